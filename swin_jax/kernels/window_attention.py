@@ -1,0 +1,58 @@
+"""Attention inside windows: the one function the models call."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_LOGIT_SCALE = math.log(100.0)  # Swin V2, section 3.2: the temperature stays above 0.01
+REGION_MASK = -100.0  # official: finite, added to the logits of tokens that are no neighbours in the image
+PADDING_MASK = -1e9  # padding is invented, so no logit, however extreme, may let it in
+
+
+def window_attention(
+    qkv: jax.Array,
+    bias: jax.Array,
+    logit_scale: jax.Array | None,
+    regions: np.ndarray | None,
+) -> jax.Array:
+  """Softmax attention among the tokens of each window.
+
+  Scaled cosine attention (Swin V2, section 3.2) where a logit scale is given, the scaled dot product of Swin V1 where it is None.
+
+  Args:
+    qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
+    bias: [K, N, N] float32, added to the logits (query, key).
+    logit_scale: [K] float32, the log of the inverse temperature of each head, or None.
+    regions: int [M, N] from `windows.regions`, or None. Tokens attend within their region; label -1 is padding.
+
+  Returns:
+    [B, M, N, K, D] in the dtype of qkv. Logits and softmax are float32.
+  """
+  q, k, v = (qkv[..., i, :] for i in range(3))
+  if logit_scale is None:
+    q = q.astype(jnp.float32) * qkv.shape[-1] ** -0.5
+  else:
+    # Above the bound the gradient is exactly zero; jnp.minimum would split ties.
+    scale = jnp.exp(jnp.where(logit_scale > MAX_LOGIT_SCALE, MAX_LOGIT_SCALE, logit_scale))
+    q = _unit(q) * scale[:, None]  # the temperature on q: D values a token instead of N
+    k = _unit(k)
+  q, k = q.astype(qkv.dtype), k.astype(qkv.dtype)
+  logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, preferred_element_type=jnp.float32)
+  logits += bias[None, None] if regions is None else bias[None, None] + _region_mask(regions)[None, :, None]
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  return jnp.einsum("bmkqt,bmtkd->bmqkd", weights, v)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  """x / max(‖x‖, 1e-12) over the last axis, float32, with a zero gradient instead of NaN at x = 0."""
+  x = x.astype(jnp.float32)
+  return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
+
+
+def _region_mask(regions: np.ndarray) -> np.ndarray:
+  """[M, N] labels → [M, N, N] additive float32 mask."""
+  query, key = regions[:, :, None], regions[:, None, :]
+  mask = np.where(query == key, 0.0, REGION_MASK)
+  return np.where((query < 0) != (key < 0), PADDING_MASK, mask).astype(np.float32)

@@ -1,0 +1,81 @@
+"""Window attention of Swin V2 and Swin V1. Letters: see `windows.py`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from swin_jax import axes
+from swin_jax.kernels.window_attention import window_attention
+from swin_jax.models import layers
+from swin_jax.models import windows
+
+BIAS_MLP_WIDTH = 512  # official code; the paper does not say
+
+
+class CosineWindowAttention(nn.Module):
+  """Scaled cosine attention inside each window (Swin V2, sections 3.2 and 3.3).
+
+  A token attends only to the tokens of its own window. Scores are cosines, so large activations cannot make them explode; a learned
+  temperature per head, kept above 0.01, sets their sharpness. Position enters as a bias that a small MLP computes from the
+  log-spaced offset between two tokens: a function, not a table, so the same weights serve any window size.
+
+  Attributes:
+    num_heads: K. Must divide C.
+    window_size: (h, w) in tokens, not pixels.
+    trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
+    dtype: of the matrix products. Logits, softmax and the bias are always float32.
+
+  Shapes:
+    x       [B, M, N, C]  dtype
+    regions [M, N]        labels from `windows.regions`, or None if every window is one region
+    out     [B, M, N, C]  dtype
+  """
+
+  num_heads: int
+  window_size: tuple[int, int]
+  trained_window_size: tuple[int, int]
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
+    c, k = x.shape[-1], self.num_heads
+    zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
+    q_bias = self.param("q_bias", zeros, (c,)).reshape(k, c // k)
+    v_bias = self.param("v_bias", zeros, (c,)).reshape(k, c // k)
+    qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)  # keys have none: softmax would not see it
+    logit_scale = self.param("logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,))
+
+    qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
+    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)
+    out = window_attention(qkv, self._bias(), logit_scale, regions)
+    return layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+
+  def _bias(self) -> jax.Array:
+    """The continuous relative position bias, [K, N, N] float32, between 0 and 16."""
+    offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
+    hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
+    per_offset = layers.dense(self.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
+    return 16.0 * nn.sigmoid(per_offset).T[:, windows.relative_index(self.window_size)]
+
+
+class DotProductWindowAttention(nn.Module):
+  """Scaled dot-product attention inside each window with a table of position biases (Swin V1, section 3.2).
+
+  Attributes, shapes: as `CosineWindowAttention`; the table belongs to the window it was trained with, so there is no other.
+  """
+
+  num_heads: int
+  window_size: tuple[int, int]
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
+    c, k = x.shape[-1], self.num_heads
+    h, w = self.window_size
+    table_init = layers.boxed(layers.default_init, None, axes.HEADS)
+    table = self.param("bias_table", table_init, ((2 * h - 1) * (2 * w - 1), k))
+    qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=self.dtype, name="qkv")(x)
+    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k)
+    out = window_attention(qkv, table.T[:, windows.relative_index(self.window_size)], None, regions)
+    return layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
