@@ -249,6 +249,30 @@ class Swin(nn.Module):
     return self.embed_dim * 2 ** (len(self.depths) - 1)
 
 
+def make_encoder(
+    *, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, version: int, remat: str, **numbers
+) -> Swin:
+  """The backbone from plain numbers: a window is one number or (height, width); no trained windows means the same windows.
+
+  Raises:
+    ValueError: no such version, dtype or remat policy.
+  """
+  if version not in (1, 2) or dtype not in ("bfloat16", "float32") or remat not in REMAT_POLICIES:
+    raise ValueError(f"version {version} of 1, 2; dtype {dtype} of bfloat16, float32; remat {remat} of {', '.join(REMAT_POLICIES)}")
+
+  def pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+  return Swin(
+      version=version,
+      window_sizes=tuple(pair(size) for size in window_sizes),
+      trained_window_sizes=tuple(pair(size) for size in trained_window_sizes) or (None,) * len(window_sizes),
+      dtype=jnp.dtype(dtype),
+      remat=remat,
+      **numbers,
+  )
+
+
 def group_size(depth: int, extra_norm_every: int) -> int:
   """How many blocks of a stage repeat as one: 2 (plain, shifted), a multiple of it where extra norms recur, else all of them."""
   unit = int(np.lcm(2, extra_norm_every)) if 0 < extra_norm_every <= depth else 2

@@ -1,47 +1,108 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+
+from swin_jax.data import mixing
+from swin_jax.models.simmim import SimMim
+from swin_jax.models.swin import Swin
+from swin_jax.tasks.task import Task
+
+
+def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
+  """SimMIM on a backbone.
+
+  Args:
+    encoder: the backbone.
+    mean, std: of the images, per band.
+    target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw pixels.
+  """
+  model = SimMim(encoder)
+
+  def forward(params, batch, **kwargs):
+    images = mixing.normalise(batch["image"], mean, std)
+    return images, model.apply({"params": params}, images, batch["mask"], **kwargs)
+
+  def target_of(images):
+    return normalise_target(images, target_norm_window) if target_norm_window else images
+
+  def init(rng, batch):
+    return model.init(rng, mixing.normalise(batch["image"], mean, std), batch["mask"])["params"]
+
+  def loss(params, batch, rng):
+    images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
+    value = masked_l1(reconstruction, target_of(images), batch["mask"], encoder.patch_size)
+    return value, {"loss": (value, jnp.ones(()))}
+
+  def eval_sums(params, batch):
+    images, reconstruction = forward(params, batch)
+    errors = jax.vmap(masked_l1, (0, 0, 0, None))(reconstruction, target_of(images), batch["mask"], encoder.patch_size)
+    return {"loss": (jnp.sum(errors * batch["weight"]), jnp.sum(batch["weight"]))}
+
+  def pictures(params, batch):
+    images, reconstruction = forward(params, batch)
+    if target_norm_window:
+      local_mean, local_std = local_statistics(images, target_norm_window)
+      reconstruction = reconstruction * local_std + local_mean
+    masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
+    pasted = jnp.where(masked, reconstruction, images)
+    views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
+    views = views * jnp.asarray(std) + jnp.asarray(mean)
+    return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+  return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False))
 
 
 def masked_l1(reconstruction: jax.Array, target: jax.Array, mask: jax.Array, patch_size: int) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
 
   Args:
-    reconstruction, target: [B, height, width, bands] float32.
-    mask: bool [B, H, W], true = masked, one entry per patch of patch_size × patch_size pixels.
+    reconstruction, target: [..., height, width, bands] float32.
+    mask: bool [..., H, W], true = masked, one entry per patch of patch_size × patch_size pixels.
     patch_size: in pixels.
 
   Returns:
     scalar float32.
   """
-  total, pixels = _masked_sums(reconstruction, target, mask, patch_size)
-  return total / (pixels + 1e-5) / target.shape[-1]
+  weight = pixel_mask(mask, patch_size, target.shape[-3:-1]).astype(jnp.float32)
+  return jnp.sum(jnp.abs(target - reconstruction) * weight) / (jnp.sum(weight) + 1e-5) / target.shape[-1]
 
 
-def _masked_sums(reconstruction, target, mask, patch_size):
-  height, width = target.shape[1:3]
-  pixels = jnp.repeat(jnp.repeat(mask, patch_size, axis=1), patch_size, axis=2)[:, :height, :width, None].astype(jnp.float32)
-  return jnp.sum(jnp.abs(target - reconstruction) * pixels), jnp.sum(pixels)
+def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) -> jax.Array:
+  """[..., H, W] per patch → [..., height, width, 1] per pixel."""
+  mask = jnp.repeat(jnp.repeat(mask, patch_size, axis=-2), patch_size, axis=-1)
+  return mask[..., : image_size[0], : image_size[1], None]
 
 
 def normalise_target(images: jax.Array, window: int) -> jax.Array:
-  """Normalises each band of each pixel by mean and deviation of the window × window pixels around it; borders use what is there.
+  """Each band of each pixel minus the mean of the window × window pixels around it, divided by their deviation.
 
-  Official code (target normalisation of the V2 recipe): unbiased variance, √(v + 1e-6).
+  Args, shapes: as `local_statistics`.
+  """
+  mean, std = local_statistics(images, window)
+  return (images - mean) / std
+
+
+def local_statistics(images: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
+  """Mean and deviation of the neighbourhood of each pixel, per band; at the border, of the pixels there are.
+
+  Official code (target normalisation of the V2 recipe): unbiased variance, √(v + 1e-6), in float32.
 
   Args:
     images: [B, height, width, bands] float32.
     window: odd, in pixels.
-
-  Returns:
-    [B, height, width, bands] float32.
   """
-  def box_sum(x):
-    return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, window, window, 1), (1, 1, 1, 1), "SAME")
+
+  def box_sum(x):  # separable: window + window additions a pixel instead of window²
+    for axis in (1, 2):
+      shape = [1, 1, 1, 1]
+      shape[axis] = window
+      x = jax.lax.reduce_window(x, 0.0, jax.lax.add, tuple(shape), (1, 1, 1, 1), "SAME")
+    return x
 
   count = box_sum(jnp.ones((1, *images.shape[1:3], 1), jnp.float32))
   mean = box_sum(images) / count
   variance = box_sum(images * images) / count - mean * mean
-  variance = jnp.maximum(variance * count / jnp.maximum(count - 1, 1), 0.0)
-  return (images - mean) * jax.lax.rsqrt(variance + 1e-6)
+  return mean, jnp.sqrt(jnp.maximum(variance * count / jnp.maximum(count - 1, 1), 0.0) + 1e-6)

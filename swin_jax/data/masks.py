@@ -1,0 +1,33 @@
+"""SimMIM block masks (SimMIM, section 3.2)."""
+
+import numpy as np
+
+
+def block_mask(
+    rng: np.random.Generator, image_size: tuple[int, int], mask_patch_size: int, model_patch_size: int, ratio: float
+) -> np.ndarray:
+  """Masks ⌈ratio · cells⌉ randomly chosen cells of mask_patch_size × mask_patch_size pixels.
+
+  Args:
+    rng: numpy generator.
+    image_size: (height, width) in pixels; multiples of mask_patch_size.
+    mask_patch_size: side of a masked cell in pixels, a multiple of model_patch_size.
+    model_patch_size: side of the model's patch in pixels.
+    ratio: share of masked cells.
+
+  Returns:
+    bool [height / model_patch_size, width / model_patch_size], true = masked.
+
+  Raises:
+    ValueError: the sizes do not divide.
+  """
+  if mask_patch_size % model_patch_size or any(side % mask_patch_size for side in image_size):
+    raise ValueError(
+        f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the model's patch of"
+        f" {model_patch_size} px"
+    )
+  rows, columns = (side // mask_patch_size for side in image_size)
+  cells = np.zeros(rows * columns, bool)
+  cells[rng.permutation(cells.size)[: int(np.ceil(cells.size * ratio))]] = True
+  scale = mask_patch_size // model_patch_size
+  return cells.reshape(rows, columns).repeat(scale, axis=0).repeat(scale, axis=1)

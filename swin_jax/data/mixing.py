@@ -1,0 +1,79 @@
+"""What is done to a whole batch on the device, inside the step: normalisation, random erasing, mixup and cutmix.
+
+Images are [B, height, width, bands]; every function takes an rng key where it draws.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+  """uint8 → float32 (x / 255 - mean) / std per band."""
+  return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def _box(height: int, width: int, top, left, h, w) -> jax.Array:
+  """bool [..., height, width], true inside boxes whose corners are given as arrays of any shape [...]."""
+  y, x = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+  top, left, h, w = (jnp.asarray(v)[..., None, None] for v in (top, left, h, w))
+  return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
+
+
+def erase(images: jax.Array, rng: jax.Array, probability: float) -> jax.Array:
+  """Random erasing: with `probability`, one box per image becomes normal noise.
+
+  Area U(0.02, 1/3) of the image, aspect ratio log-uniform in (0.3, 3.33); the first of ten boxes that fits, none if none does.
+  """
+  b, height, width, _ = images.shape
+  keys = jax.random.split(rng, 5)
+  area = jax.random.uniform(keys[0], (b, 10), minval=0.02, maxval=1 / 3) * height * width
+  aspect = jnp.exp(jax.random.uniform(keys[1], (b, 10), minval=jnp.log(0.3), maxval=jnp.log(1 / 0.3)))
+  h, w = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+  fits = (h < height) & (w < width)
+  first = jnp.argmax(fits, axis=1)
+  h, w = (jnp.take_along_axis(side, first[:, None], axis=1)[:, 0] for side in (h, w))
+  corner = jax.random.uniform(keys[2], (b, 2))
+  top, left = jnp.floor(corner[:, 0] * (height - h + 1)), jnp.floor(corner[:, 1] * (width - w + 1))
+  chosen = (jax.random.uniform(keys[3], (b,)) < probability) & jnp.any(fits, axis=1)
+  inside = _box(height, width, top, left, h, w) & chosen[:, None, None]
+  return jnp.where(inside[..., None], jax.random.normal(keys[4], images.shape, images.dtype), images)
+
+
+def mix(
+    images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup_alpha: float, cutmix_alpha: float
+) -> tuple[jax.Array, jax.Array]:
+  """Mixup or cutmix of each image with its mirror in the batch (i with B-1-i), one draw for the batch.
+
+  With both alphas positive each is taken half of the time; with one, always that one.
+
+  Args:
+    images: [B, height, width, bands] float32.
+    targets: [B, classes] float32 distributions.
+    rng: key.
+    mixup_alpha, cutmix_alpha: of Beta(α, α), from which the share λ of the image itself is drawn; 0 for never.
+
+  Returns:
+    Mixed images and targets.
+  """
+  if not mixup_alpha and not cutmix_alpha:
+    return images, targets
+  height, width = images.shape[1:3]
+  keys = jax.random.split(rng, 4)
+  use_cutmix = jax.random.bernoulli(keys[0], 0.5 if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0))
+  mixup_share = jax.random.beta(keys[1], mixup_alpha, mixup_alpha) if mixup_alpha else 1.0
+  cutmix_share = jax.random.beta(keys[2], cutmix_alpha, cutmix_alpha) if cutmix_alpha else 1.0
+
+  side = jnp.sqrt(1.0 - cutmix_share)
+  h, w = jnp.floor(height * side), jnp.floor(width * side)
+  y, x = jax.random.randint(keys[3], (2,), 0, jnp.array([height, width]))
+  top, bottom = (jnp.clip(y + sign * (h // 2), 0, height) for sign in (-1, 1))
+  left, right = (jnp.clip(x + sign * (w // 2), 0, width) for sign in (-1, 1))
+  pasted = _box(height, width, top, left, bottom - top, right - left)[None, ..., None]
+  cutmix_share = 1.0 - (bottom - top) * (right - left) / (height * width)
+
+  partner = images[::-1]
+  images = jnp.where(use_cutmix, jnp.where(pasted, partner, images), mixup_share * images + (1.0 - mixup_share) * partner)
+  share = jnp.where(use_cutmix, cutmix_share, mixup_share)
+  return images, share * targets + (1.0 - share) * targets[::-1]

@@ -1,0 +1,106 @@
+"""From logical names to devices: one mesh, one table of rules, and a resolver that refuses to guess.
+
+A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a name without a rule and
+drops the second of two dimensions on one mesh axis; this one raises.
+"""
+
+from collections.abc import Sequence
+import contextlib
+
+import flax.linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from swin_jax import axes
+from swin_jax.errors import BadInput
+
+MESH_AXES = ("data", "fsdp", "model")
+Rule = tuple[str, str | tuple[str, ...] | None]
+
+
+def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """The mesh of all devices; one of the sizes may be -1: what is left.
+
+  Raises:
+    BadInput: the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = {"data": data, "fsdp": fsdp, "model": model}
+  free = [axis for axis, size in sizes.items() if size == -1]
+  fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+  if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1) or len(devices) % fixed or (not free and fixed != len(devices)):
+    raise BadInput(f"config.mesh {sizes} does not fit {len(devices)} devices: the sizes must multiply to it, and one may be -1")
+  if free:
+    sizes[free[0]] = len(devices) // fixed
+  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
+  """The rules as name → mesh axes.
+
+  Raises:
+    BadInput: a name of no logical axis, or a mesh axis that does not exist.
+  """
+  table = {}
+  for name, target in rules:
+    target = (target,) if isinstance(target, str) else tuple(target or ())
+    if name not in axes.ALL:
+      raise BadInput(f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}")
+    if unknown := [axis for axis in target if axis not in MESH_AXES]:
+      raise BadInput(f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}")
+    table[name] = target
+  return table
+
+
+def spec(path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
+  """The partition of one array whose dimensions carry the logical `names`.
+
+  Raises:
+    BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes do not divide; the message
+      names the array.
+  """
+  table, used, parts = check_rules(rules), {}, []
+  for dimension, (size, name) in enumerate(zip(shape, names, strict=True)):
+    if name is not None and name not in table:
+      raise BadInput(f"{path} {shape}: no sharding rule for its dimension {dimension}, '{name}'")
+    target = tuple(axis for axis in table.get(name, ()) if mesh.shape[axis] > 1)
+    for axis in target:
+      if axis in used:
+        raise BadInput(f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' both on mesh axis '{axis}'")
+      used[axis] = name
+    ways = int(np.prod([mesh.shape[axis] for axis in target]))
+    if size % ways:
+      raise BadInput(f"{path} {shape}: dimension {dimension} does not divide into {ways}, by rule {name} → {target}")
+    parts.append(target if len(target) > 1 else target[0] if target else None)
+  return PartitionSpec(*parts)
+
+
+def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
+  """Boxed abstract parameters → the same tree, unboxed, with a NamedSharding on every leaf (`jax.ShapeDtypeStruct`)."""
+
+  def resolve(path, leaf):
+    if not isinstance(leaf, nn.Partitioned):
+      raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: make it with layers.boxed")
+    value = leaf.value
+    partition = spec(jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules)
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=NamedSharding(mesh, partition))
+
+  return jax.tree_util.tree_map_with_path(resolve, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+
+def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int) -> NamedSharding:
+  """The sharding of every array of a batch, by its first dimension.
+
+  Raises:
+    BadInput: the batch does not divide.
+  """
+  return NamedSharding(mesh, spec("a batch", (batch_size,), (axes.BATCH,), mesh, rules))
+
+
+@contextlib.contextmanager
+def trace_on(mesh: Mesh, rules: Sequence[Rule]):
+  """What any function of the model must be traced in: without it the constraints on activations vanish without a word."""
+  rules = [(name, target or None) for name, target in check_rules(rules).items()]
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    yield

@@ -1,0 +1,73 @@
+"""The train step: loss → gradient → update → sums."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from swin_jax.state import TrainState
+from swin_jax.tasks.task import Task
+
+
+def make_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    rate: Callable[[jax.Array], jax.Array],
+    *,
+    seed: int,
+    accumulation_steps: int,
+    ema_decay: float,
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict]]:
+  """Makes the function (state, batch) → (state, sums) of one update.
+
+  A step whose loss or gradient is not finite leaves parameters, moments and average as they were: the old state is donated, so the
+  host could not go back. Its random draws depend on the seed and the step alone.
+
+  Args:
+    task: gives the loss.
+    optimizer: for the state's parameters.
+    rate: step → learning rate, to be logged.
+    seed: of drop path, mixing and erasing.
+    accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
+    ema_decay: of the average, where the state holds one.
+  """
+  gradient = jax.value_and_grad(task.loss, has_aux=True)
+
+  def accumulate(params, batch, rng):
+    if accumulation_steps == 1:
+      (_, sums), grads = gradient(params, batch, rng)
+      return grads, sums
+    # Part i is every n-th example from i, so that each device computes on examples it holds.
+    parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
+    rngs = jax.random.split(rng, accumulation_steps)
+
+    def one(part, rng):
+      (_, sums), grads = gradient(params, part, rng)
+      return grads, sums
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, one(*part)), None
+
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts), rng)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (grads, sums), _ = jax.lax.scan(add, zeros, (parts, rngs))
+    return jax.tree.map(lambda g: g / accumulation_steps, grads), sums
+
+  def step(state, batch):
+    grads, sums = accumulate(state.params, batch, jax.random.fold_in(jax.random.key(seed), state.step))
+    grad_norm = optax.global_norm(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params, ema = optax.apply_updates(state.params, updates), state.ema
+    if ema is not None:
+      # Early on the average follows faster, or it would remember the initialisation.
+      decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+      ema = optax.incremental_update(params, ema, 1.0 - decay)
+    finite = jnp.isfinite(sums["loss"][0]) & jnp.isfinite(grad_norm)
+    new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+    params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    one = jnp.ones(())
+    sums = sums | {"grad_norm": (grad_norm, one), "learning_rate": (rate(state.step), one)}
+    return TrainState(state.step + 1, params, opt_state, ema), sums
+
+  return step

@@ -1,0 +1,28 @@
+"""What the training loop asks of a task."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Sums = dict[str, tuple[jax.Array, jax.Array]]  # metric name → (sum, count), added up over batches and hosts, divided once
+
+
+class Task(NamedTuple):
+  """A model with its objective, settings bound. Batches are dicts of device arrays as `data.pipeline` makes them.
+
+  Attributes:
+    model: the linen module; `model.encoder` is the backbone.
+    init: (rng, batch) → boxed parameters.
+    loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log.
+    eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
+    pictures: (params, batch) → uint8 [B, views, height, width, bands] to look at, or None where there is nothing to see.
+    best: the evaluation metric that ranks checkpoints, and whether more is better.
+  """
+
+  model: Any
+  init: Callable[[jax.Array, dict], Any]
+  loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]
+  eval_sums: Callable[[Any, dict], Sums]
+  pictures: Callable[[Any, dict], jax.Array] | None
+  best: tuple[str, bool]

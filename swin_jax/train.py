@@ -1,0 +1,269 @@
+"""The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics.
+
+With `run_config.py`, the only reader of the config: everything below gets groups of it, or plain numbers.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import itertools
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from swin_jax import checkpoint
+from swin_jax import metrics
+from swin_jax import optim
+from swin_jax import run_config
+from swin_jax import sharding
+from swin_jax import transfer
+from swin_jax.data import pipeline
+from swin_jax.data import sources
+from swin_jax.errors import BadInput
+from swin_jax.evaluate import evaluate
+from swin_jax.metrics import say
+from swin_jax.models import swin
+from swin_jax.state import abstract_state
+from swin_jax.state import init_state
+from swin_jax.state import TrainState
+from swin_jax.step import make_step
+from swin_jax.tasks import classification
+from swin_jax.tasks import masked_pixels
+from swin_jax.tasks.task import Task
+
+TASKS = {"classification": classification, "masked_pixels": masked_pixels}
+
+
+class Program(NamedTuple):
+  """What a config means on the devices at hand; nothing is computed or allocated yet.
+
+  Attributes:
+    task: model and objective.
+    mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
+    batch_sharding, eval_batch_sharding: of every array of a batch.
+    state: abstract `TrainState` with shardings.
+    init: () → a fresh state.
+    step: (state, batch) → (state, sums).
+    eval_step: (params, batch) → sums.
+    pictures: (params, batch) → uint8 pictures, or None.
+    flops: of one image's forward pass.
+  """
+
+  task: Task
+  mesh: jax.sharding.Mesh
+  rules: tuple
+  batch_sharding: jax.sharding.NamedSharding
+  eval_batch_sharding: jax.sharding.NamedSharding
+  state: TrainState
+  init: Callable[[], TrainState]
+  step: Any
+  eval_step: Any
+  pictures: Any
+  flops: int
+
+
+def open_input(config: ConfigDict) -> pipeline.Input:
+  """The sources of a config, and how their images become batches."""
+  d, a = config.data, config.augment
+  mask = None
+  if config.task == "masked_pixels":
+    mask = pipeline.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  return pipeline.Input(
+      train_source=sources.open_source(d.source, d.path, d.train_split),
+      eval_source=sources.open_source(d.source, d.path, d.eval_split),
+      train_view=pipeline.Augment(
+          d.image_size, a.crop_scale, a.crop_ratio, a.crop_padding, a.interpolation, a.flip_probability, mask
+      ),
+      eval_view=pipeline.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
+      bands=len(d.mean),
+      seed=config.seed,
+      batch_size=d.batch_size,
+      eval_batch_size=d.eval_batch_size,
+      max_bad_fraction=d.max_bad_fraction,
+      host=pipeline.Host(jax.process_index(), jax.process_count(), d.num_threads, d.num_workers),
+  )
+
+
+def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program:
+  """A resolved config → functions and shardings."""
+  # Mesh and sharding.
+  mesh, rules = sharding.make_mesh(**config.mesh), config.sharding_rules
+  batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
+  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
+
+  # Model.
+  bands = len(config.data.mean)
+  encoder = swin.make_encoder(**config.model)
+  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
+  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
+  example = {"image": jnp.zeros((1, *config.data.image_size, bands), jnp.uint8), "mask": jnp.zeros((1, *token_map), bool)}
+
+  def init_params(rng):
+    return task.init(rng, example)
+
+  # Optimizer and state.
+  rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
+  o = config.optim
+
+  def make_optimizer(params):
+    return optim.make_optimizer(
+        params, rate, peak_lr=peak_lr, weight_decay=o.weight_decay, depths=config.model.depths, layer_decay=o.layer_decay,
+        decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES if o.official_pretraining_decay else optim.DECAY_RULES,
+        clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
+    )  # fmt: skip
+
+  state, optimizer = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules)
+  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+  # Steps.
+  step = make_step(
+      task, optimizer, lambda step: rate(step, peak_lr), seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay
+  )
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
+  return Program(
+      task=task,
+      mesh=mesh,
+      rules=rules,
+      batch_sharding=batch_sharding,
+      eval_batch_sharding=eval_batch_sharding,
+      state=state,
+      init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
+      step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
+      eval_step=jax.jit(task.eval_sums, **on_params),
+      pictures=task.pictures and jax.jit(task.pictures, **on_params),
+      flops=swin.flops(encoder, config.data.image_size, bands),
+  )
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+  """Trains in `workdir`, or goes on training there.
+
+  Returns:
+    The last evaluation.
+
+  Raises:
+    BadInput: see `errors.py`; also for a loss that is not finite.
+  """
+  started = time.perf_counter()
+  # 1. Config.
+  run_config.prepare_workdir(workdir)
+  stored = run_config.read(workdir) if checkpoint.exists(workdir) else None
+  # 2. Input pipeline.
+  data = open_input(config)
+  config = run_config.resolve(config, data.train_source.num_classes, stored)
+  if stored:
+    run_config.check_same_run(config, stored, workdir)
+  steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
+  # 3.-5. Mesh and sharding, model, train step.
+  program = build(config, steps_per_epoch, total_steps)
+  # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
+  checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
+  restored = checkpoints.restore(program.state)
+  if restored:
+    state, first, sums = restored.state, restored.step, restored.data["interval"]
+    say(f"continuing {workdir} from step {first}")
+  else:
+    state, first, sums = program.init(), 0, {}
+    if config.init_from:
+      params, report = transfer.start_from(config.init_from, state.params, workdir)
+      state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
+      say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
+    run_config.write(config, workdir)
+  say(run_config.describe(config, data, program, total_steps, workdir))
+  # 7. Loop.
+  writer = metrics.Writer(workdir, first)
+  throughput = metrics.Throughput(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
+  log = metrics.TrainLog(writer, first, total_steps, config.log.every_steps, throughput, sums)
+  every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
+  every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
+  try:
+    evaluation = _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput)
+  finally:
+    checkpoints.close()
+    writer.close()
+  shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
+  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{total_steps}")
+  return evaluation
+
+
+def _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput) -> dict[str, float]:
+  evaluation, step_sums, train_step = {}, None, None
+
+  def read(step, sums, index):
+    sums = jax.device_get(sums)
+    check_finite(step, sums, index)
+    log.add(step, sums)
+
+  batches = data.train(first, program.batch_sharding)
+  for step in range(first + 1, total_steps + 1):
+    host_batch, batch = next(batches)
+    if train_step is None:
+      say("compiling the train step ...")
+      with sharding.trace_on(program.mesh, program.rules):
+        train_step = program.step.lower(state, batch).compile()
+      throughput.restart()
+    state, sums = train_step(state, batch)
+    throughput.step()
+    if step_sums is not None:  # read one step late: the device never waits for the host
+      read(*step_sums)
+    step_sums = (step, sums, host_batch["index"])
+    checkpoints.poll()
+
+    due = {name for name, steps in every.items() if step % steps == 0 or step == total_steps}
+    if due:  # before the next batch is drawn, so that model and data position agree
+      read(*step_sums)
+      step_sums = None
+      if "evaluate" in due:
+        evaluation = run_evaluation(program, data, state, config.log.num_pictures, writer)
+        log.write(step, evaluation)
+      if "save" in due:
+        position = {"samples_seen": step * config.data.batch_size, "interval": log.sums}
+        checkpoints.save(step, state, position, config.to_dict(), evaluation if "evaluate" in due else None)
+      throughput.restart()
+  return evaluation
+
+
+def run_evaluation(program: Program, data: pipeline.Input, state: TrainState, num_pictures: int, writer=None) -> dict[str, float]:
+  """Evaluates the average, or the parameters where there is none, and writes pictures of the first batch."""
+  batches = data.evaluation(program.eval_batch_sharding)
+  first = next(batches)
+  with sharding.trace_on(program.mesh, program.rules):
+    values = evaluate(program.eval_step, state.best_params, itertools.chain([first], batches))
+    if program.pictures and num_pictures and writer:
+      views = np.asarray(program.pictures(state.best_params, first[1]))
+      writer.pictures(int(state.step), "reconstruction", views[:num_pictures])
+  return values
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
+  """Evaluates the newest checkpoint in `workdir`.
+
+  Raises:
+    BadInput: there is none, or it is of another model.
+  """
+  if not checkpoint.exists(workdir):
+    raise BadInput(f"--mode=eval: {workdir} holds no checkpoint")
+  data = open_input(config)
+  config = run_config.resolve(config, data.train_source.num_classes, run_config.read(workdir))
+  program = build(config, *run_config.count_steps(config, len(data.train_source)))
+  checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
+  restored = checkpoints.restore(program.state)
+  say(f"evaluating step {restored.step} of {workdir} on {len(data.eval_source)} images")
+  values = run_evaluation(program, data, restored.state, 0)
+  say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+  checkpoints.close()
+  return values
+
+
+def check_finite(step: int, sums: dict[str, tuple], index: np.ndarray) -> None:
+  """Raises BadInput, naming step and records, if a step's loss or gradient is not finite."""
+  loss, grad_norm = sums["loss"][0] / sums["loss"][1], sums["grad_norm"][0]
+  if not (np.isfinite(loss) and np.isfinite(grad_norm)):
+    raise BadInput(
+        f"step {step}: loss {loss}, gradient norm {grad_norm}; the checkpoints before it are whole. Records of the batch:"
+        f" {index.tolist()}. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help"
+    )
