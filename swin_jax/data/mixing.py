@@ -11,13 +11,15 @@ import jax.numpy as jnp
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
   """uint8 → float32 (x / 255 - mean) / std per band."""
-  return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+  mean, std = (jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, std))
+  return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
 def _box(height: int, width: int, top, left, h, w) -> jax.Array:
   """bool [..., height, width], true inside boxes whose corners are given as arrays of any shape [...]."""
-  y, x = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
   top, left, h, w = (jnp.asarray(v)[..., None, None] for v in (top, left, h, w))
+  lead = (None,) * (top.ndim - 2)
+  y, x = jnp.arange(height)[(*lead, slice(None), None)], jnp.arange(width)[(*lead, None, slice(None))]
   return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
 
 

@@ -36,11 +36,12 @@ def window_attention(
   else:
     # Above the bound the gradient is exactly zero; jnp.minimum would split ties.
     scale = jnp.exp(jnp.where(logit_scale > MAX_LOGIT_SCALE, MAX_LOGIT_SCALE, logit_scale))
-    q = _unit(q) * scale[:, None]  # the temperature on q: D values a token instead of N
+    q = _unit(q) * scale[None, None, None, :, None]  # the temperature on q: D values a token instead of N
     k = _unit(k)
   q, k = q.astype(qkv.dtype), k.astype(qkv.dtype)
   logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, preferred_element_type=jnp.float32)
-  logits += bias[None, None] if regions is None else bias[None, None] + _region_mask(regions)[None, :, None]
+  bias = bias[None, None]
+  logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
   return jnp.einsum("bmkqt,bmtkd->bmqkd", weights, v)
 

@@ -47,7 +47,7 @@ class CosineWindowAttention(nn.Module):
     logit_scale = self.param("logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,))
 
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
-    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)
+    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
     out = window_attention(qkv, self._bias(), logit_scale, regions)
     return layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
 

@@ -94,6 +94,7 @@ class LayerNorm(nn.Module):
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+    scale, bias = (jnp.expand_dims(p, range(x.ndim - 1)) for p in (scale, bias))
     return (x * scale + bias).astype(self.dtype)
 
 

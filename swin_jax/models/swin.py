@@ -222,7 +222,7 @@ class Swin(nn.Module):
       rates = np.split(np.linspace(0, self.drop_path_rate, sum(self.depths), dtype=np.float32), np.cumsum(self.depths)[:-1])
     x = layers.PatchEmbed(self.patch_size, self.embed_dim, self.dtype, name="patch_embed")(images.astype(self.dtype))
     if mask is not None:
-      x = jnp.where(mask[..., None], mask_token.astype(self.dtype), x)
+      x = jnp.where(mask[..., None], mask_token.astype(self.dtype)[None, None, None], x)
     maps = []
     for i, depth in enumerate(self.depths):
       stage = Stage(depth, self.extra_norm_every, self.remat, self.unroll, self.version, self.num_heads[i],

@@ -49,7 +49,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
     pasted = jnp.where(masked, reconstruction, images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
-    views = views * jnp.asarray(std) + jnp.asarray(mean)
+    views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
     return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
   return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False))
