@@ -54,7 +54,7 @@ def base() -> ConfigDict:
   ))  # fmt: skip
 
   c.data = ConfigDict(dict(
-      source="digits",  # "array_record", "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
+      source="array_record",  # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
       path="",  # folder or file; for tfds its name, like "imagenet2012"
       train_split="train",
       eval_split="val",
@@ -132,26 +132,58 @@ def base() -> ConfigDict:
   return c.lock()
 
 
-def set_windows(c: ConfigDict, window: int, trained: tuple[int, ...] = ()) -> None:
-  """One window for every stage."""
-  c.model.window_sizes = (window,) * len(c.model.depths)
-  c.model.trained_window_sizes = trained
+def set_model(
+    c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float, trained: tuple[int, ...] = ()
+) -> None:
+  """A model of the size table with one window for every stage, on square images."""
+  c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4, trained_window_sizes=trained)
+  c.model.drop_path_rate = drop_path_rate
+  c.data.image_size = (image_size, image_size)
 
 
-def set_lr(c: ConfigDict, lr: float, warmup_lr: float, min_lr: float) -> None:
-  """The three rates per 512 images."""
-  c.optim.update(lr=lr, warmup_lr=warmup_lr, min_lr=min_lr)
+def set_imagenet_22k(c: ConfigDict, weight_decay: float) -> None:
+  """Supervised pre-training on ImageNet-22K: 90 epochs, batch 4096."""
+  c.data.batch_size = 4096
+  c.classification.num_classes = 21841
+  c.optim.update(total_epochs=90.0, warmup_epochs=5.0, lr=1.25e-4, warmup_lr=1.25e-7, min_lr=1.25e-6, weight_decay=weight_decay)
+
+
+def set_fine_tuning_from_22k(c: ConfigDict) -> None:
+  """ImageNet-22K → 1K: 30 epochs, batch 1024."""
+  c.classification.num_classes = 1000
+  c.optim.update(total_epochs=30.0, warmup_epochs=5.0, lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, weight_decay=1e-8)
+
+
+def set_simmim(c: ConfigDict) -> None:
+  """SimMIM pre-training for 800 epochs on images alone, batch 2048."""
+  c.task = "masked_pixels"
+  c.data.update(batch_size=2048, eval_batch_size=2048)
+  c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
+  c.optim.update(total_epochs=800.0, warmup_epochs=10.0, lr=1e-4, warmup_lr=5e-7, min_lr=5e-6)
+  c.optim.update(schedule="multistep", milestone_epochs=(700.0,), official_pretraining_decay=True)
+  c.checkpoint.every_epochs = 5.0
+  c.log.eval_every_epochs = 5.0
+
+
+def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
+  """SimMIM → ImageNet-1K: 100 epochs, batch 2048, layer-wise rates."""
+  c.data.batch_size = 2048
+  c.classification.num_classes = 1000
+  c.optim.update(total_epochs=100.0, warmup_epochs=20.0, lr=1.25e-3, warmup_lr=2.5e-7, min_lr=2.5e-7, layer_decay=layer_decay)
 
 
 def debug(c: ConfigDict) -> ConfigDict:
-  """Shrinks a run to about a minute on a CPU with the embedded digits, keeping its shape: stages, window, schedule, recipe."""
-  depths = tuple(2 for _ in c.model.depths)
-  c.model.update(embed_dim=16, depths=depths, num_heads=tuple(2**i for i in range(len(depths))), dtype="float32", unroll=False)
-  c.data.update(source="digits", path="", train_split="train", eval_split="val", image_size=(64, 64), batch_size=64)
-  c.data.update(eval_batch_size=64, num_threads=2, num_workers=0)
+  """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe, windows and extra norms."""
+  depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
+  c.model.update(embed_dim=16, depths=depths, num_heads=(1, 2, 4, 8), dtype="float32", unroll=False)
+  c.init_from = ""
+  c.data.update(source="digits", path="", train_split="train", eval_split="val", image_size=(64, 64))
+  c.data.update(batch_size=64, eval_batch_size=64, num_threads=2, num_workers=0)
+  c.classification.num_classes = 0
   c.mask.patch_size = 16
-  c.optim.update(total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=(0.8,))
-  c.log.every_steps = 5
+  c.optim.update(total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs))
+  c.checkpoint.every_epochs = 0.5
+  c.log.update(every_steps=5, eval_every_epochs=1.0)
   return c
 
 

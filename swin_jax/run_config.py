@@ -131,7 +131,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   Raises:
     BadInput: keys differ that may not.
   """
-  ours, theirs = _flatten(json.loads(json.dumps(config.to_dict()))), _flatten(stored)
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
       f"{key} ({theirs.get(key)} → {ours.get(key)})"
@@ -189,8 +189,8 @@ def _check_sizes(config: ConfigDict) -> None:
       )
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   flat = {}
   for key, value in tree.items():
-    flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
   return flat

@@ -1,0 +1,17 @@
+"""Swin V1-B, window 7, 224 px: ImageNet-1K from scratch, 300 epochs. Published: 83.5 % top-1.
+
+  python -m swin_jax.main --config=configs/swin_base.py --workdir=runs/swin_base --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swin_base.py:debug --workdir=runs/swin_base_debug    # a minute on a CPU
+
+DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("", "debug"))
+  c = common.base()
+  common.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.5)
+  c.classification.num_classes = 1000
+  return common.debug(c) if kind == "debug" else c

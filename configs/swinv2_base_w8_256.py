@@ -1,0 +1,17 @@
+"""Swin V2-B, window 8, 256 px: ImageNet-1K from scratch, 300 epochs. Published: 84.2 % top-1.
+
+  python -m swin_jax.main --config=configs/swinv2_base_w8_256.py --workdir=runs/swinv2_base_w8_256 --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_base_w8_256.py:debug --workdir=runs/swinv2_base_w8_256_debug    # a minute on a CPU
+
+DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("", "debug"))
+  c = common.base()
+  common.set_model(c, version=2, size="base", window=8, image_size=256, drop_path_rate=0.5)
+  c.classification.num_classes = 1000
+  return common.debug(c) if kind == "debug" else c

@@ -1,0 +1,20 @@
+"""Swin V2-L, window 12 → 24, 192 → 384 px: ImageNet-22K → 1K, 30 epochs. Published: 87.6 % top-1.
+
+  python -m swin_jax.main --config=configs/swinv2_large_w12to24_384_ft.py --workdir=runs/swinv2_large_w12to24_384_ft --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_large_w12to24_384_ft.py:debug --workdir=runs/swinv2_large_w12to24_384_ft_debug    # a minute on a CPU
+
+DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+Starts from the run of `configs/swinv2_large_w12_192_22k.py` in runs/swinv2_large_w12_192_22k; another: --config.init_from=WORKDIR.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("", "debug"))
+  c = common.base()
+  common.set_model(c, version=2, size="large", window=24, image_size=384, drop_path_rate=0.2, trained=(12, 12, 12, 6))
+  common.set_fine_tuning_from_22k(c)
+  c.init_from = "runs/swinv2_large_w12_192_22k"
+  c.augment.eval_crop_fraction = 1.0
+  return common.debug(c) if kind == "debug" else c
