@@ -23,7 +23,8 @@ import orbax.checkpoint as ocp
 from swin_jax.errors import BadInput
 
 MANIFEST = "manifest.json"
-std_logging.getLogger("orbax").setLevel(std_logging.ERROR)
+# Orbax reports through absl what is no matter to a user, among it a file "missing" that params-only reads do not need.
+logging.get_absl_logger().addFilter(lambda record: record.levelno >= std_logging.ERROR or "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):
@@ -121,8 +122,8 @@ class Checkpoints:
     self._manager.close()
     self._hashing.shutdown()
 
-  def restore(self, abstract: Any, step: int | None = None) -> Restored | None:
-    """Reads the newest whole checkpoint, or that of `step`, into the shapes, dtypes and shardings of `abstract`.
+  def restore(self, abstract: Any) -> Restored | None:
+    """Reads the newest whole checkpoint into the shapes, dtypes and shardings of `abstract`.
 
     Returns:
       None if there is no checkpoint.
@@ -134,13 +135,13 @@ class Checkpoints:
       steps = sorted(self._manager.all_steps())
       if not steps:
         return None
-      newest = steps[-1] if step is None else step
+      newest = steps[-1]
       damage = find_damage(self.folder / str(newest))
       if damage:
         self._move_aside(newest, damage)
         continue
       restored = self._manager.restore(newest, args=ocp.args.Composite(config=ocp.args.JsonRestore(), data=ocp.args.JsonRestore()))
-      _compare(_shapes(self._manager.item_metadata(newest)["state"].tree), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
+      _compare(_shapes(_saved_tree(self.folder / str(newest))), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
       state = self._manager.restore(newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract))))["state"]
       return Restored(newest, type(abstract)(**{"ema": None} | state), restored["data"], restored["config"])
 
@@ -172,8 +173,7 @@ class SavedParameters:
     self._path = self._folder / str(step)
     self.source = f"{workdir}, step {step}"
     self.config = json.loads((self._path / "config" / "metadata").read_text())
-    with ocp.PyTreeCheckpointer() as reader:
-      tree = reader.metadata(self._path / "state").item_metadata.tree
+    tree = _saved_tree(self._path)
     self._root = "ema" if tree.get("ema") else "params"
     self.shapes = {path: tuple(leaf.shape) for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()}
 
@@ -233,6 +233,12 @@ def _remove_unfinished(folder: pathlib.Path) -> None:
 def _plain(state: Any) -> dict[str, Any]:
   """The state as a dict without what is None."""
   return {name: value for name, value in vars(state).items() if value is not None}
+
+
+def _saved_tree(folder: pathlib.Path) -> Any:
+  """Shapes and dtypes of a checkpoint's state."""
+  with ocp.PyTreeCheckpointer() as reader:
+    return reader.metadata(folder / "state").item_metadata.tree
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

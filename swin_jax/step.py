@@ -56,7 +56,7 @@ def make_step(
 
   def step(state, batch):
     grads, sums = accumulate(state.params, batch, jax.random.fold_in(jax.random.key(seed), state.step))
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params, ema = optax.apply_updates(state.params, updates), state.ema
     if ema is not None:

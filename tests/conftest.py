@@ -1,6 +1,13 @@
-"""Eight CPU devices in one process, and shapes that must match."""
+"""Eight CPU devices in one process, shapes that must match, and one compile cache for the session and the processes it starts."""
 
-import jax
+import os
+import tempfile
+
+_CACHE = tempfile.TemporaryDirectory(prefix="swin_jax_compiled_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+import jax  # noqa: E402  (reads the environment)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

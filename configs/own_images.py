@@ -1,0 +1,30 @@
+"""Your own images: SimMIM on all of them, then fine-tuning on their classes; or training from scratch, to compare.
+
+  python -m swin_jax.main --config=configs/own_images.py:pretrain --workdir=runs/own/pretrain --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_images.py:finetune --workdir=runs/own/finetune --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_images.py:scratch --workdir=runs/own/scratch --config.data.path=DATA
+
+DATA is what `python -m swin_jax.data.prepare` made of your folder. Swin V2-T at 256 px, for one GPU. On a CPU take smaller images and
+a narrower model, in all of the commands: --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
+  c = common.base()
+  common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
+  if kind == "pretrain":
+    common.set_simmim(c)
+    c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)
+  elif kind == "finetune":
+    common.set_fine_tuning_from_simmim(c, layer_decay=0.9)
+    c.init_from = "runs/own/pretrain"
+  # Small sets: small batches, for many steps an epoch, and a rate per 512 images as the recipes have it.
+  c.data.update(batch_size=128, eval_batch_size=128)
+  c.classification.num_classes = 0
+  c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
+  c.checkpoint.every_epochs = 5.0
+  c.log.eval_every_epochs = 5.0
+  return c

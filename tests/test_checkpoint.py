@@ -1,0 +1,151 @@
+"""Checkpoints: what was saved comes back, on any mesh; damage is found, moved aside and passed over."""
+
+import json
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from swin_jax import checkpoint
+from swin_jax import sharding
+from swin_jax.checkpoint import Checkpoints
+from swin_jax.errors import BadInput
+from swin_jax.state import TrainState
+
+BEST = ("eval/top1", True)
+
+
+def state(step, shape=(1, 8, 1), ema=True, rows=16):
+  mesh = sharding.make_mesh(*shape)
+  place = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+  kernel = place(jnp.arange(rows * 8.0).reshape(rows, 8) + step, "fsdp", "model")
+  params = {"encoder": {"kernel": kernel}, "head": {"bias": place(jnp.full(8, float(step)))}}
+  opt_state = ({"mu": place(jnp.arange(16.0) * step, "fsdp")}, place(jnp.int32(step)))
+  return TrainState(place(jnp.int32(step)), params, opt_state, jax.tree.map(jnp.copy, params) if ema else None)
+
+
+def abstract(like):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+
+
+def write(folder, *steps, keep_latest=5, metrics=None, **kwargs):
+  checkpoints = Checkpoints(folder, keep_latest, 1, BEST)
+  for step in steps:
+    checkpoints.save(step, state(step, **kwargs), {"samples_seen": step * 16}, {"seed": 0}, metrics and metrics(step))
+  checkpoints.close()
+
+
+def read(folder, like):
+  checkpoints = Checkpoints(folder, 5, 1, BEST)
+  restored = checkpoints.restore(abstract(like))
+  checkpoints.close()
+  return restored
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
+@pytest.mark.parametrize("ema", [True, False])
+def test_comes_back_on_another_mesh(tmp_path, shape, ema):
+  write(tmp_path, 3, ema=ema)
+  like = state(0, shape, ema)
+  restored = read(tmp_path, like)
+  assert restored.step == 3 and restored.data == {"samples_seen": 48} and restored.config == {"seed": 0}
+  for ours, theirs, wanted in zip(*map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.sharding == wanted.sharding
+
+
+def test_nothing_there_is_none(tmp_path):
+  assert read(tmp_path, state(0)) is None
+  assert not checkpoint.exists(tmp_path)
+
+
+def flip_a_byte(folder):
+  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+def remove_state(folder):
+  for path in sorted((folder / "state").rglob("*"), reverse=True):
+    path.unlink() if path.is_file() else path.rmdir()
+  (folder / "state").rmdir()
+  (folder / checkpoint.MANIFEST).unlink()
+
+
+def cut_manifest(folder):
+  (folder / checkpoint.MANIFEST).write_text((folder / checkpoint.MANIFEST).read_text()[:40])
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, remove_state, cut_manifest])
+def test_damage_is_passed_over(tmp_path, damage):
+  write(tmp_path, 1, 2, 3)
+  damage(tmp_path / "checkpoints" / "3")
+  assert read(tmp_path, state(0)).step == 2
+  assert (tmp_path / "checkpoints" / "damaged-3").exists()
+  write(tmp_path, 3)  # the step can be saved again
+  assert read(tmp_path, state(0)).step == 3
+
+
+def test_all_damaged_is_none(tmp_path):
+  write(tmp_path, 1)
+  flip_a_byte(tmp_path / "checkpoints" / "1")
+  assert read(tmp_path, state(0)) is None
+
+
+def test_a_save_killed_before_its_checksums_is_whole(tmp_path):
+  write(tmp_path, 1, 2)
+  (tmp_path / "checkpoints" / "2" / checkpoint.MANIFEST).unlink()
+  assert read(tmp_path, state(0)).step == 2
+
+
+def test_an_unfinished_save_is_removed(tmp_path):
+  write(tmp_path, 1)
+  stale = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  stale.mkdir()
+  assert read(tmp_path, state(0)).step == 1
+  assert not stale.exists()
+
+
+def test_the_manifest_names_every_file(tmp_path):
+  write(tmp_path, 1)
+  folder = tmp_path / "checkpoints" / "1"
+  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {checkpoint.MANIFEST}
+  assert set(json.loads((folder / checkpoint.MANIFEST).read_text())) == files
+
+
+def test_latest_and_best_are_kept(tmp_path):
+  write(tmp_path, 1, 2, 3, 4, 5, keep_latest=2, metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)})
+  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [2, 4, 5]
+
+
+def test_another_model_is_named(tmp_path):
+  write(tmp_path, 1)
+  with pytest.raises(BadInput, match=r"params/encoder/kernel \(16, 8\) ≠ \(32, 8\)"):
+    read(tmp_path, state(0, rows=32))
+  with pytest.raises(BadInput, match="only in the checkpoint: ema/encoder/kernel"):
+    read(tmp_path, state(0, ema=False))
+
+
+def test_a_step_saved_twice_is_an_error(tmp_path):
+  write(tmp_path, 1)
+  with pytest.raises(Exception, match="1"):
+    write(tmp_path, 1)
+
+
+def test_parameters_of_another_run(tmp_path):
+  write(tmp_path, 1, 2)
+  saved = checkpoint.SavedParameters(tmp_path)
+  assert saved.step == 2 and saved.config == {"seed": 0}
+  assert saved.shapes == {"encoder/kernel": (16, 8), "head/bias": (8,)}
+  wanted = state(0, (2, 2, 2)).params["encoder"]["kernel"]
+  read = saved.read({"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)})
+  assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == wanted.sharding
+  np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
+
+
+def test_no_run_to_start_from(tmp_path):
+  with pytest.raises(BadInput, match="holds no checkpoint"):
+    checkpoint.SavedParameters(tmp_path / "nowhere")
