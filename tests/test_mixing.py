@@ -108,7 +108,8 @@ def test_erased_area_position_and_noise():
 
 
 def test_image_that_no_box_fits_stays():
-  assert (erase(jnp.full((50, 1, 1, 3), 100.0), key(0), 1.0) == 100).all()
+  # Two rows: even the flattest, smallest box, √(0.02 · 400 · 0.3) high, rounds to two.
+  assert (erase(jnp.full((50, 2, 200, 1), 100.0), key(0), 1.0) == 100).all()
 
 
 # Mixing.
