@@ -75,8 +75,11 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       train_source=sources.open_source(d.source, d.path, d.train_split),
       eval_source=sources.open_source(d.source, d.path, d.eval_split),
       train_view=pipeline.Augment(
-          d.image_size, a.crop_scale, a.crop_ratio, a.crop_padding, a.interpolation, a.flip_probability, mask
-      ),
+          image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
+          interpolation=a.interpolation, flip_probability=a.flip_probability, rand_augment_operations=a.rand_augment_operations,
+          rand_augment_probability=a.rand_augment_probability, rand_augment_magnitude=a.rand_augment_magnitude,
+          rand_augment_magnitude_std=a.rand_augment_magnitude_std, mask=mask,
+      ),  # fmt: skip
       eval_view=pipeline.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
       bands=len(d.mean),
       seed=config.seed,

@@ -13,35 +13,53 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 
 def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
-  """Decodes an image file, or takes an array [height, width(, bands)], to uint8 [height, width, bands].
+  """Decodes an image file, or takes an array, to uint8 [height, width, bands].
 
-  Grey becomes RGB and RGB grey where `bands` asks for it.
+  Grey becomes RGB and RGB grey where `bands` asks for it. As in the official loaders, files go through Pillow's `convert`: palettes
+  and CMYK become colours, transparency is dropped (the colours under it stay), and EXIF orientation is ignored. Of 16-bit grey the
+  upper eight bits count, which is what Pillow keeps of 16-bit colour. Where `bands` is neither 1 nor 3 a file must hold just these.
+
+  Args:
+    encoded: bytes of an image file, or uint8 [height, width(, bands)].
+    bands: that are wanted.
 
   Raises:
-    ValueError: the file is no image, is cut short, or has another number of bands.
+    ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another number of bands or another type.
   """
-  if isinstance(encoded, bytes):
-    try:
-      with Image.open(io.BytesIO(encoded)) as file:
-        image = np.asarray(file.convert("L" if bands == 1 else "RGB"))
-    except Exception as error:  # Pillow's readers raise whatever their format's parser raises
-      raise ValueError(f"cannot be read as an image: {error}") from error
-  else:
-    image = encoded
+  image = _read(encoded, bands) if isinstance(encoded, bytes) else encoded
+  if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+    raise ValueError(f"is {image.dtype} {list(image.shape)}, not uint8 [height, width, bands]")
   image = image[:, :, None] if image.ndim == 2 else image
   if image.shape[-1] == 1 and bands == 3:
     image = np.repeat(image, 3, axis=-1)
+  elif image.shape[-1] == 3 and bands == 1:
+    image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
   if image.shape[-1] != bands:
     raise ValueError(f"has {image.shape[-1]} bands, not {bands}")
   return image
 
 
-def resize(image: np.ndarray, size: tuple[int, int], interpolation: str, box: tuple[float, float, float, float] | None = None):
-  """Resizes the box (left, upper, right, lower), the whole image if None, to `size` (height, width)."""
+def _read(encoded: bytes, bands: int) -> np.ndarray:
+  try:
+    with Image.open(io.BytesIO(encoded)) as file:
+      if file.mode.startswith("I"):  # `convert` would turn all above 255 white
+        wide = np.asarray(file)
+        if wide.min() < 0 or wide.max() > 65535:
+          raise ValueError("holds more than 16 bits")
+        return (wide >> 8).astype(np.uint8)
+      if file.mode == "F":
+        raise ValueError("holds floating-point numbers, whose range is unknown")
+      return np.asarray(file.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else file)
+  except Exception as error:  # Pillow's readers raise whatever their format's parser raises
+    raise ValueError(f"cannot be read as an image: {error}") from error
+
+
+def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+  """Resizes uint8 [h, w, bands] to `size` (height, width) in pixels; bands do not mix."""
   method = INTERPOLATIONS[interpolation]
   if image.shape[-1] == 3:
-    return np.asarray(Image.fromarray(image).resize(size[::-1], method, box))
-  bands = [np.asarray(Image.fromarray(image[:, :, i]).resize(size[::-1], method, box)) for i in range(image.shape[-1])]
+    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
+  bands = [np.asarray(Image.fromarray(image[:, :, i]).resize(size[::-1], method)) for i in range(image.shape[-1])]
   return np.stack(bands, axis=-1)
 
 
@@ -55,8 +73,8 @@ def random_resized_crop(
 ) -> np.ndarray:
   """Crops a box of random area and aspect ratio and resizes it.
 
-  The area is U(scale) of the image, the aspect ratio (width / height) log-uniform. After ten boxes that do not fit, the largest
-  central box of an allowed ratio is taken.
+  The area is U(scale) of the image, the aspect ratio (width / height) log-uniform in `ratio`. After ten boxes that do not fit, the
+  largest central box of an allowed ratio is taken. Official recipes: scale (0.08, 1), bicubic; SimMIM (0.67, 1), bilinear.
   """
   height, width = image.shape[:2]
   for _ in range(10):
@@ -69,13 +87,14 @@ def random_resized_crop(
   else:
     aspect = min(max(width / height, ratio[0]), ratio[1])
     w, h = (width, round(width / aspect)) if width / height < aspect else (round(height * aspect), height)
-    w, h = min(w, width), min(h, height)
+    w, h = min(max(w, 1), width), min(max(h, 1), height)
     top, left = (height - h) // 2, (width - w) // 2
-  return resize(image, size, interpolation, (left, top, left + w, top + h))
+  # Cut first: Pillow's own `box` lets the filter reach beyond it, which the official crop does not.
+  return resize(image[top : top + h, left : left + w], size, interpolation)
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np.ndarray:
-  """Pads every side with zeros and cuts the original size out at random: the official crop for images of 32 pixels and less."""
+  """Pads every side with black and cuts the original size out at random: the official crop for images of 32 pixels and less."""
   height, width = image.shape[:2]
   padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
   top, left = rng.integers(2 * padding + 1, size=2)
@@ -88,15 +107,25 @@ def random_flip(image: np.ndarray, rng: np.random.Generator, probability: float)
 
 
 def center_crop(image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str) -> np.ndarray:
-  """Resizes so that the central `size` is `crop_fraction` of the short side, and cuts it out; 1.0 resizes straight to `size`.
+  """Resizes to `size` / crop_fraction at the short side, keeping the aspect ratio, and cuts the central `size` out.
 
-  The official evaluation: 256 / 224 at the short side, then a central crop; for the 384 px models no crop at all.
+  The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images of 32 pixels and less, no
+  crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and offsets rounded as torchvision does.
+
+  Args:
+    image: uint8 [h, w, bands].
+    size: (height, width) in pixels. Where it is not square, the "short" side is the one that has less to spare.
+    crop_fraction: in (0, 1].
+    interpolation: see `INTERPOLATIONS`.
   """
   if crop_fraction == 1.0:
     return resize(image, size, interpolation)
   height, width = image.shape[:2]
-  factor = max(int(size[0] / crop_fraction) / height, int(size[1] / crop_fraction) / width)
-  h, w = max(round(height * factor), size[0]), max(round(width * factor), size[1])
+  h, w = (int(side / crop_fraction) for side in size)
+  if h * width >= w * height:
+    w = h * width // height
+  else:
+    h = w * height // width
   image = resize(image, (h, w), interpolation)
   top, left = round((h - size[0]) / 2), round((w - size[1]) / 2)
   return image[top : top + size[0], left : left + size[1]]

@@ -1,5 +1,7 @@
 """SimMIM block masks (SimMIM, section 3.2)."""
 
+import math
+
 import numpy as np
 
 
@@ -13,14 +15,20 @@ def block_mask(
     image_size: (height, width) in pixels; multiples of mask_patch_size.
     mask_patch_size: side of a masked cell in pixels, a multiple of model_patch_size.
     model_patch_size: side of the model's patch in pixels.
-    ratio: share of masked cells.
+    ratio: share of masked cells, 0 to 1.
 
   Returns:
     bool [height / model_patch_size, width / model_patch_size], true = masked.
 
   Raises:
-    ValueError: the sizes do not divide.
+    ValueError: the sizes do not divide, or the ratio is no share.
   """
+  if not 0 <= ratio <= 1:
+    raise ValueError(f"a share of {ratio} cells cannot be masked")
+  if min(mask_patch_size, model_patch_size, *image_size) < 1:
+    raise ValueError(
+        f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size} px must be positive"
+    )
   if mask_patch_size % model_patch_size or any(side % mask_patch_size for side in image_size):
     raise ValueError(
         f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the model's patch of"
@@ -28,6 +36,7 @@ def block_mask(
     )
   rows, columns = (side // mask_patch_size for side in image_size)
   cells = np.zeros(rows * columns, bool)
-  cells[rng.permutation(cells.size)[: int(np.ceil(cells.size * ratio))]] = True
+  count = math.ceil(round(cells.size * ratio, 6))  # rounded first: 100 · 0.55 is a little more than 55 in binary
+  cells[rng.permutation(cells.size)[:count]] = True
   scale = mask_patch_size // model_patch_size
   return cells.reshape(rows, columns).repeat(scale, axis=0).repeat(scale, axis=1)
