@@ -129,11 +129,13 @@ def make_optimizer(
     clip_norm: 0 for no clipping.
     (the others as in AdamW)
   """
-  peaks = jax.tree.map(lambda scale: peak_lr * scale, layer_scales(params, depths, layer_decay))
+  scales = layer_scales(params, depths, layer_decay)
+  distinct = np.unique(np.concatenate([np.ravel(scale) for scale in jax.tree.leaves(scales)]))
 
   def scale_by_rates(updates, state, params=None):
     del params
-    updates = jax.tree.map(lambda update, peak: -rate(state.count, peak) * update, updates, peaks)
+    rates = -rate(state.count, peak_lr * distinct.astype(np.float32))  # one schedule for all layers, not one a parameter
+    updates = jax.tree.map(lambda update, scale: rates[np.searchsorted(distinct, scale)] * update, updates, scales)
     return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
   return optax.chain(
