@@ -98,28 +98,37 @@ class Host:
   num_workers: int
 
 
+# So many records in a row that cannot be read are not damage, but a disk that is gone.
+_MAX_BAD_IN_A_ROW = 100
+_named: set[str] = set()  # bad records this process has logged; they come again every epoch
+
+
 @dataclasses.dataclass(frozen=True)
 class _Load:
-  """index → example: decoded, transformed; a bad record gives way to the next good one and is counted."""
+  """index → example: read, decoded, transformed; a bad record gives way to the next good one and is counted.
+
+  The replacement depends on the index alone, so it is the same for any number of hosts, threads and workers.
+  """
 
   source: sources.Source
   bands: int
   transform: Transform
 
   def __call__(self, index: int, rng: np.random.Generator) -> Batch:
-    bad = 0
-    while True:
+    for bad in range(min(len(self.source), _MAX_BAD_IN_A_ROW)):
       i = (index + bad) % len(self.source)
-      example = self.source[i]
+      example = None
       try:
+        example = self.source[i]
         image = image_ops.decode(example.image, self.bands)
-        break
-      except ValueError as error:
-        bad += 1
-        logging.warning("skipped %s: %s", example.name, error)
-        if bad == len(self.source):
-          raise BadInput(f"no image could be read; the last is {example.name}: {error}") from error
-    return self.transform(image, rng) | {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
+      except (ValueError, OSError, RuntimeError) as error:
+        reason = f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
+        if (key := example.name if example else reason) not in _named:
+          _named.add(key)
+          logging.warning("left out: %s", reason)
+        continue
+      return self.transform(image, rng) | {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
+    raise BadInput(f"none of {bad + 1} records in a row could be read; the last: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +137,8 @@ class _LoadOnce(_Load):
 
   def __call__(self, index: int, rng: np.random.Generator) -> Batch:
     example = super().__call__(index % len(self.source), rng)
-    return example | {"weight": np.float32(index < len(self.source) and example["bad"] == 0)}
+    inside = index < len(self.source)
+    return example | {"weight": np.float32(inside and example["bad"] == 0), "bad": np.int32(inside and example["bad"])}
 
 
 @dataclasses.dataclass(frozen=True)

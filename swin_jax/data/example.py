@@ -1,0 +1,37 @@
+"""What a source gives: the one shape of an example that all of them share."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Example(NamedTuple):
+  """One undecoded example: the bytes of an image file or an array [height, width, bands], its class (-1: none), and its name."""
+
+  image: bytes | np.ndarray
+  label: int
+  name: str
+
+
+class Source(Protocol):
+  """Random access to a fixed sequence of examples, from any thread; pickled into worker processes.
+
+  Reading an example that is damaged raises ValueError, OSError or RuntimeError; the others stay readable.
+
+  Attributes:
+    num_classes: 0 where there are no labels.
+    class_names: by label; empty where there are no labels.
+  """
+
+  num_classes: int
+  class_names: tuple[str, ...]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Example: ...
+
+
+def no_split(path: str, split: str, splits: Iterable[str]) -> str:
+  """What a source says when a split is not one of its splits."""
+  return f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split to these"

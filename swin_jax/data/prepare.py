@@ -1,0 +1,328 @@
+"""Any image set → ArrayRecord shards, once, before training.
+
+  python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER
+
+SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME. Folders and zips hold
+SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
+takes a tenth as val.
+
+Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and stored as JPEG, upright
+or not as they lie in the file: orientation tags are not read, here or in training.
+
+Every image is decoded once. What cannot be decoded is named, left out and counted; more than --max_bad_fraction of it ends with
+exit code 2 and removes the shards it was left out of, so that a rerun reads the mended files.
+
+The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it was stopped, and
+--part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+import functools
+import glob
+import io
+import os
+import sys
+import time
+from typing import Any
+import zlib
+
+from absl import flags
+import numpy as np
+from PIL import Image
+from PIL import UnidentifiedImageError
+
+from swin_jax import cli
+from swin_jax.data import image_files
+from swin_jax.data import shards
+from swin_jax.data import sources
+from swin_jax.data.example import Source
+from swin_jax.errors import BadInput
+
+_SOURCE = flags.DEFINE_string("source", None, "Folder, zip, npz file or pattern with {split}, or tfds:NAME.")
+_OUT = flags.DEFINE_string("out", None, "Folder for the shards; created.")
+_SPLIT = flags.DEFINE_string("split", "", "The only split to prepare; for a source without splits its name, train if empty.")
+_HOLD_OUT = flags.DEFINE_float("hold_out", 0.0, "Share of the only split that becomes val.", 0.0, 0.9)
+_SHORT_SIDE = flags.DEFINE_integer("short_side", 0, "Pixels; larger images are shrunk to it. 0: images keep their bytes.", 0)
+_QUALITY = flags.DEFINE_integer("quality", 90, "JPEG quality of images that are shrunk.", 1, 95)
+_SHARDS = flags.DEFINE_integer("shards", 0, "Files per split; 0: one per 4,096 images.", 0)
+_PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n == i.")
+_MAX_BAD = flags.DEFINE_float("max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0)
+_THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
+
+_IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # the others hold more than 8 bits, which a JPEG cannot
+_SECONDS_BETWEEN_LINES = 5
+
+# split → (source, the indices of its examples in the order they are written)
+Plan = dict[str, tuple[Source, np.ndarray]]
+
+
+def main(argv: list[str]) -> int:
+  """Returns the exit code; see `cli.exit_code`."""
+
+  def body():
+    cli.parse_flags(argv, __doc__, [(_SOURCE, "data/photos"), (_OUT, "data/prepared")])
+    prepare(
+        _SOURCE.value, _OUT.value, split=_SPLIT.value, hold_out=_HOLD_OUT.value, short_side=_SHORT_SIDE.value, quality=_QUALITY.value,
+        num_shards=_SHARDS.value, part=parse_part(_PART.value), max_bad_fraction=_MAX_BAD.value, num_threads=_THREADS.value,
+    )  # fmt: skip
+
+  return cli.exit_code(body)
+
+
+def prepare(
+    source: str,
+    out: str,
+    *,
+    split: str = "",
+    hold_out: float = 0.0,
+    short_side: int = 0,
+    quality: int = 90,
+    num_shards: int = 0,
+    part: tuple[int, int] = (0, 1),
+    max_bad_fraction: float = 0.01,
+    num_threads: int = 2,
+) -> None:
+  """Writes the shards of this part that are not there yet; see the flags.
+
+  Raises:
+    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is full.
+  """
+  if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
+    raise BadInput(f"--out={out} is inside the source, where its folder would be taken for a class; choose another")
+  plan = make_plan(source, split, hold_out)
+  name = os.path.basename(os.path.abspath(source))
+  made_from = dict(source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0)
+  headers = {}
+  for name, (examples, order) in plan.items():
+    count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
+    settings = made_from | dict(images=len(order), listing=_checksum(examples, order))
+    headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
+    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set
+      shards.check_same_set(out, name, headers[name])
+  try:
+    for name, header in headers.items():
+      shards.write_header(out, name, header)
+    for name, (examples, order) in plan.items():
+      _write_split(out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads)
+  except (OSError, RuntimeError) as error:  # unreadable images do not come here
+    raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
+  _say_next(out, plan, headers)
+
+
+def parse_part(text: str) -> tuple[int, int]:
+  """ "i/n" → (i, n).
+
+  Raises:
+    BadInput: it is written otherwise, or i is not in 0 … n - 1.
+  """
+  i, _, n = text.partition("/")
+  if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+    raise BadInput(f"--part={text} is not i/n with i from 0 to n - 1, like 0/8")
+  return int(i), int(n)
+
+
+def make_plan(source: str, split: str, hold_out: float) -> Plan:
+  """Finds the splits of a source and the order of their examples.
+
+  Raises:
+    BadInput: there is no such source or split, or nothing in it.
+  """
+  found = _find(source, split)
+  if not hold_out:
+    return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
+  if len(found) > 1 or "val" in found:
+    raise BadInput(f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split")
+  ((name, examples),) = found.items()
+  order = _permutation(len(examples))
+  cut = round(hold_out * len(order))
+  if not 0 < cut < len(order):
+    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {cut}; both splits need one or more")
+  return {name: (examples, order[cut:]), "val": (examples, order[:cut])}
+
+
+def _find(source: str, split: str) -> dict[str, Source]:
+  """All splits of a source, or the one that is asked for."""
+  if source.startswith("tfds:"):
+    name = source.removeprefix("tfds:")
+    splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
+  elif "{split}" in source:
+    splits, load = list(sources.npz_splits(source)), functools.partial(sources.open_npz, source)
+    if not splits:
+      sources.open_npz(source, split)  # says why
+  else:
+    sources.check_exists(source)
+    if source.lower().endswith(".npz"):
+      return {split or "train": sources.Npz(source)}
+    tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
+    folder, splits = image_files.find_splits(tree)
+    if not splits:
+      return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
+    load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
+  if split and split not in splits:
+    raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
+  return {name: load(split=name) for name in ([split] if split else splits)}
+
+
+def _permutation(n: int) -> np.ndarray:
+  return np.random.default_rng(0).permutation(n)
+
+
+def _checksum(examples: Source, order: np.ndarray) -> int:
+  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are refused."""
+  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
+  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))
+
+
+def _write_split(out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads) -> None:
+  """Writes this part's missing shards of one split."""
+  num_shards = header["num_shards"]
+  mine = range(part[0], num_shards, part[1])
+  index = {shard: order[shard * len(order) // num_shards : (shard + 1) * len(order) // num_shards] for shard in mine}
+  path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
+  records = {shard: shards.count_records(path[shard]) for shard in mine}
+  left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
+  todo = [shard for shard in mine if records[shard] < 0]
+  total = sum(map(len, index.values()))
+  progress = _Progress(split, total, total - sum(len(index[shard]) for shard in todo))
+
+  def leave_out(shard: int, name: str, error: str) -> None:
+    print(f"swin_jax: left out {name}: {error}", file=sys.stderr, flush=True)
+    left_out[shard] = left_out.get(shard, 0) + 1
+    bad = sum(left_out.values())
+    if bad > max_bad_fraction * total:
+      for each in left_out:
+        if left_out[each] and os.path.exists(path[each]):
+          os.remove(path[each])
+      raise BadInput(
+          f"{bad} images of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
+          f" {total}; mend or remove them, or allow more"
+      )
+
+  with futures.ThreadPoolExecutor(num_threads) as pool:
+    for shard in todo:
+      for stale in glob.glob(f"{glob.escape(path[shard])}.*.tmp"):
+        os.remove(stale)
+      temporary = f"{path[shard]}.{os.getpid()}.tmp"
+      try:
+        writer = shards.open_writer(temporary)
+        try:
+          for record, name, error in _records(pool, examples, index[shard], short_side, quality, 4 * num_threads):
+            if error:
+              leave_out(shard, name, error)
+            else:
+              writer.write(record)
+            progress.add()
+        finally:
+          writer.close()
+        shards.check_same_set(out, split, header)  # another part may have been started with other settings meanwhile
+        shards.publish(temporary, path[shard])
+      except BaseException:
+        if os.path.exists(temporary):
+          os.remove(temporary)
+        raise
+  progress.finish(sum(left_out.values()))
+
+
+def _records(pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int) -> Iterator[tuple]:
+  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in memory."""
+
+  def load(i: int) -> tuple:
+    name = f"image {i}"
+    try:
+      example = examples[i]
+      name = example.name
+      return shards.pack(example._replace(image=shrink(example.image, short_side, quality))), name, None
+    except BadInput:
+      raise
+    except UnidentifiedImageError:  # its text is the address of a buffer
+      return None, name, "is no image file"
+    except Exception as error:  # pylint: disable=broad-exception-caught  (Pillow raises whatever a format's parser raises)
+      return None, name, " ".join(str(error).split())
+
+  waiting: deque[futures.Future] = deque()
+  try:
+    for i in map(int, index):
+      waiting.append(pool.submit(load, i))
+      if len(waiting) >= ahead:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  finally:
+    for future in waiting:
+      future.cancel()
+
+
+def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
+  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and keep their bytes.
+
+  Raises:
+    Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
+  """
+  with Image.open(io.BytesIO(encoded)) as image:
+    width, height = image.size
+    if not short_side or min(width, height) <= short_side:
+      image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
+      image.load()
+      return encoded
+    if image.mode not in _MODES:
+      raise ValueError(f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side")
+    factor = short_side / min(width, height)
+    size = max(short_side, round(width * factor)), max(short_side, round(height * factor))
+    small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(size, Image.Resampling.LANCZOS)
+  out = io.BytesIO()
+  small.save(out, "JPEG", quality=quality)
+  return out.getvalue()
+
+
+class _Progress:
+  """A line every few seconds: done, total, rate, time left."""
+
+  def __init__(self, name: str, total: int, done: int):
+    self._name, self._total, self._done, self._before = name, total, done, done
+    self._start = self._said = time.monotonic()
+
+  def add(self) -> None:
+    self._done += 1
+    now = time.monotonic()
+    if now - self._said >= _SECONDS_BETWEEN_LINES:
+      self._said = now
+      rate = (self._done - self._before) / (now - self._start)
+      left = int((self._total - self._done) / rate)
+      print(f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02} left", flush=True)
+
+  def finish(self, left_out: int) -> None:
+    seconds, before = time.monotonic() - self._start, f", {self._before:,} were there before" if self._before else ""
+    bad = f", {left_out:,} unreadable and left out" if left_out else ""
+    print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
+
+
+def _say_next(out: str, plan: Plan, headers: dict[str, dict[str, Any]]) -> None:
+  """Prints the command that trains on what was written, or which shards other parts still have to write."""
+  missing = [
+      path
+      for split, header in headers.items()
+      for shard in range(header["num_shards"])
+      if not os.path.exists(path := shards.shard_path(out, split, shard, header["num_shards"]))
+  ]
+  if missing:
+    first = os.path.basename(missing[0])
+    print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
+    return
+  images = ", ".join(f"{name} {len(order):,}" for name, (_, order) in plan.items())
+  print(f"{out} is whole: {images} images, {len(next(iter(headers.values()))['class_names'])} classes. Next:")
+  command = "  python -m swin_jax.main --config=configs/NAME.py --workdir=runs/NAME --config.data.source=array_record"
+  command += f" --config.data.path={out}"
+  train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
+  evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
+  command += f" --config.data.train_split={train}" if train != "train" else ""
+  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
+  print(command)
+  if evaluate == train:
+    print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))
