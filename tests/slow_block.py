@@ -4,10 +4,14 @@ Written without roll, padding and masks: a token attends to the tokens of the im
 a shifted block begins half a window further down and right, so that its first and last cells are cut off by the image's edge.
 """
 
+import functools
 import math
 
 import jax
 import numpy as np
+
+# Tests compile for seconds to run for milliseconds: half the time, without the optimiser of the code generator.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def cells(map_size, window, shifted):
@@ -47,6 +51,17 @@ def layer_norm(x, p):
   mean = x.mean(-1, keepdims=True)
   variance = ((x - mean) ** 2).mean(-1, keepdims=True)
   return (x - mean) / np.sqrt(variance + 1e-5) * p["scale"] + p["bias"]
+
+
+def jacobian(function, x):
+  """[outputs, *x.shape]: the gradient of each of the function's outputs, one after the other.
+
+  Not `jax.jacrev`: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is vmapped over many outputs (its
+  "ynn" fusions; newer ones do not).
+  """
+  outputs = math.prod(jax.eval_shape(function, x).shape)
+  one = jax.grad(lambda x, i: function(x).reshape(-1)[i])
+  return jit(lambda x: jax.lax.map(lambda i: one(x, i), np.arange(outputs)))(x)
 
 
 def random_params(shapes, seed):

@@ -13,6 +13,7 @@ from swin_jax.kernels.window_attention import window_attention
 from swin_jax.models import windows
 from swin_jax.models.swin import Block
 from tests import slow_block
+from tests.slow_block import jit
 
 LN100 = math.log(100.0)
 SHIFTED = windows.regions((7, 8), (8, 8), (4, 4), (2, 2))  # four windows with seams, two of them with padding
@@ -50,7 +51,7 @@ def loops(qkv, bias, logit_scale, labels):
 def test_equals_loops(logit_scale, labels):
   qkv, bias = make_inputs(0)
   scale = None if logit_scale is None else np.array(logit_scale, np.float32)
-  ours = jax.jit(functools.partial(window_attention, regions=labels))(qkv, bias, scale)
+  ours = jit(functools.partial(window_attention, regions=labels))(qkv, bias, scale)
   theirs = loops(qkv, bias, logit_scale, labels)
   # At temperature 0.01 the rounding of a cosine counts a hundredfold.
   np.testing.assert_allclose(ours, theirs, atol=(1e-5 if logit_scale is None else 5e-5) * np.abs(theirs).max())
@@ -61,7 +62,7 @@ def test_gradient_of_the_clamped_temperature():
   direction = np.random.default_rng(2).normal(size=(2, 4, 16, 4, 4)).astype(np.float32)
   at = np.float32(LN100)
   scale = np.array([math.log(10.0), at, np.nextafter(at, np.float32(9.0)), 7.0], np.float32)
-  gradient = jax.jit(jax.grad(lambda s: jnp.sum(window_attention(qkv, bias, s, None) * direction)))(scale)
+  gradient = jit(jax.grad(lambda s: jnp.sum(window_attention(qkv, bias, s, None) * direction)))(scale)
   assert gradient[0] != 0 and gradient[1] != 0
   assert gradient[2] == 0 and gradient[3] == 0
 
@@ -74,7 +75,8 @@ def test_gradient_stays_in_window_and_region(cosine):
   def probe(qkv):  # one number per query token
     return jnp.sum(window_attention(qkv, bias, scale, SHIFTED), axis=(3, 4))[0]
 
-  jacobian = np.abs(jax.jit(jax.jacrev(probe))(qkv)).sum(axis=(5, 6, 7))  # query window, query, image, key window, key
+  jacobian = np.abs(slow_block.jacobian(probe, qkv)).sum(axis=(4, 5, 6))
+  jacobian = jacobian.reshape(4, 16, 2, 4, 16)  # query window, query, image, key window, key
   assert (jacobian[:, :, 1] == 0).all()  # the other image
   for m, n in np.ndindex(4, 4):
     same = SHIFTED[m][:, None] == SHIFTED[n][None] if m == n else np.zeros((16, 16), bool)
@@ -92,7 +94,7 @@ def test_padding_never_counts_however_extreme_the_logits():
   qkv, bias = make_inputs(4)
   real = SHIFTED >= 0
   changed = np.where(real[None, :, :, None, None, None], qkv, 1e3 * qkv[::-1])
-  outs = [jax.jit(functools.partial(window_attention, regions=SHIFTED))(x, bias, None) for x in (qkv, changed)]
+  outs = [jit(functools.partial(window_attention, regions=SHIFTED))(x, bias, None) for x in (qkv, changed)]
   np.testing.assert_array_equal(*(np.asarray(out)[:, real] for out in outs))
 
 
@@ -100,7 +102,7 @@ def test_zero_queries_and_keys_have_a_finite_gradient():
   qkv, bias = make_inputs(5)
   qkv[:, :, :3, :, :2] = 0.0
   scale = np.full(4, LN100, np.float32)
-  gradients = jax.jit(jax.grad(lambda x, s: jnp.sum(window_attention(x, bias, s, SHIFTED) ** 2), argnums=(0, 1)))(qkv, scale)
+  gradients = jit(jax.grad(lambda x, s: jnp.sum(window_attention(x, bias, s, SHIFTED) ** 2), argnums=(0, 1)))(qkv, scale)
   assert all(np.isfinite(g).all() for g in gradients)
 
 
@@ -128,7 +130,7 @@ def block_and_params(version, map_size, window, trained, shifted, seed=0):
 def test_block_equals_loops_over_the_image(version, map_size, window, trained, shifted):
   block, params = block_and_params(version, map_size, window, trained, shifted)
   x = np.random.default_rng(1).normal(size=(1, *map_size, 16)).astype(np.float32)
-  ours = jax.jit(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, x)[0]
+  ours = jit(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, x)[0]
   theirs = slow_block.block(x[0], params, version=version, num_heads=2, window=window, trained=trained, shifted=shifted)
   np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
@@ -142,7 +144,7 @@ def test_window_of_one_token_is_finite(version, map_size, window):
     return jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
 
   x = np.random.default_rng(2).normal(size=(2, *map_size, 16)).astype(np.float32)
-  for value in jax.tree.leaves(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)):
+  for value in jax.tree.leaves(jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)):
     assert np.isfinite(value).all()
 
 
@@ -153,5 +155,5 @@ def test_zero_input_has_finite_gradients():
   def loss(p, x):
     return jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
 
-  for value in jax.tree.leaves(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))):
+  for value in jax.tree.leaves(jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))):
     assert np.isfinite(value).all()
