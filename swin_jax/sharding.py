@@ -40,7 +40,7 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   """The rules as name → mesh axes.
 
   Raises:
-    BadInput: a name of no logical axis, or a mesh axis that does not exist.
+    BadInput: a name of no logical axis, a mesh axis that does not exist, or two rules for one name.
   """
   table = {}
   for name, target in rules:
@@ -49,6 +49,8 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
       raise BadInput(f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}")
     if unknown := [axis for axis in target if axis not in MESH_AXES]:
       raise BadInput(f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}")
+    if name in table:
+      raise BadInput(f"two sharding rules for '{name}': {table[name]} and {target}")
     table[name] = target
   return table
 

@@ -295,6 +295,6 @@ def flops(model: Swin, image_size: tuple[int, int], bands: int) -> int:
     macs += depth * (2 * c * tokens + int(padded) * (4 * c * c + 2 * n * c) + int(2 * model.mlp_ratio * tokens * c * c))
     if i + 1 < len(model.depths):
       height, width = -(-height // 2), -(-width // 2)
-      macs += height * width * 4 * c * 2 * c + height * width * 2 * c
+      macs += height * width * (4 * c * 2 * c + (4 * c if model.version == 1 else 2 * c))  # V1 norms before the product
       c *= 2
   return 2 * (macs + height * width * c)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.data import mixing
+from swin_jax.errors import BadInput
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import Swin
 from swin_jax.tasks.task import Task
@@ -18,7 +19,12 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     encoder: the backbone.
     mean, std: of the images, per band.
     target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw pixels.
+
+  Raises:
+    BadInput: a neighbourhood without a middle pixel.
   """
+  if target_norm_window < 0 or (target_norm_window and target_norm_window % 2 == 0):
+    raise BadInput(f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels")
   model = SimMim(encoder)
 
   def forward(params, batch, **kwargs):

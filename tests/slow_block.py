@@ -1,0 +1,122 @@
+"""One transformer block in numpy loops, float64: the definition that the fast one is tested against.
+
+Written without roll, padding and masks: a token attends to the tokens of the image that lie in its cell of a grid, and the grid of
+a shifted block begins half a window further down and right, so that its first and last cells are cut off by the image's edge.
+"""
+
+import functools
+import math
+
+import jax
+import numpy as np
+
+# Tests compile for seconds to run for milliseconds: half the time, without the optimiser of the code generator.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def cells(map_size, window, shifted):
+  """Cell of the grid of every token, int [H·W, 2], and the window really used: an axis that fits into one window is one cell."""
+  ids, used = [], []
+  for axis, (size, w) in enumerate(zip(map_size, window)):
+    one = size <= w
+    begin = w // 2 if shifted and not one else 0
+    used.append(size if one else w)
+    position = np.repeat(np.arange(size), map_size[1]) if axis == 0 else np.tile(np.arange(size), map_size[0])
+    ids.append(np.array([math.floor((p - begin) / used[axis]) for p in position]))
+  return np.stack(ids, axis=1), tuple(used)
+
+
+def block(x, p, *, version, num_heads, window, trained=None, shifted=False):
+  """x [H, W, C] → [H, W, C] through the block with parameters p (our names)."""
+  p = _to_float64(p)
+  map_size, c = x.shape[:2], x.shape[2]
+  x = np.asarray(x, np.float64).reshape(-1, c)
+
+  def attend(y):
+    return _attend(y, p["attn"], map_size, version, num_heads, window, trained, shifted)
+
+  def mlp(y):
+    hidden = y @ p["mlp"]["fc1"]["kernel"] + p["mlp"]["fc1"]["bias"]
+    hidden = 0.5 * hidden * (1.0 + np.vectorize(math.erf)(hidden / math.sqrt(2.0)))
+    return hidden @ p["mlp"]["fc2"]["kernel"] + p["mlp"]["fc2"]["bias"]
+
+  for branch, norm in ((attend, p["norm1"]), (mlp, p["norm2"])):
+    x = x + (layer_norm(branch(x), norm) if version == 2 else branch(layer_norm(x, norm)))
+  if "extra_norm" in p:
+    x = layer_norm(x, p["extra_norm"])
+  return x.reshape(*map_size, c)
+
+
+def layer_norm(x, p):
+  mean = x.mean(-1, keepdims=True)
+  variance = ((x - mean) ** 2).mean(-1, keepdims=True)
+  return (x - mean) / np.sqrt(variance + 1e-5) * p["scale"] + p["bias"]
+
+
+def jacobian(function, x):
+  """[outputs, *x.shape]: the gradient of each of the function's outputs, one after the other.
+
+  Not `jax.jacrev`: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is vmapped over many outputs (its
+  "ynn" fusions; newer ones do not).
+  """
+  outputs = math.prod(jax.eval_shape(function, x).shape)
+  one = jax.grad(lambda x, i: function(x).reshape(-1)[i])
+  return jit(lambda x: jax.lax.map(lambda i: one(x, i), np.arange(outputs)))(x)
+
+
+def random_params(shapes, seed):
+  """Parameters that exercise everything: no norm is zero, no bias is zero."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name, noise = str(path[-1].key), rng.normal(size=leaf.shape)
+    if name == "kernel":
+      return noise / math.sqrt(leaf.shape[-2])
+    if name == "bias_table":
+      return noise
+    centre = {"scale": 1.0, "logit_scale": math.log(10.0)}.get(name, 0.0)
+    return centre + 0.2 * noise
+
+  return jax.tree_util.tree_map_with_path(lambda path, leaf: draw(path, leaf).astype(np.float32), shapes)
+
+
+def _attend(y, p, map_size, version, num_heads, window, trained, shifted):
+  tokens, c = y.shape
+  d = c // num_heads
+  cell, used = cells(map_size, window, shifted)
+  qkv = y @ p["qkv"]["kernel"] + (p["qkv"]["bias"] if version == 1 else 0.0)
+  qkv = qkv.reshape(tokens, num_heads, 3, d)
+  out = np.zeros((tokens, num_heads, d))
+  for k in range(num_heads):
+    queries, keys, values = (qkv[:, k, i] for i in range(3))
+    if version == 2:
+      queries = queries + p["q_bias"][k * d : (k + 1) * d]
+      values = values + p["v_bias"][k * d : (k + 1) * d]
+    for i in range(tokens):
+      mine = [j for j in range(tokens) if (cell[i] == cell[j]).all()]
+      logits = []
+      for j in mine:
+        rows, columns = i // map_size[1] - j // map_size[1], i % map_size[1] - j % map_size[1]
+        if version == 2:
+          cosine = queries[i] @ keys[j] / (np.linalg.norm(queries[i]) * np.linalg.norm(keys[j]))
+          logits.append(cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(rows, columns, p, k, trained or used))
+        else:
+          table = p["bias_table"][(rows + used[0] - 1) * (2 * used[1] - 1) + columns + used[1] - 1, k]
+          logits.append(queries[i] @ keys[j] / math.sqrt(d) + table)
+      weights = np.exp(np.array(logits) - max(logits))
+      out[i, k] = weights / weights.sum() @ values[mine]
+  return out.reshape(tokens, c) @ p["proj"]["kernel"] + p["proj"]["bias"]
+
+
+def _bias(rows, columns, p, head, trained):
+  def coordinate(offset, side):
+    x = 8.0 * offset / max(side - 1, 1)
+    return math.copysign(math.log2(abs(x) + 1.0) / math.log2(8.0), x)
+
+  offset = np.array([coordinate(rows, trained[0]), coordinate(columns, trained[1])])
+  hidden = np.maximum(offset @ p["cpb_fc1"]["kernel"] + p["cpb_fc1"]["bias"], 0.0)
+  return 16.0 / (1.0 + math.exp(-(hidden @ p["cpb_fc2"]["kernel"][:, head])))
+
+
+def _to_float64(tree):
+  return {k: _to_float64(v) for k, v in tree.items()} if isinstance(tree, dict) else np.asarray(tree, np.float64)

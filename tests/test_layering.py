@@ -1,0 +1,126 @@
+"""Who imports whom: data flows one way, and every room stays replaceable."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Module or package → what of ours it may import; a name stands for itself and all inside it. `errors` is a leaf that anyone may use.
+# A module that is not listed falls under its package; the most exact name wins.
+MAY_IMPORT = {
+    "swin_jax": {"swin_jax.models", "swin_jax.transfer", "swin_jax.checkpoint", "swin_jax.weights"},  # its __init__
+    "swin_jax.main": {"swin_jax.train"},
+    "swin_jax.train": {
+        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.sharding", "swin_jax.state", "swin_jax.step",
+        "swin_jax.optim", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config",
+        "swin_jax.models.swin", "swin_jax.weights.folder",
+    },
+    "swin_jax.plan": {"swin_jax.train"},
+    "swin_jax.run_config": {"swin_jax.optim", "swin_jax.checkpoint", "swin_jax.models.windows"},
+    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
+    "swin_jax.tasks.task": set(),
+    "swin_jax.models": {"swin_jax.axes", "swin_jax.kernels", "swin_jax.models"},
+    "swin_jax.models.windows": set(),
+    "swin_jax.kernels": {"swin_jax.kernels"},
+    "swin_jax.step": {"swin_jax.state", "swin_jax.tasks.task"},
+    "swin_jax.state": {"swin_jax.sharding"},
+    "swin_jax.sharding": {"swin_jax.axes"},
+    "swin_jax.evaluate": {"swin_jax.metrics"},
+    "swin_jax.transfer": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.weights.folder"},
+    "swin_jax.checkpoint": set(),
+    "swin_jax.optim": set(),
+    "swin_jax.metrics": set(),
+    "swin_jax.axes": set(),
+    "swin_jax.errors": set(),
+    "swin_jax.export": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.transfer"},
+    "swin_jax.show": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.data.image_ops"},
+    "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.weights"},
+    "swin_jax.data": {"swin_jax.data"},
+    "swin_jax.data.bench": {"swin_jax.data", "swin_jax.train"},
+    "configs": {"configs.common"},
+}  # fmt: skip
+OURS = ("swin_jax", "configs", "tests", "experiments")
+WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.bench")
+
+
+def modules(package):
+  return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in (ROOT / package).rglob("*.py"))
+
+
+def path_of(module):
+  path = ROOT.joinpath(*module.split("."))
+  return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def exists(module):
+  return path_of(module).exists() or ROOT.joinpath(*module.split(".")).is_dir()
+
+
+def imports(module):
+  """Every module that a module imports, at the top or inside a function, by its full name."""
+  found = set()
+  for node in ast.walk(ast.parse(path_of(module).read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{module} imports relatively"
+      for alias in node.names:
+        whole = f"{node.module}.{alias.name}"
+        found.add(whole if node.module.split(".")[0] in OURS and exists(whole) else node.module)
+  return found
+
+
+def inside(name, package):
+  return name == package or name.startswith(package + ".")
+
+
+def allowed(module):
+  rule = max((name for name in MAY_IMPORT if inside(module, name)), key=len)
+  assert rule != "swin_jax" or module == "swin_jax", f"{module}: a new room; say in MAY_IMPORT whom it may import"
+  return MAY_IMPORT[rule]
+
+
+@pytest.mark.parametrize("module", modules("swin_jax") + modules("configs"))
+def test_a_module_imports_only_what_it_may(module):
+  ours = {name for name in imports(module) if name.split(".")[0] in OURS}
+  forbidden = {name for name in ours - {module} if not any(inside(name, target) for target in allowed(module))}
+  if module.startswith("swin_jax"):
+    forbidden.discard("swin_jax.errors")
+  assert not forbidden, f"{module} imports {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("module", modules("swin_jax"))
+def test_the_core_needs_no_other_framework(module):
+  roots = {name.split(".")[0] for name in imports(module)}
+  assert not roots & {"tensorflow", "torch", "torchvision", "clu", "timm", "transformers"}
+  if inside(module, "swin_jax.data") and module not in WITH_JAX_IN_DATA:
+    assert not roots & {"jax", "flax"}
+  if module in ("swin_jax.models.windows", "swin_jax.kernels.window_attention"):
+    assert "flax" not in roots  # plain functions
+  if "orbax" in roots:
+    assert module == "swin_jax.checkpoint"
+
+
+@pytest.mark.parametrize("module", modules("configs"))
+def test_a_config_loads_anywhere(module):
+  assert {name.split(".")[0] for name in imports(module)} <= {"configs", "ml_collections"}
+
+
+def test_nobody_imports_in_a_circle():
+  graph = {module: {name for name in imports(module) if name.split(".")[0] == "swin_jax"} for module in modules("swin_jax")}
+  done, path = set(), []
+
+  def visit(module):
+    assert module not in path, f"circle: {' → '.join(path[path.index(module):] + [module])}"
+    if module in done or module not in graph:
+      return
+    path.append(module)
+    for name in sorted(graph[module]):
+      visit(name)
+    path.pop()
+    done.add(module)
+
+  for module in graph:
+    visit(module)
