@@ -19,6 +19,8 @@ DECAY_RULES = (
 # The official SimMIM pre-training means to exempt the third row too, but its name prefix never matches (specification quirk Q1).
 OFFICIAL_PRETRAINING_DECAY_RULES = (*DECAY_RULES[:2], (DECAY_RULES[2][0], True), DECAY_RULES[3])
 
+SCHEDULES = ("cosine", "linear", "step", "multistep")
+
 
 def learning_rate(
     step,
@@ -57,7 +59,7 @@ def learning_rate(
   elif schedule == "multistep":
     rate = peak * decay_rate ** jnp.sum(step >= jnp.asarray(milestones, jnp.float32))
   else:
-    raise ValueError(f"no schedule '{schedule}'; there are cosine, linear, step, multistep")
+    raise ValueError(f"no schedule '{schedule}'; there are {', '.join(SCHEDULES)}")
   warmup = warmup_lr + step * (peak - warmup_lr) / max(warmup_steps, 1)
   return jnp.where(step < warmup_steps, warmup, rate)
 

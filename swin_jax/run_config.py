@@ -1,5 +1,6 @@
 """A run's config and its folder: numbers derived from it, mistakes in it, and whether it may continue what is there."""
 
+from collections.abc import Sequence
 import functools
 import json
 import math
@@ -12,8 +13,11 @@ from ml_collections import ConfigDict
 
 from swin_jax import optim
 from swin_jax.checkpoint import SavedParameters
+from swin_jax.data import image_ops
+from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
 from swin_jax.models import windows
+from swin_jax.models.swin import REMAT_POLICIES
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
@@ -37,12 +41,12 @@ def prepare_workdir(workdir: str) -> None:
     raise BadInput(f"--workdir={workdir} cannot be written: {error.strerror or error}") from error
 
 
-def resolve(config: ConfigDict, num_classes: int, stored: dict[str, Any] | None) -> ConfigDict:
+def resolve(config: ConfigDict, train_classes: Sequence[str], eval_classes: Sequence[str], stored: dict[str, Any] | None) -> ConfigDict:
   """Fills what the config leaves to the data and to `init_from`, and checks what can be checked before anything is built.
 
   Args:
     config: as given.
-    num_classes: of the training data, 0 if it has no labels.
+    train_classes, eval_classes: class names of the data, by label; empty if it has no labels.
     stored: the resolved config of the run that is continued, None for a new one.
 
   Raises:
@@ -50,18 +54,18 @@ def resolve(config: ConfigDict, num_classes: int, stored: dict[str, Any] | None)
   """
   config = config.copy_and_resolve_references()
   model = config.model
-  if config.task not in ("classification", "masked_pixels"):
-    raise BadInput(f"config.task = '{config.task}': there are classification, masked_pixels")
+  _check(config)
   if config.task == "classification":
-    wanted = config.classification.num_classes
-    if not num_classes:
+    wanted, found = config.classification.num_classes, len(train_classes)
+    if not found:
       raise BadInput("the training data has no labels (a folder needs one folder per class), so task=classification cannot be")
-    if wanted and wanted < num_classes:
-      raise BadInput(f"the data has labels up to {num_classes - 1}, but classification.num_classes = {wanted}")
-    config.classification.num_classes = wanted or num_classes
+    if tuple(eval_classes) != tuple(train_classes):
+      raise BadInput(f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({found})")
+    if wanted and wanted < found:
+      raise BadInput(f"the data has labels up to {found - 1}, but classification.num_classes = {wanted}")
+    config.classification.num_classes = wanted or found
   if not model.trained_window_sizes and config.init_from and model.version == 2:
     model.trained_window_sizes = stored["model"]["trained_window_sizes"] if stored else trained_windows(SavedParameters(config.init_from).config)
-  _check_sizes(config)
   return config
 
 
@@ -163,8 +167,36 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   )
 
 
-def _check_sizes(config: ConfigDict) -> None:
-  m, d = config.model, config.data
+def _check(config: ConfigDict) -> None:
+  m, d, a = config.model, config.data, config.augment
+  choices = {
+      "task": (config.task, ("classification", "masked_pixels")),
+      "model.version": (m.version, (1, 2)),
+      "model.dtype": (m.dtype, ("bfloat16", "float32")),
+      "model.remat": (m.remat, tuple(REMAT_POLICIES)),
+      "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
+      "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
+  }
+  for key, (value, allowed) in choices.items():
+    if value not in allowed:
+      raise BadInput(f"config.{key} = {value!r}: there are {', '.join(map(repr, allowed))}")
+  for key, low, value, high in (
+      ("augment.crop_scale", 0, *a.crop_scale), ("augment.crop_ratio", 0, *a.crop_ratio), ("augment.eval_crop_fraction", 0, a.eval_crop_fraction, 1),
+      ("augment.rand_augment_magnitude", -1e-9, a.rand_augment_magnitude, 10), ("mask.ratio", 0, config.mask.ratio, 1),
+  ):  # fmt: skip
+    if not low < value <= high:
+      raise BadInput(f"config.{key} must be more than {max(low, 0)} and at most {high}, and is {value}")
+  for key, value in (("data.batch_size", d.batch_size), ("data.eval_batch_size", d.eval_batch_size), ("log.every_steps", config.log.every_steps),
+                     ("data.num_threads", d.num_threads), ("optim.accumulation_steps", config.optim.accumulation_steps),
+                     ("checkpoint.keep_latest", config.checkpoint.keep_latest)):  # fmt: skip
+    if value < 1:
+      raise BadInput(f"config.{key} = {value} must be at least 1")
+  if config.optim.schedule in ("step", "multistep") and not config.optim.milestone_epochs:
+    raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
+  if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
+    raise BadInput(f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set augment.rand_augment_operations=0")
+  if a.crop_padding and a.eval_crop_fraction != 1.0:
+    raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
   stages = len(m.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes"):
     if len(m[name]) != stages and (m[name] or name != "trained_window_sizes"):

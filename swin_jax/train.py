@@ -157,7 +157,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   stored = run_config.read(workdir) if checkpoint.exists(workdir) else None
   # 2. Input pipeline.
   data = open_input(config)
-  config = run_config.resolve(config, data.train_source.num_classes, stored)
+  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, stored)
   if stored:
     run_config.check_same_run(config, stored, workdir)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
@@ -251,7 +251,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   if not checkpoint.exists(workdir):
     raise BadInput(f"--mode=eval: {workdir} holds no checkpoint")
   data = open_input(config)
-  config = run_config.resolve(config, data.train_source.num_classes, run_config.read(workdir))
+  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, run_config.read(workdir))
   program = build(config, *run_config.count_steps(config, len(data.train_source)))
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
   restored = checkpoints.restore(program.state)
