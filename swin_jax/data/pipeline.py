@@ -6,7 +6,10 @@ for any number of hosts, threads and workers, and a run continues by slicing (ne
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import multiprocessing
+import os
 import queue
+import threading
 
 from absl import logging
 import grain
@@ -194,8 +197,19 @@ class Input:
 def _iterate(data: grain.MapDataset, host: Host) -> grain.DatasetIterator:
   data = data.to_iter_dataset(grain.ReadOptions(num_threads=host.num_threads, prefetch_buffer_size=max(host.num_threads, 4)))
   if host.num_workers:
-    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=host.num_workers, per_worker_buffer_size=2))
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=host.num_workers, per_worker_buffer_size=2), _end_with_parent)
   return iter(data)
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+  """Ends this worker process when its parent is gone: one killed by SIGKILL cannot tell it to."""
+  del worker, workers
+
+  def wait():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 class BadRecords:

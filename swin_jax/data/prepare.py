@@ -312,14 +312,15 @@ def _say_next(out: str, plan: Plan, headers: dict[str, dict[str, Any]]) -> None:
     print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
     return
   images = ", ".join(f"{name} {len(order):,}" for name, (_, order) in plan.items())
-  print(f"{out} is whole: {images} images, {len(next(iter(headers.values()))['class_names'])} classes. Next:")
-  command = "  python -m swin_jax.main --config=configs/NAME.py --workdir=runs/NAME --config.data.source=array_record"
-  command += f" --config.data.path={out}"
+  classes = len(next(iter(headers.values()))["class_names"])
+  print(f"{out} is whole: {images} images, {classes} classes. Next:")
+  command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
   evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  print(command)
+  for kind in ("pretrain", "finetune") if classes else ("pretrain",):
+    print(f"  python -m swin_jax.main --config=configs/own_images.py:{kind} --workdir=runs/own/{kind}{command}")
   if evaluate == train:
     print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
 

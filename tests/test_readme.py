@@ -1,0 +1,65 @@
+"""What the README says can be done, done as it says."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def block(heading, language):
+  section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)[1]
+  return re.search(rf"^```{language}\n(.*?)^```", section, re.M | re.S)[1].strip().splitlines()
+
+
+@pytest.mark.parametrize("heading", ["Quick start", "Run the tests"])
+def test_one_line_does_it_all(heading):
+  lines = block(heading, "sh")
+  assert len(lines) == 1
+  assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_the_configs_it_names_are_all_there_are():
+  names = set()
+  for cell in re.findall(r"^\| (`.*?) \|", re.search(r"## Recipes(.*?)## ", TEXT, re.S)[1], re.M):
+    stem = ""
+    for name in re.findall(r"`([^`]*)`", cell):
+      name = name.split(":")[0]
+      prefix = re.match(r"swinv2_\{[^}]*\}", stem)
+      name = name.replace("…", prefix[0] if prefix else "")
+      stem = name
+      match = re.search(r"\{([^}]*)\}", name)
+      names |= {name.replace(match[0], part) for part in match[1].split(",")} if match else {name}
+  assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - {"__init__", "common", "quickstart"}
+
+
+@pytest.mark.slow
+def test_own_images(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on 48 images and for a step or two."""
+  rng = np.random.default_rng(0)
+  for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+    (tmp_path / "my_images" / name).mkdir(parents=True)
+    for i in range(24):
+      pixels = np.clip(rng.normal(colour, 20, (70 + i, 80, 3)), 0, 255).astype(np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "my_images" / name / f"{i}.jpg")
+  for folder in ("configs", "swin_jax"):
+    (tmp_path / folder).symlink_to(ROOT / folder)
+  commands = block("Your own images", "")
+  assert len(commands) == 4
+  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT, re.S)[1].split()
+  short = ["--config.data.batch_size=16", "--config.data.eval_batch_size=4", "--config.optim.total_epochs=1", "--config.model.depths=(1,1,1,1)"]
+  for command in commands:
+    words = shlex.split(command)
+    assert words[0] == "python"
+    words = [sys.executable, *words[1:]] + (on_a_cpu + short if "swin_jax.main" in command else [])
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+  assert "eval/top1" in done.stdout
+  assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
