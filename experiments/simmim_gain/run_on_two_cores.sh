@@ -8,10 +8,10 @@ small="--config.data.path=$out/data --config.data.batch_size=128 --config.data.n
   --config.model.patch_size=4 --config.model.embed_dim=32 --config.model.depths=(2,4) --config.model.num_heads=(2,4)
   --config.model.window_sizes=(4,4) --config.optim.lr=4e-3 --config.optim.warmup_epochs=2 --config.log.every_steps=195"
 # Few epochs of a small model: only crop and flip, no mixing.
-plain="--config.optim.total_epochs=15 --config.augment.rand_augment_operations=0 --config.classification.mixup_alpha=0
+plain="--config.optim.total_epochs=10 --config.augment.rand_augment_operations=0 --config.classification.mixup_alpha=0
   --config.classification.cutmix_alpha=0 --config.classification.erase_probability=0"
 
 python -m swin_jax.data.prepare --source="$source" --out="$out/data"
-python -m swin_jax.main --config=configs/cifar10.py:pretrain --workdir="$out/pretrain" $small --config.optim.total_epochs=30
+python -m swin_jax.main --config=configs/cifar10.py:pretrain --workdir="$out/pretrain" $small --config.optim.total_epochs=20
 python -m swin_jax.main --config=configs/cifar10.py:finetune --workdir="$out/finetune" $small $plain --config.init_from="$out/pretrain"
 python -m swin_jax.main --config=configs/cifar10.py:scratch --workdir="$out/scratch" $small $plain

@@ -4,11 +4,11 @@ The position in the data is a number, the samples seen: batch n holds the same s
 for any number of hosts, threads and workers, and a run continues by slicing (never from an iterator's own state).
 """
 
+import collections
 from collections.abc import Callable, Iterator
 import dataclasses
 import multiprocessing
 import os
-import queue
 import threading
 
 from absl import logging
@@ -240,14 +240,13 @@ def to_device(batches: Iterator[Batch], sharding: jax.sharding.Sharding, records
 
   "bad" and "index" stay on the host.
   """
-  waiting: queue.Queue = queue.Queue()
+  waiting = collections.deque()
   for batch in batches:
     records.add(batch)
     device = {
         key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items() if key not in ("bad", "index")
     }
-    waiting.put((batch, device))
-    if waiting.qsize() > ahead:
-      yield waiting.get()
-  while not waiting.empty():
-    yield waiting.get()
+    waiting.append((batch, device))
+    if len(waiting) > ahead:
+      yield waiting.popleft()
+  yield from waiting
