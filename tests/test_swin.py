@@ -120,8 +120,10 @@ def primitives(jaxpr):
 
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("remat", ["none", "block", "dots"])
-def test_remat_is_in_the_program(remat, unroll):
+def test_remat_and_unroll_are_in_the_program(remat, unroll):
   jaxpr = jax.make_jaxpr(stage_loss(make_stage(unroll=unroll, remat=remat)))(stage_params(), IMAGE_MAP)
+  scans = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "scan"]
+  assert len(scans) == 2 and all(eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans)  # forward and backward
   found = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name in ("checkpoint", "remat", "remat2")]
   assert bool(found) == (remat != "none")
   assert all(eqn.params["prevent_cse"] == unroll for eqn in found)
