@@ -22,6 +22,7 @@ from swin_jax import sharding
 from swin_jax import transfer
 from swin_jax.data import pipeline
 from swin_jax.data import sources
+from swin_jax.data import views
 from swin_jax.errors import BadInput
 from swin_jax.evaluate import evaluate
 from swin_jax.metrics import say
@@ -70,17 +71,17 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   d, a = config.data, config.augment
   mask = None
   if config.task == "masked_pixels":
-    mask = pipeline.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
   return pipeline.Input(
       train_source=sources.open_source(d.source, d.path, d.train_split),
       eval_source=sources.open_source(d.source, d.path, d.eval_split),
-      train_view=pipeline.Augment(
+      train_view=views.Augment(
           image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
           interpolation=a.interpolation, flip_probability=a.flip_probability, rand_augment_operations=a.rand_augment_operations,
           rand_augment_probability=a.rand_augment_probability, rand_augment_magnitude=a.rand_augment_magnitude,
           rand_augment_magnitude_std=a.rand_augment_magnitude_std, mask=mask,
       ),  # fmt: skip
-      eval_view=pipeline.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
+      eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
       bands=len(d.mean),
       seed=config.seed,
       batch_size=d.batch_size,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from configs import common
@@ -59,6 +60,17 @@ def test_builds_its_abstract_state(name, kind, monkeypatch):
   config = run_config.resolve(config, *[range(config.classification.num_classes or 10)] * 2, None)
   program = train.build(config, 100, 1000)
   assert all(leaf.sharding is not None for leaf in jax.tree.leaves(program.state))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b"])
+def test_its_debug_form_trains(name, tmp_path):
+  """One of each kind; a few steps of the run that the docstring's command starts."""
+  config = load(name, "debug")
+  config.optim.update(total_epochs=2 / 22, warmup_epochs=1 / 22)
+  config.log.num_pictures = 2
+  metrics = train.train(config, str(tmp_path))
+  assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_an_unknown_kind_names_the_kinds():

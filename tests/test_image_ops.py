@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data import image_ops
-from swin_jax.data import pipeline
+from swin_jax.data import views
 from swin_jax.data import rand_augment
 
 METHODS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -269,7 +269,7 @@ def augment(**changes):
       image_size=(16, 24), crop_scale=(0.08, 1.0), crop_ratio=RATIO, crop_padding=0, interpolation="bicubic", flip_probability=0.5,
       rand_augment_operations=0, rand_augment_probability=0.5, rand_augment_magnitude=9.0, rand_augment_magnitude_std=0.5, mask=None,
   )  # fmt: skip
-  return pipeline.Augment(**settings | changes)
+  return views.Augment(**settings | changes)
 
 
 @pytest.mark.parametrize("bands", [1, 3, 14])
@@ -301,13 +301,13 @@ def test_tiny_images_are_padded_and_cropped_but_not_resized():
   view = augment(image_size=(32, 32), crop_padding=4, flip_probability=0.0)(image, np.random.default_rng(0))["image"]
   top, left = np.random.default_rng(0).integers(9, size=2)
   assert np.array_equal(view, np.pad(image, ((4, 4), (4, 4), (0, 0)))[top : top + 32, left : left + 32])
-  evaluation = pipeline.EvalView((32, 32), 1.0, "bicubic", None)(image, np.random.default_rng(0))["image"]
+  evaluation = views.EvalView((32, 32), 1.0, "bicubic", None)(image, np.random.default_rng(0))["image"]
   assert np.array_equal(evaluation, image)
 
 
 def test_masks_come_with_both_views():
-  mask = pipeline.Mask(8, 4, 0.5)
-  for view in (augment(mask=mask), pipeline.EvalView((16, 24), 0.875, "bilinear", mask)):
+  mask = views.Mask(8, 4, 0.5)
+  for view in (augment(mask=mask), views.EvalView((16, 24), 0.875, "bilinear", mask)):
     example = view(noise(40, 40, 3), np.random.default_rng(0))
     assert example["mask"].shape == (4, 6) and example["mask"].sum() == 12
     assert example["image"].flags.c_contiguous

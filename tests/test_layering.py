@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "swin_jax": {"swin_jax.models", "swin_jax.transfer", "swin_jax.checkpoint"},  # its __init__
     "swin_jax.main": {"swin_jax.train", "swin_jax.cli"},
     "swin_jax.train": {
-        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.sharding", "swin_jax.state", "swin_jax.step",
+        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state", "swin_jax.step",
         "swin_jax.optim", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config",
         "swin_jax.models.swin",
     },

@@ -16,6 +16,7 @@ from swin_jax.data import pipeline
 from swin_jax.data import prepare
 from swin_jax.data import shards
 from swin_jax.data import sources
+from swin_jax.data import views
 from swin_jax.data.example import Example
 from swin_jax.errors import BadInput
 from tests import images
@@ -75,8 +76,8 @@ def make_input(source, host=0, hosts=1, workers=0, seed=5, batch=8) -> pipeline.
   return pipeline.Input(
       train_source=source,
       eval_source=source,
-      train_view=pipeline.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
-      eval_view=pipeline.EvalView((8, 8), 1.0, "bicubic", None),
+      train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, 2, 0.5, 9.0, 0.5, None),
+      eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
       bands=3,
       seed=seed,
       batch_size=batch,

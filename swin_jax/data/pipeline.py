@@ -17,78 +17,11 @@ import jax
 import numpy as np
 
 from swin_jax.data import image_ops
-from swin_jax.data import masks
-from swin_jax.data import rand_augment
 from swin_jax.data import sources
 from swin_jax.errors import BadInput
 
 Batch = dict[str, np.ndarray]
 Transform = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Mask:
-  """How masks are drawn; see `masks.block_mask`."""
-
-  mask_patch_size: int
-  model_patch_size: int
-  ratio: float
-
-  def __call__(self, image_size: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {"mask": masks.block_mask(rng, image_size, self.mask_patch_size, self.model_patch_size, self.ratio)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Augment:
-  """Training view of a decoded image: random crop, flip, RandAugment, a mask where one is asked for.
-
-  Attributes:
-    image_size: (height, width) in pixels.
-    crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
-    crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
-    flip_probability: of mirroring left and right.
-    rand_augment_operations: 0 for none; this and the three that follow: see `rand_augment.rand_augment`.
-    mask: None for tasks without masks.
-  """
-
-  image_size: tuple[int, int]
-  crop_scale: tuple[float, float]
-  crop_ratio: tuple[float, float]
-  crop_padding: int
-  interpolation: str
-  flip_probability: float
-  rand_augment_operations: int
-  rand_augment_probability: float
-  rand_augment_magnitude: float
-  rand_augment_magnitude_std: float
-  mask: Mask | None
-
-  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    if self.crop_padding:
-      image = image_ops.random_crop(image_ops.resize(image, self.image_size, self.interpolation), rng, self.crop_padding)
-    else:
-      image = image_ops.random_resized_crop(image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation)
-    image = image_ops.random_flip(image, rng, self.flip_probability)
-    if self.rand_augment_operations:
-      image = rand_augment.rand_augment(
-          image, rng, self.rand_augment_operations, self.rand_augment_probability, self.rand_augment_magnitude,
-          self.rand_augment_magnitude_std,
-      )  # fmt: skip
-    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalView:
-  """Evaluation view of a decoded image: see `image_ops.center_crop`."""
-
-  image_size: tuple[int, int]
-  crop_fraction: float
-  interpolation: str
-  mask: Mask | None
-
-  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    image = image_ops.center_crop(image, self.image_size, self.crop_fraction, self.interpolation)
-    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +83,7 @@ class Input:
 
   Attributes:
     train_source, eval_source: where examples come from.
-    train_view, eval_view: decoded image → what the model sees; see `Augment` and `EvalView`.
+    train_view, eval_view: decoded image → what the model sees; see `views.py`.
     bands: of an image.
     seed: of order and augmentation.
     batch_size, eval_batch_size: over all hosts.
