@@ -1,0 +1,174 @@
+"""A run that goes on equals one that was never interrupted; and what another run may take over from it."""
+
+import json
+import pathlib
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax import checkpoint
+from swin_jax import run_config
+from swin_jax import train
+from swin_jax.data import pipeline
+from swin_jax.errors import BadInput
+from tests import tiny
+from tests.runs import command
+from tests.runs import saved
+
+
+def assert_same(one, other):
+  assert one.keys() == other.keys()
+  for path in one:
+    np.testing.assert_array_equal(one[path], other[path], err_msg=path)
+
+
+def lines(workdir, prefix=("train/", "eval/")):
+  entries = [json.loads(line) for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+  return [{k: v for k, v in entry.items() if k == "step" or k.startswith(prefix)} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A finished pre-training run."""
+  workdir = tmp_path_factory.mktemp("pretrain")
+  train.train(tiny.config(optim__ema_decay=0.9), str(workdir))
+  return workdir
+
+
+def interrupt_after(monkeypatch, batches):
+  original = pipeline.Input.train
+
+  def some(self, first, sharding):
+    for n, batch in enumerate(original(self, first, sharding)):
+      if first + n == batches:
+        raise KeyboardInterrupt
+      yield batch
+
+  monkeypatch.setattr(pipeline.Input, "train", some)
+
+
+def test_what_a_run_leaves(finished):
+  entries = lines(finished)
+  assert [entry["step"] for entry in entries] == [3, 6, 9, 12, 15, 18, 20, 20]
+  assert all(set(entry) == {"step", "train/loss", "train/grad_norm", "train/learning_rate"} for entry in entries[:-1])
+  assert entries[-1].keys() == {"step", "eval/loss"} and entries[-1]["eval/loss"] < entries[0]["train/loss"]
+  assert json.loads((finished / "config.json").read_text())["task"] == "masked_pixels"
+  assert list((finished / "tensorboard").glob("events*"))
+  picture = Image.open(finished / "pictures" / "reconstruction-0000020.png")
+  assert picture.size == (3 * 100, 2 * 100)
+  table = (finished / "parameters.txt").read_text()
+  assert "encoder/stage0/blocks/block0/attn/qkv/kernel | (1, 16, 48)" in table
+
+
+@pytest.mark.parametrize("stop", [10, 14])
+def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, monkeypatch, stop):
+  with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+    interrupt_after(m, stop)
+    train.train(tiny.config(optim__ema_decay=0.9), str(tmp_path))
+  train.train(tiny.config(optim__ema_decay=0.9), str(tmp_path))
+  assert_same(saved(tmp_path, 20), saved(finished, 20))
+  assert lines(tmp_path) == lines(finished)
+
+
+def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monkeypatch):
+  with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+    interrupt_after(m, 10)
+    train.train(tiny.config(optim__ema_decay=0.9), str(tmp_path))
+  train.train(tiny.config(optim__ema_decay=0.9, mesh__data=2, mesh__model=2), str(tmp_path))
+  one, other = saved(tmp_path, 20), saved(finished, 20)
+  for path in one:
+    if "params" in path:  # Adam's m / √v turns the last bit of a tiny gradient into a large step: compare loosely here, loss tightly
+      np.testing.assert_allclose(one[path], other[path], atol=2e-3, err_msg=path)
+  np.testing.assert_allclose(lines(tmp_path)[-1]["eval/loss"], lines(finished)[-1]["eval/loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(model__embed_dim=32), r"model.embed_dim \(16 → 32\)"),
+        (dict(optim__total_epochs=1.0), "--config.checkpoint.longer_schedule"),
+        (dict(seed=1), r"seed \(0 → 1\)"),
+        (dict(data__batch_size=32), "data.batch_size"),
+    ],
+)
+def test_another_config_in_the_same_workdir_is_refused(finished, change, message):
+  with pytest.raises(BadInput, match=message):
+    train.train(tiny.config(optim__ema_decay=0.9, **change), str(finished))
+
+
+def test_what_may_differ_may(finished):
+  config = tiny.config(optim__ema_decay=0.9, mesh__data=2, log__every_steps=1, checkpoint__keep_latest=9, data__num_threads=3, model__unroll=True)
+  train.train(config, str(finished))
+
+
+def test_a_longer_schedule_where_asked_for(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / "longer")
+  config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=24 / 89, checkpoint__longer_schedule=True)
+  train.train(config, str(tmp_path / "longer"))
+  assert lines(tmp_path / "longer")[-1]["step"] == 24
+
+
+SMALL = [
+    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.unroll=False",
+    "--config.data.batch_size=16", "--config.optim.total_epochs=1.1236", "--config.checkpoint.every_epochs=0.5618",
+    "--config.log.num_pictures=2",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_hundred_steps_equal_fifty_a_kill_and_fifty_more(tmp_path):
+  """Two processes against one: XLA on a CPU repeats itself."""
+  whole = command(*SMALL, f"--workdir={tmp_path}/whole")
+  killed = command(*SMALL, f"--workdir={tmp_path}/killed")
+  manifest = tmp_path / "killed" / "checkpoints" / "50" / checkpoint.MANIFEST
+  deadline = time.time() + 300
+  while not manifest.exists() and killed.poll() is None and time.time() < deadline:
+    time.sleep(0.02)
+  killed.send_signal(signal.SIGKILL)
+  assert killed.wait() == -signal.SIGKILL, "it was killed while it ran"
+  assert not (tmp_path / "killed" / "checkpoints" / "100").exists()
+  again = command(*SMALL, f"--workdir={tmp_path}/killed")
+  output, _ = again.communicate(timeout=300)
+  assert again.returncode == 0 and "from step 50" in output, output
+  assert whole.communicate(timeout=300) and whole.returncode == 0
+  assert_same(saved(tmp_path / "killed", 100), saved(tmp_path / "whole", 100))
+  assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+
+def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
+  config = tiny.config("finetune", init_from=str(finished), data__image_size=(48, 40), model__window_sizes=(3, 5))
+  evaluation = train.train(config, str(tmp_path))
+  assert set(evaluation) == {"eval/loss", "eval/top1", "eval/top5"}
+  report = (tmp_path / "transfer.txt").read_text()
+  assert "  loaded   encoder/stage1/blocks/block1/mlp/fc1/kernel" in report
+  assert "  dropped  decoder/kernel" in report and "  dropped  mask_token" in report and "  fresh    head/kernel" in report
+  stored = json.loads((tmp_path / "config.json").read_text())
+  assert stored["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
+  assert stored["classification"]["num_classes"] == 10
+  # Going on needs the other run no more.
+  config.init_from = str(finished)
+  train.train(config, str(tmp_path))
+
+
+def test_the_average_is_what_fine_tuning_starts_from(finished):
+  saved_parameters = checkpoint.SavedParameters(str(finished))
+  path = "encoder/norm/bias"
+  config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2, None)
+  leaf = train.build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
+  np.testing.assert_array_equal(saved_parameters.read({path: leaf})[path], saved(finished, 20)["['ema']['encoder']['norm']['bias']"])
+
+
+@pytest.mark.slow
+def test_eval_mode_prints_what_training_ended_with(finished):
+  arguments = ["--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)",
+               "--config.data.eval_batch_size=72", "--config.optim.ema_decay=0.9", "--config.data.batch_size=16"]  # fmt: skip
+  process = command(*arguments, f"--workdir={finished}", "--mode=eval")
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output
+  value = float(output.split("eval/loss")[1].split()[0])
+  assert value == pytest.approx(lines(finished)[-1]["eval/loss"], abs=1e-3)
