@@ -26,14 +26,15 @@ def base() -> ConfigDict:
   c = ConfigDict()
   c.task = "classification"  # or "masked_pixels" (SimMIM)
   c.seed = 0  # of parameters, data order, augmentation and drop path
-  c.init_from = ""  # workdir of a run whose encoder this one starts from; "" = from scratch
+  c.init_from = ""  # workdir of a run (or its checkpoints/STEP) whose encoder this one starts from; "" = from scratch
 
   c.model = ConfigDict(dict(
       version=2,  # Swin V2 or V1
       patch_size=4,  # pixels
       **SIZES["tiny"],
       window_sizes=(8, 8, 8, 8),  # tokens, per stage; (height, width) for a window that is not square
-      # V2: the windows the weights were trained with, per stage; () = those of init_from, or the same as window_sizes
+      # V2: the windows the weights were trained with, per stage: offsets are measured in them. () = those of the run in init_from,
+      # or window_sizes
       trained_window_sizes=(),
       mlp_ratio=4.0,
       drop_path_rate=0.2,  # of the last block; more for larger models and longer training
@@ -63,7 +64,7 @@ def base() -> ConfigDict:
       std=IMAGENET_STD,
       batch_size=1024,  # images per step, over all devices
       eval_batch_size=1024,
-      num_threads=8,  # that read and augment, per process
+      num_threads=8,  # that read and augment, per process; each prepares a whole batch
       num_workers=0,  # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
       max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
   ))  # fmt: skip
@@ -132,11 +133,9 @@ def base() -> ConfigDict:
   return c.lock()
 
 
-def set_model(
-    c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float, trained: tuple[int, ...] = ()
-) -> None:
+def set_model(c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float) -> None:
   """A model of the size table with one window for every stage, on square images."""
-  c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4, trained_window_sizes=trained)
+  c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4)
   c.model.drop_path_rate = drop_path_rate
   c.data.image_size = (image_size, image_size)
 
@@ -159,7 +158,7 @@ def set_simmim(c: ConfigDict) -> None:
   c.task = "masked_pixels"
   c.data.update(batch_size=2048, eval_batch_size=2048)
   c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
-  c.optim.update(total_epochs=800.0, warmup_epochs=10.0, lr=1e-4, warmup_lr=5e-7, min_lr=5e-6)
+  c.optim.update(total_epochs=800.0, warmup_epochs=10.0, lr=1e-4, warmup_lr=5e-7)
   c.optim.update(schedule="multistep", milestone_epochs=(700.0,), official_pretraining_decay=True)
   c.checkpoint.every_epochs = 5.0
   c.log.eval_every_epochs = 5.0

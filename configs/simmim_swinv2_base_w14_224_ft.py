@@ -13,7 +13,7 @@ from configs import common
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="base", window=14, image_size=224, drop_path_rate=0.1, trained=(12, 12, 12, 6))
+  common.set_model(c, version=2, size="base", window=14, image_size=224, drop_path_rate=0.1)
   common.set_fine_tuning_from_simmim(c, layer_decay=0.75)
   c.init_from = "runs/simmim_swinv2_base_w12_192"
   return common.debug(c) if kind == "debug" else c

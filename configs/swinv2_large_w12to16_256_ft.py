@@ -4,7 +4,8 @@
   python -m swin_jax.main --config=configs/swinv2_large_w12to16_256_ft.py:debug --workdir=runs/swinv2_large_w12to16_256_ft_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
-Starts from the run of `configs/swinv2_large_w12_192_22k.py` in runs/swinv2_large_w12_192_22k; another: --config.init_from=WORKDIR.
+Starts from the run of `configs/swinv2_large_w12_192_22k.py` in runs/swinv2_large_w12_192_22k; another: --config.init_from=WORKDIR. The
+published runs also took over the rows of the 22K head; here the head starts fresh.
 """
 
 from configs import common
@@ -13,7 +14,7 @@ from configs import common
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="large", window=16, image_size=256, drop_path_rate=0.2, trained=(12, 12, 12, 6))
+  common.set_model(c, version=2, size="large", window=16, image_size=256, drop_path_rate=0.2)
   common.set_fine_tuning_from_22k(c)
   c.init_from = "runs/swinv2_large_w12_192_22k"
   return common.debug(c) if kind == "debug" else c

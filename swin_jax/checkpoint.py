@@ -7,6 +7,7 @@ before is used.
 
 from collections.abc import Mapping
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import logging as std_logging
@@ -28,17 +29,18 @@ logging.get_absl_logger().addFilter(lambda record: record.levelno >= std_logging
 
 
 class Restored(NamedTuple):
-  """A checkpoint read back: the state's tree, the data position and the config of the run."""
+  """A checkpoint read back: the state and the position in the data."""
 
   step: int
   state: Any
   data: dict[str, Any]
-  config: dict[str, Any]
 
 
-def exists(workdir: str) -> bool:
-  """Whether a workdir holds any committed checkpoint."""
-  return bool(_steps(pathlib.Path(workdir).absolute() / "checkpoints"))
+def stored_config(workdir: str) -> dict[str, Any] | None:
+  """The config of the run in a workdir, from its newest committed checkpoint; None if it holds none."""
+  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  steps = [step for step in _steps(folder) if (folder / str(step) / "config" / "metadata").exists()]
+  return json.loads((folder / str(steps[0]) / "config" / "metadata").read_text()) if steps else None
 
 
 class Checkpoints:
@@ -118,9 +120,10 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for the last save and releases the threads."""
-    self.wait()
-    self._manager.close()
-    self._hashing.shutdown()
+    with contextlib.ExitStack() as stack:  # the later also if the earlier fail
+      stack.callback(self._hashing.shutdown)
+      stack.callback(self._manager.close)
+      self.wait()
 
   def restore(self, abstract: Any) -> Restored | None:
     """Reads the newest whole checkpoint into the shapes, dtypes and shardings of `abstract`.
@@ -140,10 +143,10 @@ class Checkpoints:
       if damage:
         self._move_aside(newest, damage)
         continue
-      restored = self._manager.restore(newest, args=ocp.args.Composite(config=ocp.args.JsonRestore(), data=ocp.args.JsonRestore()))
       _compare(_shapes(_saved_tree(self.folder / str(newest))), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
-      state = self._manager.restore(newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract))))["state"]
-      return Restored(newest, type(abstract)(**{"ema": None} | state), restored["data"], restored["config"])
+      items = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore())
+      restored = self._manager.restore(newest, args=items)
+      return Restored(newest, type(abstract)(**{"ema": None} | restored["state"]), restored["data"])
 
   def _move_aside(self, step: int, damage: str) -> None:
     aside = self.folder / f"damaged-{step}"
@@ -155,23 +158,32 @@ class Checkpoints:
 
 
 class SavedParameters:
-  """The parameters of a finished or running run, to start another from.
+  """The parameters of a finished or running run, to evaluate or to start another from; nothing there is changed.
 
   Args:
-    workdir: of that run.
+    source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it, `WORKDIR/checkpoints/STEP`.
 
   Raises:
     BadInput: there is no whole checkpoint.
   """
 
-  def __init__(self, workdir: str):
-    self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
-    step = next((step for step in _steps(self._folder) if not find_damage(self._folder / str(step))), None)
-    if step is None:
-      raise BadInput(f"init_from: {workdir} holds no checkpoint; it must be the --workdir of a run")
+  def __init__(self, source: str):
+    path = pathlib.Path(source).absolute()
+    folder, steps = path / "checkpoints", _steps(path / "checkpoints")
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+      folder, steps = path.parent, [int(path.name)]
+    damage = {}
+    for step in steps:
+      damage[step] = find_damage(folder / str(step))
+      if not damage[step]:
+        break
+      logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
+    else:
+      found = "holds no checkpoint" if not steps else "holds no whole checkpoint"
+      raise BadInput(f"{source} {found}; it must be the --workdir of a run, or one of its checkpoints/STEP")
     self.step = step
-    self._path = self._folder / str(step)
-    self.source = f"{workdir}, step {step}"
+    self._path = folder / str(step)
+    self.source = f"{source}, step {step}"
     self.config = json.loads((self._path / "config" / "metadata").read_text())
     tree = _saved_tree(self._path)
     self._root = "ema" if tree.get("ema") else "params"

@@ -47,6 +47,6 @@ def exit_code(body: Callable[[], None]) -> int:
     print(f"swin_jax: {error}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("swin_jax: stopped; the same command goes on", file=sys.stderr)
+    print("swin_jax: stopped; the same command goes on from what was last saved", file=sys.stderr)
     return 130
   return 0

@@ -6,6 +6,7 @@ The same command again continues the run in its workdir. Every config key is in 
 """
 
 from collections.abc import Sequence
+import re
 import sys
 
 from absl import flags
@@ -43,8 +44,8 @@ def _parse(argv: Sequence[str]) -> None:
   except (AttributeError, KeyError, TypeError, ValueError) as error:  # a key or value that the config refuses
     raise BadInput(_clear(str(error), argv)) from error
   except OSError as error:
-    path = next(arg.partition("=")[2] for arg in argv if arg.lstrip("-").startswith("config="))
-    raise BadInput(f"--config={path}: no config file {path.partition(':')[0]}") from error
+    path = re.search(r"--?config[= ]([^: ]+)", " ".join(argv))[1]
+    raise BadInput(f"--config={path}: there is no such file") from error
 
 
 def _clear(message: str, argv: Sequence[str]) -> str:

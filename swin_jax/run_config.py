@@ -16,7 +16,10 @@ from swin_jax.checkpoint import SavedParameters
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
-from swin_jax.models import windows
+from swin_jax.models.swin import REMAT_POLICIES
+from swin_jax.models.windows import map_sizes
+from swin_jax.models.windows import pair
+from swin_jax.models.windows import window_and_shift
 from swin_jax.models.swin import REMAT_POLICIES
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
@@ -41,20 +44,27 @@ def prepare_workdir(workdir: str) -> None:
     raise BadInput(f"--workdir={workdir} cannot be written: {error.strerror or error}") from error
 
 
-def resolve(config: ConfigDict, train_classes: Sequence[str], eval_classes: Sequence[str], stored: dict[str, Any] | None) -> ConfigDict:
-  """Fills what the config leaves to the data and to `init_from`, and checks what can be checked before anything is built.
+def resolve(
+    config: ConfigDict,
+    train_classes: Sequence[str],
+    eval_classes: Sequence[str],
+    *,
+    stored: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
+) -> ConfigDict:
+  """Fills what the config leaves to the data and to the run it starts from.
 
   Args:
     config: as given.
     train_classes, eval_classes: class names of the data, by label; empty if it has no labels.
-    stored: the resolved config of the run that is continued, None for a new one.
+    stored: the resolved config of this run, if it is continued.
+    source: the resolved config of the run whose weights are taken over, if there is one.
 
   Raises:
-    BadInput: sizes that cannot be; the message names the keys.
+    BadInput: data or weights do not fit; the message names the keys.
   """
   config = config.copy_and_resolve_references()
   model = config.model
-  _check(config)
   if config.task == "classification":
     wanted, found = config.classification.num_classes, len(train_classes)
     if not found:
@@ -64,8 +74,13 @@ def resolve(config: ConfigDict, train_classes: Sequence[str], eval_classes: Sequ
     if wanted and wanted < found:
       raise BadInput(f"the data has labels up to {found - 1}, but classification.num_classes = {wanted}")
     config.classification.num_classes = wanted or found
-  if not model.trained_window_sizes and config.init_from and model.version == 2:
-    model.trained_window_sizes = stored["model"]["trained_window_sizes"] if stored else trained_windows(SavedParameters(config.init_from).config)
+  if model.version == 2 and stored:
+    model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
+  elif model.version == 2 and source:
+    trained, wanted = trained_windows(source), tuple(pair(size) for size in model.trained_window_sizes)
+    if wanted and wanted != trained:
+      raise BadInput(f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()")
+    model.trained_window_sizes = trained
   return config
 
 
@@ -74,17 +89,8 @@ def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
   model = config["model"]
   if model["trained_window_sizes"]:
     return tuple(pair(size) for size in model["trained_window_sizes"])
-  height, width = (-(-side // model["patch_size"]) for side in config["data"]["image_size"])
-  sizes = []
-  for window in model["window_sizes"]:
-    sizes.append(windows.window_and_shift((height, width), pair(window), False)[0])
-    height, width = -(-height // 2), -(-width // 2)
-  return tuple(sizes)
-
-
-def pair(size) -> tuple[int, int]:
-  """A window as (height, width), from that or from one number."""
-  return (int(size), int(size)) if isinstance(size, int) else tuple(int(side) for side in size)
+  maps = map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
+  return tuple(window_and_shift(size, pair(window), False)[0] for size, window in zip(maps, model["window_sizes"]))
 
 
 def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
@@ -115,12 +121,6 @@ def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
   return rate, o.lr * scale
 
 
-def read(workdir: str) -> dict[str, Any] | None:
-  """The resolved config in a workdir that has begun, or None."""
-  path = pathlib.Path(workdir) / "config.json"
-  return json.loads(path.read_text()) if path.exists() else None
-
-
 def write(config: ConfigDict, workdir: str) -> None:
   """Writes the resolved config to the workdir."""
   path = pathlib.Path(workdir) / "config.json"
@@ -143,8 +143,32 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
       if ours.get(key) != theirs.get(key) and not any(key == name or key.startswith(name + ".") for name in allowed)
   ]
   if differing:
-    hint = "; a longer schedule needs --config.checkpoint.longer_schedule" if "optim.total_epochs" in differing[0] else ""
+    longer = any(text.startswith("optim.total_epochs") for text in differing)
+    hint = "; a longer schedule needs --config.checkpoint.longer_schedule" if longer else ""
     raise BadInput(f"{workdir} holds a run with another config: {', '.join(differing)}{hint}; take another --workdir, or that config")
+
+
+def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
+  """Refuses to evaluate weights under a config that gives their numbers another meaning; windows and image size may differ.
+
+  Raises:
+    BadInput: keys differ that may not.
+  """
+  names = ("task", "model.version", "model.patch_size", "model.embed_dim", "model.depths", "model.num_heads", "model.mlp_ratio",
+           "model.extra_norm_every", "data.mean", "data.std", "masked_pixels.target_norm_window")  # fmt: skip
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
+  if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
+    raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}")
+
+
+def check_same_data(before: int, now: int, split: str) -> None:
+  """Refuses to continue on data of another size: order and schedule would change.
+
+  Raises:
+    BadInput: the number of examples differs.
+  """
+  if before != now:
+    raise BadInput(f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new --workdir")
 
 
 def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
@@ -167,7 +191,12 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   )
 
 
-def _check(config: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
+  """Checks what needs neither data nor devices.
+
+  Raises:
+    BadInput: numbers that cannot be; the message names the keys.
+  """
   m, d, a = config.model, config.data, config.augment
   choices = {
       "task": (config.task, ("classification", "masked_pixels")),
@@ -188,9 +217,16 @@ def _check(config: ConfigDict) -> None:
       raise BadInput(f"config.{key} must be more than {max(low, 0)} and at most {high}, and is {value}")
   for key, value in (("data.batch_size", d.batch_size), ("data.eval_batch_size", d.eval_batch_size), ("log.every_steps", config.log.every_steps),
                      ("data.num_threads", d.num_threads), ("optim.accumulation_steps", config.optim.accumulation_steps),
-                     ("checkpoint.keep_latest", config.checkpoint.keep_latest)):  # fmt: skip
+                     ("checkpoint.keep_latest", config.checkpoint.keep_latest), ("model.patch_size", m.patch_size)):  # fmt: skip
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
+  for key, low, value, high in (
+      ("model.drop_path_rate", 0, m.drop_path_rate, 0.99), ("optim.ema_decay", 0, config.optim.ema_decay, 0.999999),
+      ("optim.layer_decay", 0.01, config.optim.layer_decay, 1), ("classification.label_smoothing", 0, config.classification.label_smoothing, 0.99),
+      ("optim.warmup_epochs", 0, config.optim.warmup_epochs, config.optim.total_epochs),
+  ):  # fmt: skip
+    if not low <= value <= high:
+      raise BadInput(f"config.{key} must be between {low} and {high}, and is {value}")
   if config.optim.schedule in ("step", "multistep") and not config.optim.milestone_epochs:
     raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
@@ -209,8 +245,8 @@ def _check(config: ConfigDict) -> None:
       raise BadInput(f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least one token")
   if len(d.image_size) != 2 or min(d.image_size) < m.patch_size:
     raise BadInput(f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size = {m.patch_size}")
-  if len(d.mean) != len(d.std):
-    raise BadInput(f"data.mean has {len(d.mean)} bands, data.std {len(d.std)}")
+  if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
+    raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0")
   if d.batch_size % config.optim.accumulation_steps:
     raise BadInput(f"data.batch_size = {d.batch_size} does not divide into optim.accumulation_steps = {config.optim.accumulation_steps}")
   if config.task == "masked_pixels":

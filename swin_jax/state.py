@@ -29,8 +29,8 @@ class TrainState:
   ema: Any
 
   @property
-  def best_params(self):
-    """What to evaluate and to go on from: the average where there is one."""
+  def eval_params(self):
+    """What to evaluate: the average where there is one."""
     return self.params if self.ema is None else self.ema
 
 

@@ -3,7 +3,8 @@
 With `run_config.py`, the only reader of the config: everything below gets groups of it, or plain numbers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -126,6 +127,10 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program
   step = make_step(
       task, optimizer, lambda step: rate(step, peak_lr), seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay
   )
+
+  def first_pictures(params, batch):
+    return task.pictures(params, jax.tree.map(lambda x: x[: config.log.num_pictures], batch))
+
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
   return Program(
@@ -138,7 +143,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program
       init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
       step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
       eval_step=jax.jit(task.eval_sums, **on_params),
-      pictures=task.pictures and jax.jit(task.pictures, **on_params),
+      pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
       flops=swin.flops(encoder, config.data.image_size, bands),
   )
 
@@ -155,10 +160,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   started = time.perf_counter()
   # 1. Config.
   run_config.prepare_workdir(workdir)
-  stored = run_config.read(workdir) if checkpoint.exists(workdir) else None
+  run_config.check(config)
+  stored = checkpoint.stored_config(workdir)
+  start = checkpoint.SavedParameters(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   data = open_input(config)
-  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, stored)
+  classes = data.train_source.class_names, data.eval_source.class_names
+  config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
   if stored:
     run_config.check_same_run(config, stored, workdir)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
@@ -168,15 +176,16 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
   restored = checkpoints.restore(program.state)
   if restored:
+    run_config.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
     state, first, sums = restored.state, restored.step, restored.data["interval"]
     say(f"continuing {workdir} from step {first}")
   else:
     state, first, sums = program.init(), 0, {}
-    if config.init_from:
-      params, report = transfer.start_from(config.init_from, state.params, workdir)
+    if start:
+      params, report = transfer.start_from(start, state.params, workdir)
       state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
       say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
-    run_config.write(config, workdir)
+  run_config.write(config, workdir)
   say(run_config.describe(config, data, program, total_steps, workdir))
   # 7. Loop.
   writer = metrics.Writer(workdir, first)
@@ -184,21 +193,23 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   log = metrics.TrainLog(writer, first, total_steps, config.log.every_steps, throughput, sums)
   every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
   every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
-  try:
+  with contextlib.ExitStack() as stack:
+    stack.callback(writer.close)
+    stack.callback(checkpoints.close)
     evaluation = _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput)
-  finally:
-    checkpoints.close()
-    writer.close()
   shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
   say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{total_steps}")
   return evaluation
 
 
 def _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput) -> dict[str, float]:
+  if first >= total_steps:
+    return run_evaluation(program, data, state)
   evaluation, step_sums, train_step = {}, None, None
 
   def read(step, sums, index):
     sums = jax.device_get(sums)
+    throughput.step()
     check_finite(step, sums, index)
     log.add(step, sums)
 
@@ -211,7 +222,6 @@ def _loop(config, data, program, state, first, total_steps, every, checkpoints, 
         train_step = program.step.lower(state, batch).compile()
       throughput.restart()
     state, sums = train_step(state, batch)
-    throughput.step()
     if step_sums is not None:  # read one step late: the device never waits for the host
       read(*step_sums)
     step_sums = (step, sums, host_batch["index"])
@@ -222,24 +232,23 @@ def _loop(config, data, program, state, first, total_steps, every, checkpoints, 
       read(*step_sums)
       step_sums = None
       if "evaluate" in due:
-        evaluation = run_evaluation(program, data, state, config.log.num_pictures, writer)
+        evaluation = run_evaluation(program, data, state, writer)
         log.write(step, evaluation)
-      if "save" in due:
-        position = {"samples_seen": step * config.data.batch_size, "interval": log.sums}
-        checkpoints.save(step, state, position, config.to_dict(), evaluation if "evaluate" in due else None)
+      # What was evaluated is saved too, so that the best is there to be kept.
+      position = {"samples_seen": step * config.data.batch_size, "num_examples": len(data.train_source), "interval": dict(log.sums)}
+      checkpoints.save(step, state, position, config.to_dict(), evaluation if "evaluate" in due else None)
       throughput.restart()
   return evaluation
 
 
-def run_evaluation(program: Program, data: pipeline.Input, state: TrainState, num_pictures: int, writer=None) -> dict[str, float]:
-  """Evaluates the average, or the parameters where there is none, and writes pictures of the first batch."""
+def run_evaluation(program: Program, data: pipeline.Input, state: TrainState, writer: metrics.Writer | None = None) -> dict[str, float]:
+  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch."""
   batches = data.evaluation(program.eval_batch_sharding)
   first = next(batches)
   with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(program.eval_step, state.best_params, itertools.chain([first], batches))
-    if program.pictures and num_pictures and writer:
-      views = np.asarray(program.pictures(state.best_params, first[1]))
-      writer.pictures(int(state.step), "reconstruction", views[:num_pictures])
+    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches))
+    if program.pictures and writer:
+      writer.pictures(int(state.step), "reconstruction", np.asarray(program.pictures(state.eval_params, first[1])))
   return values
 
 
@@ -249,17 +258,18 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   Raises:
     BadInput: there is none, or it is of another model.
   """
-  if not checkpoint.exists(workdir):
-    raise BadInput(f"--mode=eval: {workdir} holds no checkpoint")
+  run_config.check(config)
+  saved = checkpoint.SavedParameters(workdir)
+  config = config.copy_and_resolve_references()
+  config.data.train_split = config.data.eval_split  # the training images need not be there
   data = open_input(config)
-  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, run_config.read(workdir))
-  program = build(config, *run_config.count_steps(config, len(data.train_source)))
-  checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
-  restored = checkpoints.restore(program.state)
-  say(f"evaluating step {restored.step} of {workdir} on {len(data.eval_source)} images")
-  values = run_evaluation(program, data, restored.state, 0)
+  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)
+  run_config.check_same_model(config, saved.config, workdir)
+  program = build(config, steps_per_epoch=1, total_steps=1)
+  state = dataclasses.replace(program.state, params=transfer.read_all(saved, program.state.params), ema=None)
+  say(f"evaluating step {saved.step} of {workdir} on {len(data.eval_source):,} images")
+  values = run_evaluation(program, data, state)
   say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
-  checkpoints.close()
   return values
 
 
@@ -268,6 +278,7 @@ def check_finite(step: int, sums: dict[str, tuple], index: np.ndarray) -> None:
   loss, grad_norm = sums["loss"][0] / sums["loss"][1], sums["grad_norm"][0]
   if not (np.isfinite(loss) and np.isfinite(grad_norm)):
     raise BadInput(
-        f"step {step}: loss {loss}, gradient norm {grad_norm}; the checkpoints before it are whole. Records of the batch:"
-        f" {index.tolist()}. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help"
+        f"step {step}: loss {loss}, gradient norm {grad_norm}; the checkpoints before it are whole. A smaller optim.lr, a longer"
+        " warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one. Records"
+        f" of the batch: {', '.join(map(str, index[:1024]))}{', …' if len(index) > 1024 else ''}"
     )

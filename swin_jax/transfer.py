@@ -61,13 +61,26 @@ def transfer(saved: SavedParameters, params: Any) -> tuple[Any, Report]:
   wanted |= {path: jax.ShapeDtypeStruct(saved.shapes[path], flat[path].dtype, sharding=everywhere) for path in tables}
   read = saved.read(wanted)
   for path in tables:
-    groups, entries, heads = flat[path].shape
-    table = np.stack([resize_bias_table(old, entries) for old in np.asarray(read[path])])
+    table = np.stack([resize_bias_table(old, flat[path].shape[1]) for old in np.asarray(read[path])])
     read[path] = jax.device_put(table.astype(np.float32), flat[path].sharding)
   fresh = sorted(path for path in flat if path not in read)
   dropped = sorted(path for path in saved.shapes if path not in read)
   report = Report(str(saved.source), sorted(same), sorted(tables), dropped, fresh)
   return flax.traverse_util.unflatten_dict(flat | read, sep="/"), report
+
+
+def read_all(saved: SavedParameters, abstract: Any) -> Any:
+  """The saved parameters as they are, in the shardings of `abstract`.
+
+  Raises:
+    BadInput: the models differ; the message names a parameter.
+  """
+  wanted = flax.traverse_util.flatten_dict(abstract, sep="/")
+  for path in sorted(wanted.keys() | saved.shapes.keys()):
+    ours, theirs = wanted[path].shape if path in wanted else "(absent)", saved.shapes.get(path, "(absent)")
+    if ours != theirs:
+      raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} by this config")
+  return flax.traverse_util.unflatten_dict(saved.read(wanted), sep="/")
 
 
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
@@ -82,10 +95,15 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
   Returns:
     float64 [entries, heads].
+
+  Raises:
+    BadInput: a window that is not square, or of fewer than four tokens a side.
   """
   from scipy import interpolate  # pylint: disable=g-import-not-at-top  (only V1 needs it)
 
   old, new = (round(n**0.5) for n in (table.shape[0], entries))
+  if old * old != table.shape[0] or new * new != entries or min(old, new) < 7:
+    raise BadInput("init_from: a V1 bias table can be taken over to another window only between square windows of four tokens or more")
   low, high = 1.01, 1.5
   while high - low > 1e-6:
     q = (low + high) / 2
@@ -103,9 +121,9 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   return np.stack(heads, axis=-1)
 
 
-def start_from(init_from: str, params: Any, workdir: str) -> tuple[Any, Report]:
-  """`transfer` from a run's folder; the report goes to `<workdir>/transfer.txt`."""
-  params, report = transfer(SavedParameters(init_from), params)
+def start_from(saved: SavedParameters, params: Any, workdir: str) -> tuple[Any, Report]:
+  """`transfer`, with the report in `<workdir>/transfer.txt`."""
+  params, report = transfer(saved, params)
   if jax.process_index() == 0:
     (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
   return params, report

@@ -50,7 +50,8 @@ def test_comes_back_on_another_mesh(tmp_path, shape, ema):
   write(tmp_path, 3, ema=ema)
   like = state(0, shape, ema)
   restored = read(tmp_path, like)
-  assert restored.step == 3 and restored.data == {"samples_seen": 48} and restored.config == {"seed": 0}
+  assert restored.step == 3 and restored.data == {"samples_seen": 48}
+  assert checkpoint.stored_config(tmp_path) == {"seed": 0}
   for ours, theirs, wanted in zip(*map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True):
     np.testing.assert_array_equal(ours, theirs)
     assert ours.sharding == wanted.sharding
@@ -58,7 +59,7 @@ def test_comes_back_on_another_mesh(tmp_path, shape, ema):
 
 def test_nothing_there_is_none(tmp_path):
   assert read(tmp_path, state(0)) is None
-  assert not checkpoint.exists(tmp_path)
+  assert checkpoint.stored_config(tmp_path) is None
 
 
 def flip_a_byte(folder):
@@ -144,6 +145,21 @@ def test_parameters_of_another_run(tmp_path):
   read = saved.read({"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)})
   assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == wanted.sharding
   np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
+
+
+def test_one_step_of_another_run(tmp_path):
+  write(tmp_path, 1, 2)
+  assert checkpoint.SavedParameters(f"{tmp_path}/checkpoints/1").step == 1
+
+
+def test_another_run_that_is_damaged_is_left_as_it_is(tmp_path):
+  write(tmp_path, 1, 2)
+  flip_a_byte(tmp_path / "checkpoints" / "2")
+  assert checkpoint.SavedParameters(tmp_path).step == 1
+  flip_a_byte(tmp_path / "checkpoints" / "1")
+  with pytest.raises(BadInput, match="no whole checkpoint"):
+    checkpoint.SavedParameters(tmp_path)
+  assert sorted(p.name for p in (tmp_path / "checkpoints").glob("*")) == ["1", "2"]
 
 
 def test_no_run_to_start_from(tmp_path):

@@ -57,7 +57,7 @@ def test_builds_its_abstract_state(name, kind, monkeypatch):
   config.mesh.update(data=1, fsdp=-1, model=1)
   config.data.batch_size = max(config.data.batch_size, 8 * config.optim.accumulation_steps)
   config.data.eval_batch_size -= config.data.eval_batch_size % 8
-  config = run_config.resolve(config, *[range(config.classification.num_classes or 10)] * 2, None)
+  config = run_config.resolve(config, *[range(config.classification.num_classes or 10)] * 2)
   program = train.build(config, 100, 1000)
   assert all(leaf.sharding is not None for leaf in jax.tree.leaves(program.state))
 

@@ -56,7 +56,6 @@ def import_weights(name, model, *inputs):
 
 def check(ours, theirs):
   theirs = np.asarray(theirs)
-  print(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
   assert np.abs(np.asarray(ours) - theirs).max() <= 2e-5 * np.abs(theirs).max()
 
 

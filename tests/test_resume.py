@@ -116,7 +116,7 @@ def test_a_longer_schedule_where_asked_for(finished, tmp_path):
 SMALL = [
     "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.unroll=False",
     "--config.data.batch_size=16", "--config.optim.total_epochs=1.1236", "--config.checkpoint.every_epochs=0.5618",
-    "--config.log.num_pictures=2",
+    "--config.log.num_pictures=2", "--config.optim.warmup_epochs=0.05",
 ]  # fmt: skip
 
 
@@ -151,16 +151,46 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   assert stored["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   assert stored["classification"]["num_classes"] == 10
   # Going on needs the other run no more.
-  config.init_from = str(finished)
-  train.train(config, str(tmp_path))
+  finished.rename(finished.with_name("moved"))
+  try:
+    train.train(config, str(tmp_path))
+  finally:
+    finished.with_name("moved").rename(finished)
 
 
 def test_the_average_is_what_fine_tuning_starts_from(finished):
   saved_parameters = checkpoint.SavedParameters(str(finished))
   path = "encoder/norm/bias"
-  config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2, None)
+  config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
   leaf = train.build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
   np.testing.assert_array_equal(saved_parameters.read({path: leaf})[path], saved(finished, 20)["['ema']['encoder']['norm']['bias']"])
+
+
+def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp_path):
+  config = tiny.config("finetune", init_from=str(finished), model__trained_window_sizes=(2, 2))
+  with pytest.raises(BadInput, match="the weights were trained with"):
+    train.train(config, str(tmp_path))
+
+
+def test_another_number_of_images_is_refused(finished, monkeypatch):
+  monkeypatch.setattr("swin_jax.data.sources.Digits.__len__", lambda self: 1400)
+  with pytest.raises(BadInput, match="trained on 1437 examples"):
+    train.train(tiny.config(optim__ema_decay=0.9, optim__total_epochs=20 / 87, optim__warmup_epochs=5 / 89, checkpoint__longer_schedule=True), str(finished))
+
+
+@pytest.mark.parametrize("change", [dict(data__mean=(0.5,)), dict(masked_pixels__target_norm_window=5), dict(model__depths=(2, 4))])
+def test_evaluation_under_another_meaning_is_refused(finished, change):
+  with pytest.raises(BadInput, match="was trained with another config"):
+    train.evaluate_checkpoint(tiny.config(**change), str(finished))
+
+
+def test_evaluation_at_another_window_knows_the_trained_one(finished, monkeypatch):
+  built = []
+  original = train.build
+  monkeypatch.setattr(train, "build", lambda config, *args, **kwargs: built.append(config) or original(config, *args, **kwargs))
+  values = train.evaluate_checkpoint(tiny.config(model__window_sizes=(8, 8)), str(finished))
+  assert built[0].model.trained_window_sizes == ((4, 4), (4, 4))
+  assert values["eval/loss"] < 2 * lines(finished)[-1]["eval/loss"]
 
 
 @pytest.mark.slow

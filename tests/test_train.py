@@ -22,14 +22,14 @@ ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=
 def test_one_step_in_numbers():
   """Golden numbers of one step. They may change when the model, initialisation, augmentation or recipe is meant to change; then
   print the new ones and say why in the commit. A refactoring changes nothing beyond the last digits."""
-  config = run_config.resolve(tiny.config(), *[tuple("0123456789")] * 2, None)
+  config = run_config.resolve(tiny.config(), *[tuple("0123456789")] * 2)
   data, program = train.open_input(config), train.build(config, 89, 20)
   _, batch = next(data.train(0, program.batch_sharding))
   with sharding.trace_on(program.mesh, program.rules):
     state, sums = program.step(program.init(), batch)
-  np.testing.assert_allclose(float(sums["loss"][0]), 0.0, rtol=1e-4)
-  np.testing.assert_allclose(float(sums["grad_norm"][0]), 0.0, rtol=1e-3)
-  np.testing.assert_allclose(float(optax.tree.norm(state.params)), 0.0, rtol=1e-5)
+  np.testing.assert_allclose(float(sums["loss"][0]), 0.9127334, rtol=1e-5)
+  np.testing.assert_allclose(float(sums["grad_norm"][0]), 2.028202, rtol=1e-4)
+  np.testing.assert_allclose(float(optax.tree.norm(state.params)), 13.751566, rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
@@ -38,7 +38,7 @@ def test_accumulation_equals_the_large_batch(task):
   results = []
   for parts in (1, 2):
     config = tiny.config(task, optim__accumulation_steps=parts, model__drop_path_rate=0.0, optim__eps=1.0, **ONE_STAGE)
-    config = run_config.resolve(config, *[tuple("0123456789")] * 2, None)
+    config = run_config.resolve(config, *[tuple("0123456789")] * 2)
     data, program = train.open_input(config), train.build(config, 89, 20)
     _, batch = next(data.train(0, program.batch_sharding))
     with sharding.trace_on(program.mesh, program.rules):
@@ -49,7 +49,7 @@ def test_accumulation_equals_the_large_batch(task):
 
 
 def test_a_step_that_is_not_finite_changes_nothing():
-  config = run_config.resolve(tiny.config("finetune", optim__ema_decay=0.9), *[tuple("0123456789")] * 2, None)
+  config = run_config.resolve(tiny.config("finetune", optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
   data, program = train.open_input(config), train.build(config, 89, 20)
   _, batch = next(data.train(0, program.batch_sharding))
   state = program.init()
@@ -61,7 +61,7 @@ def test_a_step_that_is_not_finite_changes_nothing():
   for name in ("params", "opt_state", "ema"):
     jax.tree.map(np.testing.assert_array_equal, getattr(before, name), jax.device_get(getattr(after, name)))
   assert int(after.step) == 1
-  with pytest.raises(BadInput, match=r"step 7: loss nan.*\[3, 4\]"):
+  with pytest.raises(BadInput, match=r"step 7: loss nan.*batch: 3, 4$"):
     train.check_finite(7, jax.device_get(sums), np.array([3, 4]))
 
 
@@ -92,6 +92,9 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
         (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
         (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
         (dict(log__every_steps=0), "config.log.every_steps = 0 must be at least 1"),
+        (dict(optim__warmup_epochs=30.0), "config.optim.warmup_epochs must be between 0 and"),
+        (dict(model__drop_path_rate=1.0), "config.model.drop_path_rate"),
+        (dict(data__std=(0.0,)), "data.std"),
     ],
 )
 def test_impossible_numbers_are_named(tmp_path, change, message):
@@ -102,7 +105,7 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--config=configs/nowhere.py", "--workdir=W"], "no config file configs/nowhere.py"),
+        (["--config=configs/nowhere.py", "--workdir=W"], "--config=configs/nowhere.py: there is no such file"),
         (["--config=configs/quickstart.py:pretrian", "--workdir=W"], "it has :pretrain, :finetune"),
         (["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lrr=1"], 'no config key config.optim.lrr. Did you mean "lr"'),
         (["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lr=fast"], "could not convert string to float: 'fast'"),

@@ -260,13 +260,10 @@ def make_encoder(
   if version not in (1, 2) or dtype not in ("bfloat16", "float32") or remat not in REMAT_POLICIES:
     raise ValueError(f"version {version} of 1, 2; dtype {dtype} of bfloat16, float32; remat {remat} of {', '.join(REMAT_POLICIES)}")
 
-  def pair(size):
-    return (size, size) if isinstance(size, int) else tuple(size)
-
   return Swin(
       version=version,
-      window_sizes=tuple(pair(size) for size in window_sizes),
-      trained_window_sizes=tuple(pair(size) for size in trained_window_sizes) or (None,) * len(window_sizes),
+      window_sizes=tuple(windows.pair(size) for size in window_sizes),
+      trained_window_sizes=tuple(windows.pair(size) for size in trained_window_sizes) or (None,) * len(window_sizes),
       dtype=jnp.dtype(dtype),
       remat=remat,
       **numbers,
@@ -284,17 +281,13 @@ def flops(model: Swin, image_size: tuple[int, int], bands: int) -> int:
 
   Counted are matrix products, attention and norms; not the bias MLP, the softmax and the cosine normalisation.
   """
-  height, width = (-(-side // model.patch_size) for side in image_size)
-  c = model.embed_dim
-  macs = height * width * c * (model.patch_size**2 * bands + 1)
-  for i, depth in enumerate(model.depths):
-    tokens = height * width
-    window, _ = windows.window_and_shift((height, width), model.window_sizes[i], False)
-    padded = np.prod(windows.padded_size((height, width), window), dtype=np.int64)
-    n = int(np.prod(window))
-    macs += depth * (2 * c * tokens + int(padded) * (4 * c * c + 2 * n * c) + int(2 * model.mlp_ratio * tokens * c * c))
-    if i + 1 < len(model.depths):
-      height, width = -(-height // 2), -(-width // 2)
-      macs += height * width * (4 * c * 2 * c + (4 * c if model.version == 1 else 2 * c))  # V1 norms before the product
-      c *= 2
-  return 2 * (macs + height * width * c)
+  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
+  macs = maps[0][0] * maps[0][1] * model.embed_dim * (model.patch_size**2 * bands + 1)
+  for i, (depth, size) in enumerate(zip(model.depths, maps)):
+    tokens, c = size[0] * size[1], model.embed_dim * 2**i
+    window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
+    padded, n = int(np.prod(windows.padded_size(size, window))), int(np.prod(window))
+    if i > 0:  # merging into this stage; V1 norms before the product
+      macs += tokens * (2 * c * c + (2 * c if model.version == 1 else c))
+    macs += depth * (2 * c * tokens + padded * (4 * c * c + 2 * n * c) + int(2 * model.mlp_ratio * tokens * c * c))
+  return 2 * (macs + tokens * c)

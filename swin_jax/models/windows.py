@@ -23,6 +23,16 @@ def window_and_shift(
   return window, shift
 
 
+def pair(size) -> tuple[int, int]:
+  """A size as (height, width), from that or from one number for both."""
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def map_sizes(image_size: tuple[int, int], patch_size: int, stages: int) -> list[tuple[int, int]]:
+  """(H, W) of every stage's feature map in tokens; what does not divide is rounded up."""
+  return [tuple(-(-side // (patch_size * 2**i)) for side in image_size) for i in range(stages)]
+
+
 def padded_size(map_size: tuple[int, int], multiple: tuple[int, int]) -> tuple[int, int]:
   """The smallest multiple of `multiple` that holds `map_size`, per axis."""
   return tuple(-(-m // k) * k for m, k in zip(map_size, multiple))

@@ -52,8 +52,8 @@ def make_task(
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
     label, weight = batch["label"], batch["weight"]
     count = jnp.sum(weight)
-    # Among equal scores the label counts as last, so a constant output scores 0, not 1.
-    rank = jnp.sum(logits >= jnp.take_along_axis(logits, label[:, None], axis=1), axis=1)
+    # Among equal scores the label counts as last, so an output that is constant, or NaN, scores 0 and not 1.
+    rank = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], axis=1)), axis=1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     sums = {"loss": jnp.sum(losses * weight), "top1": jnp.sum((rank <= 1) * weight), "top5": jnp.sum((rank <= 5) * weight)}
     return {name: (value, count) for name, value in sums.items()}
