@@ -24,6 +24,6 @@ def get_config(arg=None):
   else:
     c.init_from = "runs/quickstart/pretrain"
     c.augment.crop_scale = (0.5, 1.0)
-    c.optim.update(total_epochs=60.0, layer_decay=0.9, ema_decay=0.99)
+    c.optim.update(total_epochs=80.0, layer_decay=0.9, ema_decay=0.99)
     c.classification.update(mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0)
   return c
