@@ -16,7 +16,7 @@ from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import group_size
 from swin_jax.models.swin import make_encoder
 from tests import official
-from tests.test_golden import GOLDEN
+from tests.test_golden import golden
 
 RATE = dict(total_steps=100, warmup_steps=10, warmup_lr=0.001, min_lr=0.01, milestones=(), decay_rate=0.1)
 
@@ -85,9 +85,8 @@ def per_official_name(tree, depths):
   return named
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason=f"golden files of the official code not at {GOLDEN}")
 def test_official_fine_tuning_groups():
-  golden = json.loads((GOLDEN / "parameter_groups.json").read_text())["finetune_layer_decay_075"]
+  golden = json.loads(golden("parameter_groups.json").read_text())["finetune_layer_decay_075"]
   depths = tuple(golden["depths"])
   params = abstract_params("classifier", depths)
   scales = per_official_name(optim.layer_scales(params, depths, 0.75), depths)
@@ -98,9 +97,8 @@ def test_official_fine_tuning_groups():
     assert decays[name] * 0.05 == group["weight_decay"], name
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason=f"golden files of the official code not at {GOLDEN}")
 def test_official_pretraining_quirk():
-  golden = json.loads((GOLDEN / "parameter_groups.json").read_text())["pretrain_official_quirk"]
+  golden = json.loads(golden("parameter_groups.json").read_text())["pretrain_official_quirk"]
   depths = tuple(golden["depths"])
   decays = per_official_name(optim.decay_mask(abstract_params("simmim", depths), optim.OFFICIAL_PRETRAINING_DECAY_RULES), depths)
   theirs = {name.removeprefix("encoder."): decay for name, decay in golden["weight_decay"].items()}
