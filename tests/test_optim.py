@@ -86,22 +86,22 @@ def per_official_name(tree, depths):
 
 
 def test_official_fine_tuning_groups():
-  golden = json.loads(golden("parameter_groups.json").read_text())["finetune_layer_decay_075"]
-  depths = tuple(golden["depths"])
+  groups = json.loads(golden("parameter_groups.json").read_text())["finetune_layer_decay_075"]
+  depths = tuple(groups["depths"])
   params = abstract_params("classifier", depths)
   scales = per_official_name(optim.layer_scales(params, depths, 0.75), depths)
   decays = per_official_name(optim.decay_mask(params, optim.DECAY_RULES), depths)
-  assert scales.keys() == golden["parameters"].keys()
-  for name, group in golden["parameters"].items():
+  assert scales.keys() == groups["parameters"].keys()
+  for name, group in groups["parameters"].items():
     assert scales[name] == pytest.approx(group["lr_scale"], rel=1e-6), name
     assert decays[name] * 0.05 == group["weight_decay"], name
 
 
 def test_official_pretraining_quirk():
-  golden = json.loads(golden("parameter_groups.json").read_text())["pretrain_official_quirk"]
-  depths = tuple(golden["depths"])
+  groups = json.loads(golden("parameter_groups.json").read_text())["pretrain_official_quirk"]
+  depths = tuple(groups["depths"])
   decays = per_official_name(optim.decay_mask(abstract_params("simmim", depths), optim.OFFICIAL_PRETRAINING_DECAY_RULES), depths)
-  theirs = {name.removeprefix("encoder."): decay for name, decay in golden["weight_decay"].items()}
+  theirs = {name.removeprefix("encoder."): decay for name, decay in groups["weight_decay"].items()}
   assert {name: decay * 0.05 for name, decay in decays.items()} == theirs
 
 
