@@ -181,7 +181,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     say(f"continuing {workdir} from step {first}")
   else:
     state, first, sums = program.init(), 0, {}
-    if start:
+    if config.init_from:
+      start = start or checkpoint.SavedParameters(config.init_from)  # None where all checkpoints here proved damaged
       params, report = transfer.start_from(start, state.params, workdir)
       state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
       say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
