@@ -25,6 +25,6 @@ def get_config(arg=None):
   c.data.update(batch_size=128, eval_batch_size=128)
   c.classification.num_classes = 0
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
-  c.checkpoint.every_epochs = 5.0
-  c.log.eval_every_epochs = 5.0
+  c.checkpoint.every_epochs = 1.0
+  c.log.update(every_steps=10, eval_every_epochs=5.0)
   return c

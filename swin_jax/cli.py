@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 import difflib
+import os
 import sys
+from typing import NoReturn
 
 from absl import flags
 
@@ -47,6 +49,15 @@ def exit_code(body: Callable[[], None]) -> int:
     print(f"swin_jax: {error}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("swin_jax: stopped; the same command goes on from what was last saved", file=sys.stderr)
+    print("swin_jax: stopped; the same command goes on from the last checkpoint, or anew if there is none", file=sys.stderr)
     return 130
   return 0
+
+
+def leave(code: int) -> NoReturn:
+  """Ends the process; after Ctrl-C at once, because threads of native libraries that still run would crash the interpreter's end."""
+  if code == 130:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)

@@ -53,15 +53,15 @@ def _clear(message: str, argv: Sequence[str]) -> str:
   message = message.replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is a quoted repr, also inside another error
   if "Traceback (most recent call last):" in message:
     return message.rpartition("Error: ")[2].strip()
+  names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]
   key, found, near = message.partition("Did you mean")
   if found:
-    key = key.strip("'\" \n")
-    names = (arg.partition("=")[0].lstrip("-") for arg in argv[1:])
-    name = next((name for name in names if name.startswith("config.") and key in name.split(".")), None)
+    name = next((name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None)
     if name:
       return f"there is no config key {name}. Did you mean" + near.rstrip("'")
-  return " ".join(message.split())
+  name = next((name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None)
+  return f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  cli.leave(main(sys.argv))

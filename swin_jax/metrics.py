@@ -137,7 +137,7 @@ class TrainLog:
 
   def __init__(self, writer: Writer, first: int, total: int, every_steps: int, throughput: Throughput, sums: Mapping[str, tuple]):
     self._writer, self._first, self._total, self._every = writer, first, total, every_steps
-    self._throughput, self._interval, self._start = throughput, Mean(sums), time.perf_counter()
+    self._throughput, self._interval, self._start = throughput, Mean(sums), None
 
   @property
   def sums(self) -> dict[str, tuple[float, float]]:
@@ -147,6 +147,8 @@ class TrainLog:
   def add(self, step: int, sums: Mapping[str, tuple[float, float]]) -> None:
     """Takes the sums of one step, and writes an entry when it is due."""
     self._interval.add(sums)
+    if self._start is None:  # compiling is over: the first step tells nothing of the others
+      self._start, self._first = time.perf_counter(), step
     if step % self._every == 0 or step == self._total:
       self.write(step, self._interval.compute("train/") | self._throughput.compute())
       self._interval = Mean()
@@ -154,7 +156,7 @@ class TrainLog:
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes an entry and a line of progress."""
     self._writer.scalars(step, values)
-    left = (time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step)
+    left = (time.perf_counter() - (self._start or time.perf_counter())) / max(step - self._first, 1) * (self._total - step)
     shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
     say(f"step {step}/{self._total}  {shown}  {duration(left)} left")
 

@@ -158,7 +158,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
            "model.extra_norm_every", "data.mean", "data.std", "masked_pixels.target_norm_window")  # fmt: skip
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
-    raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}")
+    raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; give the flags of its training, see config.json there")
 
 
 def check_same_data(before: int, now: int, split: str) -> None:
@@ -223,10 +223,11 @@ def check(config: ConfigDict) -> None:
   for key, low, value, high in (
       ("model.drop_path_rate", 0, m.drop_path_rate, 0.99), ("optim.ema_decay", 0, config.optim.ema_decay, 0.999999),
       ("optim.layer_decay", 0.01, config.optim.layer_decay, 1), ("classification.label_smoothing", 0, config.classification.label_smoothing, 0.99),
-      ("optim.warmup_epochs", 0, config.optim.warmup_epochs, config.optim.total_epochs),
   ):  # fmt: skip
     if not low <= value <= high:
       raise BadInput(f"config.{key} must be between {low} and {high}, and is {value}")
+  if not 0 <= config.optim.warmup_epochs <= config.optim.total_epochs:
+    raise BadInput(f"config.optim.warmup_epochs = {config.optim.warmup_epochs} must not be more than optim.total_epochs = {config.optim.total_epochs}")
   if config.optim.schedule in ("step", "multistep") and not config.optim.milestone_epochs:
     raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:

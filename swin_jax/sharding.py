@@ -30,7 +30,7 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1) or len(devices) % fixed or (not free and fixed != len(devices)):
-    raise BadInput(f"config.mesh {sizes} does not fit {len(devices)} devices: the sizes must multiply to it, and one may be -1")
+    raise BadInput(f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1")
   if free:
     sizes[free[0]] = len(devices) // fixed
   return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)

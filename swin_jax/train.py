@@ -159,7 +159,6 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   """
   started = time.perf_counter()
   # 1. Config.
-  run_config.prepare_workdir(workdir)
   run_config.check(config)
   stored = checkpoint.stored_config(workdir)
   start = checkpoint.SavedParameters(config.init_from) if config.init_from and not stored else None
@@ -172,6 +171,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
   # 3.-5. Mesh and sharding, model, train step.
   program = build(config, steps_per_epoch, total_steps)
+  run_config.prepare_workdir(workdir)  # only now: a refused run leaves nothing behind
   # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
   restored = checkpoints.restore(program.state)
@@ -268,7 +268,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   run_config.check_same_model(config, saved.config, workdir)
   program = build(config, steps_per_epoch=1, total_steps=1)
   state = dataclasses.replace(program.state, params=transfer.read_all(saved, program.state.params), ema=None)
-  say(f"evaluating step {saved.step} of {workdir} on {len(data.eval_source):,} images")
+  height, width = config.data.image_size
+  say(f"evaluating step {saved.step} of {workdir} on {len(data.eval_source):,} images at {height} × {width} px, windows {config.model.window_sizes}")
   values = run_evaluation(program, data, state)
   say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
   return values

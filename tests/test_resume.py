@@ -166,6 +166,18 @@ def test_the_average_is_what_fine_tuning_starts_from(finished):
   np.testing.assert_array_equal(saved_parameters.read({path: leaf})[path], saved(finished, 20)["['ema']['encoder']['norm']['bias']"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["compiling", "step 20/"])
+def test_ctrl_c_ends_cleanly(tmp_path, line):
+  process = command(*SMALL, "--config.log.every_steps=5", f"--workdir={tmp_path}")
+  while line not in (said := process.stdout.readline()) and said:
+    pass
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 130, (process.returncode, output)
+  assert "swin_jax: stopped; the same command goes on" in output and "Traceback" not in output
+
+
 def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp_path):
   config = tiny.config("finetune", init_from=str(finished), model__trained_window_sizes=(2, 2))
   with pytest.raises(BadInput, match="the weights were trained with"):

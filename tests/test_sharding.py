@@ -155,7 +155,7 @@ def test_mesh(sizes, expected):
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (1, 1, 1), (-1, -1, 1), (0, -1, 1), (-2, 2, 2), (3, -1, 1), (16, -1, 1), (16, 1, 1)])
 def test_a_mesh_that_does_not_fit(sizes):
-  with pytest.raises(BadInput, match=r"config\.mesh .* does not fit 8 devices"):
+  with pytest.raises(BadInput, match=r"config\.mesh .* does not fit the number of devices, 8"):
     sharding.make_mesh(*sizes)
 
 

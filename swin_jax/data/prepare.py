@@ -326,4 +326,4 @@ def _say_next(out: str, plan: Plan, headers: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  cli.leave(main(sys.argv))

@@ -82,6 +82,8 @@ def read_header(path: str, split: str) -> dict[str, Any]:
   except FileNotFoundError:
     raise BadInput(_explain_missing(path, split)) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
+    if os.path.isfile(path):
+      raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}") from error
     raise BadInput(f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again") from error
 
 
