@@ -12,7 +12,6 @@ import jax
 from ml_collections import ConfigDict
 
 from swin_jax import optim
-from swin_jax.checkpoint import SavedParameters
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
@@ -20,7 +19,6 @@ from swin_jax.models.swin import REMAT_POLICIES
 from swin_jax.models.windows import map_sizes
 from swin_jax.models.windows import pair
 from swin_jax.models.windows import window_and_shift
-from swin_jax.models.swin import REMAT_POLICIES
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (

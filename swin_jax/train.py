@@ -199,7 +199,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     stack.callback(checkpoints.close)
     evaluation = _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput)
   shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{total_steps}")
+  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{max(first, total_steps)}")
   return evaluation
 
 

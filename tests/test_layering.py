@@ -17,8 +17,8 @@ MAY_IMPORT = {
         "swin_jax.optim", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config",
         "swin_jax.models.swin",
     },
-      "swin_jax.run_config": {
-        "swin_jax.optim", "swin_jax.checkpoint", "swin_jax.models.windows", "swin_jax.models.swin", "swin_jax.data.image_ops",
+    "swin_jax.run_config": {
+        "swin_jax.optim", "swin_jax.models.windows", "swin_jax.models.swin", "swin_jax.data.image_ops",
         "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},

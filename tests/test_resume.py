@@ -6,7 +6,6 @@ import shutil
 import signal
 import time
 
-import jax
 import numpy as np
 from PIL import Image
 import pytest

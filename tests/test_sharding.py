@@ -21,7 +21,6 @@ from swin_jax.state import abstract_state
 from swin_jax.state import init_state
 from swin_jax.step import make_step
 from swin_jax.tasks import masked_pixels
-from tests import slow_block
 from tests.slow_block import jit
 
 RULES = common.base().sharding_rules
