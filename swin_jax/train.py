@@ -3,7 +3,7 @@
 With `run_config.py`, the only reader of the config: everything below gets groups of it, or plain numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import itertools
@@ -46,6 +46,7 @@ class Program(NamedTuple):
     task: model and objective.
     mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
     batch_sharding, eval_batch_sharding: of every array of a batch.
+    batch: abstract training batch with shardings.
     state: abstract `TrainState` with shardings.
     init: () → a fresh state.
     step: (state, batch) → (state, sums).
@@ -59,6 +60,7 @@ class Program(NamedTuple):
   rules: tuple
   batch_sharding: jax.sharding.NamedSharding
   eval_batch_sharding: jax.sharding.NamedSharding
+  batch: dict[str, jax.ShapeDtypeStruct]
   state: TrainState
   init: Callable[[], TrainState]
   step: Any
@@ -92,10 +94,10 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   )
 
 
-def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program:
-  """A resolved config → functions and shardings."""
+def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
+  """A resolved config → functions and shardings, for these devices or else for all there are."""
   # Mesh and sharding.
-  mesh, rules = sharding.make_mesh(**config.mesh), config.sharding_rules
+  mesh, rules = sharding.make_mesh(**config.mesh, devices=devices), config.sharding_rules
   batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
   eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
 
@@ -104,7 +106,11 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program
   encoder = swin.make_encoder(**config.model)
   task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
-  example = {"image": jnp.zeros((1, *config.data.image_size, bands), jnp.uint8), "mask": jnp.zeros((1, *token_map), bool)}
+  fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
+  if config.task == "masked_pixels":
+    fields["mask"] = (token_map, jnp.bool_)
+  example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in fields.items()}
+  batch = {name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()}
 
   def init_params(rng):
     return task.init(rng, example)
@@ -139,6 +145,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int) -> Program
       rules=rules,
       batch_sharding=batch_sharding,
       eval_batch_sharding=eval_batch_sharding,
+      batch=batch,
       state=state,
       init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
       step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
