@@ -104,6 +104,7 @@ def base() -> ConfigDict:
       b2=0.999,
       eps=1e-8,
       ema_decay=0.0,  # per step, of the average that is evaluated; 0 = none; 0.9999 for long runs
+      skip_nonfinite_steps=0,  # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
       accumulation_steps=1,  # parts a batch is computed in, one after the other, to save memory
   ))  # fmt: skip
 
@@ -123,12 +124,17 @@ def base() -> ConfigDict:
       every_epochs=1.0,
       keep_latest=2,
       keep_best=1,
+      keep_every=0,  # of the saves, every so many-th is kept for good; 0 = none
       longer_schedule=False,  # continue a run although total_epochs has changed
   ))  # fmt: skip
   c.log = ConfigDict(dict(
       every_steps=50,
       eval_every_epochs=1.0,
       num_pictures=8,  # of masked, reconstructed images after each evaluation
+  ))  # fmt: skip
+  c.profile = ConfigDict(dict(
+      start_step=10,  # the first step of a profile, once everything is compiled and warm
+      num_steps=0,  # that it covers; 0 = no profile
   ))  # fmt: skip
   return c.lock()
 
@@ -160,7 +166,7 @@ def set_simmim(c: ConfigDict) -> None:
   c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
   c.optim.update(total_epochs=800.0, warmup_epochs=10.0, lr=1e-4, warmup_lr=5e-7)
   c.optim.update(schedule="multistep", milestone_epochs=(700.0,), official_pretraining_decay=True)
-  c.checkpoint.every_epochs = 5.0
+  c.checkpoint.update(every_epochs=5.0, keep_every=20)
   c.log.eval_every_epochs = 5.0
 
 

@@ -1,17 +1,15 @@
 """Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's parameters.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor notices damage, so once
-it is committed a manifest of checksums is written into it, and checked before it is read. A damaged one is moved aside and the one
+it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. A damaged one is moved aside and the one
 before is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import logging as std_logging
-import os
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -21,19 +19,23 @@ import flax
 import jax
 import orbax.checkpoint as ocp
 
+from swin_jax import distributed
+from swin_jax import files
+from swin_jax import manifest
 from swin_jax.errors import BadInput
 
-MANIFEST = "manifest.json"
+EVALUATION = "evaluation.json"
 # Orbax reports through absl what is no matter to a user, among it a file "missing" that params-only reads do not need.
 logging.get_absl_logger().addFilter(lambda record: record.levelno >= std_logging.ERROR or "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):
-  """A checkpoint read back: the state and the position in the data."""
+  """A checkpoint read back: the state, the position in the data, and the evaluation of that step if it was made."""
 
   step: int
   state: Any
   data: dict[str, Any]
+  evaluation: dict[str, float] | None
 
 
 def stored_config(workdir: str) -> dict[str, Any] | None:
@@ -49,81 +51,91 @@ class Checkpoints:
   Args:
     workdir: the run's folder.
     keep_latest: how many of the newest to keep.
+    keep_every_steps: keep, for good, those of multiples of this step; 0 for none.
     keep_best: how many of the best to keep besides.
     best: (metric, whether more is better) that ranks them.
   """
 
-  def __init__(self, workdir: str, keep_latest: int, keep_best: int, best: tuple[str, bool]):
+  def __init__(self, workdir: str, keep_latest: int, keep_every_steps: int, keep_best: int, best: tuple[str, bool]):
     self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
-    name, more_is_better = best
-    policies = ocp.checkpoint_managers
-    preservation = policies.AnyPreservationPolicy([
-        policies.LatestN(keep_latest),
-        policies.BestN(
-            get_metric_fn=lambda metrics: metrics[name],
-            reverse=not more_is_better,
-            n=keep_best,
-            keep_checkpoints_without_metrics=False,
-        ),
-    ])
-    _remove_unfinished(self.folder)
+    keep = [ocp.checkpoint_managers.LatestN(keep_latest), _Best(self.folder, keep_best, *best)]
+    if keep_every_steps:
+      keep.append(ocp.checkpoint_managers.EveryNSteps(keep_every_steps))
+    self._remove_unfinished()
     self._manager = ocp.CheckpointManager(
         self.folder,
-        options=ocp.CheckpointManagerOptions(preservation_policy=preservation, enable_async_checkpointing=True),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(keep), enable_async_checkpointing=True
+        ),
         item_names=("state", "data", "config"),
     )
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
-    self._unhashed: int | None = None
+    self._saving: int | None = None  # step of the save that runs
     self._hashed: concurrent.futures.Future | None = None
+    self._failed = False
 
-  def save(self, step: int, state: Any, data: Mapping[str, Any], config: Mapping[str, Any], metrics: Mapping[str, float] | None):
-    """Starts a save; it runs on beside the next steps. `metrics` rank it, None for none.
+  def save(self, step: int, state: Any, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Starts a save; it runs on beside the next steps.
 
     Raises:
-      OSError: this save or the one before failed.
+      BadInput: this save or the one before failed: the disk is full, say.
     """
     self.wait()
-    saved = self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state)), data=ocp.args.JsonSave(dict(data)), config=ocp.args.JsonSave(dict(config))
-        ),
-        metrics=metrics,
-        force=True,
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(_plain(state)), data=ocp.args.JsonSave(dict(data)), config=ocp.args.JsonSave(dict(config))
     )
-    if not saved:
-      raise OSError(f"the checkpoint of step {step} was not saved; is {self.folder / str(step)} already there?")
-    self._unhashed = step
+    with self._failure_of(step):
+      if not self._manager.save(step, args=items, force=True):
+        raise OSError(f"is {self.folder / str(step)} already there?")
+    self._saving = step
 
   def poll(self) -> None:
     """Looks after a running save; cheap, to be called every step.
 
     Raises:
-      OSError: the save failed.
+      BadInput: the save failed.
     """
-    if self._unhashed is None or self._manager.is_saving_in_progress():
+    if self._hashed is not None and self._hashed.done():
+      with self._failure_of("the last save"):
+        self._hashed.result()
+      self._hashed = None
+    if self._saving is None or self._manager.is_saving_in_progress():
       return
-    step, self._unhashed = self._unhashed, None
-    self._manager.check_for_errors()
-    if not (self.folder / str(step)).exists():
-      raise OSError(f"the checkpoint of step {step} was not written to {self.folder}")
+    step, self._saving = self._saving, None
+    with self._failure_of(step):
+      self._manager.check_for_errors()
+      if not (self.folder / str(step)).exists():
+        raise OSError("it was not committed")
     if jax.process_index() == 0:
-      self._hashed = self._hashing.submit(write_manifest, self.folder / str(step))
+      self._hashed = self._hashing.submit(manifest.write, self.folder / str(step), leave_out=(EVALUATION,))
 
   def wait(self) -> None:
-    """Returns when the last save is committed and its manifest written."""
-    self._manager.wait_until_finished()
+    """Returns when the last save is committed and its manifest written.
+
+    Raises:
+      BadInput: the save failed.
+    """
+    if self._saving is not None:
+      with self._failure_of(self._saving):
+        self._manager.wait_until_finished()
     self.poll()
     if self._hashed is not None:
-      self._hashed.result()
-      self._hashed = None
+      concurrent.futures.wait([self._hashed])
+      self.poll()
+
+  def add_evaluation(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds the evaluation to the checkpoint of a step: it ranks it, and says that it was made."""
+    self.wait()
+    if jax.process_index() == 0:
+      files.write(self.folder / str(step) / EVALUATION, json.dumps(dict(values)))
 
   def close(self) -> None:
-    """Waits for the last save and releases the threads."""
+    """Waits for the last save, unless one has failed, and releases the threads."""
     with contextlib.ExitStack() as stack:  # the later also if the earlier fail
       stack.callback(self._hashing.shutdown)
-      stack.callback(self._manager.close)
-      self.wait()
+      if not self._failed:
+        stack.callback(self._manager.close)
+        self.wait()
 
   def restore(self, abstract: Any) -> Restored | None:
     """Reads the newest whole checkpoint into the shapes, dtypes and shardings of `abstract`.
@@ -138,23 +150,68 @@ class Checkpoints:
       steps = sorted(self._manager.all_steps())
       if not steps:
         return None
-      newest = steps[-1]
-      damage = find_damage(self.folder / str(newest))
+      newest, folder = steps[-1], self.folder / str(steps[-1])
+      damage = manifest.find_damage(folder)
       if damage:
         self._move_aside(newest, damage)
         continue
-      _compare(_shapes(_saved_tree(self.folder / str(newest))), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
+      _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
       items = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore())
-      restored = self._manager.restore(newest, args=items)
-      return Restored(newest, type(abstract)(**{"ema": None} | restored["state"]), restored["data"])
+      try:
+        restored = self._manager.restore(newest, args=items)
+      except (OSError, ValueError) as error:
+        if (folder / manifest.NAME).exists():
+          raise
+        # Nothing vouched for this one: the process that saved it died before the checksums.
+        self._move_aside(newest, f"it cannot be read: {' '.join(str(error).split())[:200]}")
+        continue
+      evaluation = distributed.gather(_evaluation(folder) or "")[0]
+      state = type(abstract)(**{"ema": None} | restored["state"])
+      return Restored(newest, state, restored["data"], json.loads(evaluation) if evaluation else None)
 
   def _move_aside(self, step: int, damage: str) -> None:
     aside = self.folder / f"damaged-{step}"
-    logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, going on from the one before", step, damage, aside)
     if jax.process_index() == 0:
+      logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, going on from the one before", step, damage, aside)
       shutil.rmtree(aside, ignore_errors=True)
       (self.folder / str(step)).rename(aside)
+    distributed.gather("")  # nobody looks before it is moved
     self._manager.reload()
+
+  @contextlib.contextmanager
+  def _failure_of(self, step: int | str):
+    try:
+      yield
+    except (OSError, ValueError, RuntimeError) as error:
+      self._failed = True
+      self._remove_unfinished()
+      whole = [other for other in _steps(self.folder) if other != step]
+      before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
+      reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
+      raise BadInput(
+          f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that, and the same command goes on"
+      ) from error
+
+  def _remove_unfinished(self) -> None:
+    if jax.process_index() == 0 and self.folder.is_dir():
+      for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _Best:
+  """Orbax preservation policy: the n best of those that were evaluated. Orbax's own knows only what was known when it saved."""
+
+  def __init__(self, folder: pathlib.Path, n: int, metric: str, more_is_better: bool):
+    self._folder, self._n, self._metric, self._more_is_better = folder, n, metric, more_is_better
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    del context
+    values = {}
+    for info in checkpoints:
+      if text := _evaluation(self._folder / str(info.step)):
+        values[info.step] = json.loads(text)[self._metric]
+    best = sorted(values, key=values.get, reverse=self._more_is_better)[: self._n]
+    return [info.step in best for info in checkpoints]
 
 
 class SavedParameters:
@@ -174,7 +231,7 @@ class SavedParameters:
       folder, steps = path.parent, [int(path.name)]
     damage = {}
     for step in steps:
-      damage[step] = find_damage(folder / str(step))
+      damage[step] = manifest.find_damage(folder / str(step))
       if not damage[step]:
         break
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
@@ -199,47 +256,18 @@ class SavedParameters:
     return flax.traverse_util.flatten_dict(restored[self._root], sep="/")
 
 
-def write_manifest(folder: pathlib.Path) -> None:
-  """Writes the checksum of every file of a committed checkpoint into it."""
-  sums = {str(path.relative_to(folder)): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-  partial = folder / (MANIFEST + ".partial")
-  partial.write_text(json.dumps(sums, indent=1))
-  os.replace(partial, folder / MANIFEST)
-
-
-def find_damage(folder: pathlib.Path) -> str | None:
-  """What is wrong with a checkpoint, in words; None if it is whole."""
-  manifest = folder / MANIFEST
-  if not manifest.exists():
-    # Committed by Orbax, then the process died before the checksums: whole, as far as a rename can tell.
-    return None if (folder / "_CHECKPOINT_METADATA").exists() and (folder / "state").exists() else "not all of it is there"
+def _evaluation(folder: pathlib.Path) -> str | None:
+  """The evaluation of a checkpoint as JSON; None if there is none or it cannot be read."""
   try:
-    sums = json.loads(manifest.read_text())
-  except ValueError:
-    return f"{MANIFEST} cannot be read"
-  for name, checksum in sums.items():
-    path = folder / name
-    if not path.exists():
-      return f"{name} is missing"
-    if _checksum(path) != checksum:
-      return f"{name} has changed"
-  return None
+    text = (folder / EVALUATION).read_text()
+    return text if isinstance(json.loads(text), dict) else None
+  except (OSError, ValueError):
+    return None
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
   """Committed steps, newest first."""
   return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True) if folder.is_dir() else []
-
-
-def _checksum(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove_unfinished(folder: pathlib.Path) -> None:
-  if jax.process_index() == 0 and folder.is_dir():
-    for path in folder.glob("*.orbax-checkpoint-tmp*"):
-      shutil.rmtree(path, ignore_errors=True)
 
 
 def _plain(state: Any) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 import difflib
+import errno
 import os
 import sys
 from typing import NoReturn
 
 from absl import flags
 
+from swin_jax import preemption
 from swin_jax.errors import BadInput
+from swin_jax.errors import Preempted
 
 
 def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.FlagHolder, str]]) -> None:
@@ -42,22 +45,31 @@ def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.Fl
 
 
 def exit_code(body: Callable[[], None]) -> int:
-  """Runs a command: 0; or 2 for bad input and 130 for Ctrl-C, each said in one line."""
+  """Runs a command: 0; 2 for bad input or a full disk, 75 when stopped by SIGTERM, 130 by Ctrl-C; each said in one line."""
   try:
     body()
   except BadInput as error:
     print(f"swin_jax: {error}", file=sys.stderr)
     return 2
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    where = f" for {error.filename}" if error.filename else ""
+    print(f"swin_jax: no space left on the disk{where}; make room, then the same command goes on", file=sys.stderr)
+    return 2
+  except Preempted as stopped:
+    print(f"swin_jax: {stopped}", file=sys.stderr)
+    return preemption.exit_code()
   except KeyboardInterrupt:
-    print("swin_jax: stopped; the same command goes on from the last checkpoint, or anew if there is none", file=sys.stderr)
-    return 130
+    print("swin_jax: stopped; the same command goes on", file=sys.stderr)
+    return preemption.INTERRUPTED
   return 0
 
 
 def leave(code: int) -> NoReturn:
-  """Ends the process; after Ctrl-C at once, because threads of native libraries that still run would crash the interpreter's end."""
-  if code == 130:
-    sys.stdout.flush()
-    sys.stderr.flush()
+  """Ends the process; unless all went well at once, because native threads that still run would crash the interpreter's end or wait."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if code:
     os._exit(code)
-  sys.exit(code)
+  sys.exit(0)

@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong, and here is the mend."""
+"""The two exceptions that end a command in one line, without a traceback."""
 
 
 class BadInput(Exception):
@@ -6,3 +6,7 @@ class BadInput(Exception):
 
   The message says what is wrong, where, and how to mend it. Programming errors are ordinary exceptions, with a traceback.
   """
+
+
+class Preempted(Exception):
+  """The run was asked to stop and has saved what it did: `main` exits with code 75, EX_TEMPFAIL: run me again."""

@@ -8,24 +8,30 @@ import jax
 from swin_jax import metrics
 
 
-def evaluate(eval_step: Callable[[Any, dict], dict], params: Any, batches: Iterable[tuple[dict, dict]], prefix: str = "eval/"):
+def evaluate(
+    eval_step: Callable[[Any, dict], dict], params: Any, batches: Iterable[dict], num_batches: int, stop: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
   """Evaluates.
 
   Args:
     eval_step: (params, device batch) → {name: (sum, count)}.
     params: of the model.
-    batches: (host batch, device batch) pairs that hold every example once.
-    prefix: of the names.
+    batches: device batches that hold every example once.
+    num_batches: how many they are.
+    stop: asked before every batch, on all processes alike.
 
   Returns:
-    {prefix + name: mean}.
+    {"eval/" + name: mean}; None if it was stopped.
   """
-  mean, previous = metrics.Mean(), None
-  for _, batch in batches:
+  mean, previous, progress = metrics.Mean(), None, metrics.Progress("evaluating, batches", num_batches)
+  for batch in batches:
+    if stop():
+      return None
     sums = eval_step(params, batch)
     if previous is not None:  # read one batch late: the device never waits for the host
       mean.add(jax.device_get(previous))
     previous = sums
+    progress.step()
   if previous is not None:
     mean.add(jax.device_get(previous))
-  return mean.compute(prefix)
+  return mean.compute("eval/")

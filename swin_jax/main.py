@@ -3,9 +3,15 @@
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 
 The same command again continues the run in its workdir. Every config key is in configs/common.py, with its meaning and default.
+
+Several processes: give each the same command. TPU pods, Slurm and Open MPI say by themselves who the others are; elsewhere add
+--coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must be one that all of them see.
+
+Exit codes: 0 done; 2 bad input; 75 stopped by SIGTERM, saved, run me again; 130 stopped by Ctrl-C, saved.
 """
 
 from collections.abc import Sequence
+import os
 import re
 import sys
 
@@ -14,23 +20,32 @@ from absl import logging
 from ml_collections import config_flags
 
 from swin_jax import cli
+from swin_jax import preemption
 from swin_jax.errors import BadInput
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, after a colon, the kind of run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, pictures.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells it.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes run this command together.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or evaluate the newest checkpoint and end.")
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command and returns its exit code."""
+  preemption.watch()
 
   def body():
     _parse(argv)
     logging.set_verbosity(logging.WARNING)
-    from swin_jax import train  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
+    # What was compiled once is not compiled again, by this run when it goes on or by another.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
+    from swin_jax import distributed  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
+    from swin_jax import train  # pylint: disable=g-import-not-at-top
 
     run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
-    run(_CONFIG.value, _WORKDIR.value)
+    with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+      run(_CONFIG.value, _WORKDIR.value)
 
   return cli.exit_code(body)
 

@@ -1,15 +1,18 @@
 """What a run tells: metrics as JSON lines, TensorBoard, pictures, one line of progress; FLOPs a second and MFU."""
 
 from collections.abc import Mapping
+import contextlib
 import json
-import os
 import pathlib
 import time
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
 import tensorboardX
+
+from swin_jax import files
 
 # Dense bfloat16 peak of one device, FLOP/s, as the makers state it (for H100 and H200 without sparsity).
 PEAK_FLOPS = {
@@ -24,6 +27,8 @@ PEAK_FLOPS = {
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
 }
+
+INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
 
 
 class Mean:
@@ -41,28 +46,46 @@ class Mean:
     return {prefix + name: value / count for name, (value, count) in self.sums.items() if count}
 
 
-class Throughput:
-  """Images per second, FLOPs per second and, where the device's peak is known, MFU since the last call."""
+class Clock:
+  """Where the time goes, and how fast training is, between two entries of the log.
+
+  Nothing waits for the device to be timed: a step's metrics are read while the next one runs, so the loop's own time is the device's.
+
+  Args:
+    batch_size: images a step.
+    flops_per_image: of forward and backward pass.
+  """
 
   def __init__(self, batch_size: int, flops_per_image: int):
     self._batch_size, self._flops = batch_size, flops_per_image
     self._peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
-    self._since, self._steps = time.perf_counter(), 0
+    self.restart()
+
+  def restart(self) -> None:
+    """Begins anew, where what went before was no training: compiling."""
+    self._since, self._steps, self._seconds = time.perf_counter(), 0, {"data": 0.0, "checkpoint": 0.0, "evaluation": 0.0}
 
   def step(self) -> None:
     self._steps += 1
 
-  def restart(self) -> None:
-    """Leaves out of the next figure what was no training: evaluation, compiling."""
-    self._since, self._steps = time.perf_counter(), 0
+  @contextlib.contextmanager
+  def measure(self, kind: str):
+    """Counts what it encloses as time for "data", "checkpoint" or "evaluation"; the rest is "compute"."""
+    start = time.perf_counter()
+    try:
+      yield
+    finally:
+      self._seconds[kind] += time.perf_counter() - start
 
   def compute(self) -> dict[str, float]:
-    rate = self._steps * self._batch_size / max(time.perf_counter() - self._since, 1e-9)
+    """Seconds by kind since the last entry; images and FLOPs per second of training, and MFU where the device's peak is known."""
+    seconds = self._seconds | {"compute": time.perf_counter() - self._since - sum(self._seconds.values())}
+    rate = self._steps * self._batch_size / max(seconds["compute"] + seconds["data"], 1e-9)
     self.restart()
     values = {"perf/images_per_second": rate, "perf/tflops_per_second": rate * self._flops / 1e12}
     if self._peak:
       values["perf/mfu"] = rate * self._flops / (self._peak * jax.device_count())
-    return values
+    return values | {f"perf/{kind}_seconds": value for kind, value in seconds.items()}
 
 
 class Writer:
@@ -71,19 +94,20 @@ class Writer:
   Args:
     workdir: the run's folder.
     step: the step the run continues from; lines of later steps, written before an interruption, are dropped.
+    evaluated: whether this step's evaluation is done; if not, it will be written again.
   """
 
-  def __init__(self, workdir: str, step: int):
+  def __init__(self, workdir: str, step: int, evaluated: bool):
+    self._workdir = pathlib.Path(workdir)
+    self.nonfinite_path = self._workdir / "nonfinite.jsonl"
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    self._workdir = pathlib.Path(workdir)
     path = self._workdir / "metrics.jsonl"
-    if path.exists():
-      kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-      partial = path.with_suffix(".partial")
-      partial.write_text("".join(line + "\n" for line in kept))
-      os.replace(partial, path)
+    for file in (path, self.nonfinite_path):
+      if file.exists():
+        kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
+        files.write(file, "".join(line + "\n" for line in kept))
     self._lines = path.open("a")
     self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
 
@@ -94,6 +118,12 @@ class Writer:
     self._lines.flush()
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
+
+  def nonfinite(self, step: int, records: list[int]) -> None:
+    """Writes down which records a step held that was left out."""
+    if self._active:
+      with self.nonfinite_path.open("a") as file:
+        file.write(json.dumps({"step": step, "records": records}) + "\n")
 
   def pictures(self, step: int, name: str, images: np.ndarray) -> pathlib.Path | None:
     """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three."""
@@ -124,20 +154,21 @@ def picture_grid(images: np.ndarray) -> np.ndarray:
 
 
 class TrainLog:
-  """Sums of the steps, written as means every so many steps, with throughput and the time left.
+  """Sums of the steps, written as means every so many steps, with speed and the time left.
 
   Args:
     writer: where to.
+    clock: of this run.
     first: step that the run starts from.
     total: last step.
     every_steps: between two entries.
-    throughput: of this run.
     sums: of the steps since the last entry, where a checkpoint was made in between.
   """
 
-  def __init__(self, writer: Writer, first: int, total: int, every_steps: int, throughput: Throughput, sums: Mapping[str, tuple]):
-    self._writer, self._first, self._total, self._every = writer, first, total, every_steps
-    self._throughput, self._interval, self._start = throughput, Mean(sums), None
+  def __init__(self, writer: Writer, clock: Clock, first: int, total: int, every_steps: int, sums: Mapping[str, tuple]):
+    self.writer, self.clock = writer, clock
+    self._first, self._total, self._every = first, total, every_steps
+    self._interval, self._start = Mean(sums), None
 
   @property
   def sums(self) -> dict[str, tuple[float, float]]:
@@ -147,18 +178,68 @@ class TrainLog:
   def add(self, step: int, sums: Mapping[str, tuple[float, float]]) -> None:
     """Takes the sums of one step, and writes an entry when it is due."""
     self._interval.add(sums)
+    self.clock.step()
     if self._start is None:  # compiling is over: the first step tells nothing of the others
       self._start, self._first = time.perf_counter(), step
     if step % self._every == 0 or step == self._total:
-      self.write(step, self._interval.compute("train/") | self._throughput.compute())
+      self.write(step, self._interval.compute("train/") | self.clock.compute())
       self._interval = Mean()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes an entry and a line of progress."""
-    self._writer.scalars(step, values)
+    self.writer.scalars(step, values)
     left = (time.perf_counter() - (self._start or time.perf_counter())) / max(step - self._first, 1) * (self._total - step)
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-    say(f"step {step}/{self._total}  {shown}  {duration(left)} left")
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds"))
+    waiting = values.get("perf/data_seconds", 0.0) / max(values.get("perf/compute_seconds", 0.0) + values.get("perf/data_seconds", 0.0), 1e-9)
+    bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""
+    say(f"step {step}/{self._total}  {shown}  {duration(left)} left{bound}")
+
+
+class Profiler:
+  """A profile of some steps, for TensorBoard or Perfetto, in `<workdir>/profile`.
+
+  Args:
+    workdir: the run's folder.
+    start_step: the first step of the profile.
+    num_steps: how many; 0 for no profile.
+  """
+
+  def __init__(self, workdir: str, start_step: int, num_steps: int):
+    self._folder, self._first, self._last, self._running = f"{workdir}/profile", start_step, start_step + num_steps - 1, False
+
+  def step(self, step: int):
+    """The context a step is dispatched in."""
+    if self._first == step <= self._last:
+      jax.profiler.start_trace(self._folder)
+      self._running = True
+    return jax.profiler.StepTraceAnnotation("train", step_num=step)
+
+  def after(self, step: int, sums: Any) -> None:
+    """Ends the profile after its last step, when the device has finished it."""
+    if self._running and step == self._last:
+      jax.block_until_ready(sums)
+      self.close()
+      say(f"profile of steps {self._first} to {self._last} in {self._folder}")
+
+  def close(self) -> None:
+    if self._running:
+      self._running = False
+      jax.profiler.stop_trace()
+
+
+class Progress:
+  """Says every ten seconds how far something has come."""
+
+  def __init__(self, what: str, total: int):
+    self._what, self._total, self._start = what, total, time.perf_counter()
+    self._said, self._done = self._start, 0
+
+  def step(self) -> None:
+    self._done += 1
+    now = time.perf_counter()
+    if now - self._said > 10:
+      self._said = now
+      say(f"{self._what}: {self._done} of {self._total}, {duration((now - self._start) / self._done * (self._total - self._done))} left")
 
 
 def say(line: str) -> None:
@@ -174,8 +255,9 @@ def duration(seconds: float) -> str:
   return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _step_of(line: str) -> float:
+def _is_before(line: str, step: int, evaluated: bool) -> bool:
   try:
-    return json.loads(line)["step"]
+    entry = json.loads(line)
+    return entry["step"] < step or (entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry)))
   except (ValueError, KeyError, TypeError):
-    return float("inf")  # cut short by an interruption
+    return False  # cut short by an interruption

@@ -1,6 +1,8 @@
 """A run's config and its folder: numbers derived from it, mistakes in it, and whether it may continue what is there."""
 
 from collections.abc import Sequence
+import contextlib
+import fcntl
 import functools
 import json
 import math
@@ -11,6 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from swin_jax import files
 from swin_jax import optim
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
@@ -23,23 +26,33 @@ from swin_jax.models.windows import window_and_shift
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
     "mesh", "sharding_rules", "log", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
-    "model.remat", "model.unroll",
+    "model.remat", "model.unroll", "optim.skip_nonfinite_steps", "profile",
 )  # fmt: skip
 
 
-def prepare_workdir(workdir: str) -> None:
-  """Makes the folder.
+@contextlib.contextmanager
+def own(workdir: str):
+  """Makes the run's folder, and keeps other runs out of it for as long as this one lives.
 
   Raises:
-    BadInput: it cannot be made or written.
+    BadInput: it cannot be made or written, or another run is in it.
   """
+  if jax.process_index() > 0:
+    yield
+    return
   try:
     os.makedirs(workdir, exist_ok=True)
-    probe = pathlib.Path(workdir) / f".writable-{os.getpid()}"
-    probe.touch()
-    probe.unlink()
+    lock = open(pathlib.Path(workdir) / ".lock", "w")
   except OSError as error:
     raise BadInput(f"--workdir={workdir} cannot be written: {error.strerror or error}") from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, whatever ends it
+    except BlockingIOError as error:
+      raise BadInput(f"another process is training in --workdir={workdir}; wait for it, or take another folder") from error
+    except OSError:
+      pass  # a file system without locks
+    yield
 
 
 def resolve(
@@ -103,6 +116,13 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   return steps, max(1, round(config.optim.total_epochs * steps))
 
 
+def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
+  """Steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept for good ("keep"; 0 for none)."""
+  every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
+  every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
+  return every | {"keep": every["save"] * config.checkpoint.keep_every}
+
+
 def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
   """(step, peak) → learning rate, and the peak, scaled to the batch size."""
   o, scale = config.optim, config.data.batch_size / 512
@@ -121,10 +141,9 @@ def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
 
 def write(config: ConfigDict, workdir: str) -> None:
   """Writes the resolved config to the workdir."""
-  path = pathlib.Path(workdir) / "config.json"
-  partial = path.with_suffix(".partial")
-  partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-  os.replace(partial, path)
+  if jax.process_index() > 0:
+    return
+  files.write(pathlib.Path(workdir) / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
@@ -218,6 +237,11 @@ def check(config: ConfigDict) -> None:
                      ("checkpoint.keep_latest", config.checkpoint.keep_latest), ("model.patch_size", m.patch_size)):  # fmt: skip
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
+  for key, value in (("checkpoint.keep_every", config.checkpoint.keep_every), ("checkpoint.keep_best", config.checkpoint.keep_best),
+                     ("optim.skip_nonfinite_steps", config.optim.skip_nonfinite_steps), ("profile.num_steps", config.profile.num_steps),
+                     ("data.num_workers", d.num_workers)):  # fmt: skip
+    if value < 0:
+      raise BadInput(f"config.{key} = {value} must not be negative")
   for key, low, value, high in (
       ("model.drop_path_rate", 0, m.drop_path_rate, 0.99), ("optim.ema_decay", 0, config.optim.ema_decay, 0.999999),
       ("optim.layer_decay", 0.01, config.optim.layer_decay, 1), ("classification.label_smoothing", 0, config.classification.label_smoothing, 0.99),

@@ -1,158 +1,34 @@
-"""The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics.
+"""The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
 
-With `run_config.py`, the only reader of the config: everything below gets groups of it, or plain numbers.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import contextlib
 import dataclasses
 import itertools
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax import checkpoint
+from swin_jax import distributed
 from swin_jax import metrics
-from swin_jax import optim
+from swin_jax import preemption
 from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax import transfer
 from swin_jax.data import pipeline
-from swin_jax.data import sources
-from swin_jax.data import views
 from swin_jax.errors import BadInput
+from swin_jax.errors import Preempted
 from swin_jax.evaluate import evaluate
 from swin_jax.metrics import say
-from swin_jax.models import swin
-from swin_jax.state import abstract_state
-from swin_jax.state import init_state
+from swin_jax.program import build
+from swin_jax.program import open_input
+from swin_jax.program import Program
 from swin_jax.state import TrainState
-from swin_jax.step import make_step
-from swin_jax.tasks import classification
-from swin_jax.tasks import masked_pixels
-from swin_jax.tasks.task import Task
-
-TASKS = {"classification": classification, "masked_pixels": masked_pixels}
-
-
-class Program(NamedTuple):
-  """What a config means on the devices at hand; nothing is computed or allocated yet.
-
-  Attributes:
-    task: model and objective.
-    mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
-    batch_sharding, eval_batch_sharding: of every array of a batch.
-    batch: abstract training batch with shardings.
-    state: abstract `TrainState` with shardings.
-    init: () → a fresh state.
-    step: (state, batch) → (state, sums).
-    eval_step: (params, batch) → sums.
-    pictures: (params, batch) → uint8 pictures, or None.
-    flops: of one image's forward pass.
-  """
-
-  task: Task
-  mesh: jax.sharding.Mesh
-  rules: tuple
-  batch_sharding: jax.sharding.NamedSharding
-  eval_batch_sharding: jax.sharding.NamedSharding
-  batch: dict[str, jax.ShapeDtypeStruct]
-  state: TrainState
-  init: Callable[[], TrainState]
-  step: Any
-  eval_step: Any
-  pictures: Any
-  flops: int
-
-
-def open_input(config: ConfigDict) -> pipeline.Input:
-  """The sources of a config, and how their images become batches."""
-  d, a = config.data, config.augment
-  mask = None
-  if config.task == "masked_pixels":
-    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
-  return pipeline.Input(
-      train_source=sources.open_source(d.source, d.path, d.train_split),
-      eval_source=sources.open_source(d.source, d.path, d.eval_split),
-      train_view=views.Augment(
-          image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-          interpolation=a.interpolation, flip_probability=a.flip_probability, rand_augment_operations=a.rand_augment_operations,
-          rand_augment_probability=a.rand_augment_probability, rand_augment_magnitude=a.rand_augment_magnitude,
-          rand_augment_magnitude_std=a.rand_augment_magnitude_std, mask=mask,
-      ),  # fmt: skip
-      eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
-      bands=len(d.mean),
-      seed=config.seed,
-      batch_size=d.batch_size,
-      eval_batch_size=d.eval_batch_size,
-      max_bad_fraction=d.max_bad_fraction,
-      host=pipeline.Host(jax.process_index(), jax.process_count(), d.num_threads, d.num_workers),
-  )
-
-
-def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
-  """A resolved config → functions and shardings, for these devices or else for all there are."""
-  # Mesh and sharding.
-  mesh, rules = sharding.make_mesh(**config.mesh, devices=devices), config.sharding_rules
-  batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
-  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
-
-  # Model.
-  bands = len(config.data.mean)
-  encoder = swin.make_encoder(**config.model)
-  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
-  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
-  fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
-  if config.task == "masked_pixels":
-    fields["mask"] = (token_map, jnp.bool_)
-  example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in fields.items()}
-  batch = {name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()}
-
-  def init_params(rng):
-    return task.init(rng, example)
-
-  # Optimizer and state.
-  rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
-  o = config.optim
-
-  def make_optimizer(params):
-    return optim.make_optimizer(
-        params, rate, peak_lr=peak_lr, weight_decay=o.weight_decay, depths=config.model.depths, layer_decay=o.layer_decay,
-        decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES if o.official_pretraining_decay else optim.DECAY_RULES,
-        clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
-    )  # fmt: skip
-
-  state, optimizer = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules)
-  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-
-  # Steps.
-  step = make_step(
-      task, optimizer, lambda step: rate(step, peak_lr), seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay
-  )
-
-  def first_pictures(params, batch):
-    return task.pictures(params, jax.tree.map(lambda x: x[: config.log.num_pictures], batch))
-
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
-  return Program(
-      task=task,
-      mesh=mesh,
-      rules=rules,
-      batch_sharding=batch_sharding,
-      eval_batch_sharding=eval_batch_sharding,
-      batch=batch,
-      state=state,
-      init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
-      step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
-      eval_step=jax.jit(task.eval_sums, **on_params),
-      pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
-      flops=swin.flops(encoder, config.data.image_size, bands),
-  )
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:
@@ -162,11 +38,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     The last evaluation.
 
   Raises:
-    BadInput: see `errors.py`; also for a loss that is not finite.
+    BadInput: see `errors.py`; also for losses that are not finite, and where saving fails.
+    Preempted: it was asked to stop, and has saved what it did.
   """
   started = time.perf_counter()
   # 1. Config.
   run_config.check(config)
+  distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)
   start = checkpoint.SavedParameters(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
@@ -176,87 +54,154 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   if stored:
     run_config.check_same_run(config, stored, workdir)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
+  every = run_config.intervals(config, steps_per_epoch)
   # 3.-5. Mesh and sharding, model, train step.
   program = build(config, steps_per_epoch, total_steps)
-  run_config.prepare_workdir(workdir)  # only now: a refused run leaves nothing behind
-  # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
-  checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep_latest, config.checkpoint.keep_best, program.task.best)
-  restored = checkpoints.restore(program.state)
-  if restored:
-    run_config.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
-    state, first, sums = restored.state, restored.step, restored.data["interval"]
-    say(f"continuing {workdir} from step {first}")
-  else:
-    state, first, sums = program.init(), 0, {}
-    if config.init_from:
-      start = start or checkpoint.SavedParameters(config.init_from)  # None where all checkpoints here proved damaged
-      params, report = transfer.start_from(start, state.params, workdir)
-      state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
-      say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
-  run_config.write(config, workdir)
-  say(run_config.describe(config, data, program, total_steps, workdir))
-  # 7. Loop.
-  writer = metrics.Writer(workdir, first)
-  throughput = metrics.Throughput(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
-  log = metrics.TrainLog(writer, first, total_steps, config.log.every_steps, throughput, sums)
-  every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
-  every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
   with contextlib.ExitStack() as stack:
-    stack.callback(writer.close)
+    stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
+    # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
+    c = config.checkpoint
+    checkpoints = checkpoint.Checkpoints(workdir, c.keep_latest, every["keep"], c.keep_best, program.task.best)
     stack.callback(checkpoints.close)
-    evaluation = _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput)
+    restored = checkpoints.restore(program.state)
+    if restored:
+      run_config.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
+      say(f"continuing {workdir} from step {restored.step}")
+    else:
+      state = program.init()
+      if config.init_from:
+        start = start or checkpoint.SavedParameters(config.init_from)  # None where all checkpoints here proved damaged
+        params, report = transfer.start_from(start, state.params, workdir)
+        state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
+        say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
+      restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
+    run_config.write(config, workdir)
+    say(run_config.describe(config, data, program, total_steps, workdir))
+    # 7. Loop.
+    writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
+    stack.callback(writer.close)
+    clock = metrics.Clock(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
+    log = metrics.TrainLog(writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"])
+    profiler = metrics.Profiler(workdir, **config.profile)
+    stack.callback(profiler.close)
+    evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{max(first, total_steps)}")
+  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
   return evaluation
 
 
-def _loop(config, data, program, state, first, total_steps, every, checkpoints, writer, log, throughput) -> dict[str, float]:
-  if first >= total_steps:
-    return run_evaluation(program, data, state)
-  evaluation, step_sums, train_step = {}, None, None
+class _Run(NamedTuple):
+  """What the loop works with; `every` holds the steps between two evaluations and between two saves."""
 
-  def read(step, sums, index):
+  config: ConfigDict
+  data: pipeline.Input
+  program: Program
+  every: dict[str, int]
+  total_steps: int
+  checkpoints: checkpoint.Checkpoints
+  log: metrics.TrainLog
+  profiler: metrics.Profiler
+
+  def is_due(self, what: str, step: int) -> bool:
+    return step > 0 and (step % self.every[what] == 0 or step == self.total_steps)
+
+
+def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
+  program, clock, state = run.program, run.log.clock, restored.state
+  nonfinite_steps, evaluation = restored.data["nonfinite_steps"], restored.evaluation
+  batches = train_step = last = None
+  saved_step = restored.step
+
+  def read():
+    """Waits for the last step's sums and logs them."""
+    nonlocal last, nonfinite_steps
+    if last is None:
+      return
+    (step, sums, index), last = last, None
     sums = jax.device_get(sums)
-    throughput.step()
-    check_finite(step, sums, index)
-    log.add(step, sums)
+    if not _is_finite(sums):
+      nonfinite_steps += 1
+      _report_nonfinite(run, step, sums, index, nonfinite_steps)
+      sums = {}  # the step changed nothing
+    run.log.add(step, sums)
 
-  batches = data.train(first, program.batch_sharding)
-  for step in range(first + 1, total_steps + 1):
-    host_batch, batch = next(batches)
+  def save(step):
+    nonlocal saved_step
+    # samples_seen is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
+    position = {"samples_seen": step * run.config.data.batch_size, "num_examples": len(run.data.train_source)}
+    position |= {"interval": run.log.sums, "nonfinite_steps": nonfinite_steps}
+    with clock.measure("checkpoint"):
+      run.checkpoints.save(step, state, position, run.config.to_dict())
+    saved_step = step
+
+  def stop(step):
+    with clock.measure("checkpoint"):
+      run.checkpoints.wait()
+    raise Preempted(f"stopped, saved at step {step}; the same command goes on")
+
+  if preemption.requested():
+    stop(saved_step)
+  if evaluation is None and run.is_due("evaluate", restored.step):  # the run was stopped while it evaluated
+    evaluation = _evaluate(run, restored.step, state) or stop(saved_step)
+  for step in range(restored.step + 1, run.total_steps + 1):
+    if train_step is None:
+      batches = run.data.train(restored.step, program.batch_sharding)
+    try:
+      with clock.measure("data"):
+        host_batch, batch = next(batches)
+    except BadInput:
+      if step - 1 > saved_step and jax.process_count() == 1:  # several could not save without this one, nor know that it fails
+        read()
+        save(step - 1)
+      raise
     if train_step is None:
       say("compiling the train step ...")
       with sharding.trace_on(program.mesh, program.rules):
         train_step = program.step.lower(state, batch).compile()
-      throughput.restart()
-    state, sums = train_step(state, batch)
-    if step_sums is not None:  # read one step late: the device never waits for the host
-      read(*step_sums)
-    step_sums = (step, sums, host_batch["index"])
-    checkpoints.poll()
+      preemption.protect()
+      clock.restart()
+    with run.profiler.step(step):
+      state, sums = train_step(state, batch)
+    read()  # one step late: the device never waits for the host
+    last = step, sums, host_batch["index"]
+    run.profiler.after(step, sums)
+    run.checkpoints.poll()
 
-    due = {name for name, steps in every.items() if step % steps == 0 or step == total_steps}
-    if due:  # before the next batch is drawn, so that model and data position agree
-      read(*step_sums)
-      step_sums = None
-      if "evaluate" in due:
-        evaluation = run_evaluation(program, data, state, writer)
-        log.write(step, evaluation)
-      # What was evaluated is saved too, so that the best is there to be kept.
-      position = {"samples_seen": step * config.data.batch_size, "num_examples": len(data.train_source), "interval": dict(log.sums)}
-      checkpoints.save(step, state, position, config.to_dict(), evaluation if "evaluate" in due else None)
-      throughput.restart()
+    stopping = preemption.requested()
+    if stopping or run.is_due("save", step) or run.is_due("evaluate", step):
+      read()  # before the next batch is drawn, so that model and data position agree
+      save(step)
+      if stopping:
+        stop(step)
+      if run.is_due("evaluate", step):
+        evaluation = _evaluate(run, step, state) or stop(step)
   return evaluation
 
 
-def run_evaluation(program: Program, data: pipeline.Input, state: TrainState, writer: metrics.Writer | None = None) -> dict[str, float]:
-  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch."""
-  batches = data.evaluation(program.eval_batch_sharding)
+def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | None:
+  """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was asked to stop."""
+  with run.log.clock.measure("evaluation"):
+    start = time.perf_counter()
+    evaluation = run_evaluation(run.program, run.data, state, run.log.writer, preemption.requested)
+    if evaluation:
+      run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
+  if evaluation:
+    with run.log.clock.measure("checkpoint"):
+      run.checkpoints.add_evaluation(step, evaluation)
+  return evaluation
+
+
+def run_evaluation(
+    program: Program, data: pipeline.Input, state: TrainState, writer: metrics.Writer | None = None, stop: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
+  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped."""
+  batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
+  num_batches = -(-len(data.eval_source) // data.eval_batch_size)
   first = next(batches)
   with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches))
-    if program.pictures and writer:
-      writer.pictures(int(state.step), "reconstruction", np.asarray(program.pictures(state.eval_params, first[1])))
+    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop)
+    if values and program.pictures and writer:
+      writer.pictures(int(state.step), "reconstruction", np.asarray(program.pictures(state.eval_params, first)))
   return values
 
 
@@ -282,12 +227,26 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   return values
 
 
-def check_finite(step: int, sums: dict[str, tuple], index: np.ndarray) -> None:
-  """Raises BadInput, naming step and records, if a step's loss or gradient is not finite."""
-  loss, grad_norm = sums["loss"][0] / sums["loss"][1], sums["grad_norm"][0]
-  if not (np.isfinite(loss) and np.isfinite(grad_norm)):
+def _is_finite(sums: dict[str, tuple]) -> bool:
+  return bool(np.isfinite(sums["loss"][0]) and np.isfinite(sums["grad_norm"][0]))
+
+
+def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.ndarray, count: int) -> None:
+  """Writes down the records of a step whose loss or gradient is not finite.
+
+  Raises:
+    BadInput: it is one too many.
+  """
+  if jax.process_count() > 1:
+    index = multihost_utils.process_allgather(index, tiled=True)
+  records = np.unique(index).tolist()
+  loss, grad_norm = float(sums["loss"][0] / sums["loss"][1]), float(sums["grad_norm"][0])
+  run.log.writer.nonfinite(step, records)
+  what = f"step {step}: loss {loss}, gradient norm {grad_norm}; its records are in {run.log.writer.nonfinite_path}"
+  if count > run.config.optim.skip_nonfinite_steps:
     raise BadInput(
-        f"step {step}: loss {loss}, gradient norm {grad_norm}; the checkpoints before it are whole. A smaller optim.lr, a longer"
-        " warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one. Records"
-        f" of the batch: {', '.join(map(str, index[:1024]))}{', …' if len(index) > 1024 else ''}"
+        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {run.config.optim.skip_nonfinite_steps}. The checkpoints before it"
+        " are whole. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
+        " --config.init_from of this one"
     )
+  say(f"{what}; left out, number {count} of at most {run.config.optim.skip_nonfinite_steps}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from swin_jax import checkpoint
+from swin_jax import manifest
 from swin_jax import sharding
 from swin_jax.checkpoint import Checkpoints
 from swin_jax.errors import BadInput
@@ -30,15 +31,17 @@ def abstract(like):
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
 
 
-def write(folder, *steps, keep_latest=5, metrics=None, **kwargs):
-  checkpoints = Checkpoints(folder, keep_latest, 1, BEST)
+def write(folder, *steps, keep_latest=5, keep_every=0, metrics=None, **kwargs):
+  checkpoints = Checkpoints(folder, keep_latest, keep_every, 1, BEST)
   for step in steps:
-    checkpoints.save(step, state(step, **kwargs), {"samples_seen": step * 16}, {"seed": 0}, metrics and metrics(step))
+    checkpoints.save(step, state(step, **kwargs), {"samples_seen": step * 16}, {"seed": 0})
+    if metrics:
+      checkpoints.add_evaluation(step, metrics(step))
   checkpoints.close()
 
 
 def read(folder, like):
-  checkpoints = Checkpoints(folder, 5, 1, BEST)
+  checkpoints = Checkpoints(folder, 5, 0, 1, BEST)
   restored = checkpoints.restore(abstract(like))
   checkpoints.close()
   return restored
@@ -73,11 +76,11 @@ def remove_state(folder):
   for path in sorted((folder / "state").rglob("*"), reverse=True):
     path.unlink() if path.is_file() else path.rmdir()
   (folder / "state").rmdir()
-  (folder / checkpoint.MANIFEST).unlink()
+  (folder / manifest.NAME).unlink()
 
 
 def cut_manifest(folder):
-  (folder / checkpoint.MANIFEST).write_text((folder / checkpoint.MANIFEST).read_text()[:40])
+  (folder / manifest.NAME).write_text((folder / manifest.NAME).read_text()[:40])
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, remove_state, cut_manifest])
@@ -98,7 +101,7 @@ def test_all_damaged_is_none(tmp_path):
 
 def test_a_save_killed_before_its_checksums_is_whole(tmp_path):
   write(tmp_path, 1, 2)
-  (tmp_path / "checkpoints" / "2" / checkpoint.MANIFEST).unlink()
+  (tmp_path / "checkpoints" / "2" / manifest.NAME).unlink()
   assert read(tmp_path, state(0)).step == 2
 
 
@@ -113,8 +116,8 @@ def test_an_unfinished_save_is_removed(tmp_path):
 def test_the_manifest_names_every_file(tmp_path):
   write(tmp_path, 1)
   folder = tmp_path / "checkpoints" / "1"
-  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {checkpoint.MANIFEST}
-  assert set(json.loads((folder / checkpoint.MANIFEST).read_text())) == files
+  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {manifest.NAME}
+  assert set(json.loads((folder / manifest.NAME).read_text())) == files
 
 
 def test_latest_and_best_are_kept(tmp_path):

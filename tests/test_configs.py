@@ -13,6 +13,7 @@ import pytest
 from configs import common
 from swin_jax import run_config
 from swin_jax import train
+from swin_jax.program import build
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
@@ -57,7 +58,7 @@ def test_builds_its_abstract_state(name, kind):
   config.data.batch_size = max(config.data.batch_size, 8 * config.optim.accumulation_steps)
   config.data.eval_batch_size -= config.data.eval_batch_size % 8
   config = run_config.resolve(config, *[range(config.classification.num_classes or 10)] * 2)
-  program = train.build(config, 100, 1000)
+  program = build(config, 100, 1000)
   assert all(leaf.sharding is not None for leaf in jax.tree.leaves(program.state))
 
 

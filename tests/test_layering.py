@@ -11,14 +11,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module that is not listed falls under its package; the most exact name wins.
 MAY_IMPORT = {
     "swin_jax": {"swin_jax.models", "swin_jax.transfer", "swin_jax.checkpoint"},  # its __init__
-    "swin_jax.main": {"swin_jax.train", "swin_jax.cli"},
+    "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption"},
     "swin_jax.train": {
-        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state", "swin_jax.step",
-        "swin_jax.optim", "swin_jax.checkpoint", "swin_jax.transfer", "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config",
-        "swin_jax.models.swin",
+        "swin_jax.program", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
+        "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.preemption", "swin_jax.distributed",
+    },
+    "swin_jax.program": {
+        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",
+        "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin",
     },
     "swin_jax.run_config": {
-        "swin_jax.optim", "swin_jax.models.windows", "swin_jax.models.swin", "swin_jax.data.image_ops",
+        "swin_jax.files", "swin_jax.optim", "swin_jax.models.windows", "swin_jax.models.swin", "swin_jax.data.image_ops",
         "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
@@ -31,15 +34,19 @@ MAY_IMPORT = {
     "swin_jax.sharding": {"swin_jax.axes"},
     "swin_jax.evaluate": {"swin_jax.metrics"},
     "swin_jax.transfer": {"swin_jax.models", "swin_jax.checkpoint"},
-    "swin_jax.checkpoint": set(),
+    "swin_jax.checkpoint": {"swin_jax.distributed", "swin_jax.files", "swin_jax.manifest"},
+    "swin_jax.manifest": {"swin_jax.distributed", "swin_jax.files"},
+    "swin_jax.files": set(),
+    "swin_jax.distributed": set(),
+    "swin_jax.preemption": set(),
     "swin_jax.optim": set(),
-    "swin_jax.metrics": set(),
+    "swin_jax.metrics": {"swin_jax.files"},
     "swin_jax.axes": set(),
     "swin_jax.errors": set(),
-          "swin_jax.data": {"swin_jax.data"},
+    "swin_jax.data": {"swin_jax.data"},
     "swin_jax.data.prepare": {"swin_jax.data", "swin_jax.cli"},
-    "swin_jax.cli": set(),
-      "configs": {"configs.common"},
+    "swin_jax.cli": {"swin_jax.preemption"},
+    "configs": {"configs.common"},
 }  # fmt: skip
 OURS = ("swin_jax", "configs", "tests", "experiments")
 WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing")

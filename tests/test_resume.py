@@ -11,10 +11,12 @@ from PIL import Image
 import pytest
 
 from swin_jax import checkpoint
+from swin_jax import manifest
 from swin_jax import run_config
 from swin_jax import train
 from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
+from swin_jax.program import build
 from tests import tiny
 from tests.runs import command
 from tests.runs import saved
@@ -124,9 +126,9 @@ def test_a_hundred_steps_equal_fifty_a_kill_and_fifty_more(tmp_path):
   """Two processes against one: XLA on a CPU repeats itself."""
   whole = command(*SMALL, f"--workdir={tmp_path}/whole")
   killed = command(*SMALL, f"--workdir={tmp_path}/killed")
-  manifest = tmp_path / "killed" / "checkpoints" / "50" / checkpoint.MANIFEST
+  whole_at_50 = tmp_path / "killed" / "checkpoints" / "50" / manifest.NAME
   deadline = time.time() + 300
-  while not manifest.exists() and killed.poll() is None and time.time() < deadline:
+  while not whole_at_50.exists() and killed.poll() is None and time.time() < deadline:
     time.sleep(0.02)
   killed.send_signal(signal.SIGKILL)
   assert killed.wait() == -signal.SIGKILL, "it was killed while it ran"
@@ -161,7 +163,7 @@ def test_the_average_is_what_fine_tuning_starts_from(finished):
   saved_parameters = checkpoint.SavedParameters(str(finished))
   path = "encoder/norm/bias"
   config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
-  leaf = train.build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
+  leaf = build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
   np.testing.assert_array_equal(saved_parameters.read({path: leaf})[path], saved(finished, 20)["['ema']['encoder']['norm']['bias']"])
 
 

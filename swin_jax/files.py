@@ -1,0 +1,11 @@
+"""Files that are whole or not there."""
+
+import os
+import pathlib
+
+
+def write(path: pathlib.Path, text: str) -> None:
+  """Writes a file so that nobody, not even after a crash, sees a part of it."""
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(text)
+  os.replace(partial, path)

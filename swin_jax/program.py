@@ -1,0 +1,144 @@
+"""What a config means on the devices at hand: where its images come from, its mesh, model and train step; nothing is computed yet.
+
+With `run_config.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from swin_jax import optim
+from swin_jax import run_config
+from swin_jax import sharding
+from swin_jax.data import pipeline
+from swin_jax.data import sources
+from swin_jax.data import views
+from swin_jax.models import swin
+from swin_jax.state import abstract_state
+from swin_jax.state import init_state
+from swin_jax.state import TrainState
+from swin_jax.step import make_step
+from swin_jax.tasks import classification
+from swin_jax.tasks import masked_pixels
+from swin_jax.tasks.task import Task
+
+TASKS = {"classification": classification, "masked_pixels": masked_pixels}
+
+
+class Program(NamedTuple):
+  """What a config means on the devices at hand; nothing is computed or allocated yet.
+
+  Attributes:
+    task: model and objective.
+    mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
+    batch_sharding, eval_batch_sharding: of every array of a batch.
+    batch: abstract training batch with shardings.
+    state: abstract `TrainState` with shardings.
+    init: () → a fresh state.
+    step: (state, batch) → (state, sums).
+    eval_step: (params, batch) → sums.
+    pictures: (params, batch) → uint8 pictures, or None.
+    flops: of one image's forward pass.
+  """
+
+  task: Task
+  mesh: jax.sharding.Mesh
+  rules: tuple
+  batch_sharding: jax.sharding.NamedSharding
+  eval_batch_sharding: jax.sharding.NamedSharding
+  batch: dict[str, jax.ShapeDtypeStruct]
+  state: TrainState
+  init: Callable[[], TrainState]
+  step: Any
+  eval_step: Any
+  pictures: Any
+  flops: int
+
+
+def open_input(config: ConfigDict) -> pipeline.Input:
+  """The sources of a config, and how their images become batches."""
+  d, a = config.data, config.augment
+  mask = None
+  if config.task == "masked_pixels":
+    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  return pipeline.Input(
+      train_source=sources.open_source(d.source, d.path, d.train_split),
+      eval_source=sources.open_source(d.source, d.path, d.eval_split),
+      train_view=views.Augment(
+          image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
+          interpolation=a.interpolation, flip_probability=a.flip_probability, rand_augment_operations=a.rand_augment_operations,
+          rand_augment_probability=a.rand_augment_probability, rand_augment_magnitude=a.rand_augment_magnitude,
+          rand_augment_magnitude_std=a.rand_augment_magnitude_std, mask=mask,
+      ),  # fmt: skip
+      eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
+      bands=len(d.mean),
+      seed=config.seed,
+      batch_size=d.batch_size,
+      eval_batch_size=d.eval_batch_size,
+      max_bad_fraction=d.max_bad_fraction,
+      host=pipeline.Host(jax.process_index(), jax.process_count(), d.num_threads, d.num_workers),
+  )
+
+
+def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
+  """A resolved config → functions and shardings, for these devices or else for all there are."""
+  # Mesh and sharding.
+  mesh, rules = sharding.make_mesh(**config.mesh, devices=devices), config.sharding_rules
+  batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
+  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
+
+  # Model.
+  bands = len(config.data.mean)
+  encoder = swin.make_encoder(**config.model)
+  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
+  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
+  fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
+  if config.task == "masked_pixels":
+    fields["mask"] = (token_map, jnp.bool_)
+  example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in fields.items()}
+  batch = {name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()}
+
+  def init_params(rng):
+    return task.init(rng, example)
+
+  # Optimizer and state.
+  rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
+  o = config.optim
+
+  def make_optimizer(params):
+    return optim.make_optimizer(
+        params, rate, peak_lr=peak_lr, weight_decay=o.weight_decay, depths=config.model.depths, layer_decay=o.layer_decay,
+        decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES if o.official_pretraining_decay else optim.DECAY_RULES,
+        clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
+    )  # fmt: skip
+
+  state, optimizer = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules)
+  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+  # Steps.
+  step = make_step(
+      task, optimizer, lambda step: rate(step, peak_lr), seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay
+  )
+
+  def first_pictures(params, batch):
+    return task.pictures(params, jax.tree.map(lambda x: x[: config.log.num_pictures], batch))
+
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
+  return Program(
+      task=task,
+      mesh=mesh,
+      rules=rules,
+      batch_sharding=batch_sharding,
+      eval_batch_sharding=eval_batch_sharding,
+      batch=batch,
+      state=state,
+      init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
+      step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
+      eval_step=jax.jit(task.eval_sums, **on_params),
+      pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
+      flops=swin.flops(encoder, config.data.image_size, bands),
+  )
