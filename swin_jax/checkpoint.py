@@ -39,10 +39,12 @@ class Restored(NamedTuple):
 
 
 def stored_config(workdir: str) -> dict[str, Any] | None:
-  """The config of the run in a workdir, from its newest committed checkpoint; None if it holds none."""
+  """The config of the run in a workdir, from its newest committed checkpoint that has one to read; None if there is none."""
   folder = pathlib.Path(workdir).absolute() / "checkpoints"
-  steps = [step for step in _steps(folder) if (folder / str(step) / "config" / "metadata").exists()]
-  return json.loads((folder / str(steps[0]) / "config" / "metadata").read_text()) if steps else None
+  for step in _steps(folder):
+    with contextlib.suppress(OSError, ValueError):  # damage is dealt with when the checkpoint is restored
+      return json.loads((folder / str(step) / "config" / "metadata").read_text())
+  return None
 
 
 class Checkpoints:
@@ -155,9 +157,9 @@ class Checkpoints:
       if damage:
         self._move_aside(newest, damage)
         continue
-      _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
       items = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore())
       try:
+        _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
         restored = self._manager.restore(newest, args=items)
       except (OSError, ValueError) as error:
         if (folder / manifest.NAME).exists():
@@ -278,7 +280,10 @@ def _plain(state: Any) -> dict[str, Any]:
 def _saved_tree(folder: pathlib.Path) -> Any:
   """Shapes and dtypes of a checkpoint's state."""
   with ocp.PyTreeCheckpointer() as reader:
-    return reader.metadata(folder / "state").item_metadata.tree
+    found = reader.metadata(folder / "state").item_metadata
+  if found is None:
+    raise ValueError(f"{folder}/state says nothing of what it holds")
+  return found.tree
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

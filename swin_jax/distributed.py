@@ -36,7 +36,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   """
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
-  launcher = _launcher(os.environ)
+  launcher = find_launcher(os.environ)
   if not missing:
     if not 0 <= process_id < num_processes:
       raise BadInput(f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}")
@@ -61,7 +61,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
 
 
-def _launcher(environment: Mapping[str, str]) -> str | None:
+def find_launcher(environment: Mapping[str, str]) -> str | None:
   """What started several processes; None if nothing did."""
   if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
     return "Slurm"

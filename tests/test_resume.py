@@ -1,7 +1,6 @@
 """A run that goes on equals one that was never interrupted; and what another run may take over from it."""
 
 import json
-import pathlib
 import shutil
 import signal
 import time
@@ -18,19 +17,12 @@ from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
 from swin_jax.program import build
 from tests import tiny
+from tests.runs import assert_same
 from tests.runs import command
+from tests.runs import lines
 from tests.runs import saved
-
-
-def assert_same(one, other):
-  assert one.keys() == other.keys()
-  for path in one:
-    np.testing.assert_array_equal(one[path], other[path], err_msg=path)
-
-
-def lines(workdir, prefix=("train/", "eval/")):
-  entries = [json.loads(line) for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()]
-  return [{k: v for k, v in entry.items() if k == "step" or k.startswith(prefix)} for entry in entries]
+from tests.runs import SMALL
+from tests.runs import steps
 
 
 @pytest.fixture(scope="module")
@@ -114,18 +106,11 @@ def test_a_longer_schedule_where_asked_for(finished, tmp_path):
   assert lines(tmp_path / "longer")[-1]["step"] == 24
 
 
-SMALL = [
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.unroll=False",
-    "--config.data.batch_size=16", "--config.optim.total_epochs=1.1236", "--config.checkpoint.every_epochs=0.5618",
-    "--config.log.num_pictures=2", "--config.optim.warmup_epochs=0.05",
-]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_a_hundred_steps_equal_fifty_a_kill_and_fifty_more(tmp_path):
   """Two processes against one: XLA on a CPU repeats itself."""
-  whole = command(*SMALL, f"--workdir={tmp_path}/whole")
-  killed = command(*SMALL, f"--workdir={tmp_path}/killed")
+  whole = command(*SMALL, *steps(100, save=50), f"--workdir={tmp_path}/whole")
+  killed = command(*SMALL, *steps(100, save=50), f"--workdir={tmp_path}/killed")
   whole_at_50 = tmp_path / "killed" / "checkpoints" / "50" / manifest.NAME
   deadline = time.time() + 300
   while not whole_at_50.exists() and killed.poll() is None and time.time() < deadline:
@@ -133,7 +118,7 @@ def test_a_hundred_steps_equal_fifty_a_kill_and_fifty_more(tmp_path):
   killed.send_signal(signal.SIGKILL)
   assert killed.wait() == -signal.SIGKILL, "it was killed while it ran"
   assert not (tmp_path / "killed" / "checkpoints" / "100").exists()
-  again = command(*SMALL, f"--workdir={tmp_path}/killed")
+  again = command(*SMALL, *steps(100, save=50), f"--workdir={tmp_path}/killed")
   output, _ = again.communicate(timeout=300)
   assert again.returncode == 0 and "from step 50" in output, output
   assert whole.communicate(timeout=300) and whole.returncode == 0
@@ -165,18 +150,6 @@ def test_the_average_is_what_fine_tuning_starts_from(finished):
   config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
   leaf = build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
   np.testing.assert_array_equal(saved_parameters.read({path: leaf})[path], saved(finished, 20)["['ema']['encoder']['norm']['bias']"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("line", ["compiling", "step 20/"])
-def test_ctrl_c_ends_cleanly(tmp_path, line):
-  process = command(*SMALL, "--config.log.every_steps=5", f"--workdir={tmp_path}")
-  while line not in (said := process.stdout.readline()) and said:
-    pass
-  process.send_signal(signal.SIGINT)
-  output, _ = process.communicate(timeout=120)
-  assert process.returncode == 130, (process.returncode, output)
-  assert "swin_jax: stopped; the same command goes on" in output and "Traceback" not in output
 
 
 def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp_path):

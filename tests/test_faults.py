@@ -1,0 +1,295 @@
+"""What goes wrong in long runs: after each of these the same command goes on, and the end is that of a run nothing happened to."""
+
+import contextlib
+import json
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from swin_jax import manifest
+from swin_jax import metrics
+from swin_jax import preemption
+from swin_jax import program
+from swin_jax import run_config
+from swin_jax import train
+from swin_jax.errors import BadInput
+from swin_jax.errors import Preempted
+from tests import tiny
+from tests.runs import assert_same
+from tests.runs import command
+from tests.runs import finish
+from tests.runs import lines
+from tests.runs import read_until
+from tests.runs import saved
+from tests.runs import SMALL
+from tests.runs import steps
+
+# 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
+SHORT = dict(optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89, log__eval_every_epochs=10 / 89, log__num_pictures=0)
+
+
+def run(workdir, **changes):
+  return train.train(tiny.config(**SHORT | changes), str(workdir))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A run that nothing happens to."""
+  workdir = tmp_path_factory.mktemp("finished")
+  run(workdir)
+  return workdir
+
+
+def assert_equal_runs(one, other, last=20):
+  assert_same(saved(one, last), saved(other, last))
+  assert lines(one) == lines(other)
+
+
+# Asked to stop.
+
+
+def ask_after(monkeypatch, times):
+  """Asks the run to stop when it looks for the so many-th time: before the first step, after each step and before each batch of an evaluation."""
+  asked = iter(range(10**6))
+  monkeypatch.setattr(preemption, "requested", lambda: next(asked) >= times)
+
+
+@pytest.mark.parametrize("times, at", [(0, 0), (7, 7), (13, 10), (26, 20)])
+def test_a_run_asked_to_stop_loses_nothing(finished, tmp_path, monkeypatch, times, at):
+  with monkeypatch.context() as m, pytest.raises(Preempted, match=f"saved at step {at};"):
+    ask_after(m, times)
+    run(tmp_path)
+  assert at == 0 or (tmp_path / "checkpoints" / str(at) / manifest.NAME).exists()
+  evaluation = tmp_path / "checkpoints" / "10" / "evaluation.json"
+  assert at != 10 or not evaluation.exists()
+  run(tmp_path, checkpoint__keep_latest=9)
+  assert_equal_runs(tmp_path, finished)
+  if at == 10:  # the evaluation that was stopped is made up for
+    assert json.loads(evaluation.read_text()) == pytest.approx(evaluations(finished)[0])
+
+
+def evaluations(workdir):
+  return [{k: v for k, v in entry.items() if k.startswith("eval/")} for entry in lines(workdir) if "eval/loss" in entry]
+
+
+def test_a_run_that_is_done_says_what_came_out(finished):
+  before = (finished / "metrics.jsonl").read_text()
+  assert run(finished) == evaluations(finished)[-1]
+  assert (finished / "metrics.jsonl").read_text() == before
+
+
+LONG = (*SMALL, *steps(60, save=20, evaluate=20), "--config.data.eval_batch_size=1", "--config.log.every_steps=5", "--config.log.num_pictures=0")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("long")
+  finish([command(*LONG, f"--workdir={workdir}")])
+  return workdir
+
+
+def start_until(workdir, phase):
+  """Starts or continues the run until it is in a phase of its life."""
+  process = command(*LONG, f"--workdir={workdir}")
+  folder = pathlib.Path(workdir) / "checkpoints"
+  before = {path.name for path in folder.glob("*")}
+  if phase == "start-up":
+    time.sleep(1.5)
+  elif phase == "compiling":
+    read_until(process, "compiling")
+  elif phase == "training":
+    read_until(process, "step 10/60", "step 30/60", "step 50/60")
+  else:
+    while not [path for path in folder.glob("*") if path.name not in before] and process.poll() is None:
+      time.sleep(0.001)  # "saving": a new folder, with a temporary name at first
+    while phase == "evaluation" and not [path for path in folder.glob("*/" + manifest.NAME) if path.parent.name not in before]:
+      time.sleep(0.01)
+  return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)], ids=["SIGTERM", "SIGKILL"])
+def test_killed_in_every_phase(long, tmp_path, how, code):
+  seen = {}
+  for phase in ("start-up", "compiling", "training", "evaluation", "saving"):
+    process = start_until(tmp_path, phase)
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, (phase, process.returncode, output)
+    assert how == signal.SIGKILL or ("swin_jax: stopped" in output and "Traceback" not in output), (phase, output)
+    seen[phase] = max((int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+  if how == signal.SIGTERM:
+    assert seen["compiling"] == 0 and 10 <= seen["training"] < 20 and seen["evaluation"] == 20, seen
+    assert not (tmp_path / "checkpoints" / "20" / "evaluation.json").exists()
+  finish([command(*LONG, f"--workdir={tmp_path}")])
+  assert_equal_runs(tmp_path, long, 60)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_twice_ends_at_once(tmp_path):
+  process = command(*LONG, f"--workdir={tmp_path}")
+  read_until(process, "step 5/60")
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 130 and "stopped, saved at step" in output and "Traceback" not in output, output
+  process = command(*LONG, f"--workdir={tmp_path}")
+  read_until(process, "step 20/60")  # an evaluation of some seconds follows, and is not waited for
+  process.send_signal(signal.SIGSTOP)
+  process.send_signal(signal.SIGINT)
+  process.send_signal(signal.SIGCONT)
+  read_until(process, "stopping as soon as the run is saved")
+  process.send_signal(signal.SIGINT)
+  process.communicate(timeout=120)
+  assert process.returncode == 130
+
+
+# Checkpoints.
+
+
+def flip_a_byte(folder):
+  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+def cut_in_half(folder):
+  for path in folder.rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_before_its_checksums(folder):
+  (folder / manifest.NAME).unlink()
+  for path in folder.glob("state/**/d/*"):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, cut_in_half, cut_before_its_checksums])
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog):
+  shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+  damage(tmp_path / "checkpoints" / "20")
+  run(tmp_path)
+  assert "the checkpoint of step 20 is damaged" in caplog.text
+  assert (tmp_path / "checkpoints" / "damaged-20").exists()
+  assert_equal_runs(tmp_path, finished)
+
+
+@contextlib.contextmanager
+def small_disk(folder, megabytes):
+  """A file system of so many megabytes."""
+  folder.mkdir()
+  made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], capture_output=True, text=True)
+  if made.returncode:
+    pytest.skip(f"a small file system needs the right to mount one: {made.stderr.strip()}")
+  try:
+    yield
+  finally:
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path, monkeypatch):
+  workdir, looked = tmp_path / "disk", []
+  monkeypatch.setattr(preemption, "requested", lambda: bool(looked.append(0)))
+  with small_disk(workdir, 9):  # one checkpoint and a half
+    message = r"the checkpoint of step (10|15) could not be saved.*no space left on the disk; the one of step (5|10) is whole"
+    with pytest.raises(BadInput, match=message) as caught:
+      run(workdir, log__eval_every_epochs=1.0)
+    assert "\n" not in str(caught.value)
+    assert len(looked) <= int(re.search(r"step (\d+)", str(caught.value))[1]) + 4, "steps went on beside the save, but no further"
+    assert not list((workdir / "checkpoints").glob("*tmp*")), "what was written of it makes room again"
+    with pytest.raises(BadInput, match=message):
+      run(workdir, log__eval_every_epochs=1.0)
+    subprocess.run(["mount", "-o", "remount,size=100m", workdir], check=True)
+    run(workdir, log__eval_every_epochs=1.0)
+    assert_same(saved(workdir, 20), saved(finished, 20))
+
+
+def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
+  looked = []
+
+  def look():
+    looked.append(0)
+    if len(looked) == 8:
+      shutil.rmtree(tmp_path / "checkpoints")
+      (tmp_path / "checkpoints").touch()
+    return False
+
+  monkeypatch.setattr(preemption, "requested", look)
+  with pytest.raises(BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is none before it"):
+    run(tmp_path)
+
+
+# Losses that are not finite.
+
+
+def poison(monkeypatch):
+  """Makes the loss of a batch NaN by what is in it: where its first image is a seven or more."""
+  original = program.TASKS["masked_pixels"].make_task
+
+  def make_task(*args, **kwargs):
+    task = original(*args, **kwargs)
+
+    def loss(params, batch, rng):
+      value, sums = task.loss(params, batch, rng)
+      factor = jnp.where(batch["label"][0] >= 7, jnp.nan, 1.0)
+      return value * factor, sums | {"loss": (sums["loss"][0] * factor, sums["loss"][1])}
+
+    return task._replace(loss=loss)
+
+  monkeypatch.setattr(program.TASKS["masked_pixels"], "make_task", make_task)
+
+
+def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monkeypatch):
+  poison(monkeypatch)
+  run(tmp_path / "whole", optim__skip_nonfinite_steps=19)
+  with monkeypatch.context() as m, pytest.raises(Preempted):
+    ask_after(m, 13)
+    run(tmp_path / "stopped", optim__skip_nonfinite_steps=19)
+  run(tmp_path / "stopped", optim__skip_nonfinite_steps=19)
+  assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+  assert all(np.isfinite(value).all() for value in saved(tmp_path / "whole", 20).values())
+  notes = [(tmp_path / name / "nonfinite.jsonl").read_text() for name in ("whole", "stopped")]
+  assert notes[0] == notes[1]
+  left_out = [json.loads(line) for line in notes[0].splitlines()]
+  assert 1 < len(left_out) < 15 and all(len(set(entry["records"])) == 16 for entry in left_out)
+  with pytest.raises(BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"):
+    run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
+
+
+# Two at once.
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+  with run_config.own(str(tmp_path)), pytest.raises(BadInput, match="another process is training in"):
+    run(tmp_path)
+
+
+# The host never waits for the device but to read the step before.
+
+
+def test_nothing_is_transferred_unasked_and_metrics_are_read_one_step_late(finished, tmp_path, monkeypatch):
+  events = []
+  get = jax.device_get
+  monkeypatch.setattr(jax, "device_get", lambda x: (events.append("read"), get(x))[1])
+  original = metrics.Profiler.step
+  monkeypatch.setattr(metrics.Profiler, "step", lambda self, step: (events.append(step), original(self, step))[1])
+  loop = train._loop
+
+  def guarded(*args):
+    with jax.transfer_guard("disallow"):
+      return loop(*args)
+
+  monkeypatch.setattr(train, "_loop", guarded)
+  run(tmp_path, log__eval_every_epochs=1.0, checkpoint__every_epochs=1.0)
+  trained = events[: events.index(20) + 1]
+  assert trained == [1, *(event for step in range(2, 20) for event in (step, "read")), 20]
+  assert_same(saved(tmp_path, 20), saved(finished, 20))

@@ -1,0 +1,122 @@
+"""Several processes on one machine compute what one computes, stop together, and their checkpoints serve any number of devices."""
+
+import json
+import shutil
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from swin_jax import distributed
+from tests.runs import assert_same
+from tests.runs import command
+from tests.runs import finish
+from tests.runs import lines
+from tests.runs import processes
+from tests.runs import read_until
+from tests.runs import saved
+from tests.runs import SMALL
+from tests.runs import steps
+
+pytestmark = pytest.mark.slow
+# float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is larger than the noise.
+RUN = (*SMALL, *steps(30), "--config.log.every_steps=1", "--config.optim.eps=1e-4", "--config.log.num_pictures=0")
+
+
+def losses(workdir):
+  entries = [entry for entry in lines(workdir) if "train/loss" in entry]
+  assert [entry["step"] for entry in entries] == list(range(1, 31))
+  return np.array([entry["train/loss"] for entry in entries])
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("one")
+  finish(processes(1, 8, *RUN, f"--workdir={workdir}"))
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("two")
+  outputs = finish(processes(2, 4, *RUN, f"--workdir={workdir}"))
+  assert "8 cpu as data 1 × fsdp 8 × model 1" in outputs[0] and "step 30/30" in outputs[0]
+  assert "step 30/30" not in outputs[1], "only process 0 talks"
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+  """4 processes × 2 devices; one is told to stop, all save and stop at the same step."""
+  workdir = tmp_path_factory.mktemp("four")
+  started = processes(4, 2, *RUN, f"--workdir={workdir}")
+  said = read_until(started[0], "step 5/30")
+  started[2].send_signal(signal.SIGTERM)
+  outputs = finish(started, code=75)
+  steps = {output.split("saved at step ")[1].split(";")[0] for output in outputs}
+  assert len(steps) == 1, (steps, said)
+  assert int(steps.pop()) < 30
+  return workdir
+
+
+def resumed(stopped, workdir, count, devices):
+  shutil.copytree(stopped, workdir, dirs_exist_ok=True)
+  outputs = finish(processes(count, devices, *RUN, f"--workdir={workdir}"))
+  assert "continuing" in outputs[0]
+  return workdir
+
+
+def test_two_equal_one(one, two):
+  np.testing.assert_allclose(losses(two)[0], losses(one)[0], rtol=1e-5)
+  np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)
+
+
+def test_four_stopped_and_resumed_equal_two_bit_for_bit(two, stopped, tmp_path):
+  four = resumed(stopped, tmp_path, 4, 2)
+  assert_same(saved(four, 30), saved(two, 30))
+  assert lines(four) == lines(two)
+
+
+@pytest.mark.parametrize("count, devices", [(1, 8), (2, 1)])
+def test_a_checkpoint_of_four_processes_serves_others(one, stopped, tmp_path, count, devices):
+  other = resumed(stopped, tmp_path, count, devices)
+  np.testing.assert_allclose(losses(other), losses(one), rtol=1e-3)
+  done = json.loads((other / "checkpoints" / "30" / "data" / "metadata").read_text())
+  assert done["samples_seen"] == 30 * 16
+
+
+def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
+  """Two processes on one machine with two folders stand for two machines with a folder of the same name each."""
+  with_folder = [(*RUN, f"--workdir={tmp_path}/{name}") for name in "ab"]
+  outputs = finish(processes(2, 1, *with_folder), code=2)
+  for output in outputs:
+    assert f"must be one folder that all hosts share; {socket.gethostname()} do not see that of process 0" in output
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--coordinator=localhost:1", "--num_processes=2"), "--process_id"),
+        (("--coordinator=localhost:1", "--num_processes=2", "--process_id=2"), "must be from 0 to 1"),
+    ],
+)
+def test_flags_that_do_not_fit(tmp_path, flags, message):
+  (output,) = finish([command(*RUN, f"--workdir={tmp_path}", *flags)], code=2)
+  assert message in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "environment, launcher",
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script, not one of its tasks
+        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # no TPU here
+    ],
+)
+def test_who_started_several_processes(environment, launcher):
+  assert distributed.find_launcher(environment) == launcher
