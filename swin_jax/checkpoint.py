@@ -106,6 +106,7 @@ class Checkpoints:
     step, self._saving = self._saving, None
     with self._failure_of(step):
       self._manager.check_for_errors()
+      self._manager.wait_until_finished()  # over already; some errors come out only here
       if not (self.folder / str(step)).exists():
         raise OSError("it was not committed")
     if jax.process_index() == 0:

@@ -1,0 +1,136 @@
+"""Kills one training run a hundred times at random moments, and compares it with a run that nothing happens to.
+
+  python experiments/survival/survive.py --out=runs/survival [--kills=100] [--seed=0]
+
+Half of the kills fall into start-up and compiling, the others into training, saving and evaluation; two of three are SIGKILL, the others
+SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average and metrics those of the
+undisturbed run, bit for bit, and did the steps that made them see each record exactly as often?
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 3000
+FLAGS = [
+    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.num_heads=(2,4)",
+    "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.eval_batch_size=36", "--config.data.num_threads=1",
+    "--config.optim.ema_decay=0.99", "--config.log.num_pictures=0", "--config.log.every_steps=20", f"--config.optim.total_epochs={STEPS / 89}",
+    f"--config.optim.warmup_epochs={STEPS / 10 / 89}", f"--config.checkpoint.every_epochs={25 / 89}", f"--config.log.eval_every_epochs={100 / 89}",
+]  # fmt: skip
+
+# The command as it is, and besides the records of each step that is trained, one line a step.
+TRACED = """
+import os, sys
+from swin_jax import cli, main
+from swin_jax.data import pipeline
+trace = open(sys.argv.pop(1), "a")
+train = pipeline.Input.train
+def traced(self, first, sharding):
+  for step, pair in enumerate(train(self, first, sharding), first + 1):
+    trace.write(f"{step} {' '.join(map(str, pair[0]['index']))}\\n")
+    trace.flush()
+    yield pair
+pipeline.Input.train = traced
+cli.leave(main.main(sys.argv))
+"""
+
+
+def start(workdir):
+  """The run as a process, from scratch or going on."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  return subprocess.Popen([sys.executable, "-c", TRACED, workdir.with_suffix(".records"), *FLAGS, f"--workdir={workdir}"], cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def trained_records(workdir):
+  """step → records, of the last time that each step was made: what came after a checkpoint and was lost is made again."""
+  lines = (line.split() for line in workdir.with_suffix(".records").read_text().splitlines())
+  return {int(step): list(map(int, records)) for step, *records in lines}
+
+
+def saved(workdir):
+  """What the last checkpoint holds."""
+  import jax  # pylint: disable=g-import-not-at-top
+  import orbax.checkpoint as ocp  # pylint: disable=g-import-not-at-top
+
+  tree = ocp.PyTreeCheckpointer().restore(workdir.absolute() / "checkpoints" / str(STEPS) / "state")
+  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def metrics(workdir):
+  entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [{k: v for k, v in entry.items() if not k.startswith("perf/")} for entry in entries]
+
+
+def phase(workdir, output):
+  """Where a process was when it ended."""
+  if "compiling" not in output:
+    return "start-up"
+  if "step " not in output.partition("compiling")[2]:
+    return "compiling and first steps"
+  if list((workdir / "checkpoints").glob("*tmp*")):
+    return "saving"
+  return "training and evaluation"
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--kills", type=int, default=100)
+  parser.add_argument("--seed", type=int, default=0)
+  args = parser.parse_args()
+  whole, killed = args.out / "whole", args.out / "killed"
+
+  begun = time.time()
+  process = start(whole)
+  for line in process.stdout:
+    if line.startswith("step "):
+      break
+  start_up = time.time() - begun
+  process.communicate()
+  assert process.returncode == 0
+  print(f"undisturbed: {STEPS} steps in {time.time() - begun:.0f} s, of which start-up {start_up:.1f} s", flush=True)
+
+  rng, ends = random.Random(args.seed), collections.Counter()
+  for n in range(args.kills):
+    how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+    process = start(killed)
+    try:
+      output, _ = process.communicate(timeout=rng.uniform(0, 2 * start_up))
+      sys.exit(f"the run ended by itself after {n} kills with code {process.returncode}:\n{output[-2000:]}")
+    except subprocess.TimeoutExpired:
+      process.send_signal(how)
+    output, _ = process.communicate()
+    ends[how.name, phase(killed, output), process.returncode] += 1
+    assert process.returncode == (75 if how == signal.SIGTERM else -9), output
+    newest = max((int(path.name) for path in (killed / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+    print(f"{n + 1}: {how.name} in {phase(killed, output)}; newest checkpoint {newest}", flush=True)
+  process = start(killed)
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+
+  for (how, where, code), count in sorted(ends.items()):
+    print(f"{count:4d} × {how} in {where}, exit code {code}")
+  made = len(killed.with_suffix(".records").read_text().splitlines())
+  print(f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last checkpoint before a SIGKILL")
+  ours, theirs = trained_records(killed), trained_records(whole)
+  wrong = [step for step in range(1, STEPS + 1) if ours.get(step) != theirs[step]]
+  print(f"steps that saw other records than the undisturbed run: {len(wrong)} of {STEPS}")
+  ours, theirs = saved(killed), saved(whole)
+  differing = [path for path in theirs if path not in ours or not (ours[path] == theirs[path]).all()]
+  print(f"arrays of the final state that differ by a bit: {len(differing)} of {len(theirs)}")
+  same = metrics(killed) == metrics(whole)
+  print(f"metrics file the same: {same}, {len(metrics(whole))} entries")
+  sys.exit(bool(wrong or differing or not same))
+
+
+if __name__ == "__main__":
+  main()
