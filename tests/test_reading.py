@@ -68,7 +68,7 @@ def test_what_fails_for_a_while_changes_nothing(error, caplog):
   assert message.startswith("record ") and str(error) in message
 
 
-@pytest.mark.parametrize("error", [ValueError("no record"), RuntimeError("hash mismatch"), FileNotFoundError("gone"), PermissionError("no")])
+@pytest.mark.parametrize("error", [ValueError("no record"), RuntimeError("mismatch"), FileNotFoundError("gone"), PermissionError("no")])
 def test_what_will_not_change_is_not_waited_for(error):
   source = Failing({2: (error, 1_000)})
   (batch,) = make_input(source, batch=12).eval_batches(WHOLE)
@@ -124,7 +124,6 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
   assert images.contents(source) == images.contents(open_source("array_record", str(shard.parent), "train"))
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-  (tmp_path / "train").mkdir()
-  with pytest.raises(IsADirectoryError, match=str(tmp_path / "train")):
-    image_files.Disk(str(tmp_path)).read("train")
+def test_a_file_that_cannot_be_read_is_named():
+  with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):  # opens, but has nothing at address 0
+    image_files.Disk("/proc/self").read("mem")

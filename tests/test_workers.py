@@ -1,5 +1,6 @@
 """Worker processes: a dead one is named, none outlives its parent, signals are the parent's, and no end hangs."""
 
+import glob
 import multiprocessing
 import os
 import pathlib
@@ -123,6 +124,20 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
   assert time.monotonic() - began < 60
   assert f"data worker process {worker.pid} was killed by {hint}" in str(error.value) and "\n" not in str(error.value)
   assert set(multiprocessing.active_children()) == before
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
+  """When it has not yet read what it is to do."""
+  parent.stdin.write("40\n")
+  parent.stdin.flush()
+  started, deadline = [], time.monotonic() + 30
+  while not started and time.monotonic() < deadline:
+    children = [pathlib.Path(path) for path in glob.glob(f"/proc/{parent.pid}/task/*/children")]
+    pids = [pid for path in children for pid in path.read_text().split()]
+    started = [int(pid) for pid in pids if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+  os.kill(started[0], signal.SIGKILL)
+  _, errors = parent.communicate(timeout=60)
+  assert "BadInput: data worker process was killed by SIGKILL" in errors
 
 
 class Leaving:

@@ -72,7 +72,8 @@ def own_part(batch_size: int, sharding: jax.sharding.NamedSharding) -> Part:
     places = sharding.devices_indices_map((batch_size,))
   except ValueError as error:
     raise BadInput(f"mesh {mesh}: a batch of {batch_size} does not divide; {error}") from error
-  return part_of(jax.process_index(), [(device.process_index, range(*index[0].indices(batch_size))) for device, index in places.items()], mesh)
+  rows = [(device.process_index, range(*index[0].indices(batch_size))) for device, index in places.items()]
+  return part_of(jax.process_index(), rows, mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +110,16 @@ class Input:
     """
     # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the number of hosts.
     data = grain.MapDataset.range(len(self.train_source)).seed(self.seed).shuffle().repeat(None)
-    data = data.random_map(reading.Load(self.train_source, self.bands, self.train_view)).batch(self.batch_size // part.count)
+    data = data.random_map(reading.Load(self._to_read(self.train_source), self.bands, self.train_view))
+    data = data.batch(self.batch_size // part.count)
     return self._iterate(data[first * part.count :][part.index :: part.count])
 
   def eval_batches(self, part: Part) -> Iterator[Batch]:
     """A part of every batch of an evaluation: every example of the evaluation source exactly once, padded to whole batches; "weight" float32 [b] is 0 for padding, else 1."""
     padded = -(-len(self.eval_source) // self.eval_batch_size) * self.eval_batch_size
     data = grain.MapDataset.range(padded).seed(self.seed)
-    data = data.random_map(reading.LoadOnce(self.eval_source, self.bands, self.eval_view)).batch(self.eval_batch_size // part.count)
+    data = data.random_map(reading.LoadOnce(self._to_read(self.eval_source), self.bands, self.eval_view))
+    data = data.batch(self.eval_batch_size // part.count)
     return self._iterate(data[part.index :: part.count])
 
   def train(self, first: int, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
@@ -129,11 +132,14 @@ class Input:
     batches = self.eval_batches(own_part(self.eval_batch_size, sharding))
     return to_device(batches, self.eval_batch_size, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
 
+  def _to_read(self, source: sources.Source):
+    return workers.Sent(source) if self.num_workers else source
+
   def _iterate(self, data: grain.MapDataset) -> Iterator[Batch]:
     data = data.to_iter_dataset(grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=max(self.num_threads, 4)))
     if not self.num_workers:
       return iter(data)
-    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2), workers.prepare)
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2), workers.end_with_parent)
     return workers.watch(iter(data), self.num_workers)
 
 

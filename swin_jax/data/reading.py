@@ -52,8 +52,8 @@ def read(source: sources.Source, index: int) -> Example:
       if wait is None or _gone.wait(wait):
         _gone.set()
         raise BadInput(
-            f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command goes on"
-            " from the last checkpoint"
+            f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command"
+            " goes on from the last checkpoint"
         ) from error
 
 

@@ -10,8 +10,10 @@ import itertools
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
+import pickle
 import re
 import signal
+import tempfile
 import threading
 
 import grain
@@ -26,17 +28,36 @@ _HINTS = {
 }
 
 
-def prepare(worker: int, workers: int) -> None:
-  """What a worker process does first, as `worker_init_fn` of `mp_prefetch`."""
-  del worker, workers
-  for number in _SIGNALS:
-    signal.signal(number, signal.SIG_IGN)
+class Sent:
+  """Something that reaches worker processes by way of a file, and there is itself again.
 
-  def end_with_parent():  # one killed by SIGKILL cannot tell it to
+  What a process is started with goes through a pipe. The parent would wait forever for one that died before it had read so much
+  that the rest fits into the pipe, 64 KiB; and the list of a million files has more.
+  """
+
+  def __init__(self, value):
+    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # goes with this object
+    pickle.dump(value, self._file)
+    self._file.flush()
+
+  def __reduce__(self):
+    return _receive, (self._file.name,)
+
+
+def _receive(path: str):
+  with open(path, "rb") as file:
+    return pickle.load(file)
+
+
+def end_with_parent(worker: int, workers: int) -> None:
+  """Ends this worker process when its parent is gone, as `worker_init_fn`: one killed by SIGKILL cannot tell it to."""
+  del worker, workers
+
+  def wait():
     multiprocessing.parent_process().join()
     os._exit(1)
 
-  threading.Thread(target=end_with_parent, daemon=True).start()
+  threading.Thread(target=wait, daemon=True).start()
 
 
 def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
@@ -59,13 +80,15 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
       raise
     code = int(died[1])
     pid = next((f" {worker.pid}" for worker in workers if worker.exitcode == code), "")
-    how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}" if code < 0 else f"ended with exit code {code}; its words are above"
+    how = f"ended with exit code {code}; its words are above"
+    if code < 0:
+      how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
     raise BadInput(f"data worker process{pid} {how}. The same command goes on from the last checkpoint") from error
 
 
 def _first(batches: grain.DatasetIterator) -> Iterator[dict]:
-  """The first batch, drawn in a thread that blocks signals: a process starts with the mask of its thread, and it takes a second to
-  come to `prepare`. The main thread meanwhile hears Ctrl-C."""
+  """The first batch, drawn in a thread that blocks signals, because a process that it starts does so from then on; the main thread
+  still hears Ctrl-C."""
   first = futures.Future()
 
   def draw():
