@@ -59,6 +59,7 @@ def test_the_rows_are_those_of_the_sharding(mesh):
         ((8, 1, 1), [0, 1, 0, 1, 2, 3, 2, 3]),  # processes take turns
         ((8, 1, 1), [0, 0, 0, 0, 0, 0, 1, 1]),  # a process has more
         ((2, 1, 4), [0, 0, 0, 1, 1, 1, 2, 2]),  # the second lies across two copies of the model
+        ((8, 1, 2), [0, 1, 1, 1, 1, 1, 1, 0] + [2] * 8),  # the first has two ends of what the second has whole
     ],
 )
 def test_devices_that_lie_apart_are_refused(mesh, owners):

@@ -44,11 +44,11 @@ main()
 
 
 @pytest.fixture(name="parent")
-def _parent():
+def _parent(tmp_path):
   """A process that reads with workers, in a process group of its own."""
   process = subprocess.Popen(
       [sys.executable, "-c", PARENT], cwd=pathlib.Path(__file__).parents[1], start_new_session=True, text=True, stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)},
   )  # fmt: skip
   assert process.stdout.readline() == "ready\n"
   yield process

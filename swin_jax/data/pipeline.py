@@ -125,12 +125,12 @@ class Input:
   def train(self, first: int, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
     """`train_batches` on the devices: the part that this process's devices hold."""
     batches = self.train_batches(first, own_part(self.batch_size, sharding))
-    return to_device(batches, self.batch_size, sharding, BadRecords(self.train_source, self.max_bad_fraction))
+    return to_device(batches, sharding, BadRecords(self.train_source, self.max_bad_fraction))
 
   def evaluation(self, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
     """`eval_batches` on the devices: the part that this process's devices hold."""
     batches = self.eval_batches(own_part(self.eval_batch_size, sharding))
-    return to_device(batches, self.eval_batch_size, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
+    return to_device(batches, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
 
   def _to_read(self, source: sources.Source):
     return workers.Sent(source) if self.num_workers else source
@@ -166,7 +166,7 @@ class BadRecords:
       )
 
 
-def to_device(batches: Iterator[Batch], batch_size: int, sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2):
+def to_device(batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2):
   """Yields (host batch, global device arrays), placed `ahead` batches before they are asked for.
 
   "bad" and "index" stay on the host.
@@ -175,9 +175,7 @@ def to_device(batches: Iterator[Batch], batch_size: int, sharding: jax.sharding.
   for batch in batches:
     records.add(batch)
     device = {
-        key: jax.make_array_from_process_local_data(sharding, value, (batch_size, *value.shape[1:]))
-        for key, value in batch.items()
-        if key not in ("bad", "index")
+        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items() if key not in ("bad", "index")
     }
     waiting.append((batch, device))
     if len(waiting) > ahead:
