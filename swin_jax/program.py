@@ -79,7 +79,8 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       batch_size=d.batch_size,
       eval_batch_size=d.eval_batch_size,
       max_bad_fraction=d.max_bad_fraction,
-      host=pipeline.Host(jax.process_index(), jax.process_count(), d.num_threads, d.num_workers),
+      num_threads=d.num_threads,
+      num_workers=d.num_workers,
   )
 
 

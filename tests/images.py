@@ -1,5 +1,6 @@
 """Small image sets for tests."""
 
+import contextlib
 import io
 import os
 import pathlib
@@ -52,3 +53,15 @@ def make_npz(path: pathlib.Path, count: int, **changes) -> pathlib.Path:
 def contents(source) -> list[tuple[bytes, int]]:
   """(image, label) of every example, sorted."""
   return sorted((source[i].image, source[i].label) for i in range(len(source)))
+
+
+@contextlib.contextmanager
+def away(path):
+  """A file whose storage fails meanwhile: a link to itself, which the system can follow nowhere."""
+  kept = path.with_name("away")
+  path.rename(kept)
+  path.symlink_to(path)
+  try:
+    yield
+  finally:
+    kept.replace(path)

@@ -72,7 +72,10 @@ def _tfds_dir(tfds_set, monkeypatch):
   return tfds_set
 
 
-def make_input(source, host=0, hosts=1, workers=0, seed=5, batch=8) -> pipeline.Input:
+WHOLE = pipeline.Part(0, 1)
+
+
+def make_input(source, workers=0, seed=5, batch=8) -> pipeline.Input:
   return pipeline.Input(
       train_source=source,
       eval_source=source,
@@ -83,7 +86,8 @@ def make_input(source, host=0, hosts=1, workers=0, seed=5, batch=8) -> pipeline.
       batch_size=batch,
       eval_batch_size=batch,
       max_bad_fraction=0.5,
-      host=pipeline.Host(host, hosts, 2, workers),
+      num_threads=2,
+      num_workers=workers,
   )
 
 
@@ -214,16 +218,16 @@ def test_without_class_folders_there_are_no_labels(tmp_path):
 
 def test_same_seed_same_batches(prepared):
   source = open_source("array_record", str(prepared), "train")
-  first = take(make_input(source).train_batches(0), 6)
-  assert_same(first, take(make_input(source).train_batches(0), 6))
-  assert not np.array_equal(first[0]["index"], next(make_input(source, seed=6).train_batches(0))["index"])
+  first = take(make_input(source).train_batches(0, WHOLE), 6)
+  assert_same(first, take(make_input(source).train_batches(0, WHOLE), 6))
+  assert not np.array_equal(first[0]["index"], next(make_input(source, seed=6).train_batches(0, WHOLE))["index"])
   assert not np.array_equal(first[0]["image"], first[1]["image"])
 
 
 def test_two_hosts_are_disjoint_and_together_complete(prepared):
   source = open_source("array_record", str(prepared), "train")
-  whole = take(make_input(source).train_batches(0), 6)
-  hosts = [take(make_input(source, host, 2).train_batches(0), 6) for host in range(2)]
+  whole = take(make_input(source).train_batches(0, WHOLE), 6)
+  hosts = [take(make_input(source).train_batches(0, pipeline.Part(host, 2)), 6) for host in range(2)]
   assert_same(whole, [join(parts) for parts in zip(*hosts)])
   epoch = np.concatenate([batch["index"] for batch in whole])[:23]
   assert sorted(epoch) == list(range(23))
@@ -232,22 +236,22 @@ def test_two_hosts_are_disjoint_and_together_complete(prepared):
 @pytest.mark.parametrize("before,after", [(1, 2), (4, 1), (2, 4)])
 def test_position_continues_on_another_number_of_hosts(prepared, before, after):
   source = open_source("array_record", str(prepared), "train")
-  one = [join(parts) for parts in zip(*(take(make_input(source, h, before).train_batches(0), 5) for h in range(before)))]
-  other = [join(parts) for parts in zip(*(take(make_input(source, h, after).train_batches(3), 2) for h in range(after)))]
+  one = [join(parts) for parts in zip(*(take(make_input(source).train_batches(0, pipeline.Part(h, before)), 5) for h in range(before)))]
+  other = [join(parts) for parts in zip(*(take(make_input(source).train_batches(3, pipeline.Part(h, after)), 2) for h in range(after)))]
   assert_same(one[3:], other)
 
 
 def test_workers_give_the_batches_of_threads(prepared):
   flags.FLAGS.mark_as_parsed()
   source = open_source("array_record", str(prepared), "train")
-  assert_same(take(make_input(source).train_batches(2), 4), take(make_input(source, workers=1).train_batches(2), 4))
+  assert_same(take(make_input(source).train_batches(2, WHOLE), 4), take(make_input(source, workers=1).train_batches(2, WHOLE), 4))
 
 
 @pytest.mark.parametrize("batch", [2, 6, 8, 46])
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_evaluation_covers_each_example_once(prepared, batch, hosts):
   source = open_source("array_record", str(prepared), "train")
-  parts = [b for host in range(hosts) for b in make_input(source, host, hosts, batch=batch).eval_batches()]
+  parts = [b for host in range(hosts) for b in make_input(source, batch=batch).eval_batches(pipeline.Part(host, hosts))]
   seen = np.concatenate([b["index"][b["weight"] == 1] for b in parts])
   assert sorted(seen) == list(range(23))
   assert {len(b["index"]) for b in parts} == {batch // hosts}
@@ -273,19 +277,19 @@ class Damaged:
     return Example(self._bad.get(index, images.encode(index)), index % 3, f"{self._name} {index}")
 
 
-@pytest.mark.parametrize("error", [OSError("I/O error"), RuntimeError("hash mismatch"), ValueError("no record"), b"rubbish", b""])
+@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), RuntimeError("hash mismatch"), ValueError("no record"), b"rubbish", b""])
 def test_a_bad_record_gives_way_to_the_next(error, caplog):
   data = make_input(Damaged({1: error, 2: error}, f"{error} as number"), batch=5)
-  batches = take(data.train_batches(0), 3)
+  batches = take(data.train_batches(0, WHOLE), 3)
   for batch in batches:
     assert sorted(zip(batch["index"], batch["bad"])) == [(0, 0), (3, 0), (3, 1), (3, 2), (4, 0)]
     assert all(batch["label"] == batch["index"] % 3)
-  assert_same(batches, take(data.train_batches(0), 3))
+  assert_same(batches, take(data.train_batches(0, WHOLE), 3))
   messages = [message for message in caplog.messages if f"{error}" in message]  # others may still come from the test before
   assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == ["1", "2"]  # each once, in all epochs
-  (evaluation,) = data.eval_batches()
+  (evaluation,) = data.eval_batches(WHOLE)
   assert evaluation["index"][evaluation["weight"] == 1].tolist() == [0, 3, 4]
-  padded = [b for b in make_input(Damaged({1: error, 2: error}), batch=4).eval_batches()]
+  padded = [b for b in make_input(Damaged({1: error, 2: error}), batch=4).eval_batches(WHOLE)]
   assert np.concatenate([b["bad"] for b in padded]).tolist() == [0, 2, 1, 0, 0, 0, 0, 0]
 
 
@@ -293,7 +297,7 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
 def test_nothing_but_bad_records(workers):
   flags.FLAGS.mark_as_parsed()
   with pytest.raises(BadInput, match="none of 5 records in a row could be read; the last: .*: no disk"):
-    next(make_input(Damaged({i: OSError("no disk") for i in range(5)}), workers=workers).train_batches(0))
+    next(make_input(Damaged({i: FileNotFoundError("no disk") for i in range(5)}), workers=workers).train_batches(0, WHOLE))
 
 
 def test_a_damaged_shard_loses_one_record(prepared, tmp_path):
@@ -308,7 +312,7 @@ def test_a_damaged_shard_loses_one_record(prepared, tmp_path):
   with pytest.raises(ValueError, match="record 9 of .*train.json"):
     source[9]
   assert [source[i].image for i in (8, 10)]
-  assert sum(b["bad"].sum() for b in make_input(source).eval_batches()) == 1
+  assert sum(b["bad"].sum() for b in make_input(source).eval_batches(WHOLE)) == 1
 
 
 # Every bad input is one line that names what, where and the mend.
@@ -425,3 +429,12 @@ def test_bad_tfds(tfds_dir):
     assert "1 files of insects are missing" in bad("tfds", "insects")
   finally:
     shard.write_bytes(content)
+
+
+def test_a_tfds_shard_that_comes_back_is_opened_anew(tfds_dir):
+  shard = next(tfds_dir.glob("insects/*/*train*"))
+  source = open_source("tfds", "insects", "train")
+  with images.away(shard):
+    with pytest.raises(OSError, match=f"symbolic links: '{shard}'"):
+      source[0]
+  assert source[0].name == "insects/train/0"

@@ -17,7 +17,8 @@ class Example(NamedTuple):
 class Source(Protocol):
   """Random access to a fixed sequence of examples, from any thread; pickled into worker processes.
 
-  Reading an example that is damaged raises ValueError, OSError or RuntimeError; the others stay readable.
+  Reading an example that is damaged raises ValueError or RuntimeError; the others stay readable. OSError says that the storage
+  failed: the same read may succeed later.
 
   Attributes:
     num_classes: 0 where there are no labels.

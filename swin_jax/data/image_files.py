@@ -50,8 +50,12 @@ class Disk:
       raise BadInput(f"{error.filename or self.name} cannot be listed: {error.strerror}") from error
 
   def read(self, path: str) -> bytes:
-    with open(os.path.join(self.name, path), "rb") as file:
-      return file.read()
+    try:
+      with open(os.path.join(self.name, path), "rb") as file:
+        return file.read()
+    except OSError as error:
+      error.filename = os.path.join(self.name, path)  # which only `open` tells
+      raise
 
 
 class Zip:

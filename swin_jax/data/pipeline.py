@@ -5,76 +5,75 @@ for any number of hosts, threads and workers, and a run continues by slicing (ne
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 import dataclasses
-import multiprocessing
-import os
-import threading
+import itertools
+from typing import NamedTuple
 
-from absl import logging
 import grain
 import jax
 import numpy as np
 
-from swin_jax.data import image_ops
+from swin_jax.data import reading
 from swin_jax.data import sources
+from swin_jax.data import workers
 from swin_jax.errors import BadInput
 
 Batch = dict[str, np.ndarray]
-Transform = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Host:
-  """Which part of each global batch this process reads, and how."""
+class Part(NamedTuple):
+  """Which rows of each global batch a process reads: block `index` of `count` equal ones."""
 
   index: int
   count: int
-  num_threads: int
-  num_workers: int
 
 
-# So many records in a row that cannot be read are not damage, but a disk that is gone.
-_MAX_BAD_IN_A_ROW = 100
-_named: set[str] = set()  # bad records this process has logged; they come again every epoch
+def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
+  """The part of a batch that a process must supply: the rows on its devices.
 
+  It follows from where the rows lie, not from the number of processes: those that a model's shards are spread over hold copies of
+  the same rows.
 
-@dataclasses.dataclass(frozen=True)
-class _Load:
-  """index → example: read, decoded, transformed; a bad record gives way to the next good one and is counted.
+  Args:
+    process: whose part.
+    rows: for every device of the mesh its process and the rows of the batch that it holds.
+    mesh: its name in a message.
 
-  The replacement depends on the index alone, so it is the same for any number of hosts, threads and workers.
+  Raises:
+    BadInput: the rows of some process are not one block, or the blocks are not equal.
   """
-
-  source: sources.Source
-  bands: int
-  transform: Transform
-
-  def __call__(self, index: int, rng: np.random.Generator) -> Batch:
-    for bad in range(min(len(self.source), _MAX_BAD_IN_A_ROW)):
-      i = (index + bad) % len(self.source)
-      example = None
-      try:
-        example = self.source[i]
-        image = image_ops.decode(example.image, self.bands)
-      except (ValueError, OSError, RuntimeError) as error:
-        reason = f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
-        if (key := example.name if example else reason) not in _named:
-          _named.add(key)
-          logging.warning("left out: %s", reason)
-        continue
-      return self.transform(image, rng) | {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
-    raise BadInput(f"none of {bad + 1} records in a row could be read; the last: {reason}")
+  held: dict[int, set[tuple[int, int]]] = {}
+  for owner, part in rows:
+    held.setdefault(owner, set()).add((part.start, part.stop))
+  blocks = {}
+  for owner, parts in held.items():
+    parts = sorted(parts)
+    together = all(stop == start for (_, stop), (start, _) in itertools.pairwise(parts))
+    blocks[owner] = (parts[0][0], parts[-1][1]) if together else None
+  distinct = set(blocks.values())
+  size = blocks[process][1] - blocks[process][0] if blocks[process] else 0
+  if distinct != {(i * size, (i + 1) * size) for i in range(len(distinct))}:
+    raise BadInput(
+        f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the mesh must list a process's"
+        " devices together, and its axis model divide their number or be a multiple of it"
+    )
+  return Part(blocks[process][0] // size, len(distinct))
 
 
-@dataclasses.dataclass(frozen=True)
-class _LoadOnce(_Load):
-  """As `_Load`, but every index counts once: padding beyond the end and replaced records weigh nothing."""
+def own_part(batch_size: int, sharding: jax.sharding.NamedSharding) -> Part:
+  """This process's part of batches with a sharding.
 
-  def __call__(self, index: int, rng: np.random.Generator) -> Batch:
-    example = super().__call__(index % len(self.source), rng)
-    inside = index < len(self.source)
-    return example | {"weight": np.float32(inside and example["bad"] == 0), "bad": np.int32(inside and example["bad"])}
+  Raises:
+    BadInput: see `part_of`; or the batch does not divide.
+  """
+  mesh = str(dict(sharding.mesh.shape))
+  try:
+    places = sharding.devices_indices_map((batch_size,))
+  except ValueError as error:
+    raise BadInput(f"mesh {mesh}: a batch of {batch_size} does not divide; {error}") from error
+  rows = [(device.process_index, range(*index[0].indices(batch_size))) for device, index in places.items()]
+  return part_of(jax.process_index(), rows, mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,61 +87,60 @@ class Input:
     seed: of order and augmentation.
     batch_size, eval_batch_size: over all hosts.
     max_bad_fraction: see `BadRecords`.
-    host: this process.
+    num_threads: that read and augment, in this process or in each worker.
+    num_workers: processes that do, for this one; 0 for threads only.
   """
 
   train_source: sources.Source
   eval_source: sources.Source
-  train_view: Transform
-  eval_view: Transform
+  train_view: reading.Transform
+  eval_view: reading.Transform
   bands: int
   seed: int
   batch_size: int
   eval_batch_size: int
   max_bad_fraction: float
-  host: Host
+  num_threads: int
+  num_workers: int
 
-  def train_batches(self, first: int) -> Iterator[Batch]:
-    """This host's part of every batch from batch number `first` on, without end; every epoch is a new permutation.
+  def train_batches(self, first: int, part: Part) -> Iterator[Batch]:
+    """A part of every batch from batch number `first` on, without end; every epoch is a new permutation.
 
     A batch holds what `train_view` gives, label int32 [b], index int32 [b] and bad int32 [b] (records skipped for this one).
     """
     # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the number of hosts.
     data = grain.MapDataset.range(len(self.train_source)).seed(self.seed).shuffle().repeat(None)
-    data = data.random_map(_Load(self.train_source, self.bands, self.train_view)).batch(self.batch_size // self.host.count)
-    return _iterate(data[first * self.host.count :][self.host.index :: self.host.count], self.host)
+    data = data.random_map(reading.Load(self._to_read(self.train_source), self.bands, self.train_view))
+    data = data.batch(self.batch_size // part.count)
+    return self._iterate(data[first * part.count :][part.index :: part.count])
 
-  def eval_batches(self) -> Iterator[Batch]:
-    """Every example of the evaluation source exactly once, padded to whole batches; "weight" float32 [b] is 0 for padding, else 1."""
+  def eval_batches(self, part: Part) -> Iterator[Batch]:
+    """A part of every batch of an evaluation: every example of the evaluation source exactly once, padded to whole batches; "weight" float32 [b] is 0 for padding, else 1."""
     padded = -(-len(self.eval_source) // self.eval_batch_size) * self.eval_batch_size
     data = grain.MapDataset.range(padded).seed(self.seed)
-    data = data.random_map(_LoadOnce(self.eval_source, self.bands, self.eval_view)).batch(self.eval_batch_size // self.host.count)
-    return _iterate(data[self.host.index :: self.host.count], self.host)
+    data = data.random_map(reading.LoadOnce(self._to_read(self.eval_source), self.bands, self.eval_view))
+    data = data.batch(self.eval_batch_size // part.count)
+    return self._iterate(data[part.index :: part.count])
 
-  def train(self, first: int, sharding: jax.sharding.Sharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
-    """`train_batches` on the devices."""
-    return to_device(self.train_batches(first), sharding, BadRecords(self.train_source, self.max_bad_fraction))
+  def train(self, first: int, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
+    """`train_batches` on the devices: the part that this process's devices hold."""
+    batches = self.train_batches(first, own_part(self.batch_size, sharding))
+    return to_device(batches, sharding, BadRecords(self.train_source, self.max_bad_fraction))
 
-  def evaluation(self, sharding: jax.sharding.Sharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
-    """`eval_batches` on the devices."""
-    return to_device(self.eval_batches(), sharding, BadRecords(self.eval_source, self.max_bad_fraction))
+  def evaluation(self, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
+    """`eval_batches` on the devices: the part that this process's devices hold."""
+    batches = self.eval_batches(own_part(self.eval_batch_size, sharding))
+    return to_device(batches, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
 
-def _iterate(data: grain.MapDataset, host: Host) -> grain.DatasetIterator:
-  data = data.to_iter_dataset(grain.ReadOptions(num_threads=host.num_threads, prefetch_buffer_size=max(host.num_threads, 4)))
-  if host.num_workers:
-    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=host.num_workers, per_worker_buffer_size=2), _end_with_parent)
-  return iter(data)
+  def _to_read(self, source: sources.Source):
+    return workers.Sent(source) if self.num_workers else source
 
-
-def _end_with_parent(worker: int, workers: int) -> None:
-  """Ends this worker process when its parent is gone: one killed by SIGKILL cannot tell it to."""
-  del worker, workers
-
-  def wait():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=wait, daemon=True).start()
+  def _iterate(self, data: grain.MapDataset) -> Iterator[Batch]:
+    data = data.to_iter_dataset(grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=max(self.num_threads, 4)))
+    if not self.num_workers:
+      return iter(data)
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2), workers.end_with_parent)
+    return workers.watch(iter(data), self.num_workers)
 
 
 class BadRecords:
@@ -168,7 +166,7 @@ class BadRecords:
       )
 
 
-def to_device(batches: Iterator[Batch], sharding: jax.sharding.Sharding, records: BadRecords, ahead: int = 2):
+def to_device(batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2):
   """Yields (host batch, global device arrays), placed `ahead` batches before they are asked for.
 
   "bad" and "index" stay on the host.

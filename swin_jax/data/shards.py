@@ -7,9 +7,12 @@ The JSON file comes first and says how many shards there must be; a shard gets i
 """
 
 from concurrent import futures
+import copy
+import errno
 import glob
 import json
 import os
+import re
 from typing import Any
 
 from array_record.python import array_record_data_source
@@ -65,6 +68,19 @@ def count_records(path: str) -> int:
   if count >= 0:  # a reader that is not well raises when it is closed
     reader.close()
   return count
+
+
+def explain(error: RuntimeError, record: str) -> OSError | ValueError:
+  """What ArrayRecord's one kind of error means: OSError where a call to the system failed, else ValueError, which is damage.
+
+  A reader that failed while it opened its file, or whose file handle is stale, fails for ever. Copy the data source then: a copy
+  opens its files anew.
+  """
+  failed = re.match(r"\w+\(\) failed: ([^;]*)(?:; (?:reading|opening) ([^;]*))?", str(error))
+  if not failed:
+    return ValueError(f"{record}: {error}")
+  number = next((number for number in errno.errorcode if os.strerror(number) == failed[1]), errno.EIO)
+  return OSError(number, failed[1], failed[2] or record)
 
 
 def read_header(path: str, split: str) -> dict[str, Any]:
@@ -162,7 +178,10 @@ class Shards:
   def __getitem__(self, index: int) -> Example:
     try:
       example = unpack(self._data[index])
-    except (ValueError, RuntimeError) as error:
+    except RuntimeError as error:
+      self._data = copy.copy(self._data)
+      raise explain(error, f"record {index} of {self._where}") from error
+    except ValueError as error:
       raise ValueError(f"record {index} of {self._where}: {error}") from error
     if example.label >= self.num_classes:
       raise BadInput(f"{self._where} has {self.num_classes} class names, but {example.name} has label {example.label}")

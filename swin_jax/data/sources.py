@@ -1,5 +1,6 @@
 """Where examples come from: name → a random-access source of encoded images."""
 
+import copy
 import difflib
 import glob
 import os
@@ -235,5 +236,9 @@ class Tfds:
     return len(self._data)
 
   def __getitem__(self, index: int) -> Example:
-    example = self._data[index]
+    try:
+      example = self._data[index]
+    except RuntimeError as error:
+      self._data.data_source = copy.copy(self._data.data_source)
+      raise shards.explain(error, f"record {index} of {self._opened_by[0]}") from error
     return Example(example["image"], int(example["label"]) if self._labelled else -1, "/".join((*self._opened_by, str(index))))
