@@ -108,13 +108,13 @@ def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int) -> NamedShar
   return NamedSharding(mesh, spec("a batch", (batch_size,), (axes.BATCH,), mesh, rules))
 
 
-def constrain(x: jax.Array, names: Sequence[str | None], *, rest_is_free: bool = False) -> jax.Array:
+def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:
   """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere does nothing.
 
   Args:
     x: being traced.
     names: one for each dimension.
-    rest_is_free: leave it to the compiler how to divide a dimension that the rules do not divide, instead of forbidding it.
+    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of being kept whole.
 
   Raises:
     BadInput: as `spec`.
@@ -123,8 +123,8 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, rest_is_free: bool =
   if mesh.empty:
     return x
   partition = spec("an activation", x.shape, tuple(names), mesh, nn.get_logical_axis_rules())
-  if rest_is_free:
-    partition = PartitionSpec(*(PartitionSpec.UNCONSTRAINED if part is None else part for part in partition))
+  if loosely:
+    partition = PartitionSpec(*(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition)))
   return jax.lax.with_sharding_constraint(x, partition)
 
 
@@ -144,9 +144,16 @@ def per_device(function: Callable, arguments: Sequence[jax.Array | None], names:
   if mesh.empty:
     return function(*arguments)
   rules = nn.get_logical_axis_rules()
-  parts = tuple(PartitionSpec() if x is None else spec("an activation", x.shape, n, mesh, rules) for x, n in zip(arguments, names))
-  out = spec("an activation", (0,) * len(out_names), tuple(out_names), mesh, rules)  # sizes were checked with the arguments
-  # Unchecked, a gradient of what all devices share is summed over them once, at the end; checked, in every turn of a loop inside.
+  alone = tuple(axis for axis, size in mesh.shape.items() if size == 1)
+
+  def part(shape, names):
+    first, *rest = spec("an activation", shape, tuple(names), mesh, rules)
+    # Gradients are summed over every axis that is not named, even one of a single device.
+    return PartitionSpec((*alone, *((first,) if isinstance(first, str) else first or ())), *rest)
+
+  parts = tuple(PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names))
+  out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
+  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn of a loop inside.
   return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arguments)
 
 

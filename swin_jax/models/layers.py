@@ -44,6 +44,14 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return sharding.constrain(x, names)
 
 
+def gather(x: jax.Array, *names: str | None) -> jax.Array:
+  """Makes the last dimension of an activation whole that a layer has left divided by the rule of its name.
+
+  Both are said, or the compiler gathers the layer's kernel instead and every device computes everything.
+  """
+  return constrain(constrain(x, *names), *names[:-1], None)
+
+
 def dense(
     features: int,
     names: tuple[str | None, str | None],
@@ -57,8 +65,8 @@ def dense(
   """A linear layer [..., I] → [..., features] whose kernel [I, features] has the logical names `names`."""
 
   def cast(x, kernel, bias, *, dtype):
-    # While the kernel is still divided, so that what travels between devices is as narrow as `dtype`. The same holds its gradient.
-    kernel = sharding.constrain(kernel.astype(dtype), names, rest_is_free=True)
+    # While the kernel is still divided, so that what travels between devices is as narrow as `dtype`. Its gradient is divided alike.
+    kernel = sharding.constrain(kernel.astype(dtype), names, loosely=True)
     return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
 
   return nn.Dense(
@@ -178,7 +186,7 @@ class PatchMerge(nn.Module):
     norm = LayerNorm(self.dtype, name="norm")
     reduction = dense(2 * c, (axes.EMBED, axes.MERGED), use_bias=False, dtype=self.dtype, name="reduction")
     x = reduction(norm(x) if self.pre_norm else x)
-    x = constrain(x, axes.BATCH, None, None, None)  # a norm needs all channels of a token
+    x = gather(x, axes.BATCH, None, None, axes.MERGED)  # a norm needs all channels of a token
     return x if self.pre_norm else norm(x)
 
 
