@@ -1,15 +1,18 @@
 """One train step on eight devices: the numbers of one device on any mesh and by any way to save memory, and what travels and stays."""
 
 import collections
+import dataclasses
 import functools
 import math
 import pathlib
 import re
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax import train
 from swin_jax.state import TrainState
@@ -220,3 +223,24 @@ def test_a_kernel_divided_by_its_outputs_stays_where_it_is():
   p, step = compiled("tiny", (1, 1, 8), model__remat="block")
   gathered = {shape for name, _, shape in collectives(step.as_text()) if name == "all-gather"}
   assert {len(shape) for shape in gathered} == {4}
+
+
+def test_the_run_says_what_each_device_holds(tmp_path):
+  p, _ = program("giant", (1, 8, 1))
+  data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
+  text = run_config.describe(config("giant", (1, 8, 1)), data, p, 10, str(tmp_path))
+  held = [sharding.bytes_per_device(tree) / 1e9 for tree in (p.state.params, p.state.opt_state, p.state.ema)]
+  assert "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held) in text
+  assert "whole" not in text  # nothing above 4 MB
+  rows = (tmp_path / "parameters.txt").read_text().splitlines()
+  assert rows[0] == "parameter | shape | partition | bytes per device | weight decay"
+  assert f"encoder/stage0/blocks/block0/attn/qkv/kernel | (2, 64, 192) | PartitionSpec(None, 'fsdp', None) | {2 * 64 * 192 * 4 // 8} | decays" in rows
+
+
+def test_the_run_names_what_is_large_and_whole(tmp_path):
+  p, _ = program("giant", (8, 1, 1), **SAVE)
+  big = jax.ShapeDtypeStruct((1000, 2000), np.float32, sharding=jax.sharding.NamedSharding(p.mesh, jax.sharding.PartitionSpec()))
+  state = dataclasses.replace(p.state, params={"encoder": {"kernel": big}}, opt_state=None, ema=None)
+  data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
+  text = run_config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
+  assert text.endswith("each device holds parameters 0.008 GB; the largest array that each holds whole is params/encoder/kernel, 8 MB")
