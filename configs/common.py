@@ -39,7 +39,12 @@ def base() -> ConfigDict:
       mlp_ratio=4.0,
       drop_path_rate=0.2,  # of the last block; more for larger models and longer training
       dtype="bfloat16",  # of matrix products and activations; float32 on a CPU, where bfloat16 is slower
-      remat="none",  # "block": recompute every block in the backward pass; "dots": all but its matrix products
+      # What the backward pass computes again to save memory. "block": every block; "dots": all of it but its matrix products;
+      # "save:qkv,mlp_hidden": all but the named, see swin_jax/models/remat.py
+      remat="none",
+      # Per stage: parts that the attention of an image is computed in, one after the other, so that the logits of one part are all
+      # that there is: windows, then heads. For large maps and windows, see the sequential self-attention of V2, section 3.4; () = at once
+      attention_chunks=(),
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
   ))  # fmt: skip
 
@@ -115,10 +120,15 @@ def base() -> ConfigDict:
       ("embed", "fsdp"),
       ("heads", "model"),
       ("mlp", "model"),
+      ("merged", "model"),
       ("layers", None),
-      ("pixels", None),
-      ("classes", None),
+      ("pixels", "model"),
+      ("features", ("fsdp", "model")),
+      ("classes", None),  # there may be any number
   )
+  # ZeRO-1: every device holds all parameters that the model axis does not divide, while gradients, optimizer state and average are
+  # divided by fsdp too. No kernel is gathered for each use; all are, once a step. For a model whose parameters fit, 4 bytes each.
+  c.zero1 = False
 
   c.checkpoint = ConfigDict(dict(
       every_epochs=1.0,

@@ -8,8 +8,10 @@ BATCH = "batch"  # images
 EMBED = "embed"  # channels of the residual stream, C
 HEADS = "heads"  # attention heads, or heads times head dimension where they lie in one dimension
 MLP = "mlp"  # hidden units of an MLP
+MERGED = "merged"  # channels that merging makes, 2C
 LAYERS = "layers"  # the groups of blocks that a stage scans over
-PIXELS = "pixels"  # pixels of one patch times bands
+PIXELS = "pixels"  # pixels that one token is decoded to, times bands
+FEATURES = "features"  # pooled channels that a classifier reads
 CLASSES = "classes"  # classes of a classifier
 
-ALL = frozenset({BATCH, EMBED, HEADS, MLP, LAYERS, PIXELS, CLASSES})
+ALL = frozenset({BATCH, EMBED, HEADS, MLP, MERGED, LAYERS, PIXELS, FEATURES, CLASSES})

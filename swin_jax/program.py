@@ -87,7 +87,8 @@ def open_input(config: ConfigDict) -> pipeline.Input:
 def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
   """A resolved config → functions and shardings, for these devices or else for all there are."""
   # Mesh and sharding.
-  mesh, rules = sharding.make_mesh(**config.mesh, devices=devices), config.sharding_rules
+  mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  rules = sharding.whole_parameters(config.sharding_rules) if config.zero1 else config.sharding_rules
   batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
   eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
 
@@ -116,16 +117,19 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
         clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
     )  # fmt: skip
 
-  state, optimizer = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules)
+  state, optimizer, gradient_shardings = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
   # Steps.
   step = make_step(
-      task, optimizer, lambda step: rate(step, peak_lr), seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay
-  )
+      task, optimizer, lambda step: rate(step, peak_lr), gradient_shardings, seed=config.seed, accumulation_steps=o.accumulation_steps,
+      ema_decay=o.ema_decay,
+  )  # fmt: skip
 
   def first_pictures(params, batch):
-    return task.pictures(params, jax.tree.map(lambda x: x[: config.log.num_pictures], batch))
+    wanted, ways = config.log.num_pictures, config.data.eval_batch_size // eval_batch_sharding.shard_shape((config.data.eval_batch_size,))[0]
+    images = jax.tree.map(lambda x: x[: -(-wanted // ways) * ways], batch)  # as many on every device
+    return task.pictures(params, images)[:wanted]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)

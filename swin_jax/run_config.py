@@ -15,18 +15,21 @@ from ml_collections import ConfigDict
 
 from swin_jax import files
 from swin_jax import optim
+from swin_jax import sharding
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
-from swin_jax.models.swin import REMAT_POLICIES
+from swin_jax.models import remat
+from swin_jax.models.windows import chunk_counts
 from swin_jax.models.windows import map_sizes
+from swin_jax.models.windows import padded_size
 from swin_jax.models.windows import pair
 from swin_jax.models.windows import window_and_shift
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
-    "mesh", "sharding_rules", "log", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
-    "model.remat", "model.unroll", "optim.skip_nonfinite_steps", "profile",
+    "mesh", "sharding_rules", "zero1", "log", "profile", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
+    "model.remat", "model.attention_chunks", "model.unroll", "optim.skip_nonfinite_steps",
 )  # fmt: skip
 
 
@@ -190,21 +193,26 @@ def check_same_data(before: int, now: int, split: str) -> None:
 
 def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
   """The run in a few lines; the config and a table of all parameters are in the workdir."""
-  rows = []
+  rows, state = [], program.state
   decays = optim.OFFICIAL_PRETRAINING_DECAY_RULES if config.optim.official_pretraining_decay else optim.DECAY_RULES
-  mask = jax.tree.leaves(optim.decay_mask(program.state.params, decays))
-  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(program.state.params), mask):
-    rows.append((optim.path_name(path), leaf.shape, str(leaf.sharding.spec), "decays" if decay else ""))
+  mask = jax.tree.leaves(optim.decay_mask(state.params, decays))
+  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask):
+    rows.append((optim.path_name(path), leaf.shape, leaf.sharding.spec, sharding.bytes_per_device(leaf), "decays" if decay else ""))
   if jax.process_index() == 0:
-    lines = ["parameter | shape | partition | weight decay"] + [" | ".join(map(str, row)).rstrip() for row in rows]
+    lines = ["parameter | shape | partition | bytes per device | weight decay"] + [" | ".join(map(str, row)).rstrip() for row in rows]
     (pathlib.Path(workdir) / "parameters.txt").write_text("\n".join(lines) + "\n")
   count = sum(math.prod(row[1]) for row in rows)
   mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
+  held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}
+  held = ", ".join(f"{name} {sharding.bytes_per_device(tree) / 1e9:.3g} GB" for name, tree in held.items() if tree is not None)
+  path, whole = sharding.largest_replicated(state)
+  whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
   return (
       f"{config.task}, Swin V{config.model.version}: {count:,} parameters, {program.flops / 1e9:.3g} GFLOP an image;"
       f" {sum(mask)} of {len(mask)} arrays decay ({workdir}/parameters.txt)\n"
       f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to train,"
-      f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}"
+      f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
+      f"each device holds {held}{whole}"
   )
 
 
@@ -219,7 +227,6 @@ def check(config: ConfigDict) -> None:
       "task": (config.task, ("classification", "masked_pixels")),
       "model.version": (m.version, (1, 2)),
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
-      "model.remat": (m.remat, tuple(REMAT_POLICIES)),
       "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
       "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
   }
@@ -257,8 +264,8 @@ def check(config: ConfigDict) -> None:
   if a.crop_padding and a.eval_crop_fraction != 1.0:
     raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
   stages = len(m.depths)
-  for name in ("num_heads", "window_sizes", "trained_window_sizes"):
-    if len(m[name]) != stages and (m[name] or name != "trained_window_sizes"):
+  for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
+    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
       raise BadInput(f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths = {m.depths}")
   for i, heads in enumerate(m.num_heads):
     if heads < 1 or (m.embed_dim * 2**i) % heads:
@@ -270,6 +277,13 @@ def check(config: ConfigDict) -> None:
     raise BadInput(f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size = {m.patch_size}")
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0")
+  remat.policy(m.remat)
+  for i, (chunks, size) in enumerate(zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages))):
+    window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
+    try:
+      chunk_counts(chunks, math.prod(padded_size(size, window)) // math.prod(window), m.num_heads[i] // max(1, config.mesh.model))
+    except BadInput as error:
+      raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
   if d.batch_size % config.optim.accumulation_steps:
     raise BadInput(f"data.batch_size = {d.batch_size} does not divide into optim.accumulation_steps = {config.optim.accumulation_steps}")
   if config.task == "masked_pixels":

@@ -1,11 +1,13 @@
 """From logical names to devices: one mesh, one table of rules, and a resolver that refuses to guess.
 
 A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a name without a rule and
-drops the second of two dimensions on one mesh axis; this one raises.
+drops the second of two dimensions on one mesh axis; this one raises, for parameters and activations alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
+import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -55,6 +57,12 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   return table
 
 
+def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+  """The rules of parameters under ZeRO-1: as `rules`, but fsdp divides nothing except the batch."""
+  table = check_rules(rules)
+  return tuple((name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp")) for name, target in table.items())
+
+
 def spec(path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
   """The partition of one array whose dimensions carry the logical `names`.
 
@@ -98,6 +106,73 @@ def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int) -> NamedShar
     BadInput: the batch does not divide.
   """
   return NamedSharding(mesh, spec("a batch", (batch_size,), (axes.BATCH,), mesh, rules))
+
+
+def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:
+  """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere does nothing.
+
+  Args:
+    x: being traced.
+    names: one for each dimension.
+    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of being kept whole.
+
+  Raises:
+    BadInput: as `spec`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  partition = spec("an activation", x.shape, tuple(names), mesh, nn.get_logical_axis_rules())
+  if loosely:
+    partition = PartitionSpec(*(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition)))
+  return jax.lax.with_sharding_constraint(x, partition)
+
+
+def per_device(function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]) -> jax.Array:
+  """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to another device.
+
+  Args:
+    function: arrays → one array; the same on parts as on the whole.
+    arguments: arrays, or None for what is absent.
+    names: of the dimensions of each argument.
+    out_names: of the result's, each among those of the arguments.
+
+  Raises:
+    BadInput: as `spec`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return function(*arguments)
+  rules = nn.get_logical_axis_rules()
+  alone = tuple(axis for axis, size in mesh.shape.items() if size == 1)
+
+  def part(shape, names):
+    first, *rest = spec("an activation", shape, tuple(names), mesh, rules)
+    # Gradients are summed over every axis that is not named, even one of a single device.
+    return PartitionSpec((*alone, *((first,) if isinstance(first, str) else first or ())), *rest)
+
+  parts = tuple(PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names))
+  out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
+  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn of a loop inside.
+  return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arguments)
+
+
+def bytes_per_device(tree: Any) -> int:
+  """What one device holds of a tree of arrays with shardings, abstract or real."""
+  return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def largest_replicated(tree: Any) -> tuple[str, int]:
+  """Path and bytes of the largest array that every device holds whole; ("", 0) if there is none, or only one device."""
+  found = [("", 0)]
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if leaf.sharding.is_fully_replicated and leaf.sharding.num_devices > 1:
+      found.append((jax.tree_util.keystr(path, simple=True, separator="/"), _local_bytes(leaf)))
+  return max(found, key=lambda pair: pair[1])
+
+
+def _local_bytes(leaf):
+  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 @contextlib.contextmanager

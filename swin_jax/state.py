@@ -40,19 +40,23 @@ def abstract_state(
     with_ema: bool,
     mesh: Mesh,
     rules: Sequence[sharding.Rule],
-) -> tuple[TrainState, optax.GradientTransformation]:
-  """Shapes, dtypes and shardings of the state, and the optimizer for it; nothing is computed.
+    state_rules: Sequence[sharding.Rule] | None = None,
+) -> tuple[TrainState, optax.GradientTransformation, Any]:
+  """Shapes, dtypes and shardings of the state, the optimizer for it, and the shardings of gradients; nothing is computed.
 
   Args:
     init_params: rng → boxed parameters.
     make_optimizer: abstract parameters → the optimizer (its masks and rates depend on names and shapes).
     with_ema: whether the state holds an average.
-    mesh, rules: see `sharding.py`. Optimizer moments and the average are divided as their parameters.
+    mesh, rules: see `sharding.py`.
+    state_rules: of gradients, optimizer moments and the average; None to divide them as the parameters.
 
   Raises:
     BadInput: a parameter that the rules cannot place.
   """
-  params = sharding.shard_parameters(jax.eval_shape(init_params, jax.random.key(0)), mesh, rules)
+  boxed = jax.eval_shape(init_params, jax.random.key(0))
+  params = sharding.shard_parameters(boxed, mesh, rules)
+  divided = sharding.shard_parameters(boxed, mesh, state_rules or rules)
   everywhere = NamedSharding(mesh, PartitionSpec())
 
   def place(leaf, like=None):
@@ -60,10 +64,10 @@ def abstract_state(
 
   optimizer = make_optimizer(params)
   opt_state = optax.tree_utils.tree_map_params(
-      optimizer, place, jax.eval_shape(optimizer.init, params), params, transform_non_params=place
+      optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
   )
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-  return TrainState(step, params, opt_state, params if with_ema else None), optimizer
+  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, jax.tree.map(lambda leaf: leaf.sharding, divided)
 
 
 def init_state(

@@ -1,6 +1,7 @@
 """The train step: loss → gradient → update → sums."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ def make_step(
     task: Task,
     optimizer: optax.GradientTransformation,
     rate: Callable[[jax.Array], jax.Array],
+    gradient_shardings: Any,
     *,
     seed: int,
     accumulation_steps: int,
@@ -28,30 +30,32 @@ def make_step(
     task: gives the loss.
     optimizer: for the state's parameters.
     rate: step → learning rate, to be logged.
+    gradient_shardings: a tree like the parameters. Gradients are summed over devices into these parts, never whole.
     seed: of drop path, mixing and erasing.
     accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
     ema_decay: of the average, where the state holds one.
   """
-  gradient = jax.value_and_grad(task.loss, has_aux=True)
+
+  def gradient(params, batch, rng):
+    (_, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, rng)
+    return jax.lax.with_sharding_constraint(grads, gradient_shardings), sums
 
   def accumulate(params, batch, rng):
     if accumulation_steps == 1:
-      (_, sums), grads = gradient(params, batch, rng)
-      return grads, sums
+      return gradient(params, batch, rng)
     # Part i is every n-th example from i, so that each device computes on examples it holds.
     parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
     rngs = jax.random.split(rng, accumulation_steps)
 
-    def one(part, rng):
-      (_, sums), grads = gradient(params, part, rng)
-      return grads, sums
-
     def add(total, part):
-      return jax.tree.map(jnp.add, total, one(*part)), None
+      return constrain(jax.tree.map(jnp.add, total, gradient(params, *part))), None
 
-    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts), rng)
+    def constrain(total):
+      return jax.lax.with_sharding_constraint(total[0], gradient_shardings), total[1]
+
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], parts), rng)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (grads, sums), _ = jax.lax.scan(add, zeros, (parts, rngs))
+    (grads, sums), _ = jax.lax.scan(add, constrain(zeros), (parts, rngs))
     return jax.tree.map(lambda g: g / accumulation_steps, grads), sums
 
   def step(state, batch):

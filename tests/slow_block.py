@@ -10,8 +10,12 @@ import math
 import jax
 import numpy as np
 
-# Tests compile for seconds to run for milliseconds: half the time, without the optimiser of the code generator.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# Tests compile for seconds to run for milliseconds: half the time, without the optimiser of the code generator, and half again without
+# the fusions of older jaxlibs.
+FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):
+  FAST_TO_COMPILE["xla_cpu_use_fusion_emitters"] = False
+jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
 def cells(map_size, window, shifted):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import flax
 import jax
@@ -55,6 +56,32 @@ def test_equals_loops(logit_scale, labels):
   theirs = loops(qkv, bias, logit_scale, labels)
   # At temperature 0.01 the rounding of a cosine counts a hundredfold.
   np.testing.assert_allclose(ours, theirs, atol=(1e-5 if logit_scale is None else 5e-5) * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("window_chunks, head_chunks", [(2, 1), (4, 1), (4, 2), (1, 4)])
+@pytest.mark.parametrize("logit_scale", [np.linspace(0.5, 3.0, 4, dtype=np.float32), None], ids=["cosine", "dot_product"])
+def test_chunks_change_no_number(logit_scale, window_chunks, head_chunks):
+  qkv, bias = make_inputs(0)
+
+  def value(qkv, bias, scale, **chunks):
+    out = window_attention(qkv, bias, scale, SHIFTED, **chunks)
+    return jnp.sum(jnp.sin(out)), out
+
+  arguments = (0, 1, 2)[: 2 if logit_scale is None else 3]
+  grad = lambda **chunks: jit(jax.value_and_grad(functools.partial(value, **chunks), arguments, has_aux=True))(qkv, bias, logit_scale)
+  ours, theirs = grad(window_chunks=window_chunks, head_chunks=head_chunks), grad()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), ours, theirs)
+
+
+def test_only_one_chunk_of_logits_lives_at_a_time():
+  """No array of the program, forward or backward, has the logits of more than one chunk."""
+  qkv, bias = make_inputs(0)
+  scale = np.ones(4, np.float32)
+  loss = lambda qkv, bias, scale: jnp.sum(window_attention(qkv, bias, scale, SHIFTED, window_chunks=4, head_chunks=2) ** 2)
+  text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(qkv, bias, scale).compile().as_text()
+  found = {tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)}
+  logits = {math.prod(shape) // 256 for shape in found if shape[-2:] == (16, 16)}
+  assert max(logits) == 2 * 1 * 2  # images, windows and heads of a chunk
 
 
 def test_gradient_of_the_clamped_temperature():

@@ -1,11 +1,11 @@
-"""Every parameter is placed by a rule, mistakes are refused, and eight devices compute what one computes."""
+"""Every parameter and activation is placed by a rule, nothing large is replicated, and mistakes are refused."""
 
 import functools
 import math
 import re
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, PartitionSpec as P
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -15,13 +15,11 @@ from configs import common
 from swin_jax import axes
 from swin_jax import sharding
 from swin_jax.errors import BadInput
+from swin_jax.models import layers
 from swin_jax.models import swin
+from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.state import abstract_state
-from swin_jax.state import init_state
-from swin_jax.step import make_step
-from swin_jax.tasks import masked_pixels
-from tests.slow_block import jit
 
 RULES = common.base().sharding_rules
 MAX_REPLICATED_BYTES = 4e6
@@ -32,14 +30,15 @@ def abstract_mesh(data, fsdp, model):
 
 
 @functools.cache
-def boxed_giant(version=2):
-  """Abstract boxed parameters of SimMIM on the 3 B model."""
+def boxed_giant(version=2, task="simmim"):
+  """Abstract boxed parameters of SimMIM, or of a classifier of 21841 classes, on the 3 B model."""
   encoder = swin.make_encoder(
       version=version, patch_size=4, window_sizes=(12,) * 4, trained_window_sizes=(), mlp_ratio=4.0, drop_path_rate=0.0, remat="none",
       unroll=False, dtype="bfloat16", **common.SIZES["giant"],
   )  # fmt: skip
-  model = SimMim(encoder)
-  return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 192, 192, 3)), jnp.zeros((1, 48, 48), bool))["params"])
+  model = SimMim(encoder) if task == "simmim" else Classifier(encoder, 21841)
+  inputs = (jnp.zeros((1, 192, 192, 3)), jnp.zeros((1, 48, 48), bool))[: 2 if task == "simmim" else 1]
+  return jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)["params"])
 
 
 def by_path(tree):
@@ -60,46 +59,70 @@ GIANT = [  # full match, first wins; the first dimension of a block's parameter 
     (BLOCKS + "mlp/fc2/bias", P(None, None)),
     (BLOCKS + "(norm1|norm2|extra_norm)/(scale|bias)", P(None, None)),
     ("encoder/patch_embed/proj/kernel", P(None, "fsdp")),
-    (r"encoder/merge\d/reduction/kernel", P("fsdp", None)),
+    (r"encoder/merge\d/reduction/kernel", P("fsdp", "model")),
     (r"encoder/(patch_embed/norm|merge\d/norm|norm)/(scale|bias)", P(None)),
     ("encoder/patch_embed/proj/bias", P(None)),
     ("mask_token", P(None)),
-    ("decoder/kernel", P("fsdp", None)),
-    ("decoder/bias", P(None)),
+    ("decoder/kernel", P("fsdp", "model")),
+    ("decoder/bias", P("model")),
+    ("head/kernel", P(("fsdp", "model"), None)),
+    ("head/bias", P(None)),
 ]
 
 
 def test_partition_of_every_parameter_of_the_3b_model():
-  placed = by_path(sharding.shard_parameters(boxed_giant(), abstract_mesh(2, 8, 4), RULES))
-  used = set()
-  for path, leaf in placed.items():
-    row = next((i for i, (pattern, _) in enumerate(GIANT) if re.fullmatch(pattern, path)), None)
-    assert row is not None, f"{path} is not in the table"
-    assert leaf.sharding.spec == GIANT[row][1], path
-    assert leaf.dtype == jnp.float32
-    used.add(row)
+  mesh, used = abstract_mesh(2, 8, 4), set()
+  for task in ("simmim", "classifier"):
+    for path, leaf in by_path(sharding.shard_parameters(boxed_giant(2, task), mesh, RULES)).items():
+      row = next((i for i, (pattern, _) in enumerate(GIANT) if re.fullmatch(pattern, path)), None)
+      assert row is not None, f"{path} is not in the table"
+      assert leaf.sharding.spec == GIANT[row][1], path
+      assert leaf.dtype == jnp.float32
+      used.add(row)
   assert used == set(range(len(GIANT)))
 
 
+def in_bytes(leaf):
+  return leaf.dtype.itemsize * math.prod(leaf.shape)
+
+
+def test_the_rules_name_every_axis_once():
+  assert {name for name, _ in RULES} == axes.ALL and len(RULES) == len(axes.ALL)
+
+
+@pytest.mark.parametrize("task", ["simmim", "classifier"])
 @pytest.mark.parametrize("version", [1, 2])
-def test_nothing_large_is_replicated(version):
-  placed = by_path(sharding.shard_parameters(boxed_giant(version), abstract_mesh(1, 8, 1), RULES))
-  large = {path: leaf for path, leaf in placed.items() if 4 * math.prod(leaf.shape) > MAX_REPLICATED_BYTES}
-  assert len(large) > 40
-  assert not [path for path, leaf in large.items() if leaf.sharding.is_fully_replicated]
-  held = sum(4 * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in placed.values())
-  total = sum(4 * math.prod(leaf.shape) for leaf in placed.values())
-  assert held < 1.01 * total / 8
-
-
-def test_optimizer_moments_and_average_are_divided_as_their_parameters():
-  mesh = abstract_mesh(1, 8, 1)
-  state, _ = abstract_state(lambda rng: boxed_giant(), lambda params: optax.adamw(1e-3), True, mesh, RULES)
-  params = [leaf.sharding.spec for leaf in jax.tree.leaves(state.params)]
+@pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 4, 2), (1, 2, 4)], ids=str)
+def test_everything_large_is_divided_by_both_axes(mesh_sizes, version, task):
+  """Parameters, optimizer moments, average and gradients of the 3 B model. On (8, 1, 1) the rules keep them whole: data parallelism."""
+  ways = math.prod(mesh_sizes[1:])
+  state, _, gradients = abstract_state(
+      lambda rng: boxed_giant(version, task), lambda params: optax.adamw(1e-3), True, abstract_mesh(*mesh_sizes), RULES
+  )
+  large = [leaf for leaf in jax.tree.leaves(state) if in_bytes(leaf) > MAX_REPLICATED_BYTES]
+  assert len(large) > 4 * 40
+  for leaf in large:
+    assert sharding.bytes_per_device(leaf) == in_bytes(leaf) // ways, leaf
+  assert sharding.largest_replicated(state)[1] <= MAX_REPLICATED_BYTES
+  assert sharding.bytes_per_device(state) < 1.01 * sum(map(in_bytes, jax.tree.leaves(state))) / ways
+  places = [leaf.sharding for leaf in jax.tree.leaves(state.params)]
   for tree in (state.opt_state[0].mu, state.opt_state[0].nu, state.ema):
-    assert [leaf.sharding.spec for leaf in jax.tree.leaves(tree)] == params
-  for leaf in jax.tree.leaves(state):
-    assert not leaf.sharding.is_fully_replicated or 4 * math.prod(leaf.shape) <= MAX_REPLICATED_BYTES
+    assert [leaf.sharding for leaf in jax.tree.leaves(tree)] == places
+  assert jax.tree.leaves(gradients) == places
+
+
+@pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (2, 2, 2)], ids=str)
+def test_zero1_divides_all_but_the_parameters_by_fsdp(mesh_sizes):
+  mesh, model_ways = abstract_mesh(*mesh_sizes), mesh_sizes[2]
+  rules = sharding.whole_parameters(RULES)
+  assert dict(rules)["batch"] == ("data", "fsdp")
+  zero1, _, gradients = abstract_state(lambda rng: boxed_giant(), lambda params: optax.adamw(1e-3), True, mesh, rules, RULES)
+  full, _, _ = abstract_state(lambda rng: boxed_giant(), lambda params: optax.adamw(1e-3), True, mesh, RULES)
+  for leaf in jax.tree.leaves(zero1.params):
+    assert "fsdp" not in str(leaf.sharding.spec)
+    assert in_bytes(leaf) <= MAX_REPLICATED_BYTES or sharding.bytes_per_device(leaf) == in_bytes(leaf) // model_ways
+  assert zero1.opt_state == full.opt_state and zero1.ema == full.ema
+  assert jax.tree.leaves(gradients) == [leaf.sharding for leaf in jax.tree.leaves(full.params)]
 
 
 # Mistakes.
@@ -158,74 +181,75 @@ def test_a_mesh_that_does_not_fit(sizes):
     sharding.make_mesh(*sizes)
 
 
-# The same numbers on any mesh.
+# Activations.
 
 
-def build(mesh):
-  """A tiny SimMIM run whose one step of plain gradient descent shows the whole gradient."""
-  encoder = swin.make_encoder(
-      version=2, patch_size=4, embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_sizes=(4, 4), trained_window_sizes=(), mlp_ratio=2.0,
-      drop_path_rate=0.5, extra_norm_every=0, remat="none", unroll=False, dtype="float32",
-  )  # fmt: skip
-  task = masked_pixels.make_task(encoder, mean=(0.5,), std=(0.25,), target_norm_window=0)
-  example = {"image": jnp.zeros((1, 32, 32, 1), jnp.uint8), "mask": jnp.zeros((1, 8, 8), bool)}
-
-  def init_params(rng):  # a fresh V2 block has a zero norm, which hides everything in it
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf + 0.5 if re.search("norm[12]'?.*scale", jax.tree_util.keystr(path)) else leaf, task.init(rng, example)
-    )
-
-  state, optimizer = abstract_state(init_params, lambda params: optax.sgd(1.0), True, mesh, RULES)
-  step = make_step(task, optimizer, lambda step: jnp.float32(1.0), seed=0, accumulation_steps=1, ema_decay=0.5)
-  batch_sharding = sharding.shard_batch(mesh, RULES, 8)
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  step = jit(step, in_shardings=(shardings, batch_sharding), out_shardings=(shardings, None), donate_argnums=0)
-  init = lambda: init_state(jax.random.key(0), init_params, optimizer, state)
-  rng = np.random.default_rng(0)
-  batch = {"image": rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8), "mask": rng.random((8, 8, 8)) < 0.6}
-  return state, init, step, jax.device_put(batch, batch_sharding)
+def constrained(shape, names, rules=RULES, mesh_sizes=(2, 2, 2)):
+  with sharding.trace_on(sharding.make_mesh(*mesh_sizes), rules):
+    return jax.jit(lambda x: layers.constrain(x, *names)).lower(jnp.zeros(shape)).as_text()
 
 
-@functools.cache
-def one_step(mesh_sizes, devices):
-  mesh = sharding.make_mesh(*mesh_sizes, devices=jax.devices()[:devices])
-  abstract, init, step, batch = build(mesh)
-  state = init()
-  assert jax.tree.all(jax.tree.map(lambda leaf, like: leaf.sharding == like.sharding and leaf.dtype == like.dtype, state, abstract))
-  before = jax.device_get(state.params)
-  with sharding.trace_on(mesh, RULES):
-    state, sums = step(state, batch)
-  assert jax.tree.all(jax.tree.map(lambda leaf, like: leaf.sharding == like.sharding, state, abstract))
-  return before, jax.device_get(state.params), jax.device_get(state.ema), jax.device_get(sums)
+def test_an_activation_is_constrained_by_the_rules():
+  assert '[{"data", "fsdp"}, {}, {"model"}]' in constrained((8, 3, 4), (axes.BATCH, None, axes.MLP))
+  assert "sharding_constraint" not in jax.jit(lambda x: layers.constrain(x, axes.BATCH)).lower(jnp.zeros(8)).as_text()  # on no mesh
 
 
-@pytest.mark.parametrize("mesh_sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)], ids=str)
-def test_eight_devices_compute_what_one_computes(mesh_sizes):
-  before, after, ema, sums = one_step(mesh_sizes, 8)
-  theirs_before, theirs_after, theirs_ema, theirs_sums = one_step((1, 1, 1), 1)
-  # The same draws wherever they are made; jax 0.12 rounds the last bit by the shape of the local part.
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), before, theirs_before)
-  np.testing.assert_allclose(sums["loss"][0], theirs_sums["loss"][0], rtol=1e-5)
-  np.testing.assert_allclose(sums["grad_norm"][0], theirs_sums["grad_norm"][0], rtol=1e-5)
-  gradient, theirs = (jax.tree.map(np.subtract, a, b) for a, b in ((before, after), (theirs_before, theirs_after)))
-  largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(theirs))
-  for path, leaf in by_path(theirs).items():
-    assert np.abs(leaf).max() > 1e-5 * largest or path.endswith("cpb_fc1/bias"), path  # every parameter takes part
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), gradient, theirs)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), ema, theirs_ema)
+@pytest.mark.parametrize(
+    "shape, names, rules, message",
+    [
+        ((8, 4), (axes.BATCH, axes.EMBED), RULES, r"an activation \(8, 4\): rules put dimensions 'batch' and 'embed' both on mesh axis 'fsdp'"),
+        ((8, 4), (axes.BATCH, axes.MLP), [("batch", "data")], r"an activation \(8, 4\): no sharding rule for its dimension 1, 'mlp'"),
+        ((6, 4), (axes.BATCH, axes.MLP), RULES, r"an activation \(6, 4\): dimension 0 does not divide into 4, by rule batch"),
+    ],
+)
+def test_an_activation_that_the_rules_cannot_place(shape, names, rules, message):
+  with pytest.raises(BadInput, match=message):
+    constrained(shape, names, rules)
 
 
-def test_the_step_holds_the_constraints_only_if_traced_on_the_mesh():
-  mesh = sharding.make_mesh(2, 2, 2)
-  state, _, step, batch = build(mesh)
-  count = lambda lowered: len(re.findall(r"sharding_constraint", lowered.as_text()))
-  without = count(step.lower(state, batch))
-  state, _, step, batch = build(mesh)
-  with sharding.trace_on(mesh, RULES):
-    inside = count(step.lower(state, batch))
-  # Per block: after the hidden layer and after each of two branches; again in the backward pass.
-  assert without == 0
-  assert inside >= 3 * 2 * 2
+def test_each_device_computes_on_its_part():
+  parts = []
+
+  def double(x, y):
+    parts.append((x.shape, y))
+    return 2.0 * x
+
+  x = np.arange(32, dtype=np.float32).reshape(8, 4)
+  with sharding.trace_on(sharding.make_mesh(2, 2, 2), RULES):
+    out = jax.jit(lambda x: sharding.per_device(double, (x, None), ((axes.BATCH, axes.HEADS), ()), (axes.BATCH, axes.HEADS)))(x)
+  np.testing.assert_array_equal(out, 2.0 * x)
+  assert parts == [((2, 2), None)]
+
+
+def test_what_devices_share_gets_the_gradient_of_all():
+  """Once, after a loop inside, not in each of its turns."""
+  x, shared = np.arange(8, dtype=np.float32), np.float32([3.0])
+
+  def loss(shared, x):
+    turn = lambda x, shared: jax.lax.scan(lambda total, _: (total * shared, None), x, length=3)[0]
+    return jnp.sum(sharding.per_device(turn, (x, shared), ((axes.BATCH,), (None,)), (axes.BATCH,)))
+
+  for mesh_sizes in ((1, 8, 1), (2, 2, 2)):
+    with sharding.trace_on(sharding.make_mesh(*mesh_sizes), RULES):
+      gradient = jax.jit(jax.grad(loss)).lower(shared, x).compile()
+      np.testing.assert_allclose(gradient(shared, x), 3 * 9.0 * x.sum(keepdims=True))
+    sums = [line for line in gradient.as_text().splitlines() if re.search(r"all-reduce(-start)?\(", line)]
+    assert len(sums) == 1 and "while" not in sums[0]
+
+
+# What a device holds.
+
+
+def test_bytes_per_device():
+  tree = {"kernel": placed((16, 8), P("fsdp", "model")), "bias": placed((8,), P()), "step": placed((), P(), jnp.int32)}
+  assert sharding.bytes_per_device(tree) == 16 * 8 * 4 // 8 + 8 * 4 + 4
+  assert sharding.largest_replicated(tree) == ("bias", 32)
+  assert sharding.largest_replicated({"kernel": placed((16, 8), P("fsdp", "model"))}) == ("", 0)
+  assert sharding.largest_replicated({"kernel": placed((16, 8), P(), mesh=(1, 1, 1))}) == ("", 0)
+
+
+def placed(shape, partition, dtype=jnp.float32, mesh=(1, 4, 2)):
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(abstract_mesh(*mesh), partition))
 
 
 def test_tracing_on_a_mesh_ends():

@@ -12,11 +12,15 @@ import pytest
 
 from configs.common import SIZES
 from swin_jax import axes
+from swin_jax import run_config
+from swin_jax.errors import BadInput
 from swin_jax.models import layers
+from swin_jax.models import remat
 from swin_jax.models import swin
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from tests import slow_block
+from tests import tiny
 from tests.slow_block import jit
 
 
@@ -47,8 +51,8 @@ RATES = np.linspace(0, 0.4, 4, dtype=np.float32)
 IMAGE_MAP = np.random.default_rng(0).normal(size=(2, 6, 5, 16)).astype(np.float32)
 
 
-def make_stage(depth=4, unroll=False, remat="none", extra_norm_every=0):
-  return swin.Stage(depth, extra_norm_every, remat, unroll, 2, 2, (4, 4), None, 2.0, jnp.float32)
+def make_stage(depth=4, unroll=False, remat="none", extra_norm_every=0, chunks=1):
+  return swin.Stage(depth, extra_norm_every, remat, unroll, 2, 2, (4, 4), None, 2.0, jnp.float32, chunks)
 
 
 @functools.cache
@@ -68,8 +72,8 @@ def stage_loss(stage):
 
 
 @functools.cache
-def stage_result(unroll=False, remat="none"):
-  return jit(stage_loss(make_stage(unroll=unroll, remat=remat)))(stage_params(), IMAGE_MAP)
+def stage_result(unroll=False, remat="none", chunks=1):
+  return jit(stage_loss(make_stage(unroll=unroll, remat=remat, chunks=chunks)))(stage_params(), IMAGE_MAP)
 
 
 @pytest.mark.parametrize("depth, extra_norm_every, group", [(4, 0, 2), (4, 2, 2), (3, 0, 3)])
@@ -96,11 +100,16 @@ def test_unrolled_and_looped_are_one_tree():
 
 
 @pytest.mark.parametrize(
-    "unroll, remat", [(True, "none"), (False, "block"), (False, "dots"), (True, "block")], ids=["unroll", "block", "dots", "unroll-block"]
-)
-def test_unroll_and_remat_change_no_number(unroll, remat):
-  """Drop path is on: the random stream must be the same one, too."""
-  assert_close(stage_result(unroll=unroll, remat=remat), stage_result(), 1e-5)
+    "choice",
+    [
+        dict(unroll=True), dict(remat="block"), dict(remat="dots"), dict(remat="save:attention,mlp_hidden"), dict(unroll=True, remat="block"),
+        dict(chunks=2), dict(chunks=8, remat="block"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_saves_memory_or_time_changes_no_number(choice):
+  """Drop path is on: the random stream must be the same one, too. The map has four windows and two heads."""
+  assert_close(stage_result(**choice), stage_result(), 1e-5)
 
 
 def test_drop_path_is_on_in_these_tests():
@@ -119,7 +128,7 @@ def primitives(jaxpr):
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-@pytest.mark.parametrize("remat", ["none", "block", "dots"])
+@pytest.mark.parametrize("remat", ["none", "block", "dots", "save:qkv"])
 def test_remat_and_unroll_are_in_the_program(remat, unroll):
   jaxpr = jax.make_jaxpr(stage_loss(make_stage(unroll=unroll, remat=remat)))(stage_params(), IMAGE_MAP)
   scans = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "scan"]
@@ -130,12 +139,82 @@ def test_remat_and_unroll_are_in_the_program(remat, unroll):
 
 
 def test_remat_block_recomputes_what_dots_keeps():
-  def saved(remat):  # bytes that the forward pass hands to the backward pass
-    stage = make_stage(remat=remat)
-    forward = lambda p, x: jax.vjp(lambda p, x: stage.apply({"params": p}, x, None, train=False), p, x)[1]
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(forward, stage_params(), IMAGE_MAP)))
+  assert saved_values("block") < saved_values("dots") < saved_values("none")
 
-  assert saved("block") < saved("dots") < saved("none")
+
+def saved_values(remat):
+  """How many numbers the forward pass hands to the backward pass."""
+  stage = make_stage(remat=remat)
+  forward = lambda p, x: jax.vjp(lambda p, x: stage.apply({"params": p}, x, None, train=False), p, x)[1]
+  return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(forward, stage_params(), IMAGE_MAP)))
+
+
+@pytest.mark.parametrize(
+    "name, width, padded, bias",
+    [("qkv", 3, True, 32), ("attention", 1, True, 0), ("attention_output", 1, True, 16), ("mlp_hidden", 2, False, 32), ("mlp_output", 1, False, 16)],
+)
+def test_saved_by_name_is_that_tensor_and_no_other(name, width, padded, bias):
+  """And no longer the bias that was added to make it."""
+  tokens = 2 * (8 * 8 if padded else 6 * 5)  # of two images; attention sees whole windows
+  assert saved_values(f"save:{name}") - saved_values("block") == 4 * (tokens * 16 * width - bias)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_block_has_the_tensors_that_can_be_saved(version):
+  block = swin.Block(version, 2, (4, 4), None, True, True, 2.0, jnp.float32)
+  params = shapes_of(block, IMAGE_MAP, None, train=False)
+  jaxpr = jax.make_jaxpr(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
+  assert tuple(eqn.params["name"] for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "name") == remat.SAVEABLE
+
+
+@pytest.mark.parametrize("name", ["all", "save", "save:", "save:qkv,atention", "keep:qkv"])
+def test_an_unknown_remat_policy_names_those_there_are(name):
+  message = f"model.remat = '{name}': there are none, block, dots, and save: with names out of qkv, attention, attention_output, mlp_hidden"
+  with pytest.raises(BadInput, match=message):
+    remat.policy(name)
+
+
+# Attention in chunks.
+
+
+@pytest.mark.parametrize("chunks, heads", [((4, 2), (2, 4)), ((8, 1), (2, 4)), ((2, 4), (2, 4)), ((), (2, 4))])
+def test_chunks_that_divide_windows_or_heads(chunks, heads):
+  run_config.check(tiny.config(model__attention_chunks=chunks, model__num_heads=heads))  # four windows, then one
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(model__attention_chunks=(3, 1)), r"model.attention_chunks\[0\] = 3: stage 0, .* neither the 4 windows of an image nor, .* its 2 heads"),
+        (dict(model__attention_chunks=(16, 1)), r"attention_chunks\[0\] = 16: stage 0"),
+        (dict(model__attention_chunks=(1, 3)), r"attention_chunks\[1\] = 3: stage 1, .* the 1 windows of an image nor, .* its 4 heads"),
+        (dict(model__attention_chunks=(1, 4), mesh__model=2), r"attention_chunks\[1\] = 4: stage 1, .* its 2 heads"),  # on a device
+        (dict(model__attention_chunks=(0, 1)), r"attention_chunks\[0\] = 0"),
+        (dict(model__attention_chunks=(1,)), r"model.attention_chunks = \(1,\) needs one entry for each of the 2 stages"),
+        (dict(model__remat="save:logits"), "model.remat = 'save:logits': there are none"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, message):
+  with pytest.raises(BadInput, match=message):
+    run_config.check(tiny.config(**wrong))
+
+
+@pytest.mark.parametrize("map_side, chunks", [(16, 4), (8, 4)], ids=["windows", "heads"])
+def test_attention_in_chunks_needs_less_memory(map_side, chunks):
+  """Forward and backward: what is more than the tokens themselves, the logits, shrinks with the number of chunks."""
+  x = np.zeros((4, map_side, map_side, 16), np.float32)
+
+  def temporary_bytes(chunks):
+    block = swin.Block(2, 4, (8, 8), None, False, False, 1.0, jnp.float32, chunks)
+    params = shapes_of(block, x, None, train=False)
+    loss = lambda p, x: jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
+    return jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+  logits = 4 * 4 * map_side**2 * 64 * 4  # images · heads · tokens · tokens of a window · bytes
+  whole, parts = temporary_bytes(1), temporary_bytes(chunks)
+  assert whole > 2 * logits
+  assert whole - parts > 2 * logits * (1 - 1 / chunks) - 0.1 * logits
 
 
 @pytest.mark.parametrize(
@@ -436,7 +515,7 @@ def test_pyramid(height, width):
   assert (encoder.stride, encoder.channels) == (32, 128)
 
 
-@pytest.mark.parametrize("wrong", [dict(version=3), dict(dtype="float16"), dict(remat="all")])
+@pytest.mark.parametrize("wrong", [dict(version=3), dict(dtype="float16")])
 def test_unknown_choices_are_refused(wrong):
   with pytest.raises(ValueError, match=str(list(wrong.values())[0])):
     make_encoder(**wrong)

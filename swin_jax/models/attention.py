@@ -2,10 +2,12 @@
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
 from swin_jax import axes
+from swin_jax import sharding
 from swin_jax.kernels.window_attention import window_attention
 from swin_jax.models import layers
 from swin_jax.models import windows
@@ -25,6 +27,7 @@ class CosineWindowAttention(nn.Module):
     window_size: (h, w) in tokens, not pixels.
     trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
     dtype: of the matrix products. Logits, softmax and the bias are always float32.
+    chunks: parts that the attention of an image is computed in, one after the other, see `windows.chunk_counts`.
 
   Shapes:
     x       [B, M, N, C]  dtype
@@ -36,6 +39,7 @@ class CosineWindowAttention(nn.Module):
   window_size: tuple[int, int]
   trained_window_size: tuple[int, int]
   dtype: jnp.dtype
+  chunks: int
 
   @nn.compact
   def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
@@ -48,15 +52,16 @@ class CosineWindowAttention(nn.Module):
 
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
-    out = window_attention(qkv, self._bias(), logit_scale, regions)
-    return layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+    out = _attend(qkv, self._bias_table(), logit_scale, regions, self.window_size, self.chunks)
+    out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+    return checkpoint_name(out, "attention_output")
 
-  def _bias(self) -> jax.Array:
-    """The continuous relative position bias, [K, N, N] float32, between 0 and 16."""
+  def _bias_table(self) -> jax.Array:
+    """The continuous relative position bias of every offset, [offsets, K] float32, between 0 and 16."""
     offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
     hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
     per_offset = layers.dense(self.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
-    return 16.0 * nn.sigmoid(per_offset).T[:, windows.relative_index(self.window_size)]
+    return 16.0 * nn.sigmoid(per_offset)
 
 
 class DotProductWindowAttention(nn.Module):
@@ -68,6 +73,7 @@ class DotProductWindowAttention(nn.Module):
   num_heads: int
   window_size: tuple[int, int]
   dtype: jnp.dtype
+  chunks: int
 
   @nn.compact
   def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
@@ -77,5 +83,23 @@ class DotProductWindowAttention(nn.Module):
     table = self.param("bias_table", table_init, ((2 * h - 1) * (2 * w - 1), k))
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k)
-    out = window_attention(qkv, table.T[:, windows.relative_index(self.window_size)], None, regions)
-    return layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+    out = _attend(qkv, table, None, regions, self.window_size, self.chunks)
+    out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+    return checkpoint_name(out, "attention_output")
+
+
+def _attend(qkv, table, logit_scale, regions, window_size, chunks) -> jax.Array:
+  """`window_attention` of the images and heads that a device holds.
+
+  The bias is spread out to [K, N, N] on each device, so that devices sum the gradient of the table, which is N times smaller.
+  """
+
+  def attend(qkv, table, logit_scale):
+    bias = table.T[:, windows.relative_index(window_size)]
+    window_chunks, head_chunks = windows.chunk_counts(chunks, qkv.shape[1], qkv.shape[3])
+    return window_attention(qkv, bias, logit_scale, regions, window_chunks=window_chunks, head_chunks=head_chunks)
+
+  qkv_names = (axes.BATCH, None, None, axes.HEADS, None, None)
+  names = (qkv_names, (None, axes.HEADS), (axes.HEADS,))
+  out = sharding.per_device(attend, (checkpoint_name(qkv, "qkv"), table, logit_scale), names, qkv_names[:-1])
+  return checkpoint_name(out, "attention")

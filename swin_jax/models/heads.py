@@ -23,7 +23,7 @@ class Classifier(nn.Module):
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
     x = self.pool(images, train=train)
-    return layers.dense(self.num_classes, (axes.EMBED, axes.CLASSES), name="head")(x)
+    return layers.dense(self.num_classes, (axes.FEATURES, axes.CLASSES), name="head")(x)
 
   def pool(self, images: jax.Array, *, train: bool = False) -> jax.Array:
     """Pooled features [B, C], float32."""

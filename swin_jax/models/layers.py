@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from swin_jax import axes
+from swin_jax import sharding
 from swin_jax.models import windows
 
 # Official code: trunc_normal of std 0.02 cut at ±2, that is at 100 σ. jax's truncated_normal would cut at 2 σ and shrink the std.
@@ -33,9 +35,21 @@ def boxed(init: Callable[..., jax.Array], *names: str | None) -> Callable[..., n
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Constrains the sharding of an activation by the logical names of its dimensions."""
+  """Constrains the sharding of an activation by the logical names of its dimensions.
+
+  Raises:
+    BadInput: the rules cannot place it, see `sharding.spec`.
+  """
   _check(names)
-  return nn.with_logical_constraint(x, names)
+  return sharding.constrain(x, names)
+
+
+def gather(x: jax.Array, *names: str | None) -> jax.Array:
+  """Makes the last dimension of an activation whole that a layer has left divided by the rule of its name.
+
+  Both are said, or the compiler gathers the layer's kernel instead and every device computes everything.
+  """
+  return constrain(constrain(x, *names), *names[:-1], None)
 
 
 def dense(
@@ -49,10 +63,17 @@ def dense(
     name: str | None = None,
 ) -> nn.Dense:
   """A linear layer [..., I] → [..., features] whose kernel [I, features] has the logical names `names`."""
+
+  def cast(x, kernel, bias, *, dtype):
+    # While the kernel is still divided, so that what travels between devices is as narrow as `dtype`. Its gradient is divided alike.
+    kernel = sharding.constrain(kernel.astype(dtype), names, loosely=True)
+    return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
+
   return nn.Dense(
       features,
       use_bias=use_bias,
       dtype=dtype,
+      promote_dtype=cast,
       kernel_init=boxed(init, *names),
       bias_init=boxed(bias_init, names[1] if names[1] != axes.EMBED else None),
       name=name,
@@ -112,8 +133,9 @@ class Mlp(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     c = x.shape[-1]
     hidden = dense(int(c * self.ratio), (axes.EMBED, axes.MLP), dtype=self.dtype, name="fc1")(x)
+    hidden = checkpoint_name(hidden, "mlp_hidden")  # before GELU, whose gradient needs it
     hidden = constrain(gelu(hidden), axes.BATCH, None, None, axes.MLP)
-    return dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden)
+    return checkpoint_name(dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden), "mlp_output")
 
 
 class PatchEmbed(nn.Module):
@@ -138,7 +160,7 @@ class PatchEmbed(nn.Module):
     x = images.reshape(b, height // p, p, width // p, p, bands).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(b, height // p, width // p, p * p * bands)
     init = fan_in_uniform(p * p * bands)
-    x = dense(self.embed_dim, (axes.PIXELS, axes.EMBED), dtype=self.dtype, init=init, bias_init=init, name="proj")(x)
+    x = dense(self.embed_dim, (None, axes.EMBED), dtype=self.dtype, init=init, bias_init=init, name="proj")(x)
     return LayerNorm(self.dtype, name="norm")(x)
 
 
@@ -162,8 +184,10 @@ class PatchMerge(nn.Module):
     b, height, width, c = x.shape
     x = x.reshape(b, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 4, 2, 5).reshape(b, height // 2, width // 2, 4 * c)
     norm = LayerNorm(self.dtype, name="norm")
-    reduction = dense(2 * c, (axes.EMBED, None), use_bias=False, dtype=self.dtype, name="reduction")
-    return reduction(norm(x)) if self.pre_norm else norm(reduction(x))
+    reduction = dense(2 * c, (axes.EMBED, axes.MERGED), use_bias=False, dtype=self.dtype, name="reduction")
+    x = reduction(norm(x) if self.pre_norm else x)
+    x = gather(x, axes.BATCH, None, None, axes.MERGED)  # a norm needs all channels of a token
+    return x if self.pre_norm else norm(x)
 
 
 def _check(names):

@@ -30,6 +30,7 @@ class SimMim(nn.Module):
     x, _ = self.encoder(images, mask=mask, mask_token=mask_token, train=train)
     init = layers.fan_in_uniform(c)
     x = layers.dense(r * r * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder")(x.astype(jnp.float32))
+    x = layers.gather(x, axes.BATCH, None, None, axes.PIXELS)  # the rows of one square lie on several devices
     b, height, width, _ = x.shape
     # The official pixel shuffle: band, then row, then column inside the square.
     x = x.reshape(b, height, width, bands, r, r).transpose(0, 1, 4, 2, 5, 3).reshape(b, height * r, width * r, bands)

@@ -11,14 +11,8 @@ import numpy as np
 from swin_jax import axes
 from swin_jax.models import attention
 from swin_jax.models import layers
+from swin_jax.models import remat
 from swin_jax.models import windows
-
-# What a block keeps for the backward pass; None keeps everything, so nothing is recomputed.
-REMAT_POLICIES = {
-    "none": None,
-    "block": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
 
 
 class FeatureMap(NamedTuple):
@@ -39,6 +33,7 @@ class Block(nn.Module):
     version: 1 or 2.
     shifted: whether the windows are shifted by half their size.
     extra_norm: a LayerNorm on the main branch at the end of the block (V2-H and V2-G, section 3.2).
+    attention_chunks: see `windows.chunk_counts`.
 
   Shapes:
     x, out    [B, H, W, C]
@@ -53,6 +48,7 @@ class Block(nn.Module):
   extra_norm: bool
   mlp_ratio: float
   dtype: jnp.dtype
+  attention_chunks: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rate: jax.Array | None, *, train: bool) -> jax.Array:
@@ -77,9 +73,9 @@ class Block(nn.Module):
     x = windows.partition(jnp.roll(x, (-shift[0], -shift[1]), (1, 2)) if shift != (0, 0) else x, window)
     if self.version == 2:
       trained = self.trained_window_size or window
-      attend = attention.CosineWindowAttention(self.num_heads, window, trained, self.dtype, name="attn")
+      attend = attention.CosineWindowAttention(self.num_heads, window, trained, self.dtype, self.attention_chunks, name="attn")
     else:
-      attend = attention.DotProductWindowAttention(self.num_heads, window, self.dtype, name="attn")
+      attend = attention.DotProductWindowAttention(self.num_heads, window, self.dtype, self.attention_chunks, name="attn")
     x = windows.merge(attend(x, regions), window, padded)
     x = jnp.roll(x, shift, (1, 2)) if shift != (0, 0) else x
     return x[:, : map_size[0], : map_size[1]]
@@ -93,8 +89,9 @@ class Stage(nn.Module):
   Attributes:
     depth: L, number of blocks.
     extra_norm_every: an extra norm after every so many blocks; 0 for none.
-    remat: a key of `REMAT_POLICIES`.
+    remat: see `remat.policy`.
     unroll: unroll the scan; parameters and rngs stay the same.
+    attention_chunks: see `Block`.
 
   Shapes:
     x, out     [B, H, W, C]
@@ -111,6 +108,7 @@ class Stage(nn.Module):
   trained_window_size: tuple[int, int] | None
   mlp_ratio: float
   dtype: jnp.dtype
+  attention_chunks: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rates: np.ndarray | None, *, train: bool) -> jax.Array:
@@ -118,7 +116,7 @@ class Stage(nn.Module):
     length = self.depth // group
     unroll = self.unroll or length == 1
     block = _BlockGroup(group, self.extra_norm_every, self.remat, unroll, self.version, self.num_heads, self.window_size,
-                        self.trained_window_size, self.mlp_ratio, self.dtype, name="blocks")  # fmt: skip
+                        self.trained_window_size, self.mlp_ratio, self.dtype, self.attention_chunks, name="blocks")  # fmt: skip
 
     def body(block, x, rates):
       return block(x, rates, train=train), None
@@ -148,19 +146,20 @@ class _BlockGroup(nn.Module):
   trained_window_size: tuple[int, int] | None
   mlp_ratio: float
   dtype: jnp.dtype
+  attention_chunks: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rates: jax.Array | None, *, train: bool) -> jax.Array:
     def run(block, x, rate):
       return block(x, rate, train=train)
 
-    if self.remat != "none":
+    if policy := remat.policy(self.remat):
       # Inside a loop nothing can undo the recomputation, outside of one common-subexpression elimination would.
-      run = nn.remat(run, policy=REMAT_POLICIES[self.remat], prevent_cse=self.unrolled)
+      run = nn.remat(run, policy=policy, prevent_cse=self.unrolled)
     for j in range(self.size):
       extra_norm = self.extra_norm_every > 0 and (j + 1) % self.extra_norm_every == 0
       block = Block(self.version, self.num_heads, self.window_size, self.trained_window_size, j % 2 == 1, extra_norm,
-                    self.mlp_ratio, self.dtype, name=f"block{j}")  # fmt: skip
+                    self.mlp_ratio, self.dtype, self.attention_chunks, name=f"block{j}")  # fmt: skip
       x = run(block, x, None if drop_rates is None else drop_rates[j])
     return x
 
@@ -180,6 +179,7 @@ class Swin(nn.Module):
     drop_path_rate: of the last block; the rate grows linearly from zero over the blocks.
     dtype: compute dtype of the matrix products and of the residual stream.
     extra_norm_every, remat, unroll: see `Stage`.
+    attention_chunks: per stage, see `Block`; () for one each.
   """
 
   version: int
@@ -195,6 +195,7 @@ class Swin(nn.Module):
   remat: str
   unroll: bool
   dtype: jnp.dtype
+  attention_chunks: Sequence[int] = ()
 
   @nn.compact
   def __call__(
@@ -223,10 +224,11 @@ class Swin(nn.Module):
     x = layers.PatchEmbed(self.patch_size, self.embed_dim, self.dtype, name="patch_embed")(images.astype(self.dtype))
     if mask is not None:
       x = jnp.where(mask[..., None], mask_token.astype(self.dtype)[None, None, None], x)
-    maps = []
+    maps, chunks = [], self.attention_chunks or (1,) * len(self.depths)
     for i, depth in enumerate(self.depths):
       stage = Stage(depth, self.extra_norm_every, self.remat, self.unroll, self.version, self.num_heads[i],
-                    self.window_sizes[i], self.trained_window_sizes[i], self.mlp_ratio, self.dtype, name=f"stage{i}")  # fmt: skip
+                    self.window_sizes[i], self.trained_window_sizes[i], self.mlp_ratio, self.dtype, chunks[i],
+                    name=f"stage{i}")  # fmt: skip
       x = stage(x, None if rates is None else rates[i], train=train)
       maps.append(x)
       if i + 1 < len(self.depths):
@@ -249,23 +251,19 @@ class Swin(nn.Module):
     return self.embed_dim * 2 ** (len(self.depths) - 1)
 
 
-def make_encoder(
-    *, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, version: int, remat: str, **numbers
-) -> Swin:
+def make_encoder(*, version: int, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, **numbers) -> Swin:
   """The backbone from plain numbers: a window is one number or (height, width); no trained windows means the same windows.
 
   Raises:
-    ValueError: no such version, dtype or remat policy.
+    ValueError: no such version or dtype.
   """
-  if version not in (1, 2) or dtype not in ("bfloat16", "float32") or remat not in REMAT_POLICIES:
-    raise ValueError(f"version {version} of 1, 2; dtype {dtype} of bfloat16, float32; remat {remat} of {', '.join(REMAT_POLICIES)}")
-
+  if version not in (1, 2) or dtype not in ("bfloat16", "float32"):
+    raise ValueError(f"version {version} of 1, 2; dtype {dtype} of bfloat16, float32")
   return Swin(
       version=version,
       window_sizes=tuple(windows.pair(size) for size in window_sizes),
       trained_window_sizes=tuple(windows.pair(size) for size in trained_window_sizes) or (None,) * len(window_sizes),
       dtype=jnp.dtype(dtype),
-      remat=remat,
       **numbers,
   )
 

@@ -8,6 +8,8 @@ One legend for the whole package:
 import jax.numpy as jnp
 import numpy as np
 
+from swin_jax.errors import BadInput
+
 
 def window_and_shift(
     map_size: tuple[int, int], window_size: tuple[int, int], shifted: bool
@@ -21,6 +23,24 @@ def window_and_shift(
   window = tuple(min(w, m) for w, m in zip(window_size, map_size))
   shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size))
   return window, shift
+
+
+def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
+  """Into how many parts of its windows and of its heads the attention of an image falls: windows first, then heads.
+
+  Args:
+    chunks: parts that are computed one after the other.
+    windows: of an image.
+    heads: that a device holds.
+
+  Raises:
+    BadInput: neither divides; the message names the numbers.
+  """
+  if chunks > 0 and windows % chunks == 0:
+    return chunks, 1
+  if chunks > 0 and chunks % windows == 0 and heads % (chunks // windows) == 0:
+    return windows, chunks // windows
+  raise BadInput(f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads")
 
 
 def pair(size) -> tuple[int, int]:
