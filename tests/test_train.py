@@ -1,7 +1,6 @@
 """The train step in a whole program, and what is refused."""
 
 import json
-import os
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,9 @@ def test_one_step_in_numbers():
   config = run_config.resolve(tiny.config(), *[tuple("0123456789")] * 2)
   data, program = open_input(config), build(config, 89, 20)
   _, batch = next(data.train(0, program.batch_sharding))
+  state = program.init()
   with sharding.trace_on(program.mesh, program.rules):
-    state, sums = program.step(program.init(), batch)
+    state, sums = program.step(state, batch)
   np.testing.assert_allclose(float(sums["loss"][0]), 0.9127334, rtol=1e-5)
   np.testing.assert_allclose(float(sums["grad_norm"][0]), 2.028202, rtol=1e-4)
   np.testing.assert_allclose(float(optax.tree.norm(state.params)), 13.751566, rtol=1e-5)
@@ -44,8 +44,9 @@ def test_accumulation_equals_the_large_batch(task):
     config = run_config.resolve(config, *[tuple("0123456789")] * 2)
     data, program = open_input(config), build(config, 89, 20)
     _, batch = next(data.train(0, program.batch_sharding))
+    state = program.init()
     with sharding.trace_on(program.mesh, program.rules):
-      state, sums = program.step(program.init(), batch)
+      state, sums = program.step(state, batch)
     results.append((state.params, sums["loss"][0] / sums["loss"][1], sums["grad_norm"][0]))
   for one, other in zip(*map(jax.tree.leaves, results), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -124,6 +125,6 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
     ],
 )
 def test_a_mistaken_command_line_gets_one_line_and_exit_code_2(tmp_path, arguments, message):
-  process = command(*(argument.replace("=W", f"={tmp_path}/w") for argument in arguments), env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  process = command(*(argument.replace("=W", f"={tmp_path}/w") for argument in arguments), JAX_PLATFORMS="cpu")
   output, _ = process.communicate(timeout=120)
   assert process.returncode == 2 and message in output and len(output.strip().splitlines()) == 1, output
