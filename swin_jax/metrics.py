@@ -11,19 +11,7 @@ import numpy as np
 from PIL import Image
 import tensorboardX
 
-# Dense bfloat16 peak of one device, FLOP/s, as the makers state it (for H100 and H200 without sparsity).
-PEAK_FLOPS = {
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-}
+from swin_jax import chips
 
 
 class Mean:
@@ -46,7 +34,7 @@ class Throughput:
 
   def __init__(self, batch_size: int, flops_per_image: int):
     self._batch_size, self._flops = batch_size, flops_per_image
-    self._peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+    self._peak = chips.peak_flops(jax.devices()[0].device_kind)
     self._since, self._steps = time.perf_counter(), 0
 
   def step(self) -> None:
