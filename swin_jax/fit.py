@@ -1,6 +1,7 @@
 """Whether a run fits a slice: the real train step, compiled for it or estimated by formula, and what to change where it does not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -159,16 +160,9 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     kept = _activations(_changed(config, policy))
     return fixed + scale * (kept.saved + max(kept.blocks)) * images <= memory
 
-  def smallest():
-    for candidate in chips.slices(place.generation):
-      if candidate.num_chips > len(jax.devices()) or fixed * place.num_chips / candidate.num_chips > 2 * memory:
-        continue
-      try:
-        found = by_formula(config, candidate)
-      except BadInput:  # does not divide
-        continue
-      activations = found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"]
-      if found.total + (scale - 1) * activations <= memory:
+  def smallest_slice():
+    for candidate, found in _candidates(config, place.generation):
+      if found.total + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"]) <= memory:
         return str(candidate)
     return None
 
@@ -180,7 +174,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
       "batch_size": room * ways * parts or None,
       "accumulation_steps": fewest,
       "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
-      "smallest_slice": smallest(),
+      "smallest_slice": smallest_slice(),
   }
 
 
@@ -194,19 +188,25 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
   Raises:
     BadInput: none fits.
   """
-  candidates = [place for place in chips.slices(generation) if place.num_chips <= len(jax.devices())]
-  memory = chips.CHIPS[generation].memory_bytes
-  for place in candidates:
-    try:
-      formula = by_formula(config, place)
-    except BadInput:  # does not divide
-      continue
-    if formula.total > 1.2 * memory:  # the formula is not that far off
+  for place, formula in _candidates(config, generation):
+    if formula.total > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
       continue
     report = check(config, place, analytic=analytic, patiently=patiently)
     if report["fits"]:
       return report
-  raise BadInput(f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; --topology={candidates[-1]} says what would")
+  raise BadInput(f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would")
+
+
+def _candidates(config: ConfigDict, generation: str) -> Iterator[tuple[Slice, Formula]]:
+  """The slices that the run divides over, the smallest first, without those that could not hold the activations by far."""
+  kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
+  for place in chips.slices(generation):
+    if place.num_chips > len(jax.devices()):
+      return
+    if kept.saved * images / place.num_chips > 2 * place.chip.memory_bytes:
+      continue
+    with contextlib.suppress(BadInput):  # does not divide
+      yield place, by_formula(config, place)
 
 
 def _compile(config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str, int]) -> ahead_of_time.Compiled:

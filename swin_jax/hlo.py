@@ -3,7 +3,7 @@
 The compiler's own cost analysis counts the body of a loop once and says nothing of collectives; here a body counts as often as it runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import math
 import re
 from typing import NamedTuple
@@ -69,7 +69,9 @@ def collectives(text: str) -> tuple[list[Collective], int]:
         found.append(_collective(instruction, "reduce-scatter" if in_scatter else kind, times, chips))
       elif instruction.opcode == "while":
         body, condition = (re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition"))
-        trips = _trip_count(instruction, computations.get(condition, ()))
+        test = [*computations.get(condition, ())]
+        test += [inner for outer in test for called in _called(outer) for inner in computations.get(called, ())]  # compared in a fusion
+        trips = _trip_count(instruction, test)
         before = len(found)
         walk(body, times * (1 if trips is None else trips), set())
         unknown += trips is None and len(found) > before
@@ -119,7 +121,7 @@ def _chain(instruction: _Instruction) -> set[str]:
   return {f"{channel[1]} {chain[1]}"} if channel and chain else set()
 
 
-def _trip_count(loop: _Instruction, condition: list[_Instruction]) -> int | None:
+def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | None:
   """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared with."""
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])
