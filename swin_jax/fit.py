@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
+import importlib.metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +74,10 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
   Raises:
     BadInput: the batch or a parameter does not divide over the chips.
   """
-  program = train.build(config, 1, 1, jax.devices()[: place.num_chips])
+  devices = jax.devices()[: place.num_chips]
+  if len(devices) < place.num_chips:
+    raise ValueError(f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)} devices")
+  program = train.build(config, 1, 1, devices)
   model, parts = program.task.model.encoder, config.optim.accumulation_steps
   kept = _activations(config)
   images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
@@ -108,7 +112,7 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
   if devices is not None:
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes, fits = _compiled_sizes(formula, compiled), compiled.fits
-    extra["compile_seconds"] = round(compiled.seconds, 1)
+    extra |= {"compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
     if fits:
       sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
   time = roofline.step_time(place, formula.flops, formula.traffic, sent)
@@ -166,12 +170,17 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
         return str(candidate)
     return None
 
-  ways, parts, batch = config.data.batch_size // report["accumulation_steps"] // images, report["accumulation_steps"], config.data.batch_size
-  room = int((memory - fixed) / (by_images / images)) if by_images else 0
-  fewest = next((k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room), None)
+  batch, now = config.data.batch_size, config.optim.accumulation_steps
+  ways = batch // now // images
+
+  def room(parts):  # images that a chip can hold at once
+    second_gradient = report["bytes_per_chip"]["gradients"] if parts > 1 and now == 1 else 0
+    return max(int((memory - fixed - second_gradient) / (by_images / images)), 0)
+
+  fewest = next((k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)), None)
   stricter = {"none": ("dots", "block"), "dots": ("block",), "block": ()}[config.model.remat]
   return {
-      "batch_size": room * ways * parts or None,
+      "batch_size": room(now) * ways * now or None,
       "accumulation_steps": fewest,
       "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
       "smallest_slice": smallest_slice(),
@@ -210,7 +219,10 @@ def _candidates(config: ConfigDict, generation: str) -> Iterator[tuple[Slice, Fo
 
 
 def _compile(config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str, int]) -> ahead_of_time.Compiled:
-  program = train.build(config, 1, 1, devices)
+  try:
+    program = train.build(config, 1, 1, devices)
+  except NotImplementedError as error:  # jax keeps neighbours of the mesh neighbours of the slice
+    raise BadInput(f"config.mesh {dict(config.mesh)} cannot be laid over the slice: each size must be a product of the slice's sides") from error
 
   def lower():
     with sharding.trace_on(program.mesh, program.rules):

@@ -21,12 +21,12 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
   collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
-                           compiled: read from the optimised program. analytic_collectives: by formula
+                           compiled: read from the optimised program, if it fits. analytic_collectives: by formula
   roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
   images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
   advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
                            accumulation_steps, a remat policy, the smallest_slice of the generation; null where there is none
-  compile_seconds, loops_of_unknown_length (their collectives are counted once), jax
+  compile_seconds, loops_of_unknown_length (their collectives are counted once); libtpu, jax: versions
 """
 
 from collections.abc import Callable, Sequence
@@ -133,14 +133,14 @@ def describe(report: dict[str, Any]) -> str:
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
   again = report["recomputed_flops_per_step"]
   lines.append(f"  FLOPs a step: {report['flops_per_step']:.4g}" + (f", and {again:.4g} recomputed by remat" if again else ""))
-  for name, table in (("collectives", report["collectives"]), ("by formula", {} if analytic else report["analytic_collectives"])):
+  for name, table in (("collectives", report["collectives"]), ("collectives by formula", {} if analytic else report["analytic_collectives"])):
     for kind, row in table.items():
       lines.append(f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step")
   if report.get("loops_of_unknown_length"):
     lines.append(f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once")
   times = report["roofline_seconds"]
   lines.append(
-      f"  a step takes at least {report['step_seconds']:.4g} s ({', '.join(f'{name} {seconds:.4g} s' for name, seconds in times.items())});"
+      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {', '.join(f'{name} {seconds:.4g} s' for name, seconds in times.items())};"
       f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
   )
   advice = report.get("advice", {})
