@@ -198,7 +198,7 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
     BadInput: none fits.
   """
   for place, formula in _candidates(config, generation):
-    if formula.total > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
+    if formula.total > 1.2 * place.chip.memory_bytes:
       continue
     report = check(config, place, analytic=analytic, patiently=patiently)
     if report["fits"]:
@@ -207,12 +207,12 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
 
 
 def _candidates(config: ConfigDict, generation: str) -> Iterator[tuple[Slice, Formula]]:
-  """The slices that the run divides over, the smallest first, without those that could not hold the activations by far."""
+  """The slices that the run divides over, the smallest first, without those that could not hold the activations of their images."""
   kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
   for place in chips.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    if kept.saved * images / place.num_chips > 2 * place.chip.memory_bytes:
+    if (kept.saved + max(kept.blocks)) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
       continue
     with contextlib.suppress(BadInput):  # does not divide
       yield place, by_formula(config, place)

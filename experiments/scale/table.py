@@ -21,16 +21,9 @@ SIZES = ("tiny", "small", "base", "large", "huge", "giant_1b", "giant")
 WINDOWS = {192: 12, 256: 16, 384: 24, 640: 40, 1536: 32}  # image size in pixels → window in tokens
 GENERATIONS = ("v4", "v5e", "v5p", "v6e", "h100", "h200")
 BATCH = 1024
-COMPILED = (  # arguments of swin_jax.plan
-    "--config=configs/swinv2_3b.py --topology=v6e:8x8",
-    "--config=configs/swinv2_3b.py --topology=v4:4x4x4",
-    "--config=configs/swinv2_3b.py --topology=v5p:2x4x4",
-    "--config=configs/swinv2_3b.py --topology=v5e:8x16",
-    "--config=configs/swinv2_3b.py --topology=v4:4x4x8",
-    "--config=configs/swinv2_3b.py --topology=v6e:8x16",
-    "--config=configs/swinv2_3b.py --topology=v5p:2x2x4 --batch=4608",
-    "--config=configs/swinv2_3b.py --topology=v5e:16x16",
-    "--config=configs/swinv2_3b.py --topology=v5p:4x4x4",
+COMPILED = tuple(  # arguments of swin_jax.plan
+    f"--config=configs/swinv2_3b.py --topology={topology}"
+    for topology in ("v5p:4x4x4", "v5e:16x16", "v6e:8x8", "v5p:2x4x4", "v4:4x4x4", "v5e:8x16", "v4:4x4x8", "v6e:8x16")
 )
 
 
@@ -59,6 +52,11 @@ def remat(size: str, image_size: int) -> str:
   return "none" if size in SIZES[:4] and image_size <= 384 else "block"
 
 
+def mesh(size: str) -> dict[str, int]:
+  """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as `configs/swinv2_3b.py`."""
+  return {"huge": dict(data=-1, fsdp=8), "giant_1b": dict(data=-1, fsdp=8), "giant": dict(data=1, fsdp=-1)}.get(size, dict(data=-1, fsdp=1))
+
+
 def by_formula() -> None:
   """Every size, image size and generation: the smallest slice that holds a batch of BATCH at once."""
   plan.set_environment()
@@ -70,7 +68,7 @@ def by_formula() -> None:
   from swin_jax import fit  # pylint: disable=g-import-not-at-top
 
   done, start = rows(), time.perf_counter()
-  keys = [(size, image_size, generation) for size in SIZES for image_size in WINDOWS for generation in GENERATIONS]
+  keys = [(size, image_size, generation) for image_size in WINDOWS for size in SIZES for generation in GENERATIONS]
   for i, (size, image_size, generation) in enumerate(keys):
     key = f"{size} {image_size} {generation}"
     if key in done:
@@ -78,6 +76,7 @@ def by_formula() -> None:
     config = common.base()
     common.set_model(config, version=2, size=size, window=WINDOWS[image_size], image_size=image_size, drop_path_rate=0.2)
     config.model.update(remat=remat(size, image_size), unroll=False)
+    config.mesh.update(mesh(size))
     config.classification.num_classes = 1000
     try:
       report = fit.smallest(fit.ready(config, BATCH), generation, analytic=True, patiently=lambda what, function: function())
