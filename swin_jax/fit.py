@@ -165,7 +165,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     return fixed + scale * (kept.saved + max(kept.blocks)) * images <= memory
 
   def smallest_slice():
-    for candidate, found in _candidates(config, place.generation):
+    for candidate, found in _candidates(config, place.generation, scale):
       if found.total + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"]) <= memory:
         return str(candidate)
     return None
@@ -206,13 +206,13 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
   raise BadInput(f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would")
 
 
-def _candidates(config: ConfigDict, generation: str) -> Iterator[tuple[Slice, Formula]]:
+def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iterator[tuple[Slice, Formula]]:
   """The slices that the run divides over, the smallest first, without those that could not hold the activations of their images."""
   kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
   for place in chips.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    if (kept.saved + max(kept.blocks)) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
+    if scale * (kept.saved + max(kept.blocks)) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
       continue
     with contextlib.suppress(BadInput):  # does not divide
       yield place, by_formula(config, place)
