@@ -162,7 +162,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
 
   def with_remat(policy):
     kept = _activations(_changed(config, policy))
-    return fixed + scale * (kept.saved + max(kept.blocks)) * images <= memory
+    return fixed + scale * (kept.saved + kept.widest) * images <= memory
 
   def smallest_slice():
     for candidate, found in _candidates(config, place.generation, scale):
@@ -212,7 +212,7 @@ def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iter
   for place in chips.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    if scale * (kept.saved + max(kept.blocks)) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
+    if scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
       continue
     with contextlib.suppress(BadInput):  # does not divide
       yield place, by_formula(config, place)

@@ -14,8 +14,8 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   remat                    the policy
   bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
                            twice when accumulated. activations: what autodiff keeps of the images for the backward pass under the
-                           policy. temporaries: compiled, all else that the compiler makes on the way; analytic, one block's
-                           activations, weights and gradient. padding, program (compiled): of the arguments to tiles; the program.
+                           policy; without one, the results of matrix products. temporaries: compiled, all else that the compiler
+                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled): of the arguments to tiles; the program.
                            total: their sum
   memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   analytic_bytes_per_chip  the same by formula

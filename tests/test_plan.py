@@ -216,12 +216,13 @@ def test_remat_keeps_less():
   for remat in ("none", "dots", "block"):
     config = tiny.config(model__remat=remat)
     saved[remat] = fit._activations(config)
-  assert saved["none"].saved > 1.5 * saved["dots"].saved > 1.5 * saved["block"].saved
+  assert saved["none"].saved > saved["dots"].saved > 1.3 * saved["block"].saved
   # Every block's input at least, 64 tokens of 16 channels and 16 of 32, float32, two blocks each.
   assert saved["block"].saved >= 4 * 2 * (64 * 16 + 16 * 32)
-  # Blocks hold most of what is kept if nothing is recomputed.
-  blocks = 2 * sum(saved["none"].blocks)
-  assert blocks == 2 * sum(saved["block"].blocks) and 0.6 * saved["none"].saved < blocks < 1.1 * saved["none"].saved
+  # One whole block is recomputed at a time.
+  assert saved["block"].widest == max(saved["block"].blocks) == 2 * saved["none"].widest
+  # Of the larger of its maps a block keeps at least what the two products of attention start from and give, and the MLP's two.
+  assert saved["block"].blocks[0] >= 4 * 64 * (3 * 16 + 16 + 2 * 64)
 
 
 # The roofline.
@@ -317,16 +318,21 @@ def test_a_run_that_fits_and_one_that_does_not():
 
 
 def test_remat_and_the_smallest_slice_are_advised():
-  place, config = chips.parse("h200:2"), tiny.config(data__eval_batch_size=64)
+  place, config = chips.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
   kept = fit._activations(config)
-  room = place.chip.memory_bytes / (kept.saved + max(kept.blocks))  # images that a chip holds if nothing is recomputed
+  room = place.chip.memory_bytes / (kept.saved + kept.widest)  # images that a chip holds if nothing is recomputed
   config.data.batch_size = 64 * round(1.5 * 2 * room / 64)  # half as many again
   report = fit.check(config, place, analytic=True, patiently=at_once)
   assert not report["fits"]
   advice = fit.advise(config, place, report)
-  assert advice["remat"] == "dots" and advice["accumulation_steps"] == 2 and advice["smallest_slice"] == "h200:4"
+  assert advice["accumulation_steps"] == 2 and advice["smallest_slice"] == "h200:4"
   assert advice["batch_size"] == pytest.approx(2 * room, rel=0.01)
   assert fit.smallest(config, "h200", analytic=True, patiently=at_once)["topology"] == "h200:4"
+  fits = {}
+  for remat in ("dots", "block"):
+    config.model.remat = remat
+    fits[remat] = fit.check(config, place, analytic=True, patiently=at_once)["fits"]
+  assert advice["remat"] == next((remat for remat in fits if fits[remat]), None) == "block"
 
 
 def test_the_classes_are_the_datas():
