@@ -408,6 +408,13 @@ def compiled_for(topology, *arguments):
 
 
 @needs_libtpu
+def test_a_mesh_that_cannot_be_laid_over_the_slice():
+  done = command(*SMALL, "--topology=v5p:4x4x4", "--config.mesh.data=8", "--batch=128")
+  assert done.returncode == 2
+  assert "config.mesh {'data': 8, 'fsdp': -1, 'model': 1} cannot be laid over the slice" in done.stderr
+
+
+@needs_libtpu
 @pytest.mark.slow
 def test_a_tiny_run_compiled_for_a_slice():
   report, said = compiled_for("v5e:2x2")
