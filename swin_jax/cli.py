@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import difflib
 import errno
 import os
+import re
 import sys
 from typing import NoReturn
 
@@ -42,6 +43,46 @@ def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.Fl
   for flag, example in required:
     if flag.value in (None, ""):
       raise BadInput(f"--{flag.name} is missing; for example --{flag.name}={example}")
+
+
+def parse_config_flags(
+    argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
+) -> None:
+  """As `parse_flags`, for a command with a config: also reads its file, and refuses keys and values that it has not.
+
+  Args:
+    argv, doc: as in `parse_flags`.
+    config: the flag of the config file, which is required.
+    required: the other flags that are.
+
+  Raises:
+    BadInput, SystemExit: as `parse_flags`; BadInput also for what is wrong with the config.
+  """
+  try:
+    parse_flags(argv, doc, [(config, "configs/quickstart.py"), *required])
+    config.value.task  # a file that cannot be read fails only when its config is used
+  except BadInput as error:
+    raise BadInput(_clear(str(error), argv)) from error
+  except (AttributeError, KeyError, TypeError, ValueError) as error:  # a key or value that the config refuses
+    raise BadInput(_clear(str(error), argv)) from error
+  except OSError as error:
+    path = re.search(r"--?config[= ]([^: ]+)", " ".join(argv))[1]
+    raise BadInput(f"--config={path}: there is no such file") from error
+
+
+def _clear(message: str, argv: Sequence[str]) -> str:
+  """What ml_collections says of a key or of an error inside a config, without tracebacks and in one line."""
+  message = message.replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is a quoted repr, also inside another error
+  if "Traceback (most recent call last):" in message:
+    return message.rpartition("Error: ")[2].strip()
+  names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]
+  key, found, near = message.partition("Did you mean")
+  if found:
+    name = next((name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None)
+    if name:
+      return f"there is no config key {name}. Did you mean" + near.rstrip("'")
+  name = next((name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None)
+  return f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
 
 
 def exit_code(body: Callable[[], None]) -> int:

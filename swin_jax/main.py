@@ -12,7 +12,6 @@ Exit codes: 0 done; 2 bad input; 75 stopped by SIGTERM, saved, run me again; 130
 
 from collections.abc import Sequence
 import os
-import re
 import sys
 
 from absl import flags
@@ -21,7 +20,6 @@ from ml_collections import config_flags
 
 from swin_jax import cli
 from swin_jax import preemption
-from swin_jax.errors import BadInput
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, after a colon, the kind of run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, pictures.")
@@ -36,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
   preemption.watch()
 
   def body():
-    _parse(argv)
+    cli.parse_config_flags(argv, __doc__, _CONFIG, [(_WORKDIR, "runs/my_run")])
     logging.set_verbosity(logging.WARNING)
     # What was compiled once is not compiled again, by this run when it goes on or by another.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
@@ -48,34 +46,6 @@ def main(argv: Sequence[str]) -> int:
       run(_CONFIG.value, _WORKDIR.value)
 
   return cli.exit_code(body)
-
-
-def _parse(argv: Sequence[str]) -> None:
-  try:
-    cli.parse_flags(argv, __doc__, [(_CONFIG, "configs/quickstart.py"), (_WORKDIR, "runs/my_run")])
-    _CONFIG.value.task  # a file that cannot be read fails only when its config is used
-  except BadInput as error:
-    raise BadInput(_clear(str(error), argv)) from error
-  except (AttributeError, KeyError, TypeError, ValueError) as error:  # a key or value that the config refuses
-    raise BadInput(_clear(str(error), argv)) from error
-  except OSError as error:
-    path = re.search(r"--?config[= ]([^: ]+)", " ".join(argv))[1]
-    raise BadInput(f"--config={path}: there is no such file") from error
-
-
-def _clear(message: str, argv: Sequence[str]) -> str:
-  """What ml_collections says of a key or of an error inside a config, without tracebacks and in one line."""
-  message = message.replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is a quoted repr, also inside another error
-  if "Traceback (most recent call last):" in message:
-    return message.rpartition("Error: ")[2].strip()
-  names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]
-  key, found, near = message.partition("Did you mean")
-  if found:
-    name = next((name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None)
-    if name:
-      return f"there is no config key {name}. Did you mean" + near.rstrip("'")
-  name = next((name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None)
-  return f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
 
 
 if __name__ == "__main__":

@@ -12,21 +12,8 @@ import numpy as np
 from PIL import Image
 import tensorboardX
 
+from swin_jax import chips
 from swin_jax import files
-
-# Dense bfloat16 peak of one device, FLOP/s, as the makers state it (for H100 and H200 without sparsity).
-PEAK_FLOPS = {
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-}
 
 INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
 
@@ -58,7 +45,7 @@ class Clock:
 
   def __init__(self, batch_size: int, flops_per_image: int):
     self._batch_size, self._flops = batch_size, flops_per_image
-    self._peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+    self._peak = chips.peak_flops(jax.devices()[0].device_kind)
     self.restart()
 
   def restart(self) -> None:

@@ -1,0 +1,132 @@
+"""Which slice does each size of model need at each image size? Writes rows.jsonl and table.md beside itself.
+
+  python -m experiments.scale.table            # by formula: some minutes
+  python -m experiments.scale.table --compile  # and the rows of COMPILED with the compiler: minutes each, hours together
+
+What is in rows.jsonl already is not done again: stop it and start it as you like.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from swin_jax import plan
+
+FOLDER = pathlib.Path(__file__).parent
+ROWS = FOLDER / "rows.jsonl"
+SIZES = ("tiny", "small", "base", "large", "huge", "giant_1b", "giant")
+WINDOWS = {192: 12, 256: 16, 384: 24, 640: 40, 1536: 32}  # image size in pixels → window in tokens
+GENERATIONS = ("v4", "v5e", "v5p", "v6e", "h100", "h200")
+BATCH = 1024
+COMPILED = tuple(  # arguments of swin_jax.plan
+    f"--config=configs/swinv2_3b.py --topology={topology}"
+    for topology in ("v5p:4x4x4", "v5e:16x16", "v6e:8x8", "v5p:2x4x4", "v4:4x4x4", "v5e:8x16", "v4:4x4x8", "v6e:8x16")
+)
+
+
+def main() -> None:
+  if "--compile" in sys.argv[1:]:
+    for arguments in COMPILED:
+      compile_row(arguments)
+  else:
+    by_formula()
+  write_table()
+
+
+def rows() -> dict[str, dict]:
+  """What is done: key → row."""
+  lines = ROWS.read_text().splitlines() if ROWS.exists() else []
+  return {row["key"]: row for row in map(json.loads, lines)}
+
+
+def add(key: str, row: dict) -> None:
+  with ROWS.open("a") as file:
+    file.write(json.dumps({"key": key, "date": time.strftime("%Y-%m-%d")} | row) + "\n")
+
+
+def remat(size: str, image_size: int) -> str:
+  """Nothing recomputed where that is how the size is trained; blocks for large models and images."""
+  return "none" if size in SIZES[:4] and image_size <= 384 else "block"
+
+
+def mesh(size: str) -> dict[str, int]:
+  """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as `configs/swinv2_3b.py`."""
+  return {"huge": dict(data=-1, fsdp=8), "giant_1b": dict(data=-1, fsdp=8), "giant": dict(data=1, fsdp=-1)}.get(size, dict(data=-1, fsdp=1))
+
+
+def by_formula() -> None:
+  """Every size, image size and generation: the smallest slice that holds a batch of BATCH at once."""
+  plan.set_environment()
+  import jax  # pylint: disable=g-import-not-at-top  (only now does the environment hold)
+
+  jax.config.update("jax_num_cpu_devices", plan.VIRTUAL_DEVICES)
+  from configs import common  # pylint: disable=g-import-not-at-top
+  from swin_jax import errors  # pylint: disable=g-import-not-at-top
+  from swin_jax import fit  # pylint: disable=g-import-not-at-top
+
+  done, start = rows(), time.perf_counter()
+  keys = [(size, image_size, generation) for image_size in WINDOWS for size in SIZES for generation in GENERATIONS]
+  for i, (size, image_size, generation) in enumerate(keys):
+    key = f"{size} {image_size} {generation}"
+    if key in done:
+      continue
+    config = common.base()
+    common.set_model(config, version=2, size=size, window=WINDOWS[image_size], image_size=image_size, drop_path_rate=0.2)
+    config.model.update(remat=remat(size, image_size), unroll=False)
+    config.mesh.update(mesh(size))
+    config.classification.num_classes = 1000
+    try:
+      report = fit.smallest(fit.ready(config, BATCH), generation, analytic=True, patiently=lambda what, function: function())
+    except errors.BadInput as error:
+      report = {"method": "analytic", "fits": False, "why": str(error)}
+    add(key, report)
+    print(f"{i + 1}/{len(keys)} {key}: {report.get('topology', 'none')}  {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def compile_row(arguments: str) -> None:
+  if arguments in rows():
+    return
+  print(arguments, flush=True)
+  with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder) / "plan.json"
+    done = subprocess.run([sys.executable, "-m", "swin_jax.plan", *arguments.split(), f"--json={out}"], check=False)
+    if done.returncode == 0:
+      add(arguments, json.loads(out.read_text()))
+
+
+def write_table() -> None:
+  done, gib = rows(), 2**30
+  lines = ["Analytic: the smallest slice that holds a batch of 1024 at once; GiB a chip; seconds a step by the roofline.", ""]
+  lines += ["| size, px, window | remat | " + " | ".join(GENERATIONS) + " |", "|---|---|" + "---|" * len(GENERATIONS)]
+  for size in SIZES:
+    for image_size, window in WINDOWS.items():
+      cells = []
+      for generation in GENERATIONS:
+        row = done.get(f"{size} {image_size} {generation}")
+        if row is None:
+          cells.append("not done")
+        elif not row["fits"]:
+          cells.append(f"none ≤ {plan.VIRTUAL_DEVICES} chips")
+        else:
+          shape = row["topology"].partition(":")[2]
+          cells.append(f"{shape}: {row['bytes_per_chip']['total'] / gib:.1f} GiB, {row['step_seconds']:.3g} s")
+      lines.append(f"| {size} {image_size} w{window} | {remat(size, image_size)} | {' | '.join(cells)} |")
+  lines += ["", "Compiled: Swin V2-G, 192 px, remat block, `configs/swinv2_3b.py`. Bytes in GiB a chip; GB that a chip receives a step.", ""]
+  lines += ["| slice | batch | images a chip | fits | compiled | of | by formula | ratio | collectives, compiled | by formula | compile |", "|" + "---|" * 11]
+  for arguments in COMPILED:
+    if row := done.get(arguments):
+      total, formula = row["bytes_per_chip"]["total"], row["analytic_bytes_per_chip"]["total"]
+      sent, expected = (sum(kind["link_bytes"] for kind in row[name].values()) / 1e9 for name in ("collectives", "analytic_collectives"))
+      lines.append(
+          f"| {row['topology']} | {row['batch_size']} | {row['images_per_chip']} | {'yes' if row['fits'] else 'no'} | {total / gib:.2f}"
+          f" | {row['memory_per_chip'] / gib:.2f} | {formula / gib:.2f} | {total / formula:.2f}"
+          f" | {f'{sent:.1f}' if row['fits'] else ''} | {expected:.1f} | {row['compile_seconds']:.0f} s |"
+      )
+  (FOLDER / "table.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+  main()
