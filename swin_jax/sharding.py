@@ -24,8 +24,11 @@ Rule = tuple[str, str | tuple[str, ...] | None]
 def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """The mesh of all devices; one of the sizes may be -1: what is left.
 
+  In the order that jax finds best for the links between the devices, if the devices of each process then hold rows of the batch that
+  follow one another, as reading the data in parts demands; else ordered by process.
+
   Raises:
-    BadInput: the sizes do not multiply to the number of devices.
+    BadInput: the sizes do not multiply to the number of devices, or do not follow the links of a TPU slice.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {"data": data, "fsdp": fsdp, "model": model}
@@ -35,7 +38,22 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
     raise BadInput(f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1")
   if free:
     sizes[free[0]] = len(devices) // fixed
-  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+  try:
+    mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+  except NotImplementedError as error:
+    raise BadInput(f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides") from error
+  if not _together(mesh.devices):
+    by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
+    mesh = Mesh(np.array(by_process).reshape(mesh.devices.shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+  return mesh
+
+
+def _together(devices: np.ndarray) -> bool:
+  rows = {}
+  for row, copies in enumerate(devices.reshape(-1, devices.shape[-1])):
+    for device in copies:
+      rows.setdefault(device.process_index, set()).add(row)
+  return all(max(held) - min(held) + 1 == len(held) for held in rows.values())
 
 
 def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
