@@ -222,7 +222,8 @@ def _compile(config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str,
   try:
     program = train.build(config, 1, 1, devices)
   except NotImplementedError as error:  # jax keeps neighbours of the mesh neighbours of the slice
-    raise BadInput(f"config.mesh {dict(config.mesh)} cannot be laid over the slice: each size must be a product of the slice's sides") from error
+    sides = "each size must be a product of the slice's sides"
+    raise BadInput(f"config.mesh {dict(config.mesh)} cannot be laid over the slice: {sides}") from error
 
   def lower():
     with sharding.trace_on(program.mesh, program.rules):

@@ -15,8 +15,8 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
                            twice when accumulated. activations: what autodiff keeps of the images for the backward pass under the
                            policy; without one, the results of matrix products. temporaries: compiled, all else that the compiler
-                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled): of the arguments to tiles; the program.
-                           total: their sum
+                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled):
+                           of the arguments to tiles; the program. total: their sum
   memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
@@ -121,8 +121,9 @@ def describe(report: dict[str, Any]) -> str:
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
   close = analytic and 0.8 < sizes["total"] / memory < 1.2
+  parts, again, times = report["accumulation_steps"], report["recomputed_flops_per_step"], report["roofline_seconds"]
   lines = [
-      f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {report['accumulation_steps']} part(s),"
+      f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
       f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict}"
       + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]"),
       f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}" + ("; too close for a formula to tell" if close else ""),
@@ -131,16 +132,16 @@ def describe(report: dict[str, Any]) -> str:
   for kind, size in sizes.items():
     other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
-  again = report["recomputed_flops_per_step"]
   lines.append(f"  FLOPs a step: {report['flops_per_step']:.4g}" + (f", and {again:.4g} recomputed by remat" if again else ""))
-  for name, table in (("collectives", report["collectives"]), ("collectives by formula", {} if analytic else report["analytic_collectives"])):
+  tables = {"collectives": report["collectives"]} | ({} if analytic else {"collectives by formula": report["analytic_collectives"]})
+  for name, table in tables.items():
     for kind, row in table.items():
       lines.append(f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step")
   if report.get("loops_of_unknown_length"):
     lines.append(f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once")
-  times = report["roofline_seconds"]
+  terms = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in times.items())
   lines.append(
-      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {', '.join(f'{name} {seconds:.4g} s' for name, seconds in times.items())};"
+      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {terms};"
       f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
   )
   advice = report.get("advice", {})

@@ -82,7 +82,9 @@ def memory_traffic(model: swin.Swin, kept: Activations, images: int, parts: int,
   return activations * (7 if model.remat == "block" else 5) + 3 * weights * parts + 2 * state_bytes
 
 
-def collectives(model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int) -> list[Collective]:
+def collectives(
+    model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
   In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in the forward and in the
