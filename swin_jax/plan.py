@@ -7,7 +7,7 @@ requirements-plan.txt. It takes seconds for a tiny model and minutes for a large
 estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is opened.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
-  fits                     whether the step fits the memory: the compiler's word, or (analytic) total ≤ memory_per_chip
+  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
   method                   "compiled" or "analytic"; analytic bytes are good to about 20 %
   topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
   batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
@@ -21,7 +21,7 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
   collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
-                           compiled: read from the optimised program, if it fits. analytic_collectives: by formula
+                           compiled: read from the optimised program, if accepted. analytic_collectives: by formula
   roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
   images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
   advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
@@ -125,7 +125,8 @@ def describe(report: dict[str, Any]) -> str:
   lines = [
       f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
       f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict}"
-      + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]"),
+      + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]")
+      + (", although the compiler accepted it" if report.get("accepted") and not report["fits"] else ""),
       f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}" + ("; too close for a formula to tell" if close else ""),
   ]
   by_formula = report["analytic_bytes_per_chip"]
