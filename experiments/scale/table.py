@@ -43,6 +43,8 @@ def rows() -> dict[str, dict]:
 
 
 def add(key: str, row: dict) -> None:
+  if row["method"] == "analytic":  # said once is enough
+    row = {name: value for name, value in row.items() if not name.startswith("analytic_")}
   with ROWS.open("a") as file:
     file.write(json.dumps({"key": key, "date": time.strftime("%Y-%m-%d")} | row) + "\n")
 
