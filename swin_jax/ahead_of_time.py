@@ -19,14 +19,14 @@ class Compiled(NamedTuple):
   """A compiled train step.
 
   Attributes:
-    fits: in the memory of a chip.
+    accepted: by the compiler; it refuses what does not fit the memory of a chip.
     arguments_bytes, temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the way, and the program itself.
       Where the step does not fit: the arguments as given, what the compiler said, and 0.
     text: the optimised HLO, or what the compiler said.
     seconds: lowering and compiling took.
   """
 
-  fits: bool
+  accepted: bool
   arguments_bytes: int
   temporary_bytes: int
   program_bytes: int

@@ -48,9 +48,9 @@ CHIPS = {
     "v5p": Chip("TPU v5p", ("TPU v5", "TPU v5p"), int(95.74 * GIB), 459e12, 2765e9, 600e9, 0, 3, 6144),
     "v6e": Chip("TPU v6e", ("TPU v6 lite", "TPU v6e"), int(31.25 * GIB), 918e12, 1638e9, 400e9, 0, 2, 256),
     "tpu7x": Chip("TPU7x, one of a chip's two cores", ("TPU7x",), int(94.75 * GIB), 1153e12, 3690e9, 300e9, 0, 3, 2 * 9216),
-    "a100": Chip("A100 SXM 80 GB", ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"), int(0.92 * 79 * GIB), 312e12, 2039e9, 300e9, 25e9, 0, 1024),
-    "h100": Chip("H100 SXM 80 GB", ("NVIDIA H100 80GB HBM3",), int(0.92 * 79 * GIB), 989e12, 3350e9, 450e9, 50e9, 0, 1024),
-    "h200": Chip("H200 SXM 141 GB", ("NVIDIA H200",), int(0.92 * 139 * GIB), 989e12, 4800e9, 450e9, 50e9, 0, 1024),
+    "a100": Chip("A100 80 GB", ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"), int(73 * GIB), 312e12, 2039e9, 300e9, 25e9, 0, 1024),
+    "h100": Chip("H100 80 GB", ("NVIDIA H100 80GB HBM3",), int(0.92 * 79 * GIB), 989e12, 3350e9, 450e9, 50e9, 0, 1024),
+    "h200": Chip("H200 141 GB", ("NVIDIA H200",), int(0.92 * 139 * GIB), 989e12, 4800e9, 450e9, 50e9, 0, 1024),
 }  # fmt: skip
 
 

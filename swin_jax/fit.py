@@ -111,9 +111,10 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
   fits = formula.total <= memory
   if devices is not None:
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
-    sizes, fits = _compiled_sizes(formula, compiled), compiled.fits
-    extra |= {"compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
-    if fits:
+    sizes = _compiled_sizes(formula, compiled)
+    fits = compiled.accepted and sum(sizes.values()) <= memory  # it has been seen to accept a little more than the memory
+    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
+    if compiled.accepted:
       sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
   time = roofline.step_time(place, formula.flops, formula.traffic, sent)
   return {
@@ -178,7 +179,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     return max(int((memory - fixed - second_gradient) / (by_images / images)), 0)
 
   fewest = next((k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)), None)
-  stricter = {"none": ("dots", "block"), "dots": ("block",), "block": ()}[config.model.remat]
+  stricter = {"none": ("dots", "block"), "block": ()}.get(config.model.remat, ("block",))
   return {
       "batch_size": room(now) * ways * now or None,
       "accumulation_steps": fewest,

@@ -111,8 +111,8 @@ def _split_shape(text: str) -> tuple[str, str]:
 
 
 def _called(instruction: _Instruction) -> Iterator[str]:
-  for group in re.findall(r"\b(?:calls|to_apply|branch_computations|true_computation|false_computation)=\{?([^{}\s]+(?:, %[^{}\s]+)*)", instruction.rest):
-    yield from (name.strip("%,") for name in group.split(", ") if name.startswith("%"))
+  for group in re.findall(r"\b(?:calls|to_apply|branch_computations)=\{?(%[^{}\s]+(?:, %[^{}\s]+)*)", instruction.rest):
+    yield from (name.strip("%,") for name in group.split(", "))
 
 
 def _chain(instruction: _Instruction) -> set[str]:
@@ -125,7 +125,8 @@ def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | 
   """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared with."""
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])
-  constants = [re.match(r"(\d+)\)", i.rest) for i in condition if i.opcode == "constant" and i.shape.startswith(("s32[]", "u32[]", "s64[]"))]
+  integers = (i for i in condition if i.opcode == "constant" and i.shape.startswith(("s32[]", "u32[]", "s64[]")))
+  constants = [re.match(r"(\d+)\)", i.rest) for i in integers]
   less_than = any(i.opcode == "compare" and "direction=LT" in i.rest for i in condition)
   return int(constants[0][1]) if less_than and len(constants) == 1 and constants[0] else None
 

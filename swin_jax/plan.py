@@ -7,7 +7,7 @@ requirements-plan.txt. It takes seconds for a tiny model and minutes for a large
 estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is opened.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
-  fits                     whether the step fits the memory: the compiler's word, or (analytic) total ≤ memory_per_chip
+  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
   method                   "compiled" or "analytic"; analytic bytes are good to about 20 %
   topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
   batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
@@ -15,13 +15,13 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
                            twice when accumulated. activations: what autodiff keeps of the images for the backward pass under the
                            policy; without one, the results of matrix products. temporaries: compiled, all else that the compiler
-                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled): of the arguments to tiles; the program.
-                           total: their sum
+                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled):
+                           of the arguments to tiles; the program. total: their sum
   memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
   collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
-                           compiled: read from the optimised program, if it fits. analytic_collectives: by formula
+                           compiled: read from the optimised program, if accepted. analytic_collectives: by formula
   roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
   images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
   advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
@@ -121,26 +121,28 @@ def describe(report: dict[str, Any]) -> str:
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
   close = analytic and 0.8 < sizes["total"] / memory < 1.2
+  parts, again, times = report["accumulation_steps"], report["recomputed_flops_per_step"], report["roofline_seconds"]
   lines = [
-      f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {report['accumulation_steps']} part(s),"
+      f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
       f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict}"
-      + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]"),
+      + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]")
+      + (", although the compiler accepted it" if report.get("accepted") and not report["fits"] else ""),
       f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}" + ("; too close for a formula to tell" if close else ""),
   ]
   by_formula = report["analytic_bytes_per_chip"]
   for kind, size in sizes.items():
     other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
-  again = report["recomputed_flops_per_step"]
   lines.append(f"  FLOPs a step: {report['flops_per_step']:.4g}" + (f", and {again:.4g} recomputed by remat" if again else ""))
-  for name, table in (("collectives", report["collectives"]), ("collectives by formula", {} if analytic else report["analytic_collectives"])):
+  tables = {"collectives": report["collectives"]} | ({} if analytic else {"collectives by formula": report["analytic_collectives"]})
+  for name, table in tables.items():
     for kind, row in table.items():
       lines.append(f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step")
   if report.get("loops_of_unknown_length"):
     lines.append(f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once")
-  times = report["roofline_seconds"]
+  terms = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in times.items())
   lines.append(
-      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {', '.join(f'{name} {seconds:.4g} s' for name, seconds in times.items())};"
+      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {terms};"
       f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
   )
   advice = report.get("advice", {})

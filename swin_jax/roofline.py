@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from swin_jax.chips import Slice
 from swin_jax.footprint import Activations
 from swin_jax.hlo import Collective
+from swin_jax.models import remat
 from swin_jax.models import swin
 from swin_jax.models import windows
 
@@ -38,12 +39,14 @@ class StepTime(NamedTuple):
 
 
 def work(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int) -> Work:
-  """Of a step on `images` images.
-
-  "block" computes every block's forward pass twice; "dots" only what has batch dimensions, which is attention's two products.
-  """
-  forward = swin.flops(model, image_size, bands)
-  again = {"none": 0, "dots": _attention_flops(model, image_size), "block": forward}[model.remat]
+  """Of a step on `images` images; what remat computes again is the forward pass, without what it saves."""
+  forward, products = swin.flops(model, image_size, bands), _products(model, image_size)
+  if model.remat == "none":
+    again = 0
+  elif model.remat == "dots":  # saves what has no batch dimensions, which is all but attention's two products
+    again = products["logits"] + products["attention"]
+  else:
+    again = forward - sum(products[name] for name in remat.saved(model.remat))
   return Work(3 * forward * images, again * images)
 
 
@@ -54,11 +57,16 @@ def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
   return sum(sizes) * jnp.dtype(model.dtype).itemsize
 
 
-def _attention_flops(model: swin.Swin, image_size: tuple[int, int]) -> int:
-  total = 0
+def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
+  """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the logits."""
+  total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
   for i, (depth, size) in enumerate(zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))):
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
-    total += depth * 4 * math.prod(windows.padded_size(size, window)) * math.prod(window) * model.embed_dim * 2**i
+    c, tokens, padded, n = model.embed_dim * 2**i, math.prod(size), math.prod(windows.padded_size(size, window)), math.prod(window)
+    mlp = int(2 * depth * tokens * model.mlp_ratio * c * c)
+    block = {"qkv": 6 * depth * padded * c * c, "logits": 2 * depth * padded * n * c, "attention": 2 * depth * padded * n * c,
+             "attention_output": 2 * depth * padded * c * c, "mlp_hidden": mlp, "mlp_output": mlp}  # fmt: skip
+    total = {name: total[name] + block[name] for name in total}
   return total
 
 
@@ -79,10 +87,12 @@ def memory_traffic(model: swin.Swin, kept: Activations, images: int, parts: int,
   """
   activations = sum(depth * block for depth, block in zip(model.depths, kept.blocks)) * images
   weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(model.dtype).itemsize
-  return activations * (7 if model.remat == "block" else 5) + 3 * weights * parts + 2 * state_bytes
+  return activations * (5 if model.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
 
 
-def collectives(model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int) -> list[Collective]:
+def collectives(
+    model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
   In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in the forward and in the
@@ -113,7 +123,8 @@ def collectives(model: swin.Swin, params: Any, batch_sharding: jax.sharding.Name
       width = 4 if gathered == 1 else width
       found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
   if (ways := mesh.shape.get("model", 1)) > 1:
-    times = 4 + 2 * (model.remat == "block")  # the forward pass of both branches once more
+    # Of the forward pass once more, the branches whose output is not saved.
+    times = 4 if model.remat in ("none", "dots") else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(model.remat)))
     found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
   return found
 

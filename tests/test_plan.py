@@ -146,12 +146,12 @@ TPU = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %piece.1 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.1 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], dimensions={0}, frontend_attributes={chain_id="2"}
+  ROOT %all-gather.1 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 %piece.2 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], dimensions={0}, frontend_attributes={chain_id="2"}
+  ROOT %all-gather.2 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
@@ -159,7 +159,7 @@ ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
   %y = bf16[4,8]{1,0} parameter(1)
   %start.1 = (bf16[16,8]{1,0}, u32[]{:S(2)}) fusion(%y), kind=kCustom, calls=%piece.1
   %done.1 = bf16[16,8]{1,0} fusion(%y), kind=kCustom, calls=%piece.2
-  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), channel_id=9, replica_groups=mesh['x'=2,'y'=4] {'y'}, to_apply=%add, metadata={op_name="jit(step)/norm"}
+  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), replica_groups=mesh['x'=2,'y'=4] {'y'}, to_apply=%add, metadata={op_name="jit(step)/norm"}
   %ags = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%y), channel_id=11, replica_groups={}, dimensions={0}
   %agd = bf16[32,8]{1,0} all-gather-done(%ags)
   ROOT %rs = f32[8,32]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
@@ -256,7 +256,7 @@ def counted_flops(remat):
   return counted, roofline.work(program.task.model.encoder, config.data.image_size, 1, 1)
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+@pytest.mark.parametrize("remat", ["none", "block", "dots", "save:qkv,mlp_hidden", "save:attention,attention_output,mlp_output"])
 def test_flops_against_those_of_the_real_gradient(remat):
   counted, work = counted_flops(remat)
   without, model_only = counted_flops("none")
@@ -300,7 +300,8 @@ def test_a_run_that_fits_and_one_that_does_not():
   assert report["method"] == "analytic" and report["fits"] and report["chips"] == 8 and report["images_per_chip"] == 8
   sizes = report["bytes_per_chip"]
   assert sizes["total"] == sum(size for kind, size in sizes.items() if kind != "total") <= report["memory_per_chip"]
-  assert sizes["parameters"] == pytest.approx(4 * 2.998e9 / 8, rel=0.02) and sizes["optimizer"] == pytest.approx(2 * sizes["parameters"], rel=0.01)
+  assert sizes["parameters"] == pytest.approx(4 * 2.998e9 / 8, rel=0.02)
+  assert sizes["optimizer"] == pytest.approx(2 * sizes["parameters"], rel=0.01)
   assert report["flops_per_step"] == pytest.approx(3 * report["recomputed_flops_per_step"])
 
   config = fit.ready(swinv2_3b.get_config(), 9216)
@@ -342,7 +343,7 @@ def test_the_classes_are_the_datas():
 
 
 def test_what_a_refusal_says():
-  early = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (19.5G) exceeds available HBM (15.75G)."
+  early = "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (19.5G) exceeds available HBM (15.75G)."
   late = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm."
   assert ahead_of_time.refused_bytes(early, 2**30) == 19.5 * 2**30
   assert ahead_of_time.refused_bytes(late, 2**30) == 19 * 2**30

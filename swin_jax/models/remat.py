@@ -27,7 +27,12 @@ def policy(name: str) -> Callable | None:
   }
   if name in policies:
     return policies[name]
-  kind, _, tensors = name.partition(":")
-  if kind != "save" or not set(tensors.split(",")) <= set(SAVEABLE):
+  if not name.startswith("save:") or not set(saved(name)) <= set(SAVEABLE):
     raise BadInput(f"model.remat = '{name}': there are {', '.join(policies)}, and save: with names out of {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden")
-  return jax.checkpoint_policies.save_only_these_names(*tensors.split(","))
+  return jax.checkpoint_policies.save_only_these_names(*saved(name))
+
+
+def saved(name: str) -> tuple[str, ...]:
+  """The tensors that a policy saves by name; none for the others."""
+  kind, _, tensors = name.partition(":")
+  return tuple(tensors.split(",")) if kind == "save" else ()
