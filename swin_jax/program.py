@@ -100,11 +100,11 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
-  example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in fields.items()}
+  parts = sharding.batch_parts(mesh, rules)
   batch = {name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()}
 
   def init_params(rng):
-    return task.init(rng, example)
+    return task.init(rng, {name: jnp.zeros((parts, *shape), dtype) for name, (shape, dtype) in fields.items()})
 
   # Optimizer and state.
   rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
@@ -127,8 +127,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   )  # fmt: skip
 
   def first_pictures(params, batch):
-    wanted, ways = config.log.num_pictures, config.data.eval_batch_size // eval_batch_sharding.shard_shape((config.data.eval_batch_size,))[0]
-    images = jax.tree.map(lambda x: x[: -(-wanted // ways) * ways], batch)  # as many on every device
+    wanted = config.log.num_pictures
+    images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # as many on every device
     return task.pictures(params, images)[:wanted]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -193,6 +193,11 @@ def _local_bytes(leaf):
   return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
+def batch_parts(mesh: Mesh, rules: Sequence[Rule]) -> int:
+  """Into how many parts the rules divide a batch."""
+  return math.prod(mesh.shape[axis] for axis in check_rules(rules)[axes.BATCH])
+
+
 @contextlib.contextmanager
 def trace_on(mesh: Mesh, rules: Sequence[Rule]):
   """What any function of the model must be traced in: without it the constraints on activations vanish without a word."""

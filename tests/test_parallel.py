@@ -102,7 +102,6 @@ SAVE = {"model__remat": "save:attention,mlp_hidden"}
         ("giant", (1, 8, 1), {"optim__accumulation_steps": 2}),
         ("giant", (2, 2, 2), {}),
         ("giant", (1, 1, 8), {"model__attention_chunks": (2,)} | SAVE),
-        ("giant", (1, 8, 1), {"optim__accumulation_steps": 2, "zero1": True}),
     ],
     ids=str,
 )
@@ -166,7 +165,7 @@ def test_no_gradient_is_ever_whole(changes):
 
 
 def test_zero1_accumulates_gradients_in_parts():
-  p, step = compiled("giant", (1, 8, 1), optim__accumulation_steps=2, zero1=True)
+  p, step = compiled("tiny", (1, 8, 1), optim__accumulation_steps=2, zero1=True)
   loops = re.findall(r"= (\(.*?\)) while\(", step.as_text().partition("\nENTRY ")[2])
   carried = collections.Counter(shapes(max(loops, key=len)))
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
@@ -234,7 +233,7 @@ def test_the_run_says_what_each_device_holds(tmp_path):
   assert "whole" not in text  # nothing above 4 MB
   rows = (tmp_path / "parameters.txt").read_text().splitlines()
   assert rows[0] == "parameter | shape | partition | bytes per device | weight decay"
-  assert f"encoder/stage0/blocks/block0/attn/qkv/kernel | (2, 64, 192) | PartitionSpec(None, 'fsdp', None) | {2 * 64 * 192 * 4 // 8} | decays" in rows
+  assert f"encoder/stage0/blocks/block0/attn/qkv/kernel | (2, 64, 192) | {jax.P(None, 'fsdp', None)} | {2 * 64 * 192 * 4 // 8} | decays" in rows
 
 
 def test_the_run_names_what_is_large_and_whole(tmp_path):

@@ -163,6 +163,11 @@ def test_a_batch_that_does_not_divide():
     sharding.shard_batch(sharding.make_mesh(2, 4, 1), RULES, 12)
 
 
+def test_parts_of_a_batch():
+  assert sharding.batch_parts(abstract_mesh(2, 4, 2), RULES) == 8
+  assert sharding.batch_parts(abstract_mesh(1, 1, 8), RULES) == 1
+
+
 def test_a_parameter_without_names_is_a_programming_error():
   with pytest.raises(ValueError, match="'kernel'.*has no logical names"):
     sharding.shard_parameters({"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, abstract_mesh(1, 1, 1), RULES)
@@ -229,10 +234,11 @@ def test_what_devices_share_gets_the_gradient_of_all():
     turn = lambda x, shared: jax.lax.scan(lambda total, _: (total * shared, None), x, length=3)[0]
     return jnp.sum(sharding.per_device(turn, (x, shared), ((axes.BATCH,), (None,)), (axes.BATCH,)))
 
-  for mesh_sizes in ((1, 8, 1), (2, 2, 2)):
+  for mesh_sizes in ((1, 8, 1), (4, 2, 1)):
     with sharding.trace_on(sharding.make_mesh(*mesh_sizes), RULES):
-      gradient = jax.jit(jax.grad(loss)).lower(shared, x).compile()
-      np.testing.assert_allclose(gradient(shared, x), 3 * 9.0 * x.sum(keepdims=True))
+      gradient = jax.jit(jax.grad(loss, (0, 1))).lower(shared, x).compile()
+      np.testing.assert_allclose(gradient(shared, x)[0], 3 * 9.0 * x.sum(keepdims=True))
+      np.testing.assert_allclose(gradient(shared, x)[1], 27.0)
     sums = [line for line in gradient.as_text().splitlines() if re.search(r"all-reduce(-start)?\(", line)]
     assert len(sums) == 1 and "while" not in sums[0]
 
