@@ -117,7 +117,7 @@ def write_table() -> None:
           cells.append(f"{shape}: {row['bytes_per_chip']['total'] / gib:.1f} GiB, {row['step_seconds']:.3g} s")
       lines.append(f"| {size} {image_size} w{window} | {remat(size, image_size)} | {' | '.join(cells)} |")
   lines += ["", "Compiled: `configs/swinv2_3b.py`. Memory in GiB a chip; sent: GB that a chip receives a step.", ""]
-  heads = ("slice", "batch", "images a chip", "fits", "compiled", "of", "by formula", "ratio", "sent, compiled", "by formula", "compiling took")
+  heads = ("slice", "batch", "images a chip", "fits", "compiled", "of", "by formula", "ratio", "sent, compiled", "by formula", "compiling")
   lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
   for arguments in COMPILED:
     if row := done.get(arguments):
