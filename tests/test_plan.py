@@ -146,12 +146,12 @@ TPU = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %piece.1 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.1 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
+  ROOT %all-gather.1 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 %piece.2 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
+  ROOT %all-gather.2 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
@@ -159,7 +159,7 @@ ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
   %y = bf16[4,8]{1,0} parameter(1)
   %start.1 = (bf16[16,8]{1,0}, u32[]{:S(2)}) fusion(%y), kind=kCustom, calls=%piece.1
   %done.1 = bf16[16,8]{1,0} fusion(%y), kind=kCustom, calls=%piece.2
-  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), replica_groups=mesh['x'=2,'y'=4] {'y'}, to_apply=%add, metadata={op_name="jit(step)/norm"}
+  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), replica_groups=mesh['x'=2,'y'=4] {'y'}, metadata={op_name="jit(step)/norm"}
   %ags = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%y), channel_id=11, replica_groups={}, dimensions={0}
   %agd = bf16[32,8]{1,0} all-gather-done(%ags)
   ROOT %rs = f32[8,32]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
