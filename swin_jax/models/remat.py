@@ -29,5 +29,6 @@ def policy(name: str) -> Callable | None:
     return policies[name]
   kind, _, tensors = name.partition(":")
   if kind != "save" or not set(tensors.split(",")) <= set(SAVEABLE):
-    raise BadInput(f"model.remat = '{name}': there are {', '.join(policies)}, and save: with names out of {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden")
+    known = f"{', '.join(policies)}, and save: with names out of {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden"
+    raise BadInput(f"model.remat = '{name}': there are {known}")
   return jax.checkpoint_policies.save_only_these_names(*tensors.split(","))
