@@ -3,8 +3,10 @@
   python -m swin_jax.plan --config=FILE[:kind] --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
 For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip install -r
-requirements-plan.txt. It takes seconds for a tiny model and minutes for a large one. GPUs (h100:8, h200:16, eight to a node) are
-estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is opened.
+requirements-plan.txt. It takes seconds for a tiny model and minutes for a large one; several times as many with --thorough, which
+spends the effort that the run's own compilation does and so needs a few percent less memory. GPUs (h100:8, h200:16, eight to a node)
+are estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is
+opened.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
@@ -51,6 +53,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, afte
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits.")
 _BATCH = flags.DEFINE_integer("batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0)
 _JSON = flags.DEFINE_string("json", "", "File to write the result to.")
+_THOROUGH = flags.DEFINE_bool("thorough", False, "Compile with all the effort that the run itself spends, where a few percent decide.")
 _ANALYTIC = flags.DEFINE_bool("analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu.")
 
 VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
@@ -83,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
     import jax  # pylint: disable=g-import-not-at-top  (only now does the environment hold)
 
     jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
+    if not _THOROUGH.value:
+      jax.config.update("jax_exec_time_optimization_effort", -1.0)
     from swin_jax import fit  # pylint: disable=g-import-not-at-top
 
     config = fit.ready(_CONFIG.value, _BATCH.value)

@@ -180,9 +180,14 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
 def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | None:
   """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was asked to stop."""
+
+  def stop():
+    run.checkpoints.poll()
+    return preemption.requested()
+
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = run_evaluation(run.program, run.data, state, run.log.writer, preemption.requested)
+    evaluation = run_evaluation(run.program, run.data, state, run.log.writer, stop)
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:

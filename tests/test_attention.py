@@ -184,3 +184,11 @@ def test_zero_input_has_finite_gradients():
 
   for value in jax.tree.leaves(jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))):
     assert np.isfinite(value).all()
+
+
+def test_the_mask_of_a_large_map_is_no_constant_of_the_program():
+  """At 1536 px with windows of 32 it would take 600 MB."""
+  regions = windows.regions((96, 96), (96, 96), (16, 16), (8, 8))
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 36, 256, 1, 3, 8), (1, 256, 256), (1,))]
+  program = jax.make_jaxpr(lambda *args: window_attention(*args, regions))(*shapes)
+  assert max(np.size(constant) for constant in program.consts) <= regions.size

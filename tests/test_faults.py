@@ -109,8 +109,8 @@ def start_until(workdir, phase):
   else:
     while not [path for path in folder.glob("*") if path.name not in before] and process.poll() is None:
       time.sleep(0.001)  # "saving": a new folder, with a temporary name at first
-    while phase == "evaluation" and not [path for path in folder.glob("*/" + manifest.NAME) if path.parent.name not in before]:
-      time.sleep(0.01)
+    while phase == "evaluation" and not [path for path in folder.glob("*") if path.name.isdigit() and path.name not in before]:
+      time.sleep(0.001)  # committed, beside the evaluation
   return process
 
 

@@ -22,6 +22,7 @@ from swin_jax import chips
 from swin_jax import fit
 from swin_jax import footprint
 from swin_jax import hlo
+from swin_jax import plan
 from swin_jax import roofline
 from swin_jax import sharding
 from swin_jax.data import pipeline
@@ -413,6 +414,7 @@ def compiled_for(topology, *arguments):
 @pytest.mark.parametrize("topology, mesh", [("v5p:4x4x4", (1, 64, 1)), ("v5p:4x4x4", (4, 4, 4)), ("v6e:8x8", (1, 8, 8))])
 def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   """jax's own order does not see to it on the first two: a host has 2 × 2 chips."""
+  plan.set_environment()
   devices = ahead_of_time.devices_of(chips.parse(topology))
   made = sharding.make_mesh(*mesh, devices=devices)
   assert made.devices.shape == mesh and set(made.devices.flat) == set(devices)
@@ -449,7 +451,8 @@ def test_weights_are_gathered_in_the_compute_dtype():
   report, _ = compiled_for("v5e:2x2")
   gathered = {kind: row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather")}
   assert gathered["all-gather bf16"] > 0
-  assert gathered.get("all-gather f32", 0) < 0.05 * gathered["all-gather bf16"], gathered
+  decoder = 32 * 8 * 8 * 4  # predicts pixels in float32
+  assert gathered.get("all-gather f32", 0) <= decoder < 0.1 * gathered["all-gather bf16"], gathered
 
 
 @needs_libtpu

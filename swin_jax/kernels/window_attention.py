@@ -85,6 +85,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 def _region_mask(regions: jax.Array | np.ndarray) -> jax.Array:
   """[M, N] labels → [M, N, N] additive float32 mask."""
+  regions = jnp.asarray(regions)  # compared in the program: M·N·N constants would fill it, on a large map
   query, key = regions[:, :, None], regions[:, None, :]
   mask = jnp.where(query == key, 0.0, REGION_MASK)
   return jnp.where((query < 0) != (key < 0), PADDING_MASK, mask)

@@ -40,7 +40,9 @@ def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
     return chunks, 1
   if chunks > 0 and chunks % windows == 0 and heads % (chunks // windows) == 0:
     return windows, chunks // windows
-  raise BadInput(f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads")
+  raise BadInput(
+      f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads"
+  )
 
 
 def pair(size) -> tuple[int, int]:
