@@ -15,11 +15,11 @@ from swin_jax import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# The quickstart's pre-training in small, on the command line: 16 images a step, 89 steps an epoch.
+# The quickstart's pre-training in small, on the command line: one stage, 16 images a step, 89 steps an epoch.
 SMALL = (
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)",
-    "--config.model.num_heads=(2,4)", "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.num_threads=1",
-    "--config.log.num_pictures=2",
+    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,)",
+    "--config.model.num_heads=(2,)", "--config.model.window_sizes=(4,)", "--config.model.unroll=False", "--config.data.batch_size=16",
+    "--config.data.num_threads=1", "--config.log.num_pictures=2",
 )  # fmt: skip
 
 

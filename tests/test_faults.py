@@ -31,8 +31,8 @@ from tests.runs import saved
 from tests.runs import SMALL
 from tests.runs import steps
 
-# 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
-SHORT = dict(optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89, log__eval_every_epochs=10 / 89, log__num_pictures=0)
+# One stage; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
+SHORT = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,), optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89, log__eval_every_epochs=10 / 89, log__num_pictures=0)
 
 
 def run(workdir, **changes):
@@ -85,7 +85,10 @@ def test_a_run_that_is_done_says_what_came_out(finished):
   assert (finished / "metrics.jsonl").read_text() == before
 
 
-LONG = (*SMALL, *steps(60, save=20, evaluate=20), "--config.data.eval_batch_size=1", "--config.log.every_steps=5", "--config.log.num_pictures=0")
+LONG = (
+    *SMALL, *steps(60, save=20, evaluate=20), "--config.log.every_steps=5", "--config.log.num_pictures=0",
+    "--config.data.eval_split=train", "--config.data.eval_batch_size=1",  # takes longer than a save, so that it can be hit
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -109,25 +112,27 @@ def start_until(workdir, phase):
   else:
     while not [path for path in folder.glob("*") if path.name not in before] and process.poll() is None:
       time.sleep(0.001)  # "saving": a new folder, with a temporary name at first
-    while phase == "evaluation" and not [path for path in folder.glob("*") if path.name.isdigit() and path.name not in before]:
-      time.sleep(0.001)  # committed, beside the evaluation
+    if phase == "evaluation":
+      time.sleep(0.1)  # it goes on beside the save
   return process
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)], ids=["SIGTERM", "SIGKILL"])
 def test_killed_in_every_phase(long, tmp_path, how, code):
-  seen = {}
   for phase in ("start-up", "compiling", "training", "evaluation", "saving"):
     process = start_until(tmp_path, phase)
     process.send_signal(how)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, (phase, process.returncode, output)
     assert how == signal.SIGKILL or ("swin_jax: stopped" in output and "Traceback" not in output), (phase, output)
-    seen[phase] = max((int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()), default=0)
-  if how == signal.SIGTERM:
-    assert seen["compiling"] == 0 and 10 <= seen["training"] < 20 and seen["evaluation"] == 20, seen
-    assert not (tmp_path / "checkpoints" / "20" / "evaluation.json").exists()
+    steps_saved = [int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()]
+    if how == signal.SIGTERM and phase in ("start-up", "compiling"):
+      assert not steps_saved
+    elif how == signal.SIGTERM and phase == "training":
+      assert 10 <= max(steps_saved) < 20
+    elif how == signal.SIGTERM and phase == "evaluation":
+      assert max(steps_saved) == 20 and not (tmp_path / "checkpoints" / "20" / "evaluation.json").exists()
   finish([command(*LONG, f"--workdir={tmp_path}")])
   assert_equal_runs(tmp_path, long, 60)
 
@@ -183,10 +188,10 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog)
 
 
 @contextlib.contextmanager
-def small_disk(folder, megabytes):
-  """A file system of so many megabytes."""
+def small_disk(folder, kilobytes):
+  """A file system of so many kilobytes."""
   folder.mkdir()
-  made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], capture_output=True, text=True)
+  made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], capture_output=True, text=True)
   if made.returncode:
     pytest.skip(f"a small file system needs the right to mount one: {made.stderr.strip()}")
   try:
@@ -199,7 +204,8 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
   workdir = tmp_path / "disk"
   # Steps of milliseconds would be over before a save is.
   monkeypatch.setattr(preemption, "requested", lambda: bool(time.sleep(0.5 * (workdir / "checkpoints" / "5").exists())))
-  with small_disk(workdir, 9):  # one checkpoint and a half
+  size = sum(path.stat().st_size for path in (finished / "checkpoints" / "20").rglob("*"))
+  with small_disk(workdir, 3 * size // 2000):
     message = r"the checkpoint of step (10|15) could not be saved.*no space left on the disk; the one of step (5|10) is whole"
     with pytest.raises(BadInput, match=message) as caught:
       run(workdir, log__eval_every_epochs=1.0)
@@ -262,8 +268,6 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monke
   assert notes[0] == notes[1]
   left_out = [json.loads(line) for line in notes[0].splitlines()]
   assert 1 < len(left_out) < 15 and all(len(set(entry["records"])) == 16 for entry in left_out)
-  with pytest.raises(BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"):
-    run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
 
 
 # Two at once.
