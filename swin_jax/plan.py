@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
     jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
     if not _THOROUGH.value:
-      jax.config.update("jax_exec_time_optimization_effort", -1.0)
+      jax.config.update("jax_optimization_level", "O1")
     from swin_jax import fit  # pylint: disable=g-import-not-at-top
 
     config = fit.ready(_CONFIG.value, _BATCH.value)

@@ -120,9 +120,19 @@ def test_the_manifest_names_every_file(tmp_path):
   assert set(json.loads((folder / manifest.NAME).read_text())) == files
 
 
-def test_latest_and_best_are_kept(tmp_path):
-  write(tmp_path, 1, 2, 3, 4, 5, keep_latest=2, metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)})
-  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [2, 4, 5]
+@pytest.mark.parametrize("keep_every, kept", [(0, [2, 5, 6]), (3, [2, 3, 5, 6])])
+def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
+  write(tmp_path, 1, 2, 3, 4, 5, 6, keep_latest=2, keep_every=keep_every, metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)})
+  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == kept
+
+
+def test_an_evaluation_comes_back_and_ranks(tmp_path):
+  write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
+  assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
+  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")  # is as if it had not been evaluated
+  write(tmp_path, 4, keep_latest=1)
+  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
+  assert read(tmp_path, state(0)).evaluation is None
 
 
 def test_another_model_is_named(tmp_path):

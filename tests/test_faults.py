@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -19,6 +20,8 @@ from swin_jax import preemption
 from swin_jax import program
 from swin_jax import run_config
 from swin_jax import train
+from swin_jax.data import pipeline
+from swin_jax.data import sources
 from swin_jax.errors import BadInput
 from swin_jax.errors import Preempted
 from tests import tiny
@@ -205,7 +208,7 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
   # Steps of milliseconds would be over before a save is.
   monkeypatch.setattr(preemption, "requested", lambda: bool(time.sleep(0.5 * (workdir / "checkpoints" / "5").exists())))
   size = sum(path.stat().st_size for path in (finished / "checkpoints" / "20").rglob("*"))
-  with small_disk(workdir, 3 * size // 2000):
+  with small_disk(workdir, 11 * size // 5000):  # one checkpoint, and not what a second takes while it is written
     message = r"the checkpoint of step (10|15) could not be saved.*no space left on the disk; the one of step (5|10) is whole"
     with pytest.raises(BadInput, match=message) as caught:
       run(workdir, log__eval_every_epochs=1.0)
@@ -298,3 +301,77 @@ def test_nothing_is_transferred_unasked_and_metrics_are_read_one_step_late(finis
   trained = events[: events.index(20) + 1]
   assert trained == [1, *(event for step in range(2, 20) for event in (step, "read")), 20]
   assert_same(saved(tmp_path, 20), saved(finished, 20))
+
+
+def test_a_profile_is_written_where_it_is_asked_for(finished, tmp_path):
+  run(tmp_path, profile__start_step=4, profile__num_steps=2)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+  assert_equal_runs(tmp_path, finished)
+
+
+def test_the_log_says_where_the_time_goes(finished):
+  entries = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+  trained = [entry for entry in entries if "train/loss" in entry]
+  for entry in trained:
+    seconds = {kind: entry[f"perf/{kind}_seconds"] for kind in ("data", "compute", "checkpoint", "evaluation")}
+    assert min(seconds.values()) >= 0 and seconds["compute"] > 0
+  assert sum(entry["perf/checkpoint_seconds"] for entry in trained) > 0
+  assert [entry["perf/evaluation_seconds"] > 0 for entry in entries if "eval/loss" in entry] == [True, True]
+
+
+def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
+  train_batches = pipeline.Input.train
+
+  def slow(*args):
+    for pair in train_batches(*args):
+      time.sleep(0.2)
+      yield pair
+
+  monkeypatch.setattr(pipeline.Input, "train", slow)
+  run(tmp_path, optim__total_epochs=6 / 89)
+  assert "of the time waits for data" in capsys.readouterr().out
+
+
+# Data.
+
+
+def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
+  read = sources.Digits.__getitem__
+
+  def broken(self, index):
+    if index % 7 == 3:
+      raise ValueError("broken")
+    return read(self, index)
+
+  monkeypatch.setattr(sources.Digits, "__getitem__", broken)
+  run(tmp_path / "whole", data__max_bad_fraction=0.5)
+  with monkeypatch.context() as m, pytest.raises(Preempted):
+    ask_after(m, 7)
+    run(tmp_path / "stopped", data__max_bad_fraction=0.5)
+  run(tmp_path / "stopped", data__max_bad_fraction=0.5)
+  assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_dead_worker_ends_the_run_which_is_saved_and_goes_on(long, tmp_path):
+  with_worker = (*LONG, "--config.data.num_workers=1", "--config.log.every_steps=1", f"--workdir={tmp_path}")
+  process = command(*with_worker)
+  read_until(process, "step 5/60")
+  process.send_signal(signal.SIGSTOP)  # so that it is not over before its worker is found
+  workers = [child for child in children(process.pid) if "spawn_main" in command_line(child)]
+  assert workers
+  os.kill(workers[0], signal.SIGKILL)
+  process.send_signal(signal.SIGCONT)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 2 and "was killed by SIGKILL" in output and "Traceback" not in output, output
+  assert [path for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()], "what was done is saved"
+  finish([command(*with_worker)])
+  assert_same(saved(tmp_path, 60), saved(long, 60))
+
+
+def children(pid):
+  return [int(child) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def command_line(pid):
+  return pathlib.Path(f"/proc/{pid}/cmdline").read_text()

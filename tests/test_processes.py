@@ -1,9 +1,12 @@
 """Several processes on one machine compute what one computes, stop together, and their checkpoints serve any number of devices."""
 
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from tests.runs import finish
 from tests.runs import lines
 from tests.runs import processes
 from tests.runs import read_until
+from tests.runs import ROOT
 from tests.runs import saved
 from tests.runs import SMALL
 from tests.runs import steps
@@ -39,10 +43,13 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
+  """By the script for several processes on one machine."""
   workdir = tmp_path_factory.mktemp("two")
-  outputs = finish(processes(2, 4, *RUN, f"--workdir={workdir}"))
-  assert "8 cpu as data 1 × fsdp 8 × model 1" in outputs[0] and "step 30/30" in outputs[0]
-  assert "step 30/30" not in outputs[1], "only process 0 talks"
+  words = [sys.executable, "experiments/launch/local.py", "--processes=2", "--cpu_devices=4", "--", *RUN, f"--workdir={workdir}"]
+  done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+  assert done.returncode == 0, done.stdout[-3000:]
+  assert "[0] 8 cpu as data 1 × fsdp 8 × model 1" in done.stdout and "[0] step 30/30" in done.stdout
+  assert "[1] step 30/30" not in done.stdout, "only process 0 talks"
   return workdir
 
 
@@ -104,6 +111,29 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
 def test_flags_that_do_not_fit(tmp_path, flags, message):
   (output,) = finish([command(*RUN, f"--workdir={tmp_path}", *flags)], code=2)
   assert message in output and "Traceback" not in output
+
+
+def test_the_script_for_one_machine_ends_all_when_one_fails(tmp_path):
+  words = [sys.executable, "experiments/launch/local.py", "--processes=2", "--cpu_devices=1", "--", *RUN, "--config.data.source=nowhere", f"--workdir={tmp_path}"]
+  done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+  assert done.returncode == 2 and "swin_jax: " in done.stdout and "Traceback" not in done.stdout, done.stdout
+
+
+def test_a_command_is_run_again_while_it_asks_for_it(tmp_path):
+  script = f'echo once >> {tmp_path}/runs; [ $(wc -l < {tmp_path}/runs) -ge 3 ] || exit 75'
+  done = subprocess.run(["experiments/launch/run_until_done.sh", "bash", "-c", script], cwd=ROOT, timeout=60, check=False)
+  assert done.returncode == 0 and (tmp_path / "runs").read_text() == "once\n" * 3
+  for code, restarts, runs in ((2, 5, 1), (134, 2, 3), (1, 0, 1)):
+    (tmp_path / "runs").unlink()
+    words = ["experiments/launch/run_until_done.sh", "bash", "-c", f"echo once >> {tmp_path}/runs; exit {code}"]
+    environment = os.environ | {"RESTARTS": str(restarts), "RESTART_SECONDS": "0"}
+    assert subprocess.run(words, cwd=ROOT, timeout=60, env=environment, check=False).returncode == code
+    assert (tmp_path / "runs").read_text() == "once\n" * runs
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "experiments" / "launch").glob("*.s*")))
+def test_shell_scripts_can_be_parsed(script):
+  subprocess.run(["bash", "-n", f"experiments/launch/{script}"], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(
