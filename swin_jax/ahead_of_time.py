@@ -38,7 +38,7 @@ def devices_of(place: Slice) -> Sequence:
   """The devices of a TPU slice, for a mesh to compile for.
 
   Raises:
-    BadInput: libtpu is not installed, or does not know the slice.
+    BadInput: libtpu is not installed, or does not give the slice.
   """
   if importlib.util.find_spec("libtpu") is None:
     raise BadInput(f"--topology={place} needs libtpu to compile for: {INSTALL}; or add --analytic for the formula alone")
@@ -49,7 +49,7 @@ def devices_of(place: Slice) -> Sequence:
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=str(place), **options).devices
   except Exception as error:  # pylint: disable=broad-exception-caught  (libtpu raises several kinds)
-    raise BadInput(f"--topology={place}: the installed libtpu does not know it: {' '.join(str(error).split())[:200]}") from error
+    raise BadInput(f"--topology={place}: the installed libtpu does not give it: {' '.join(str(error).split())[:200]}") from error
 
 
 def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) -> Compiled:

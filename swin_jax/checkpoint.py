@@ -1,8 +1,8 @@
 """Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's parameters.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor notices damage, so once
-it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. A damaged one is moved aside and the one
-before is used.
+it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. A damaged one is moved
+aside and the one before is used.
 """
 
 from collections.abc import Mapping, Sequence

@@ -36,14 +36,14 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   """
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
-  launcher = find_launcher(os.environ)
+  launcher = None
   if not missing:
     if not 0 <= process_id < num_processes:
       raise BadInput(f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}")
     settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id, cluster_detection_method="deactivate")
   elif len(missing) < 3:
     raise BadInput(f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}")
-  elif launcher:
+  elif launcher := find_launcher(os.environ):
     settings = {}
   else:
     yield
@@ -51,7 +51,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   try:
     jax.distributed.initialize(**settings)
   except (RuntimeError, ValueError) as error:
-    where = f"process 0 at {coordinator}" if coordinator else f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
+    by_hand = f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
+    where = by_hand if launcher else f"process 0 at {coordinator}"
     raise BadInput(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
   try:
     yield
@@ -115,4 +116,5 @@ def check_shared(folder: str) -> None:
   if jax.process_index() == 0:
     token.unlink(missing_ok=True)
   if error or blind:
-    raise BadInput(error or f"--workdir={folder} must be one folder that all hosts share; {', '.join(sorted(set(blind)))} do not see that of process 0")
+    blind = ", ".join(sorted(set(blind)))
+    raise BadInput(error or f"--workdir={folder} must be one folder that all hosts share; {blind} do not see that of process 0")

@@ -81,7 +81,7 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
   model, parts = program.task.model.encoder, config.optim.accumulation_steps
   kept = _activations(config)
   images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
-  state = footprint.state_bytes(program.state, program.batch, parts)
+  state = footprint.state_bytes(program.state, program.gradients, program.batch, parts)
   sizes = state | {
       "activations": kept.saved * images,
       "temporaries": footprint.temporary_bytes(kept, images, program.state.params, model.dtype),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from swin_jax.models import swin
 from swin_jax.models import windows
+from swin_jax.sharding import bytes_per_device
 from swin_jax.state import TrainState
 from swin_jax.tasks.task import Task
 
@@ -34,29 +35,23 @@ class Activations(NamedTuple):
   blocks: tuple[int, ...]
 
 
-def tree_bytes(tree: Any) -> int:
-  """Bytes of the arrays of a tree on one device, by their shardings."""
-  return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def state_bytes(state: TrainState, batch: Any, accumulation_steps: int) -> dict[str, int]:
+def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_steps: int) -> dict[str, int]:
   """Bytes per chip by kind, exactly as the shardings divide them.
 
   Args:
-    state: abstract, with shardings.
+    state, gradients: abstract, with shardings.
     batch: abstract, with shardings.
     accumulation_steps: parts of the batch; a sum of gradients is kept beside those of a part.
 
   Returns:
-    parameters, optimizer, ema, batch: what the step gets. gradients: float32, divided as the parameters.
+    parameters, optimizer, ema, batch: what the step gets. gradients: float32.
   """
-  parameters = tree_bytes(state.params)
   return {
-      "parameters": parameters,
-      "optimizer": tree_bytes(state.opt_state) + tree_bytes(state.step),
-      "ema": tree_bytes(state.ema),
-      "gradients": parameters * (2 if accumulation_steps > 1 else 1),
-      "batch": tree_bytes(batch),
+      "parameters": bytes_per_device(state.params),
+      "optimizer": bytes_per_device(state.opt_state) + bytes_per_device(state.step),
+      "ema": bytes_per_device(state.ema),
+      "gradients": bytes_per_device(gradients) * (2 if accumulation_steps > 1 else 1),
+      "batch": bytes_per_device(batch),
   }
 
 
@@ -104,8 +99,9 @@ def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: 
 
 def _block_bytes(model: swin.Swin, stage: int, map_size: tuple[int, int]) -> int:
   shifted, extra_norm = model.depths[stage] > 1, False
+  chunks = (model.attention_chunks or (1,) * len(model.depths))[stage]
   block = swin.Block(model.version, model.num_heads[stage], model.window_sizes[stage], model.trained_window_sizes[stage], shifted,
-                     extra_norm, model.mlp_ratio, model.dtype)  # fmt: skip
+                     extra_norm, model.mlp_ratio, model.dtype, chunks)  # fmt: skip
 
   def bytes_of(images):
     x = jax.ShapeDtypeStruct((images, *map_size, model.embed_dim * 2**stage), model.dtype)

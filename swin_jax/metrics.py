@@ -175,7 +175,9 @@ class TrainLog:
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes an entry and a line of progress."""
     self.writer.scalars(step, values)
-    left = "" if self._start is None else f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
+    left = ""
+    if self._start is not None:
+      left = f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
     shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds"))
     waiting = values.get("perf/data_seconds", 0.0) / max(values.get("perf/compute_seconds", 0.0) + values.get("perf/data_seconds", 0.0), 1e-9)
     bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""

@@ -37,6 +37,7 @@ class Program(NamedTuple):
     batch_sharding, eval_batch_sharding: of every array of a batch.
     batch: abstract training batch with shardings.
     state: abstract `TrainState` with shardings.
+    gradients: abstract gradients with shardings.
     init: () → a fresh state.
     step: (state, batch) → (state, sums).
     eval_step: (params, batch) → sums.
@@ -51,6 +52,7 @@ class Program(NamedTuple):
   eval_batch_sharding: jax.sharding.NamedSharding
   batch: dict[str, jax.ShapeDtypeStruct]
   state: TrainState
+  gradients: Any
   init: Callable[[], TrainState]
   step: Any
   eval_step: Any
@@ -101,7 +103,9 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
   parts = sharding.batch_parts(mesh, rules)
-  batch = {name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()}
+  batch = {
+      name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()
+  }
 
   def init_params(rng):
     return task.init(rng, {name: jnp.zeros((parts, *shape), dtype) for name, (shape, dtype) in fields.items()})
@@ -117,13 +121,13 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
         clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
     )  # fmt: skip
 
-  state, optimizer, gradient_shardings = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules)
+  state, optimizer, gradients = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
   # Steps.
   step = make_step(
-      task, optimizer, lambda step: rate(step, peak_lr), gradient_shardings, seed=config.seed, accumulation_steps=o.accumulation_steps,
-      ema_decay=o.ema_decay,
+      task, optimizer, lambda step: rate(step, peak_lr), jax.tree.map(lambda leaf: leaf.sharding, gradients),
+      seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay,
   )  # fmt: skip
 
   def first_pictures(params, batch):
@@ -141,6 +145,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
       eval_batch_sharding=eval_batch_sharding,
       batch=batch,
       state=state,
+      gradients=gradients,
       init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
       step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
       eval_step=jax.jit(task.eval_sums, **on_params),

@@ -42,7 +42,7 @@ def abstract_state(
     rules: Sequence[sharding.Rule],
     state_rules: Sequence[sharding.Rule] | None = None,
 ) -> tuple[TrainState, optax.GradientTransformation, Any]:
-  """Shapes, dtypes and shardings of the state, the optimizer for it, and the shardings of gradients; nothing is computed.
+  """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is computed.
 
   Args:
     init_params: rng → boxed parameters.
@@ -67,7 +67,7 @@ def abstract_state(
       optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
   )
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, jax.tree.map(lambda leaf: leaf.sharding, divided)
+  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, divided
 
 
 def init_state(

@@ -40,6 +40,14 @@ def saved(workdir, step):
   return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def flip_a_byte(folder):
+  """Damages a checkpoint as a failing disk does."""
+  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
 def assert_same(one, other):
   """Two of `saved`, bit for bit."""
   assert one.keys() == other.keys()

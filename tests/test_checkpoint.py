@@ -14,6 +14,7 @@ from swin_jax import sharding
 from swin_jax.checkpoint import Checkpoints
 from swin_jax.errors import BadInput
 from swin_jax.state import TrainState
+from tests.runs import flip_a_byte
 
 BEST = ("eval/top1", True)
 
@@ -63,13 +64,6 @@ def test_comes_back_on_another_mesh(tmp_path, shape, ema):
 def test_nothing_there_is_none(tmp_path):
   assert read(tmp_path, state(0)) is None
   assert checkpoint.stored_config(tmp_path) is None
-
-
-def flip_a_byte(folder):
-  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 1
-  path.write_bytes(data)
 
 
 def remove_state(folder):

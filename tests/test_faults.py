@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from swin_jax import checkpoint
 from swin_jax import manifest
 from swin_jax import metrics
 from swin_jax import preemption
@@ -28,6 +29,7 @@ from tests import tiny
 from tests.runs import assert_same
 from tests.runs import command
 from tests.runs import finish
+from tests.runs import flip_a_byte
 from tests.runs import lines
 from tests.runs import read_until
 from tests.runs import saved
@@ -59,9 +61,19 @@ def assert_equal_runs(one, other, last=20):
 
 
 def ask_after(monkeypatch, times):
-  """Asks the run to stop when it looks for the so many-th time: before the first step, after each step and before each batch of an evaluation."""
+  """Asks the run to stop when it looks the so many-th time: before the first step, after each, before each batch of an evaluation."""
   asked = iter(range(10**6))
   monkeypatch.setattr(preemption, "requested", lambda: next(asked) >= times)
+
+
+def run_whole_and_stopped(tmp_path, monkeypatch, times, **changes):
+  """One run in `whole` and one in `stopped`, which is asked to stop the so many-th time and goes on; they must be equal."""
+  run(tmp_path / "whole", **changes)
+  with monkeypatch.context() as m, pytest.raises(Preempted):
+    ask_after(m, times)
+    run(tmp_path / "stopped", **changes)
+  run(tmp_path / "stopped", **changes)
+  assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("times, at", [(0, 0), (7, 7), (13, 10), (26, 20)])
@@ -161,13 +173,6 @@ def test_ctrl_c_saves_and_twice_ends_at_once(tmp_path):
 # Checkpoints.
 
 
-def flip_a_byte(folder):
-  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 1
-  path.write_bytes(data)
-
-
 def cut_in_half(folder):
   for path in folder.rglob("*"):
     if path.is_file():
@@ -206,15 +211,21 @@ def small_disk(folder, kilobytes):
 def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path, monkeypatch):
   workdir = tmp_path / "disk"
   filler = workdir / "filler"
+  savers = set()
+  save = checkpoint.Checkpoints.save
+
+  def saving(self, *args):
+    savers.add(self)
+    save(self, *args)
 
   def look():
-    if (workdir / "checkpoints" / "5").exists():
-      time.sleep(0.5)  # steps of milliseconds would be over before a save is
-      if (workdir / "checkpoints" / "5" / manifest.NAME).exists() and not filler.exists():
-        free = shutil.disk_usage(workdir).free
-        filler.write_bytes(bytes(free - 100_000))
+    while any(saver._manager.is_saving_in_progress() for saver in savers):  # steps of milliseconds would be over before a save is
+      time.sleep(0.01)
+    if (workdir / "checkpoints" / "5" / manifest.NAME).exists() and not filler.exists():
+      filler.write_bytes(bytes(shutil.disk_usage(workdir).free - 100_000))
     return False
 
+  monkeypatch.setattr(checkpoint.Checkpoints, "save", saving)
   monkeypatch.setattr(preemption, "requested", look)
   with small_disk(workdir, 50_000):
     message = r"the checkpoint of step 1[05] could not be saved.*no space left on the disk; the one of step (5|10) is whole"
@@ -268,12 +279,7 @@ def poison(monkeypatch):
 
 def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monkeypatch):
   poison(monkeypatch)
-  run(tmp_path / "whole", optim__skip_nonfinite_steps=19)
-  with monkeypatch.context() as m, pytest.raises(Preempted):
-    ask_after(m, 13)
-    run(tmp_path / "stopped", optim__skip_nonfinite_steps=19)
-  run(tmp_path / "stopped", optim__skip_nonfinite_steps=19)
-  assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+  run_whole_and_stopped(tmp_path, monkeypatch, 13, optim__skip_nonfinite_steps=19)
   assert all(np.isfinite(value).all() for value in saved(tmp_path / "whole", 20).values())
   notes = [(tmp_path / name / "nonfinite.jsonl").read_text() for name in ("whole", "stopped")]
   assert notes[0] == notes[1]
@@ -352,12 +358,7 @@ def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
     return read(self, index)
 
   monkeypatch.setattr(sources.Digits, "__getitem__", broken)
-  run(tmp_path / "whole", data__max_bad_fraction=0.5)
-  with monkeypatch.context() as m, pytest.raises(Preempted):
-    ask_after(m, 7)
-    run(tmp_path / "stopped", data__max_bad_fraction=0.5)
-  run(tmp_path / "stopped", data__max_bad_fraction=0.5)
-  assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+  run_whole_and_stopped(tmp_path, monkeypatch, 7, data__max_bad_fraction=0.5)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ MAY_IMPORT = {
         "swin_jax.program", "swin_jax.run_config", "swin_jax.sharding", "swin_jax.chips", "swin_jax.footprint", "swin_jax.roofline", "swin_jax.hlo",
         "swin_jax.ahead_of_time",
     },
-    "swin_jax.footprint": {"swin_jax.models", "swin_jax.state", "swin_jax.tasks.task"},
+    "swin_jax.footprint": {"swin_jax.models", "swin_jax.sharding", "swin_jax.state", "swin_jax.tasks.task"},
     "swin_jax.roofline": {"swin_jax.models", "swin_jax.footprint", "swin_jax.chips", "swin_jax.hlo"},
     "swin_jax.ahead_of_time": {"swin_jax.chips"},
     "swin_jax.chips": set(),

@@ -183,8 +183,9 @@ def test_collectives_as_a_tpu_writes_them():
 # Bytes.
 
 
-def test_bytes_per_chip_are_those_of_the_real_arrays():
-  config = tiny.config("finetune", optim__ema_decay=0.9, optim__accumulation_steps=2, mesh__fsdp=4, mesh__model=2)
+@pytest.mark.parametrize("zero1", [False, True])
+def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
+  config = tiny.config("finetune", optim__ema_decay=0.9, optim__accumulation_steps=2, mesh__fsdp=4, mesh__model=2, zero1=zero1)
   config.classification.num_classes = 10
   program = build(config, 1, 1)
   with sharding.trace_on(program.mesh, program.rules):
@@ -194,13 +195,14 @@ def test_bytes_per_chip_are_those_of_the_real_arrays():
   def on_first_device(tree):
     return sum(s.data.nbytes for x in jax.tree.leaves(tree) for s in x.addressable_shards if s.device == jax.devices()[0])
 
-  found = footprint.state_bytes(program.state, program.batch, 2)
-  parameters = on_first_device(state.params)
+  found = footprint.state_bytes(program.state, program.gradients, program.batch, 2)
+  parameters, average = on_first_device(state.params), on_first_device(state.ema)  # gradients are divided as the average
   assert found == {
-      "parameters": parameters, "optimizer": on_first_device((state.opt_state, state.step)), "ema": parameters,
-      "gradients": 2 * parameters, "batch": on_first_device(batch),
+      "parameters": parameters, "optimizer": on_first_device((state.opt_state, state.step)), "ema": average,
+      "gradients": 2 * average, "batch": on_first_device(batch),
   }  # fmt: skip
-  assert parameters < sum(x.nbytes for x in jax.tree.leaves(state.params)) / 3
+  assert average < sum(x.nbytes for x in jax.tree.leaves(state.params)) / 3
+  assert (parameters > average) == zero1
 
 
 def test_what_autodiff_keeps_of_an_image():

@@ -115,7 +115,10 @@ class Input:
     return self._iterate(data[first * part.count :][part.index :: part.count])
 
   def eval_batches(self, part: Part) -> Iterator[Batch]:
-    """A part of every batch of an evaluation: every example of the evaluation source exactly once, padded to whole batches; "weight" float32 [b] is 0 for padding, else 1."""
+    """A part of every batch of an evaluation: every example of its source exactly once, padded to whole batches.
+
+    "weight" float32 [b] is 0 for padding, else 1.
+    """
     padded = -(-len(self.eval_source) // self.eval_batch_size) * self.eval_batch_size
     data = grain.MapDataset.range(padded).seed(self.seed)
     data = data.random_map(reading.LoadOnce(self._to_read(self.eval_source), self.bands, self.eval_view))
