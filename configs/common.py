@@ -132,7 +132,7 @@ def base() -> ConfigDict:
 
   c.checkpoint = ConfigDict(dict(
       every_epochs=1.0,
-      keep_latest=2,
+      keep_latest=2,  # at least 2: should the newest be damaged, the one before is used
       keep_best=1,
       keep_every=0,  # of the saves, every so many-th is kept for good; 0 = none
       longer_schedule=False,  # continue a run although total_epochs has changed

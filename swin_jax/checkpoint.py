@@ -1,8 +1,8 @@
 """Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's parameters.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor notices damage, so once
-it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. A damaged one is moved
-aside and the one before is used.
+it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. One that is damaged, or
+whose manifest was never written, is moved aside and the one before is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Checkpoints:
 
   Args:
     workdir: the run's folder.
-    keep_latest: how many of the newest to keep.
+    keep_latest: how many of the newest to keep; of two one is whole, whatever happens to the save of the other.
     keep_every_steps: keep, for good, those of multiples of this step; 0 for none.
     keep_best: how many of the best to keep besides.
     best: (metric, whether more is better) that ranks them.
@@ -158,16 +158,9 @@ class Checkpoints:
       if damage:
         self._move_aside(newest, damage)
         continue
+      _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
       items = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore())
-      try:
-        _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
-        restored = self._manager.restore(newest, args=items)
-      except (OSError, ValueError) as error:
-        if (folder / manifest.NAME).exists():
-          raise
-        # Nothing vouched for this one: the process that saved it died before the checksums.
-        self._move_aside(newest, f"it cannot be read: {' '.join(str(error).split())[:200]}")
-        continue
+      restored = self._manager.restore(newest, args=items)
       evaluation = distributed.gather(_evaluation(folder) or "")[0]
       state = type(abstract)(**{"ema": None} | restored["state"])
       return Restored(newest, state, restored["data"], json.loads(evaluation) if evaluation else None)
@@ -294,8 +287,11 @@ def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def _compare(saved: dict, wanted: dict, where: str) -> None:
   parts = []
-  for title, paths in (("only in the checkpoint", saved.keys() - wanted.keys()), ("only in the config's model", wanted.keys() - saved.keys()),
-                       ("of another shape", {p for p in saved.keys() & wanted.keys() if saved[p] != wanted[p]})):  # fmt: skip
+  for title, paths in (
+      ("only in the checkpoint", saved.keys() - wanted.keys()),
+      ("only in the config's model", wanted.keys() - saved.keys()),
+      ("of another shape", {p for p in saved.keys() & wanted.keys() if saved[p] != wanted[p]}),
+  ):
     if paths:
       shown = [f"{p} {saved[p][0]} ≠ {wanted[p][0]}" if p in saved and p in wanted else p for p in sorted(paths)[:3]]
       parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))

@@ -40,7 +40,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   if not missing:
     if not 0 <= process_id < num_processes:
       raise BadInput(f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}")
-    settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id, cluster_detection_method="deactivate")
+    settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
+    settings["cluster_detection_method"] = "deactivate"
   elif len(missing) < 3:
     raise BadInput(f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}")
   elif launcher := find_launcher(os.environ):

@@ -15,7 +15,7 @@ from swin_jax import chips
 from swin_jax import footprint
 from swin_jax import hlo
 from swin_jax import roofline
-from swin_jax import run_config
+from swin_jax import config_checks
 from swin_jax import sharding
 from swin_jax.chips import Slice
 from swin_jax.errors import BadInput
@@ -62,7 +62,7 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   config = config.copy_and_resolve_references()
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
-  run_config.check(config)
+  config_checks.check(config)
   if config.task == "classification" and not config.classification.num_classes:
     raise BadInput("the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say")
   return config

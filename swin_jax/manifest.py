@@ -27,8 +27,7 @@ def find_damage(folder: pathlib.Path) -> str | None:
 def _find_damage(folder: pathlib.Path) -> str | None:
   manifest = folder / NAME
   if not manifest.exists():
-    # Committed by Orbax, then the process died before the checksums: whole, as far as a rename can tell.
-    return None if (folder / "_CHECKPOINT_METADATA").exists() and (folder / "state").exists() else "not all of it is there"
+    return "it has no checksums: its save was not finished"
   try:
     sums = json.loads(manifest.read_text())
   except ValueError:

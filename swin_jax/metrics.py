@@ -179,7 +179,8 @@ class TrainLog:
     if self._start is not None:
       left = f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
     shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds"))
-    waiting = values.get("perf/data_seconds", 0.0) / max(values.get("perf/compute_seconds", 0.0) + values.get("perf/data_seconds", 0.0), 1e-9)
+    data, compute = values.get("perf/data_seconds", 0.0), values.get("perf/compute_seconds", 0.0)
+    waiting = data / max(compute + data, 1e-9)
     bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""
     say(f"step {step}/{self._total}  {shown}{left}{bound}")
 

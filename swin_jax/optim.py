@@ -16,7 +16,8 @@ DECAY_RULES = (
     (r".*/(logit_scale|bias_table|cpb_fc[12]/kernel)", False),
     (r".*/kernel", True),
 )
-# The official SimMIM pre-training means to exempt the third row too, but the prefix of its names never matches (microsoft/Swin-Transformer#369).
+# The official SimMIM pre-training means to exempt the third row too, but the prefix of its names never matches
+# (microsoft/Swin-Transformer#369).
 OFFICIAL_PRETRAINING_DECAY_RULES = (*DECAY_RULES[:2], (DECAY_RULES[2][0], True), DECAY_RULES[3])
 
 SCHEDULES = ("cosine", "linear", "step", "multistep")

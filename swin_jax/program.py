@@ -104,7 +104,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
     fields["mask"] = (token_map, jnp.bool_)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
-      name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding) for name, (shape, dtype) in fields.items()
+      name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
+      for name, (shape, dtype) in fields.items()
   }
 
   def init_params(rng):

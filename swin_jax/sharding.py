@@ -34,14 +34,19 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   sizes = {"data": data, "fsdp": fsdp, "model": model}
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
-  if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1) or len(devices) % fixed or (not free and fixed != len(devices)):
-    raise BadInput(f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1")
+  impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
+  if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
+    raise BadInput(
+        f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1"
+    )
   if free:
     sizes[free[0]] = len(devices) // fixed
   try:
     mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
   except NotImplementedError as error:
-    raise BadInput(f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides") from error
+    raise BadInput(
+        f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides"
+    ) from error
   if not _together(mesh.devices):
     by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
     mesh = Mesh(np.array(by_process).reshape(mesh.devices.shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax import checkpoint
+from swin_jax import config_checks
 from swin_jax import distributed
 from swin_jax import metrics
 from swin_jax import preemption
@@ -43,7 +44,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   """
   started = time.perf_counter()
   # 1. Config.
-  run_config.check(config)
+  config_checks.check(config)
   distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)
   start = checkpoint.SavedParameters(config.init_from) if config.init_from and not stored else None
@@ -86,7 +87,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-  say(f"done in {metrics.duration(time.perf_counter() - started)}  {shown}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
+  took = metrics.duration(time.perf_counter() - started)
+  say(f"done in {took}  {shown}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
   return evaluation
 
 
@@ -197,7 +199,11 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
 
 def run_evaluation(
-    program: Program, data: pipeline.Input, state: TrainState, writer: metrics.Writer | None = None, stop: Callable[[], bool] = lambda: False
+    program: Program,
+    data: pipeline.Input,
+    state: TrainState,
+    writer: metrics.Writer | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
   """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped."""
   batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
@@ -216,7 +222,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   Raises:
     BadInput: there is none, or it is of another model.
   """
-  run_config.check(config)
+  config_checks.check(config)
   saved = checkpoint.SavedParameters(workdir)
   config = config.copy_and_resolve_references()
   config.data.train_split = config.data.eval_split  # the training images need not be there
@@ -226,7 +232,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   program = build(config, steps_per_epoch=1, total_steps=1)
   state = dataclasses.replace(program.state, params=transfer.read_all(saved, program.state.params), ema=None)
   height, width = config.data.image_size
-  say(f"evaluating step {saved.step} of {workdir} on {len(data.eval_source):,} images at {height} × {width} px, windows {config.model.window_sizes}")
+  images = f"{len(data.eval_source):,} images at {height} × {width} px"
+  say(f"evaluating step {saved.step} of {workdir} on {images}, windows {config.model.window_sizes}")
   values = run_evaluation(program, data, state)
   say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
   return values
@@ -248,10 +255,10 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   loss, grad_norm = float(sums["loss"][0] / sums["loss"][1]), float(sums["grad_norm"][0])
   run.log.writer.nonfinite(step, records)
   what = f"step {step}: loss {loss}, gradient norm {grad_norm}; its records are in {run.log.writer.nonfinite_path}"
-  if count > run.config.optim.skip_nonfinite_steps:
+  most = run.config.optim.skip_nonfinite_steps
+  if count > most:
     raise BadInput(
-        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {run.config.optim.skip_nonfinite_steps}. The checkpoints before it"
-        " are whole. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
+        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
         " --config.init_from of this one"
     )
-  say(f"{what}; left out, number {count} of at most {run.config.optim.skip_nonfinite_steps}")
+  say(f"{what}; left out, number {count} of at most {most}")

@@ -53,7 +53,8 @@ def transfer(saved: SavedParameters, params: Any) -> tuple[Any, Report]:
   missing = [path for path in flat if path.startswith("encoder/") and path not in same + tables]
   extra = [path for path in saved.shapes if path.startswith("encoder/") and path not in flat]
   if missing or extra:
-    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {flat[path].shape if path in flat else '(absent)'}" for path in (missing + extra)[:3]]
+    ours = {path: leaf.shape for path, leaf in flat.items()}
+    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {ours.get(path, '(absent)')}" for path in (missing + extra)[:3]]
     raise BadInput(f"init_from: the encoder saved there is another one (theirs ≠ this config's): {'; '.join(shown)}"
                    f"{f' and {len(missing + extra) - 3} more' if len(missing + extra) > 3 else ''}")  # fmt: skip
   wanted = {path: jax.ShapeDtypeStruct(flat[path].shape, flat[path].dtype, sharding=flat[path].sharding) for path in same}

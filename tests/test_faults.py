@@ -37,7 +37,10 @@ from tests.runs import SMALL
 from tests.runs import steps
 
 # One stage; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
-SHORT = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,), optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89, log__eval_every_epochs=10 / 89, log__num_pictures=0)
+SHORT = dict(
+    model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,), optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89,
+    log__eval_every_epochs=10 / 89, log__num_pictures=0,
+)  # fmt: skip
 
 
 def run(workdir, **changes):

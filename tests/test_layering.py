@@ -14,15 +14,16 @@ MAY_IMPORT = {
     "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption"},
     "swin_jax.train": {
         "swin_jax.program", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
-        "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.preemption", "swin_jax.distributed",
+        "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.preemption",
+        "swin_jax.distributed",
     },
     "swin_jax.program": {
         "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",
         "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin",
     },
-    "swin_jax.run_config": {
-        "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
-        "swin_jax.data.rand_augment",
+    "swin_jax.run_config": {"swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows"},
+    "swin_jax.config_checks": {
+        "swin_jax.optim", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops", "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
     "swin_jax.tasks.task": set(),
@@ -43,8 +44,8 @@ MAY_IMPORT = {
     "swin_jax.metrics": {"swin_jax.chips", "swin_jax.files"},
     "swin_jax.plan": {"swin_jax.fit", "swin_jax.chips", "swin_jax.cli"},
     "swin_jax.fit": {
-        "swin_jax.program", "swin_jax.run_config", "swin_jax.sharding", "swin_jax.chips", "swin_jax.footprint", "swin_jax.roofline", "swin_jax.hlo",
-        "swin_jax.ahead_of_time",
+        "swin_jax.program", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.sharding", "swin_jax.chips", "swin_jax.footprint",
+        "swin_jax.roofline", "swin_jax.hlo", "swin_jax.ahead_of_time",
     },
     "swin_jax.footprint": {"swin_jax.models", "swin_jax.sharding", "swin_jax.state", "swin_jax.tasks.task"},
     "swin_jax.roofline": {"swin_jax.models", "swin_jax.footprint", "swin_jax.chips", "swin_jax.hlo"},

@@ -114,7 +114,8 @@ def test_flags_that_do_not_fit(tmp_path, flags, message):
 
 
 def test_the_script_for_one_machine_ends_all_when_one_fails(tmp_path):
-  words = [sys.executable, "experiments/launch/local.py", "--processes=2", "--cpu_devices=1", "--", *RUN, "--config.data.source=nowhere", f"--workdir={tmp_path}"]
+  words = [sys.executable, "experiments/launch/local.py", "--processes=2", "--cpu_devices=1", "--", *RUN]
+  words += ["--config.data.source=nowhere", f"--workdir={tmp_path}"]
   done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
   assert done.returncode == 2 and "swin_jax: " in done.stdout and "Traceback" not in done.stdout, done.stdout
 

@@ -125,7 +125,8 @@ def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp
 def test_another_number_of_images_is_refused(finished, monkeypatch):
   monkeypatch.setattr("swin_jax.data.sources.Digits.__len__", lambda self: 1400)
   with pytest.raises(BadInput, match="trained on 1437 examples"):
-    train.train(tiny.config(optim__ema_decay=0.9, optim__total_epochs=20 / 87, optim__warmup_epochs=5 / 89, checkpoint__longer_schedule=True), str(finished))
+    config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=20 / 87, optim__warmup_epochs=5 / 89, checkpoint__longer_schedule=True)
+    train.train(config, str(finished))
 
 
 @pytest.mark.parametrize("change", [dict(data__mean=(0.5,)), dict(masked_pixels__target_norm_window=5), dict(model__depths=(2, 4))])

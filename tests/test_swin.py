@@ -12,7 +12,7 @@ import pytest
 
 from configs.common import SIZES
 from swin_jax import axes
-from swin_jax import run_config
+from swin_jax import config_checks
 from swin_jax.errors import BadInput
 from swin_jax.models import layers
 from swin_jax.models import remat
@@ -182,7 +182,7 @@ def test_an_unknown_remat_policy_names_those_there_are(name):
 
 @pytest.mark.parametrize("chunks, heads", [((4, 2), (2, 4)), ((8, 1), (2, 4)), ((2, 4), (2, 4)), ((), (2, 4))])
 def test_chunks_that_divide_windows_or_heads(chunks, heads):
-  run_config.check(tiny.config(model__attention_chunks=chunks, model__num_heads=heads))  # four windows, then one
+  config_checks.check(tiny.config(model__attention_chunks=chunks, model__num_heads=heads))  # four windows, then one
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
 )  # fmt: skip
 def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, message):
   with pytest.raises(BadInput, match=message):
-    run_config.check(tiny.config(**wrong))
+    config_checks.check(tiny.config(**wrong))
 
 
 @pytest.mark.parametrize("map_side, chunks", [(16, 4), (8, 4)], ids=["windows", "heads"])

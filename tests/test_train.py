@@ -97,6 +97,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
         (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
         (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
         (dict(log__every_steps=0), "config.log.every_steps = 0 must be at least 1"),
+        (dict(checkpoint__keep_latest=1), "config.checkpoint.keep_latest = 1 must be at least 2"),
         (dict(optim__warmup_epochs=30.0), "config.optim.warmup_epochs = 30.0 must not be more than optim.total_epochs"),
         (dict(model__drop_path_rate=1.0), "config.model.drop_path_rate"),
         (dict(data__std=(0.0,)), "data.std"),

@@ -3,8 +3,8 @@
   python experiments/survival/survive.py --out=runs/survival [--kills=100] [--seed=0]
 
 Half of the kills fall into start-up and compiling, the others into training, saving and evaluation; two of three are SIGKILL, the
-others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average and metrics those of the
-undisturbed run, bit for bit, and did the steps that made them see each record exactly as often?
+others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average
+and metrics those of the undisturbed run, bit for bit, and did each step that made them see the same records?
 """
 
 import argparse

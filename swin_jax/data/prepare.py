@@ -19,24 +19,20 @@ The order is a fixed permutation, so it does not depend on parts or threads. The
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-import functools
 import glob
 import io
 import os
 import sys
 import time
 from typing import Any
-import zlib
 
 from absl import flags
-import numpy as np
 from PIL import Image
 from PIL import UnidentifiedImageError
 
 from swin_jax import cli
-from swin_jax.data import image_files
 from swin_jax.data import shards
-from swin_jax.data import sources
+from swin_jax.data import splits
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
 
@@ -54,9 +50,6 @@ _THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads tha
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # the others hold more than 8 bits, which a JPEG cannot
 _SECONDS_BETWEEN_LINES = 5
-
-# split → (source, the indices of its examples in the order they are written)
-Plan = dict[str, tuple[Source, np.ndarray]]
 
 
 def main(argv: list[str]) -> int:
@@ -92,13 +85,13 @@ def prepare(
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
     raise BadInput(f"--out={out} is inside the source, where its folder would be taken for a class; choose another")
-  plan = make_plan(source, split, hold_out)
+  plan = splits.make_plan(source, split, hold_out)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0)
   headers = {}
   for name, (examples, order) in plan.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
-    settings = made_from | dict(images=len(order), listing=_checksum(examples, order))
+    settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
     if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set
       shards.check_same_set(out, name, headers[name])
@@ -122,58 +115,6 @@ def parse_part(text: str) -> tuple[int, int]:
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
     raise BadInput(f"--part={text} is not i/n with i from 0 to n - 1, like 0/8")
   return int(i), int(n)
-
-
-def make_plan(source: str, split: str, hold_out: float) -> Plan:
-  """Finds the splits of a source and the order of their examples.
-
-  Raises:
-    BadInput: there is no such source or split, or nothing in it.
-  """
-  found = _find(source, split)
-  if not hold_out:
-    return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
-  if len(found) > 1 or "val" in found:
-    raise BadInput(f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split")
-  ((name, examples),) = found.items()
-  order = _permutation(len(examples))
-  cut = round(hold_out * len(order))
-  if not 0 < cut < len(order):
-    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {cut}; both splits need one or more")
-  return {name: (examples, order[cut:]), "val": (examples, order[:cut])}
-
-
-def _find(source: str, split: str) -> dict[str, Source]:
-  """All splits of a source, or the one that is asked for."""
-  if source.startswith("tfds:"):
-    name = source.removeprefix("tfds:")
-    splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
-  elif "{split}" in source:
-    splits, load = list(sources.npz_splits(source)), functools.partial(sources.open_npz, source)
-    if not splits:
-      sources.open_npz(source, split)  # says why
-  else:
-    sources.check_exists(source)
-    if source.lower().endswith(".npz"):
-      return {split or "train": sources.Npz(source)}
-    tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-    folder, splits = image_files.find_splits(tree)
-    if not splits:
-      return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
-    load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
-  if split and split not in splits:
-    raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
-  return {name: load(split=name) for name in ([split] if split else splits)}
-
-
-def _permutation(n: int) -> np.ndarray:
-  return np.random.default_rng(0).permutation(n)
-
-
-def _checksum(examples: Source, order: np.ndarray) -> int:
-  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are refused."""
-  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
-  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))
 
 
 def _write_split(out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads) -> None:
@@ -299,7 +240,7 @@ class _Progress:
     print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
 
 
-def _say_next(out: str, plan: Plan, headers: dict[str, dict[str, Any]]) -> None:
+def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -> None:
   """Prints the command that trains on what was written, or which shards other parts still have to write."""
   missing = [
       path

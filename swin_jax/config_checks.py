@@ -1,0 +1,99 @@
+"""Mistakes in a config that show without data or devices: numbers that cannot be, and numbers that contradict one another."""
+
+import math
+
+from ml_collections import ConfigDict
+
+from swin_jax import optim
+from swin_jax.data import image_ops
+from swin_jax.data import rand_augment
+from swin_jax.errors import BadInput
+from swin_jax.models import remat
+from swin_jax.models.windows import chunk_counts
+from swin_jax.models.windows import map_sizes
+from swin_jax.models.windows import padded_size
+from swin_jax.models.windows import pair
+from swin_jax.models.windows import window_and_shift
+
+
+def check(config: ConfigDict) -> None:
+  """Checks what needs neither data nor devices.
+
+  Raises:
+    BadInput: numbers that cannot be; the message names the keys.
+  """
+  m, d, a = config.model, config.data, config.augment
+  choices = {
+      "task": (config.task, ("classification", "masked_pixels")),
+      "model.version": (m.version, (1, 2)),
+      "model.dtype": (m.dtype, ("bfloat16", "float32")),
+      "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
+      "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
+  }
+  for key, (value, allowed) in choices.items():
+    if value not in allowed:
+      raise BadInput(f"config.{key} = {value!r}: there are {', '.join(map(repr, allowed))}")
+  for key, low, value, high in (
+      ("augment.crop_scale", 0, *a.crop_scale), ("augment.crop_ratio", 0, *a.crop_ratio),
+      ("augment.eval_crop_fraction", 0, a.eval_crop_fraction, 1), ("augment.rand_augment_magnitude", -1e-9, a.rand_augment_magnitude, 10), ("mask.ratio", 0, config.mask.ratio, 1),
+  ):  # fmt: skip
+    if not low < value <= high:
+      raise BadInput(f"config.{key} must be more than {max(low, 0)} and at most {high}, and is {value}")
+  for key, value in (("data.batch_size", d.batch_size), ("data.eval_batch_size", d.eval_batch_size), ("data.num_threads", d.num_threads),
+                     ("log.every_steps", config.log.every_steps), ("optim.accumulation_steps", config.optim.accumulation_steps),
+                     ("model.patch_size", m.patch_size)):  # fmt: skip
+    if value < 1:
+      raise BadInput(f"config.{key} = {value} must be at least 1")
+  if config.checkpoint.keep_latest < 2:
+    raise BadInput(f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: the second is for when the first is damaged")
+  for key, value in (("checkpoint.keep_every", config.checkpoint.keep_every), ("checkpoint.keep_best", config.checkpoint.keep_best),
+                     ("optim.skip_nonfinite_steps", config.optim.skip_nonfinite_steps), ("profile.num_steps", config.profile.num_steps),
+                     ("data.num_workers", d.num_workers)):  # fmt: skip
+    if value < 0:
+      raise BadInput(f"config.{key} = {value} must not be negative")
+  for key, low, value, high in (
+      ("model.drop_path_rate", 0, m.drop_path_rate, 0.99), ("optim.ema_decay", 0, config.optim.ema_decay, 0.999999),
+      ("optim.layer_decay", 0.01, config.optim.layer_decay, 1),
+      ("classification.label_smoothing", 0, config.classification.label_smoothing, 0.99),
+  ):  # fmt: skip
+    if not low <= value <= high:
+      raise BadInput(f"config.{key} must be between {low} and {high}, and is {value}")
+  if not 0 <= config.optim.warmup_epochs <= config.optim.total_epochs:
+    raise BadInput(
+        f"config.optim.warmup_epochs = {config.optim.warmup_epochs} must not be more than optim.total_epochs = {config.optim.total_epochs}"
+    )
+  if config.optim.schedule in ("step", "multistep") and not config.optim.milestone_epochs:
+    raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
+  if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
+    raise BadInput(f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set augment.rand_augment_operations=0")
+  if a.crop_padding and a.eval_crop_fraction != 1.0:
+    raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
+  stages = len(m.depths)
+  for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
+    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
+      raise BadInput(f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths = {m.depths}")
+  for i, heads in enumerate(m.num_heads):
+    if heads < 1 or (m.embed_dim * 2**i) % heads:
+      raise BadInput(f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}")
+  for size in (*m.window_sizes, *m.trained_window_sizes):
+    if min(pair(size)) < 1:
+      raise BadInput(f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least one token")
+  if len(d.image_size) != 2 or min(d.image_size) < m.patch_size:
+    raise BadInput(f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size = {m.patch_size}")
+  if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
+    raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0")
+  remat.policy(m.remat)
+  for i, (chunks, size) in enumerate(zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages))):
+    window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
+    try:
+      chunk_counts(chunks, math.prod(padded_size(size, window)) // math.prod(window), m.num_heads[i] // max(1, config.mesh.model))
+    except BadInput as error:
+      raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
+  if d.batch_size % config.optim.accumulation_steps:
+    raise BadInput(f"data.batch_size = {d.batch_size} does not divide into optim.accumulation_steps = {config.optim.accumulation_steps}")
+  if config.task == "masked_pixels":
+    p = config.mask.patch_size
+    if p % m.patch_size or any(side % p for side in d.image_size):
+      raise BadInput(
+          f"mask.patch_size = {p} must divide data.image_size = {d.image_size} and be a multiple of model.patch_size = {m.patch_size}"
+      )

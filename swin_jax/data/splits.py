@@ -1,0 +1,67 @@
+"""The splits of an image set, and the order in which their examples are written: what `prepare.py` is to do."""
+
+import functools
+import os
+import zlib
+
+import numpy as np
+
+from swin_jax.data import image_files
+from swin_jax.data import sources
+from swin_jax.data.example import Source
+from swin_jax.errors import BadInput
+
+# split → (source, the indices of its examples in the order they are written)
+Plan = dict[str, tuple[Source, np.ndarray]]
+
+
+def make_plan(source: str, split: str, hold_out: float) -> Plan:
+  """Finds the splits of a source and the order of their examples.
+
+  Raises:
+    BadInput: there is no such source or split, or nothing in it.
+  """
+  found = _find(source, split)
+  if not hold_out:
+    return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
+  if len(found) > 1 or "val" in found:
+    raise BadInput(f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split")
+  ((name, examples),) = found.items()
+  order = _permutation(len(examples))
+  cut = round(hold_out * len(order))
+  if not 0 < cut < len(order):
+    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {cut}; both splits need one or more")
+  return {name: (examples, order[cut:]), "val": (examples, order[:cut])}
+
+
+def _find(source: str, split: str) -> dict[str, Source]:
+  """All splits of a source, or the one that is asked for."""
+  if source.startswith("tfds:"):
+    name = source.removeprefix("tfds:")
+    splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
+  elif "{split}" in source:
+    splits, load = list(sources.npz_splits(source)), functools.partial(sources.open_npz, source)
+    if not splits:
+      sources.open_npz(source, split)  # says why
+  else:
+    sources.check_exists(source)
+    if source.lower().endswith(".npz"):
+      return {split or "train": sources.Npz(source)}
+    tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
+    folder, splits = image_files.find_splits(tree)
+    if not splits:
+      return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
+    load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
+  if split and split not in splits:
+    raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
+  return {name: load(split=name) for name in ([split] if split else splits)}
+
+
+def _permutation(n: int) -> np.ndarray:
+  return np.random.default_rng(0).permutation(n)
+
+
+def checksum(examples: Source, order: np.ndarray) -> int:
+  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are refused."""
+  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
+  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))
