@@ -23,7 +23,7 @@ GENERATIONS = ("v4", "v5e", "v5p", "v6e", "h100", "h200")
 BATCH = 1024
 COMPILED = tuple(  # arguments of swin_jax.plan
     f"--config=configs/swinv2_3b.py --topology={topology}"
-    for topology in ("v4:4x4x4", "v5e:8x16", "v5e:16x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8")
+    for topology in ("v4:4x4x4", "v4:4x4x8", "v5e:8x16", "v5e:16x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8")
 )
 
 
