@@ -113,7 +113,9 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes = _compiled_sizes(formula, compiled)
     fits = compiled.accepted and sum(sizes.values()) <= memory  # it has been seen to accept a little more than the memory
-    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
+    level = jax.config.jax_optimization_level
+    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "optimization_level": level.replace("UNKNOWN", "")}
+    extra["libtpu"] = importlib.metadata.version("libtpu")
     if compiled.accepted:
       sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
   time = roofline.step_time(place, formula.flops, formula.traffic, sent)

@@ -3,10 +3,10 @@
   python -m swin_jax.plan --config=FILE[:kind] --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
 For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip install -r
-requirements-plan.txt. It takes seconds for a tiny model and minutes for a large one; several times as many with --thorough, which
-spends the effort that the run's own compilation does and so needs a few percent less memory. GPUs (h100:8, h200:16, eight to a node)
-are estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is
-opened.
+requirements-plan.txt. It takes seconds for a tiny model and minutes for a large one, as the run's own compilation does. With
+JAX_OPTIMIZATION_LEVEL=O1 in the environment it takes a third, and the plan is of a run that has that in its environment too. GPUs
+(h100:8, h200:16, eight to a node) are estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest
+slice of v5p that fits. No data is opened.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
@@ -28,7 +28,8 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
   advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
                            accumulation_steps, a remat policy, the smallest_slice of the generation; null where there is none
-  compile_seconds, loops_of_unknown_length (their collectives are counted once); libtpu, jax: versions
+  compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives are counted once);
+  libtpu, jax: versions
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +54,6 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, afte
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits.")
 _BATCH = flags.DEFINE_integer("batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0)
 _JSON = flags.DEFINE_string("json", "", "File to write the result to.")
-_THOROUGH = flags.DEFINE_bool("thorough", False, "Compile with all the effort that the run itself spends, where a few percent decide.")
 _ANALYTIC = flags.DEFINE_bool("analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu.")
 
 VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
@@ -86,8 +86,6 @@ def main(argv: Sequence[str]) -> int:
     import jax  # pylint: disable=g-import-not-at-top  (only now does the environment hold)
 
     jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
-    if not _THOROUGH.value:
-      jax.config.update("jax_optimization_level", "O1")
     from swin_jax import fit  # pylint: disable=g-import-not-at-top
 
     config = fit.ready(_CONFIG.value, _BATCH.value)
@@ -126,11 +124,12 @@ def describe(report: dict[str, Any]) -> str:
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
   close = analytic and 0.8 < sizes["total"] / memory < 1.2
+  level = f" at optimization level {report['optimization_level']}" if report.get("optimization_level") else ""
   parts, again, times = report["accumulation_steps"], report["recomputed_flops_per_step"], report["roofline_seconds"]
   lines = [
       f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
       f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict}"
-      + (" [analytic: by formula, nothing was compiled]" if analytic else " [compiled]")
+      + (" [analytic: by formula, nothing was compiled]" if analytic else f" [compiled{level}]")
       + (", although the compiler accepted it" if report.get("accepted") and not report["fits"] else ""),
       f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}" + ("; too close for a formula to tell" if close else ""),
   ]
