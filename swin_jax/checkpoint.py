@@ -1,8 +1,8 @@
 """Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's parameters.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor notices damage, so once
-it is committed a manifest of checksums is written into it (`manifest.py`), and checked before it is read. One that is damaged, or
-whose manifest was never written, is moved aside and the one before is used.
+it is committed checksums are written into it (`manifest.py`), and checked before it is read. One that is damaged, or whose checksums
+were never written, is moved aside and the one before is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from swin_jax import distributed
 from swin_jax import files
 from swin_jax import manifest
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 
 EVALUATION = "evaluation.json"
 # Orbax reports through absl what is no matter to a user, among it a file "missing" that params-only reads do not need.
@@ -71,16 +72,18 @@ class Checkpoints:
         ),
         item_names=("state", "data", "config"),
     )
+    # Orbax would ask jax's preemption service as well, with steps, and spoil the count by which `preemption.requested` asks it.
+    self._manager.reached_preemption = lambda step: False
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
     self._saving: int | None = None  # step of the save that runs
-    self._hashed: concurrent.futures.Future | None = None
+    self._hashed: tuple[int, concurrent.futures.Future] | None = None  # step, and its checksums
     self._failed = False
 
   def save(self, step: int, state: Any, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Starts a save; it runs on beside the next steps.
 
     Raises:
-      BadInput: this save or the one before failed: the disk is full, say.
+      Fault: this save or the one before failed: the disk is full, say.
     """
     self.wait()
     items = ocp.args.Composite(
@@ -95,12 +98,12 @@ class Checkpoints:
     """Looks after a running save; cheap, to be called every step.
 
     Raises:
-      BadInput: the save failed.
+      Fault: the save failed.
     """
-    if self._hashed is not None and self._hashed.done():
-      with self._failure_of("the last save"):
-        self._hashed.result()
-      self._hashed = None
+    if self._hashed is not None and self._hashed[1].done():
+      (step, hashed), self._hashed = self._hashed, None
+      with self._failure_of(step):
+        hashed.result()
     if self._saving is None or self._manager.is_saving_in_progress():
       return
     step, self._saving = self._saving, None
@@ -109,21 +112,20 @@ class Checkpoints:
       self._manager.wait_until_finished()  # over already; some errors come out only here
       if not (self.folder / str(step)).exists():
         raise OSError("it was not committed")
-    if jax.process_index() == 0:
-      self._hashed = self._hashing.submit(manifest.write, self.folder / str(step), leave_out=(EVALUATION,))
+    self._hashed = step, self._hashing.submit(manifest.write, self.folder / str(step), leave_out=EVALUATION)
 
   def wait(self) -> None:
-    """Returns when the last save is committed and its manifest written.
+    """Returns when the last save is committed and this process's share of its checksums written.
 
     Raises:
-      BadInput: the save failed.
+      Fault: the save failed.
     """
     if self._saving is not None:
       with self._failure_of(self._saving):
         self._manager.wait_until_finished()
     self.poll()
     if self._hashed is not None:
-      concurrent.futures.wait([self._hashed])
+      concurrent.futures.wait([self._hashed[1]])
       self.poll()
 
   def add_evaluation(self, step: int, values: Mapping[str, float]) -> None:
@@ -175,16 +177,16 @@ class Checkpoints:
     self._manager.reload()
 
   @contextlib.contextmanager
-  def _failure_of(self, step: int | str):
+  def _failure_of(self, step: int):
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
       self._failed = True
       self._remove_unfinished()
-      whole = [other for other in _steps(self.folder) if other != step]
+      whole = [other for other in _steps(self.folder) if other != step and manifest.is_written(self.folder / str(other))]
       before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
-      raise BadInput(
+      raise Fault(
           f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that, and the same command goes on"
       ) from error
 

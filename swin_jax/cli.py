@@ -6,13 +6,17 @@ import errno
 import os
 import re
 import sys
+import traceback
 from typing import NoReturn
 
 from absl import flags
 
 from swin_jax import preemption
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 from swin_jax.errors import Preempted
+
+FAULT = 74  # EX_IOERR
 
 
 def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.FlagHolder, str]]) -> None:
@@ -86,24 +90,25 @@ def _clear(message: str, argv: Sequence[str]) -> str:
 
 
 def exit_code(body: Callable[[], None]) -> int:
-  """Runs a command: 0; 2 for bad input or a full disk, 75 when stopped by SIGTERM, 130 by Ctrl-C; each said in one line."""
+  """Runs a command: 0; 2 for bad input, 74 for a fault, 75 when stopped by SIGTERM, 130 by Ctrl-C, each said in one line; 1 for a bug."""
   try:
     body()
   except BadInput as error:
     print(f"swin_jax: {error}", file=sys.stderr)
-    return 2
-  except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-      raise
-    where = f" for {error.filename}" if error.filename else ""
-    print(f"swin_jax: no space left on the disk{where}; make room, then the same command goes on", file=sys.stderr)
-    return 2
+    return FAULT if isinstance(error, Fault) else 2
   except Preempted as stopped:
     print(f"swin_jax: {stopped}", file=sys.stderr)
     return preemption.exit_code()
   except KeyboardInterrupt:
     print("swin_jax: stopped; the same command goes on", file=sys.stderr)
     return preemption.INTERRUPTED
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+      where = f" for {error.filename}" if error.filename else ""
+      print(f"swin_jax: no space left on the disk{where}; make room, then the same command goes on", file=sys.stderr)
+      return FAULT
+    traceback.print_exc()  # and then `leave`: the interpreter's own end would wait for the other processes of the run
+    return 1
   return 0
 
 

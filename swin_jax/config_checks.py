@@ -35,7 +35,8 @@ def check(config: ConfigDict) -> None:
       raise BadInput(f"config.{key} = {value!r}: there are {', '.join(map(repr, allowed))}")
   for key, low, value, high in (
       ("augment.crop_scale", 0, *a.crop_scale), ("augment.crop_ratio", 0, *a.crop_ratio),
-      ("augment.eval_crop_fraction", 0, a.eval_crop_fraction, 1), ("augment.rand_augment_magnitude", -1e-9, a.rand_augment_magnitude, 10), ("mask.ratio", 0, config.mask.ratio, 1),
+      ("augment.eval_crop_fraction", 0, a.eval_crop_fraction, 1),
+      ("augment.rand_augment_magnitude", -1e-9, a.rand_augment_magnitude, 10), ("mask.ratio", 0, config.mask.ratio, 1),
   ):  # fmt: skip
     if not low < value <= high:
       raise BadInput(f"config.{key} must be more than {max(low, 0)} and at most {high}, and is {value}")
@@ -45,7 +46,9 @@ def check(config: ConfigDict) -> None:
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
   if config.checkpoint.keep_latest < 2:
-    raise BadInput(f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: the second is for when the first is damaged")
+    raise BadInput(
+        f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the newest be damaged, the other is used"
+    )
   for key, value in (("checkpoint.keep_every", config.checkpoint.keep_every), ("checkpoint.keep_best", config.checkpoint.keep_best),
                      ("optim.skip_nonfinite_steps", config.optim.skip_nonfinite_steps), ("profile.num_steps", config.profile.num_steps),
                      ("data.num_workers", d.num_workers)):  # fmt: skip

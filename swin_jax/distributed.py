@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 from swin_jax.errors import Preempted
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
@@ -32,7 +33,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     num_processes, process_id: how many processes, and which this one is.
 
   Raises:
-    BadInput: some flags of the three are missing, or the others could not be reached.
+    BadInput: some flags of the three are missing.
+    Fault: the others could not be reached.
   """
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -54,11 +56,12 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   except (RuntimeError, ValueError) as error:
     by_hand = f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
     where = by_hand if launcher else f"process 0 at {coordinator}"
-    raise BadInput(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
+    raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
   try:
     yield
   except Preempted:
-    jax.distributed.shutdown()
+    with contextlib.suppress(RuntimeError):  # all is saved; that another process was killed meanwhile changes nothing
+      jax.distributed.shutdown()
     raise
   jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
 

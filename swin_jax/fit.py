@@ -113,9 +113,8 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes = _compiled_sizes(formula, compiled)
     fits = compiled.accepted and sum(sizes.values()) <= memory  # it has been seen to accept a little more than the memory
-    level = jax.config.jax_optimization_level
-    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "optimization_level": level.replace("UNKNOWN", "")}
-    extra["libtpu"] = importlib.metadata.version("libtpu")
+    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
+    extra["optimization_level"] = jax.config.jax_optimization_level.replace("UNKNOWN", "")
     if compiled.accepted:
       sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
   time = roofline.step_time(place, formula.flops, formula.traffic, sent)
@@ -198,14 +197,17 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
     generation: key of `chips.CHIPS`.
 
   Raises:
-    BadInput: none fits.
+    BadInput: none fits, or it divides over none.
   """
+  place = None
   for place, formula in _candidates(config, generation):
     if formula.total > 1.2 * place.chip.memory_bytes:
       continue
     report = check(config, place, analytic=analytic, patiently=patiently)
     if report["fits"]:
       return report
+  if place is None:
+    by_formula(config, [place for place in chips.slices(generation) if place.num_chips <= len(jax.devices())][-1])  # says why not
   raise BadInput(f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would")
 
 

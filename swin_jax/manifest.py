@@ -1,22 +1,36 @@
-"""Checksums of a checkpoint's files: what tells a whole one from a damaged one."""
+"""Checksums of a checkpoint's files: what tells a whole one from a damaged one.
 
-from collections.abc import Sequence
+Of n processes each writes those of its share of the files, so a checkpoint is whole once it holds all n lists.
+"""
+
 import hashlib
 import json
 import pathlib
+import re
+import zlib
 
 import jax
 
 from swin_jax import distributed
 from swin_jax import files
 
-NAME = "manifest.json"
+_NAME = re.compile(r"checksums-(\d+)-of-(\d+)\.json")
 
 
-def write(folder: pathlib.Path, leave_out: Sequence[str] = ()) -> None:
-  """Writes the checksum of every file of a committed checkpoint into it, but for files of these names."""
-  paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in leave_out]
-  files.write(folder / NAME, json.dumps({str(path.relative_to(folder)): _checksum(path) for path in paths}, indent=1))
+def write(folder: pathlib.Path, leave_out: str) -> None:
+  """Writes the checksums of this process's share of a committed checkpoint's files into it, but for files of that name."""
+  index, count = jax.process_index(), jax.process_count()
+  names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+  # By its name alone, so that processes agree whose a file is even where some do not see all files yet.
+  mine = [name for name in sorted(names) if zlib.crc32(name.encode()) % count == index]
+  mine = [name for name in mine if not name.startswith(("checksums-", leave_out))]
+  files.write(folder / f"checksums-{index}-of-{count}.json", json.dumps({name: _checksum(folder / name) for name in mine}, indent=1))
+
+
+def is_written(folder: pathlib.Path) -> bool:
+  """Whether all checksums are there: whether the save was finished."""
+  counts = [int(match[2]) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+  return bool(counts) and len(counts) == counts[0]
 
 
 def find_damage(folder: pathlib.Path) -> str | None:
@@ -25,19 +39,22 @@ def find_damage(folder: pathlib.Path) -> str | None:
 
 
 def _find_damage(folder: pathlib.Path) -> str | None:
-  manifest = folder / NAME
-  if not manifest.exists():
-    return "it has no checksums: its save was not finished"
-  try:
-    sums = json.loads(manifest.read_text())
-  except ValueError:
-    return f"{NAME} cannot be read"
-  for name, checksum in list(sums.items())[jax.process_index() :: jax.process_count()]:
-    path = folder / name
-    if not path.exists():
+  if not is_written(folder):
+    return "it lacks checksums: its save was not finished"
+  sums = {}
+  for path in sorted(folder.glob("checksums-*.json")):
+    try:
+      sums |= json.loads(path.read_text())
+    except (OSError, ValueError):
+      return f"{path.name} cannot be read"
+  for name in sorted(sums)[jax.process_index() :: jax.process_count()]:
+    try:
+      if _checksum(folder / name) != sums[name]:
+        return f"{name} has changed"
+    except FileNotFoundError:
       return f"{name} is missing"
-    if _checksum(path) != checksum:
-      return f"{name} has changed"
+    except OSError as error:
+      return f"{name} cannot be read: {error.strerror or error}"
   return None
 
 

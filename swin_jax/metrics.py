@@ -160,7 +160,7 @@ class TrainLog:
   @property
   def sums(self) -> dict[str, tuple[float, float]]:
     """What a checkpoint must hold for the next entry to be the same after it."""
-    return self._interval.sums
+    return dict(self._interval.sums)
 
   def add(self, step: int, sums: Mapping[str, tuple[float, float]]) -> None:
     """Takes the sums of one step, and writes an entry when it is due."""

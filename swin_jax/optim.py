@@ -149,6 +149,11 @@ def make_optimizer(
   )
 
 
+def next_rate(opt_state: Any, rate, peak_lr: float) -> jax.Array:
+  """The learning rate of the top layer that the next update applies; a step that was left out does not count."""
+  return rate(opt_state[-1].count, peak_lr)
+
+
 def path_name(path) -> str:
   """A tree path as "encoder/stage0/…"."""
   return jax.tree_util.keystr(path, simple=True, separator="/")

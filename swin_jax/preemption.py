@@ -2,7 +2,7 @@
 
 While there is nothing to save, a signal ends the process at once, even in the middle of a compilation; later the loop asks
 `requested` and saves first. Several processes must stop at the same step: there jax's preemption service takes SIGTERM, from any one of
-them, and agrees on the step.
+them, and agrees on the step; from the moment they have joined SIGTERM waits for the next `requested`, after the first step that is.
 """
 
 import itertools

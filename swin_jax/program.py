@@ -127,7 +127,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   # Steps.
   step = make_step(
-      task, optimizer, lambda step: rate(step, peak_lr), jax.tree.map(lambda leaf: leaf.sharding, gradients),
+      task, optimizer, lambda opt_state: optim.next_rate(opt_state, rate, peak_lr), jax.tree.map(lambda leaf: leaf.sharding, gradients),
       seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay,
   )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from swin_jax import distributed
 from swin_jax import files
 from swin_jax import optim
 from swin_jax import sharding
@@ -35,21 +36,22 @@ def own(workdir: str):
   Raises:
     BadInput: it cannot be made or written, or another run is in it.
   """
-  if jax.process_index() > 0:
-    yield
-    return
-  try:
-    os.makedirs(workdir, exist_ok=True)
-    lock = open(pathlib.Path(workdir) / ".lock", "w")
-  except OSError as error:
-    raise BadInput(f"--workdir={workdir} cannot be written: {error.strerror or error}") from error
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, whatever ends it
-    except BlockingIOError as error:
-      raise BadInput(f"another process is training in --workdir={workdir}; wait for it, or take another folder") from error
-    except OSError:
-      pass  # a file system without locks
+  with contextlib.ExitStack() as stack:
+    error = ""
+    if jax.process_index() == 0:
+      try:
+        os.makedirs(workdir, exist_ok=True)
+        lock = stack.enter_context(open(pathlib.Path(workdir) / ".lock", "w"))
+      except OSError as e:
+        error = f"--workdir={workdir} cannot be written: {e.strerror or e}"
+      else:
+        with contextlib.suppress(OSError):  # a file system without locks
+          try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, whatever ends it
+          except BlockingIOError:
+            error = f"another process is training in --workdir={workdir}; wait for it, or take another folder"
+    if error := distributed.gather(error)[0]:
+      raise BadInput(error)
     yield
 
 

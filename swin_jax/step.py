@@ -14,7 +14,7 @@ from swin_jax.tasks.task import Task
 def make_step(
     task: Task,
     optimizer: optax.GradientTransformation,
-    rate: Callable[[jax.Array], jax.Array],
+    rate: Callable[[Any], jax.Array],
     gradient_shardings: Any,
     *,
     seed: int,
@@ -29,7 +29,7 @@ def make_step(
   Args:
     task: gives the loss.
     optimizer: for the state's parameters.
-    rate: step → learning rate, to be logged.
+    rate: optimizer state → the learning rate that its next update applies, to be logged.
     gradient_shardings: a tree like the parameters. Gradients are summed over devices into these parts, never whole.
     seed: of drop path, mixing and erasing.
     accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
@@ -71,7 +71,7 @@ def make_step(
     new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     one = jnp.ones(())
-    sums = sums | {"grad_norm": (grad_norm, one), "learning_rate": (rate(state.step), one)}
+    sums = sums | {"grad_norm": (grad_norm, one), "learning_rate": (rate(state.opt_state), one)}
     return TrainState(state.step + 1, params, opt_state, ema), sums
 
   return step

@@ -67,6 +67,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     restored = checkpoints.restore(program.state)
     if restored:
       run_config.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
+      if restored.step > total_steps:
+        raise BadInput(f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}")
       say(f"continuing {workdir} from step {restored.step}")
     else:
       state = program.init()
@@ -129,11 +131,10 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
   def save(step):
     nonlocal saved_step
-    # samples_seen is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
-    position = {"samples_seen": step * run.config.data.batch_size, "num_examples": len(run.data.train_source)}
-    position |= {"interval": run.log.sums, "nonfinite_steps": nonfinite_steps}
+    # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
+    rest = {"num_examples": len(run.data.train_source), "interval": run.log.sums, "nonfinite_steps": nonfinite_steps}
     with clock.measure("checkpoint"):
-      run.checkpoints.save(step, state, position, run.config.to_dict())
+      run.checkpoints.save(step, state, rest, run.config.to_dict())
     saved_step = step
 
   def stop(step):
@@ -221,6 +222,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
 
   Raises:
     BadInput: there is none, or it is of another model.
+    Preempted: it was asked to stop.
   """
   config_checks.check(config)
   saved = checkpoint.SavedParameters(workdir)
@@ -234,7 +236,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   height, width = config.data.image_size
   images = f"{len(data.eval_source):,} images at {height} × {width} px"
   say(f"evaluating step {saved.step} of {workdir} on {images}, windows {config.model.window_sizes}")
-  values = run_evaluation(program, data, state)
+  values = run_evaluation(program, data, state, stop=preemption.requested)
+  if values is None:
+    raise Preempted("stopped while evaluating; the same command starts it again")
   say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
   return values
 
@@ -258,7 +262,7 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   most = run.config.optim.skip_nonfinite_steps
   if count > most:
     raise BadInput(
-        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
-        " --config.init_from of this one"
+        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr,"
+        " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one"
     )
   say(f"{what}; left out, number {count} of at most {most}")

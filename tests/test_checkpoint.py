@@ -1,8 +1,10 @@
 """Checkpoints: what was saved comes back, on any mesh; damage is found, moved aside and passed over."""
 
+import errno
 import json
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from swin_jax import manifest
 from swin_jax import sharding
 from swin_jax.checkpoint import Checkpoints
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 from swin_jax.state import TrainState
 from tests.runs import flip_a_byte
 
@@ -66,22 +69,38 @@ def test_nothing_there_is_none(tmp_path):
   assert checkpoint.stored_config(tmp_path) is None
 
 
+CHECKSUMS = "checksums-0-of-1.json"
+
+
 def remove_state(folder):
   for path in sorted((folder / "state").rglob("*"), reverse=True):
     path.unlink() if path.is_file() else path.rmdir()
   (folder / "state").rmdir()
 
 
-def cut_manifest(folder):
-  (folder / manifest.NAME).write_text((folder / manifest.NAME).read_text()[:40])
+def cut_checksums(folder):
+  (folder / CHECKSUMS).write_text((folder / CHECKSUMS).read_text()[:40])
 
 
-def remove_manifest(folder):
-  """As a save that was killed before its checksums."""
-  (folder / manifest.NAME).unlink()
+def remove_checksums(folder):
+  """As a save that was killed before they were written."""
+  (folder / CHECKSUMS).unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, remove_state, cut_manifest, remove_manifest])
+def lose_the_checksums_of_another_process(folder):
+  (folder / CHECKSUMS).rename(folder / "checksums-0-of-2.json")
+
+
+def spoil_a_file(folder):
+  """As a bad sector does: it is there, and reading it is an error. A folder stands for it."""
+  path = next(path for path in folder.rglob("*") if path.is_file() and "ocdbt" in str(path))
+  path.unlink()
+  path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, remove_state, cut_checksums, remove_checksums, lose_the_checksums_of_another_process, spoil_a_file]
+)
 def test_damage_is_passed_over(tmp_path, damage):
   write(tmp_path, 1, 2, 3)
   damage(tmp_path / "checkpoints" / "3")
@@ -105,11 +124,28 @@ def test_an_unfinished_save_is_removed(tmp_path):
   assert not stale.exists()
 
 
-def test_the_manifest_names_every_file(tmp_path):
+def test_checksums_are_of_every_file_by_one_process_each(tmp_path, monkeypatch):
   write(tmp_path, 1)
   folder = tmp_path / "checkpoints" / "1"
-  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {manifest.NAME}
-  assert set(json.loads((folder / manifest.NAME).read_text())) == files
+  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {CHECKSUMS}
+  assert set(json.loads((folder / CHECKSUMS).read_text())) == files
+  (folder / CHECKSUMS).unlink()
+  monkeypatch.setattr(jax, "process_count", lambda: 3)
+  named = []
+  for i in range(3):
+    assert not manifest.is_written(folder)
+    monkeypatch.setattr(jax, "process_index", lambda: i)  # pylint: disable=cell-var-from-loop
+    manifest.write(folder, leave_out="nothing")
+    named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())
+  assert manifest.is_written(folder) and sorted(named) == sorted(files)
+
+
+def test_orbax_leaves_the_preemption_service_alone(tmp_path, monkeypatch):
+  def asked(step):
+    raise AssertionError(f"asked with {step}")
+
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked)
+  write(tmp_path, 1, 2)
 
 
 @pytest.mark.parametrize("keep_every, kept", [(0, [2, 5, 6]), (3, [2, 3, 5, 6])])
@@ -137,8 +173,20 @@ def test_another_model_is_named(tmp_path):
 
 def test_a_step_saved_twice_is_an_error(tmp_path):
   write(tmp_path, 1)
-  with pytest.raises(Exception, match="1"):
+  with pytest.raises(BadInput, match="the checkpoint of step 1 could not be saved.*there is none before it"):
     write(tmp_path, 1)
+
+
+def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatch):
+  write(tmp_path, 1)
+
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(manifest, "write", full)
+  with pytest.raises(Fault, match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is whole"):
+    write(tmp_path, 2)
+  assert read(tmp_path, state(0)).step == 1
 
 
 def test_parameters_of_another_run(tmp_path):

@@ -21,7 +21,7 @@ MAY_IMPORT = {
         "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",
         "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin",
     },
-    "swin_jax.run_config": {"swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows"},
+    "swin_jax.run_config": {"swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows"},
     "swin_jax.config_checks": {
         "swin_jax.optim", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops", "swin_jax.data.rand_augment",
     },

@@ -15,6 +15,7 @@ from swin_jax.data import reading
 from swin_jax.data.example import Example
 from swin_jax.data.sources import open_source
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 from tests import images
 from tests.test_sources import assert_same
 from tests.test_sources import make_input
@@ -81,7 +82,7 @@ def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
   flags.FLAGS.mark_as_parsed()
   with pytest.raises(BadInput) as error:
     take(make_input(Failing({7: (STALE, 10_000)}), workers=workers).train_batches(0, WHOLE), 9)
-  assert type(error.value) is BadInput
+  assert type(error.value) is Fault
   assert str(error.value) == (
       "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover in 0 seconds. Mend it, or"
       " copy that file anew; then the same command goes on from the last checkpoint"

@@ -8,10 +8,12 @@ from PIL import Image
 import pytest
 
 from swin_jax import checkpoint
+from swin_jax import preemption
 from swin_jax import run_config
 from swin_jax import train
 from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
+from swin_jax.errors import Preempted
 from swin_jax.program import build
 from tests import tiny
 from tests.runs import command
@@ -127,6 +129,18 @@ def test_another_number_of_images_is_refused(finished, monkeypatch):
   with pytest.raises(BadInput, match="trained on 1437 examples"):
     config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=20 / 87, optim__warmup_epochs=5 / 89, checkpoint__longer_schedule=True)
     train.train(config, str(finished))
+
+
+def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):
+  config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=8 / 89, checkpoint__longer_schedule=True)
+  with pytest.raises(BadInput, match=r"is at step \d+, and optim.total_epochs = .* ends at 8"):
+    train.train(config, str(finished))
+
+
+def test_an_evaluation_can_be_stopped(finished, monkeypatch):
+  monkeypatch.setattr(preemption, "requested", lambda: True)
+  with pytest.raises(Preempted, match="stopped while evaluating"):
+    train.evaluate_checkpoint(tiny.config(), str(finished))
 
 
 @pytest.mark.parametrize("change", [dict(data__mean=(0.5,)), dict(masked_pixels__target_norm_window=5), dict(model__depths=(2, 4))])

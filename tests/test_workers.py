@@ -15,7 +15,7 @@ import pytest
 
 from swin_jax.data import sources
 from swin_jax.data.example import Example
-from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 from tests.test_sources import make_input
 from tests.test_sources import WHOLE
 
@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
   worker = (set(multiprocessing.active_children()) - before).pop()
   os.kill(worker.pid, number)
   began = time.monotonic()
-  with pytest.raises(BadInput) as error:
+  with pytest.raises(Fault) as error:
     for _ in range(1_000):
       next(batches)
   assert time.monotonic() - began < 60
@@ -137,7 +137,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
     started = [int(pid) for pid in pids if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
   os.kill(started[0], signal.SIGKILL)
   _, errors = parent.communicate(timeout=60)
-  assert "BadInput: data worker process was killed by SIGKILL" in errors
+  assert "Fault: data worker process was killed by SIGKILL" in errors
 
 
 class Leaving:
@@ -156,5 +156,5 @@ class Leaving:
 
 def test_a_worker_that_ends_is_named():
   flags.FLAGS.mark_as_parsed()
-  with pytest.raises(BadInput, match="data worker process ended with exit code 3; its words are above. The same command"):
+  with pytest.raises(Fault, match="data worker process ended with exit code 3; its words are above. The same command"):
     next(make_input(Leaving(), workers=1).train_batches(0, WHOLE))

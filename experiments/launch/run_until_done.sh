@@ -7,6 +7,7 @@ restarts=${RESTARTS:-0}
 stopping=
 trap 'stopping=1; kill -TERM "$child"' TERM
 while true; do
+  [ -z "$stopping" ] || exit 75  # between two runs
   "$@" &
   child=$!
   wait "$child"; code=$?

@@ -15,6 +15,7 @@ from swin_jax.data import image_ops
 from swin_jax.data import sources
 from swin_jax.data.example import Example
 from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 
 Transform = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
 
@@ -51,7 +52,7 @@ def read(source: sources.Source, index: int) -> Example:
         logging.log_every_n_seconds(logging.WARNING, "%s; trying again for %.0f seconds", 60, reason, sum(_WAITS))
       if wait is None or _gone.wait(wait):
         _gone.set()
-        raise BadInput(
+        raise Fault(
             f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command"
             " goes on from the last checkpoint"
         ) from error

@@ -18,7 +18,7 @@ import threading
 
 import grain
 
-from swin_jax.errors import BadInput
+from swin_jax.errors import Fault
 
 # Ctrl-C and a scheduler's notice reach every process of a job; the parent alone decides what follows, and still needs its workers.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -64,7 +64,7 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
   """The batches of an iterator that `num_workers` processes feed; they end with it.
 
   Raises:
-    BadInput: a worker died.
+    Fault: a worker died.
   """
   others, workers = set(multiprocessing.active_children()), set()
   try:
@@ -83,7 +83,7 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
     how = f"ended with exit code {code}; its words are above"
     if code < 0:
       how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
-    raise BadInput(f"data worker process{pid} {how}. The same command goes on from the last checkpoint") from error
+    raise Fault(f"data worker process{pid} {how}. The same command goes on from the last checkpoint") from error
 
 
 def _first(batches: grain.DatasetIterator) -> Iterator[dict]:
