@@ -2,8 +2,8 @@
 
   python experiments/survival/survive.py --out=runs/survival [--kills=100] [--seed=0]
 
-Half of the kills fall into start-up and compiling, the others into training, saving and evaluation; two of three are SIGKILL, the
-others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average
+They are spread over the whole run; many fall into start-up and compiling, the others into training, saving and evaluation; two of
+three are SIGKILL, the others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average
 and metrics those of the undisturbed run, bit for bit, and did each step that made them see the same records?
 """
 
@@ -18,7 +18,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 3000
+STEPS = 10_000
 FLAGS = [
     "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.num_heads=(2,4)",
     "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.eval_batch_size=36", "--config.data.num_threads=1",
@@ -74,6 +74,10 @@ def metrics(workdir):
   return [{k: v for k, v in entry.items() if not k.startswith("perf/")} for entry in entries]
 
 
+def newest_checkpoint(workdir):
+  return max((int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+
+
 def phase(workdir, output):
   """Where a process was when it ended."""
   if "compiling" not in output:
@@ -106,9 +110,11 @@ def main():
   rng, ends = random.Random(args.seed), collections.Counter()
   for n in range(args.kills):
     how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+    newest = newest_checkpoint(killed)
+    ahead = newest / STEPS > n / args.kills  # then a kill in start-up comes next, so that kills fall into all of the run
     process = start(killed)
     try:
-      output, _ = process.communicate(timeout=rng.uniform(0, 2 * start_up))
+      output, _ = process.communicate(timeout=rng.uniform(0, (0.8 if ahead else 2) * start_up))
       sys.exit(f"the run ended by itself after {n} kills with code {process.returncode}:\n{output[-2000:]}")
     except subprocess.TimeoutExpired:
       process.send_signal(how)
@@ -117,8 +123,7 @@ def main():
     # A SIGTERM in the first tenths of a second ends Python itself, before the command has begun.
     assert process.returncode in ((75, -15) if how == signal.SIGTERM else (-9,)), output
     assert process.returncode != -15 or not output, output
-    newest = max((int(path.name) for path in (killed / "checkpoints").glob("*") if path.name.isdigit()), default=0)
-    print(f"{n + 1}: {how.name} in {phase(killed, output)}; newest checkpoint {newest}", flush=True)
+    print(f"{n + 1}: {how.name} in {phase(killed, output)}; newest checkpoint {newest_checkpoint(killed)}", flush=True)
   process = start(killed)
   output, _ = process.communicate()
   assert process.returncode == 0, output
