@@ -10,7 +10,7 @@ slice of v5p that fits. No data is opened.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
-  method                   "compiled" or "analytic"; analytic bytes are good to about 20 %
+  method                   "compiled" or "analytic"; analytic bytes are good to about 20 % where memory is not short
   topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
   batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
   remat                    the policy
