@@ -171,7 +171,8 @@ class Checkpoints:
     aside = self.folder / f"damaged-{step}"
     if jax.process_index() == 0:
       logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, going on from the one before", step, damage, aside)
-      shutil.rmtree(aside, ignore_errors=True)
+      for before in self.folder.glob("damaged-*"):  # one is enough to look into; they must not fill the disk
+        shutil.rmtree(before, ignore_errors=True)
       (self.folder / str(step)).rename(aside)
     distributed.gather("")  # nobody looks before it is moved
     self._manager.reload()

@@ -108,6 +108,10 @@ def test_damage_is_passed_over(tmp_path, damage):
   assert (tmp_path / "checkpoints" / "damaged-3").exists()
   write(tmp_path, 3)  # the step can be saved again
   assert read(tmp_path, state(0)).step == 3
+  flip_a_byte(tmp_path / "checkpoints" / "2")
+  flip_a_byte(tmp_path / "checkpoints" / "3")
+  assert read(tmp_path, state(0)).step == 1
+  assert [path.name for path in (tmp_path / "checkpoints").glob("damaged-*")] == ["damaged-2"], "they do not pile up"
 
 
 def test_all_damaged_is_none(tmp_path):
