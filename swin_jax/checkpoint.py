@@ -184,7 +184,7 @@ class Checkpoints:
     except (OSError, ValueError, RuntimeError) as error:
       self._failed = True
       self._remove_unfinished()
-      whole = [other for other in _steps(self.folder) if other != step and manifest.is_written(self.folder / str(other))]
+      whole = [other for other in _steps(self.folder) if other != step]
       before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(

@@ -3,8 +3,9 @@
   python experiments/survival/survive.py --out=runs/survival [--kills=100] [--seed=0]
 
 They are spread over the whole run; many fall into start-up and compiling, the others into training, saving and evaluation; two of
-three are SIGKILL, the others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are parameters, optimizer, average
-and metrics those of the undisturbed run, bit for bit, and did each step that made them see the same records?
+three are SIGKILL, the others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are
+parameters, optimizer, average and metrics those of the undisturbed run, bit for bit, and did each step that made them see the same
+records?
 """
 
 import argparse
@@ -82,7 +83,7 @@ def phase(workdir, output):
   """Where a process was when it ended."""
   if "compiling" not in output:
     return "start-up"
-  if "step " not in output.partition("compiling")[2]:
+  if "\nstep " not in output:
     return "compiling and first steps"
   if list((workdir / "checkpoints").glob("*tmp*")):
     return "saving"
