@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import concurrent.futures
 import contextlib
 import json
-import logging as std_logging
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -26,8 +25,8 @@ from swin_jax.errors import BadInput
 from swin_jax.errors import Fault
 
 EVALUATION = "evaluation.json"
-# Orbax reports through absl what is no matter to a user, among it a file "missing" that params-only reads do not need.
-logging.get_absl_logger().addFilter(lambda record: record.levelno >= std_logging.ERROR or "orbax" not in record.pathname)
+# Orbax reports through absl what is no matter to a user, and the tracebacks of its threads besides raising their errors here.
+logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):
@@ -170,7 +169,9 @@ class Checkpoints:
   def _move_aside(self, step: int, damage: str) -> None:
     aside = self.folder / f"damaged-{step}"
     if jax.process_index() == 0:
-      logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, going on from the one before", step, damage, aside)
+      left = [other for other in _steps(self.folder) if other < step]
+      then = "going on from the one before" if left else "no other is left, so the run starts anew"
+      logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
       for before in self.folder.glob("damaged-*"):  # one is enough to look into; they must not fill the disk
         shutil.rmtree(before, ignore_errors=True)
       (self.folder / str(step)).rename(aside)
@@ -227,7 +228,7 @@ class SavedParameters:
     path = pathlib.Path(source).absolute()
     folder, steps = path / "checkpoints", _steps(path / "checkpoints")
     if path.parent.name == "checkpoints" and path.name.isdigit():
-      folder, steps = path.parent, [int(path.name)]
+      folder, steps = path.parent, [step for step in _steps(path.parent) if step == int(path.name)]
     damage = {}
     for step in steps:
       damage[step] = manifest.find_damage(folder / str(step))

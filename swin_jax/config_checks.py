@@ -47,7 +47,8 @@ def check(config: ConfigDict) -> None:
       raise BadInput(f"config.{key} = {value} must be at least 1")
   if config.checkpoint.keep_latest < 2:
     raise BadInput(
-        f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the newest be damaged, the other is used"
+        f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the newest be damaged, the one before"
+        " is used"
     )
   for key, value in (("checkpoint.keep_every", config.checkpoint.keep_every), ("checkpoint.keep_best", config.checkpoint.keep_best),
                      ("optim.skip_nonfinite_steps", config.optim.skip_nonfinite_steps), ("profile.num_steps", config.profile.num_steps),

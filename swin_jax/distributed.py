@@ -66,6 +66,20 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
 
 
+def check_devices() -> None:
+  """Checks that jax finds devices to compute on.
+
+  Raises:
+    BadInput: it does not.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    wanted = os.environ.get("JAX_PLATFORMS")
+    reason = " ".join(str(error).split()) or f"is jax installed for JAX_PLATFORMS={wanted}?"
+    raise BadInput(f"jax finds no device to compute on: {reason}") from error
+
+
 def find_launcher(environment: Mapping[str, str]) -> str | None:
   """What started several processes; None if nothing did."""
   if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
     run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
     with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+      distributed.check_devices()
       run(_CONFIG.value, _WORKDIR.value)
 
   return cli.exit_code(body)

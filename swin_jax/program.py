@@ -91,8 +91,9 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   # Mesh and sharding.
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   rules = sharding.whole_parameters(config.sharding_rules) if config.zero1 else config.sharding_rules
-  batch_sharding = sharding.shard_batch(mesh, rules, config.data.batch_size // config.optim.accumulation_steps)
-  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size)
+  part = config.data.batch_size // config.optim.accumulation_steps
+  batch_sharding = sharding.shard_batch(mesh, rules, part, "data.batch_size / optim.accumulation_steps")
+  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size, "data.eval_batch_size")
 
   # Model.
   bands = len(config.data.mean)

@@ -25,7 +25,7 @@ from swin_jax.models.windows import window_and_shift
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
     "mesh", "sharding_rules", "zero1", "log", "profile", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
-    "model.remat", "model.attention_chunks", "model.unroll", "optim.skip_nonfinite_steps",
+    "model.remat", "model.attention_chunks", "model.unroll", "optim.accumulation_steps", "optim.skip_nonfinite_steps",
 )  # fmt: skip
 
 
@@ -160,9 +160,11 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
       if ours.get(key) != theirs.get(key) and not any(key == name or key.startswith(name + ".") for name in allowed)
   ]
   if differing:
-    longer = any(text.startswith("optim.total_epochs") for text in differing)
-    hint = "; a longer schedule needs --config.checkpoint.longer_schedule" if longer else ""
-    raise BadInput(f"{workdir} holds a run with another config: {', '.join(differing)}{hint}; take another --workdir, or that config")
+    longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
+    hint = "; another number of epochs needs --config.checkpoint.longer_schedule" if longer else ""
+    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    shown = f"{', '.join(differing[:5])}{more}{hint}"
+    raise BadInput(f"{workdir} holds a run with another config: {shown}; take another --workdir, or that config")
 
 
 def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:

@@ -37,7 +37,8 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
   if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
     raise BadInput(
-        f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1"
+        f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1:"
+        " fsdp is, unless it is set"
     )
   if free:
     sizes[free[0]] = len(devices) // fixed
@@ -122,13 +123,13 @@ def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
   return jax.tree_util.tree_map_with_path(resolve, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
 
 
-def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int) -> NamedSharding:
+def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int, name: str = "a batch") -> NamedSharding:
   """The sharding of every array of a batch, by its first dimension.
 
   Raises:
-    BadInput: the batch does not divide.
+    BadInput: the batch, which has this name in the message, does not divide.
   """
-  return NamedSharding(mesh, spec("a batch", (batch_size,), (axes.BATCH,), mesh, rules))
+  return NamedSharding(mesh, spec(name, (batch_size,), (axes.BATCH,), mesh, rules))
 
 
 def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:

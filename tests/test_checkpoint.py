@@ -204,6 +204,13 @@ def test_parameters_of_another_run(tmp_path):
   np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
 
 
+def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):
+  write(tmp_path, 1)
+  with pytest.raises(BadInput, match="checkpoints/7 holds no checkpoint"):
+    checkpoint.SavedParameters(str(tmp_path / "checkpoints" / "7"))
+  assert "damaged" not in caplog.text
+
+
 def test_one_step_of_another_run(tmp_path):
   write(tmp_path, 1, 2)
   assert checkpoint.SavedParameters(f"{tmp_path}/checkpoints/1").step == 1

@@ -18,6 +18,7 @@ import pytest
 
 from swin_jax import checkpoint
 from swin_jax import cli
+from swin_jax import distributed
 from swin_jax import manifest
 from swin_jax import metrics
 from swin_jax import preemption
@@ -319,6 +320,16 @@ def test_a_bug_ends_the_process_with_its_traceback(capsys):
 
   assert cli.exit_code(body) == 1  # not by Python, which would wait for the other processes of a run
   assert "Traceback" in capsys.readouterr().err
+
+
+def test_no_device_is_one_line(monkeypatch):
+  def none():
+    raise AssertionError  # as jax does where JAX_PLATFORMS names a platform that it was installed without
+
+  monkeypatch.setattr(jax, "devices", none)
+  monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+  with pytest.raises(BadInput, match="jax finds no device to compute on: is jax installed for JAX_PLATFORMS=cuda?"):
+    distributed.check_devices()
 
 
 def test_two_runs_in_one_workdir_are_refused(tmp_path):

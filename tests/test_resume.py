@@ -131,6 +131,11 @@ def test_another_number_of_images_is_refused(finished, monkeypatch):
     train.train(config, str(finished))
 
 
+def test_another_number_of_parts_may_go_on(finished):
+  config = tiny.config(optim__ema_decay=0.9, optim__accumulation_steps=2)
+  run_config.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
+
+
 def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):
   config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=8 / 89, checkpoint__longer_schedule=True)
   with pytest.raises(BadInput, match=r"is at step \d+, and optim.total_epochs = .* ends at 8"):

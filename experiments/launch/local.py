@@ -39,6 +39,8 @@ def main():
   parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, divided over the processes")
   parser.add_argument("flags", nargs="+", help="flags of swin_jax.main, after --")
   args = parser.parse_args()
+  if args.processes < 1:
+    parser.error("--processes must be at least 1")
   if args.gpus % args.processes:
     parser.error(f"{args.gpus} GPUs do not divide over {args.processes} processes")
 
@@ -70,7 +72,8 @@ def main():
         continue
       running.remove(process)
       code = code or ended
-      if ended not in (0, 75, 130):
+      if ended not in (0, 75, 130) and running:
+        print(f"process {processes.index(process)} ended with {ended}; ending the others", flush=True)
         for other in running:
           other.kill()
   for thread in threads:
