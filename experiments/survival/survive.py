@@ -112,10 +112,11 @@ def main():
   for n in range(args.kills):
     how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
     process, kill_at = start(killed), time.time() + rng.uniform(0, 2 * start_up)
-    # At random, but for a run that is far ahead: kills are to fall into all of it.
-    while time.time() < kill_at and newest_checkpoint(killed) / STEPS < (n + 3) / (args.kills + 6):
+    # At random, but not so late that the run would be over before its last kill.
+    far = max(newest_checkpoint(killed) + STEPS / args.kills / 2, STEPS * (n + 3) / (args.kills + 6))
+    while time.time() < kill_at and newest_checkpoint(killed) < far:
       time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.5))
+    time.sleep(rng.uniform(0, 0.2))
     assert process.poll() is None, process.communicate()
     process.send_signal(how)
     output, _ = process.communicate()
