@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from absl import logging
 import flax
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from swin_jax import distributed
@@ -85,6 +86,9 @@ class Checkpoints:
       Fault: this save or the one before failed: the disk is full, say.
     """
     self.wait()
+    if jax.default_backend() == "cpu":
+      # There Orbax writes from the arrays themselves, and the next step, which takes their place, would wait until it has.
+      state = jax.tree.map(jnp.copy, state)
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(_plain(state)), data=ocp.args.JsonSave(dict(data)), config=ocp.args.JsonSave(dict(config))
     )

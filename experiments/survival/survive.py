@@ -1,6 +1,6 @@
 """Kills one training run a hundred times at random moments, and compares it with a run that nothing happens to.
 
-  python experiments/survival/survive.py --out=runs/survival [--kills=100] [--seed=0]
+  python -m experiments.survival.survive --out=runs/survival [--kills=100] [--seed=0]
 
 They are spread over the whole run; many fall into start-up and compiling, the others into training, saving and evaluation; two of
 three are SIGKILL, the others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are
