@@ -21,10 +21,11 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10_000
 FLAGS = [
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.num_heads=(2,4)",
-    "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.eval_batch_size=36", "--config.data.num_threads=1",
-    "--config.optim.ema_decay=0.99", "--config.log.num_pictures=0", "--config.log.every_steps=20", f"--config.optim.total_epochs={STEPS / 89}",
-    f"--config.optim.warmup_epochs={STEPS / 10 / 89}", f"--config.checkpoint.every_epochs={25 / 89}", f"--config.log.eval_every_epochs={100 / 89}",
+    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)",
+    "--config.model.num_heads=(2,4)", "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.eval_batch_size=36",
+    "--config.data.num_threads=1", "--config.optim.ema_decay=0.99", "--config.log.num_pictures=0", "--config.log.every_steps=20",
+    f"--config.optim.total_epochs={STEPS / 89}", f"--config.optim.warmup_epochs={STEPS / 10 / 89}",
+    f"--config.checkpoint.every_epochs={25 / 89}", f"--config.log.eval_every_epochs={100 / 89}",
 ]  # fmt: skip
 
 # The command as it is, and besides the records of each step that is trained, one line a step.
