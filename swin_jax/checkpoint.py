@@ -11,6 +11,7 @@ import contextlib
 import json
 import pathlib
 import shutil
+import time
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -199,7 +200,11 @@ class Checkpoints:
   def _remove_unfinished(self) -> None:
     if jax.process_index() == 0 and self.folder.is_dir():
       for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(50):  # other threads of a save that has failed may be writing into it still
+          shutil.rmtree(path, ignore_errors=True)
+          if not path.exists():
+            break
+          time.sleep(0.1)
 
 
 class _Best:

@@ -382,7 +382,7 @@ SMALL = (  # `tests/tiny.py` as flags
         (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.optim.lrr=1"), "there is no config key config.optim.lrr"),
         (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--batch=100"), "data.batch_size / optim.accumulation_steps (100,): dimension 0 does not divide into 8"),
         (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.mesh.model=3"), "does not fit the number of devices, 8"),
-        (("--config=configs/swinv2_3b.py", "--topology=h200", "--config.mesh.model=3"), "does not fit the number of devices"),
+        (("--config=configs/simmim_swinv2_base_w12_192.py", "--topology=h200", "--config.mesh.model=3"), "does not fit the number of devices"),
         (("--config=configs/own_images.py:finetune", "--topology=h200:8"), "--config.classification.num_classes=1000"),
     ],
 )
