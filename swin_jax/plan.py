@@ -61,8 +61,8 @@ VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that
 
 def set_environment() -> None:
   """What jax and libtpu must find in the environment; to be called before jax is imported."""
+  os.environ["JAX_PLATFORMS"] = "cpu"  # whatever the machine has and its user has set: nothing is run on it
   for name, value in {
-      "JAX_PLATFORMS": "cpu",
       "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else a second process is refused by a lock file
       "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask what machine this is
       "TPU_WORKER_HOSTNAMES": "localhost",  # these two only keep warnings away
@@ -123,15 +123,17 @@ def describe(report: dict[str, Any]) -> str:
   gib, sizes, memory = 2**30, report["bytes_per_chip"], report["memory_per_chip"]
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
-  refused = not analytic and not report["accepted"]
+  if analytic:
+    how = "[analytic: by formula, nothing was compiled]"
+  else:
+    level = f" at optimization level {report['optimization_level']}" if report["optimization_level"] else ""
+    word = ", the compiler refused it" if not report["accepted"] else "" if report["fits"] else ", although the compiler accepted it"
+    how = f"[compiled{level}]{word}"
   close = analytic and 0.55 < sizes["total"] / memory < 1.85  # plans of the 3 B model were 0.54 to 1.74 times the formula
-  level = f" at optimization level {report['optimization_level']}" if report.get("optimization_level") else ""
   parts, again, times = report["accumulation_steps"], report["recomputed_flops_per_step"], report["roofline_seconds"]
   lines = [
       f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
-      f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict}"
-      + (" [analytic: by formula, nothing was compiled]" if analytic else f" [compiled{level}]")
-      + (", the compiler refused it" if refused else "" if analytic or report["fits"] else ", although the compiler accepted it"),
+      f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
       f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
       + ("; too close for a formula to be sure" if close else ""),
   ]
@@ -140,7 +142,7 @@ def describe(report: dict[str, Any]) -> str:
     other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
   lines.append(f"  FLOPs a step: {report['flops_per_step']:.4g}" + (f", and {again:.4g} recomputed by remat" if again else ""))
-  tables = {} if refused else {"collectives": report["collectives"]}
+  tables = {"collectives": report["collectives"]} if analytic or report["accepted"] else {}
   tables |= {} if analytic else {"collectives by formula": report["analytic_collectives"]}
   for name, table in tables.items():
     for kind, row in table.items():

@@ -306,6 +306,8 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monke
   assert notes[0] == notes[1]
   left_out = [json.loads(line) for line in notes[0].splitlines()]
   assert 1 < len(left_out) < 15 and all(len(set(entry["records"])) == 16 for entry in left_out)
+  with pytest.raises(BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"):
+    run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
   schedule, peak = run_config.learning_rate(tiny.config(), 89, 20)
   applied = [float(schedule(np.float32(update), peak)) for update in range(20 - len(left_out))]
   np.testing.assert_allclose(rates, applied, rtol=1e-5)  # a step that is left out does not move the schedule
@@ -373,6 +375,14 @@ def test_the_log_says_where_the_time_goes(finished):
     assert min(seconds.values()) >= 0 and seconds["compute"] > 0
   assert sum(entry["perf/checkpoint_seconds"] for entry in trained) > 0
   assert [entry["perf/evaluation_seconds"] > 0 for entry in entries if "eval/loss" in entry] == [True, True]
+
+
+def test_what_a_checkpoint_gets_of_the_log_is_not_changed_by_the_next_step():
+  log = metrics.TrainLog(None, metrics.Clock(1, 1.0), 0, 10, 5, {})
+  log.add(1, {"loss": (1.0, 2.0)})
+  held = log.sums  # written by a thread, beside the next steps
+  log.add(2, {"loss": (1.0, 2.0)})
+  assert held == {"loss": (1.0, 2.0)}
 
 
 def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):

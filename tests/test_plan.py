@@ -364,6 +364,7 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch):
 
 def command(*arguments):
   environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")}
+  environment["JAX_PLATFORMS"] = "cuda"  # as on a machine with GPUs: the planner wants none
   words = [sys.executable, "-m", "swin_jax.plan", *arguments]
   return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
@@ -380,7 +381,10 @@ SMALL = (  # `tests/tiny.py` as flags
         (("--config=configs/swinv2_3b.py", "--topology=v5p:3x3x3"), "nearest are v5p:2x4x4"),
         (("--config=configs/swinv2_3b.py",), "--topology is missing; for example --topology=v5p:4x4x4"),
         (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.optim.lrr=1"), "there is no config key config.optim.lrr"),
-        (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--batch=100"), "data.batch_size / optim.accumulation_steps (100,): dimension 0 does not divide into 8"),
+        (
+            ("--config=configs/swinv2_3b.py", "--topology=h200:8", "--batch=100"),
+            "data.batch_size / optim.accumulation_steps (100,): dimension 0 does not divide into 8",
+        ),
         (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.mesh.model=3"), "does not fit the number of devices, 8"),
         (("--config=configs/simmim_swinv2_base_w12_192.py", "--topology=h200", "--config.mesh.model=3"), "does not fit the number of devices"),
         (("--config=configs/own_images.py:finetune", "--topology=h200:8"), "--config.classification.num_classes=1000"),

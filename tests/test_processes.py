@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from swin_jax import distributed
+from swin_jax import run_config
 from tests.runs import assert_same
 from tests.runs import command
 from tests.runs import finish
@@ -98,6 +99,12 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
   outputs = finish(processes(2, 1, *with_folder), code=2)
   for output in outputs:
     assert f"must be one folder that all hosts share; {socket.gethostname()} do not see that of process 0" in output
+
+
+def test_a_workdir_in_use_is_refused_by_all(tmp_path):
+  with run_config.own(str(tmp_path)):
+    outputs = finish(processes(2, 1, *RUN, f"--workdir={tmp_path}"), code=2)
+  assert all("another process is training in" in output for output in outputs)
 
 
 @pytest.mark.parametrize(
