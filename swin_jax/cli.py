@@ -1,5 +1,6 @@
 """What every command shares: flags without tracebacks, and exit codes."""
 
+import argparse
 from collections.abc import Callable, Sequence
 import difflib
 import errno
@@ -47,6 +48,23 @@ def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.Fl
   for flag, example in required:
     if flag.value in (None, ""):
       raise BadInput(f"--{flag.name} is missing; for example --{flag.name}={example}")
+
+
+class Parser(argparse.ArgumentParser):
+  """Of a command with words besides flags: what is wrong with them is bad input, said in one line."""
+
+  def __init__(self, **kwargs):
+    super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+  def parse_known_args(self, args=None, namespace=None):
+    known, rest = super().parse_known_args(args, namespace)
+    if rest:  # here, where a subcommand knows its own flags
+      near = difflib.get_close_matches(rest[0].partition("=")[0], list(self._option_string_actions), 1)
+      self.error(f"{rest[0]} is unknown" + (f"; did you mean {near[0]}?" if near else ""))
+    return known, rest
+
+  def error(self, message: str) -> NoReturn:
+    raise BadInput(f"{' '.join(message.split())}; {self.prog} --help explains all")
 
 
 def parse_config_flags(

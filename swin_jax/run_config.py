@@ -18,9 +18,8 @@ from swin_jax import files
 from swin_jax import optim
 from swin_jax import sharding
 from swin_jax.errors import BadInput
-from swin_jax.models.windows import map_sizes
 from swin_jax.models.windows import pair
-from swin_jax.models.windows import window_and_shift
+from swin_jax.weights.description import trained_windows
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
@@ -93,15 +92,6 @@ def resolve(
       raise BadInput(f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()")
     model.trained_window_sizes = trained
   return config
-
-
-def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
-  """The windows that a run's weights have seen, per stage: a small map shrinks them."""
-  model = config["model"]
-  if model["trained_window_sizes"]:
-    return tuple(pair(size) for size in model["trained_window_sizes"])
-  maps = map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  return tuple(window_and_shift(size, pair(window), False)[0] for size, window in zip(maps, model["window_sizes"]))
 
 
 def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
@@ -180,6 +170,20 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
     raise BadInput(
         f"{workdir} was trained with another config: {', '.join(differing)}; give the flags of its training, see config.json there"
     )
+
+
+def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
+  """Refuses weights of another encoder; windows, image size and bands may differ.
+
+  Raises:
+    BadInput: keys differ that may not; the message names the flags that would do.
+  """
+  names = [f"model.{name}" for name in ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")]
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
+  if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
+    flags = " ".join(f"--config.{name}={str(theirs[name]).replace(' ', '').strip('[]')}" for name in differing)
+    kind = f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}" if "model.version" in differing else "another one"
+    raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
 
 
 def check_same_data(before: int, now: int, split: str) -> None:

@@ -7,6 +7,7 @@ import itertools
 import time
 from typing import NamedTuple
 
+import flax
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from swin_jax.program import build
 from swin_jax.program import open_input
 from swin_jax.program import Program
 from swin_jax.state import TrainState
+from swin_jax.weights import folder
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:
@@ -47,13 +49,15 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   config_checks.check(config)
   distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)
-  start = checkpoint.SavedParameters(config.init_from) if config.init_from and not stored else None
+  start = folder.open_saved(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   data = open_input(config)
   classes = data.train_source.class_names, data.eval_source.class_names
   config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
   if stored:
     run_config.check_same_run(config, stored, workdir)
+  elif start:
+    run_config.check_same_encoder(config, start.config)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
   every = run_config.intervals(config, steps_per_epoch)
   # 3.-5. Mesh and sharding, model, train step.
@@ -73,8 +77,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     else:
       state = program.init()
       if config.init_from:
-        start = start or checkpoint.SavedParameters(config.init_from)  # None where all checkpoints here proved damaged
-        params, report = transfer.start_from(start, state.params, workdir)
+        start = start or folder.open_saved(config.init_from)  # None where all checkpoints here proved damaged
+        params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
@@ -218,24 +222,27 @@ def run_evaluation(
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
-  """Evaluates the newest checkpoint in `workdir`.
+  """Evaluates the newest checkpoint in `workdir`, or the model folder that it is.
 
   Raises:
     BadInput: there is none, or it is of another model.
     Preempted: it was asked to stop.
   """
   config_checks.check(config)
-  saved = checkpoint.SavedParameters(workdir)
+  saved = folder.open_saved(workdir)
   config = config.copy_and_resolve_references()
   config.data.train_split = config.data.eval_split  # the training images need not be there
   data = open_input(config)
   config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)
   run_config.check_same_model(config, saved.config, workdir)
   program = build(config, steps_per_epoch=1, total_steps=1)
-  state = dataclasses.replace(program.state, params=transfer.read_all(saved, program.state.params), ema=None)
+  wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
+  arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
+  state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
   height, width = config.data.image_size
   images = f"{len(data.eval_source):,} images at {height} × {width} px"
-  say(f"evaluating step {saved.step} of {workdir} on {images}, windows {config.model.window_sizes}")
+  adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
+  say(f"evaluating {saved.source} on {images}, windows {config.model.window_sizes}{adapted}")
   values = run_evaluation(program, data, state, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")

@@ -1,9 +1,10 @@
-"""A trained encoder → a new task, window, size: pick, adapt, drop; and a report of every name.
+"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of every name.
 
 V2 needs no change of weights for another window: its bias is a function of offsets in units of the trained window. V1's tables are
-interpolated.
+interpolated. The patch embedding is made to fit other bands, and a head to fit other classes where a file says which are which.
 """
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 from typing import Any
@@ -12,8 +13,30 @@ import flax
 import jax
 import numpy as np
 
-from swin_jax.checkpoint import SavedParameters
+from swin_jax import checkpoint
 from swin_jax.errors import BadInput
+from swin_jax.weights import folder
+
+Saved = checkpoint.SavedParameters | folder.SavedFolder
+PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
+BIAS_TABLES, BANDS = ("geometric", "bicubic"), ("repeat", "mean", "zero")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """How arrays of another shape are taken over.
+
+  Attributes:
+    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from ImageNet-22K to 1K.
+    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep the first and "zero"
+      the rest; the first two scale the kernel by old / new bands, so that what comes out is as large as before.
+    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; "" for a fresh head where
+      the number of classes differs.
+  """
+
+  bias_tables: str = "geometric"
+  bands: str = "repeat"
+  class_map: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,58 +57,134 @@ class Report:
     return "\n".join(lines)
 
 
-def transfer(saved: SavedParameters, params: Any) -> tuple[Any, Report]:
+def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules) -> tuple[dict[str, jax.Array], Report]:
+  """Reads what a model takes over from a saved one: the encoder, and heads of the same shape.
+
+  Args:
+    saved: where from.
+    wanted: every parameter of the model by path, with its sharding.
+    rules: for arrays of another shape.
+
+  Returns:
+    The parameters by path, without those that are to be fresh, and the report.
+
+  Raises:
+    BadInput: the encoders differ, or the rules do not fit; the message names the parameters.
+  """
+  patch_size, adapt = saved.config["model"]["patch_size"], {}
+  for path in saved.shapes.keys() & wanted.keys():
+    if how := _adaptation(path, saved.shapes[path], wanted[path].shape, patch_size, rules):
+      adapt[path] = how
+  same = [path for path, shape in saved.shapes.items() if path in wanted and wanted[path].shape == shape and path not in adapt]
+  if rules.class_map and "head/kernel" not in adapt:
+    raise BadInput(f"{saved.source} has no head whose rows {rules.class_map} could choose")
+  missing = [path for path in wanted if path.startswith("encoder/") and path not in same and path not in adapt]
+  extra = [path for path in saved.shapes if path.startswith("encoder/") and path not in wanted]
+  if missing or extra:
+    ours = {path: leaf.shape for path, leaf in wanted.items()}
+    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {ours.get(path, '(absent)')}" for path in (missing + extra)[:3]]
+    raise BadInput(f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}"
+                   f"{f' and {len(missing + extra) - 3} more' if len(missing + extra) > 3 else ''}")  # fmt: skip
+  everywhere = _whole(next(iter(wanted.values())).sharding)
+  arrays = saved.read(
+      {path: wanted[path] for path in same}
+      | {path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere) for path in adapt}
+  )
+  for path, (_, function) in adapt.items():
+    value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
+    arrays[path] = jax.device_put(value, wanted[path].sharding)
+  adapted = [f"{path} {saved.shapes[path]} → {wanted[path].shape}, {how}" for path, (how, _) in sorted(adapt.items())]
+  fresh = sorted(path for path in wanted if path not in arrays)
+  dropped = sorted(path for path in saved.shapes if path not in arrays)
+  return arrays, Report(str(saved.source), sorted(same), adapted, dropped, fresh)
+
+
+def read_all(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()) -> tuple[dict[str, jax.Array], Report]:
+  """As `read`, for a model that takes over everything.
+
+  Raises:
+    BadInput: the models differ; the message names a parameter.
+  """
+  arrays, report = read(saved, wanted, rules)
+  for path in report.fresh + report.dropped:
+    ours, theirs = wanted[path].shape if path in wanted else "(absent)", saved.shapes.get(path, "(absent)")
+    raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
+  return arrays, report
+
+
+def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[Any, Report]:
   """Replaces the encoder of fresh parameters by a saved one; a head of the same shape comes along.
 
   Args:
     saved: where from.
     params: fresh parameters, as sharded arrays.
+    rules: for arrays of another shape.
+    workdir: gets the report, as `transfer.txt`.
 
   Returns:
     The parameters, sharded as before, and the report.
 
   Raises:
-    BadInput: the encoders differ; the message names the parameters.
+    BadInput: as `read`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep="/")
-  same = [path for path, shape in saved.shapes.items() if path in flat and flat[path].shape == shape]
-  tables = [path for path in saved.shapes if path.endswith("bias_table") and path in flat and path not in same]
-  missing = [path for path in flat if path.startswith("encoder/") and path not in same + tables]
-  extra = [path for path in saved.shapes if path.startswith("encoder/") and path not in flat]
-  if missing or extra:
-    ours = {path: leaf.shape for path, leaf in flat.items()}
-    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {ours.get(path, '(absent)')}" for path in (missing + extra)[:3]]
-    raise BadInput(f"init_from: the encoder saved there is another one (theirs ≠ this config's): {'; '.join(shown)}"
-                   f"{f' and {len(missing + extra) - 3} more' if len(missing + extra) > 3 else ''}")  # fmt: skip
-  wanted = {path: jax.ShapeDtypeStruct(flat[path].shape, flat[path].dtype, sharding=flat[path].sharding) for path in same}
-  everywhere = jax.sharding.NamedSharding(next(iter(flat.values())).sharding.mesh, jax.sharding.PartitionSpec())
-  wanted |= {path: jax.ShapeDtypeStruct(saved.shapes[path], flat[path].dtype, sharding=everywhere) for path in tables}
-  read = saved.read(wanted)
-  for path in tables:
-    table = np.stack([resize_bias_table(old, flat[path].shape[1]) for old in np.asarray(read[path])])
-    read[path] = jax.device_put(table.astype(np.float32), flat[path].sharding)
-  fresh = sorted(path for path in flat if path not in read)
-  dropped = sorted(path for path in saved.shapes if path not in read)
-  report = Report(str(saved.source), sorted(same), sorted(tables), dropped, fresh)
-  return flax.traverse_util.unflatten_dict(flat | read, sep="/"), report
+  wanted = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()}
+  arrays, report = read(saved, wanted, rules)
+  if jax.process_index() == 0:
+    (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
+  return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 
-def read_all(saved: SavedParameters, abstract: Any) -> Any:
-  """The saved parameters as they are, in the shardings of `abstract`.
+def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+  """Every device of a sharding has all of it."""
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+  return sharding
 
-  Raises:
-    BadInput: the models differ; the message names a parameter.
+
+def _adaptation(
+    path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int, rules: Rules
+) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
+  """How an array of another shape is taken over, in a word and as a function; None if it is not."""
+  if path.startswith("head/") and rules.class_map:
+    rows = _class_map(rules.class_map, shape[-1], wanted[-1])
+    return f"the classes of {rules.class_map}", lambda x: x[..., rows]
+  if shape == wanted:
+    return None
+  if path.endswith("bias_table"):
+    resize = {"geometric": resize_bias_table, "bicubic": resize_bias_table_bicubic}[rules.bias_tables]
+    return rules.bias_tables, lambda x: np.stack([resize(table, wanted[1]) for table in x])
+  if path == PATCH_KERNEL and shape[1] == wanted[1] and shape[0] % patch_size**2 == 0 == wanted[0] % patch_size**2:
+    bands = wanted[0] // patch_size**2
+    return f"bands by {rules.bands}", lambda x: change_bands(x, patch_size, bands, rules.bands)
+  return None
+
+
+def change_bands(kernel: np.ndarray, patch_size: int, bands: int, rule: str) -> np.ndarray:
+  """A patch embedding for another number of bands.
+
+  Args:
+    kernel: float [p·p·bands, C], bands innermost.
+    patch_size: p, in pixels.
+    bands: that are wanted.
+    rule: see `Rules`.
+
+  Returns:
+    float [p·p·bands, C].
   """
-  wanted = flax.traverse_util.flatten_dict(abstract, sep="/")
-  for path in sorted(wanted.keys() | saved.shapes.keys()):
-    ours, theirs = wanted[path].shape if path in wanted else "(absent)", saved.shapes.get(path, "(absent)")
-    if ours != theirs:
-      raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} by this config")
-  return flax.traverse_util.unflatten_dict(saved.read(wanted), sep="/")
+  kernel = kernel.reshape(patch_size**2, -1, kernel.shape[-1])
+  old = kernel.shape[1]
+  if rule == "repeat":
+    made = kernel[:, np.arange(bands) % old] * (old / bands)
+  elif rule == "mean":
+    made = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
+  else:
+    made = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
+  return made.reshape(-1, kernel.shape[-1])
 
 
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the official fine-tuning's geometric rule.
+  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning after SimMIM.
 
   The source offsets are spread so that neighbours lie q times farther apart with each step from the centre, which keeps what is near
   as it is; the values in between come from a bicubic spline.
@@ -102,9 +201,9 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   """
   from scipy import interpolate  # pylint: disable=g-import-not-at-top  (only V1 needs it)
 
-  old, new = (round(n**0.5) for n in (table.shape[0], entries))
-  if old * old != table.shape[0] or new * new != entries or min(old, new) < 7:
-    raise BadInput("init_from: a V1 bias table can be taken over to another window only between square windows of four tokens or more")
+  old, new = _sides(table, entries)
+  if min(old, new) < 7:
+    raise BadInput("a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more a side")
   low, high = 1.01, 1.5
   while high - low > 1e-6:
     q = (low + high) / 2
@@ -122,9 +221,56 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   return np.stack(heads, axis=-1)
 
 
-def start_from(saved: SavedParameters, params: Any, workdir: str) -> tuple[Any, Report]:
-  """`transfer`, with the report in `<workdir>/transfer.txt`."""
-  params, report = transfer(saved, params)
-  if jax.process_index() == 0:
-    (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
-  return params, report
+def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
+  """Interpolates a V1 bias table to another square window: the official rule from ImageNet-22K to 1K.
+
+  torch's bicubic: a = -0.75, half-pixel centres, borders repeated, no filter when shrinking.
+
+  Args, returns, raises: as `resize_bias_table`, for any square window.
+  """
+  old, new = _sides(table, entries)
+  position = (np.arange(new) + 0.5) * old / new - 0.5
+  first = np.floor(position).astype(int) - 1
+  weights = np.zeros((new, old))
+  for tap in range(4):
+    x = np.abs(position - first - tap)
+    near, far = (1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3
+    np.add.at(weights, (np.arange(new), np.clip(first + tap, 0, old - 1)), np.where(x <= 1, near, far))
+  return np.einsum("io,jp,opk->ijk", weights, weights, table.reshape(old, old, -1)).reshape(entries, -1)
+
+
+def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
+  old, new = (round(n**0.5) for n in (table.shape[0], entries))
+  if old * old != table.shape[0] or new * new != entries:
+    raise BadInput("a V1 bias table can be taken over to another window only between square windows")
+  return old, new
+
+
+def count_classes(path: str) -> int:
+  """How many classes a class map makes.
+
+  Raises:
+    BadInput: the file is none.
+  """
+  return len(_read_class_map(path))
+
+
+def _read_class_map(path: str) -> np.ndarray:
+  try:
+    return np.array([int(line) for line in pathlib.Path(path).read_text().split()])
+  except (OSError, ValueError) as error:
+    raise BadInput(f"{path} must have a line for each class: the number of a saved class; {error}") from error
+
+
+def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
+  """The saved class of each wanted one.
+
+  Raises:
+    BadInput: the file is none, or does not fit.
+  """
+  rows = _read_class_map(path)
+  if len(rows) != wanted:
+    raise BadInput(f"{path} has {len(rows)} lines, but the model {wanted} classes")
+  if wrong := [row for row in rows if not 0 <= row < saved]:
+    raise BadInput(f"{path} names class {wrong[0]}, but the saved head has 0 to {saved - 1}")
+  return rows

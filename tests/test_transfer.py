@@ -25,7 +25,7 @@ def test_centre_and_corners_keep_their_place(old, new):
   assert (np.diff(resized[:, middle, 0]) > 0).all()
 
 
-@pytest.mark.parametrize("old, new", [(45, 169), (169, 45), (9, 169)])
-def test_windows_it_cannot_do_are_refused(old, new):
-  with pytest.raises(BadInput, match="square windows"):
+@pytest.mark.parametrize("old, new, why", [(45, 169, "square windows"), (169, 45, "square windows"), (9, 169, "four tokens")])
+def test_windows_it_cannot_do_are_refused(old, new, why):
+  with pytest.raises(BadInput, match=why):
     transfer.resize_bias_table(np.zeros((old, 1)), new)

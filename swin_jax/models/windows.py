@@ -133,8 +133,10 @@ def log_spaced_offsets(window: tuple[int, int], trained_window: tuple[int, int])
 
   The official code measures an offset in units of the trained window, stretches it to ±8 and takes sign(x)·log2(1+|x|)/log2(8);
   the paper's formula has neither the 8 nor the log2. Weights are only compatible with the code. A window of one token has no
-  offset but zero: its unit is 1, where the official code divides 0 by 0.
+  offset but zero: its unit is 1, where the official code divides 0 by 0. Rounded at each step as there, so that the table is the
+  same bit for bit.
   """
-  unit = np.maximum(np.asarray(trained_window, np.float64) - 1, 1)
-  x = relative_offsets(window) / unit * 8.0
-  return (np.sign(x) * np.log2(np.abs(x) + 1.0) / np.log2(8.0)).astype(np.float32)
+  unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
+  x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)
+  log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(np.float32)  # numpy's of float32 is not exact
+  return np.sign(x) * log2 / np.float32(3)

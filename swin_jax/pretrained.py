@@ -1,0 +1,148 @@
+"""A trained model in hand: `swin_jax.load`, for notebooks and for what exports and shows models."""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from swin_jax import transfer
+from swin_jax.errors import BadInput
+from swin_jax.weights import description as descriptions
+from swin_jax.weights import folder
+
+
+class Model:
+  """A model without its parameters.
+
+  Its methods are pure functions of the parameters, compiled once for each shape, and can be used inside `jax.jit` and `jax.grad`.
+
+  Attributes:
+    description: what model it is, with the keys of `configs/common.py`.
+    module: the linen module.
+    image_size: (height, width) in pixels that it was loaded for; V2 takes any other too.
+    mean, std: per band: images are (pixels / 255 - mean) / std.
+  """
+
+  def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False):
+    self.description = description
+    self.module = descriptions.make_module(description, dtype, unroll)
+    self.image_size = tuple(description["data"]["image_size"])
+    self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
+
+  @property
+  def masked(self) -> bool:
+    """Whether it is a masked-image model."""
+    return self.description["task"] == "masked_pixels"
+
+  def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Runs the model.
+
+    Args:
+      params: its parameters.
+      images: [B, height, width, bands] float32, normalised.
+      mask: of a masked-image model: bool [B, height / patch, width / patch], true where it must not look.
+
+    Returns:
+      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a masked-image model the reconstruction, as images.
+
+    Raises:
+      BadInput: images or mask do not fit.
+    """
+    self._check(images)
+    if not self.masked:
+      if mask is not None:
+        raise BadInput("only a masked-image model takes a mask")
+      return self._run(params, images)
+    patch = self.module.encoder.patch_size
+    wanted = (images.shape[0], -(-images.shape[1] // patch), -(-images.shape[2] // patch))
+    if mask is None or mask.shape != wanted:
+      raise BadInput(f"a masked-image model takes a mask {wanted}, a number for each patch; not {None if mask is None else mask.shape}")
+    return self._run(params, images, jnp.asarray(mask, bool))
+
+  def features(self, params: Any, images: jax.Array, stages: Sequence[int] = (0, 1, 2, 3)) -> list[jax.Array]:
+    """The feature pyramid: what the blocks of some stages put out, before merging and without a norm.
+
+    Args:
+      params, images: as in `apply`; nothing is masked.
+      stages: which; stage i has a token for each patch_size · 2^i pixels.
+
+    Returns:
+      float [B, H_i, W_i, embed_dim · 2^i] for each.
+
+    Raises:
+      BadInput: images do not fit, or there is no such stage.
+    """
+    self._check(images)
+    depth = len(self.description["model"]["depths"])
+    if wrong := [stage for stage in stages if not 0 <= stage < depth]:
+      raise BadInput(f"there is no stage {wrong[0]}; the model has stages 0 to {depth - 1}")
+    return self._pyramid(params, images, tuple(stages))
+
+  @functools.cached_property
+  def _run(self):
+    return jax.jit(lambda params, *inputs: self.module.apply({"params": params}, *inputs))
+
+  @functools.cached_property
+  def _pyramid(self):
+    def run(params, images, stages):
+      _, maps = self.module.apply({"params": params}, images, method=lambda module, images: module.encoder(images))
+      return [maps[stage] for stage in stages]
+
+    return jax.jit(run, static_argnums=2)
+
+  def _check(self, images: jax.Array) -> None:
+    bands = len(self.description["data"]["mean"])
+    if images.ndim != 4 or images.shape[-1] != bands:
+      raise BadInput(f"images must be [B, height, width, {bands}], not {list(images.shape)}")
+    if self.description["model"]["version"] == 1 and tuple(images.shape[1:3]) != self.image_size:
+      used = descriptions.used_windows(self.description)
+      other = descriptions.used_windows(descriptions.adapt(self.description, image_size=images.shape[1:3]))
+      if used != other:
+        raise BadInput(
+            f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px have windows {other}: load it"
+            f" with image_size=({images.shape[1]}, {images.shape[2]})"
+        )
+
+
+def load(
+    path: str,
+    *,
+    window: int | tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: str = "float32",
+) -> tuple[Model, Any]:
+  """Loads a trained model.
+
+  Args:
+    path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
+    window: tokens, or (height, width); another window than that of the training, for all stages.
+    image_size: pixels, or (height, width); where V1's windows depend on it.
+    dtype: of the matrix products and activations, "float32" or "bfloat16".
+
+  Returns:
+    The model, and its parameters: a tree of float32 arrays on the first device.
+
+  Raises:
+    BadInput: there is no model, or it cannot have that window.
+  """
+  saved = folder.open_saved(str(path))
+  description = descriptions.adapt(descriptions.describe(saved.config), window, image_size)
+  params, _ = read(saved, description)
+  return Model(description, dtype), params
+
+
+def read(saved: transfer.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:
+  """The parameters of a saved model for a description adapted from its own, on the first device, and what became of each.
+
+  Raises:
+    BadInput: they cannot be adapted so.
+  """
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  shapes = descriptions.parameter_shapes(description)
+  wanted = {path: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here) for path, shape in shapes.items()}
+  arrays, report = transfer.read_all(saved, wanted, rules)
+  return flax.traverse_util.unflatten_dict(arrays, sep="/"), report

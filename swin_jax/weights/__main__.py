@@ -1,0 +1,119 @@
+"""Weights in and out.
+
+  python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
+  python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
+  python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
+
+`import` makes a model folder of a public checkpoint: the official code's (supervised, 22K to 1K, SimMIM), timm's, Hugging Face's,
+SatVision's; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Nothing is left over and
+nothing left empty, or it fails and says what.
+
+`adapt` makes a model folder of a run's workdir or of another model folder: as it is, or for another window, image size, bands, classes.
+
+`export` writes a workdir or a model folder for the official code, timm, or transformers.
+
+A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load`, `swin_jax.export` and `swin_jax.show` take.
+"""
+
+import sys
+
+from swin_jax import cli
+
+
+def _size(text: str):
+  """A number, HEIGHT,WIDTH or a number for each stage."""
+  numbers = [int(part) for part in text.split(",")]
+  return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _parser() -> cli.Parser:
+  parser = cli.Parser(prog="python -m swin_jax.weights", description=__doc__)
+  commands = parser.add_subparsers(dest="command", required=True, metavar="import|adapt|export")
+
+  command = commands.add_parser("import", help="a public checkpoint → a model folder")
+  command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
+  command.add_argument("destination", metavar="DST", help="the model folder to make")
+  command.add_argument("--layout", default="auto", choices=("auto", "official", "timm", "hf"), help="whose names it must have")
+  command.add_argument("--image_size", type=_size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
+  command.add_argument("--window", type=_size, help="tokens, or one number a stage, where the file does not tell")
+  command.add_argument("--trained_window", type=_size, help="V2: the windows it was pre-trained with, where the file does not tell")
+  command.add_argument("--target_norm_window", type=int, default=0, help="SimMIM with normalised targets: pixels (47 in the V2 recipe)")
+  command.add_argument("--allow_pickle", action="store_true", help="read files that could run code; only if you trust who made them")
+
+  command = commands.add_parser("adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes")
+  command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
+  command.add_argument("destination", metavar="DST", help="the model folder to make")
+  command.add_argument("--image_size", type=_size, help="pixels, or HEIGHT,WIDTH")
+  command.add_argument("--window", type=_size, help="tokens, or HEIGHT,WIDTH, for all stages")
+  command.add_argument("--bias_tables", default="geometric", choices=("geometric", "bicubic"), help="V1 at another window")
+  command.add_argument("--bands", type=int, help="bands of the images")
+  command.add_argument("--band_rule", default="repeat", choices=("repeat", "mean", "zero"), help="what they are made of")
+  command.add_argument("--class_map", default="", help="file: line k is the class of SRC that becomes class k")
+
+  command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
+  command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
+  command.add_argument("destination", metavar="DST.safetensors", help="the file to make; for hf, a config.json is made beside it")
+  command.add_argument("--layout", required=True, choices=("official", "timm", "hf"), help="whose names")
+  return parser
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command and returns its exit code."""
+
+  def body():
+    arguments = _parser().parse_args(argv[1:])
+    {"import": _import, "adapt": _adapt, "export": _export}[arguments.command](arguments)
+
+  return cli.exit_code(body)
+
+
+def _import(arguments) -> None:
+  from swin_jax.weights import convert  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
+  from swin_jax.weights import description  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import inference  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import tensors  # pylint: disable=g-import-not-at-top
+
+  folder.check_free(arguments.destination)
+  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
+  hints = inference.Hints(arguments.image_size, arguments.window, arguments.trained_window, arguments.target_norm_window)
+  plan = convert.plan_import(opened, hints, arguments.layout)
+  print(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
+  print(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
+  folder.write(arguments.destination, plan.description, plan.shapes, plan.read)
+  print(f"wrote {arguments.destination}")
+
+
+def _adapt(arguments) -> None:
+  import jax  # pylint: disable=g-import-not-at-top
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
+  from swin_jax import transfer  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import description as descriptions  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+
+  folder.check_free(arguments.destination)
+  saved = folder.open_saved(arguments.source)
+  rules = transfer.Rules(arguments.bias_tables, arguments.band_rule, arguments.class_map)
+  classes = transfer.count_classes(arguments.class_map) if arguments.class_map else None
+  description = descriptions.adapt(
+      descriptions.describe(saved.config), arguments.window, arguments.image_size, arguments.bands, classes
+  )
+  params, report = pretrained.read(saved, description, rules)
+  flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  folder.write(arguments.destination, description, {path: leaf.shape for path, leaf in flat.items()}, lambda path: np.asarray(flat[path]))
+  print(f"{arguments.destination}: {descriptions.summary(description, {path: leaf.shape for path, leaf in flat.items()})}")
+  print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
+
+
+def _export(arguments) -> None:
+  from swin_jax.weights import convert  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+
+  for line in convert.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
+    print(line)
+
+
+if __name__ == "__main__":
+  cli.leave(main(sys.argv))

@@ -1,0 +1,98 @@
+"""Our model folder: model.safetensors, with our parameter paths, and config.json, which describes the model."""
+
+from collections.abc import Callable, Mapping
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from swin_jax import checkpoint
+from swin_jax.errors import BadInput
+from swin_jax.weights import description as descriptions
+from swin_jax.weights import tensors as tensor_files
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class SavedFolder:
+  """The parameters in a model folder, read when they are asked for. The interface is that of `checkpoint.SavedParameters`.
+
+  Args:
+    source: the folder.
+
+  Raises:
+    BadInput: it is none.
+  """
+
+  step = None
+
+  def __init__(self, source: str):
+    self.source = str(source)
+    path = pathlib.Path(source)
+    try:
+      config = json.loads((path / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+      raise BadInput(f"{source} has no {CONFIG} that can be read, which must describe the model") from error
+    if not isinstance(config, Mapping) or "model" not in config:
+      raise BadInput(
+          f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights import {source} DST"
+      )
+    self.config = descriptions.describe(config)
+    self._tensors = tensor_files.open_tensors(str(path / WEIGHTS))
+    self.shapes = self._tensors.shapes
+
+  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
+    return {path: jax.device_put(self._tensors.read(path).astype(leaf.dtype), leaf.sharding) for path, leaf in wanted.items()}
+
+
+def open_saved(source: str) -> "SavedFolder | checkpoint.SavedParameters":
+  """The weights of a model folder, a workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
+
+  Raises:
+    BadInput: it is none of them.
+  """
+  path = pathlib.Path(source)
+  if (path / WEIGHTS).exists():
+    return SavedFolder(source)
+  if path.is_file() or str(source).startswith("hf://"):
+    raise BadInput(f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST")
+  return checkpoint.SavedParameters(source)
+
+
+def check_free(destination: str) -> None:
+  """Refuses to write over what is there.
+
+  Raises:
+    BadInput: there is something.
+  """
+  path = pathlib.Path(destination)
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise BadInput(f"{destination} is there already; take another name")
+
+
+def write(
+    destination: str, description: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
+) -> None:
+  """Writes a model folder, whole or not at all, one parameter after the other.
+
+  Raises:
+    BadInput: there is something already.
+  """
+  check_free(destination)
+  path = pathlib.Path(destination)
+  partial = path.with_name(path.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  try:
+    partial.mkdir(parents=True)
+    (partial / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    tensor_files.write(partial / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read)
+    if path.exists():
+      path.rmdir()
+    os.replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)

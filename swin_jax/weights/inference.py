@@ -1,0 +1,216 @@
+"""What model a foreign file holds: from names, shapes and constant tensors; what they do not tell, from a config.json or flags."""
+
+from collections.abc import Callable, Mapping
+import json
+import math
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from swin_jax.errors import BadInput
+from swin_jax.models import windows
+from swin_jax.weights.layouts import Layout
+from swin_jax.weights.tensors import Tensors
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # what public models of three bands were trained with
+
+
+class Hints(NamedTuple):
+  """What the caller says of a file: sizes as one number, (height, width), or one of either a stage; None for what the file tells."""
+
+  image_size: Any = None
+  window: Any = None
+  trained_window: Any = None
+  target_norm_window: int = 0
+
+
+def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
+  """The description of a model (`description.py`), and where its windows and image size come from.
+
+  Raises:
+    BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message names the flag.
+  """
+
+  def shape(name):
+    parts = [tensors.shapes.get(part) for part in layout.spell(name)]
+    if None in parts:
+      raise BadInput(f"{tensors.source} lacks {layout.spell(name)[parts.index(None)]}")
+    return (sum(part[0] for part in parts), *parts[0][1:])
+
+  def has(name):
+    return all(part in tensors.shapes for part in layout.spell(name))
+
+  depths = _depths(tensors, layout)
+  embed_dim, bands, *patch = shape("patch_embed.proj.weight")
+  if len(patch) != 2 or patch[0] != patch[1]:
+    raise BadInput(f"{tensors.source}: its patches are {patch}; they must be square")
+  first = "layers.{}.blocks.0.attn.{}"
+  if has(first.format(0, "logit_scale")):
+    version, num_heads = 2, [shape(first.format(i, "logit_scale"))[0] for i in range(len(depths))]
+  elif has(first.format(0, "relative_position_bias_table")):
+    version, num_heads = 1, [shape(first.format(i, "relative_position_bias_table"))[1] for i in range(len(depths))]
+  else:
+    raise BadInput(
+        f"{tensors.source} is neither Swin V2 nor V1: {layout.spell(first.format(0, 'attn'))[0].removesuffix('.attn')} has neither a"
+        " logit_scale nor a relative_position_bias_table"
+    )
+  masked = has("decoder.0.weight")
+  description = {
+      "task": "masked_pixels" if masked else "classification",
+      "model": {
+          "version": version,
+          "patch_size": patch[0],
+          "embed_dim": embed_dim,
+          "depths": depths,
+          "num_heads": num_heads,
+          "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
+          "extra_norm_every": _extra_norm_every(depths, lambda i, j: layout.name != "hf" and has(f"layers.{i}.blocks.{j}.norm3.weight"), tensors.source),
+      },
+      "data": {
+          "mean": IMAGENET_MEAN if bands == 3 else [0.0] * bands,
+          "std": IMAGENET_STD if bands == 3 else [1.0] * bands,
+      },
+      "classification": {"num_classes": shape("head.weight")[0] if has("head.weight") and not masked else 0},
+      "masked_pixels": {"target_norm_window": hints.target_norm_window},
+  }
+  sizes, origins = _sizes(tensors, layout, version, patch[0], len(depths), hints)
+  description["data"]["image_size"] = sizes["image_size"]
+  description["model"] |= {"window_sizes": sizes["window"], "trained_window_sizes": sizes["trained_window"]}
+  return description, origins
+
+
+def _depths(tensors: Tensors, layout: Layout) -> list[int]:
+  start = re.escape(layout.spell("layers.0.downsample.norm.weight")[0].partition("layers.")[0])
+  blocks = {(int(m[1]), int(m[2])) for name in tensors.shapes if (m := re.match(rf"{start}layers\.(\d+)\.blocks\.(\d+)\.", name))}
+  depths = [sum(stage == i for stage, _ in blocks) for i in range(1 + max((stage for stage, _ in blocks), default=-1))]
+  if not depths or blocks != {(i, j) for i, depth in enumerate(depths) for j in range(depth)}:
+    raise BadInput(f"{tensors.source}: some of its blocks are missing; it has {depths} in its stages")
+  return depths
+
+
+def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], source: str) -> int:
+  found = {(i, j) for i, depth in enumerate(depths) for j in range(depth) if has_norm(i, j)}
+  if not found:
+    return 0
+  every = 1 + min(j for _, j in found)
+  if found != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
+    raise BadInput(f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)} (stage, block)")
+  return every
+
+
+def _sizes(
+    tensors: Tensors, layout: Layout, version: int, patch: int, stages: int, hints: Hints
+) -> tuple[dict[str, list], list[str]]:
+  """image_size, window and trained_window as lists, and a line for each that says where it comes from."""
+  buffers = _from_buffers(tensors, layout, version, patch, stages)
+  config = _from_config(tensors.folder / "config.json", stages)
+  flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
+  flags = {name: value for name, value in flags.items() if value is not None}
+  found, origins = {}, []
+  for name in ("image_size", "window", "trained_window"):
+    if name == "trained_window" and version == 1:  # a table belongs to its window
+      found[name] = []
+      continue
+    for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
+      if name in known:
+        value = known[name]
+        break
+    else:
+      raise BadInput(f"{tensors.source} does not say its {_MEANING[name]}: give --{name}=, {_EXAMPLE[name]}")
+    if where == "--" + name and name in buffers and _lists(name, value, stages) != _lists(name, buffers[name], stages):
+      raise BadInput(f"--{name}={value}, but {tensors.source} itself says {buffers[name]}")
+    found[name] = _lists(name, value, stages)
+    origins.append(f"{_MEANING[name]} from {where}")
+  if version == 2 and (None in found["trained_window"]):
+    maps = windows.map_sizes(found["image_size"], patch, stages)
+    used = [list(windows.window_and_shift(size, tuple(window), False)[0]) for size, window in zip(maps, found["window"])]
+    found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
+  return found, origins
+
+
+_MEANING = {"image_size": "image size", "window": "windows", "trained_window": "trained windows"}
+_EXAMPLE = {
+    "image_size": "in pixels",
+    "window": "in tokens, one number or one a stage",
+    "trained_window": "the windows it was pre-trained with, one number or one a stage (those of --window, shrunk to small maps, where it"
+                      " has known no others)",
+}  # fmt: skip
+
+
+def _lists(name: str, value: Any, stages: int) -> list:
+  """[height, width], or one such for each stage; 0 stands for a trained window that is the window itself."""
+  if name == "image_size":
+    return list(windows.pair(value))
+  values = [value] * stages if isinstance(value, int) else list(value)
+  if len(values) != stages:
+    raise BadInput(f"--{name} must be one number, or {stages}, one a stage; it is {value}")
+  return [list(windows.pair(size)) if size else None for size in values]
+
+
+def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, stages: int) -> dict[str, Any]:
+  """What the constant tensors say; a file has all of them, or none."""
+
+  def name_of(stage, block, leaf):
+    # Hugging Face's keeps them under attention.self; elsewhere they are where the official code has them.
+    name = layout.spell(f"layers.{stage}.blocks.{block}.attn.logit_scale")[0].removesuffix("logit_scale")
+    return name + leaf if leaf != "attn_mask" else f"{layout.encoder}layers.{stage}.blocks.{block}.attn_mask"
+
+  used, trained = [], []
+  for i in range(stages):
+    if version == 1:
+      table = layout.spell(f"layers.{i}.blocks.0.attn.relative_position_bias_table")[0]
+      side = math.isqrt(tensors.shapes[table][0])
+      if side * side != tensors.shapes[table][0] or side % 2 == 0:
+        return {}
+      used.append([(side + 1) // 2] * 2)
+      continue
+    table = name_of(i, 0, "relative_coords_table")
+    if table not in tensors.shapes:
+      return {}
+    _, height, width, _ = tensors.shapes[table]
+    used.append([(height + 1) // 2, (width + 1) // 2])
+    values = tensors.read(table)[0]
+    trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
+  found = {"window": used} | ({"trained_window": trained} if version == 2 else {})
+  mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))
+  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:
+    rows = math.isqrt(mask[0])
+    found["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
+  elif not mask and name_of(0, 0, "relative_position_index") in tensors.shapes:
+    found["image_size"] = [side * patch for side in used[0]]  # the official code keeps no mask where the map is one window
+  if "image_size" in found:
+    # A window that a small map has shrunk stays what it was on a larger one.
+    maps = windows.map_sizes(found["image_size"], patch, stages)
+    if all(tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0] for size, window in zip(maps, used)):
+      found["window"] = [used[0]] * stages
+  return found
+
+
+def _trained(largest: float, window: int) -> int:
+  """The trained window in tokens by the largest of the log-spaced offsets, see `windows.log_spaced_offsets`."""
+  if window == 1 or not np.isfinite(largest):
+    return 1
+  return 1 + round(8 * (window - 1) / (2 ** (3 * float(largest)) - 1))
+
+
+def _from_config(path: pathlib.Path, stages: int) -> dict[str, Any]:
+  """What Hugging Face's or timm's config.json says."""
+  try:
+    config = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  if not isinstance(config, Mapping):
+    return {}
+  found = {}
+  if config.get("model_type") in ("swin", "swinv2"):
+    found = {"image_size": config.get("image_size"), "window": config.get("window_size")}
+    found["trained_window"] = config.get("pretrained_window_sizes") or 0
+  elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
+    before, window, size, larger = (int(group) if group else None for group in m.groups())
+    found = {"image_size": larger or size, "window": window or before, "trained_window": 0}
+    if window:  # pre-trained with another: shrunk where the maps were small
+      maps = windows.map_sizes(windows.pair(size), 4, stages)
+      found["trained_window"] = [windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps]
+  return {name: value for name, value in found.items() if value is not None}

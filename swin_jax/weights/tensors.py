@@ -1,0 +1,207 @@
+"""Files of named tensors: .safetensors and torch's read one tensor at a time, .safetensors written one tensor at a time.
+
+A model of 3 B parameters passes through the memory of a laptop.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+import pathlib
+import pickle
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from swin_jax.errors import BadInput
+
+ENTRIES = ("model", "module", "state_dict")  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
+
+
+class Tensors(NamedTuple):
+  """What a file holds.
+
+  Attributes:
+    source: what to call it in messages.
+    shapes: of every tensor, by name.
+    read: name → the tensor; float32, or int64 for whole numbers.
+    folder: where a config.json that describes it would lie.
+  """
+
+  source: str
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+  folder: pathlib.Path
+
+
+def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
+  """Opens a file, a folder with model.safetensors or pytorch_model.bin, or hf://owner/name[/file].
+
+  Args:
+    source: where.
+    allow_pickle: read also what only Python's pickle can, which may run code that the file holds.
+
+  Raises:
+    BadInput: it cannot be read.
+  """
+  path = _download(source) if source.startswith("hf://") else pathlib.Path(source)
+  if path.is_dir():
+    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    found = next((path / name for name in names if (path / name).exists()), None)
+    if found is None:
+      raise BadInput(f"{source} holds none of {', '.join(names)}; name the file")
+    path = found
+  if not path.is_file():
+    raise BadInput(f"{source}: there is no such file")
+  if path.suffix == ".json":
+    return _open_parts(path, source)
+  if path.suffix == ".safetensors":
+    return _open_safetensors([path], source)
+  return _open_torch(path, source, allow_pickle)
+
+
+def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.dtype]], read: Callable[[str], np.ndarray]) -> None:
+  """Writes a .safetensors file, whole or not at all, one tensor after the other.
+
+  The library's own writer wants all tensors in memory, twice.
+
+  Args:
+    path: of the file.
+    tensors: (name, shape, dtype) of each; float32 or int64.
+    read: name → the tensor.
+  """
+  header, end = {"__metadata__": {"format": "pt"}}, 0  # what the readers of Hugging Face and torch ask for
+  for name, shape, dtype in tensors:
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [end, end + size]}
+    end += size
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)
+  partial = path.with_name(path.name + ".partial")
+  try:
+    with open(partial, "wb") as file:
+      file.write(len(text).to_bytes(8, "little") + text)
+      for name, entry in header.items():
+        if name != "__metadata__":
+          value = np.ascontiguousarray(read(name))
+          if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
+            raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
+          file.write(memoryview(value.reshape(-1)).cast("B"))
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
+  import ml_dtypes  # pylint: disable=g-import-not-at-top,unused-import  (teaches numpy bfloat16)
+  import safetensors  # pylint: disable=g-import-not-at-top
+
+  files = {}
+  for path in paths:
+    try:
+      file = safetensors.safe_open(path, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+      raise BadInput(f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again") from error
+    files |= {name: file for name in file.keys()}
+  shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
+  return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), path.parent)
+
+
+def _open_parts(index: pathlib.Path, source: str) -> Tensors:
+  """A model that Hugging Face's library has divided over several files."""
+  try:
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise BadInput(f"{source}: {index.name} is no index of safetensors files") from error
+  return _open_safetensors([index.parent / name for name in names], source)
+
+
+def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
+  try:
+    import torch  # pylint: disable=g-import-not-at-top
+  except ImportError as error:
+    raise BadInput(
+        f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
+        f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
+        f" map_location='cpu')['model'].items()}}, '{path.stem}.safetensors')\""
+    ) from error
+  try:
+    loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+  except pickle.UnpicklingError as error:
+    if allow_pickle or "Weights only load failed" not in str(error):
+      raise BadInput(f"{source} is neither a .safetensors file nor one of torch's, or it is cut short") from error
+    raise BadInput(
+        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
+    ) from error
+  except (RuntimeError, EOFError, OSError, ValueError, ImportError, AttributeError) as error:
+    raise BadInput(f"{source} cannot be read: {' '.join(str(error).split())[:200]}") from error
+  state = {name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)}
+  shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+  def read(name):
+    tensor = state[name].detach()
+    return _plain((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+  return Tensors(source, shapes, read, path.parent)
+
+
+def _state(loaded: Any, source: str) -> Mapping[str, Any]:
+  """The weights in what torch has loaded."""
+
+  def holds_tensors(entry):
+    return isinstance(entry, Mapping) and any(hasattr(value, "shape") for value in entry.values())
+
+  if isinstance(loaded, Mapping):
+    for entry in ENTRIES:
+      if holds_tensors(loaded.get(entry)):
+        return loaded[entry]
+    if holds_tensors(loaded):
+      return loaded
+  found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}" if isinstance(loaded, Mapping) else f"it is a {type(loaded).__name__}"
+  raise BadInput(f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}")
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+  return value.astype(np.int64 if value.dtype.kind in "iub" else np.float32, copy=False)
+
+
+def _download(source: str) -> pathlib.Path:
+  """hf://owner/name[/file] → the file, or the folder with model.safetensors, in Hugging Face's cache; config.json comes along."""
+  import huggingface_hub  # pylint: disable=g-import-not-at-top
+  from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
+
+  owner, _, rest = source.removeprefix("hf://").partition("/")
+  name, _, file = rest.partition("/")
+  if not owner or not name:
+    raise BadInput(f"{source}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE")
+
+  def fetch(file):
+    try:
+      return pathlib.Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file))
+    except errors.LocalEntryNotFoundError:
+      raise
+    except errors.EntryNotFoundError:
+      return None
+
+  try:
+    folder = pathlib.PurePosixPath(file).parent
+    fetch(str(folder / "config.json"))
+    if file:
+      found = fetch(file)
+    elif found := fetch("model.safetensors"):
+      found = found.parent
+    elif index := fetch("model.safetensors.index.json"):
+      for part in set(json.loads(index.read_text())["weight_map"].values()):
+        fetch(part)
+      found = index.parent
+    else:
+      found = fetch("pytorch_model.bin")
+    if found is None:
+      there = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
+      weights = [file for file in there if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
+      raise BadInput(f"{source}: there is no such file; there are {', '.join(weights[:8]) or 'no weights'}")
+  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
+    raise BadInput(f"{source} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
+  return found
