@@ -5,6 +5,7 @@ import math
 from ml_collections import ConfigDict
 
 from swin_jax import optim
+from swin_jax import transfer
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
@@ -29,6 +30,8 @@ def check(config: ConfigDict) -> None:
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
       "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
       "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
+      "transfer.bias_tables": (config.transfer.bias_tables, transfer.BIAS_TABLES),
+      "transfer.bands": (config.transfer.bands, transfer.BANDS),
   }
   for key, (value, allowed) in choices.items():
     if value not in allowed:

@@ -1,78 +1,91 @@
-"""The official checkpoints' names and layouts, for the golden tests."""
+"""What state dicts of the official code hold, names and shapes, written down from its description and not from our importer."""
 
-import re
+import json
 
 import numpy as np
 
 
-def official_names(path: str, depths, group_sizes) -> list[str] | str:
-  """Our parameter path → the official name, or one name per block where our array stacks the blocks of a stage."""
-  path = path.removeprefix("encoder/")
-  fixed = {
-      "mask_token": "mask_token",
-      "norm/scale": "norm.weight",
-      "norm/bias": "norm.bias",
-      "head/kernel": "head.weight",
-      "head/bias": "head.bias",
-      "decoder/kernel": "decoder.0.weight",
-      "decoder/bias": "decoder.0.bias",
+def coords(window, trained):
+  """The official table of log-spaced offsets, float32 [1, 2w-1, 2w-1, 2]."""
+  x = np.arange(1 - window, window, dtype=np.float64) / max(trained - 1, 1) * 8
+  x = np.sign(x) * np.log2(np.abs(x) + 1) / 3
+  return np.stack(np.meshgrid(x, x, indexing="ij"), -1)[None].astype(np.float32)
+
+
+def state_dict(
+    version, embed_dim, depths, num_heads, window, image_size, *, patch=4, bands=3, classes=1000, simmim=False, trained=None,
+    extra_norm_every=0, buffers=True, bias_mlp="cpb_mlp",
+):  # fmt: skip
+  """{name: shape}, and for the tables of offsets {name: array}."""
+  shapes = {
+      "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
+      "patch_embed.proj.bias": (embed_dim,),
+      "patch_embed.norm.weight": (embed_dim,),
+      "patch_embed.norm.bias": (embed_dim,),
   }
-  if path in fixed:
-    return fixed[path]
-  leaf = {
-      "attn/logit_scale": "attn.logit_scale",
-      "attn/q_bias": "attn.q_bias",
-      "attn/v_bias": "attn.v_bias",
-      "attn/cpb_fc1/kernel": "attn.cpb_mlp.0.weight",
-      "attn/cpb_fc1/bias": "attn.cpb_mlp.0.bias",
-      "attn/cpb_fc2/kernel": "attn.cpb_mlp.2.weight",
-      "attn/bias_table": "attn.relative_position_bias_table",
-  }
-  if m := re.fullmatch(r"stage(\d+)/blocks/block(\d+)/(.*)", path):
-    i, j, rest = int(m[1]), int(m[2]), m[3]
-    rest = leaf.get(rest) or _generic(rest)
-    return [f"layers.{i}.blocks.{n * group_sizes[i] + j}.{rest}" for n in range(depths[i] // group_sizes[i])]
-  if m := re.fullmatch(r"merge(\d+)/(.*)", path):
-    return f"layers.{m[1]}.downsample.{_generic(m[2])}"
-  return _generic(path)
+  if simmim:
+    shapes["mask_token"] = (1, 1, embed_dim)
+  for i, (depth, heads) in enumerate(zip(depths, num_heads)):
+    d, side = embed_dim * 2**i, image_size // patch // 2**i
+    w = min(window, side)
+    for j in range(depth):
+      block = {
+          "norm1.weight": (d,), "norm1.bias": (d,), "norm2.weight": (d,), "norm2.bias": (d,), "attn.qkv.weight": (3 * d, d),
+          "attn.proj.weight": (d, d), "attn.proj.bias": (d,), "mlp.fc1.weight": (4 * d, d), "mlp.fc1.bias": (4 * d,),
+          "mlp.fc2.weight": (d, 4 * d), "mlp.fc2.bias": (d,),
+      }  # fmt: skip
+      if version == 2:
+        block |= {
+            "attn.logit_scale": (heads, 1, 1), "attn.q_bias": (d,), "attn.v_bias": (d,), f"attn.{bias_mlp}.0.weight": (512, 2),
+            f"attn.{bias_mlp}.0.bias": (512,), f"attn.{bias_mlp}.2.weight": (heads, 512),
+        }  # fmt: skip
+      else:
+        block |= {"attn.qkv.bias": (3 * d,), "attn.relative_position_bias_table": ((2 * w - 1) ** 2, heads)}
+      if extra_norm_every and (j + 1) % extra_norm_every == 0:
+        block |= {"norm3.weight": (d,), "norm3.bias": (d,)}
+      if buffers:
+        block["attn.relative_position_index"] = np.zeros((w * w, w * w), np.int64)
+        if version == 2:
+          block["attn.relative_coords_table"] = coords(w, trained[i] if trained else w)
+        if j % 2 and side > w:
+          block["attn_mask"] = ((side // w) ** 2, w * w, w * w)
+      shapes |= {f"layers.{i}.blocks.{j}.{name}": shape for name, shape in block.items()}
+    if i + 1 < len(depths):
+      norm = 2 * d if version == 2 else 4 * d
+      shapes |= {f"layers.{i}.downsample.reduction.weight": (2 * d, 4 * d)}
+      shapes |= {f"layers.{i}.downsample.norm.{leaf}": (norm,) for leaf in ("weight", "bias")}
+  last = embed_dim * 2 ** (len(depths) - 1)
+  shapes |= {"norm.weight": (last,), "norm.bias": (last,)}
+  if simmim:
+    stride = patch * 2 ** (len(depths) - 1)
+    shapes = {f"encoder.{name}": shape for name, shape in shapes.items()}
+    shapes |= {"decoder.0.weight": (stride**2 * bands, last, 1, 1), "decoder.0.bias": (stride**2 * bands,)}
+  elif classes:
+    shapes |= {"head.weight": (classes, last), "head.bias": (classes,)}
+  return shapes
 
 
-def convert(name: str, value: np.ndarray, num_heads: int | None) -> np.ndarray:
-  """One official tensor in our layout."""
-  if name.endswith("patch_embed.proj.weight"):  # [C, bands, p, p] → [p·p·bands, C]
-    return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
-  if name.endswith("decoder.0.weight"):
-    return value[:, :, 0, 0].T
-  if name.endswith(("qkv.weight", "qkv.bias")):  # which·C + head·D + d → head, which, d
-    c = value.shape[0] // 3
-    value = value.reshape(3, num_heads, c // num_heads, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
-  if name.endswith(("logit_scale", "mask_token")):
-    return value.reshape(-1)
-  if name.endswith(".weight") and value.ndim == 2:
-    return value.T
-  return value
+def write_sparse(path, tensors):
+  """A .safetensors file of these arrays, and of zeros for what is a shape only: they take no room on the disk."""
+  header, end = {}, 0
+  for name, value in tensors.items():
+    shape, kind = (value.shape, value.dtype) if isinstance(value, np.ndarray) else (value, np.dtype(np.float32))
+    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    header[name] = {"dtype": {"int64": "I64", "float32": "F32"}[kind.name], "shape": list(shape), "data_offsets": [end, end + size]}
+    end += size
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)
+  with open(path, "wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text)
+    file.truncate(8 + len(text) + end)
+    for name, value in tensors.items():
+      if isinstance(value, np.ndarray) and value.any():
+        file.seek(8 + len(text) + header[name]["data_offsets"][0])
+        file.write(value.tobytes())
+  return path
 
 
-def load(weights: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], depths, num_heads, group_sizes) -> dict[str, np.ndarray]:
-  """Official weights → our flat tree; every parameter is filled and every tensor but the buffers is used."""
-  weights = {k.removeprefix("encoder."): v for k, v in weights.items()}
-  used, flat = set(), {}
-  for path, shape in shapes.items():
-    names = official_names(path, depths, group_sizes)
-    stage = re.search(r"stage(\d+)", path)
-    heads = num_heads[int(stage[1])] if stage else None
-    if isinstance(names, list):
-      value = np.stack([convert(n, weights[n], heads) for n in names])
-      used.update(names)
-    else:
-      value = convert(names, weights[names], heads)
-      used.add(names)
-    assert value.shape == shape, (path, value.shape, shape)
-    flat[path] = value
-  buffers = {k for k in weights if k.endswith(("relative_position_index", "relative_coords_table", "attn_mask"))}
-  assert set(weights) == used | buffers, set(weights) ^ (used | buffers)
-  return flat
-
-
-def _generic(path: str) -> str:
-  return path.replace("/kernel", ".weight").replace("/scale", ".weight").replace("/", ".")
+def random(tensors, seed=0):
+  """The same state dict with random arrays for what is a shape only."""
+  rng = np.random.default_rng(seed)
+  return {name: value if isinstance(value, np.ndarray) else rng.normal(0, 0.05, value).astype(np.float32) for name, value in tensors.items()}

@@ -13,9 +13,8 @@ import pytest
 from swin_jax import optim
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import group_size
 from swin_jax.models.swin import make_encoder
-from tests import official
+from swin_jax.weights import official
 from tests.test_golden import golden
 
 RATE = dict(total_steps=100, warmup_steps=10, warmup_lr=0.001, min_lr=0.01, milestones=(), decay_rate=0.1)
@@ -75,9 +74,9 @@ def abstract_params(kind, depths):
 
 def per_official_name(tree, depths):
   """{official name: value} of a tree whose leaves may hold one value per group of blocks."""
-  groups, named = [group_size(d, 0) for d in depths], {}
+  named = {}
   for path, value in flax.traverse_util.flatten_dict(tree, sep="/").items():
-    names = official.official_names(path, depths, groups)
+    names = official.names(path, {"depths": depths, "extra_norm_every": 0})
     if isinstance(names, str):
       named[names] = value
     else:

@@ -181,6 +181,8 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   maps = windows.map_sizes((height, width), model["patch_size"], len(model["depths"]))
   if any(windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)):
     raise BadInput(f"{source} has windows {used}; Hugging Face's models have one square window for all stages")
+  if model["version"] == 1 and set(used) != {(largest, largest)}:
+    raise BadInput(f"{source} has windows {used}; Hugging Face's V1 has the same in every stage, and does not shrink them to small maps")
   trained = [windows.pair(window) for window in model["trained_window_sizes"]]
   if any(h != w for h, w in trained):
     raise BadInput(f"{source} was trained with windows {trained}; Hugging Face's models know square ones only")

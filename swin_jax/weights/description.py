@@ -50,8 +50,9 @@ def describe(config: dict[str, Any]) -> dict[str, Any]:
     made["task"] = config["task"]
     if made["task"] != "classification":
       made["classification"]["num_classes"] = 0
-    if made["model"]["version"] == 2:
-      made["model"]["trained_window_sizes"] = [list(window) for window in trained_windows(made)]
+    model = made["model"]
+    model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
+    model["trained_window_sizes"] = [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"its config.json lacks {error}: it must be one that this program wrote") from error
   return made

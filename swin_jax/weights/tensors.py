@@ -83,7 +83,7 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
       file.write(len(text).to_bytes(8, "little") + text)
       for name, entry in header.items():
         if name != "__metadata__":
-          value = np.ascontiguousarray(read(name))
+          value = np.asarray(read(name), order="C")
           if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
             raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
           file.write(memoryview(value.reshape(-1)).cast("B"))
@@ -129,14 +129,13 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     ) from error
   try:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
-  except pickle.UnpicklingError as error:
-    if allow_pickle or "Weights only load failed" not in str(error):
-      raise BadInput(f"{source} is neither a .safetensors file nor one of torch's, or it is cut short") from error
-    raise BadInput(
-        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
-    ) from error
-  except (RuntimeError, EOFError, OSError, ValueError, ImportError, AttributeError) as error:
-    raise BadInput(f"{source} cannot be read: {' '.join(str(error).split())[:200]}") from error
+  except Exception as error:  # pylint: disable=broad-exception-caught  (its readers raise whatever they stumble upon)
+    if not allow_pickle and isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):
+      raise BadInput(
+          f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
+      ) from error
+    why = f"needs {error.name}" if isinstance(error, ModuleNotFoundError) else "is no file of torch's, nor .safetensors, or is cut short"
+    raise BadInput(f"{source} {why}") from error
   state = {name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)}
   shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
 

@@ -1,0 +1,541 @@
+"""Foreign weights in and out: every layout and size, strictly, and what is refused."""
+
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from safetensors.numpy import save_file
+
+import swin_jax
+from swin_jax import train
+from swin_jax import transfer
+from swin_jax.errors import BadInput
+from swin_jax.weights import convert
+from swin_jax.weights import description as descriptions
+from swin_jax.weights import folder
+from swin_jax.weights import inference
+from swin_jax.weights import layouts
+from swin_jax.weights import tensors
+from swin_jax.weights.__main__ import main
+from tests import official
+from tests import tiny as tiny_run
+from tests.test_golden import golden
+
+TINY = dict(embed_dim=16, depths=(2, 4), num_heads=(2, 4), window=4, image_size=32, classes=5)
+
+
+def plan(path, layout="auto", **hints):
+  return convert.plan_import(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
+
+
+def save(path, state):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  save_file(state, path)
+  return path
+
+
+def tiny(tmp_path, name="tiny.safetensors", **changes):
+  """A file of the official code's, with random weights."""
+  return save(tmp_path / name, official.random(official.state_dict(2, **TINY | changes)))
+
+
+def command(*words):
+  return main(["weights", *map(str, words)])
+
+
+def refusal(capsys, *words):
+  """What the command says in its one line when it refuses."""
+  capsys.readouterr()
+  assert command(*words) == 2
+  out, err = capsys.readouterr()
+  assert not out and err.count("\n") == 1 and err.startswith("swin_jax: "), err
+  return err
+
+
+# Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the specification.
+S, GIANT = (2, 2, 18, 2), (2, 2, 42, 2)
+PUBLISHED = {
+    "V2-T": (dict(version=2, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window=16, image_size=256), 28_347_154),
+    "V2-S": (dict(version=2, embed_dim=96, depths=S, num_heads=(3, 6, 12, 24), window=8, image_size=256), 49_728_418),
+    "V2-B": (dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=24, image_size=384, trained=(12, 12, 12, 6)), 87_918_816),
+    "V2-B-22k": (dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=12, image_size=192, classes=21841), 109_280_841),
+    "V2-L": (dict(version=2, embed_dim=192, depths=S, num_heads=(6, 12, 24, 48), window=16, image_size=256, trained=(12, 12, 12, 6)), 196_739_932),
+    "V1-T": (dict(version=1, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window=7, image_size=224), 28_288_354),
+    "V1-S": (dict(version=1, embed_dim=96, depths=S, num_heads=(3, 6, 12, 24), window=7, image_size=224), 49_606_258),
+    "V1-B": (dict(version=1, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=12, image_size=384), 87_903_584),
+    "V1-L": (dict(version=1, embed_dim=192, depths=S, num_heads=(6, 12, 24, 48), window=7, image_size=224), 196_532_476),
+    "SimMIM S": (dict(version=2, embed_dim=96, depths=S, num_heads=(3, 6, 12, 24), window=12, image_size=192, simmim=True), 51_321_882),
+    "SimMIM B": (
+        dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=12, image_size=192, simmim=True, bias_mlp="rpe_mlp"),
+        90_042_744,
+    ),
+    "SimMIM L": (dict(version=2, embed_dim=192, depths=S, num_heads=(6, 12, 24, 48), window=12, image_size=192, simmim=True), 199_924_788),
+    "SimMIM H": (dict(version=2, embed_dim=352, depths=S, num_heads=(11, 22, 44, 88), window=12, image_size=192, simmim=True), 663_865_098),
+    "SimMIM g": (dict(version=2, embed_dim=448, depths=S, num_heads=(14, 28, 56, 112), window=12, image_size=192, simmim=True), 1_071_990_564),
+    "V1 SimMIM B": (dict(version=1, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=6, image_size=192, simmim=True), None),
+    "SatVision": (
+        dict(
+            version=2, embed_dim=512, depths=GIANT, num_heads=(16, 32, 64, 128), window=8, image_size=128, simmim=True, bands=14,
+            extra_norm_every=6,
+        ),
+        None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_size_is_filled(name, tmp_path):
+  spec, count = PUBLISHED[name]
+  state = official.state_dict(**spec)
+  found = plan(official.write_sparse(tmp_path / "model.safetensors", state))
+  assert sum(int(np.prod(shape)) for shape in found.shapes.values()) == (count or count_of(state))
+  model, data = found.description["model"], found.description["data"]
+  assert [model[key] for key in ("version", "embed_dim")] == [spec["version"], spec["embed_dim"]]
+  assert tuple(model["depths"]) == spec["depths"] and tuple(model["num_heads"]) == spec["num_heads"]
+  assert model["extra_norm_every"] == spec.get("extra_norm_every", 0) and model["mlp_ratio"] == 4 and model["patch_size"] == 4
+  maps = [spec["image_size"] // 4 // 2**i for i in range(4)]
+  assert data["image_size"] == [spec["image_size"]] * 2 and model["window_sizes"] == [[spec["window"]] * 2] * 4
+  trained = [[t, t] for t in spec.get("trained", [min(spec["window"], side) for side in maps])]
+  assert model["trained_window_sizes"] == (trained if spec["version"] == 2 else [])
+  assert len(data["mean"]) == spec.get("bands", 3)
+  assert found.description["task"] == ("masked_pixels" if spec.get("simmim") else "classification")
+  if name in ("V1-T", "SimMIM H"):  # stacked blocks and single arrays, with values
+    for path in ("encoder/stage3/blocks/block1/attn/qkv/kernel", "encoder/merge0/reduction/kernel"):
+      assert found.read(path).shape == found.shapes[path] and found.read(path).dtype == np.float32
+
+
+def count_of(state):
+  """Parameters of a state dict."""
+  return sum(int(np.prod(value)) for value in state.values() if isinstance(value, tuple) and len(value) > 0 and not is_mask(value))
+
+
+def is_mask(shape):
+  return len(shape) == 3 and shape[1] == shape[2] and shape[1] > 1
+
+
+def test_sizes_are_called_by_their_names(tmp_path):
+  said = []
+  for name in ("V2-B", "SimMIM g", "SatVision", "V1-L"):
+    found = plan(official.write_sparse(tmp_path / "model.safetensors", official.state_dict(**PUBLISHED[name][0])))
+    said.append(descriptions.summary(found.description, found.shapes))
+  assert said[0].startswith("Swin V2-B, classifier of 1000 classes: 87,918,816 parameters")
+  assert "384 × 384 px, windows 24, 24, 24, 12, trained with 12, 12, 12, 6" in said[0]
+  assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")
+  assert said[2].startswith("Swin V2-giant of 2.6 B, masked-image model") and "14 bands, an extra norm every 6 blocks; 128" in said[2]
+  assert said[3].startswith("Swin V1-L")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["V2-T", "V1-T"])
+def test_a_full_size_goes_through_the_command(name, tmp_path, capsys):
+  state = official.random(official.state_dict(**PUBLISHED[name][0]))
+  path = save(tmp_path / "model.safetensors", state)
+  assert command("import", path, tmp_path / "ours") == 0
+  assert f"{PUBLISHED[name][1]:,} parameters" in capsys.readouterr().out
+  assert command("export", tmp_path / "ours", tmp_path / "back.safetensors", "--layout=official") == 0
+  back = load_file(tmp_path / "back.safetensors")
+  assert back.keys() == state.keys()
+  weights = [name for name in state if not layouts.is_buffer(name)]
+  assert all(np.array_equal(back[name], state[name]) for name in weights)
+
+
+GOLDEN = (
+    "v1_window7_img56", "v2_window4_img64", "v2_window8_img128_pretrained4", "simmim_v2_window6_img96", "timm_v2_window4_img64",
+    "hf_v2_window4_img64", "hf_simmim_v2_window4_img64",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_round_trip_changes_no_bit(name, tmp_path):
+  """Through each layout that can hold the model, and back to its own: names, shapes, dtypes and every bit."""
+  layout = name.split("_")[0] if name.startswith(("timm", "hf")) else "official"
+  sizes = [] if layout == "official" else ["--image_size=64", "--window=4", "--trained_window=4,4,4,2"]
+  assert command("import", golden(f"{name}.safetensors"), tmp_path / "ours", f"--layout={layout}", *sizes) == 0
+  others = [other for other in layouts.LAYOUTS if other != layout and not ("simmim" in name and other == "timm")]
+  for other in others:
+    there = tmp_path / other / "model.safetensors"
+    assert command("export", tmp_path / "ours", there, f"--layout={other}") == 0
+    said = [] if other != "timm" else sizes or window_flags(tmp_path / "ours")  # the other two say it themselves
+    assert command("import", there, tmp_path / f"from_{other}", *said) == 0
+    assert (tmp_path / f"from_{other}" / "config.json").read_text() == (tmp_path / "ours" / "config.json").read_text()
+    there = tmp_path / f"{other}_back" / "model.safetensors"
+    assert command("export", tmp_path / f"from_{other}", there, f"--layout={layout}") == 0
+    before, after = load_file(golden(f"{name}.safetensors")), load_file(there)
+    assert before.keys() == after.keys()
+    for key in before:
+      assert (before[key].dtype, before[key].shape) == (after[key].dtype, after[key].shape), key
+      assert before[key].tobytes() == after[key].tobytes(), key
+
+
+def window_flags(source):
+  description = json.loads((source / "config.json").read_text())
+  model = description["model"]
+  flags = [f"--image_size={description['data']['image_size'][0]}", f"--window={model['window_sizes'][0][0]}"]
+  return flags + ([f"--trained_window={','.join(str(w[0]) for w in model['trained_window_sizes'])}"] if model["trained_window_sizes"] else [])
+
+
+def test_what_is_written_the_library_reads(tmp_path):
+  state = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4), "c": np.float32(7).reshape(())}
+  tensors.write(tmp_path / "x.safetensors", [(name, value.shape, value.dtype) for name, value in state.items()], state.get)
+  read = load_file(tmp_path / "x.safetensors")
+  for name, value in state.items():
+    np.testing.assert_array_equal(read[name], value)
+    assert read[name].dtype == value.dtype
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+  def read(name):
+    if name == "b":
+      raise OSError("gone")
+    return np.zeros(3, np.float32)
+
+  with pytest.raises(OSError, match="gone"):
+    tensors.write(tmp_path / "x.safetensors", [(name, (3,), np.dtype(np.float32)) for name in "abc"], read)
+  found = descriptions.describe(plan(tiny(tmp_path)).description)
+  with pytest.raises(OSError, match="gone"):
+    folder.write(str(tmp_path / "model"), found, {"a": (3,), "b": (3,)}, read)
+  assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_becomes_float32(dtype, tmp_path):
+  state = official.random(official.state_dict(2, **TINY))
+  halved = {name: value.astype(jnp.dtype(dtype)) if value.dtype == np.float32 else value for name, value in state.items()}
+  halved |= {name: value for name, value in state.items() if layouts.is_buffer(name)}
+  found = plan(save(tmp_path / "x.safetensors", halved))
+  kernel = found.read("head/kernel")
+  assert kernel.dtype == np.float32
+  np.testing.assert_array_equal(kernel, halved["head.weight"].astype(np.float32).T)
+
+
+def test_a_model_in_several_files(tmp_path):
+  state = official.random(official.state_dict(2, **TINY))
+  names = sorted(state)
+  parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+  for part, held in parts.items():
+    save(tmp_path / "hub" / part, {name: state[name] for name in held})
+  index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
+  (tmp_path / "hub" / "model.safetensors.index.json").write_text(json.dumps(index))
+  whole = plan(save(tmp_path / "whole.safetensors", state))
+  found = plan(tmp_path / "hub")
+  assert found.description == whole.description
+  for path in whole.shapes:
+    np.testing.assert_array_equal(found.read(path), whole.read(path))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.encoder.", "_orig_mod."])
+def test_wrappers_of_the_model_are_seen_through(prefix, tmp_path):
+  state = official.random(official.state_dict(2, **TINY | dict(classes=0)))
+  wrapped = {prefix + name: value for name, value in state.items()}
+  assert plan(save(tmp_path / "x.safetensors", wrapped)).description == plan(save(tmp_path / "y.safetensors", state)).description
+
+
+def test_old_names_of_the_bias_mlp_and_of_the_extra_norm(tmp_path):
+  spec = TINY | dict(simmim=True, depths=(2, 6), extra_norm_every=3)
+  state = official.random(official.state_dict(2, **spec))
+  old = {name.replace("cpb_mlp", "rpe_mlp").replace("norm3", "enorm"): value for name, value in state.items()}
+  new, old = plan(save(tmp_path / "new.safetensors", state)), plan(save(tmp_path / "old.safetensors", old))
+  assert old.description == new.description and old.description["model"]["extra_norm_every"] == 3
+  for path in new.shapes:
+    np.testing.assert_array_equal(old.read(path), new.read(path))
+
+
+def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
+  state = official.random(official.state_dict(2, **TINY | dict(buffers=False, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), image_size=64)))
+  path = save(tmp_path / "model.safetensors", state)
+  config = path.with_name("config.json")
+  config.write_text(json.dumps(dict(model_type="swinv2", image_size=64, window_size=4, pretrained_window_sizes=[0, 0, 0, 0])))
+  model = plan(path).description["model"]
+  assert (model["window_sizes"], model["trained_window_sizes"]) == ([[4, 4]] * 4, [[4, 4], [4, 4], [4, 4], [2, 2]])
+  config.write_text(json.dumps(dict(model_type="swinv2", image_size=64, window_size=4, pretrained_window_sizes=[2, 2, 2, 1])))
+  assert plan(path).description["model"]["trained_window_sizes"] == [[2, 2], [2, 2], [2, 2], [1, 1]]
+  config.write_text(json.dumps(dict(architecture="swinv2_base_window12to16_192to256")))
+  found = plan(path).description
+  assert found["data"]["image_size"] == [256, 256] and found["model"]["window_sizes"] == [[16, 16]] * 4
+  assert found["model"]["trained_window_sizes"] == [[12, 12]] * 3 + [[6, 6]]
+  config.write_text(json.dumps(dict(architecture="swinv2_tiny_window8_256.ms_in1k")))
+  assert plan(path).description["model"]["trained_window_sizes"] == [[8, 8]] * 4
+  assert plan(path, trained_window=(4, 4, 4, 2)).description["model"]["trained_window_sizes"] == [[4, 4]] * 3 + [[2, 2]]
+
+
+def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
+  path = tiny(tmp_path, buffers=False)
+  assert "does not say its image size: give --image_size=" in refusal(capsys, "import", path, tmp_path / "x")
+  assert "does not say its windows: give --window=" in refusal(capsys, "import", path, tmp_path / "x", "--image_size=32")
+  words = ("import", path, tmp_path / "x", "--image_size=32", "--window=4")
+  assert "does not say its trained windows: give --trained_window=" in refusal(capsys, *words)
+  assert command(*words, "--trained_window=4") == 0
+  buffers = tiny(tmp_path, "buffers.safetensors")
+  assert "--window=8, but" in refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
+  assert "one number, or 2, one a stage" in refusal(capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4")
+
+
+def broken(state, case):
+  """A state dict with something wrong, and what must be said of it."""
+  if case == "a tensor too many":
+    return state | {"layers.0.blocks.0.ls1.gamma": np.zeros(16, np.float32)}, "1 tensors are of no use: layers.0.blocks.0.ls1.gamma"
+  if case == "a tensor too few":
+    return {name: value for name, value in state.items() if name != "layers.1.blocks.3.mlp.fc2.bias"}, (
+        "1 parameters are not filled: layers.1.blocks.3.mlp.fc2.bias is missing"
+    )
+  if case == "another shape":
+    return state | {"layers.0.blocks.1.mlp.fc1.weight": np.zeros((60, 16), np.float32)}, "fc1.weight makes (16, 60), not (16, 64)"
+  if case == "a block missing":
+    return {name: value for name, value in state.items() if ".blocks.2." not in name}, "some of its blocks are missing"
+  if case == "a ViT":
+    return {"cls_token": np.zeros((1, 1, 8), np.float32), "patch_embed.proj.weight": np.zeros((8, 3, 4, 4), np.float32)}, "no layers of blocks"
+  if case == "a ResNet":
+    return {"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)}, "is no Swin Transformer: it has no patch embedding"
+  if case == "absolute positions":
+    return state | {"absolute_pos_embed": np.zeros((1, 64, 16), np.float32)}, "absolute position embeddings"
+  if case == "experts":
+    return state | {"layers.0.blocks.1.mlp._moe_layer.experts.fc1": np.zeros((8, 4, 4), np.float32)}, "mixtures of experts"
+  if case == "neither version":
+    return {name: value for name, value in state.items() if "logit_scale" not in name}, "neither Swin V2 nor V1"
+  if case == "norms in between":
+    extra = {f"layers.1.blocks.{j}.norm3.{leaf}": np.zeros(32, np.float32) for j in (0, 3) for leaf in ("weight", "bias")}
+    return state | extra, "its extra norms are not after every so many blocks"
+  raise ValueError(case)
+
+
+CASES = (
+    "a tensor too many", "a tensor too few", "another shape", "a block missing", "a ViT", "a ResNet", "absolute positions", "experts",
+    "neither version", "norms in between",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_another_architecture_is_refused(case, tmp_path, capsys):
+  state, said = broken(official.random(official.state_dict(2, **TINY)), case)
+  assert said in refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours")
+  assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_bad_files_are_refused(tmp_path, capsys):
+  whole = tiny(tmp_path)
+  cut = tmp_path / "cut.safetensors"
+  cut.write_bytes(whole.read_bytes()[:-100])
+  assert "cut.safetensors is no whole safetensors file" in refusal(capsys, "import", cut, tmp_path / "ours")
+  assert "there is no such file" in refusal(capsys, "import", tmp_path / "none.pth", tmp_path / "ours")
+  assert "holds none of model.safetensors" in refusal(capsys, "import", tmp_path, tmp_path / "ours")
+  assert "has the names of --layout=official, not of --layout=hf" in refusal(capsys, "import", whole, tmp_path / "ours", "--layout=hf")
+  assert "is no model folder; make one of it: python -m swin_jax.weights import" in refusal(capsys, "adapt", whole, tmp_path / "ours")
+  assert "did you mean --layout?" in refusal(capsys, "import", whole, tmp_path / "ours", "--layot=hf")
+  assert command("import", whole, tmp_path / "ours") == 0
+  before = (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns
+  assert "is there already" in refusal(capsys, "import", whole, tmp_path / "ours")
+  assert "is there already" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "ours")
+  assert (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns == before
+  assert "must end in .safetensors" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "x.pth", "--layout=timm")
+  (tmp_path / "ours" / "config.json").write_text("{}")
+  assert "is no model folder of ours" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")
+
+
+def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):
+  (tmp_path / "x.pth").write_bytes(b"PK")
+  monkeypatch.setitem(sys.modules, "torch", None)
+  said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
+  assert "pip install torch, or convert it where torch is: python -c" in said
+
+
+def imported(tmp_path, version=2, name="ours", **changes):
+  """A model folder of random weights."""
+  state = official.random(official.state_dict(version, **TINY | changes))
+  found = plan(save(tmp_path / f"{name}.safetensors", state))
+  folder.write(str(tmp_path / name), found.description, found.shapes, found.read)
+  return str(tmp_path / name)
+
+
+def test_load(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path))
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  assert model.apply(params, images).shape == (2, 5)
+  pyramid = model.features(params, images, stages=(0, 1))
+  assert [level.shape for level in pyramid] == [(2, 8, 8, 16), (2, 4, 4, 32)]
+  _, maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  np.testing.assert_allclose(pyramid[1], maps[1], atol=1e-5)
+  with pytest.raises(BadInput, match=r"must be \[B, height, width, 3\], not \[2, 32, 32, 4\]"):
+    model.apply(params, jnp.zeros((2, 32, 32, 4)))
+  with pytest.raises(BadInput, match="no stage 2; the model has stages 0 to 1"):
+    model.features(params, images, stages=(0, 2))
+  with pytest.raises(BadInput, match="only a masked-image model takes a mask"):
+    model.apply(params, images, jnp.zeros((2, 8, 8)))
+
+
+def test_load_a_masked_image_model(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path, simmim=True, bands=4), dtype="bfloat16")
+  images, mask = jnp.ones((2, 32, 32, 4)), np.zeros((2, 8, 8), int)
+  assert model.apply(params, images, mask).shape == images.shape and model.apply(params, images, mask).dtype == jnp.float32
+  assert model.features(params, images, stages=(1,))[0].dtype == jnp.bfloat16
+  with pytest.raises(BadInput, match=r"takes a mask \(2, 8, 8\)"):
+    model.apply(params, images)
+
+
+def test_load_without_a_head(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path, classes=0))
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  features, _ = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  np.testing.assert_allclose(model.apply(params, images), features.mean((1, 2)), atol=1e-5)
+
+
+def test_a_workdir_is_read_like_a_folder(tmp_path):
+  """Weights of a run → model folder → the official layout → model folder: the same logits everywhere."""
+  workdir = str(tmp_path / "run")
+  train.train(tiny_run.config("finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89), workdir)
+  assert command("adapt", workdir, tmp_path / "slim") == 0
+  assert command("export", workdir, tmp_path / "x.safetensors", "--layout=official") == 0
+  assert command("import", tmp_path / "x.safetensors", tmp_path / "again") == 0
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 1))
+  logits = []
+  for source in (workdir, tmp_path / "slim", tmp_path / "again"):
+    model, params = swin_jax.load(source)
+    logits.append(np.asarray(model.apply(params, images)))
+  np.testing.assert_array_equal(logits[1], logits[0])
+  np.testing.assert_array_equal(logits[2], logits[0])
+  again = json.loads((tmp_path / "again" / "config.json").read_text())
+  slim = json.loads((tmp_path / "slim" / "config.json").read_text())
+  assert {k: v for k, v in again.items() if k != "data"} == {k: v for k, v in slim.items() if k != "data"}  # files hold no mean and std
+
+
+def test_at_another_window_v2_is_the_same_function(tmp_path):
+  """Offsets stay in units of the trained window: at the same map, a window as large as the map sees what four small ones see apart."""
+  source = imported(tmp_path)
+  model, params = swin_jax.load(source, window=8, image_size=64)
+  assert descriptions.used_windows(model.description) == ((8, 8), (8, 8))
+  assert model.description["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
+  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64") == 0
+  other, same = swin_jax.load(tmp_path / "wide")
+  images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+  np.testing.assert_array_equal(other.apply(same, images), model.apply(params, images))
+  assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
+
+
+@pytest.mark.parametrize("rule", transfer.BIAS_TABLES)
+def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
+  source = imported(tmp_path, version=1)
+  capsys.readouterr()
+  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64", f"--bias_tables={rule}") == 0
+  assert f"attn/bias_table (1, 49, 2) → (1, 225, 2), {rule}" in capsys.readouterr().out
+  model, params = swin_jax.load(tmp_path / "wide")
+  before = swin_jax.load(source)[1]["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
+  after = params["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
+  resize = transfer.resize_bias_table if rule == "geometric" else transfer.resize_bias_table_bicubic
+  np.testing.assert_allclose(after[0], resize(np.asarray(before[0]), 225), atol=1e-6)
+  assert model.apply(params, jnp.ones((1, 64, 64, 3))).shape == (1, 5)
+  with pytest.raises(BadInput, match=r"load it with image_size=\(16, 16\)"):
+    model.apply(params, jnp.ones((1, 16, 16, 3)))
+
+
+@pytest.mark.parametrize("rule", transfer.BANDS)
+def test_other_bands(rule):
+  """A new band sees what the rule says; grey images in every band look to the model as grey images did."""
+  kernel = np.random.default_rng(0).normal(size=(4 * 4 * 3, 8)).astype(np.float32)
+  made = transfer.change_bands(kernel, 4, 5, rule).reshape(16, 5, 8)
+  old = kernel.reshape(16, 3, 8)
+  wanted = {
+      "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
+      "mean": [old.mean(1) * 3 / 5] * 5,
+      "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
+  }[rule]
+  np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
+  fewer = transfer.change_bands(kernel, 4, 1, rule).reshape(16, 1, 8)
+  np.testing.assert_allclose(fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6)
+
+
+def test_classes_by_a_map(tmp_path, capsys):
+  source = imported(tmp_path)
+  (tmp_path / "map.txt").write_text("4\n0\n")
+  assert command("adapt", source, tmp_path / "two", f"--class_map={tmp_path}/map.txt") == 0
+  (five, old), (two, new) = swin_jax.load(source), swin_jax.load(tmp_path / "two")
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  np.testing.assert_allclose(two.apply(new, images), five.apply(old, images)[:, [4, 0]], rtol=1e-6)
+  (tmp_path / "map.txt").write_text("5\n0\n")
+  assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
+  (tmp_path / "map.txt").write_text("cat\n")
+  assert "must have a line for each class" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
+
+
+def test_what_another_layout_cannot_hold(tmp_path, capsys):
+  masked = imported(tmp_path, name="masked", simmim=True)
+  assert "which timm has none of" in refusal(capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm")
+  normed = imported(tmp_path, name="normed", depths=(2, 6), extra_norm_every=3)
+  for layout in ("timm", "hf"):
+    assert "an extra norm every 3 blocks" in refusal(capsys, "export", normed, tmp_path / "x.safetensors", f"--layout={layout}")
+  flat = imported(tmp_path, name="flat")
+  assert command("adapt", flat, tmp_path / "wide", "--window=2,4") == 0
+  assert "one square window" in refusal(capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=hf")
+  assert not (tmp_path / "x.safetensors").exists()
+
+
+class Hub:
+  """A hub of Hugging Face on this machine, as far as its library asks."""
+
+  def __init__(self, root):
+    class Handler(http.server.BaseHTTPRequestHandler):
+      def do_HEAD(self):
+        self.answer(body=False)
+
+      def do_GET(self):
+        self.answer(body=True)
+
+      def answer(self, body):
+        parts = self.path.split("?")[0].strip("/").split("/")
+        data, kind = None, "application/octet-stream"
+        if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
+          names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+          data = json.dumps([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]).encode()
+          kind = "application/json"
+        elif parts[2:4] == ["resolve", "main"] and (root / "/".join(parts[4:])).is_file():
+          data = (root / "/".join(parts[4:])).read_bytes()
+        self.send_response(200 if data is not None else 404)
+        if data is None:
+          self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{hashlib.sha256(data or b"").hexdigest()}"')
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        if body and data:
+          self.wfile.write(data)
+
+      def log_message(self, *args):
+        pass
+
+    self.server = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+    self.url = f"http://localhost:{self.server.server_port}"
+    threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_the_hub(tmp_path):
+  """The whole path by which a model is fetched: the real library, against a server of our own."""
+  hub = tmp_path / "hub"
+  state = official.random(official.state_dict(2, **TINY | dict(buffers=False)))
+  save(hub / "model.safetensors", state)
+  save(hub / "models" / "other.safetensors", official.random(official.state_dict(2, **TINY)))
+  (hub / "config.json").write_text(json.dumps(dict(model_type="swinv2", image_size=32, window_size=4)))
+  server = Hub(hub)
+  environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+
+  def fetch(source, destination):
+    words = [sys.executable, "-m", "swin_jax.weights", "import", source, str(tmp_path / destination)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, cwd=pathlib.Path(__file__).parents[1])
+
+  done = fetch("hf://owner/name", "one")
+  assert done.returncode == 0, done.stderr
+  assert "windows from config.json beside it" in done.stdout
+  done = fetch("hf://owner/name/models/other.safetensors", "two")
+  assert done.returncode == 0, done.stderr
+  assert "windows from the file" in done.stdout
+  done = fetch("hf://owner/name/none.pth", "three")
+  assert done.returncode == 2 and "there is no such file; there are model.safetensors, models/other.safetensors" in done.stderr, done.stderr
+  server.server.shutdown()
