@@ -93,6 +93,8 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
         (dict(init_from="/nowhere"), "/nowhere holds no checkpoint"),
         (dict(task="segment"), "config.task = 'segment': there are 'classification', 'masked_pixels'"),
         (dict(augment__interpolation="cubic"), "config.augment.interpolation = 'cubic'"),
+        (dict(transfer__bias_tables="linear"), "config.transfer.bias_tables = 'linear': there are 'geometric', 'bicubic'"),
+        (dict(transfer__bands="first"), "config.transfer.bands = 'first'"),
         (dict(augment__crop_scale=(0.5, 0.2)), "config.augment.crop_scale"),
         (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
         (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
