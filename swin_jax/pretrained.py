@@ -130,12 +130,12 @@ def load(
     BadInput: there is no model, or it cannot have that window.
   """
   saved = folder.open_saved(str(path))
-  description = descriptions.adapt(descriptions.describe(saved.config), window, image_size)
+  description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
   return Model(description, dtype), params
 
 
-def read(saved: transfer.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:
+def read(saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:
   """The parameters of a saved model for a description adapted from its own, on the first device, and what became of each.
 
   Raises:

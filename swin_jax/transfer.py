@@ -13,11 +13,9 @@ import flax
 import jax
 import numpy as np
 
-from swin_jax import checkpoint
 from swin_jax.errors import BadInput
-from swin_jax.weights import folder
+from swin_jax.weights.folder import Saved
 
-Saved = checkpoint.SavedParameters | folder.SavedFolder
 PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
 BIAS_TABLES, BANDS = ("geometric", "bicubic"), ("repeat", "mean", "zero")
 

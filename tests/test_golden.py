@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from swin_jax.tasks import masked_pixels
-from swin_jax.weights import convert
+from swin_jax.weights import importer
 from swin_jax.weights import description
 from swin_jax.weights import inference
 from swin_jax.weights import tensors
@@ -31,7 +31,7 @@ def golden(name):
 def read(name, **hints):
   """The module, its parameters as the importer fills them, inputs and outputs, and how the case was built."""
   spec = json.loads(golden(f"{name}.json").read_text())
-  found = convert.plan_import(tensors.open_tensors(str(golden(f"{name}.safetensors"))), inference.Hints(**hints))
+  found = importer.plan(tensors.open_tensors(str(golden(f"{name}.safetensors"))), inference.Hints(**hints))
   params = flax.traverse_util.unflatten_dict({path: jnp.asarray(found.read(path)) for path in found.shapes}, sep="/")
   values = dict(np.load(golden(f"{name}.npz")))
   images = jnp.asarray(values["image"].transpose(0, 2, 3, 1))

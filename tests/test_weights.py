@@ -20,7 +20,7 @@ import swin_jax
 from swin_jax import train
 from swin_jax import transfer
 from swin_jax.errors import BadInput
-from swin_jax.weights import convert
+from swin_jax.weights import importer
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 from swin_jax.weights import inference
@@ -35,7 +35,7 @@ TINY = dict(embed_dim=16, depths=(2, 4), num_heads=(2, 4), window=4, image_size=
 
 
 def plan(path, layout="auto", **hints):
-  return convert.plan_import(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
+  return importer.plan(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
 
 
 def save(path, state):
@@ -209,7 +209,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
   with pytest.raises(OSError, match="gone"):
     tensors.write(tmp_path / "x.safetensors", [(name, (3,), np.dtype(np.float32)) for name in "abc"], read)
-  found = descriptions.describe(plan(tiny(tmp_path)).description)
+  found = plan(tiny(tmp_path)).description
   with pytest.raises(OSError, match="gone"):
     folder.write(str(tmp_path / "model"), found, {"a": (3,), "b": (3,)}, read)
   assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]

@@ -68,16 +68,16 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.weights import convert  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
-  from swin_jax.weights import description  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import description  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
   from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import importer  # pylint: disable=g-import-not-at-top
   from swin_jax.weights import inference  # pylint: disable=g-import-not-at-top
   from swin_jax.weights import tensors  # pylint: disable=g-import-not-at-top
 
   folder.check_free(arguments.destination)
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
   hints = inference.Hints(arguments.image_size, arguments.window, arguments.trained_window, arguments.target_norm_window)
-  plan = convert.plan_import(opened, hints, arguments.layout)
+  plan = importer.plan(opened, hints, arguments.layout)
   print(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
   print(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
   folder.write(arguments.destination, plan.description, plan.shapes, plan.read)
@@ -98,7 +98,7 @@ def _adapt(arguments) -> None:
   rules = transfer.Rules(arguments.bias_tables, arguments.band_rule, arguments.class_map)
   classes = transfer.count_classes(arguments.class_map) if arguments.class_map else None
   description = descriptions.adapt(
-      descriptions.describe(saved.config), arguments.window, arguments.image_size, arguments.bands, classes
+      descriptions.describe(saved.config, saved.source), arguments.window, arguments.image_size, arguments.bands, classes
   )
   params, report = pretrained.read(saved, description, rules)
   flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
@@ -108,10 +108,10 @@ def _adapt(arguments) -> None:
 
 
 def _export(arguments) -> None:
-  from swin_jax.weights import convert  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import exporter  # pylint: disable=g-import-not-at-top
   from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
 
-  for line in convert.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
+  for line in exporter.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
     print(line)
 
 

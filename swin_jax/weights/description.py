@@ -39,8 +39,12 @@ _NAMES = {  # (width, blocks) → what the papers and the hub call it
 }
 
 
-def describe(config: dict[str, Any]) -> dict[str, Any]:
+def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
   """The description in a run's config, or in a config.json, with the trained windows said.
+
+  Args:
+    config: of a run or a model folder.
+    source: what to call it in messages.
 
   Raises:
     BadInput: it lacks something; the message names it.
@@ -54,7 +58,7 @@ def describe(config: dict[str, Any]) -> dict[str, Any]:
     model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
     model["trained_window_sizes"] = [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
   except (KeyError, TypeError, IndexError) as error:
-    raise BadInput(f"its config.json lacks {error}: it must be one that this program wrote") from error
+    raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   return made
 
 

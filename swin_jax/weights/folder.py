@@ -13,6 +13,7 @@ import numpy as np
 from swin_jax import checkpoint
 from swin_jax.errors import BadInput
 from swin_jax.weights import description as descriptions
+from swin_jax.weights import hub
 from swin_jax.weights import tensors as tensor_files
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -41,7 +42,7 @@ class SavedFolder:
       raise BadInput(
           f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights import {source} DST"
       )
-    self.config = descriptions.describe(config)
+    self.config = descriptions.describe(config, self.source)
     self._tensors = tensor_files.open_tensors(str(path / WEIGHTS))
     self.shapes = self._tensors.shapes
 
@@ -50,7 +51,10 @@ class SavedFolder:
     return {path: jax.device_put(self._tensors.read(path).astype(leaf.dtype), leaf.sharding) for path, leaf in wanted.items()}
 
 
-def open_saved(source: str) -> "SavedFolder | checkpoint.SavedParameters":
+Saved = SavedFolder | checkpoint.SavedParameters
+
+
+def open_saved(source: str) -> Saved:
   """The weights of a model folder, a workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
 
   Raises:
@@ -59,7 +63,7 @@ def open_saved(source: str) -> "SavedFolder | checkpoint.SavedParameters":
   path = pathlib.Path(source)
   if (path / WEIGHTS).exists():
     return SavedFolder(source)
-  if path.is_file() or str(source).startswith("hf://"):
+  if path.is_file() or hub.is_address(source):
     raise BadInput(f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST")
   return checkpoint.SavedParameters(source)
 

@@ -57,6 +57,10 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
         " logit_scale nor a relative_position_bias_table"
     )
   masked = has("decoder.0.weight")
+
+  def has_norm(stage, block):
+    return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
+
   description = {
       "task": "masked_pixels" if masked else "classification",
       "model": {
@@ -66,7 +70,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
           "depths": depths,
           "num_heads": num_heads,
           "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
-          "extra_norm_every": _extra_norm_every(depths, lambda i, j: layout.name != "hf" and has(f"layers.{i}.blocks.{j}.norm3.weight"), tensors.source),
+          "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
       },
       "data": {
           "mean": IMAGENET_MEAN if bands == 3 else [0.0] * bands,

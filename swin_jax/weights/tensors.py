@@ -8,11 +8,13 @@ import json
 import os
 import pathlib
 import pickle
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from swin_jax.errors import BadInput
+from swin_jax.weights import hub
 
 ENTRIES = ("model", "module", "state_dict")  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
@@ -44,7 +46,7 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
   Raises:
     BadInput: it cannot be read.
   """
-  path = _download(source) if source.startswith("hf://") else pathlib.Path(source)
+  path = hub.fetch(source) if hub.is_address(source) else pathlib.Path(source)
   if path.is_dir():
     names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
     found = next((path / name for name in names if (path / name).exists()), None)
@@ -78,6 +80,7 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
   partial = path.with_name(path.name + ".partial")
+  progress = _Progress(path.name, end)
   try:
     with open(partial, "wb") as file:
       file.write(len(text).to_bytes(8, "little") + text)
@@ -87,11 +90,26 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
           if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
             raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
           file.write(memoryview(value.reshape(-1)).cast("B"))
+          progress.at(entry["data_offsets"][1])
       file.flush()
       os.fsync(file.fileno())
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
+
+
+class _Progress:
+  """A line every ten seconds: bytes written, time left."""
+
+  def __init__(self, name: str, total: int):
+    self._name, self._total = name, total
+    self._started = self._said = time.perf_counter()
+
+  def at(self, done: int) -> None:
+    now = time.perf_counter()
+    if now - self._said > 10:
+      self._said, left = now, int((now - self._started) * (self._total - done) / done)
+      print(f"{self._name}  {done / 1e9:.1f} of {self._total / 1e9:.1f} GB  {left // 60}:{left % 60:02} left", flush=True)
 
 
 def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
@@ -158,49 +176,11 @@ def _state(loaded: Any, source: str) -> Mapping[str, Any]:
         return loaded[entry]
     if holds_tensors(loaded):
       return loaded
-  found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}" if isinstance(loaded, Mapping) else f"it is a {type(loaded).__name__}"
+  found = f"it is a {type(loaded).__name__}"
+  if isinstance(loaded, Mapping):
+    found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
   raise BadInput(f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}")
 
 
 def _plain(value: np.ndarray) -> np.ndarray:
   return value.astype(np.int64 if value.dtype.kind in "iub" else np.float32, copy=False)
-
-
-def _download(source: str) -> pathlib.Path:
-  """hf://owner/name[/file] → the file, or the folder with model.safetensors, in Hugging Face's cache; config.json comes along."""
-  import huggingface_hub  # pylint: disable=g-import-not-at-top
-  from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
-
-  owner, _, rest = source.removeprefix("hf://").partition("/")
-  name, _, file = rest.partition("/")
-  if not owner or not name:
-    raise BadInput(f"{source}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE")
-
-  def fetch(file):
-    try:
-      return pathlib.Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file))
-    except errors.LocalEntryNotFoundError:
-      raise
-    except errors.EntryNotFoundError:
-      return None
-
-  try:
-    folder = pathlib.PurePosixPath(file).parent
-    fetch(str(folder / "config.json"))
-    if file:
-      found = fetch(file)
-    elif found := fetch("model.safetensors"):
-      found = found.parent
-    elif index := fetch("model.safetensors.index.json"):
-      for part in set(json.loads(index.read_text())["weight_map"].values()):
-        fetch(part)
-      found = index.parent
-    else:
-      found = fetch("pytorch_model.bin")
-    if found is None:
-      there = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
-      weights = [file for file in there if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
-      raise BadInput(f"{source}: there is no such file; there are {', '.join(weights[:8]) or 'no weights'}")
-  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
-    raise BadInput(f"{source} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
-  return found

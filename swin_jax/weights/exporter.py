@@ -1,10 +1,10 @@
-"""Foreign weights → a model folder, and a model → foreign weights: strict in both directions."""
+"""A saved model → a file with the names and shapes of the official code, timm or Hugging Face."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 import functools
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,74 +13,13 @@ from swin_jax import files
 from swin_jax.errors import BadInput
 from swin_jax.models import windows
 from swin_jax.weights import description as descriptions
-from swin_jax.weights import inference
 from swin_jax.weights import layouts
 from swin_jax.weights import official
-from swin_jax.weights import tensors as tensor_files
+from swin_jax.weights import tensors
+from swin_jax.weights.folder import Saved
 
 
-class Import(NamedTuple):
-  """What a foreign file becomes; nothing of it is read before `read` is called.
-
-  Attributes:
-    description: of the model.
-    layout: of the file.
-    shapes: of our parameters, by path.
-    read: path → the parameter, float32.
-    notes: where windows and image size come from, and what was left aside.
-  """
-
-  description: dict[str, Any]
-  layout: layouts.Layout
-  shapes: dict[str, tuple[int, ...]]
-  read: Callable[[str], np.ndarray]
-  notes: list[str]
-
-
-def plan_import(tensors: tensor_files.Tensors, hints: inference.Hints, layout: str = "auto") -> Import:
-  """Finds out what a file holds and how it fills our parameters.
-
-  Args:
-    tensors: the file.
-    hints: what the file does not say.
-    layout: "auto", or what it must be.
-
-  Raises:
-    BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message names them.
-  """
-  found = layouts.detect(tensors.shapes, tensors.source)
-  if layout not in ("auto", found.name):
-    raise BadInput(f"{tensors.source} has the names of --layout={found.name}, not of --layout={layout}")
-  description, notes = inference.infer(tensors, found, hints)
-  model, shapes = description["model"], descriptions.parameter_shapes(description)
-  pieces, used, wrong = {}, set(), []
-  for path, shape in shapes.items():
-    name = official.names(path, model)
-    stacked = isinstance(name, list)
-    pieces[path] = [found.spell(name) for name in (name if stacked else [name])], official.form((name[0] if stacked else name), model)
-    for parts in pieces[path][0]:
-      used.update(parts)
-      missing = [part for part in parts if part not in tensors.shapes]
-      theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path][1])
-      if theirs != shape[stacked:]:
-        wrong.append(f"{' + '.join(missing or parts)} {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}")
-  left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
-  if wrong or left:
-    said = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-    said += [f"{len(left)} tensors are of no use: {_some(left)}"] if left else []
-    raise BadInput(f"{tensors.source} is no Swin V{model['version']} as we know it: {'; '.join(said)}")
-
-  def read(path):
-    names, form = pieces[path]
-    parts = [form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names]
-    return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
-
-  constants = sum(layouts.is_buffer(name) for name in tensors.shapes)
-  notes.append(f"{len(used)} tensors used, {constants} constants left aside (they follow from the windows), none left over")
-  return Import(description, found, shapes, read, notes)
-
-
-def plan_export(saved: Any, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], Callable[[str], np.ndarray]]:
+def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], Callable[[str], np.ndarray]]:
   """A saved model in another layout.
 
   Args:
@@ -93,7 +32,7 @@ def plan_export(saved: Any, layout: str) -> tuple[dict[str, tuple[tuple[int, ...
   Raises:
     BadInput: that layout cannot hold it.
   """
-  description = descriptions.describe(saved.config)
+  description = descriptions.describe(saved.config, saved.source)
   model, masked = description["model"], description["task"] == "masked_pixels"
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for")
@@ -133,7 +72,7 @@ def plan_export(saved: Any, layout: str) -> tuple[dict[str, tuple[tuple[int, ...
   return table, read
 
 
-def export(saved: Any, destination: str, layout: str) -> list[str]:
+def export(saved: Saved, destination: str, layout: str) -> list[str]:
   """Writes a .safetensors file in another layout; for Hugging Face its config.json beside it.
 
   Returns:
@@ -145,31 +84,16 @@ def export(saved: Any, destination: str, layout: str) -> list[str]:
   path = pathlib.Path(destination)
   if path.suffix != ".safetensors":
     raise BadInput(f"{destination} must end in .safetensors")
-  config = _hf_config(descriptions.describe(saved.config), saved.source) if layout == "hf" else None
+  config = _hf_config(descriptions.describe(saved.config, saved.source), saved.source) if layout == "hf" else None
   targets = [path] + ([path.with_name("config.json")] if config else [])
   if there := [str(target) for target in targets if target.exists()]:
     raise BadInput(f"{there[0]} is there already; take another name")
-  table, read = plan_export(saved, layout)
+  table, read = plan(saved, layout)
   path.parent.mkdir(parents=True, exist_ok=True)
-  tensor_files.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
+  tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
   if config:
     files.write(targets[1], json.dumps(config, indent=2) + "\n")
-  return [f"{len(table)} tensors, names and shapes of {layout}", _how_to_load(descriptions.describe(saved.config), path, layout)]
-
-
-def _shape_of(parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form) -> tuple[int, ...] | None:
-  """The shape that tensors of these names have here; nothing is read, and no memory used."""
-  sizes = [shapes[part] for part in parts]
-  if any(len(size) != len(sizes[0]) or size[1:] != sizes[0][1:] for size in sizes):
-    return None
-  try:
-    return form.read(np.broadcast_to(np.float32(0), (sum(size[0] for size in sizes), *sizes[0][1:]))).shape
-  except (ValueError, IndexError):
-    return None
-
-
-def _some(items: list[str]) -> str:
-  return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
+  return [f"{len(table)} tensors, names and shapes of {layout}", _how_to_load(descriptions.describe(saved.config, saved.source), path, layout)]
 
 
 def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:

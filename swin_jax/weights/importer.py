@@ -1,0 +1,89 @@
+"""Foreign weights → our parameters: strict, nothing left over and nothing left empty."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from swin_jax.errors import BadInput
+from swin_jax.weights import description as descriptions
+from swin_jax.weights import inference
+from swin_jax.weights import layouts
+from swin_jax.weights import official
+from swin_jax.weights.tensors import Tensors
+
+
+class Import(NamedTuple):
+  """What a foreign file becomes; nothing of it is read before `read` is called.
+
+  Attributes:
+    description: of the model.
+    layout: of the file.
+    shapes: of our parameters, by path.
+    read: path → the parameter, float32.
+    notes: where windows and image size come from, and what was left aside.
+  """
+
+  description: dict[str, Any]
+  layout: layouts.Layout
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+  notes: list[str]
+
+
+def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Import:
+  """Finds out what a file holds and how it fills our parameters.
+
+  Args:
+    tensors: the file.
+    hints: what the file does not say.
+    layout: "auto", or what it must be.
+
+  Raises:
+    BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message names them.
+  """
+  found = layouts.detect(tensors.shapes, tensors.source)
+  if layout not in ("auto", found.name):
+    raise BadInput(f"{tensors.source} has the names of --layout={found.name}, not of --layout={layout}")
+  description, notes = inference.infer(tensors, found, hints)
+  model, shapes = description["model"], descriptions.parameter_shapes(description)
+  pieces, used, wrong = {}, set(), []
+  for path, shape in shapes.items():
+    name = official.names(path, model)
+    stacked = isinstance(name, list)
+    pieces[path] = [found.spell(name) for name in (name if stacked else [name])], official.form((name[0] if stacked else name), model)
+    for parts in pieces[path][0]:
+      used.update(parts)
+      missing = [part for part in parts if part not in tensors.shapes]
+      theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path][1])
+      if theirs != shape[stacked:]:
+        wrong.append(f"{' + '.join(missing or parts)} {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}")
+  left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
+  if wrong or left:
+    said = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
+    said += [f"{len(left)} tensors are of no use: {_some(left)}"] if left else []
+    raise BadInput(f"{tensors.source} is no Swin V{model['version']} as we know it: {'; '.join(said)}")
+
+  def read(path):
+    names, form = pieces[path]
+    parts = [form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names]
+    return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
+
+  constants = sum(layouts.is_buffer(name) for name in tensors.shapes)
+  notes.append(f"{len(used)} tensors used, {constants} constants left aside (they follow from the windows), none left over")
+  return Import(description, found, shapes, read, notes)
+
+
+def _shape_of(parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form) -> tuple[int, ...] | None:
+  """The shape that tensors of these names have here; nothing is read, and no memory used."""
+  sizes = [shapes[part] for part in parts]
+  if any(len(size) != len(sizes[0]) or size[1:] != sizes[0][1:] for size in sizes):
+    return None
+  try:
+    return form.read(np.broadcast_to(np.float32(0), (sum(size[0] for size in sizes), *sizes[0][1:]))).shape
+  except (ValueError, IndexError):
+    return None
+
+
+def _some(items: list[str]) -> str:
+  return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
