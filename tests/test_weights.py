@@ -344,6 +344,9 @@ def test_bad_files_are_refused(tmp_path, capsys):
   assert "is there already" in refusal(capsys, "import", whole, tmp_path / "ours")
   assert "is there already" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "ours")
   assert (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns == before
+  assert command("export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors", "--layout=hf") == 0
+  assert "x.safetensors is there already" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors", "--layout=timm")
+  assert "config.json is there already" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "hf" / "y.safetensors", "--layout=hf")
   assert "must end in .safetensors" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "x.pth", "--layout=timm")
   (tmp_path / "ours" / "config.json").write_text("{}")
   assert "is no model folder of ours" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")
