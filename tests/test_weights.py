@@ -213,6 +213,10 @@ def test_a_failed_write_leaves_nothing(tmp_path):
   with pytest.raises(OSError, match="gone"):
     folder.write(str(tmp_path / "model"), found, {"a": (3,), "b": (3,)}, read)
   assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+  (tmp_path / "model").mkdir()
+  (tmp_path / "model" / "notes.txt").write_text("mine")
+  with pytest.raises(BadInput, match="is there already"):
+    folder.write(str(tmp_path / "model"), found, {"a": (3,)}, read)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
