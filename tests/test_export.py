@@ -33,7 +33,7 @@ def models(tmp_path_factory):
     description = descriptions.describe({
         "task": "masked_pixels" if kind == "simmim" else "classification",
         "model": {
-            "version": 2 if v2 else 1, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "mlp_ratio": 2.0,
+            "version": 2 if v2 else 1, "patch_size": 4, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "mlp_ratio": 2.0,
             "extra_norm_every": 0, "window_sizes": [4, 4], "trained_window_sizes": [],
         },
         "data": {"image_size": [36, 28] if v2 else [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]},
@@ -185,27 +185,36 @@ def test_bad_input_is_said_in_one_line(models, tmp_path, capsys, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_onnx_is_the_model(answered, tmp_path):
+@pytest.fixture
+def onnxruntime():
   pytest.importorskip("jax2onnx", reason="in an environment of its own, requirements-onnx.txt")
-  onnxruntime = pytest.importorskip("onnxruntime")
-  source, _, answers = answered
-  exported = export(source, tmp_path / "out", "--format=onnx")
+  return pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_is_the_model(onnxruntime, models, tmp_path, kind):
+  exported = export(models / kind, tmp_path / "out", "--format=onnx", "--image_size=32")
   about = json.loads((exported / "config.json").read_text())["export"]
   session = onnxruntime.InferenceSession(exported / "model.onnx")
-  for inputs, expected in answers:
+  model, params = swin_jax.load(models / kind, image_size=32)
+  for inputs in (inputs_for(model, batch) for batch in BATCHES):
     named = dict(zip((entry["name"] for entry in about["inputs"]), inputs, strict=True))
     (result,) = session.run([about["outputs"][0]["name"]], named)
-    check(result, expected)
+    check(result, model.apply(params, *inputs))
 
 
 @pytest.mark.slow
-def test_onnx_features(models, tmp_path):
-  pytest.importorskip("jax2onnx", reason="in an environment of its own, requirements-onnx.txt")
-  onnxruntime = pytest.importorskip("onnxruntime")
-  exported = export(models / "simmim", tmp_path / "out", "--format=onnx", "--features")
+def test_onnx_features(onnxruntime, models, tmp_path):
+  exported = export(models / "simmim", tmp_path / "out", "--format=onnx", "--features", "--image_size=32")
   session = onnxruntime.InferenceSession(exported / "model.onnx")
-  model, params = swin_jax.load(models / "simmim")
+  model, params = swin_jax.load(models / "simmim", image_size=32)
   images = inputs_for(model, 3)[0]
-  for ours, theirs in zip(session.run(["stage0", "stage1"], {"images": images}), model.features(params, images, stages=(0, 1)), strict=True):
+  results, expected = session.run(["stage0", "stage1"], {"images": images}), model.features(params, images, stages=(0, 1))
+  for ours, theirs in zip(results, expected, strict=True):
     check(ours, theirs)
+
+
+def test_onnx_of_what_is_padded_is_refused(onnxruntime, models, tmp_path, capsys):
+  assert command.main(["export", str(models / "v2"), str(tmp_path / "out"), "--format=onnx"]) == 2
+  assert "jax2onnx cannot pad" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     What config.json should say of it.
 
   Raises:
-    BadInput: there is no jax2onnx here.
+    BadInput: there is no jax2onnx here, or it cannot do this model.
   """
   try:
     import jax2onnx  # pylint: disable=g-import-not-at-top
@@ -33,9 +33,11 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     raise BadInput(f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt") from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant
   # Traced here: jax2onnx traces with a jax.numpy that it has patched, and flax's scan does not survive that.
-  traced = core.jaxpr_as_fun(jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values()))
+  traced = jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values())
+  if " pad[" in str(traced):
+    raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")
   model = jax2onnx.to_onnx(
-      lambda *inputs: tuple(traced(*inputs)),
+      lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),
       list(forward.inputs.values()),
       input_names=list(forward.inputs),
       output_names=list(forward.outputs),
