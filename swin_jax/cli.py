@@ -67,6 +67,12 @@ class Parser(argparse.ArgumentParser):
     raise BadInput(f"{' '.join(message.split())}; {self.prog} --help explains all")
 
 
+def size(text: str) -> int | list[int]:
+  """The value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
+  numbers = [int(part) for part in text.split(",")]
+  return numbers[0] if len(numbers) == 1 else numbers
+
+
 def parse_config_flags(
     argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
 ) -> None:

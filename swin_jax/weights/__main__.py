@@ -20,12 +20,6 @@ import sys
 from swin_jax import cli
 
 
-def _size(text: str):
-  """A number, HEIGHT,WIDTH or a number for each stage."""
-  numbers = [int(part) for part in text.split(",")]
-  return numbers[0] if len(numbers) == 1 else numbers
-
-
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.weights", description=__doc__)
   commands = parser.add_subparsers(dest="command", required=True, metavar="import|adapt|export")
@@ -34,17 +28,17 @@ def _parser() -> cli.Parser:
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
   command.add_argument("destination", metavar="DST", help="the model folder to make")
   command.add_argument("--layout", default="auto", choices=("auto", "official", "timm", "hf"), help="whose names it must have")
-  command.add_argument("--image_size", type=_size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
-  command.add_argument("--window", type=_size, help="tokens, or one number a stage, where the file does not tell")
-  command.add_argument("--trained_window", type=_size, help="V2: the windows it was pre-trained with, where the file does not tell")
+  command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
+  command.add_argument("--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell")
+  command.add_argument("--trained_window", type=cli.size, help="V2: the windows it was pre-trained with, where the file does not tell")
   command.add_argument("--target_norm_window", type=int, default=0, help="SimMIM with normalised targets: pixels (47 in the V2 recipe)")
   command.add_argument("--allow_pickle", action="store_true", help="read files that could run code; only if you trust who made them")
 
   command = commands.add_parser("adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes")
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
   command.add_argument("destination", metavar="DST", help="the model folder to make")
-  command.add_argument("--image_size", type=_size, help="pixels, or HEIGHT,WIDTH")
-  command.add_argument("--window", type=_size, help="tokens, or HEIGHT,WIDTH, for all stages")
+  command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
+  command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
   command.add_argument("--bias_tables", default="geometric", choices=("geometric", "bicubic"), help="V1 at another window")
   command.add_argument("--bands", type=int, help="bands of the images")
   command.add_argument("--band_rule", default="repeat", choices=("repeat", "mean", "zero"), help="what they are made of")

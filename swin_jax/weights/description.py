@@ -89,7 +89,13 @@ def adapt(
     image_size: pixels, or (height, width); None to keep it.
     bands: of the images; mean and std become 0 and 1 where their number changes.
     num_classes: of the head.
+
+  Raises:
+    BadInput: a window or an image size that is none.
   """
+  for name, size in (("window", window), ("image_size", image_size)):
+    if size is not None and not (len(windows.pair(size)) == 2 and min(windows.pair(size)) > 0):
+      raise BadInput(f"{name} must be a positive number, or height and width, not {size}")
   made = copy.deepcopy(description)
   if window is not None:
     made["model"]["window_sizes"] = [list(windows.pair(window))] * len(made["model"]["depths"])

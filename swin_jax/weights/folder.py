@@ -1,6 +1,7 @@
 """Our model folder: model.safetensors, with our parameter paths, and config.json, which describes the model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -79,10 +80,9 @@ def check_free(destination: str) -> None:
     raise BadInput(f"{destination} is there already; take another name")
 
 
-def write(
-    destination: str, description: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
-) -> None:
-  """Writes a model folder, whole or not at all, one parameter after the other.
+@contextlib.contextmanager
+def new(destination: str) -> Iterator[pathlib.Path]:
+  """A folder to fill, which then becomes the destination, or nothing if what fills it fails.
 
   Raises:
     BadInput: there is something already.
@@ -93,10 +93,27 @@ def write(
   shutil.rmtree(partial, ignore_errors=True)
   try:
     partial.mkdir(parents=True)
-    (partial / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
-    tensor_files.write(partial / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read)
+    yield partial
     if path.exists():
       path.rmdir()
     os.replace(partial, path)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def write(
+    destination: str, description: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
+) -> None:
+  """Writes a model folder, whole or not at all, one parameter after the other.
+
+  Raises:
+    BadInput: there is something already.
+  """
+  with new(destination) as path:
+    (path / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    write_weights(path, shapes, read)
+
+
+def write_weights(path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]) -> None:
+  """Writes the weights of a model folder, one parameter after the other."""
+  tensor_files.write(path / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read)

@@ -1,0 +1,86 @@
+"""A trained model → a folder that runs it without this program.
+
+  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] [--weights=beside]
+  python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
+
+SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is made, whole or not at all, with
+
+  model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one: any batch size, one image size
+  load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` tries it with zeros
+  model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a model folder too
+  config.json        the model; under "data" what its images must be, under "export" what goes in and what comes out
+
+or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own, requirements-onnx.txt.
+
+Images go in and logits come out; of a backbone without head, pooled features; of a masked-image model, which takes images and mask,
+the reconstruction; with --features the pyramid, the output of every stage. There is no gradient in it.
+
+jax promises that model.stablehlo runs where jax is up to six months newer, or three weeks older, than where it was made.
+"""
+
+import json
+import sys
+
+from swin_jax import cli
+from swin_jax.errors import BadInput
+
+LARGEST_BYTES = 2**31 - 2**26  # of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
+
+
+def _parser() -> cli.Parser:
+  parser = cli.Parser(prog="python -m swin_jax.export", description=__doc__)
+  parser.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
+  parser.add_argument("destination", metavar="DST", help="the folder to make")
+  parser.add_argument("--format", default="stablehlo", choices=("stablehlo", "onnx"), help="of the program")
+  parser.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
+  parser.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the matrix products")
+  parser.add_argument("--features", action="store_true", help="the output of every stage instead of the logits")
+  parser.add_argument("--weights", default="inside", choices=("inside", "beside"), help="inside the program, up to 2 GB, or beside it")
+  return parser
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command and returns its exit code."""
+  return cli.exit_code(lambda: _export(_parser().parse_args(argv[1:])))
+
+
+def _export(arguments) -> None:
+  beside = arguments.weights == "beside"
+  if arguments.format == "onnx" and (beside or arguments.dtype != "float32"):
+    raise BadInput("--format=onnx has float32 products and its weights inside; leave out --dtype and --weights")
+
+  import jax  # pylint: disable=g-import-not-at-top  (it takes seconds; a typo should not)
+
+  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
+  from swin_jax.export import forward as forwards  # pylint: disable=g-import-not-at-top
+  from swin_jax.export import onnx  # pylint: disable=g-import-not-at-top
+  from swin_jax.export import stablehlo  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import description as descriptions  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+
+  folder.check_free(arguments.destination)
+  model, params = pretrained.load(
+      arguments.source, window=arguments.window, image_size=arguments.image_size, dtype=arguments.dtype
+  )
+  forward = forwards.make(model, params, arguments.features)
+  size = sum(leaf.nbytes for leaf in forward.weights.values())
+  if not beside and size > LARGEST_BYTES:
+    raise BadInput(f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file with them inside holds 2: give --weights=beside")
+  print(f"{arguments.source}: {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}")
+
+  about = forward.describe() | {key: getattr(arguments, key) for key in ("format", "weights", "dtype")} | {"jax": jax.__version__}
+  with folder.new(arguments.destination) as path:
+    if arguments.format == "onnx":
+      about |= onnx.write(path, forward)
+    else:
+      about |= stablehlo.write(path, forward, arguments.dtype, beside)
+    (path / folder.CONFIG).write_text(json.dumps(model.description | {"export": about}, indent=2) + "\n")
+    sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+  for kind in ("inputs", "outputs"):
+    print(f"{kind}: " + ", ".join(f"{array['name']} {' × '.join(map(str, array['shape']))} {array['dtype']}" for array in about[kind]))
+  print(f"wrote {arguments.destination}: " + ", ".join(f"{name} {size / 1e3:,.0f} kB" for name, size in sizes.items()))
+
+
+if __name__ == "__main__":
+  cli.leave(main(sys.argv))

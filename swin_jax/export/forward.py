@@ -1,0 +1,66 @@
+"""What is exported of a model: one function of its weights and of a batch of any size."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from swin_jax import pretrained
+
+
+class Forward(NamedTuple):
+  """The forward pass.
+
+  Attributes:
+    run: (weights by path, *inputs) → the output, or a list of them.
+    weights: the model's, by path.
+    inputs: name → shape and dtype; the batch is a symbol.
+    outputs: their names.
+  """
+
+  run: Callable[..., jax.Array | list[jax.Array]]
+  weights: dict[str, jax.Array]
+  inputs: dict[str, jax.ShapeDtypeStruct]
+  outputs: tuple[str, ...]
+
+  def describe(self) -> dict[str, list[dict[str, Any]]]:
+    """Name, shape and dtype of inputs and outputs, for config.json; the batch is a word, all else are numbers."""
+    outputs = jax.tree.leaves(jax.eval_shape(self.run, self.weights, *self.inputs.values()))
+    arrays = {"inputs": self.inputs, "outputs": dict(zip(self.outputs, outputs, strict=True))}
+    return {
+        kind: [
+            {"name": name, "shape": [dim if isinstance(dim, int) else str(dim) for dim in array.shape], "dtype": array.dtype.name}
+            for name, array in named.items()
+        ]
+        for kind, named in arrays.items()
+    }
+
+
+def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
+  """The forward pass of a model on images of its size.
+
+  Args:
+    model, params: from `pretrained.load`.
+    features: the output of every stage, instead of logits, pooled features or reconstruction.
+  """
+  (batch,) = jax.export.symbolic_shape("batch")
+  height, width = model.image_size
+  inputs = {"images": jax.ShapeDtypeStruct((batch, height, width, len(model.mean)), jnp.float32)}
+  if features:
+    outputs = tuple(f"stage{i}" for i in range(len(model.description["model"]["depths"])))
+  elif model.masked:
+    patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
+    inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
+  else:
+    outputs = ("logits" if model.description["classification"]["num_classes"] else "pooled",)
+
+  def run(weights, *inputs):
+    params = flax.traverse_util.unflatten_dict(weights, sep="/")
+    if features:
+      return model.features(params, *inputs, stages=range(len(outputs)))
+    return model.apply(params, *inputs)
+
+  return Forward(run, flax.traverse_util.flatten_dict(params, sep="/"), inputs, outputs)

@@ -1,0 +1,43 @@
+"""Runs the exported model in this folder. Needs jax, flatbuffers and numpy; it is a program, so load it only from whom you trust.
+
+  import load
+  run, config = load.load()
+  logits = run(images)    # float32 [batch, height, width, bands]: (pixels / 255 - mean) / std
+
+config["data"] has mean, std and image size, config["export"] what goes in and what comes out. `python load.py` runs zeros.
+"""
+
+import functools
+import json
+import pathlib
+
+import jax
+from jax import export
+import numpy as np
+
+
+def load(folder=pathlib.Path(__file__).parent):
+  """The model as a function, compiled at its first call with each batch size, and its config.json."""
+  folder = pathlib.Path(folder)
+  config = json.loads((folder / "config.json").read_text())
+  run = jax.jit(export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call)
+  if config["export"]["weights"] == "beside":
+    run = functools.partial(run, jax.device_put(read_weights(folder / "model.safetensors")))
+  return run, config
+
+
+def read_weights(path):
+  """The arrays of a safetensors file, all float32: the length of a header, the header, and the numbers."""
+  data = np.memmap(path, np.uint8, "r")
+  start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+  header = json.loads(data[8:start].tobytes())
+  header.pop("__metadata__", None)
+  flat = {name: data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]] for name, entry in header.items()}
+  return {name: flat[name].view("<f4").reshape(entry["shape"]) for name, entry in header.items()}
+
+
+if __name__ == "__main__":
+  model, about = load()
+  zeros = [np.zeros([1, *entry["shape"][1:]], entry["dtype"]) for entry in about["export"]["inputs"]]
+  for entry, result in zip(about["export"]["outputs"], jax.tree.leaves(model(*zeros)), strict=True):
+    print(entry["name"], result.shape, result.dtype)

@@ -1,0 +1,46 @@
+"""A forward pass as ONNX, by jax2onnx, which wants an environment of its own: requirements-onnx.txt."""
+
+import logging
+import pathlib
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from swin_jax.errors import BadInput
+from swin_jax.export.forward import Forward
+
+MODEL = "model.onnx"
+
+
+def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
+  """Writes model.onnx into a folder.
+
+  Args:
+    path: the folder.
+    forward: what to export, in float32.
+
+  Returns:
+    What config.json should say of it.
+
+  Raises:
+    BadInput: there is no jax2onnx here, or it cannot do this model.
+  """
+  try:
+    import jax2onnx  # pylint: disable=g-import-not-at-top
+    import onnx  # pylint: disable=g-import-not-at-top
+  except ImportError as error:
+    raise BadInput(f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt") from error
+  logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant
+  # Traced here: jax2onnx traces with a jax.numpy that it has patched, and flax's scan does not survive that.
+  traced = jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values())
+  if " pad[" in str(traced):
+    raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")
+  model = jax2onnx.to_onnx(
+      lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),
+      list(forward.inputs.values()),
+      input_names=list(forward.inputs),
+      output_names=list(forward.outputs),
+  )
+  onnx.save(model, path / MODEL)
+  return {"opset": {entry.domain: entry.version for entry in model.opset_import}[""]}

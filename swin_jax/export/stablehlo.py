@@ -1,0 +1,55 @@
+"""A forward pass as StableHLO, by `jax.export`, and the program that runs it."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.export
+import numpy as np
+
+from swin_jax.export import loader
+from swin_jax.export.forward import Forward
+from swin_jax.weights import folder
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+PROGRAM, LOADER = "model.stablehlo", "load.py"
+
+
+def write(path: pathlib.Path, forward: Forward, dtype: str, beside: bool) -> dict[str, Any]:
+  """Writes model.stablehlo, load.py and perhaps model.safetensors into a folder.
+
+  float32 means float32: GPUs and TPUs would by themselves shorten the factors of a product, and what is exported has no flag for it.
+
+  Args:
+    path: the folder.
+    forward: what to export.
+    dtype: of its products.
+    beside: the program takes the weights, by path, as its first argument, instead of holding them.
+
+  Returns:
+    What config.json should say of it.
+  """
+  function = forward.run if beside else lambda *inputs: forward.run(forward.weights, *inputs)
+  weights = [{name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in forward.weights.items()}] if beside else []
+  with _without_paths(), jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*weights, *forward.inputs.values())
+  (path / PROGRAM).write_bytes(exported.serialize())
+  shutil.copyfile(loader.__file__, path / LOADER)
+  if beside:
+    shapes = {name: leaf.shape for name, leaf in forward.weights.items()}
+    folder.write_weights(path, shapes, lambda name: np.asarray(forward.weights[name]))
+  return {"platforms": PLATFORMS, "calling_convention_version": exported.calling_convention_version}
+
+
+@contextlib.contextmanager
+def _without_paths() -> Iterator[None]:
+  """Leaves the file names of this machine out of what is lowered, so that it is the same everywhere; the names of layers stay."""
+  limit = jax.config.jax_traceback_in_locations_limit
+  jax.config.update("jax_traceback_in_locations_limit", 0)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_traceback_in_locations_limit", limit)
