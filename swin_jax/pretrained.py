@@ -77,10 +77,15 @@ class Model:
       BadInput: images do not fit, or there is no such stage.
     """
     self._check(images)
-    depth = len(self.description["model"]["depths"])
-    if wrong := [stage for stage in stages if not 0 <= stage < depth]:
-      raise BadInput(f"there is no stage {wrong[0]}; the model has stages 0 to {depth - 1}")
+    for stage in stages:
+      self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
+
+  def check_stage(self, stage: int) -> None:
+    """Raises BadInput where the model has no such stage."""
+    depth = len(self.description["model"]["depths"])
+    if not 0 <= stage < depth:
+      raise BadInput(f"there is no stage {stage}; the model has stages 0 to {depth - 1}")
 
   @functools.cached_property
   def _run(self):
