@@ -24,7 +24,7 @@ class Model:
     description: what model it is, with the keys of `configs/common.py`.
     module: the linen module.
     image_size: (height, width) in pixels that it was loaded for; V2 takes any other too.
-    mean, std: per band: images are (pixels / 255 - mean) / std.
+    mean, std: per band, see `normalise`.
   """
 
   def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False):
@@ -37,6 +37,10 @@ class Model:
   def masked(self) -> bool:
     """Whether it is a masked-image model."""
     return self.description["task"] == "masked_pixels"
+
+  def normalise(self, images: np.ndarray) -> np.ndarray:
+    """Images [..., height, width, bands] of 0..1 (bytes divided by 255) → (images - mean) / std, as the other methods take them."""
+    return (images - self.mean) / self.std
 
   def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Runs the model.

@@ -63,7 +63,7 @@ def block_params(params, stage, block):
 def block_input(version, stage, block):
   """What a block gets of the photo, float64 [H, W, C], in loops."""
   model, params = load(version)
-  x = (photo() - model.mean) / model.std
+  x = model.normalise(photo())
   if stage == 0:
     x = layers.PatchEmbed(4, 16, jnp.float32).apply({"params": params["encoder"]["patch_embed"]}, x[None])[0]
   else:
@@ -106,7 +106,7 @@ def test_attention_on_the_image_equals_loops_over_the_image(version, stage, bloc
 def test_the_weights_are_those_that_the_model_used(version):
   """Weights times values, projected, are what the attention layer put out."""
   model, params = load(version)
-  inputs = ((photo() - model.mean) / model.std)[None]
+  inputs = model.normalise(photo())[None]
 
   @slow_block.jit
   def run(params, inputs):
@@ -171,7 +171,7 @@ def tail(params, features, stage):
 @pytest.mark.parametrize("stage", [0, 1])
 def test_grad_cam_is_the_weighted_sum_of_the_paper(stage):
   model, params = load()
-  features_of = model.features(params, ((photo() - model.mean) / model.std)[None], [stage])[0]
+  features_of = model.features(params, model.normalise(photo())[None], [stage])[0]
 
   def worst(x):
     logits = tail(params, x, stage)
@@ -188,7 +188,7 @@ def test_grad_cam_is_the_weighted_sum_of_the_paper(stage):
 
 def test_grad_cam_takes_the_predicted_class():
   model, params = load()
-  best = int(model.apply(params, ((photo() - model.mean) / model.std)[None]).argmax())
+  best = int(model.apply(params, model.normalise(photo())[None]).argmax())
   seen = grad_cam(model, params, photo())
   assert seen.label == best and seen.heat.shape == (5, 3)
   np.testing.assert_allclose(seen.heat, grad_cam(model, params, photo(), best).heat, rtol=1e-4, atol=1e-6)
@@ -421,9 +421,8 @@ def test_the_command_writes_pictures(words, panels, saved, two, tmp_path, capsys
   assert [path.name for path in written] == [f"cat-2-{name}.png", f"cat-{name}.png", f"dog-{name}.png"]
   assert capsys.readouterr().out.splitlines() == [f"wrote {path}" for path in (written[1], written[2], written[0])]
   pixels = [np.asarray(Image.open(path)) for path in written]
-  height = {"masked": 384, "classifier": 304, "headless": 304}[model] if name != "features" else 384
-  side = 192
-  assert pixels[0].shape[1] == 8 + panels[1] * (side + 8)
+  height = 384 if model == "masked" else 304
+  assert pixels[0].shape[1] == 8 + panels[1] * (192 + 8)
   assert panels[0] * height < pixels[0].shape[0] < panels[0] * (height + 40)
   assert (pixels[0] != pixels[1]).any()
 
@@ -506,4 +505,5 @@ def test_images_that_cannot_be_read(saved, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written(saved, two, tmp_path, capsys):
   (tmp_path / "file").write_text("")
   for out in ("file", "file/below"):
-    assert refused(capsys, "features", saved / "classifier", two, f"--out={tmp_path / out}").startswith(f"--out={tmp_path / out} cannot be made")
+    message = refused(capsys, "features", saved / "classifier", two, f"--out={tmp_path / out}")
+    assert message.startswith(f"--out={tmp_path / out} cannot be made")

@@ -90,8 +90,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
   out = _folder(arguments.out)
   files = [file for path in arguments.images for file in images.find(path)]
-  size = {name: value[0] if value and len(value) == 1 else value for name, value in vars(arguments).items() if name in ("window", "image_size")}
-  model, params = pretrained.load(arguments.source, **size)
+  window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
+  model, params = pretrained.load(arguments.source, window=window, image_size=size)
   progress = metrics.Progress("files", len(files))
   used = set()
 

@@ -94,7 +94,7 @@ def capture(model: Model, params: Any, image: np.ndarray, stage: int | None = No
   tokens = windows.partition(np.roll(tokens, (-shift[0], -shift[1]), (0, 1))[None, :, :, None], window)[0, :, :, 0]
   regions = windows.regions(size, padded, window, shift)
   regions = np.zeros_like(tokens) if regions is None else regions
-  weights = _weights(model, params, ((image - model.mean) / model.std)[None], regions, stage, block, window)
+  weights = _weights(model, params, model.normalise(image)[None], regions, stage, block, window)
   return Attention(np.asarray(weights)[0], tokens, regions, size, encoder.patch_size * 2**stage)
 
 
@@ -144,12 +144,14 @@ def picture(
     raise BadInput(f"there is no head {head} in this block; it has heads 0 to {heads - 1}")
   chosen = slice(None) if head is None else slice(head, head + 1)
   original = drawing.to_rgb(image, image, bands)
-  side = seen.stride * (original.shape[0] // image.shape[0])  # of a token on a panel
-  received = drawing.spread(seen.received()[chosen].mean(0), side, original.shape[:2])
-  panels = [("image", original), ("attention received", drawing.heat(original, received))]
+  zoom = original.shape[0] // image.shape[0]
+  side = seen.stride * zoom  # of a token on a panel
+  received = seen.received()[chosen].mean(0)
+  received = np.minimum(received, np.percentile(received, 99))  # or a few tokens that all look at leave the others dark
+  panels = [("image", original), ("attention received", drawing.heat(original, drawing.spread(received, side, original.shape[:2])))]
   if label is not None or model.description["classification"]["num_classes"]:
     values, stride, label, probability = grad_cam(model, params, image, label, cam_stage)
-    values = drawing.spread(values, side * stride // seen.stride, original.shape[:2], smooth=True)
+    values = drawing.spread(values, stride * zoom, original.shape[:2], smooth=True)
     panels.append((f"Grad-CAM: class {label} ({probability:.0%})", drawing.heat(original, values)))
   for point in at:
     pixel = _pixel(point, image.shape[:2])

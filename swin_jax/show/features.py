@@ -29,7 +29,7 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
 
   def tokens():
     for image in images:
-      yield [np.asarray(x[0], np.float64) for x in model.features(params, ((image - model.mean) / model.std)[None], stages)]
+      yield [np.asarray(x[0], np.float64) for x in model.features(params, model.normalise(image)[None], stages)]
       progress.step()
 
   count, total, product = [0] * len(stages), [0.0] * len(stages), [0.0] * len(stages)

@@ -43,8 +43,7 @@ def grad_cam(model: Model, params: Any, image: np.ndarray, label: int | None = N
     raise BadInput(f"there is no class {label}; the model has classes 0 to {classes - 1}")
   stage = len(encoder.depths) - 1 if stage is None else stage
   model.check_stage(stage)
-  image = (image - model.mean) / model.std
-  heat, label, probability = _grad_cam(model, params, image[None], -1 if label is None else label, stage)
+  heat, label, probability = _grad_cam(model, params, model.normalise(image)[None], -1 if label is None else label, stage)
   return GradCam(np.asarray(heat), encoder.patch_size * 2**stage, int(label), float(probability))
 
 

@@ -42,7 +42,7 @@ def reconstruct(
     )
   except ValueError as error:
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
-  normalised = ((image - model.mean) / model.std)[None]
+  normalised = model.normalise(image)[None]
   out = masked_pixels.in_pixels(
       model.apply(params, normalised, mask[None]), normalised, model.description["masked_pixels"]["target_norm_window"]
   )
