@@ -51,8 +51,7 @@ class Attention:
 
   def received(self) -> np.ndarray:
     """How much each token is looked at: float32 [K, H, W], the sum over the queries; 1 where all look at all alike."""
-    real = (self.tokens >= 0)[:, None, :]
-    totals = np.einsum("mkqt,mq->kmt", self.weights, real[:, 0].astype(np.float32))
+    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding looks at padding only
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 
   def _find(self, row, column):
