@@ -24,7 +24,7 @@ class Model:
     description: what model it is, with the keys of `configs/common.py`.
     module: the linen module.
     image_size: (height, width) in pixels that it was loaded for; V2 takes any other too.
-    mean, std: per band: images are (pixels / 255 - mean) / std.
+    mean, std: per band, see `normalise`.
   """
 
   def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False):
@@ -37,6 +37,10 @@ class Model:
   def masked(self) -> bool:
     """Whether it is a masked-image model."""
     return self.description["task"] == "masked_pixels"
+
+  def normalise(self, images: np.ndarray) -> np.ndarray:
+    """Images [..., height, width, bands] of 0..1 (bytes divided by 255) → (images - mean) / std, as the other methods take them."""
+    return (images - self.mean) / self.std
 
   def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Runs the model.
@@ -77,10 +81,15 @@ class Model:
       BadInput: images do not fit, or there is no such stage.
     """
     self._check(images)
-    depth = len(self.description["model"]["depths"])
-    if wrong := [stage for stage in stages if not 0 <= stage < depth]:
-      raise BadInput(f"there is no stage {wrong[0]}; the model has stages 0 to {depth - 1}")
+    for stage in stages:
+      self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
+
+  def check_stage(self, stage: int) -> None:
+    """Raises BadInput where the model has no such stage."""
+    depth = len(self.description["model"]["depths"])
+    if not 0 <= stage < depth:
+      raise BadInput(f"there is no stage {stage}; the model has stages 0 to {depth - 1}")
 
   @functools.cached_property
   def _run(self):

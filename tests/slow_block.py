@@ -84,18 +84,31 @@ def random_params(shapes, seed):
   return jax.tree_util.tree_map_with_path(lambda path, leaf: draw(path, leaf).astype(np.float32), shapes)
 
 
+def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
+  """x [H, W, C] → how much each token looks at each other in the block with parameters p: [K, H·W, H·W] (query, key)."""
+  p, y = _to_float64(p), np.asarray(x, np.float64).reshape(-1, x.shape[2])
+  y = y if version == 2 else layer_norm(y, p["norm1"])
+  return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]
+
+
 def _attend(y, p, map_size, version, num_heads, window, trained, shifted):
+  weights, values = _weights_and_values(y, p, map_size, version, num_heads, window, trained, shifted)
+  return (weights @ values).transpose(1, 0, 2).reshape(y.shape) @ p["proj"]["kernel"] + p["proj"]["bias"]
+
+
+def _weights_and_values(y, p, map_size, version, num_heads, window, trained, shifted):
   tokens, c = y.shape
   d = c // num_heads
   cell, used = cells(map_size, window, shifted)
   qkv = y @ p["qkv"]["kernel"] + (p["qkv"]["bias"] if version == 1 else 0.0)
   qkv = qkv.reshape(tokens, num_heads, 3, d)
-  out = np.zeros((tokens, num_heads, d))
+  out, all_values = np.zeros((num_heads, tokens, tokens)), np.zeros((num_heads, tokens, d))
   for k in range(num_heads):
     queries, keys, values = (qkv[:, k, i] for i in range(3))
     if version == 2:
       queries = queries + p["q_bias"][k * d : (k + 1) * d]
       values = values + p["v_bias"][k * d : (k + 1) * d]
+    all_values[k] = values
     for i in range(tokens):
       mine = [j for j in range(tokens) if (cell[i] == cell[j]).all()]
       logits = []
@@ -108,8 +121,8 @@ def _attend(y, p, map_size, version, num_heads, window, trained, shifted):
           table = p["bias_table"][(rows + used[0] - 1) * (2 * used[1] - 1) + columns + used[1] - 1, k]
           logits.append(queries[i] @ keys[j] / math.sqrt(d) + table)
       weights = np.exp(np.array(logits) - max(logits))
-      out[i, k] = weights / weights.sum() @ values[mine]
-  return out.reshape(tokens, c) @ p["proj"]["kernel"] + p["proj"]["bias"]
+      out[k, i, mine] = weights / weights.sum()
+  return out, all_values
 
 
 def _bias(rows, columns, p, head, trained):

@@ -55,9 +55,9 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-  """Resizes uint8 [h, w, bands] to `size` (height, width) in pixels; bands do not mix."""
+  """Resizes uint8 or float32 [h, w, bands] to `size` (height, width) in pixels; bands do not mix."""
   method = INTERPOLATIONS[interpolation]
-  if image.shape[-1] == 3:
+  if image.shape[-1] == 3 and image.dtype == np.uint8:
     return np.asarray(Image.fromarray(image).resize(size[::-1], method))
   bands = [np.asarray(Image.fromarray(image[:, :, i]).resize(size[::-1], method)) for i in range(image.shape[-1])]
   return np.stack(bands, axis=-1)
@@ -113,7 +113,7 @@ def center_crop(image: np.ndarray, size: tuple[int, int], crop_fraction: float, 
   crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and offsets rounded as torchvision does.
 
   Args:
-    image: uint8 [h, w, bands].
+    image: uint8 or float32 [h, w, bands].
     size: (height, width) in pixels. Where it is not square, the "short" side is the one that has less to spare.
     crop_fraction: in (0, 1].
     interpolation: see `INTERPOLATIONS`.

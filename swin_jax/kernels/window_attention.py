@@ -62,19 +62,32 @@ def _split(x, chunks, axis):
 
 def _attend(qkv, bias, logit_scale, regions):
   q, k, v = (qkv[..., i, :] for i in range(3))
+  weights = attention_weights(q, k, bias, logit_scale, regions).astype(v.dtype)
+  return jnp.einsum("bmkqt,bmtkd->bmqkd", weights, v)
+
+
+def attention_weights(
+    q: jax.Array, k: jax.Array, bias: jax.Array, logit_scale: jax.Array | None, regions: jax.Array | np.ndarray | None
+) -> jax.Array:
+  """How much each query looks at each key of its window: float32 [B, M, K, N, N] (query, key); rows sum to 1.
+
+  Args:
+    q, k: [B, M, N, K, D] queries and keys.
+    bias, logit_scale, regions: as in `window_attention`.
+  """
+  dtype = q.dtype
   if logit_scale is None:
-    q = q.astype(jnp.float32) * qkv.shape[-1] ** -0.5
+    q = q.astype(jnp.float32) * q.shape[-1] ** -0.5
   else:
     # Above the bound the gradient is exactly zero; jnp.minimum would split ties.
     scale = jnp.exp(jnp.where(logit_scale > MAX_LOGIT_SCALE, MAX_LOGIT_SCALE, logit_scale))
     q = _unit(q) * scale[None, None, None, :, None]  # the temperature on q: D values a token instead of N
     k = _unit(k)
-  q, k = q.astype(qkv.dtype), k.astype(qkv.dtype)
+  q, k = q.astype(dtype), k.astype(dtype)
   logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, preferred_element_type=jnp.float32)
   bias = bias[None, None]
   logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]
-  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  return jnp.einsum("bmkqt,bmtkd->bmqkd", weights, v)
+  return jax.nn.softmax(logits, axis=-1)
 
 
 def _unit(x: jax.Array) -> jax.Array:

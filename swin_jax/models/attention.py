@@ -13,6 +13,9 @@ from swin_jax.models import layers
 from swin_jax.models import windows
 
 BIAS_MLP_WIDTH = 512  # official code; the paper does not say
+# Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model with this collection
+# mutable: pictures of attention. For all others, training above all, nothing is kept or computed.
+SEEN = ("intermediates", "attention")
 
 
 class CosineWindowAttention(nn.Module):
@@ -52,7 +55,9 @@ class CosineWindowAttention(nn.Module):
 
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
-    out = _attend(qkv, self._bias_table(), logit_scale, regions, self.window_size, self.chunks)
+    table = self._bias_table()
+    self.sow(*SEEN, (qkv, table, logit_scale))
+    out = _attend(qkv, table, logit_scale, regions, self.window_size, self.chunks)
     out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
     return checkpoint_name(out, "attention_output")
 
@@ -83,6 +88,7 @@ class DotProductWindowAttention(nn.Module):
     table = self.param("bias_table", table_init, ((2 * h - 1) * (2 * w - 1), k))
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k)
+    self.sow(*SEEN, (qkv, table, None))
     out = _attend(qkv, table, None, regions, self.window_size, self.chunks)
     out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
     return checkpoint_name(out, "attention_output")

@@ -49,11 +49,8 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
 
   def pictures(params, batch):
     images, reconstruction = forward(params, batch)
-    if target_norm_window:
-      local_mean, local_std = local_statistics(images, target_norm_window)
-      reconstruction = reconstruction * local_std + local_mean
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
-    pasted = jnp.where(masked, reconstruction, images)
+    pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
     views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
     return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
@@ -89,6 +86,21 @@ def normalise_target(images: jax.Array, window: int) -> jax.Array:
   """
   mean, std = local_statistics(images, window)
   return (images - mean) / std
+
+
+def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int) -> jax.Array:
+  """What a model reconstructs, as normalised images, with the normalisation of its target undone.
+
+  Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation are the original's.
+
+  Args:
+    reconstruction, images: [B, height, width, bands] float32; the images are normalised and whole.
+    window: of `normalise_target`; 0 for raw pixels.
+  """
+  if not window:
+    return reconstruction
+  mean, std = local_statistics(images, window)
+  return reconstruction * std + mean
 
 
 def local_statistics(images: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,146 @@
+"""Pictures of what a model does, as PNG files.
+
+  python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
+  python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
+  python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
+
+SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them, or .npy and .npz arrays
+[height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or float as the model was trained with, 0..1.
+The largest central box of the model's aspect ratio is resized to the model's size.
+
+`reconstruct` masks images and shows what a masked-image model makes of them: original, masked, reconstructed, pasted.
+
+`attention` shows where tokens look in one block, right across shifted windows, how much each is looked at, and, of a classifier,
+what speaks for a class (Grad-CAM).
+
+`features` shows the first three principal components of each stage's features as colours, which mean the same in all images.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+import os
+import pathlib
+import sys
+from typing import Any
+
+from swin_jax import cli
+from swin_jax.errors import BadInput
+
+
+def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
+  """A flag of so many numbers divided by commas, none below `least`; an example of it is told to those who write another."""
+
+  def parse(text: str) -> tuple:
+    try:
+      numbers = tuple(int(part) if whole or "." not in part else float(part) for part in text.split(","))
+    except ValueError:
+      numbers = ()
+    if len(numbers) not in counts or min(numbers) < least:
+      raise argparse.ArgumentTypeError(f"'{text}' must be like {example}")
+    return numbers
+
+  return parse
+
+
+def _head(text: str) -> int | None:
+  return None if text == "mean" else int(text)
+
+
+def _parser() -> cli.Parser:
+  common = argparse.ArgumentParser(add_help=False)
+  common.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
+  common.add_argument("images", metavar="IMAGES", nargs="+", help="image files, folders of them, .npy, .npz")
+  common.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures")
+  common.add_argument("--window", type=_numbers("8 or 8,16", 1, 1, 2), help="tokens, or HEIGHT,WIDTH, for all stages, as in swin_jax.load")
+  common.add_argument("--image_size", type=_numbers("224 or 192,256", 1, 1, 2), help="pixels, or HEIGHT,WIDTH, as in swin_jax.load")
+  common.add_argument("--bands", type=_numbers("3,2,1 or 0", 0, 1, 3), default=(), help="shown as red, green, blue, or grey; from 0")
+
+  parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
+  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features")
+
+  command = commands.add_parser("reconstruct", parents=[common], help="original, masked, reconstructed, pasted")
+  command.add_argument("--mask_ratio", type=float, default=0.6, help="share that is masked")
+  command.add_argument("--mask_patch", type=int, help="pixels, side of a masked cell; as much as a token of the last stage if not said")
+  command.add_argument("--seed", type=int, default=0, help="of the first image's mask; the next has the next")
+
+  command = commands.add_parser("attention", parents=[common], help="where a block looks, and Grad-CAM")
+  command.add_argument("--stage", type=int, help="from 0; the last but one if not said")
+  command.add_argument("--block", type=int, help="of the stage, from 0; its last if not said")
+  command.add_argument("--head", type=_head, help="of the block, from 0, or mean")
+  command.add_argument(
+      "--at", type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False), action="append",
+      help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be given again",
+  )  # fmt: skip
+  command.add_argument("--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said")
+  command.add_argument("--cam_stage", type=int, help="of Grad-CAM, from 0; the last if not said")
+
+  commands.add_parser("features", parents=[common], help="principal components of the stages")
+  return parser
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command and returns its exit code."""
+  return cli.exit_code(lambda: _run(_parser().parse_args(argv[1:])))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+  from swin_jax import metrics  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
+  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import images  # pylint: disable=g-import-not-at-top
+
+  out = _folder(arguments.out)
+  files = [file for path in arguments.images for file in images.find(path)]
+  window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
+  model, params = pretrained.load(arguments.source, window=window, image_size=size)
+  progress = metrics.Progress("files", len(files))
+  used = set()
+
+  def read() -> Iterator[tuple[str, Any]]:
+    for file in files:
+      yield from images.read(model, file)
+      progress.step()
+
+  for name, picture in _pictures(model, params, read(), arguments):
+    path, number = out / f"{name}-{arguments.command}.png", 1
+    while path in used:  # of the same name in another folder
+      number += 1
+      path = out / f"{name}-{number}-{arguments.command}.png"
+    used.add(path)
+    picture.save(path)
+    print(f"wrote {path}", flush=True)
+
+
+def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+  """(name, picture) of each (name, image)."""
+  from swin_jax.show import attention  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import features  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import reconstruction  # pylint: disable=g-import-not-at-top
+
+  bands = arguments.bands
+  if arguments.command == "reconstruct":
+    ratio, patch = arguments.mask_ratio, arguments.mask_patch
+    for seed, (name, image) in enumerate(found, arguments.seed):
+      yield name, reconstruction.picture(model, params, image, mask_ratio=ratio, mask_patch=patch, seed=seed, bands=bands)
+  elif arguments.command == "attention":
+    keys = ("stage", "block", "head", "label", "cam_stage", "bands")
+    chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
+    for name, image in found:
+      yield name, attention.picture(model, params, image, **chosen)
+  else:
+    names, images = zip(*found)
+    yield from zip(names, features.pictures(model, params, images, bands=bands))
+
+
+def _folder(path: str) -> pathlib.Path:
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise BadInput(f"--out={path} cannot be made: {error.strerror}") from error
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise BadInput(f"--out={path} cannot be written to; take another folder")
+  return folder
+
+
+if __name__ == "__main__":
+  cli.leave(main(sys.argv))

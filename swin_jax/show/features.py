@@ -1,0 +1,77 @@
+"""What the stages of a model tell apart: the principal components of its feature pyramid as colours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from swin_jax import metrics
+from swin_jax.pretrained import Model
+from swin_jax.show import drawing
+
+
+def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+  """The first three principal components of each stage's tokens, over all images together.
+
+  The images go through the model twice, for the components and for their values, so that no more than one image's features are
+  held at a time.
+
+  Args:
+    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
+    images: float32 [height, width, bands] of one size, 0..1, as of `images.read`.
+
+  Returns:
+    For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to 0..1.
+  """
+  stages = range(len(model.module.encoder.depths))
+  progress = metrics.Progress("features of images", 2 * len(images))
+
+  def tokens():
+    for image in images:
+      yield [np.asarray(x[0], np.float64) for x in model.features(params, model.normalise(image)[None], stages)]
+      progress.step()
+
+  count, total, product = [0] * len(stages), [0.0] * len(stages), [0.0] * len(stages)
+  for maps in tokens():
+    for i, x in enumerate(maps):
+      x = x.reshape(-1, x.shape[-1])
+      count[i], total[i], product[i] = count[i] + len(x), total[i] + x.sum(0), product[i] + x.T @ x
+  means = [t / n for t, n in zip(total, count)]
+  axes = [_axes(p / n - np.outer(mean, mean)) for p, n, mean in zip(product, count, means)]
+  values = [np.stack(x) for x in zip(*([(x - m) @ a for x, m, a in zip(maps, means, axes)] for maps in tokens()))]
+  return [_stretch(x).astype(np.float32) for x in values]
+
+
+def _axes(covariance: np.ndarray) -> np.ndarray:
+  """The three directions of largest variance, [C, 3]. Their signs, which mean nothing, are chosen so that runs agree."""
+  directions = np.linalg.eigh(covariance)[1][:, :-4:-1]
+  largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], axis=0)
+  return directions * np.sign(largest)
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+  low, high = np.percentile(values, (2, 98), axis=(0, 1, 2))
+  return np.clip((values - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+
+
+def pictures(model: Model, params: Any, images: Sequence[np.ndarray], *, bands: Sequence[int] = ()) -> list[Image.Image]:
+  """Of each image, itself and the components of every stage as red, green, blue; a colour means the same in all pictures.
+
+  Args: as `components`; bands: as `drawing.to_rgb`.
+
+  Raises:
+    BadInput: there is no such band.
+  """
+  originals = [drawing.to_rgb(image, image, bands) for image in images]
+  stages = components(model, params, images)
+  patch = model.module.encoder.patch_size
+  made = []
+  for i, original in enumerate(originals):
+    size, zoom = original.shape[:2], original.shape[0] // images[i].shape[0]
+    panels = [
+        (f"stage {stage}", np.round(drawing.spread(values[i], patch * 2**stage * zoom, size) * 255.0).astype(np.uint8))
+        for stage, values in enumerate(stages)
+    ]
+    made.append(drawing.sheet([("image", original), *panels], 1 + len(panels)))
+  return made

@@ -1,0 +1,135 @@
+"""Images to make pictures of: files, folders and arrays → float32 [height, width, bands], 0..1, of the size a model takes."""
+
+from collections.abc import Iterator
+import pathlib
+import zipfile
+
+import numpy as np
+
+from swin_jax.data import image_files
+from swin_jax.data import image_ops
+from swin_jax.errors import BadInput
+from swin_jax.pretrained import Model
+
+ARRAYS = (".npy", ".npz")
+
+
+def find(path: str) -> list[pathlib.Path]:
+  """The file `path`, or the image files and arrays in a folder and the folders below it, sorted; hidden names are passed over.
+
+  Raises:
+    BadInput: there is nothing.
+  """
+  root = pathlib.Path(path)
+  if not root.exists():
+    raise BadInput(f"{path}: there is no such file or folder")
+  if not root.is_dir():
+    return [root]
+  suffixes = (*image_files.EXTENSIONS, *ARRAYS)
+  names = sorted(file.relative_to(root) for file in root.rglob("*") if file.name.lower().endswith(suffixes) and file.is_file())
+  if found := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
+    return found
+  raise BadInput(f"{path} holds no image ({' '.join(suffixes)})")
+
+
+def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
+  """The images in a file or folder as a model takes them.
+
+  The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no more than the longer
+  side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken as it is. Grey and RGB become each other where the
+  model asks for it, see `image_ops.decode`.
+
+  Args:
+    model: whose size and bands they must have.
+    path: an image file; a .npy or .npz with an array [height, width, bands] or [n, height, width, bands], uint8 or float (of an .npz,
+      the one whose last dimension is the model's bands); or a folder of these.
+
+  Yields:
+    (name, image): the name without folder and suffix, numbered where there are several in an array; float32 [height, width, bands].
+
+  Raises:
+    BadInput: one cannot be read, or has another number of bands.
+  """
+  bands = len(model.mean)
+  for file in find(path):
+    try:
+      if file.suffix.lower() in ARRAYS:
+        array = _array(file, bands)
+        if array.ndim == 4:
+          if not len(array):
+            raise ValueError("holds no image")
+          for i, image in enumerate(array):
+            yield f"{file.stem}-{i:0{len(str(len(array) - 1))}}", _view(image, bands, model.image_size)
+          continue
+        image = array
+      else:
+        image = image_ops.decode(file.read_bytes(), bands)
+      yield file.stem, _view(image, bands, model.image_size)
+    except OSError as error:
+      raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+      raise BadInput(f"{file} {error}") from error
+
+
+def prepare(model: Model, image: np.ndarray) -> np.ndarray:
+  """One image as a model takes it, see `read`.
+
+  Args:
+    model: whose size and bands it must have.
+    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width].
+
+  Returns:
+    float32 [height, width, bands] of the model's size, 0..1.
+
+  Raises:
+    BadInput: it has another number of bands or another type.
+  """
+  try:
+    return _view(image, len(model.mean), model.image_size)
+  except ValueError as error:
+    raise BadInput(f"the image {error}") from error
+
+
+def _array(file: pathlib.Path, bands: int) -> np.ndarray:
+  try:
+    opened = np.load(file)
+    if isinstance(opened, np.ndarray):
+      return opened
+    arrays = {name: opened[name] for name in opened.files}
+  except (EOFError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+    raise ValueError(f"cannot be read as an array: {' '.join(str(error).split())}") from error
+  fitting = [name for name, array in arrays.items() if array.ndim in (3, 4) and array.shape[-1] == bands]
+  if len(fitting) != 1:
+    held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+    raise ValueError(f"must hold one array [..., height, width, {bands}], the model's bands; it holds {held or 'nothing'}")
+  return arrays[fitting[0]]
+
+
+def _view(image: np.ndarray, bands: int, size: tuple[int, int]) -> np.ndarray:
+  if np.issubdtype(image.dtype, np.floating):
+    image = _convert(image.astype(np.float32), bands)
+  elif image.dtype == np.uint8:
+    image = image_ops.decode(image, bands)
+  else:
+    raise ValueError(f"is {image.dtype}: it must be uint8, or float as the model was trained with, 0..1")
+  height, width = image.shape[:2]
+  h, w = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
+  top, left = (height - h) // 2, (width - w) // 2
+  image = image_ops.resize(image[top : top + max(h, 1), left : left + max(w, 1)], size, "bicubic")
+  return image.astype(np.float32) / 255.0 if image.dtype == np.uint8 else image
+
+
+def _convert(image: np.ndarray, bands: int) -> np.ndarray:
+  """`image_ops.decode` for float32."""
+  image = image[:, :, None] if image.ndim == 2 else image
+  if image.ndim != 3 or not image.size:
+    raise ValueError(f"is {list(image.shape)}, not [height, width, bands]")
+  if image.shape[-1] == 1 and bands == 3:
+    image = np.repeat(image, 3, axis=-1)
+  elif image.shape[-1] == 3 and bands == 1:
+    image = image @ np.float32([[0.299], [0.587], [0.114]])  # luma of ITU-R 601, as Pillow's "L"
+  if image.shape[-1] != bands:
+    raise ValueError(f"has {image.shape[-1]} bands, not {bands}")
+  if not np.isfinite(image).all():
+    raise ValueError("holds numbers that are not finite")
+  return image

@@ -1,0 +1,77 @@
+"""What a masked-image model makes of the patches that it does not see."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from swin_jax.data import masks
+from swin_jax.errors import BadInput
+from swin_jax.pretrained import Model
+from swin_jax.show import drawing
+from swin_jax.tasks import masked_pixels
+
+
+def reconstruct(
+    model: Model, params: Any, image: np.ndarray, *, mask_ratio: float = 0.6, mask_patch: int | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+  """Masks an image at random and has the model reconstruct it.
+
+  Args:
+    model, params: of `swin_jax.load`; a masked-image model.
+    image: float32 [height, width, bands], 0..1, as of `images.read`.
+    mask_ratio: share of the image that is masked; 0.6 in the paper.
+    mask_patch: side of a masked cell in pixels; None for that of a token of the last stage, 32 px as in the paper for the usual models.
+    seed: of the mask.
+
+  Returns:
+    The reconstruction of everything, float32 as the image, and bool [height, width, 1], true where the image was masked. With targets
+    normalised by their neighbourhood (`masked_pixels.target_norm_window`) brightness and contrast of the neighbourhood are the
+    original's.
+
+  Raises:
+    BadInput: no masked-image model, another number of bands, or masks that do not fit.
+  """
+  if not model.masked:
+    raise BadInput("the model is no masked-image model, so it reconstructs nothing; take one of pre-training")
+  encoder = model.module.encoder
+  try:
+    mask = masks.block_mask(
+        np.random.default_rng(seed), image.shape[:2], encoder.stride if mask_patch is None else mask_patch, encoder.patch_size, mask_ratio
+    )
+  except ValueError as error:
+    raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
+  normalised = model.normalise(image)[None]
+  out = masked_pixels.in_pixels(
+      model.apply(params, normalised, mask[None]), normalised, model.description["masked_pixels"]["target_norm_window"]
+  )
+  return np.asarray(out)[0] * model.std + model.mean, np.asarray(masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2]))
+
+
+def picture(
+    model: Model,
+    params: Any,
+    image: np.ndarray,
+    *,
+    mask_ratio: float = 0.6,
+    mask_patch: int | None = None,
+    seed: int = 0,
+    bands: Sequence[int] = (),
+) -> Image.Image:
+  """Original, masked, reconstructed, and the reconstruction pasted into the original, side by side.
+
+  Only masked pixels count in training: the rest of what is reconstructed means nothing, so that the last panel is the one to look at.
+
+  Args, raises: as `reconstruct`; bands: as `drawing.to_rgb`.
+  """
+  made, masked = reconstruct(model, params, image, mask_ratio=mask_ratio, mask_patch=mask_patch, seed=seed)
+  original, reconstructed = (drawing.to_rgb(x, image, bands) for x in (image, made))
+  masked = drawing.enlarge(masked)
+  panels = {
+      "original": original,
+      "masked": np.where(masked, np.uint8(drawing.GREY), original),
+      "reconstructed": reconstructed,
+      "pasted": np.where(masked, reconstructed, original),
+  }
+  return drawing.sheet(list(panels.items()), len(panels))
