@@ -36,8 +36,8 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
   """The images in a file or folder as a model takes them.
 
   The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no more than the longer
-  side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken as it is. Grey and RGB become each other where the
-  model asks for it, see `image_ops.decode`.
+  side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken as it is. Grey and RGB become each other
+  where the model asks for it, see `image_ops.decode`.
 
   Args:
     model: whose size and bands they must have.
