@@ -246,7 +246,7 @@ class SavedParameters:
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
     else:
       found = "holds no checkpoint" if not steps else "holds no whole checkpoint"
-      raise BadInput(f"{source} {found}; it must be the --workdir of a run, or one of its checkpoints/STEP")
+      raise BadInput(f"{source} {found}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder")
     self.step = step
     self._path = folder / str(step)
     self.source = f"{source}, step {step}"

@@ -483,6 +483,7 @@ def test_classes_by_a_map(tmp_path, capsys):
 def test_what_another_layout_cannot_hold(tmp_path, capsys):
   masked = imported(tmp_path, name="masked", simmim=True)
   assert "which timm has none of" in refusal(capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm")
+  assert "draws the bands it was trained with; to pre-train on others" in refusal(capsys, "adapt", masked, tmp_path / "x", "--bands=5")
   normed = imported(tmp_path, name="normed", depths=(2, 6), extra_norm_every=3)
   for layout in ("timm", "hf"):
     assert "an extra norm every 3 blocks" in refusal(capsys, "export", normed, tmp_path / "x.safetensors", f"--layout={layout}")

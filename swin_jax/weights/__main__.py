@@ -18,6 +18,7 @@ A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load
 import sys
 
 from swin_jax import cli
+from swin_jax.errors import BadInput
 
 
 def _parser() -> cli.Parser:
@@ -94,6 +95,8 @@ def _adapt(arguments) -> None:
   description = descriptions.adapt(
       descriptions.describe(saved.config, saved.source), arguments.window, arguments.image_size, arguments.bands, classes
   )
+  if description["task"] == "masked_pixels" and description["data"]["mean"] != saved.config["data"]["mean"]:
+    raise BadInput(f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}")
   params, report = pretrained.read(saved, description, rules)
   flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
   folder.write(arguments.destination, description, {path: leaf.shape for path, leaf in flat.items()}, lambda path: np.asarray(flat[path]))
