@@ -6,6 +6,7 @@ from safetensors.numpy import load_file
 
 import swin_jax
 from swin_jax import transfer
+from swin_jax.models import windows
 from swin_jax.weights import layouts
 from tests import official
 from tests.test_weights import command
@@ -95,6 +96,16 @@ def test_other_files_of_torch_are_refused(tmp_path, capsys):
   for cut in (whole[: len(whole) // 2], whole[:10], b"", b"hello"):
     (tmp_path / "x.pth").write_bytes(cut)
     assert "is no file of torch's, nor .safetensors, or is cut short" in refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
+
+
+@pytest.mark.parametrize("window, trained", [(7, 7), (7, 6), (12, 12), (16, 8), (16, 12), (24, 12), (40, 12)])
+def test_offsets_are_those_of_torch_bit_for_bit(window, trained):
+  """The official code computes them in float32; on import and export they must come out the same."""
+  offsets = torch.arange(1 - window, window, dtype=torch.float32) / (trained - 1) * 8
+  offsets = torch.sign(offsets) * torch.log2(torch.abs(offsets) + 1.0) / np.log2(8)
+  ours = windows.log_spaced_offsets((window, window), (trained, trained)).reshape(2 * window - 1, 2 * window - 1, 2)
+  np.testing.assert_array_equal(ours[:, 0, 0], offsets.numpy())
+  np.testing.assert_array_equal(ours[0, :, 1], offsets.numpy())
 
 
 @pytest.mark.parametrize("old, new", [(7, 12), (12, 7), (4, 8), (8, 8)])

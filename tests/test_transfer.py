@@ -105,6 +105,8 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   assert command("adapt", tmp_path / "run", tmp_path / "slim") == 0
   values = [train.evaluate_checkpoint(short(**changes), str(tmp_path / name)) for name in ("run", "slim")]
   assert values[0] == values[1]
+  with pytest.raises(BadInput, match=r"is of another model: head/bias \(10,\) ≠ \(12,\) here"):
+    train.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))
   capsys.readouterr()
   wide = changes | dict(model__window_sizes=(8, 4), transfer__bias_tables="bicubic")
   train.evaluate_checkpoint(short(**wide), str(tmp_path / "slim"))

@@ -10,10 +10,11 @@ SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is 
   model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a model folder too
   config.json        the model; under "data" what its images must be, under "export" what goes in and what comes out
 
-or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own, requirements-onnx.txt.
+or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own, requirements-onnx.txt, and
+a size at which nothing is padded.
 
 Images go in and logits come out; of a backbone without head, pooled features; of a masked-image model, which takes images and mask,
-the reconstruction; with --features the pyramid, the output of every stage. There is no gradient in it.
+the reconstruction; with --features the pyramid of the images alone, the output of every stage. There is no gradient in it.
 
 jax promises that model.stablehlo runs where jax is up to six months newer, or three weeks older, than where it was made.
 """
@@ -66,7 +67,7 @@ def _export(arguments) -> None:
   forward = forwards.make(model, params, arguments.features)
   size = sum(leaf.nbytes for leaf in forward.weights.values())
   if not beside and size > LARGEST_BYTES:
-    raise BadInput(f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file with them inside holds 2: give --weights=beside")
+    raise BadInput(f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside, which ONNX has not")
   print(f"{arguments.source}: {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}")
 
   about = forward.describe() | {key: getattr(arguments, key) for key in ("format", "weights", "dtype")} | {"jax": jax.__version__}

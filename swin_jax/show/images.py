@@ -63,7 +63,7 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
           continue
         image = array
       else:
-        image = image_ops.decode(file.read_bytes(), bands)
+        image = file.read_bytes()
       yield file.stem, _view(image, bands, model.image_size)
     except OSError as error:
       raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
@@ -71,12 +71,12 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
       raise BadInput(f"{file} {error}") from error
 
 
-def prepare(model: Model, image: np.ndarray) -> np.ndarray:
+def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
   """One image as a model takes it, see `read`.
 
   Args:
     model: whose size and bands it must have.
-    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width].
+    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width]; or the bytes of an image file.
 
   Returns:
     float32 [height, width, bands] of the model's size, 0..1.
@@ -105,8 +105,10 @@ def _array(file: pathlib.Path, bands: int) -> np.ndarray:
   return arrays[fitting[0]]
 
 
-def _view(image: np.ndarray, bands: int, size: tuple[int, int]) -> np.ndarray:
-  if np.issubdtype(image.dtype, np.floating):
+def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int]) -> np.ndarray:
+  if isinstance(image, bytes):
+    image = image_ops.decode(image, bands)
+  elif np.issubdtype(image.dtype, np.floating):
     image = _convert(image.astype(np.float32), bands)
   elif image.dtype == np.uint8:
     image = image_ops.decode(image, bands)
