@@ -90,7 +90,7 @@ def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules)
   )
   for path, (_, function) in adapt.items():
     value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
-    arrays[path] = jax.device_put(value, wanted[path].sharding)
+    arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
   adapted = [f"{path} {saved.shapes[path]} → {wanted[path].shape}, {how}" for path, (how, _) in sorted(adapt.items())]
   fresh = sorted(path for path in wanted if path not in arrays)
   dropped = sorted(path for path in saved.shapes if path not in arrays)

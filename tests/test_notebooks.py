@@ -11,8 +11,8 @@ from PIL import Image
 import pytest
 
 from tests import official
-from tests.test_weights import command
-from tests.test_weights import save
+from tests.folders import command
+from tests.folders import save
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))

@@ -9,9 +9,9 @@ from swin_jax import transfer
 from swin_jax.models import windows
 from swin_jax.weights import layouts
 from tests import official
-from tests.test_weights import command
-from tests.test_weights import refusal
-from tests.test_weights import TINY
+from tests.folders import command
+from tests.folders import refusal
+from tests.folders import TINY
 
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -r requirements-peers.txt")
 NEEDS = "is not installed; pip install -r requirements-peers.txt"

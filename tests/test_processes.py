@@ -11,8 +11,11 @@ import time
 import numpy as np
 import pytest
 
+import swin_jax
 from swin_jax import distributed
 from swin_jax import run_config
+from swin_jax import transfer
+from tests import official
 from tests.runs import assert_same
 from tests.runs import command
 from tests.runs import finish
@@ -23,6 +26,8 @@ from tests.runs import ROOT
 from tests.runs import saved
 from tests.runs import SMALL
 from tests.runs import steps
+from tests.folders import command as convert
+from tests.folders import save
 
 pytestmark = pytest.mark.slow
 # float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is larger than the noise.
@@ -167,3 +172,18 @@ def test_shell_scripts_can_be_parsed(script):
 )
 def test_who_started_several_processes(environment, launcher):
   assert distributed.find_launcher(environment) == launcher
+
+
+def test_several_start_from_a_model_folder(tmp_path):
+  model = dict(embed_dim=16, depths=(2,), num_heads=(2,), window=4, image_size=32, simmim=True)
+  weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(2, **model)))
+  assert convert("import", weights, tmp_path / "ours") == 0
+  still = ("--config.optim.lr=0.0", "--config.optim.warmup_lr=0.0", "--config.log.num_pictures=0", f"--config.init_from={tmp_path}/ours")
+  finish(processes(2, 2, *SMALL, *steps(1, warmup=0), *still, f"--workdir={tmp_path}/run"))
+  assert "1 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
+  (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(tmp_path / "ours")
+  kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"])
+  adapted = transfer.change_bands(kernel, 4, 1, "repeat")  # the digits have one band
+  np.testing.assert_array_equal(ours["encoder"]["patch_embed"]["proj"]["kernel"], adapted)
+  np.testing.assert_array_equal(ours["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"],
+                                theirs["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"])  # fmt: skip

@@ -10,8 +10,8 @@ from swin_jax import transfer
 from swin_jax.errors import BadInput
 from tests import official
 from tests import tiny
-from tests.test_weights import command
-from tests.test_weights import save
+from tests.folders import command
+from tests.folders import save
 
 
 def offsets(window):

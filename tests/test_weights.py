@@ -1,65 +1,36 @@
 """Foreign weights in and out: every layout and size, strictly, and what is refused."""
 
-import hashlib
-import http.server
 import json
-import os
-import pathlib
-import subprocess
 import sys
-import threading
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from safetensors.numpy import save_file
 
-import swin_jax
-from swin_jax import train
-from swin_jax import transfer
 from swin_jax.errors import BadInput
-from swin_jax.weights import importer
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
+from swin_jax.weights import importer
 from swin_jax.weights import inference
 from swin_jax.weights import layouts
 from swin_jax.weights import tensors
-from swin_jax.weights.__main__ import main
 from tests import official
-from tests import tiny as tiny_run
+from tests.folders import command
+from tests.folders import imported
+from tests.folders import refusal
+from tests.folders import save
+from tests.folders import TINY
 from tests.test_golden import golden
-
-TINY = dict(embed_dim=16, depths=(2, 4), num_heads=(2, 4), window=4, image_size=32, classes=5)
 
 
 def plan(path, layout="auto", **hints):
   return importer.plan(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
 
 
-def save(path, state):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  save_file(state, path)
-  return path
-
-
 def tiny(tmp_path, name="tiny.safetensors", **changes):
   """A file of the official code's, with random weights."""
   return save(tmp_path / name, official.random(official.state_dict(2, **TINY | changes)))
-
-
-def command(*words):
-  return main(["weights", *map(str, words)])
-
-
-def refusal(capsys, *words):
-  """What the command says in its one line when it refuses."""
-  capsys.readouterr()
-  assert command(*words) == 2
-  out, err = capsys.readouterr()
-  assert not out and err.count("\n") == 1 and err.startswith("swin_jax: "), err
-  return err
 
 
 # Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the specification.
@@ -363,123 +334,6 @@ def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):
   assert "pip install torch, or convert it where torch is: python -c" in said
 
 
-def imported(tmp_path, version=2, name="ours", **changes):
-  """A model folder of random weights."""
-  state = official.random(official.state_dict(version, **TINY | changes))
-  found = plan(save(tmp_path / f"{name}.safetensors", state))
-  folder.write(str(tmp_path / name), found.description, found.shapes, found.read)
-  return str(tmp_path / name)
-
-
-def test_load(tmp_path):
-  model, params = swin_jax.load(imported(tmp_path))
-  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  assert model.apply(params, images).shape == (2, 5)
-  pyramid = model.features(params, images, stages=(0, 1))
-  assert [level.shape for level in pyramid] == [(2, 8, 8, 16), (2, 4, 4, 32)]
-  _, maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
-  np.testing.assert_allclose(pyramid[1], maps[1], atol=1e-5)
-  with pytest.raises(BadInput, match=r"must be \[B, height, width, 3\], not \[2, 32, 32, 4\]"):
-    model.apply(params, jnp.zeros((2, 32, 32, 4)))
-  with pytest.raises(BadInput, match="no stage 2; the model has stages 0 to 1"):
-    model.features(params, images, stages=(0, 2))
-  with pytest.raises(BadInput, match="only a masked-image model takes a mask"):
-    model.apply(params, images, jnp.zeros((2, 8, 8)))
-
-
-def test_load_a_masked_image_model(tmp_path):
-  model, params = swin_jax.load(imported(tmp_path, simmim=True, bands=4), dtype="bfloat16")
-  images, mask = jnp.ones((2, 32, 32, 4)), np.zeros((2, 8, 8), int)
-  assert model.apply(params, images, mask).shape == images.shape and model.apply(params, images, mask).dtype == jnp.float32
-  assert model.features(params, images, stages=(1,))[0].dtype == jnp.bfloat16
-  with pytest.raises(BadInput, match=r"takes a mask \(2, 8, 8\)"):
-    model.apply(params, images)
-
-
-def test_load_without_a_head(tmp_path):
-  model, params = swin_jax.load(imported(tmp_path, classes=0))
-  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  features, _ = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
-  np.testing.assert_allclose(model.apply(params, images), features.mean((1, 2)), atol=1e-5)
-
-
-def test_a_workdir_is_read_like_a_folder(tmp_path):
-  """Weights of a run → model folder → the official layout → model folder: the same logits everywhere."""
-  workdir = str(tmp_path / "run")
-  train.train(tiny_run.config("finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89), workdir)
-  assert command("adapt", workdir, tmp_path / "slim") == 0
-  assert command("export", workdir, tmp_path / "x.safetensors", "--layout=official") == 0
-  assert command("import", tmp_path / "x.safetensors", tmp_path / "again") == 0
-  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 1))
-  logits = []
-  for source in (workdir, tmp_path / "slim", tmp_path / "again"):
-    model, params = swin_jax.load(source)
-    logits.append(np.asarray(model.apply(params, images)))
-  np.testing.assert_array_equal(logits[1], logits[0])
-  np.testing.assert_array_equal(logits[2], logits[0])
-  again = json.loads((tmp_path / "again" / "config.json").read_text())
-  slim = json.loads((tmp_path / "slim" / "config.json").read_text())
-  assert {k: v for k, v in again.items() if k != "data"} == {k: v for k, v in slim.items() if k != "data"}  # files hold no mean and std
-
-
-def test_at_another_window_v2_is_the_same_function(tmp_path):
-  """Offsets stay in units of the trained window: at the same map, a window as large as the map sees what four small ones see apart."""
-  source = imported(tmp_path)
-  model, params = swin_jax.load(source, window=8, image_size=64)
-  assert descriptions.used_windows(model.description) == ((8, 8), (8, 8))
-  assert model.description["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
-  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64") == 0
-  other, same = swin_jax.load(tmp_path / "wide")
-  images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
-  np.testing.assert_array_equal(other.apply(same, images), model.apply(params, images))
-  assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
-
-
-@pytest.mark.parametrize("rule", transfer.BIAS_TABLES)
-def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
-  source = imported(tmp_path, version=1)
-  capsys.readouterr()
-  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64", f"--bias_tables={rule}") == 0
-  assert f"attn/bias_table (1, 49, 2) → (1, 225, 2), {rule}" in capsys.readouterr().out
-  model, params = swin_jax.load(tmp_path / "wide")
-  before = swin_jax.load(source)[1]["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
-  after = params["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
-  resize = transfer.resize_bias_table if rule == "geometric" else transfer.resize_bias_table_bicubic
-  np.testing.assert_allclose(after[0], resize(np.asarray(before[0]), 225), atol=1e-6)
-  assert model.apply(params, jnp.ones((1, 64, 64, 3))).shape == (1, 5)
-  with pytest.raises(BadInput, match=r"load it with image_size=\(16, 16\)"):
-    model.apply(params, jnp.ones((1, 16, 16, 3)))
-
-
-@pytest.mark.parametrize("rule", transfer.BANDS)
-def test_other_bands(rule):
-  """A new band sees what the rule says; grey images in every band look to the model as grey images did."""
-  kernel = np.random.default_rng(0).normal(size=(4 * 4 * 3, 8)).astype(np.float32)
-  made = transfer.change_bands(kernel, 4, 5, rule).reshape(16, 5, 8)
-  old = kernel.reshape(16, 3, 8)
-  wanted = {
-      "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
-      "mean": [old.mean(1) * 3 / 5] * 5,
-      "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
-  }[rule]
-  np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
-  fewer = transfer.change_bands(kernel, 4, 1, rule).reshape(16, 1, 8)
-  np.testing.assert_allclose(fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6)
-
-
-def test_classes_by_a_map(tmp_path, capsys):
-  source = imported(tmp_path)
-  (tmp_path / "map.txt").write_text("4\n0\n")
-  assert command("adapt", source, tmp_path / "two", f"--class_map={tmp_path}/map.txt") == 0
-  (five, old), (two, new) = swin_jax.load(source), swin_jax.load(tmp_path / "two")
-  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  np.testing.assert_allclose(two.apply(new, images), five.apply(old, images)[:, [4, 0]], rtol=1e-6)
-  (tmp_path / "map.txt").write_text("5\n0\n")
-  assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
-  (tmp_path / "map.txt").write_text("cat\n")
-  assert "must have a line for each class" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
-
-
 def test_what_another_layout_cannot_hold(tmp_path, capsys):
   masked = imported(tmp_path, name="masked", simmim=True)
   assert "which timm has none of" in refusal(capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm")
@@ -491,67 +345,3 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   assert command("adapt", flat, tmp_path / "wide", "--window=2,4") == 0
   assert "one square window" in refusal(capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=hf")
   assert not (tmp_path / "x.safetensors").exists()
-
-
-class Hub:
-  """A hub of Hugging Face on this machine, as far as its library asks."""
-
-  def __init__(self, root):
-    class Handler(http.server.BaseHTTPRequestHandler):
-      def do_HEAD(self):
-        self.answer(body=False)
-
-      def do_GET(self):
-        self.answer(body=True)
-
-      def answer(self, body):
-        parts = self.path.split("?")[0].strip("/").split("/")
-        data, kind = None, "application/octet-stream"
-        if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
-          names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-          data = json.dumps([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]).encode()
-          kind = "application/json"
-        elif parts[2:4] == ["resolve", "main"] and (root / "/".join(parts[4:])).is_file():
-          data = (root / "/".join(parts[4:])).read_bytes()
-        self.send_response(200 if data is not None else 404)
-        if data is None:
-          self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("ETag", f'"{hashlib.sha256(data or b"").hexdigest()}"')
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data or b"")))
-        self.end_headers()
-        if body and data:
-          self.wfile.write(data)
-
-      def log_message(self, *args):
-        pass
-
-    self.server = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
-    self.url = f"http://localhost:{self.server.server_port}"
-    threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-def test_the_hub(tmp_path):
-  """The whole path by which a model is fetched: the real library, against a server of our own."""
-  hub = tmp_path / "hub"
-  state = official.random(official.state_dict(2, **TINY | dict(buffers=False)))
-  save(hub / "model.safetensors", state)
-  save(hub / "models" / "other.safetensors", official.random(official.state_dict(2, **TINY)))
-  (hub / "config.json").write_text(json.dumps(dict(model_type="swinv2", image_size=32, window_size=4)))
-  server = Hub(hub)
-  environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
-
-  def fetch(source, destination):
-    words = [sys.executable, "-m", "swin_jax.weights", "import", source, str(tmp_path / destination)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, cwd=pathlib.Path(__file__).parents[1])
-
-  done = fetch("hf://owner/name", "one")
-  assert done.returncode == 0, done.stderr
-  assert "windows from config.json beside it" in done.stdout
-  done = fetch("hf://owner/name/models/other.safetensors", "two")
-  assert done.returncode == 0, done.stderr
-  assert "windows from the file" in done.stdout
-  done = fetch("hf://owner/name/none.pth", "three")
-  assert done.returncode == 2 and "there is no such file; there are model.safetensors, models/other.safetensors" in done.stderr, done.stderr
-  server.server.shutdown()

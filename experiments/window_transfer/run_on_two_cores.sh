@@ -8,9 +8,9 @@ small="--config.data.path=$out/data --config.data.batch_size=128 --config.data.n
   --config.model.patch_size=4 --config.model.embed_dim=32 --config.model.depths=(2,4) --config.model.num_heads=(2,4)
   --config.model.window_sizes=(4,4) --config.model.drop_path_rate=0 --config.optim.lr=4e-3 --config.optim.warmup_epochs=2
   --config.optim.total_epochs=30 --config.log.every_steps=195"
-# A small model: only crop and flip, no mixing.
-plain="--config.augment.rand_augment_operations=0 --config.classification.mixup_alpha=0 --config.classification.cutmix_alpha=0
-  --config.classification.erase_probability=0"
+# A small model: no mixing. Crops of a fifth of the image and more, so that larger objects, as in larger images, are nothing new.
+plain="--config.augment.crop_padding=0 --config.augment.crop_scale=(0.2,1.0) --config.augment.rand_augment_operations=0
+  --config.classification.mixup_alpha=0 --config.classification.cutmix_alpha=0 --config.classification.erase_probability=0"
 
 python -m swin_jax.data.prepare --source="$source" --out="$out/data"
 for version in 2 1; do

@@ -49,7 +49,12 @@ class SavedFolder:
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
-    return {path: jax.device_put(self._tensors.read(path).astype(leaf.dtype), leaf.sharding) for path, leaf in wanted.items()}
+    arrays = {}
+    for path, leaf in wanted.items():
+      value = self._tensors.read(path).astype(leaf.dtype)
+      # Every process has read it: `device_put` would compare what they have, over the network.
+      arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)
+    return arrays
 
 
 Saved = SavedFolder | checkpoint.SavedParameters

@@ -1,0 +1,127 @@
+"""A trained model in hand: loaded, at other windows, bands and classes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import swin_jax
+from swin_jax import train
+from swin_jax import transfer
+from swin_jax.errors import BadInput
+from swin_jax.weights import description as descriptions
+from tests import tiny
+from tests.folders import command
+from tests.folders import imported
+from tests.folders import refusal
+
+
+def test_load(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path))
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  assert model.apply(params, images).shape == (2, 5)
+  pyramid = model.features(params, images, stages=(0, 1))
+  assert [level.shape for level in pyramid] == [(2, 8, 8, 16), (2, 4, 4, 32)]
+  _, maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  np.testing.assert_allclose(pyramid[1], maps[1], atol=1e-5)
+  with pytest.raises(BadInput, match=r"must be \[B, height, width, 3\], not \[2, 32, 32, 4\]"):
+    model.apply(params, jnp.zeros((2, 32, 32, 4)))
+  with pytest.raises(BadInput, match="no stage 2; the model has stages 0 to 1"):
+    model.features(params, images, stages=(0, 2))
+  with pytest.raises(BadInput, match="only a masked-image model takes a mask"):
+    model.apply(params, images, jnp.zeros((2, 8, 8)))
+
+
+def test_load_a_masked_image_model(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path, simmim=True, bands=4), dtype="bfloat16")
+  images, mask = jnp.ones((2, 32, 32, 4)), np.zeros((2, 8, 8), int)
+  assert model.apply(params, images, mask).shape == images.shape and model.apply(params, images, mask).dtype == jnp.float32
+  assert model.features(params, images, stages=(1,))[0].dtype == jnp.bfloat16
+  with pytest.raises(BadInput, match=r"takes a mask \(2, 8, 8\)"):
+    model.apply(params, images)
+
+
+def test_load_without_a_head(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path, classes=0))
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  features, _ = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  np.testing.assert_allclose(model.apply(params, images), features.mean((1, 2)), atol=1e-5)
+
+
+def test_a_workdir_is_read_like_a_folder(tmp_path):
+  """Weights of a run → model folder → the official layout → model folder: the same logits everywhere."""
+  workdir = str(tmp_path / "run")
+  train.train(tiny.config("finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89), workdir)
+  assert command("adapt", workdir, tmp_path / "slim") == 0
+  assert command("export", workdir, tmp_path / "x.safetensors", "--layout=official") == 0
+  assert command("import", tmp_path / "x.safetensors", tmp_path / "again") == 0
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 1))
+  logits = []
+  for source in (workdir, tmp_path / "slim", tmp_path / "again"):
+    model, params = swin_jax.load(source)
+    logits.append(np.asarray(model.apply(params, images)))
+  np.testing.assert_array_equal(logits[1], logits[0])
+  np.testing.assert_array_equal(logits[2], logits[0])
+  again = json.loads((tmp_path / "again" / "config.json").read_text())
+  slim = json.loads((tmp_path / "slim" / "config.json").read_text())
+  assert {k: v for k, v in again.items() if k != "data"} == {k: v for k, v in slim.items() if k != "data"}  # files hold no mean and std
+
+
+def test_at_another_window_v2_is_the_same_function(tmp_path):
+  """Offsets stay in units of the trained window: at the same map, a window as large as the map sees what four small ones see apart."""
+  source = imported(tmp_path)
+  model, params = swin_jax.load(source, window=8, image_size=64)
+  assert descriptions.used_windows(model.description) == ((8, 8), (8, 8))
+  assert model.description["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
+  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64") == 0
+  other, same = swin_jax.load(tmp_path / "wide")
+  images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+  np.testing.assert_array_equal(other.apply(same, images), model.apply(params, images))
+  assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
+
+
+@pytest.mark.parametrize("rule", transfer.BIAS_TABLES)
+def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
+  source = imported(tmp_path, version=1)
+  capsys.readouterr()
+  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64", f"--bias_tables={rule}") == 0
+  assert f"attn/bias_table (1, 49, 2) → (1, 225, 2), {rule}" in capsys.readouterr().out
+  model, params = swin_jax.load(tmp_path / "wide")
+  before = swin_jax.load(source)[1]["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
+  after = params["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
+  resize = transfer.resize_bias_table if rule == "geometric" else transfer.resize_bias_table_bicubic
+  np.testing.assert_allclose(after[0], resize(np.asarray(before[0]), 225), atol=1e-6)
+  assert model.apply(params, jnp.ones((1, 64, 64, 3))).shape == (1, 5)
+  with pytest.raises(BadInput, match=r"load it with image_size=\(16, 16\)"):
+    model.apply(params, jnp.ones((1, 16, 16, 3)))
+
+
+@pytest.mark.parametrize("rule", transfer.BANDS)
+def test_other_bands(rule):
+  """A new band sees what the rule says; grey images in every band look to the model as grey images did."""
+  kernel = np.random.default_rng(0).normal(size=(4 * 4 * 3, 8)).astype(np.float32)
+  made = transfer.change_bands(kernel, 4, 5, rule).reshape(16, 5, 8)
+  old = kernel.reshape(16, 3, 8)
+  wanted = {
+      "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
+      "mean": [old.mean(1) * 3 / 5] * 5,
+      "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
+  }[rule]
+  np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
+  fewer = transfer.change_bands(kernel, 4, 1, rule).reshape(16, 1, 8)
+  np.testing.assert_allclose(fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6)
+
+
+def test_classes_by_a_map(tmp_path, capsys):
+  source = imported(tmp_path)
+  (tmp_path / "map.txt").write_text("4\n0\n")
+  assert command("adapt", source, tmp_path / "two", f"--class_map={tmp_path}/map.txt") == 0
+  (five, old), (two, new) = swin_jax.load(source), swin_jax.load(tmp_path / "two")
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  np.testing.assert_allclose(two.apply(new, images), five.apply(old, images)[:, [4, 0]], rtol=1e-6)
+  (tmp_path / "map.txt").write_text("5\n0\n")
+  assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
+  (tmp_path / "map.txt").write_text("cat\n")
+  assert "must have a line for each class" in refusal(capsys, "adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
