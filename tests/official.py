@@ -88,4 +88,5 @@ def write_sparse(path, tensors):
 def random(tensors, seed=0):
   """The same state dict with random arrays for what is a shape only."""
   rng = np.random.default_rng(seed)
-  return {name: value if isinstance(value, np.ndarray) else rng.normal(0, 0.05, value).astype(np.float32) for name, value in tensors.items()}
+  made = {name: rng.normal(0, 0.05, value).astype(np.float32) for name, value in tensors.items() if not isinstance(value, np.ndarray)}
+  return {name: made.get(name, value) for name, value in tensors.items()}

@@ -1,5 +1,7 @@
 """What a run takes over from another model: V1's bias tables at another window, bands, classes; from workdirs and model folders."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def short(**changes):
 
 def test_a_run_starts_from_a_model_folder(tmp_path):
   source = pretrained(tmp_path)
-  train.train(short(init_from=source, model__patch_size=4, optim__lr=0.0, optim__warmup_lr=0.0), str(tmp_path / "run"))
+  train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0), str(tmp_path / "run"))
   report = (tmp_path / "run" / "transfer.txt").read_text()
   assert report.startswith(f"from {source}: 77 arrays loaded, 0 adapted, 3 of its own dropped, 2 newly initialised")
   assert "fresh    head/kernel" in report and "dropped  mask_token" in report
@@ -62,7 +64,7 @@ def test_a_run_starts_from_a_model_folder(tmp_path):
 
 def test_a_run_starts_with_other_bands_and_windows(tmp_path):
   source = pretrained(tmp_path, version=1, bands=3)
-  changes = dict(model__version=1, model__patch_size=4, model__window_sizes=(8, 4), transfer__bands="mean", transfer__bias_tables="bicubic")
+  changes = dict(model__version=1, model__window_sizes=(8, 4), transfer__bands="mean", transfer__bias_tables="bicubic")
   train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0, **changes), str(tmp_path / "run"))
   report = (tmp_path / "run" / "transfer.txt").read_text()
   assert "adapted  encoder/patch_embed/proj/kernel (48, 16) → (16, 16), bands by mean" in report
@@ -78,7 +80,7 @@ def test_a_run_starts_with_other_bands_and_windows(tmp_path):
 def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   source = pretrained(tmp_path, simmim=False, classes=21)
   (tmp_path / "map.txt").write_text("\n".join(str(20 - 2 * k) for k in range(10)))
-  config = short(init_from=source, model__patch_size=4, optim__lr=0.0, optim__warmup_lr=0.0, transfer__class_map=str(tmp_path / "map.txt"))
+  config = short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0, transfer__class_map=str(tmp_path / "map.txt"))
   train.train(config, str(tmp_path / "run"))
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(source)
   np.testing.assert_array_equal(ours["head"]["kernel"], theirs["head"]["kernel"][:, 20:0:-2])
@@ -88,22 +90,30 @@ def test_a_run_takes_rows_of_a_larger_head(tmp_path):
 def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
   with pytest.raises(BadInput, match=r"is Swin V1, this config's V2; for that one give --config.model.version=1 --config.model.depths=2,4$"):
-    train.train(short(init_from=source, model__patch_size=4), str(tmp_path / "run"))
+    train.train(short(init_from=source), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
 
 def test_a_class_map_without_a_head_is_refused(tmp_path):
   (tmp_path / "map.txt").write_text("0\n1\n")
   with pytest.raises(BadInput, match="has no head whose rows"):
-    train.train(short(init_from=pretrained(tmp_path), model__patch_size=4, transfer__class_map=str(tmp_path / "map.txt")), str(tmp_path / "run"))
+    train.train(short(init_from=pretrained(tmp_path), transfer__class_map=str(tmp_path / "map.txt")), str(tmp_path / "run"))
 
 
 def test_a_model_folder_is_evaluated(tmp_path, capsys):
-  """As the run that it came from, and V1 at another window by its interpolated tables."""
-  changes = dict(model__version=1, model__patch_size=4, model__window_sizes=(4, 4))
+  """As the run that it came from, through other layouts too, and V1 at another window by its interpolated tables."""
+  changes = dict(model__version=1, model__window_sizes=(4, 4))
   train.train(short(**changes), str(tmp_path / "run"))
   assert command("adapt", tmp_path / "run", tmp_path / "slim") == 0
-  values = [train.evaluate_checkpoint(short(**changes), str(tmp_path / name)) for name in ("run", "slim")]
+  assert command("export", tmp_path / "run", tmp_path / "x.safetensors", "--layout=official") == 0
+  assert command("import", tmp_path / "x.safetensors", tmp_path / "again") == 0
+  sources, images = [str(tmp_path / name) for name in ("run", "slim", "again")], np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+  logits = [np.asarray(model.apply(params, images)) for model, params in map(swin_jax.load, sources)]
+  np.testing.assert_array_equal(logits[1], logits[0])
+  np.testing.assert_array_equal(logits[2], logits[0])
+  slim, again = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("slim", "again"))
+  assert slim.pop("data") != again.pop("data") and slim == again  # an official file holds no mean and std
+  values = [train.evaluate_checkpoint(short(**changes), source) for source in sources[:2]]
   assert values[0] == values[1]
   with pytest.raises(BadInput, match=r"is of another model: head/bias \(10,\) ≠ \(12,\) here"):
     train.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))

@@ -34,13 +34,13 @@ def tiny(tmp_path, name="tiny.safetensors", **changes):
 
 
 # Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the specification.
-S, GIANT = (2, 2, 18, 2), (2, 2, 42, 2)
+S, GIANT, AT_192 = (2, 2, 18, 2), (2, 2, 42, 2), (12, 12, 12, 6)
 PUBLISHED = {
     "V2-T": (dict(version=2, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window=16, image_size=256), 28_347_154),
     "V2-S": (dict(version=2, embed_dim=96, depths=S, num_heads=(3, 6, 12, 24), window=8, image_size=256), 49_728_418),
-    "V2-B": (dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=24, image_size=384, trained=(12, 12, 12, 6)), 87_918_816),
+    "V2-B": (dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=24, image_size=384, trained=AT_192), 87_918_816),
     "V2-B-22k": (dict(version=2, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=12, image_size=192, classes=21841), 109_280_841),
-    "V2-L": (dict(version=2, embed_dim=192, depths=S, num_heads=(6, 12, 24, 48), window=16, image_size=256, trained=(12, 12, 12, 6)), 196_739_932),
+    "V2-L": (dict(version=2, embed_dim=192, depths=S, num_heads=(6, 12, 24, 48), window=16, image_size=256, trained=AT_192), 196_739_932),
     "V1-T": (dict(version=1, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window=7, image_size=224), 28_288_354),
     "V1-S": (dict(version=1, embed_dim=96, depths=S, num_heads=(3, 6, 12, 24), window=7, image_size=224), 49_606_258),
     "V1-B": (dict(version=1, embed_dim=128, depths=S, num_heads=(4, 8, 16, 32), window=12, image_size=384), 87_903_584),
@@ -160,7 +160,8 @@ def window_flags(source):
   description = json.loads((source / "config.json").read_text())
   model = description["model"]
   flags = [f"--image_size={description['data']['image_size'][0]}", f"--window={model['window_sizes'][0][0]}"]
-  return flags + ([f"--trained_window={','.join(str(w[0]) for w in model['trained_window_sizes'])}"] if model["trained_window_sizes"] else [])
+  trained = ",".join(str(side) for side, _ in model["trained_window_sizes"])
+  return flags + ([f"--trained_window={trained}"] if trained else [])
 
 
 def test_what_is_written_the_library_reads(tmp_path):
@@ -276,7 +277,8 @@ def broken(state, case):
   if case == "a block missing":
     return {name: value for name, value in state.items() if ".blocks.2." not in name}, "some of its blocks are missing"
   if case == "a ViT":
-    return {"cls_token": np.zeros((1, 1, 8), np.float32), "patch_embed.proj.weight": np.zeros((8, 3, 4, 4), np.float32)}, "no layers of blocks"
+    vit = {"cls_token": np.zeros((1, 1, 8), np.float32), "patch_embed.proj.weight": np.zeros((8, 3, 4, 4), np.float32)}
+    return vit, "no layers of blocks"
   if case == "a ResNet":
     return {"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)}, "is no Swin Transformer: it has no patch embedding"
   if case == "absolute positions":
@@ -320,8 +322,9 @@ def test_bad_files_are_refused(tmp_path, capsys):
   assert "is there already" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "ours")
   assert (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns == before
   assert command("export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors", "--layout=hf") == 0
-  assert "x.safetensors is there already" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors", "--layout=timm")
-  assert "config.json is there already" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "hf" / "y.safetensors", "--layout=hf")
+  words = ("export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors")
+  assert "x.safetensors is there already" in refusal(capsys, *words, "--layout=timm")
+  assert "config.json is there already" in refusal(capsys, *words[:2], tmp_path / "hf" / "y.safetensors", "--layout=hf")
   assert "must end in .safetensors" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "x.pth", "--layout=timm")
   (tmp_path / "ours" / "config.json").write_text("{}")
   assert "is no model folder of ours" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")

@@ -11,7 +11,11 @@ from configs import cifar10
 from swin_jax import train
 
 WINDOWS = (4, 6, 8, 10)  # the image grows alike: 8 px a token of the window
-ROWS = (("V2, log-spaced continuous bias", 2, "bicubic"), ("V1, table by bicubic", 1, "bicubic"), ("V1, table by the geometric rule", 1, "geometric"))
+ROWS = (
+    ("V2, log-spaced continuous bias", 2, "bicubic"),
+    ("V1, table by bicubic", 1, "bicubic"),
+    ("V1, table by the geometric rule", 1, "geometric"),
+)
 
 
 def top1(out: pathlib.Path, version: int, window: int, bias_tables: str) -> float:

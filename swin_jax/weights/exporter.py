@@ -84,7 +84,8 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   path = pathlib.Path(destination)
   if path.suffix != ".safetensors":
     raise BadInput(f"{destination} must end in .safetensors")
-  config = _hf_config(descriptions.describe(saved.config, saved.source), saved.source) if layout == "hf" else None
+  description = descriptions.describe(saved.config, saved.source)
+  config = _hf_config(description, saved.source) if layout == "hf" else None
   targets = [path] + ([path.with_name("config.json")] if config else [])
   if there := [str(target) for target in targets if target.exists()]:
     raise BadInput(f"{there[0]} is there already; take another name")
@@ -93,7 +94,7 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
   if config:
     files.write(targets[1], json.dumps(config, indent=2) + "\n")
-  return [f"{len(table)} tensors, names and shapes of {layout}", _how_to_load(descriptions.describe(saved.config, saved.source), path, layout)]
+  return [f"{len(table)} tensors, names and shapes of {layout}", _how_to_load(description, path, layout)]
 
 
 def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
