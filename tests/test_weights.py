@@ -249,7 +249,17 @@ def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
   assert found["model"]["trained_window_sizes"] == [[12, 12]] * 3 + [[6, 6]]
   config.write_text(json.dumps(dict(architecture="swinv2_tiny_window8_256.ms_in1k")))
   assert plan(path).description["model"]["trained_window_sizes"] == [[8, 8]] * 4
+  config.write_text(json.dumps(dict(architecture="swinv2_tiny_window8_256", model_args=dict(img_size=64, window_size=4))))
+  found = plan(path).description
+  assert found["data"]["image_size"] == [64, 64] and found["model"]["trained_window_sizes"] == [[4, 4]] * 3 + [[2, 2]]
   assert plan(path, trained_window=(4, 4, 4, 2)).description["model"]["trained_window_sizes"] == [[4, 4]] * 3 + [[2, 2]]
+
+
+def test_a_config_of_another_file_is_not_believed(tmp_path, capsys):
+  path = tiny(tmp_path, buffers=False)
+  other = dict(model_type="swinv2", image_size=64, window_size=8, embed_dim=96, depths=[2, 2, 6, 2])
+  path.with_name("config.json").write_text(json.dumps(other))
+  assert "does not say its image size" in refusal(capsys, "import", path, tmp_path / "x")
 
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):

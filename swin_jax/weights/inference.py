@@ -79,7 +79,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "classification": {"num_classes": shape("head.weight")[0] if has("head.weight") and not masked else 0},
       "masked_pixels": {"target_norm_window": hints.target_norm_window},
   }
-  sizes, origins = _sizes(tensors, layout, version, patch[0], len(depths), hints)
+  sizes, origins = _sizes(tensors, layout, description["model"], hints)
   description["data"]["image_size"] = sizes["image_size"]
   description["model"] |= {"window_sizes": sizes["window"], "trained_window_sizes": sizes["trained_window"]}
   return description, origins
@@ -104,12 +104,11 @@ def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], s
   return every
 
 
-def _sizes(
-    tensors: Tensors, layout: Layout, version: int, patch: int, stages: int, hints: Hints
-) -> tuple[dict[str, list], list[str]]:
+def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints) -> tuple[dict[str, list], list[str]]:
   """image_size, window and trained_window as lists, and a line for each that says where it comes from."""
+  version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
   buffers = _from_buffers(tensors, layout, version, patch, stages)
-  config = _from_config(tensors.folder / "config.json", stages)
+  config = _from_config(tensors.folder / "config.json", model)
   flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
   found, origins = {}, []
@@ -199,8 +198,8 @@ def _trained(largest: float, window: int) -> int:
   return 1 + round(8 * (window - 1) / (2 ** (3 * float(largest)) - 1))
 
 
-def _from_config(path: pathlib.Path, stages: int) -> dict[str, Any]:
-  """What Hugging Face's or timm's config.json says."""
+def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
+  """What Hugging Face's or timm's config.json says, if it is of this model."""
   try:
     config = json.loads(path.read_text())
   except (OSError, ValueError):
@@ -209,12 +208,16 @@ def _from_config(path: pathlib.Path, stages: int) -> dict[str, Any]:
     return {}
   found = {}
   if config.get("model_type") in ("swin", "swinv2"):
+    if [config.get("embed_dim", model["embed_dim"]), list(config.get("depths", model["depths"]))] != [model["embed_dim"], model["depths"]]:
+      return {}  # of another file in the same folder
     found = {"image_size": config.get("image_size"), "window": config.get("window_size")}
     found["trained_window"] = config.get("pretrained_window_sizes") or 0
   elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
     before, window, size, larger = (int(group) if group else None for group in m.groups())
     found = {"image_size": larger or size, "window": window or before, "trained_window": 0}
     if window:  # pre-trained with another: shrunk where the maps were small
-      maps = windows.map_sizes(windows.pair(size), 4, stages)
+      maps = windows.map_sizes(windows.pair(size), model["patch_size"], len(model["depths"]))
       found["trained_window"] = [windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps]
+    names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
+    found |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
   return {name: value for name, value in found.items() if value is not None}
