@@ -253,6 +253,8 @@ class SavedParameters:
     self.config = json.loads((self._path / "config" / "metadata").read_text())
     tree = _saved_tree(self._path)
     self._root = "ema" if tree.get("ema") else "params"
+    if self._root == "ema":
+      self.source += ", the average"
     self.shapes = {path: tuple(leaf.shape) for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()}
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

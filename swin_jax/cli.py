@@ -69,8 +69,19 @@ class Parser(argparse.ArgumentParser):
 
 def size(text: str) -> int | list[int]:
   """The value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
-  numbers = [int(part) for part in text.split(",")]
+  try:
+    numbers = [int(part) for part in text.split(",")]
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(f"'{text}' must be a number, or numbers divided by commas") from error
   return numbers[0] if len(numbers) == 1 else numbers
+
+
+def numbers(text: str) -> list[float]:
+  """The value of a flag: numbers divided by commas."""
+  try:
+    return [float(part) for part in text.split(",")]
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(f"'{text}' must be numbers divided by commas") from error
 
 
 def parse_config_flags(

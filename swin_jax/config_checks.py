@@ -5,7 +5,6 @@ import math
 from ml_collections import ConfigDict
 
 from swin_jax import optim
-from swin_jax import transfer
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
@@ -15,6 +14,8 @@ from swin_jax.models.windows import map_sizes
 from swin_jax.models.windows import padded_size
 from swin_jax.models.windows import pair
 from swin_jax.models.windows import window_and_shift
+from swin_jax.weights.choices import BANDS
+from swin_jax.weights.choices import BIAS_TABLES
 
 
 def check(config: ConfigDict) -> None:
@@ -30,8 +31,8 @@ def check(config: ConfigDict) -> None:
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
       "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
       "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
-      "transfer.bias_tables": (config.transfer.bias_tables, transfer.BIAS_TABLES),
-      "transfer.bands": (config.transfer.bands, transfer.BANDS),
+      "transfer.bias_tables": (config.transfer.bias_tables, BIAS_TABLES),
+      "transfer.bands": (config.transfer.bands, BANDS),
   }
   for key, (value, allowed) in choices.items():
     if value not in allowed:

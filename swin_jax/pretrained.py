@@ -93,15 +93,24 @@ class Model:
 
   @functools.cached_property
   def _run(self):
-    return jax.jit(lambda params, *inputs: self.module.apply({"params": params}, *inputs))
+    def run(params, *inputs):
+      with self._precision():
+        return self.module.apply({"params": params}, *inputs)
+
+    return jax.jit(run)
 
   @functools.cached_property
   def _pyramid(self):
     def run(params, images, stages):
-      _, maps = self.module.apply({"params": params}, images, method=lambda module, images: module.encoder(images))
-      return [maps[stage] for stage in stages]
+      with self._precision():
+        levels = self.module.apply({"params": params}, images, method=lambda module, images: module.encoder.pyramid(images, stages))
+      return [level.values for level in levels]
 
     return jax.jit(run, static_argnums=2)
+
+  def _precision(self):
+    """float32 means float32: GPUs and TPUs would by themselves shorten the factors of a product."""
+    return jax.default_matmul_precision("highest" if self.module.encoder.dtype == jnp.float32 else "default")
 
   def _check(self, images: jax.Array) -> None:
     bands = len(self.description["data"]["mean"])
@@ -130,7 +139,7 @@ def load(
     path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
     window: tokens, or (height, width); another window than that of the training, for all stages.
     image_size: pixels, or (height, width); where V1's windows depend on it.
-    dtype: of the matrix products and activations, "float32" or "bfloat16".
+    dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16".
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.

@@ -19,6 +19,7 @@ from swin_jax import optim
 from swin_jax import sharding
 from swin_jax.errors import BadInput
 from swin_jax.models.windows import pair
+from swin_jax.weights.description import ENCODER
 from swin_jax.weights.description import trained_windows
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
@@ -163,8 +164,8 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   Raises:
     BadInput: keys differ that may not.
   """
-  names = ("task", "model.version", "model.patch_size", "model.embed_dim", "model.depths", "model.num_heads", "model.mlp_ratio",
-           "model.extra_norm_every", "data.mean", "data.std", "masked_pixels.target_norm_window")  # fmt: skip
+  names = ["task", *(f"model.{name}" for name in ENCODER), "data.mean", "data.std"]
+  names += ["masked_pixels.target_norm_window"] if config.task == "masked_pixels" else []
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
     raise BadInput(
@@ -178,12 +179,21 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
   Raises:
     BadInput: keys differ that may not; the message names the flags that would do.
   """
-  names = [f"model.{name}" for name in ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")]
+  names = [f"model.{name}" for name in ENCODER]
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
     flags = " ".join(f"--config.{name}={str(theirs[name]).replace(' ', '').strip('[]')}" for name in differing)
     kind = f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}" if "model.version" in differing else "another one"
     raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
+
+
+def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
+  """A note where the weights in init_from have seen images of as many bands normalised otherwise; else nothing."""
+  ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
+  if len(ours) != len(theirs) or all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs)):
+    return ""
+  mean, std = (",".join(f"{x:g}" for x in source["data"][name]) + "," * (len(ours) == 2) for name in ("mean", "std"))
+  return f"note: the weights in init_from were trained with other images; for the same: --config.data.mean={mean} --config.data.std={std}"
 
 
 def check_same_data(before: int, now: int, split: str) -> None:

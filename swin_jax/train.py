@@ -58,6 +58,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     run_config.check_same_run(config, stored, workdir)
   elif start:
     run_config.check_same_encoder(config, start.config)
+    if note := run_config.other_normalisation(config, start.config):
+      say(note)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
   every = run_config.intervals(config, steps_per_epoch)
   # 3.-5. Mesh and sharding, model, train step.

@@ -7,7 +7,7 @@ interpolated. The patch embedding is made to fit other bands, and a head to fit 
 from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -17,7 +17,6 @@ from swin_jax.errors import BadInput
 from swin_jax.weights.folder import Saved
 
 PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
-BIAS_TABLES, BANDS = ("geometric", "bicubic"), ("repeat", "mean", "zero")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,58 +54,91 @@ class Report:
     return "\n".join(lines)
 
 
-def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules) -> tuple[dict[str, jax.Array], Report]:
-  """Reads what a model takes over from a saved one: the encoder, and heads of the same shape.
+class Plan(NamedTuple):
+  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the report."""
+
+  adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
+  report: Report
+
+
+def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> Plan:
+  """Finds out what a model takes over from a saved one: the encoder, and heads of the same shape.
 
   Args:
     saved: where from.
-    wanted: every parameter of the model by path, with its sharding.
+    shapes: of every parameter of the model, by path.
     rules: for arrays of another shape.
-
-  Returns:
-    The parameters by path, without those that are to be fresh, and the report.
 
   Raises:
     BadInput: the encoders differ, or the rules do not fit; the message names the parameters.
   """
   patch_size, adapt = saved.config["model"]["patch_size"], {}
-  for path in saved.shapes.keys() & wanted.keys():
-    if how := _adaptation(path, saved.shapes[path], wanted[path].shape, patch_size, rules):
+  for path in sorted(saved.shapes.keys() & shapes.keys()):
+    if how := _adaptation(path, saved.shapes[path], shapes[path], patch_size, rules):
       adapt[path] = how
-  same = [path for path, shape in saved.shapes.items() if path in wanted and wanted[path].shape == shape and path not in adapt]
+  same = sorted(path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt)
   if rules.class_map and "head/kernel" not in adapt:
     raise BadInput(f"{saved.source} has no head whose rows {rules.class_map} could choose")
-  missing = [path for path in wanted if path.startswith("encoder/") and path not in same and path not in adapt]
-  extra = [path for path in saved.shapes if path.startswith("encoder/") and path not in wanted]
-  if missing or extra:
-    ours = {path: leaf.shape for path, leaf in wanted.items()}
-    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {ours.get(path, '(absent)')}" for path in (missing + extra)[:3]]
-    raise BadInput(f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}"
-                   f"{f' and {len(missing + extra) - 3} more' if len(missing + extra) > 3 else ''}")  # fmt: skip
+  taken = {*same, *adapt}
+  report = Report(
+      source=str(saved.source),
+      loaded=same,
+      adapted=[f"{path} {saved.shapes[path]} → {shapes[path]}, {how}" for path, (how, _) in adapt.items()],
+      dropped=sorted(saved.shapes.keys() - taken),
+      fresh=sorted(shapes.keys() - taken),
+  )
+  if wrong := [path for path in report.fresh + report.dropped if path.startswith("encoder/")]:
+    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise BadInput(f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}{more}")
+  return Plan({path: function for path, (_, function) in adapt.items()}, report)
+
+
+def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Report) -> None:
+  """Refuses what leaves a parameter fresh or drops one.
+
+  Raises:
+    BadInput: the models differ; the message names a parameter.
+  """
+  for path in report.fresh + report.dropped:
+    ours, theirs = shapes.get(path, "(absent)"), saved.shapes.get(path, "(absent)")
+    raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
+
+
+def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules) -> tuple[dict[str, jax.Array], Report]:
+  """Reads what a model takes over from a saved one.
+
+  Args:
+    saved, rules: as in `plan`.
+    wanted: every parameter of the model by path, with its sharding.
+
+  Returns:
+    The parameters by path, without those that are to be fresh, and the report.
+
+  Raises:
+    BadInput: as `plan`.
+  """
+  adapt, report = plan(saved, {path: leaf.shape for path, leaf in wanted.items()}, rules)
   everywhere = _whole(next(iter(wanted.values())).sharding)
   arrays = saved.read(
-      {path: wanted[path] for path in same}
+      {path: wanted[path] for path in report.loaded}
       | {path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere) for path in adapt}
   )
-  for path, (_, function) in adapt.items():
+  for path, function in adapt.items():
     value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
+    # Every process has made it: `device_put` would compare what they have, over the network.
     arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
-  adapted = [f"{path} {saved.shapes[path]} → {wanted[path].shape}, {how}" for path, (how, _) in sorted(adapt.items())]
-  fresh = sorted(path for path in wanted if path not in arrays)
-  dropped = sorted(path for path in saved.shapes if path not in arrays)
-  return arrays, Report(str(saved.source), sorted(same), adapted, dropped, fresh)
+  return arrays, report
 
 
 def read_all(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()) -> tuple[dict[str, jax.Array], Report]:
   """As `read`, for a model that takes over everything.
 
   Raises:
-    BadInput: the models differ; the message names a parameter.
+    BadInput: as `plan` and `check_whole`.
   """
   arrays, report = read(saved, wanted, rules)
-  for path in report.fresh + report.dropped:
-    ours, theirs = wanted[path].shape if path in wanted else "(absent)", saved.shapes.get(path, "(absent)")
-    raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
+  check_whole(saved, {path: leaf.shape for path, leaf in wanted.items()}, report)
   return arrays, report
 
 
@@ -123,7 +155,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     The parameters, sharded as before, and the report.
 
   Raises:
-    BadInput: as `read`.
+    BadInput: as `plan`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep="/")
   wanted = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()}

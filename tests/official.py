@@ -12,11 +12,29 @@ def coords(window, trained):
   return np.stack(np.meshgrid(x, x, indexing="ij"), -1)[None].astype(np.float32)
 
 
+def index(window):
+  """Row of the table for each pair of tokens, int64 [w², w²]."""
+  token = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), -1).reshape(-1, 2)
+  offset = token[:, None] - token[None] + window - 1
+  return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+
+
+def mask(side, window, shift):
+  """0 within, -100 across the regions that a shift brings together, float32 [windows, w², w²]; regions are numbered on the map."""
+  labels = np.zeros((side, side))
+  cuts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
+  for i, rows in enumerate(cuts):
+    for j, columns in enumerate(cuts):
+      labels[rows, columns] = 3 * i + j
+  labels = labels.reshape(side // window, window, side // window, window).transpose(0, 2, 1, 3).reshape(-1, window**2)
+  return np.where(labels[:, :, None] == labels[:, None], 0.0, -100.0).astype(np.float32)
+
+
 def state_dict(
     version, embed_dim, depths, num_heads, window, image_size, *, patch=4, bands=3, classes=1000, simmim=False, trained=None,
     extra_norm_every=0, buffers=True, bias_mlp="cpb_mlp",
 ):  # fmt: skip
-  """{name: shape}, and for the tables of offsets {name: array}."""
+  """{name: shape} of the parameters, and {name: array} of the constants."""
   shapes = {
       "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
       "patch_embed.proj.bias": (embed_dim,),
@@ -44,11 +62,11 @@ def state_dict(
       if extra_norm_every and (j + 1) % extra_norm_every == 0:
         block |= {"norm3.weight": (d,), "norm3.bias": (d,)}
       if buffers:
-        block["attn.relative_position_index"] = np.zeros((w * w, w * w), np.int64)
+        block["attn.relative_position_index"] = index(w)
         if version == 2:
           block["attn.relative_coords_table"] = coords(w, trained[i] if trained else w)
         if j % 2 and side > w:
-          block["attn_mask"] = ((side // w) ** 2, w * w, w * w)
+          block["attn_mask"] = mask(side, w, window // 2)
       shapes |= {f"layers.{i}.blocks.{j}.{name}": shape for name, shape in block.items()}
     if i + 1 < len(depths):
       norm = 2 * d if version == 2 else 4 * d

@@ -26,7 +26,7 @@ MAY_IMPORT = {
         "swin_jax.weights.description",
     },
     "swin_jax.config_checks": {
-        "swin_jax.optim", "swin_jax.transfer", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
+        "swin_jax.optim", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
         "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "swin_jax.sharding": {"swin_jax.axes"},
     "swin_jax.evaluate": {"swin_jax.metrics"},
     "swin_jax.transfer": {"swin_jax.weights.folder"},
+    "swin_jax.weights.choices": set(),
     "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights"},
     "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.files", "swin_jax.weights"},
     "swin_jax.weights.official": {"swin_jax.models", "swin_jax.kernels"},

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 from safetensors.numpy import load_file
 
 import swin_jax
@@ -118,7 +119,7 @@ def test_bicubic_is_that_of_torch(old, new):
 
 
 # version, image, window, trained windows. All maps are multiples of their windows: of padding we mask what transformers does not.
-SIZES = [(2, 64, 4, (0, 0, 0, 0)), (2, 96, 6, (0, 0, 0, 0)), (2, 128, 8, (4, 4, 4, 2)), (1, 128, 4, ()), (1, 192, 6, ())]
+SIZES = [(2, 64, 4, (0, 0, 0, 0)), (2, 32, 4, (0, 0, 0, 0)), (2, 96, 6, (0, 0, 0, 0)), (2, 128, 8, (4, 4, 4, 2)), (1, 128, 4, ()), (1, 192, 6, ())]
 
 
 def hf_config(version, size, window, trained, bands=3):
@@ -132,7 +133,7 @@ def hf_config(version, size, window, trained, bands=3):
 
 
 @pytest.mark.parametrize("version, size, window, trained", SIZES)
-def test_transformers_classifier(version, size, window, trained, tmp_path):
+def test_transformers_classifier(version, size, window, trained, tmp_path, capsys):
   transformers, config = hf_config(version, size, window, trained)
   kind = transformers.Swinv2ForImageClassification if version == 2 else transformers.SwinForImageClassification
   theirs = randomise(kind(config))
@@ -142,7 +143,11 @@ def test_transformers_classifier(version, size, window, trained, tmp_path):
   expected = theirs(to_torch(images)).logits
   model, params = swin_jax.load(tmp_path / "ours")
   check(model.apply(params, images), expected, 1e-4)
+  capsys.readouterr()
   assert command("export", tmp_path / "ours", tmp_path / "back" / "model.safetensors", "--layout=hf") == 0
+  names = {"transformers": transformers}
+  exec(capsys.readouterr().out.splitlines()[-1], names)  # what it says how to load it
+  assert torch.equal(names["model"].eval()(to_torch(images)).logits, expected)
   again, info = kind.from_pretrained(tmp_path / "back", output_loading_info=True)
   assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
   assert torch.equal(again.eval()(to_torch(images)).logits, expected)
@@ -164,7 +169,7 @@ def test_transformers_masked_images(size, window, trained, bands, tmp_path):
 
 
 @pytest.mark.parametrize("version, size, window, trained", [(2, 64, 4, (0, 0, 0, 0)), (2, 128, 8, (4, 4, 4, 2)), (1, 64, 4, ())])
-def test_timm(version, size, window, trained, tmp_path):
+def test_timm(version, size, window, trained, tmp_path, capsys):
   timm = pytest.importorskip("timm", reason=f"timm {NEEDS}, on Python 3.12 or newer")
   arguments = dict(img_size=size, window_size=window, embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), num_classes=5)
   if version == 2:
@@ -180,7 +185,8 @@ def test_timm(version, size, window, trained, tmp_path):
   expected = theirs(to_torch(images))
   model, params = swin_jax.load(tmp_path / "ours")
   check(model.apply(params, images), expected, 2e-5)
+  capsys.readouterr()
   assert command("export", tmp_path / "ours", tmp_path / "back.safetensors", "--layout=timm") == 0
-  again = make()
-  again.load_state_dict({name: torch.tensor(value) for name, value in load_file(tmp_path / "back.safetensors").items()})  # strictly
-  assert torch.equal(again.eval()(to_torch(images)), expected)
+  names = {"timm": timm, "safetensors": safetensors}
+  exec(capsys.readouterr().out.splitlines()[-1], names)  # what it says how to load it
+  assert torch.equal(names["model"].eval()(to_torch(images)), expected)

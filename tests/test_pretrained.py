@@ -8,6 +8,10 @@ import pytest
 import swin_jax
 from swin_jax import transfer
 from swin_jax.errors import BadInput
+from swin_jax.models import windows
+from swin_jax.models.attention import SEEN
+from swin_jax.pretrained import Model
+from swin_jax.weights import choices
 from swin_jax.weights import description as descriptions
 from tests.folders import command
 from tests.folders import imported
@@ -47,19 +51,27 @@ def test_load_without_a_head(tmp_path):
 
 
 def test_at_another_window_v2_is_the_same_function(tmp_path):
-  """Offsets stay in units of the trained window: at the same map, a window as large as the map sees what four small ones see apart."""
+  """Offsets stay in units of the trained window, so that two tokens as far apart as before get the bias that they had."""
   source = imported(tmp_path)
   model, params = swin_jax.load(source, window=8, image_size=64)
   assert descriptions.used_windows(model.description) == ((8, 8), (8, 8))
   assert model.description["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64") == 0
   other, same = swin_jax.load(tmp_path / "wide")
+  biases = {}
+  for size, window in ((32, (4, 4)), (64, (8, 8))):
+    _, state = Model(descriptions.adapt(model.description, window[0], size)).module.apply(
+        {"params": params}, jnp.zeros((1, size, size, 3)), mutable=SEEN[0]
+    )
+    table = state[SEEN[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][SEEN[1]][0][1][0]
+    biases[window] = dict(zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table)))
+  assert len(biases[4, 4]) == 49 and all(np.allclose(bias, biases[8, 8][offset], atol=1e-5) for offset, bias in biases[4, 4].items())
   images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
   np.testing.assert_array_equal(other.apply(same, images), model.apply(params, images))
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
 
 
-@pytest.mark.parametrize("rule", transfer.BIAS_TABLES)
+@pytest.mark.parametrize("rule", choices.BIAS_TABLES)
 def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
   source = imported(tmp_path, version=1)
   capsys.readouterr()
@@ -75,7 +87,7 @@ def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
     model.apply(params, jnp.ones((1, 16, 16, 3)))
 
 
-@pytest.mark.parametrize("rule", transfer.BANDS)
+@pytest.mark.parametrize("rule", choices.BANDS)
 def test_other_bands(rule):
   """A new band sees what the rule says; grey images in every band look to the model as grey images did."""
   kernel = np.random.default_rng(0).normal(size=(4 * 4 * 3, 8)).astype(np.float32)
@@ -89,6 +101,22 @@ def test_other_bands(rule):
   np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
   fewer = transfer.change_bands(kernel, 4, 1, rule).reshape(16, 1, 8)
   np.testing.assert_allclose(fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6)
+
+
+def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
+  """A band of nothing changes nothing where new bands are zero; a repeated band is normalised as the first."""
+  source = imported(tmp_path)
+  assert command("adapt", source, tmp_path / "four", "--bands=4", "--band_rule=zero") == 0
+  assert "mean 0.485, 0.456, 0.406, 0; std 0.229, 0.224, 0.225, 1" in capsys.readouterr().out
+  (three, old), (four, new) = swin_jax.load(source), swin_jax.load(tmp_path / "four")
+  image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+  more = np.concatenate([image, np.ones((1, 32, 32, 1), np.float32)], -1)
+  np.testing.assert_allclose(four.apply(new, four.normalise(more)), three.apply(old, three.normalise(image)), rtol=1e-5, atol=1e-6)
+  assert command("adapt", source, tmp_path / "six", "--bands=6") == 0
+  six, new = swin_jax.load(tmp_path / "six")
+  twice = six.apply(new, six.normalise(np.concatenate([image, image], -1)))
+  np.testing.assert_allclose(twice, three.apply(old, three.normalise(image)), rtol=1e-4, atol=1e-5)
+  assert "bands must be a positive number" in refusal(capsys, "adapt", source, tmp_path / "x", "--bands=0")
 
 
 def test_classes_by_a_map(tmp_path, capsys):

@@ -175,12 +175,12 @@ def test_who_started_several_processes(environment, launcher):
 
 
 def test_several_start_from_a_model_folder(tmp_path):
-  model = dict(embed_dim=16, depths=(2,), num_heads=(2,), window=4, image_size=32, simmim=True)
-  weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(2, **model)))
-  assert convert("import", weights, tmp_path / "ours") == 0
+  model = dict(embed_dim=16, depths=(2,), num_heads=(2,), window=8, image_size=32, simmim=True)
+  weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(1, **model)))
+  assert convert("import", weights, tmp_path / "ours", "--image_size=32") == 0
   still = ("--config.optim.lr=0.0", "--config.optim.warmup_lr=0.0", "--config.log.num_pictures=0", f"--config.init_from={tmp_path}/ours")
-  finish(processes(2, 2, *SMALL, *steps(1, warmup=0), *still, f"--workdir={tmp_path}/run"))
-  assert "1 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
+  finish(processes(2, 2, *SMALL, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run"))
+  assert "3 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(tmp_path / "ours")
   kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"])
   adapted = transfer.change_bands(kernel, 4, 1, "repeat")  # the digits have one band

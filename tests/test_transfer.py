@@ -52,9 +52,10 @@ def short(**changes):
   return tiny.config("finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89, **changes)
 
 
-def test_a_run_starts_from_a_model_folder(tmp_path):
+def test_a_run_starts_from_a_model_folder(tmp_path, capsys):
   source = pretrained(tmp_path)
   train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0), str(tmp_path / "run"))
+  assert "note: the weights in init_from were trained with other images" in capsys.readouterr().out
   report = (tmp_path / "run" / "transfer.txt").read_text()
   assert report.startswith(f"from {source}: 77 arrays loaded, 0 adapted, 3 of its own dropped, 2 newly initialised")
   assert "fresh    head/kernel" in report and "dropped  mask_token" in report

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from swin_jax.errors import BadInput
+from swin_jax.weights import choices
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 from swin_jax.weights import importer
@@ -87,11 +88,7 @@ def test_every_published_size_is_filled(name, tmp_path):
 
 def count_of(state):
   """Parameters of a state dict."""
-  return sum(int(np.prod(value)) for value in state.values() if isinstance(value, tuple) and len(value) > 0 and not is_mask(value))
-
-
-def is_mask(shape):
-  return len(shape) == 3 and shape[1] == shape[2] and shape[1] > 1
+  return sum(int(np.prod(value)) for value in state.values() if isinstance(value, tuple))
 
 
 def test_sizes_are_called_by_their_names(tmp_path):
@@ -133,7 +130,7 @@ def test_a_round_trip_changes_no_bit(name, tmp_path):
   sizes = [] if layout == "official" else ["--image_size=64", "--window=4", "--trained_window=4,4,4,2"]
   assert command("import", golden(f"{name}.safetensors"), tmp_path / "ours", f"--layout={layout}", *sizes) == 0
   assert_same_file(golden(f"{name}.safetensors"), export_of(tmp_path / "ours", layout, tmp_path / "direct"))
-  others = [other for other in layouts.LAYOUTS if other != layout and not ("simmim" in name and other == "timm")]
+  others = [other for other in choices.LAYOUTS if other != layout and not ("simmim" in name and other == "timm")]
   for other in others:
     there = export_of(tmp_path / "ours", other, tmp_path / other)
     said = [] if other != "timm" else sizes or window_flags(tmp_path / "ours")  # the other two say it themselves
@@ -157,7 +154,7 @@ def assert_same_file(one, other):
 
 
 def window_flags(source):
-  description = json.loads((source / "config.json").read_text())
+  description = descriptions_of(source)
   model = description["model"]
   flags = [f"--image_size={description['data']['image_size'][0]}", f"--window={model['window_sizes'][0][0]}"]
   trained = ",".join(str(side) for side, _ in model["trained_window_sizes"])
@@ -255,6 +252,60 @@ def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
   assert plan(path, trained_window=(4, 4, 4, 2)).description["model"]["trained_window_sizes"] == [[4, 4]] * 3 + [[2, 2]]
 
 
+def rewritten(state, **changes):
+  return {name: changes.get(name.rpartition(".")[2], lambda x: x)(value) for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(relative_coords_table=lambda x: x * 0.9), "relative_coords_table"),  # offsets that grow otherwise: another bias
+        (dict(relative_position_index=lambda x: x.T.copy()), "relative_position_index"),
+        (dict(attn_mask=lambda x: x / 10), "attn_mask"),
+    ],
+)
+def test_constants_that_mean_something_else_are_refused(change, named, tmp_path, capsys):
+  state = rewritten(official.random(official.state_dict(2, **TINY)), **change)
+  said = refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours", "--trained_window=4")
+  assert f"{named} is not what follows from images of [32, 32] px" in said
+
+
+def test_a_bias_of_keys_must_be_zero(tmp_path, capsys):
+  state = official.random(official.state_dict(2, **TINY))
+  state["layers.0.blocks.0.attn.k_bias"] = np.zeros(16, np.float32)
+  assert command("import", save(tmp_path / "x.safetensors", state), tmp_path / "ours") == 0
+  state["layers.0.blocks.0.attn.k_bias"] += 1
+  assert "k_bias is not what follows" in refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "other")
+
+
+def test_without_masks_the_image_size_is_not_guessed(tmp_path, capsys):
+  """As Hugging Face's older files, which hold an index and no masks."""
+  state = official.random(official.state_dict(1, **TINY))
+  path = save(tmp_path / "model.safetensors", {name: value for name, value in state.items() if not name.endswith("attn_mask")})
+  assert "does not say its image size" in refusal(capsys, "import", path, tmp_path / "ours")
+  assert command("import", path, tmp_path / "ours", "--image_size=32") == 0
+
+
+def test_mean_and_std(tmp_path, capsys):
+  grey = tiny(tmp_path, "grey.safetensors", bands=1)
+  capsys.readouterr()
+  assert command("import", grey, tmp_path / "supposed") == 0
+  assert "mean and std 0 and 1 (if not: --mean, --std)" in capsys.readouterr().out
+  assert command("import", grey, tmp_path / "said", "--mean=0.3", "--std=0.35") == 0
+  assert descriptions_of(tmp_path / "said")["data"]["mean"] == [0.3]
+  assert "--mean must have 1 numbers" in refusal(capsys, "import", grey, tmp_path / "x", "--mean=0.3,0.4")
+  (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(image_mean=[0.5] * 3, image_std=[0.25] * 3)))
+  assert command("import", tiny(tmp_path), tmp_path / "beside") == 0
+  assert "mean and std from the file beside it" in capsys.readouterr().out
+  assert descriptions_of(tmp_path / "beside")["data"]["std"] == [0.25] * 3
+  assert command("import", tiny(tmp_path, "masked.safetensors", simmim=True), tmp_path / "masked", "--target_norm_window=47") == 0
+  assert "targets are pixels normalised by 47 px around them" in capsys.readouterr().out
+
+
+def descriptions_of(source):
+  return json.loads((source / "config.json").read_text())
+
+
 def test_a_config_of_another_file_is_not_believed(tmp_path, capsys):
   path = tiny(tmp_path, buffers=False)
   other = dict(model_type="swinv2", image_size=64, window_size=8, embed_dim=96, depths=[2, 2, 6, 2])
@@ -270,8 +321,10 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   assert "does not say its trained windows: give --trained_window=" in refusal(capsys, *words)
   assert command(*words, "--trained_window=4") == 0
   buffers = tiny(tmp_path, "buffers.safetensors")
-  assert "--window=8, but" in refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
-  assert "one number, or 2, one a stage" in refusal(capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4")
+  said = refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
+  assert "is not what follows from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
+  assert command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0  # the same in other words
+  assert "one number of tokens, or 2, one a stage" in refusal(capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4")
 
 
 def broken(state, case):
@@ -338,6 +391,33 @@ def test_bad_files_are_refused(tmp_path, capsys):
   assert "must end in .safetensors" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "x.pth", "--layout=timm")
   (tmp_path / "ours" / "config.json").write_text("{}")
   assert "is no model folder of ours" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--image_size=0",), "--image_size must be a number of pixels"),
+        (("--image_size=32,32,32",), "--image_size must be a number of pixels, or height and width"),
+        (("--window=0",), "--window must be one number of tokens, or 2, one a stage"),
+        (("--window=-4",), "--window must be one number of tokens"),
+        (("--trained_window=-3",), "--trained_window must be one number of tokens"),
+        (("--window=x",), "'x' must be a number, or numbers divided by commas"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(words, said, tmp_path, capsys):
+  assert said in refusal(capsys, "import", tiny(tmp_path), tmp_path / "ours", *words)
+
+
+def test_destinations_that_cannot_be(tmp_path, capsys):
+  path = tiny(tmp_path)
+  (tmp_path / "file").write_text("")
+  (tmp_path / "ours.partial").mkdir()
+  (tmp_path / "ours.partial" / "mine.txt").write_text("mine")
+  assert "cannot be made" in refusal(capsys, "import", path, tmp_path / "file" / "ours")
+  assert command("import", path, tmp_path / "ours") == 0
+  assert "cannot be made" in refusal(capsys, "export", tmp_path / "ours", tmp_path / "file" / "x.safetensors", "--layout=timm")
+  assert (tmp_path / "ours.partial" / "mine.txt").read_text() == "mine"
+  assert oct((tmp_path / "ours" / "model.safetensors").stat().st_mode & 0o044) == "0o44"  # for others to read, as what one makes is
 
 
 def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):

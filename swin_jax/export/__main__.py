@@ -64,6 +64,8 @@ def _export(arguments) -> None:
   model, params = pretrained.load(
       arguments.source, window=arguments.window, image_size=arguments.image_size, dtype=arguments.dtype
   )
+  if arguments.format == "onnx" and descriptions.pads(model.description):
+    raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")
   forward = forwards.make(model, params, arguments.features)
   size = sum(leaf.nbytes for leaf in forward.weights.values())
   if not beside and size > LARGEST_BYTES:
@@ -75,7 +77,7 @@ def _export(arguments) -> None:
     if arguments.format == "onnx":
       about |= onnx.write(path, forward)
     else:
-      about |= stablehlo.write(path, forward, arguments.dtype, beside)
+      about |= stablehlo.write(path, forward, beside)
     (path / folder.CONFIG).write_text(json.dumps(model.description | {"export": about}, indent=2) + "\n")
     sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
   for kind in ("inputs", "outputs"):

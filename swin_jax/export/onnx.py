@@ -34,8 +34,6 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant
   # Traced here: jax2onnx traces with a jax.numpy that it has patched, and flax's scan does not survive that.
   traced = jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values())
-  if " pad[" in str(traced):
-    raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")
   model = jax2onnx.to_onnx(
       lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),
       list(forward.inputs.values()),

@@ -18,15 +18,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, LOADER = "model.stablehlo", "load.py"
 
 
-def write(path: pathlib.Path, forward: Forward, dtype: str, beside: bool) -> dict[str, Any]:
+def write(path: pathlib.Path, forward: Forward, beside: bool) -> dict[str, Any]:
   """Writes model.stablehlo, load.py and perhaps model.safetensors into a folder.
-
-  float32 means float32: GPUs and TPUs would by themselves shorten the factors of a product, and what is exported has no flag for it.
 
   Args:
     path: the folder.
     forward: what to export.
-    dtype: of its products.
     beside: the program takes the weights, by path, as its first argument, instead of holding them.
 
   Returns:
@@ -34,7 +31,7 @@ def write(path: pathlib.Path, forward: Forward, dtype: str, beside: bool) -> dic
   """
   function = forward.run if beside else lambda *inputs: forward.run(forward.weights, *inputs)
   weights = [{name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in forward.weights.items()}] if beside else []
-  with _without_paths(), jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
+  with _without_paths():
     exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*weights, *forward.inputs.values())
   (path / PROGRAM).write_bytes(exported.serialize())
   shutil.copyfile(loader.__file__, path / LOADER)

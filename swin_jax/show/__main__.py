@@ -43,6 +43,8 @@ def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Call
 
 
 def _head(text: str) -> int | None:
+  if text != "mean" and not text.isdigit():
+    raise argparse.ArgumentTypeError(f"'{text}' must be mean, or the number of a head")
   return None if text == "mean" else int(text)
 
 
@@ -88,7 +90,6 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
   from swin_jax.show import images  # pylint: disable=g-import-not-at-top
 
-  out = _folder(arguments.out)
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
@@ -101,6 +102,7 @@ def _run(arguments: argparse.Namespace) -> None:
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
+    out = _folder(arguments.out)  # only now, so that what is refused leaves nothing behind
     path, number = out / f"{name}-{arguments.command}.png", 1
     while path in used:  # of the same name in another folder
       number += 1

@@ -19,6 +19,7 @@ import sys
 
 from swin_jax import cli
 from swin_jax.errors import BadInput
+from swin_jax.weights import choices
 
 
 def _parser() -> cli.Parser:
@@ -28,11 +29,13 @@ def _parser() -> cli.Parser:
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
   command.add_argument("destination", metavar="DST", help="the model folder to make")
-  command.add_argument("--layout", default="auto", choices=("auto", "official", "timm", "hf"), help="whose names it must have")
+  command.add_argument("--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="whose names it must have")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
   command.add_argument("--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell")
   command.add_argument("--trained_window", type=cli.size, help="V2: the windows it was pre-trained with, where the file does not tell")
-  command.add_argument("--target_norm_window", type=int, default=0, help="SimMIM with normalised targets: pixels (47 in the V2 recipe)")
+  command.add_argument("--mean", type=cli.numbers, help="of the images per band, 0..1, where it is not what is supposed and said")
+  command.add_argument("--std", type=cli.numbers, help="likewise")
+  command.add_argument("--target_norm_window", type=int, help="SimMIM with normalised targets: pixels (47 in the V2 recipe); 0 for none")
   command.add_argument("--allow_pickle", action="store_true", help="read files that could run code; only if you trust who made them")
 
   command = commands.add_parser("adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes")
@@ -40,15 +43,15 @@ def _parser() -> cli.Parser:
   command.add_argument("destination", metavar="DST", help="the model folder to make")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
-  command.add_argument("--bias_tables", default="geometric", choices=("geometric", "bicubic"), help="V1 at another window")
+  command.add_argument("--bias_tables", default="geometric", choices=choices.BIAS_TABLES, help="V1 at another window")
   command.add_argument("--bands", type=int, help="bands of the images")
-  command.add_argument("--band_rule", default="repeat", choices=("repeat", "mean", "zero"), help="what they are made of")
+  command.add_argument("--band_rule", default="repeat", choices=choices.BANDS, help="what they are made of")
   command.add_argument("--class_map", default="", help="file: line k is the class of SRC that becomes class k")
 
   command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
   command.add_argument("destination", metavar="DST.safetensors", help="the file to make; for hf, a config.json is made beside it")
-  command.add_argument("--layout", required=True, choices=("official", "timm", "hf"), help="whose names")
+  command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="whose names")
   return parser
 
 
@@ -71,7 +74,7 @@ def _import(arguments) -> None:
 
   folder.check_free(arguments.destination)
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
-  hints = inference.Hints(arguments.image_size, arguments.window, arguments.trained_window, arguments.target_norm_window)
+  hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
   print(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
   print(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
@@ -83,7 +86,6 @@ def _adapt(arguments) -> None:
   import jax  # pylint: disable=g-import-not-at-top
   import numpy as np  # pylint: disable=g-import-not-at-top
 
-  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
   from swin_jax import transfer  # pylint: disable=g-import-not-at-top
   from swin_jax.weights import description as descriptions  # pylint: disable=g-import-not-at-top
   from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
@@ -92,15 +94,23 @@ def _adapt(arguments) -> None:
   saved = folder.open_saved(arguments.source)
   rules = transfer.Rules(arguments.bias_tables, arguments.band_rule, arguments.class_map)
   classes = transfer.count_classes(arguments.class_map) if arguments.class_map else None
-  description = descriptions.adapt(
-      descriptions.describe(saved.config, saved.source), arguments.window, arguments.image_size, arguments.bands, classes
-  )
-  if description["task"] == "masked_pixels" and description["data"]["mean"] != saved.config["data"]["mean"]:
+  before = descriptions.describe(saved.config, saved.source)
+  description = descriptions.adapt(before, arguments.window, arguments.image_size, arguments.bands, arguments.band_rule, classes)
+  if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}")
-  params, report = pretrained.read(saved, description, rules)
-  flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-  folder.write(arguments.destination, description, {path: leaf.shape for path, leaf in flat.items()}, lambda path: np.asarray(flat[path]))
-  print(f"{arguments.destination}: {descriptions.summary(description, {path: leaf.shape for path, leaf in flat.items()})}")
+  shapes = descriptions.parameter_shapes(description)
+  adapt, report = transfer.plan(saved, shapes, rules)
+  transfer.check_whole(saved, shapes, report)
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+
+  def read(path):
+    array = saved.read({path: jax.ShapeDtypeStruct(saved.shapes[path], np.float32, sharding=here)})[path]
+    return adapt.get(path, lambda x: x)(np.asarray(array)).astype(np.float32, copy=False)
+
+  folder.write(arguments.destination, description, shapes, read)
+  print(f"{arguments.destination}: {descriptions.summary(description, shapes)}")
+  if arguments.bands:
+    print("mean " + ", ".join(f"{x:g}" for x in description["data"]["mean"]) + "; std " + ", ".join(f"{x:g}" for x in description["data"]["std"]))
   print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
 
 

@@ -17,11 +17,10 @@ from swin_jax.models import windows
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 
+# What an encoder's weights are made for, whatever its windows, images and task.
+ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
 KEYS = {
-    "model": (
-        "version", "patch_size", "embed_dim", "depths", "num_heads", "window_sizes", "trained_window_sizes", "mlp_ratio",
-        "extra_norm_every",
-    ),
+    "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
     "data": ("image_size", "mean", "std"),
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
@@ -78,8 +77,23 @@ def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
   return tuple(windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal))
 
 
+def pads(description: dict[str, Any]) -> bool:
+  """Whether images of its config's size are padded anywhere: patches, windows or merging stick out."""
+  model, sides = description["model"], description["data"]["image_size"]
+  maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
+  smallest = model["patch_size"] * 2 ** (len(maps) - 1)
+  return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
+      windows.padded_size(size, window) != size for size, window in zip(maps, used_windows(description))
+  )
+
+
 def adapt(
-    description: dict[str, Any], window: Any = None, image_size: Any = None, bands: int | None = None, num_classes: int | None = None
+    description: dict[str, Any],
+    window: Any = None,
+    image_size: Any = None,
+    bands: int | None = None,
+    band_rule: str = "repeat",
+    num_classes: int | None = None,
 ) -> dict[str, Any]:
   """The same model for other windows, images, bands and classes.
 
@@ -87,11 +101,12 @@ def adapt(
     description: of the model.
     window: for all stages, or (height, width); None to keep them. Where the stages have their own and it is None, they keep them.
     image_size: pixels, or (height, width); None to keep it.
-    bands: of the images; mean and std become 0 and 1 where their number changes.
+    bands: of the images; None to keep them.
+    band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones alike.
     num_classes: of the head.
 
   Raises:
-    BadInput: a window or an image size that is none.
+    BadInput: a window, an image size or a number of bands that is none.
   """
   for name, size in (("window", window), ("image_size", image_size)):
     if size is not None and not (len(windows.pair(size)) == 2 and min(windows.pair(size)) > 0):
@@ -101,8 +116,16 @@ def adapt(
     made["model"]["window_sizes"] = [list(windows.pair(window))] * len(made["model"]["depths"])
   if image_size is not None:
     made["data"]["image_size"] = list(windows.pair(image_size))
-  if bands is not None and bands != len(made["data"]["mean"]):
-    made["data"] |= {"mean": [0.0] * bands, "std": [1.0] * bands}
+  if bands is not None:
+    if bands < 1:
+      raise BadInput(f"bands must be a positive number, not {bands}")
+    for name, neutral in (("mean", 0.0), ("std", 1.0)):
+      old = made["data"][name]
+      made["data"][name] = {
+          "repeat": [old[i % len(old)] for i in range(bands)],
+          "mean": [sum(old) / len(old)] * bands,
+          "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
+      }[band_rule]
   if num_classes is not None:
     made["classification"]["num_classes"] = num_classes
   return made

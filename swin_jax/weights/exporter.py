@@ -16,6 +16,7 @@ from swin_jax.weights import description as descriptions
 from swin_jax.weights import layouts
 from swin_jax.weights import official
 from swin_jax.weights import tensors
+from swin_jax.weights.folder import check_free
 from swin_jax.weights.folder import Saved
 
 
@@ -24,7 +25,7 @@ def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np
 
   Args:
     saved: what `folder.open_saved` opened.
-    layout: one of `layouts.LAYOUTS`.
+    layout: one of `choices.LAYOUTS`.
 
   Returns:
     Shape and dtype of every tensor by name, and name → the tensor.
@@ -85,38 +86,52 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   if path.suffix != ".safetensors":
     raise BadInput(f"{destination} must end in .safetensors")
   description = descriptions.describe(saved.config, saved.source)
+  how_to_load = _how_to_load(description, path, layout, saved.source)
   config = _hf_config(description, saved.source) if layout == "hf" else None
   targets = [path] + ([path.with_name("config.json")] if config else [])
+  check_free(destination)
   if there := [str(target) for target in targets if target.exists()]:
     raise BadInput(f"{there[0]} is there already; take another name")
   table, read = plan(saved, layout)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
   if config:
     files.write(targets[1], json.dumps(config, indent=2) + "\n")
-  return [f"{len(table)} tensors, names and shapes of {layout}", _how_to_load(description, path, layout)]
+  try:
+    tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
+  except BaseException:
+    if config:
+      targets[1].unlink()
+    raise
+  return [f"{len(table)} tensors, names and shapes of {layout}", how_to_load]
+
+
+def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
+  """The one window that other programs have for all stages, and the trained window of each stage, 0 where it is the same.
+
+  Raises:
+    BadInput: the windows are not square, or more than small maps make them differ from stage to stage.
+  """
+  model, used = description["model"], descriptions.used_windows(description)
+  largest = max(max(windows.pair(window)) for window in model["window_sizes"])
+  maps = windows.map_sizes(description["data"]["image_size"], model["patch_size"], len(model["depths"]))
+  if any(windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)):
+    raise BadInput(f"{source} has windows {used}; other programs have one square window for all stages")
+  trained = [windows.pair(window) for window in model["trained_window_sizes"]]
+  if any(h != w for h, w in trained):
+    raise BadInput(f"{source} was trained with windows {trained}; other programs know square ones only")
+  return largest, [0 if size == window else size[0] for size, window in zip(trained, used)]
 
 
 def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   model, data = description["model"], description["data"]
-  used = descriptions.used_windows(description)
-  nominal = {windows.pair(window) for window in model["window_sizes"]}
-  largest = max(h for h, _ in nominal)
+  window, trained = _windows(description, source)
+  if model["version"] == 1 and set(descriptions.used_windows(description)) != {(window, window)}:
+    raise BadInput(f"{source} has smaller windows on its small maps; Hugging Face's V1 has the same in every stage")
   height, width = data["image_size"]
-  maps = windows.map_sizes((height, width), model["patch_size"], len(model["depths"]))
-  if any(windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)):
-    raise BadInput(f"{source} has windows {used}; Hugging Face's models have one square window for all stages")
-  if model["version"] == 1 and set(used) != {(largest, largest)}:
-    raise BadInput(f"{source} has windows {used}; Hugging Face's V1 has the same in every stage, and does not shrink them to small maps")
-  trained = [windows.pair(window) for window in model["trained_window_sizes"]]
-  if any(h != w for h, w in trained):
-    raise BadInput(f"{source} was trained with windows {trained}; Hugging Face's models know square ones only")
-  masked, version = description["task"] == "masked_pixels", model["version"]
-  family = "Swinv2" if version == 2 else "Swin"
+  family = "Swinv2" if model["version"] == 2 else "Swin"
   classes = description["classification"]["num_classes"]
-  kind = "ForMaskedImageModeling" if masked else "ForImageClassification" if classes else "Model"
+  masked = description["task"] == "masked_pixels"
   config = {
-      "architectures": [family + kind],
+      "architectures": [family + ("ForMaskedImageModeling" if masked else "ForImageClassification" if classes else "Model")],
       "model_type": family.lower(),
       "image_size": height if height == width else [height, width],
       "patch_size": model["patch_size"],
@@ -124,7 +139,7 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
       "embed_dim": model["embed_dim"],
       "depths": list(model["depths"]),
       "num_heads": list(model["num_heads"]),
-      "window_size": largest,
+      "window_size": window,
       "mlp_ratio": model["mlp_ratio"],
       "qkv_bias": True,
       "hidden_act": "gelu",
@@ -132,21 +147,21 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
       "use_absolute_embeddings": False,
       "encoder_stride": model["patch_size"] * 2 ** (len(model["depths"]) - 1),
   }
-  if version == 2:
-    config["pretrained_window_sizes"] = [h for h, _ in trained]
+  if model["version"] == 2:
+    config["pretrained_window_sizes"] = trained
   if classes:
     labels = {i: f"LABEL_{i}" for i in range(classes)}
     config |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
   return config
 
 
-def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str) -> str:
+def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
   """A line of Python that loads the file there."""
   model, data, version = description["model"], description["data"], description["model"]["version"]
   if layout == "hf":
-    kind = _hf_config(description, "")["architectures"][0]
-    named = "" if path.name == "model.safetensors" else ", once it is called model.safetensors"
-    return f"transformers.{kind}.from_pretrained('{path.parent}'){named}"
+    named = "" if path.name == "model.safetensors" else "  # once it is called model.safetensors"
+    return f"model = transformers.{_hf_config(description, source)['architectures'][0]}.from_pretrained('{path.parent}'){named}"
+  window, trained = _windows(description, source)
   arguments = {
       "img_size": tuple(data["image_size"]),
       "patch_size": model["patch_size"],
@@ -155,14 +170,21 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str) -
       "embed_dim": model["embed_dim"],
       "depths": tuple(model["depths"]),
       "num_heads": tuple(model["num_heads"]),
-      "window_size": max(h for h, _ in map(windows.pair, model["window_sizes"])),
+      "window_size": window,
+      "mlp_ratio": model["mlp_ratio"],
   }
   if version == 2:
-    arguments["pretrained_window_sizes"] = tuple(h for h, _ in map(windows.pair, model["trained_window_sizes"]))
+    arguments["pretrained_window_sizes"] = tuple(trained)
+  if model["extra_norm_every"]:  # SatVision's code has them, the official has not
+    arguments["extra_norm_period"] = model["extra_norm_every"]
+  arguments = ", ".join(f"{name}={value}" for name, value in arguments.items())
   family = "SwinTransformerV2" if version == 2 else "SwinTransformer"
   if layout == "timm":
-    family = f"timm.models.swin_transformer{'_v2' if version == 2 else ''}.{family}"
+    made = f"timm.models.swin_transformer{'_v2' if version == 2 else ''}.{family}({arguments})"
   elif description["task"] == "masked_pixels":
-    family += "ForSimMIM"
-  arguments = ", ".join(f"{name}={value}" for name, value in arguments.items())
-  return f"model = {family}({arguments}); model.load_state_dict(safetensors.torch.load_file('{path}'))"
+    stride = model["patch_size"] * 2 ** (len(model["depths"]) - 1)
+    encoder = f"{family}ForSimMIM({arguments})"
+    made = f"SimMIM(config, {encoder}, {stride}, in_chans={len(data['mean'])}, patch_size={model['patch_size']})"
+  else:
+    made = f"{family}({arguments})"
+  return f"model = {made}; model.load_state_dict(safetensors.torch.load_file('{path}'))"

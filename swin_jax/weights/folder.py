@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import jax
 import numpy as np
 
 from swin_jax import checkpoint
+from swin_jax import files
 from swin_jax.errors import BadInput
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import hub
@@ -51,7 +53,7 @@ class SavedFolder:
     """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
     arrays = {}
     for path, leaf in wanted.items():
-      value = self._tensors.read(path).astype(leaf.dtype)
+      value = self._tensors.read(path).astype(leaf.dtype, copy=False)
       # Every process has read it: `device_put` would compare what they have, over the network.
       arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)
     return arrays
@@ -75,14 +77,21 @@ def open_saved(source: str) -> Saved:
 
 
 def check_free(destination: str) -> None:
-  """Refuses to write over what is there.
+  """Refuses to write over what is there, or where nothing can be written.
 
   Raises:
-    BadInput: there is something.
+    BadInput: there is something, or it cannot be made.
   """
   path = pathlib.Path(destination)
-  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-    raise BadInput(f"{destination} is there already; take another name")
+  try:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+      raise BadInput(f"{destination} is there already; take another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writable = os.access(path.parent, os.W_OK | os.X_OK) and path.name
+  except OSError as error:
+    raise BadInput(f"{destination} cannot be made: {error.strerror or error}") from error
+  if not writable:
+    raise BadInput(f"{destination} cannot be made there; take another name")
 
 
 @contextlib.contextmanager
@@ -94,11 +103,10 @@ def new(destination: str) -> Iterator[pathlib.Path]:
   """
   check_free(destination)
   path = pathlib.Path(destination)
-  partial = path.with_name(path.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
+  partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
   try:
-    partial.mkdir(parents=True)
     yield partial
+    partial.chmod(0o777 & ~files.umask())
     if path.exists():
       path.rmdir()
     os.replace(partial, path)

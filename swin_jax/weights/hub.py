@@ -13,8 +13,20 @@ def is_address(source: str) -> bool:
   return str(source).startswith(SCHEME)
 
 
+def parts(index: pathlib.Path) -> list[str]:
+  """The files that a model is divided over, by its model.safetensors.index.json.
+
+  Raises:
+    BadInput: it is none.
+  """
+  try:
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise BadInput(f"{index} is no index of safetensors files") from error
+
+
 def fetch(address: str) -> pathlib.Path:
-  """Fetches a model into Hugging Face's cache, with the config.json beside it; what is there already is not fetched again.
+  """Fetches a model into Hugging Face's cache, with the settings beside it; what is there already is not fetched again.
 
   Args:
     address: hf://owner/name, or hf://owner/name/file.
@@ -43,13 +55,14 @@ def fetch(address: str) -> pathlib.Path:
 
   try:
     folder = pathlib.PurePosixPath(file).parent
-    one(str(folder / "config.json"))
+    for beside in ("config.json", "preprocessor_config.json"):
+      one(str(folder / beside))
     if file:
       found = one(file)
     elif found := one("model.safetensors"):
       found = found.parent
     elif index := one("model.safetensors.index.json"):
-      for part in set(json.loads(index.read_text())["weight_map"].values()):
+      for part in parts(index):
         one(part)
       found = index.parent
     else:

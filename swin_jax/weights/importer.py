@@ -69,9 +69,29 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     parts = [form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names]
     return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
 
-  constants = sum(layouts.is_buffer(name) for name in tensors.shapes)
-  notes.append(f"{len(used)} tensors used, {constants} constants left aside (they follow from the windows), none left over")
+  constants = _check_constants(tensors, found, description)
+  notes.append(f"{len(used)} tensors used, {constants} constants as they follow from the windows, none left over")
   return Import(description, found, shapes, read, notes)
+
+
+def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict[str, Any]) -> int:
+  """How many constants a file holds; they must be those that follow from the windows, or its numbers mean something else.
+
+  Raises:
+    BadInput: one is another; the message names it.
+  """
+  wanted = {layout.spell(name)[0]: make for name, make in official.buffers(description).items()}
+  found = [name for name in tensors.shapes if layouts.is_buffer(name)]
+  for name in found:
+    value = tensors.read(name)
+    constant = wanted[name]() if name in wanted else np.zeros(value.shape) if name.endswith("k_bias") else None
+    if constant is None or constant.shape != value.shape or not np.allclose(value, constant, rtol=1e-2, atol=1e-2):  # may be of 16 bits
+      windows, data = descriptions.used_windows(description), description["data"]
+      raise BadInput(
+          f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and windows {windows}; give"
+          " --image_size, --window or --trained_window if these are wrong"
+      )
+  return len(found)
 
 
 def _shape_of(parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form) -> tuple[int, ...] | None:

@@ -1,6 +1,6 @@
 """What model a foreign file holds: from names, shapes and constant tensors; what they do not tell, from a config.json or flags."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import json
 import math
 import pathlib
@@ -18,16 +18,26 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # wh
 
 
 class Hints(NamedTuple):
-  """What the caller says of a file: sizes as one number, (height, width), or one of either a stage; None for what the file tells."""
+  """What the caller says of a file; None for what is to be found out.
+
+  Attributes:
+    image_size: pixels, one number or (height, width).
+    window: tokens, one number or one a stage.
+    trained_window: V2, likewise: the windows that offsets are measured in; 0 for those of `window`.
+    mean, std: per band, of pixels scaled to 0..1.
+    target_norm_window: pixels, see `masked_pixels.make_task`.
+  """
 
   image_size: Any = None
   window: Any = None
   trained_window: Any = None
-  target_norm_window: int = 0
+  mean: Any = None
+  std: Any = None
+  target_norm_window: int | None = None
 
 
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
-  """The description of a model (`description.py`), and where its windows and image size come from.
+  """The description of a model (`description.py`), and where what its tensors do not tell comes from.
 
   Raises:
     BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message names the flag.
@@ -72,17 +82,35 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
           "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
           "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
       },
-      "data": {
-          "mean": IMAGENET_MEAN if bands == 3 else [0.0] * bands,
-          "std": IMAGENET_STD if bands == 3 else [1.0] * bands,
-      },
+      "data": {},
       "classification": {"num_classes": shape("head.weight")[0] if has("head.weight") and not masked else 0},
-      "masked_pixels": {"target_norm_window": hints.target_norm_window},
+      "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
   }
   sizes, origins = _sizes(tensors, layout, description["model"], hints)
   description["data"]["image_size"] = sizes["image_size"]
   description["model"] |= {"window_sizes": sizes["window"], "trained_window_sizes": sizes["trained_window"]}
+  description["data"] |= _normalisation(tensors.folder, bands, hints, origins)
+  if masked:
+    target = f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "as they are"
+    origins.append(f"targets are pixels {target}" + (" (if not: --target_norm_window)" if hints.target_norm_window is None else ""))
   return description, origins
+
+
+def _normalisation(folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]) -> dict[str, list[float]]:
+  """mean and std of the images: said by flags, in a file beside the weights, or supposed."""
+  config, cfg = _json(folder / "preprocessor_config.json"), _json(folder / "config.json").get("pretrained_cfg") or {}
+  beside = {"mean": config.get("image_mean", cfg.get("mean")), "std": config.get("image_std", cfg.get("std"))}
+  supposed = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if bands == 3 else {"mean": [0.0] * bands, "std": [1.0] * bands}
+  made = {}
+  for name, value in supposed.items():
+    said, found = getattr(hints, name), beside[name]
+    if said is not None and len(said) != bands:
+      raise BadInput(f"--{name} must have {bands} numbers, one a band; it has {len(said)}")
+    made[name] = [float(number) for number in (said or (found if found and len(found) == bands else value))]
+  if hints.mean is None or hints.std is None:
+    where = "from the file beside it" if made != supposed else "of ImageNet" if bands == 3 else "0 and 1"
+    origins.append(f"mean and std {where} (if not: --mean, --std)")
+  return made
 
 
 def _depths(tensors: Tensors, layout: Layout) -> list[int]:
@@ -122,14 +150,11 @@ def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
         break
     else:
       raise BadInput(f"{tensors.source} does not say its {_MEANING[name]}: give --{name}=, {_EXAMPLE[name]}")
-    if where == "--" + name and name in buffers and _lists(name, value, stages) != _lists(name, buffers[name], stages):
-      raise BadInput(f"--{name}={value}, but {tensors.source} itself says {buffers[name]}")
     found[name] = _lists(name, value, stages)
     origins.append(f"{_MEANING[name]} from {where}")
-  if version == 2 and (None in found["trained_window"]):
-    maps = windows.map_sizes(found["image_size"], patch, stages)
-    used = [list(windows.window_and_shift(size, tuple(window), False)[0]) for size, window in zip(maps, found["window"])]
-    found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
+  maps = windows.map_sizes(found["image_size"], patch, stages)
+  used = [list(windows.window_and_shift(size, tuple(window), False)[0]) for size, window in zip(maps, found["window"])]
+  found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
   return found, origins
 
 
@@ -145,10 +170,13 @@ _EXAMPLE = {
 def _lists(name: str, value: Any, stages: int) -> list:
   """[height, width], or one such for each stage; 0 stands for a trained window that is the window itself."""
   if name == "image_size":
+    if len(windows.pair(value)) != 2 or min(windows.pair(value)) < 1:
+      raise BadInput(f"--image_size must be a number of pixels, or height and width; it is {value}")
     return list(windows.pair(value))
   values = [value] * stages if isinstance(value, int) else list(value)
-  if len(values) != stages:
-    raise BadInput(f"--{name} must be one number, or {stages}, one a stage; it is {value}")
+  least = 0 if name == "trained_window" else 1
+  if len(values) != stages or min(min(windows.pair(size)) for size in values) < least:
+    raise BadInput(f"--{name} must be one number of tokens, or {stages}, one a stage; it is {value}")
   return [list(windows.pair(size)) if size else None for size in values]
 
 
@@ -156,20 +184,18 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
   """What the constant tensors say; a file has all of them, or none."""
 
   def name_of(stage, block, leaf):
-    # Hugging Face's keeps them under attention.self; elsewhere they are where the official code has them.
-    name = layout.spell(f"layers.{stage}.blocks.{block}.attn.logit_scale")[0].removesuffix("logit_scale")
-    return name + leaf if leaf != "attn_mask" else f"{layout.encoder}layers.{stage}.blocks.{block}.attn_mask"
+    return layout.spell(f"layers.{stage}.blocks.{block}.{leaf}")[0]
 
   used, trained = [], []
   for i in range(stages):
     if version == 1:
-      table = layout.spell(f"layers.{i}.blocks.0.attn.relative_position_bias_table")[0]
+      table = name_of(i, 0, "attn.relative_position_bias_table")
       side = math.isqrt(tensors.shapes[table][0])
       if side * side != tensors.shapes[table][0] or side % 2 == 0:
         return {}
       used.append([(side + 1) // 2] * 2)
       continue
-    table = name_of(i, 0, "relative_coords_table")
+    table = name_of(i, 0, "attn.relative_coords_table")
     if table not in tensors.shapes:
       return {}
     _, height, width, _ = tensors.shapes[table]
@@ -177,14 +203,11 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
     values = tensors.read(table)[0]
     trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
   found = {"window": used} | ({"trained_window": trained} if version == 2 else {})
-  mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))
-  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:
+  mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))  # without one, the map may be one window or the file hold no masks
+  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:  # a square image, which the masks themselves confirm or not
     rows = math.isqrt(mask[0])
     found["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
-  elif not mask and name_of(0, 0, "relative_position_index") in tensors.shapes:
-    found["image_size"] = [side * patch for side in used[0]]  # the official code keeps no mask where the map is one window
-  if "image_size" in found:
-    # A window that a small map has shrunk stays what it was on a larger one.
+    # A window that a small map has shrunk would be what it was on a larger one.
     maps = windows.map_sizes(found["image_size"], patch, stages)
     if all(tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0] for size, window in zip(maps, used)):
       found["window"] = [used[0]] * stages
@@ -200,16 +223,13 @@ def _trained(largest: float, window: int) -> int:
 
 def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   """What Hugging Face's or timm's config.json says, if it is of this model."""
-  try:
-    config = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
-  if not isinstance(config, Mapping):
-    return {}
-  found = {}
+  config, found = _json(path), {}
   if config.get("model_type") in ("swin", "swinv2"):
-    if [config.get("embed_dim", model["embed_dim"]), list(config.get("depths", model["depths"]))] != [model["embed_dim"], model["depths"]]:
+    theirs = {name: config.get(name, model[name]) for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")}
+    if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (model["version"] == 2):
       return {}  # of another file in the same folder
+    if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
+      raise BadInput(f"{path} says hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}; Swin has gelu, 1e-5")
     found = {"image_size": config.get("image_size"), "window": config.get("window_size")}
     found["trained_window"] = config.get("pretrained_window_sizes") or 0
   elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
@@ -221,3 +241,12 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
     found |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
   return {name: value for name, value in found.items() if value is not None}
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+  """A file of settings; empty where there is none."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from swin_jax.errors import BadInput
 from swin_jax.weights.official import BUFFERS
 
-LAYOUTS = ("official", "timm", "hf")
-
 _HF_WHOLE = {"patch_embed.proj": "embeddings.patch_embeddings.projection", "patch_embed.norm": "embeddings.norm", "norm": "layernorm"}
 _HF_BLOCK = {
     "norm1": ("layernorm_before",),
@@ -26,6 +24,9 @@ _HF_BLOCK = {
     "attn.cpb_mlp.0": ("attention.self.continuous_position_bias_mlp.0",),
     "attn.cpb_mlp.2": ("attention.self.continuous_position_bias_mlp.2",),
     "attn.relative_position_bias_table": ("attention.self.relative_position_bias_table",),
+    "attn.relative_position_index": ("attention.self.relative_position_index",),
+    "attn.relative_coords_table": ("attention.self.relative_coords_table",),
+    "attn_mask": ("attn_mask",),
 }
 
 
@@ -33,7 +34,7 @@ class Layout(NamedTuple):
   """A spelling.
 
   Attributes:
-    name: one of LAYOUTS.
+    name: one of `choices.LAYOUTS`.
     encoder: prefix of the encoder's names.
     outer: prefix of head, decoder and, but for Hugging Face's, mask token.
     renamed: (theirs, official) part of a name that this file has its own way.

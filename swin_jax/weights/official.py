@@ -14,7 +14,7 @@ from swin_jax.kernels.window_attention import REGION_MASK
 from swin_jax.models import windows
 from swin_jax.models.swin import group_size
 
-# Constant tensors that files may hold and that follow from the geometry; timm's keys have a bias of zeros.
+# Constant tensors that files may hold: three follow from the windows, and timm's keys have a bias of zeros.
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
 
 _WHOLE = {  # what is there once

@@ -8,11 +8,13 @@ import json
 import os
 import pathlib
 import pickle
+import tempfile
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from swin_jax import files
 from swin_jax.errors import BadInput
 from swin_jax.weights import hub
 
@@ -79,10 +81,10 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
-  partial = path.with_name(path.name + ".partial")
   progress = _Progress(path.name, end)
+  handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
   try:
-    with open(partial, "wb") as file:
+    with open(handle, "wb") as file:
       file.write(len(text).to_bytes(8, "little") + text)
       for name, entry in header.items():
         if name != "__metadata__":
@@ -93,9 +95,10 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
           progress.at(entry["data_offsets"][1])
       file.flush()
       os.fsync(file.fileno())
+    os.chmod(partial, 0o666 & ~files.umask())
     os.replace(partial, path)
   finally:
-    partial.unlink(missing_ok=True)
+    pathlib.Path(partial).unlink(missing_ok=True)
 
 
 class _Progress:
@@ -129,11 +132,7 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
 
 def _open_parts(index: pathlib.Path, source: str) -> Tensors:
   """A model that Hugging Face's library has divided over several files."""
-  try:
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise BadInput(f"{source}: {index.name} is no index of safetensors files") from error
-  return _open_safetensors([index.parent / name for name in names], source)
+  return _open_safetensors([index.parent / name for name in hub.parts(index)], source)
 
 
 def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
@@ -143,10 +142,14 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     raise BadInput(
         f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
         f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
-        f" map_location='cpu')['model'].items()}}, '{path.stem}.safetensors')\""
+        f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
     ) from error
+  with open(path, "rb") as file:
+    zipped = file.read(2) == b"PK"  # the older format cannot be read a tensor at a time
   try:
-    loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
+  except MemoryError:
+    raise
   except Exception as error:  # pylint: disable=broad-exception-caught  (its readers raise whatever they stumble upon)
     if not allow_pickle and isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):
       raise BadInput(
