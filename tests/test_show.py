@@ -462,7 +462,7 @@ def refused(capsys, *words):
         (("attention", "classifier", "--stage=-1"), "there is no stage -1"),
         (("attention", "classifier", "--block=4"), "there is no block 4 in stage 0; it has blocks 0 to 3"),
         (("attention", "classifier", "--head=2"), "there is no head 2 in this block; it has heads 0 to 1"),
-        (("attention", "classifier", "--head=most"), "invalid _head value: 'most'"),
+        (("attention", "classifier", "--head=most"), "'most' must be mean, or the number of a head"),
         (("attention", "classifier", "--at=0.5"), "'0.5' must be like 0.5,0.5 or 112,112"),
         (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
         (("attention", "classifier", "--at=0.5,1.1"), "0.5,1.1 is not in the image"),
