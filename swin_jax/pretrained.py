@@ -39,8 +39,14 @@ class Model:
     return self.description["task"] == "masked_pixels"
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
-    """Images [..., height, width, bands] of 0..1 (bytes divided by 255) → (images - mean) / std, as the other methods take them."""
-    return (images - self.mean) / self.std
+    """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.
+
+    Raises:
+      BadInput: they have another number of bands.
+    """
+    if images.shape[-1] != len(self.mean):
+      raise BadInput(f"images must be [..., {len(self.mean)}], not {list(images.shape)}")
+    return ((images / np.float32(255) if images.dtype == np.uint8 else images) - self.mean) / self.std
 
   def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Runs the model.
@@ -67,12 +73,12 @@ class Model:
       raise BadInput(f"a masked-image model takes a mask {wanted}, a number for each patch; not {None if mask is None else mask.shape}")
     return self._run(params, images, jnp.asarray(mask, bool))
 
-  def features(self, params: Any, images: jax.Array, stages: Sequence[int] = (0, 1, 2, 3)) -> list[jax.Array]:
+  def features(self, params: Any, images: jax.Array, stages: Sequence[int] | None = None) -> list[jax.Array]:
     """The feature pyramid: what the blocks of some stages put out, before merging and without a norm.
 
     Args:
       params, images: as in `apply`; nothing is masked.
-      stages: which; stage i has a token for each patch_size · 2^i pixels.
+      stages: which, None for all; stage i has a token for each patch_size · 2^i pixels.
 
     Returns:
       float [B, H_i, W_i, embed_dim · 2^i] for each.
@@ -81,6 +87,7 @@ class Model:
       BadInput: images do not fit, or there is no such stage.
     """
     self._check(images)
+    stages = range(len(self.description["model"]["depths"])) if stages is None else stages
     for stage in stages:
       self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
@@ -116,6 +123,8 @@ class Model:
     bands = len(self.description["data"]["mean"])
     if images.ndim != 4 or images.shape[-1] != bands:
       raise BadInput(f"images must be [B, height, width, {bands}], not {list(images.shape)}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+      raise BadInput(f"images must be normalised numbers, see `normalise`, not {images.dtype}")
     if self.description["model"]["version"] == 1 and tuple(images.shape[1:3]) != self.image_size:
       used = descriptions.used_windows(self.description)
       other = descriptions.used_windows(descriptions.adapt(self.description, image_size=images.shape[1:3]))
@@ -147,6 +156,8 @@ def load(
   Raises:
     BadInput: there is no model, or it cannot have that window.
   """
+  if dtype not in ("float32", "bfloat16"):
+    raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
   saved = folder.open_saved(str(path))
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)

@@ -47,6 +47,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   started = time.perf_counter()
   # 1. Config.
   config_checks.check(config)
+  folder.check_no_model(workdir)
   distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)
   start = folder.open_saved(config.init_from) if config.init_from and not stored else None

@@ -26,6 +26,11 @@ def test_load(tmp_path):
   assert [level.shape for level in pyramid] == [(2, 8, 8, 16), (2, 4, 4, 32)]
   _, maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
   np.testing.assert_allclose(pyramid[1], maps[1], atol=1e-5)
+  bytes_of = np.round(np.asarray(images) * 20 + 128).astype(np.uint8)
+  np.testing.assert_allclose(model.normalise(bytes_of), model.normalise(bytes_of / 255), rtol=1e-5, atol=1e-6)
+  with pytest.raises(BadInput, match="must be normalised numbers"):
+    model.apply(params, bytes_of)
+  assert len(model.features(params, images)) == 2
   with pytest.raises(BadInput, match=r"must be \[B, height, width, 3\], not \[2, 32, 32, 4\]"):
     model.apply(params, jnp.zeros((2, 32, 32, 4)))
   with pytest.raises(BadInput, match="no stage 2; the model has stages 0 to 1"):

@@ -88,6 +88,14 @@ def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   np.testing.assert_array_equal(ours["head"]["bias"], theirs["head"]["bias"][20:0:-2])
 
 
+def test_a_model_folder_is_not_trained_in(tmp_path):
+  source = pretrained(tmp_path)
+  before = (tmp_path / "ours" / "config.json").read_text()
+  with pytest.raises(BadInput, match="is a model folder; to start from it: --config.init_from="):
+    train.train(short(init_from=source), source)
+  assert (tmp_path / "ours" / "config.json").read_text() == before and len(list((tmp_path / "ours").iterdir())) == 2
+
+
 def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
   with pytest.raises(BadInput, match=r"is Swin V1, this config's V2; for that one give --config.model.version=1 --config.model.depths=2,4$"):

@@ -266,7 +266,7 @@ def rewritten(state, **changes):
 )
 def test_constants_that_mean_something_else_are_refused(change, named, tmp_path, capsys):
   state = rewritten(official.random(official.state_dict(2, **TINY)), **change)
-  said = refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours", "--trained_window=4")
+  said = refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours", "--trained_window=0")
   assert f"{named} is not what follows from images of [32, 32] px" in said
 
 
@@ -315,11 +315,13 @@ def test_a_config_of_another_file_is_not_believed(tmp_path, capsys):
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   path = tiny(tmp_path, buffers=False)
-  assert "does not say its image size: give --image_size=" in refusal(capsys, "import", path, tmp_path / "x")
-  assert "does not say its windows: give --window=" in refusal(capsys, "import", path, tmp_path / "x", "--image_size=32")
+  said = refusal(capsys, "import", path, tmp_path / "x")
+  assert "does not say its image size and windows and trained windows: give --image_size= (in pixels) and --window=" in said
   words = ("import", path, tmp_path / "x", "--image_size=32", "--window=4")
-  assert "does not say its trained windows: give --trained_window=" in refusal(capsys, *words)
+  assert "does not say its trained windows: give --trained_window= (those of pre-training, one a stage" in refusal(capsys, *words)
+  assert "must be one number a stage, as 12,12,12,6" in refusal(capsys, *words, "--trained_window=3")
   assert command(*words, "--trained_window=4") == 0
+  assert descriptions_of(tmp_path / "x")["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   buffers = tiny(tmp_path, "buffers.safetensors")
   said = refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
   assert "is not what follows from images of [32, 32] px and windows ((8, 8), (4, 4))" in said

@@ -32,7 +32,7 @@ def _parser() -> cli.Parser:
   command.add_argument("--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="whose names it must have")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
   command.add_argument("--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell")
-  command.add_argument("--trained_window", type=cli.size, help="V2: the windows it was pre-trained with, where the file does not tell")
+  command.add_argument("--trained_window", type=cli.size, help="V2: the windows of pre-training, one a stage; 0 for no others")
   command.add_argument("--mean", type=cli.numbers, help="of the images per band, 0..1, where it is not what is supposed and said")
   command.add_argument("--std", type=cli.numbers, help="likewise")
   command.add_argument("--target_norm_window", type=int, help="SimMIM with normalised targets: pixels (47 in the V2 recipe); 0 for none")

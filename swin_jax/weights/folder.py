@@ -76,6 +76,16 @@ def open_saved(source: str) -> Saved:
   return checkpoint.SavedParameters(source)
 
 
+def check_no_model(workdir: str) -> None:
+  """Refuses to train in a model folder: its description would be overwritten, and its weights be taken for the run's.
+
+  Raises:
+    BadInput: it is one.
+  """
+  if (pathlib.Path(workdir) / WEIGHTS).exists():
+    raise BadInput(f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another --workdir")
+
+
 def check_free(destination: str) -> None:
   """Refuses to write over what is there, or where nothing can be written.
 

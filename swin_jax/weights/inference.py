@@ -23,7 +23,7 @@ class Hints(NamedTuple):
   Attributes:
     image_size: pixels, one number or (height, width).
     window: tokens, one number or one a stage.
-    trained_window: V2, likewise: the windows that offsets are measured in; 0 for those of `window`.
+    trained_window: V2, one a stage: the windows that offsets are measured in; 0 for those of `window`.
     mean, std: per band, of pixels scaled to 0..1.
     target_norm_window: pixels, see `masked_pixels.make_task`.
   """
@@ -139,19 +139,24 @@ def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
   config = _from_config(tensors.folder / "config.json", model)
   flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
-  found, origins = {}, []
-  for name in ("image_size", "window", "trained_window"):
-    if name == "trained_window" and version == 1:  # a table belongs to its window
-      found[name] = []
-      continue
+  found, origins, missing = {"trained_window": []}, [], []
+  for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:  # V1's tables belong to their window
     for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
       if name in known:
-        value = known[name]
+        found[name] = _lists(name, known[name], stages)
+        origins.append(f"{_MEANING[name]} from {where}")
         break
     else:
-      raise BadInput(f"{tensors.source} does not say its {_MEANING[name]}: give --{name}=, {_EXAMPLE[name]}")
-    found[name] = _lists(name, value, stages)
-    origins.append(f"{_MEANING[name]} from {where}")
+      missing.append(name)
+  if missing:
+    raise BadInput(
+        f"{tensors.source} does not say its {' and '.join(_MEANING[name] for name in missing)}: give "
+        + " and ".join(f"--{name}= ({_EXAMPLE[name]})" for name in missing)
+    )
+  if flags.get("trained_window") and isinstance(flags["trained_window"], int) and stages > 1:
+    if flags["trained_window"] != max(map(max, found["window"])):
+      raise BadInput(f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps shrink windows")
+    found["trained_window"] = [None] * stages
   maps = windows.map_sizes(found["image_size"], patch, stages)
   used = [list(windows.window_and_shift(size, tuple(window), False)[0]) for size, window in zip(maps, found["window"])]
   found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
@@ -162,9 +167,8 @@ _MEANING = {"image_size": "image size", "window": "windows", "trained_window": "
 _EXAMPLE = {
     "image_size": "in pixels",
     "window": "in tokens, one number or one a stage",
-    "trained_window": "the windows it was pre-trained with, one number or one a stage (those of --window, shrunk to small maps, where it"
-                      " has known no others)",
-}  # fmt: skip
+    "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than --window",
+}
 
 
 def _lists(name: str, value: Any, stages: int) -> list:

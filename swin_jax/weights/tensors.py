@@ -145,7 +145,10 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
         f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
     ) from error
   with open(path, "rb") as file:
-    zipped = file.read(2) == b"PK"  # the older format cannot be read a tensor at a time
+    start = file.read(20)
+  zipped = start.startswith(b"PK")
+  if not zipped and not start.startswith(b"\x80"):  # the older format, which cannot be read a tensor at a time
+    raise BadInput(f"{source} is no file of torch's, nor .safetensors: it begins with {start!r}")
   try:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
   except MemoryError:
@@ -155,7 +158,7 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
       raise BadInput(
           f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
       ) from error
-    why = f"needs {error.name}" if isinstance(error, ModuleNotFoundError) else "is no file of torch's, nor .safetensors, or is cut short"
+    why = f"needs {error.name} to be read: pip install {error.name}" if isinstance(error, ModuleNotFoundError) else "is no file of torch's, nor .safetensors, or is cut short"
     raise BadInput(f"{source} {why}") from error
   state = {name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)}
   shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
