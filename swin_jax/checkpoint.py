@@ -142,7 +142,11 @@ class Checkpoints:
     """Waits for the last save, unless one has failed, and releases the threads."""
     with contextlib.ExitStack() as stack:  # the later also if the earlier fail
       stack.callback(self._hashing.shutdown)
-      if not self._failed:
+      if self._failed:
+        for _ in range(10):  # threads of that save may make their folder anew until they notice
+          time.sleep(0.1)
+          self._remove_unfinished()
+      else:
         stack.callback(self._manager.close)
         self.wait()
 

@@ -182,7 +182,9 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
   names = [f"model.{name}" for name in ENCODER]
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
-    flags = " ".join(f"--config.{name}={str(theirs[name]).replace(' ', '').strip('[]')}" for name in differing)
+    wanted = [*differing, *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else [])]
+    values = theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}
+    flags = " ".join(f"--config.{name}={str(values[name]).replace(' ', '').strip('[]')}" for name in wanted)
     kind = f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}" if "model.version" in differing else "another one"
     raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
 

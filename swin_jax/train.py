@@ -31,6 +31,7 @@ from swin_jax.program import build
 from swin_jax.program import open_input
 from swin_jax.program import Program
 from swin_jax.state import TrainState
+from swin_jax.weights import description
 from swin_jax.weights import folder
 
 
@@ -65,6 +66,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   every = run_config.intervals(config, steps_per_epoch)
   # 3.-5. Mesh and sharding, model, train step.
   program = build(config, steps_per_epoch, total_steps)
+  if start:  # what it lacks is said now
+    shapes = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()}
+    transfer.plan(start, shapes, transfer.Rules(**config.transfer))
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
@@ -245,7 +249,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   height, width = config.data.image_size
   images = f"{len(data.eval_source):,} images at {height} × {width} px"
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
-  say(f"evaluating {saved.source} on {images}, windows {config.model.window_sizes}{adapted}")
+  used, own = (description.used_windows(c) for c in (config.to_dict(), saved.config))
+  say(f"evaluating {saved.source} on {images}, windows {used}" + (f" (its own: {own})" if used != own else "") + adapted)
   values = run_evaluation(program, data, state, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")

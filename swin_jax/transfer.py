@@ -287,9 +287,13 @@ def count_classes(path: str) -> int:
 
 def _read_class_map(path: str) -> np.ndarray:
   try:
-    return np.array([int(line) for line in pathlib.Path(path).read_text().split()])
+    lines = pathlib.Path(path).read_text().splitlines()
   except (OSError, ValueError) as error:
-    raise BadInput(f"{path} must have a line for each class: the number of a saved class; {error}") from error
+    raise BadInput(f"the class map {path} cannot be read: {error}") from error
+  if not lines or not all(line.strip().isdigit() for line in lines):
+    wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
+    raise BadInput(f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line {wrong + 1} has none")
+  return np.array([int(line) for line in lines])
 
 
 def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:

@@ -22,12 +22,12 @@ def command(*words):
   return main(["weights", *map(str, words)])
 
 
-def refusal(capsys, *words):
-  """What the command says in its one line when it refuses."""
+def refusal(capsys, *words, prints=False):
+  """What the command says in its one line when it refuses; `prints`: after it has said what the file is."""
   capsys.readouterr()
   assert command(*words) == 2
   out, err = capsys.readouterr()
-  assert not out and err.count("\n") == 1 and err.startswith("swin_jax: "), err
+  assert bool(out) == prints and err.count("\n") == 1 and err.startswith("swin_jax: "), err
   return err
 
 

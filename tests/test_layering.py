@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "swin_jax.train": {
         "swin_jax.program", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
         "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.preemption",
-        "swin_jax.distributed", "swin_jax.weights.folder",
+        "swin_jax.distributed", "swin_jax.weights.folder", "swin_jax.weights.description",
     },
     "swin_jax.program": {
         "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",

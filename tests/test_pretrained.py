@@ -121,6 +121,8 @@ def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
   six, new = swin_jax.load(tmp_path / "six")
   twice = six.apply(new, six.normalise(np.concatenate([image, image], -1)))
   np.testing.assert_allclose(twice, three.apply(old, three.normalise(image)), rtol=1e-4, atol=1e-5)
+  assert "give both" in refusal(capsys, "adapt", source, tmp_path / "x", "--band_rule=mean")
+  assert "has no bias tables" in refusal(capsys, "adapt", source, tmp_path / "x", "--bias_tables=bicubic")
   assert "bands must be a positive number" in refusal(capsys, "adapt", source, tmp_path / "x", "--bands=0")
 
 
@@ -135,4 +137,9 @@ def test_classes_by_a_map(tmp_path, capsys):
   words = ("adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
   assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, *words)
   (tmp_path / "map.txt").write_text("cat\n")
-  assert "must have a line for each class" in refusal(capsys, *words)
+  assert "must have a line for each class: the number, from 0, of a saved class; line 1 has none" in refusal(capsys, *words)
+  (tmp_path / "map.txt").write_text("1\n\n2\n")
+  assert "line 2 has none" in refusal(capsys, *words)
+  (tmp_path / "map.txt").write_text("")
+  assert "line 1 has none" in refusal(capsys, *words)
+  assert "cannot be read" in refusal(capsys, *words[:3], "--class_map=none.txt")

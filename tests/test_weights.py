@@ -313,6 +313,17 @@ def test_a_config_of_another_file_is_not_believed(tmp_path, capsys):
   assert "does not say its image size" in refusal(capsys, "import", path, tmp_path / "x")
 
 
+def test_damaged_values_and_settings_are_refused(tmp_path, capsys):
+  state = official.random(official.state_dict(2, **TINY))
+  state["layers.1.blocks.2.mlp.fc1.weight"][3, 4] = np.nan
+  path = save(tmp_path / "x.safetensors", state)
+  said = refusal(capsys, "import", path, tmp_path / "ours", prints=True)
+  assert "layers.1.blocks.2.mlp.fc1.weight holds numbers that are not finite" in said
+  path.with_name("config.json").write_text('{"model_type": "swinv2"')
+  assert "config.json, which lies beside the weights, is no JSON" in refusal(capsys, "import", path, tmp_path / "ours")
+  assert not (tmp_path / "ours").exists()
+
+
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   path = tiny(tmp_path, buffers=False)
   said = refusal(capsys, "import", path, tmp_path / "x")

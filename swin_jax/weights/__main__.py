@@ -43,9 +43,9 @@ def _parser() -> cli.Parser:
   command.add_argument("destination", metavar="DST", help="the model folder to make")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
-  command.add_argument("--bias_tables", default="geometric", choices=choices.BIAS_TABLES, help="V1 at another window")
+  command.add_argument("--bias_tables", choices=choices.BIAS_TABLES, help="V1 at another window; geometric unless given")
   command.add_argument("--bands", type=int, help="bands of the images")
-  command.add_argument("--band_rule", default="repeat", choices=choices.BANDS, help="what they are made of")
+  command.add_argument("--band_rule", choices=choices.BANDS, help="what they are made of; repeat unless given")
   command.add_argument("--class_map", default="", help="file: line k is the class of SRC that becomes class k")
 
   command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
@@ -92,10 +92,15 @@ def _adapt(arguments) -> None:
 
   folder.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
-  rules = transfer.Rules(arguments.bias_tables, arguments.band_rule, arguments.class_map)
+  if arguments.bands is None and arguments.band_rule:
+    raise BadInput("--band_rule says what --bands are made of; give both")
+  if arguments.bias_tables and saved.config["model"]["version"] == 2:
+    raise BadInput(f"{arguments.source} is Swin V2, which has no bias tables; leave out --bias_tables")
+  band_rule = arguments.band_rule or "repeat"
+  rules = transfer.Rules(arguments.bias_tables or "geometric", band_rule, arguments.class_map)
   classes = transfer.count_classes(arguments.class_map) if arguments.class_map else None
   before = descriptions.describe(saved.config, saved.source)
-  description = descriptions.adapt(before, arguments.window, arguments.image_size, arguments.bands, arguments.band_rule, classes)
+  description = descriptions.adapt(before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes)
   if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}")
   shapes = descriptions.parameter_shapes(description)
@@ -108,7 +113,7 @@ def _adapt(arguments) -> None:
     return adapt.get(path, lambda x: x)(np.asarray(array)).astype(np.float32, copy=False)
 
   folder.write(arguments.destination, description, shapes, read)
-  print(f"{arguments.destination}: {descriptions.summary(description, shapes)}")
+  print(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
   if arguments.bands:
     print("mean " + ", ".join(f"{x:g}" for x in description["data"]["mean"]) + "; std " + ", ".join(f"{x:g}" for x in description["data"]["std"]))
   print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))

@@ -101,7 +101,11 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     if config:
       targets[1].unlink()
     raise
-  return [f"{len(table)} tensors, names and shapes of {layout}", how_to_load]
+  said = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
+  if descriptions.pads(description):
+    height, width = description["data"]["image_size"]
+    said.append(f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked, there it takes part")
+  return [*said, how_to_load]
 
 
 def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:

@@ -39,7 +39,9 @@ def fetch(address: str) -> pathlib.Path:
   """
   import huggingface_hub  # pylint: disable=g-import-not-at-top
   from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
+  from huggingface_hub.utils import logging  # pylint: disable=g-import-not-at-top
 
+  logging.set_verbosity_error()  # it announces every try; what comes of them is said here
   owner, _, rest = address.removeprefix(SCHEME).partition("/")
   name, _, file = rest.partition("/")
   if not owner or not name:

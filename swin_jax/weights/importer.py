@@ -67,6 +67,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   def read(path):
     names, form = pieces[path]
     parts = [form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names]
+    if wrong := [name for name, part in zip(names, parts) if not np.isfinite(part).all()]:
+      raise BadInput(f"{tensors.source}: {' + '.join(wrong[0])} holds numbers that are not finite; fetch it again")
     return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
 
   constants = _check_constants(tensors, found, description)

@@ -248,9 +248,15 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
-  """A file of settings; empty where there is none."""
+  """A file of settings; empty where there is none.
+
+  Raises:
+    BadInput: it is damaged.
+  """
   try:
     found = json.loads(path.read_text())
-  except (OSError, ValueError):
+  except OSError:
     return {}
+  except ValueError as error:
+    raise BadInput(f"{path}, which lies beside the weights, is no JSON: {error}") from error
   return found if isinstance(found, dict) else {}
