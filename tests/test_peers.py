@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import safetensors.torch
 from safetensors.numpy import load_file
 
 import swin_jax
@@ -15,6 +14,8 @@ from tests.folders import refusal
 from tests.folders import TINY
 
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -r requirements-peers.txt")
+import safetensors.torch  # noqa: E402  (needs torch)
+
 NEEDS = "is not installed; pip install -r requirements-peers.txt"
 
 
