@@ -220,16 +220,17 @@ class Profiler:
 class Progress:
   """Says every ten seconds how far something has come."""
 
-  def __init__(self, what: str, total: int):
+  def __init__(self, what: str, total: float):
     self._what, self._total, self._start = what, total, time.perf_counter()
     self._said, self._done = self._start, 0
 
-  def step(self) -> None:
-    self._done += 1
+  def step(self, by: float = 1) -> None:
+    self._done += by
     now = time.perf_counter()
     if now - self._said > 10:
       self._said = now
-      say(f"{self._what}: {self._done} of {self._total}, {duration((now - self._start) / self._done * (self._total - self._done))} left")
+      left = duration((now - self._start) / self._done * (self._total - self._done))
+      say(f"{self._what}: {self._done:,.0f} of {self._total:,.0f}, {left} left")
 
 
 def say(line: str) -> None:

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "swin_jax.transfer": {"swin_jax.weights.folder"},
     "swin_jax.weights.choices": set(),
     "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights"},
-    "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.files", "swin_jax.weights"},
+    "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.files", "swin_jax.metrics", "swin_jax.weights"},
     "swin_jax.weights.official": {"swin_jax.models", "swin_jax.kernels"},
     "swin_jax.weights.__main__": {"swin_jax.cli", "swin_jax.pretrained", "swin_jax.transfer", "swin_jax.weights"},
     "swin_jax.export": {"swin_jax.pretrained", "swin_jax.weights.folder", "swin_jax.export"},

@@ -290,13 +290,13 @@ def test_mean_and_std(tmp_path, capsys):
   grey = tiny(tmp_path, "grey.safetensors", bands=1)
   capsys.readouterr()
   assert command("import", grey, tmp_path / "supposed") == 0
-  assert "mean and std 0 and 1 (if not: --mean, --std)" in capsys.readouterr().out
+  assert "mean 0 (if not: --mean); std 1 (if not: --std)" in capsys.readouterr().out
   assert command("import", grey, tmp_path / "said", "--mean=0.3", "--std=0.35") == 0
   assert descriptions_of(tmp_path / "said")["data"]["mean"] == [0.3]
   assert "--mean must have 1 numbers" in refusal(capsys, "import", grey, tmp_path / "x", "--mean=0.3,0.4")
   (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(image_mean=[0.5] * 3, image_std=[0.25] * 3)))
   assert command("import", tiny(tmp_path), tmp_path / "beside") == 0
-  assert "mean and std from the file beside it" in capsys.readouterr().out
+  assert "mean from the file beside it (if not: --mean); std from the file beside it (if not: --std)" in capsys.readouterr().out
   assert descriptions_of(tmp_path / "beside")["data"]["std"] == [0.25] * 3
   assert command("import", tiny(tmp_path, "masked.safetensors", simmim=True), tmp_path / "masked", "--target_norm_window=47") == 0
   assert "targets are pixels normalised by 47 px around them" in capsys.readouterr().out
@@ -382,6 +382,13 @@ def test_another_architecture_is_refused(case, tmp_path, capsys):
   assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+def test_another_architecture_with_the_names_of_hugging_face(tmp_path, capsys):
+  state = {"swinv2.embeddings.patch_embeddings.projection.weight": np.zeros((16, 3, 4, 4), np.float32)}
+  state["swinv2.encoder.layers.0.blocks.0.attention.self.query.weight"] = np.zeros((16, 16), np.float32)
+  said = refusal(capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours")
+  assert "neither Swin V2 nor V1: it has no swinv2.encoder.layers.0.blocks.0.attention.self.logit_scale" in said
+
+
 def test_bad_files_are_refused(tmp_path, capsys):
   whole = tiny(tmp_path)
   cut = tmp_path / "cut.safetensors"
@@ -414,6 +421,8 @@ def test_bad_files_are_refused(tmp_path, capsys):
         (("--window=0",), "--window must be one number of tokens, or 2, one a stage"),
         (("--window=-4",), "--window must be one number of tokens"),
         (("--trained_window=-3",), "--trained_window must be one number of tokens"),
+        (("--target_norm_window=4",), "--target_norm_window must be odd, or 0; it is 4"),
+        (("--target_norm_window=-3",), "--target_norm_window must be odd, or 0; it is -3"),
         (("--window=x",), "'x' must be a number, or numbers divided by commas"),
     ],
 )

@@ -24,7 +24,7 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     What config.json should say of it.
 
   Raises:
-    BadInput: there is no jax2onnx here, or it cannot do this model.
+    BadInput: there is no jax2onnx here.
   """
   try:
     import jax2onnx  # pylint: disable=g-import-not-at-top

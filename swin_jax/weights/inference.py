@@ -52,6 +52,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   def has(name):
     return all(part in tensors.shapes for part in layout.spell(name))
 
+  if hints.target_norm_window and (hints.target_norm_window < 0 or hints.target_norm_window % 2 == 0):
+    raise BadInput(f"--target_norm_window must be odd, or 0; it is {hints.target_norm_window}")
   depths = _depths(tensors, layout)
   embed_dim, bands, *patch = shape("patch_embed.proj.weight")
   if len(patch) != 2 or patch[0] != patch[1]:
@@ -62,10 +64,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   elif has(first.format(0, "relative_position_bias_table")):
     version, num_heads = 1, [shape(first.format(i, "relative_position_bias_table"))[1] for i in range(len(depths))]
   else:
-    raise BadInput(
-        f"{tensors.source} is neither Swin V2 nor V1: {layout.spell(first.format(0, 'attn'))[0].removesuffix('.attn')} has neither a"
-        " logit_scale nor a relative_position_bias_table"
-    )
+    names = [layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")]
+    raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
   masked = has("decoder.0.weight")
 
   def has_norm(stage, block):
@@ -106,10 +106,10 @@ def _normalisation(folder: pathlib.Path, bands: int, hints: Hints, origins: list
     said, found = getattr(hints, name), beside[name]
     if said is not None and len(said) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one a band; it has {len(said)}")
+    if said is None:
+      where = "from the file beside it" if found and len(found) == bands else "of ImageNet" if bands == 3 else f"{value[0]:g}"
+      origins.append(f"{name} {where} (if not: --{name})")
     made[name] = [float(number) for number in (said or (found if found and len(found) == bands else value))]
-  if hints.mean is None or hints.std is None:
-    where = "from the file beside it" if made != supposed else "of ImageNet" if bands == 3 else "0 and 1"
-    origins.append(f"mean and std {where} (if not: --mean, --std)")
   return made
 
 

@@ -9,12 +9,12 @@ import os
 import pathlib
 import pickle
 import tempfile
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from swin_jax import files
+from swin_jax import metrics
 from swin_jax.errors import BadInput
 from swin_jax.weights import hub
 
@@ -81,7 +81,7 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
-  progress = _Progress(path.name, end)
+  progress = metrics.Progress(f"{path.name}, MB", end / 1e6)
   handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
   try:
     with open(handle, "wb") as file:
@@ -92,27 +92,13 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
           if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
             raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
           file.write(memoryview(value.reshape(-1)).cast("B"))
-          progress.at(entry["data_offsets"][1])
+          progress.step(value.nbytes / 1e6)
       file.flush()
       os.fsync(file.fileno())
     os.chmod(partial, 0o666 & ~files.umask())
     os.replace(partial, path)
   finally:
     pathlib.Path(partial).unlink(missing_ok=True)
-
-
-class _Progress:
-  """A line every ten seconds: bytes written, time left."""
-
-  def __init__(self, name: str, total: int):
-    self._name, self._total = name, total
-    self._started = self._said = time.perf_counter()
-
-  def at(self, done: int) -> None:
-    now = time.perf_counter()
-    if now - self._said > 10:
-      self._said, left = now, int((now - self._started) * (self._total - done) / done)
-      print(f"{self._name}  {done / 1e9:.1f} of {self._total / 1e9:.1f} GB  {left // 60}:{left % 60:02} left", flush=True)
 
 
 def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
