@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from swin_jax import metrics
+from swin_jax.progress import Progress
 
 
 def evaluate(
@@ -23,7 +24,7 @@ def evaluate(
   Returns:
     {"eval/" + name: mean}; None if it was stopped.
   """
-  mean, previous, progress = metrics.Mean(), None, metrics.Progress("evaluating, batches", num_batches)
+  mean, previous, progress = metrics.Mean(), None, Progress("evaluating, batches", num_batches)
   for batch in batches:
     if stop():
       return None

@@ -1,4 +1,4 @@
-"""What a run tells: metrics as JSON lines, TensorBoard, pictures, one line of progress; FLOPs a second and MFU."""
+"""What a run tells: metrics as JSON lines, TensorBoard and pictures; FLOPs a second and MFU."""
 
 from collections.abc import Mapping
 import contextlib
@@ -14,6 +14,8 @@ import tensorboardX
 
 from swin_jax import chips
 from swin_jax import files
+from swin_jax.progress import duration
+from swin_jax.progress import say
 
 INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
 
@@ -215,35 +217,6 @@ class Profiler:
     if self._running:
       self._running = False
       jax.profiler.stop_trace()
-
-
-class Progress:
-  """Says every ten seconds how far something has come."""
-
-  def __init__(self, what: str, total: float):
-    self._what, self._total, self._start = what, total, time.perf_counter()
-    self._said, self._done = self._start, 0
-
-  def step(self, by: float = 1) -> None:
-    self._done += by
-    now = time.perf_counter()
-    if now - self._said > 10:
-      self._said = now
-      left = duration((now - self._start) / self._done * (self._total - self._done))
-      say(f"{self._what}: {self._done:,.0f} of {self._total:,.0f}, {left} left")
-
-
-def say(line: str) -> None:
-  """Prints a line for the person at the terminal, once however many processes there are."""
-  if jax.process_index() == 0:
-    print(line, flush=True)
-
-
-def duration(seconds: float) -> str:
-  """Seconds as "1:02:03" or "2:03"."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _is_before(line: str, step: int, evaluated: bool) -> bool:

@@ -26,10 +26,11 @@ from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
 from swin_jax.errors import Preempted
 from swin_jax.evaluate import evaluate
-from swin_jax.metrics import say
 from swin_jax.program import build
 from swin_jax.program import open_input
 from swin_jax.program import Program
+from swin_jax.progress import duration
+from swin_jax.progress import say
 from swin_jax.state import TrainState
 from swin_jax.weights import description
 from swin_jax.weights import folder
@@ -100,7 +101,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-  took = metrics.duration(time.perf_counter() - started)
+  took = duration(time.perf_counter() - started)
   say(f"done in {took}  {shown}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
   return evaluation
 

@@ -86,14 +86,14 @@ def main(argv: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-  from swin_jax import metrics  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
-  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
+  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
+  from swin_jax.progress import Progress  # pylint: disable=g-import-not-at-top
   from swin_jax.show import images  # pylint: disable=g-import-not-at-top
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
-  progress = metrics.Progress("files", len(files))
+  progress = Progress("files", len(files))
   used = set()
 
   def read() -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from swin_jax import metrics
 from swin_jax.pretrained import Model
+from swin_jax.progress import Progress
 from swin_jax.show import drawing
 
 
@@ -25,7 +25,7 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
     For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to 0..1.
   """
   stages = range(len(model.module.encoder.depths))
-  progress = metrics.Progress("features of images", 2 * len(images))
+  progress = Progress("features of images", 2 * len(images))
 
   def tokens():
     for image in images:

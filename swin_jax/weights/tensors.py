@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swin_jax import files
-from swin_jax import metrics
 from swin_jax.errors import BadInput
+from swin_jax.progress import Progress
 from swin_jax.weights import hub
 
 ENTRIES = ("model", "module", "state_dict")  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
@@ -81,7 +81,7 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
-  progress = metrics.Progress(f"{path.name}, MB", end / 1e6)
+  progress = Progress(f"{path.name}, MB", end / 1e6)
   handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
   try:
     with open(handle, "wb") as file:
