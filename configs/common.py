@@ -72,6 +72,7 @@ def base() -> ConfigDict:
       image_size=(256, 256),  # (height, width) pixels
       mean=IMAGENET_MEAN,  # per band, of pixels scaled to 0..1; their number is the number of bands
       std=IMAGENET_STD,
+      class_names=(),  # by label; a run finds them in the data and writes them here, for pictures and for other programs
       batch_size=1024,  # images per step, over all devices
       eval_batch_size=1024,
       num_threads=8,  # that read and augment, per process; each prepares a whole batch

@@ -49,6 +49,8 @@ def check(config: ConfigDict) -> None:
                      ("model.patch_size", m.patch_size)):  # fmt: skip
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
+  if d.class_names:
+    raise BadInput("config.data.class_names are found in the data; leave it ()")
   if config.checkpoint.keep_latest < 2:
     raise BadInput(
         f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the newest be damaged, the one before"

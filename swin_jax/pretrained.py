@@ -38,6 +38,11 @@ class Model:
     """Whether it is a masked-image model."""
     return self.description["task"] == "masked_pixels"
 
+  def class_name(self, label: int) -> str:
+    """The name of a class; its number where it has none."""
+    names = self.description["data"]["class_names"]
+    return names[label] if label < len(names) else f"class {label}"
+
   def normalise(self, images: np.ndarray) -> np.ndarray:
     """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.
 

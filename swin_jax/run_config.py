@@ -85,6 +85,7 @@ def resolve(
     if wanted and wanted < found:
       raise BadInput(f"the data has labels up to {found - 1}, but classification.num_classes = {wanted}")
     config.classification.num_classes = wanted or found
+    config.data.class_names = tuple(train_classes)
   if model.version == 2 and stored:
     model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
   elif model.version == 2 and source:
@@ -146,7 +147,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
-      f"{key} ({theirs.get(key)} → {ours.get(key)})"
+      f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
       for key in sorted(ours.keys() | theirs.keys())
       if ours.get(key) != theirs.get(key) and not any(key == name or key.startswith(name + ".") for name in allowed)
   ]
@@ -168,9 +169,8 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   names += ["masked_pixels.target_norm_window"] if config.task == "masked_pixels" else []
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
-    raise BadInput(
-        f"{workdir} was trained with another config: {', '.join(differing)}; give the flags of its training, see config.json there"
-    )
+    flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
+    raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}")
 
 
 def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
@@ -183,8 +183,7 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
     wanted = [*differing, *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else [])]
-    values = theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}
-    flags = " ".join(f"--config.{name}={str(values[name]).replace(' ', '').strip('[]')}" for name in wanted)
+    flags = _flags(theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}, wanted)
     kind = f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}" if "model.version" in differing else "another one"
     raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
 
@@ -194,8 +193,15 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
   ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
   if len(ours) != len(theirs) or all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs)):
     return ""
-  mean, std = (",".join(f"{x:g}" for x in source["data"][name]) + "," * (len(ours) == 2) for name in ("mean", "std"))
-  return f"note: the weights in init_from were trained with other images; for the same: --config.data.mean={mean} --config.data.std={std}"
+  flags = _flags(flatten(source), ["data.mean", "data.std"])
+  return f"note: the weights in init_from were trained with other images; for the same: {flags}"
+
+
+def other_classes(config: ConfigDict, source: dict[str, Any]) -> str:
+  """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else nothing."""
+  names = zip(source["data"]["class_names"], config.data.class_names)
+  label, (theirs, ours) = next(((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", "")))
+  return "" if label is None else f"note: class {label} is '{theirs}' to the weights and '{ours}' in the data"
 
 
 def check_same_data(before: int, now: int, split: str) -> None:
@@ -231,6 +237,22 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
       f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
       f"each device holds {held}{whole}"
   )
+
+
+def _flags(values: dict[str, Any], names: Sequence[str]) -> str:
+  """The flags that give these keys these values; a comma after a single number makes it a tuple."""
+
+  def text(value):
+    if not isinstance(value, (list, tuple)):
+      return value
+    return ",".join(map(str, value)) + "," * (len(value) == 1)
+
+  return " ".join(f"--config.{name}={text(values[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+  text = str(value)
+  return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -276,16 +276,12 @@ def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
   return old, new
 
 
-def count_classes(path: str) -> int:
-  """How many classes a class map makes.
+def read_class_map(path: str) -> np.ndarray:
+  """The saved class of each new one, by label: int [classes].
 
   Raises:
     BadInput: the file is none.
   """
-  return len(_read_class_map(path))
-
-
-def _read_class_map(path: str) -> np.ndarray:
   try:
     lines = pathlib.Path(path).read_text().splitlines()
   except (OSError, ValueError) as error:
@@ -302,7 +298,7 @@ def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
   Raises:
     BadInput: the file is none, or does not fit.
   """
-  rows = _read_class_map(path)
+  rows = read_class_map(path)
   if len(rows) != wanted:
     raise BadInput(f"{path} has {len(rows)} lines, but the model {wanted} classes")
   if wrong := [row for row in rows if not 0 <= row < saved]:

@@ -1,5 +1,8 @@
 """A trained model in hand: loaded, at other windows, bands and classes."""
 
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,11 +131,16 @@ def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
 
 def test_classes_by_a_map(tmp_path, capsys):
   source = imported(tmp_path)
+  config = pathlib.Path(source, "config.json")
+  named = json.loads(config.read_text())
+  named["data"]["class_names"] = ["ant", "bee", "cat", "dog", "eel"]
+  config.write_text(json.dumps(named))
   (tmp_path / "map.txt").write_text("4\n0\n")
   assert command("adapt", source, tmp_path / "two", f"--class_map={tmp_path}/map.txt") == 0
   (five, old), (two, new) = swin_jax.load(source), swin_jax.load(tmp_path / "two")
   images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
   np.testing.assert_allclose(two.apply(new, images), five.apply(old, images)[:, [4, 0]], rtol=1e-6)
+  assert [two.class_name(label) for label in (0, 1, 2)] == ["eel", "ant", "class 2"]
   (tmp_path / "map.txt").write_text("5\n0\n")
   words = ("adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
   assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, *words)

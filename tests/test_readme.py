@@ -1,5 +1,6 @@
 """What the README says can be done, done as it says."""
 
+import importlib
 import pathlib
 import re
 import shlex
@@ -9,6 +10,10 @@ import sys
 import numpy as np
 from PIL import Image
 import pytest
+
+from tests import folders
+from tests import official
+from tests.folders import imported
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -64,3 +69,54 @@ def test_own_images(tmp_path):
     assert done.returncode == 0, done.stderr
   assert "eval/top1" in done.stdout
   assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
+
+def run_here(command):
+  """A command of this program, as it stands, without the seconds that another process would take."""
+  words = shlex.split(command)
+  assert words[:2] == ["python", "-m"], command
+  assert importlib.import_module(f"{words[2]}.__main__").main([words[2], *words[3:]]) == 0
+
+
+def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
+  """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made here."""
+  for name, changes in {
+      "runs/own/finetune": {}, "runs/quickstart/pretrain": dict(bands=1, simmim=True), "runs/quickstart/finetune": dict(bands=1),
+      "models/tiny": {},
+  }.items():  # fmt: skip
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    imported(tmp_path, name=name, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 4), **changes)
+  monkeypatch.chdir(tmp_path)
+  try:
+    import torch  # pylint: disable=g-import-not-at-top
+  except ImportError:
+    torch = None
+  for command in block("Weights in and out", ""):
+    if ".pth" in command:
+      if not torch:
+        continue
+      state = official.random(official.state_dict(2, **folders.TINY))
+      torch.save({"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4])
+    if "hf://" not in command:  # tests/test_hub.py
+      run_here(command)
+  pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
+  names = {"pixels": pixels}
+  exec("\n".join(block("Weights in and out", "python")), names)  # pylint: disable=exec-used
+  assert names["logits"].shape == (1, 5) and names["c2"].shape == (1, 64, 64, 32)
+  export, load = re.search(r"\*\*Serving\.\*\*.*?^```\n(.*?)^```", TEXT, re.M | re.S)[1].strip().splitlines()
+  run_here(export)
+  subprocess.run([sys.executable, *shlex.split(load)[1:]], check=True, timeout=100)
+  digits, *commands = block("See what a model does", "")
+  words = shlex.split(digits)
+  assert words[:2] == ["python", "-c"]
+  exec(words[2], {})  # pylint: disable=exec-used
+  for command in commands:
+    run_here(command)
+  assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12
+  capsys.readouterr()
+
+
+def test_the_files_it_points_to_are_there():
+  found = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
+  assert len(found) > 5 and not [path for path in found if not (ROOT / path).exists()]
+  named = set(re.findall(r"`((?:tests/)?test_\w+\.py)`", TEXT))
+  assert len(named) > 10 and not [name for name in named if not (ROOT / "tests" / pathlib.Path(name).name).exists()]

@@ -101,7 +101,7 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   assert "  dropped  decoder/kernel" in report and "  dropped  mask_token" in report and "  fresh    head/kernel" in report
   stored = json.loads((tmp_path / "config.json").read_text())
   assert stored["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
-  assert stored["classification"]["num_classes"] == 10
+  assert stored["classification"]["num_classes"] == 10 and stored["data"]["class_names"] == list("0123456789")
   # Going on needs the other run no more.
   finished.rename(finished.with_name("moved"))
   try:
@@ -148,9 +148,16 @@ def test_an_evaluation_can_be_stopped(finished, monkeypatch):
     train.evaluate_checkpoint(tiny.config(), str(finished))
 
 
-@pytest.mark.parametrize("change", [dict(data__mean=(0.5,)), dict(masked_pixels__target_norm_window=5), dict(model__depths=(2, 4))])
-def test_evaluation_under_another_meaning_is_refused(finished, change):
-  with pytest.raises(BadInput, match="was trained with another config"):
+@pytest.mark.parametrize(
+    "change, flag",
+    [
+        (dict(data__mean=(0.5,)), "--config.data.mean=0.3,$"),
+        (dict(masked_pixels__target_norm_window=5), "--config.masked_pixels.target_norm_window=0$"),
+        (dict(model__depths=(2, 4)), "--config.model.depths=2,2$"),
+    ],
+)
+def test_evaluation_under_another_meaning_is_refused(finished, change, flag):
+  with pytest.raises(BadInput, match=f"was trained with another config.*; for its own give {flag}"):
     train.evaluate_checkpoint(tiny.config(**change), str(finished))
 
 

@@ -36,7 +36,7 @@ def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_
           version=version, patch_size=4, embed_dim=16, depths=[4, 2], num_heads=[2, 4], window_sizes=[[4, 3], [4, 3]],
           trained_window_sizes=[[4, 3], [4, 3]] if version == 2 else [], mlp_ratio=2.0, extra_norm_every=0,
       ),
-      "data": dict(image_size=list(image_size), mean=[mean] * bands, std=[0.25] * bands),
+      "data": dict(image_size=list(image_size), mean=[mean] * bands, std=[0.25] * bands, class_names=[]),
       "classification": dict(num_classes=0 if target_norm_window is not None else classes),
       "masked_pixels": dict(target_norm_window=target_norm_window or 0),
   }  # fmt: skip
@@ -299,6 +299,19 @@ def test_tokens_cover_their_pixels():
   assert smooth.shape == (7, 11) and (np.diff(smooth, axis=1) >= 0).all() and smooth[0, 0] == 0
 
 
+def test_a_frame_stays_in_the_picture():
+  panel = np.full((20, 20, 3), 100, np.uint8)
+  framed = drawing.frame(panel, (12, 12, 24, 24))  # of a token that reaches over the image
+  assert (framed[10:, 19] == 0).all() and (framed[19, 10:] == 0).all() and (framed[11, 11:19] == 255).all()
+  assert (framed[12:18, 12:18] == 100).all() and (framed[:10] == 100).all() and (framed[:, :10] == 100).all()
+
+
+def test_a_long_caption_is_made_to_fit():
+  panels = [(caption, np.full((192, 192, 3), 255, np.uint8)) for caption in ("a", "Grad-CAM: " + "a class of a long name " * 3)]
+  ink = (np.asarray(drawing.sheet(panels, 2)) < 128).any((0, 2))
+  assert 90 < ink[8:200].argmax() < 100 and ink[208:400].any() and not ink[200:206].any() and not ink[402:].any()
+
+
 def test_rows_of_a_sheet():
   panels = [(str(i), np.full((192, 192, 3), 10 * i, np.uint8)) for i in range(5)]
   sheet = np.asarray(drawing.sheet(panels, 4))
@@ -426,6 +439,25 @@ def test_the_command_writes_pictures(words, panels, saved, two, tmp_path, capsys
   assert pixels[0].shape[1] == 8 + panels[1] * (192 + 8)
   assert panels[0] * height < pixels[0].shape[0] < panels[0] * (height + 40)
   assert (pixels[0] != pixels[1]).any()
+
+
+def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(saved, tmp_path, capsys):
+  (tmp_path / "in").mkdir()
+  for name in ("a.png", "d.png"):
+    (tmp_path / "in" / name).write_text("no image")
+  np.save(tmp_path / "in/b.npy", photo())
+  np.save(tmp_path / "in/c.npy", photo(bands=1))
+  np.save(tmp_path / "in/e.npy", photo(bands=4))
+  for command in ("attention", "features"):
+    message = refused(capsys, command, saved / "classifier", tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert message.startswith(f"{tmp_path / 'in/a.png'} cannot be read as an image")
+    assert message.endswith("; 2 others were refused too; of the rest 2 pictures were made")
+  (tmp_path / "out/b-features.png").write_text("mine")
+  assert show("features", saved / "classifier", tmp_path / "in/b.npy", f"--out={tmp_path / 'out'}") == 0
+  assert (tmp_path / "out/b-features.png").read_text() == "mine"
+  assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+      "b-2-features.png", "b-attention.png", "b-features.png", "c-attention.png", "c-features.png",
+  ]  # fmt: skip
 
 
 def test_masks_differ_and_can_be_had_again(saved, two, tmp_path):

@@ -121,15 +121,20 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   np.testing.assert_array_equal(logits[1], logits[0])
   np.testing.assert_array_equal(logits[2], logits[0])
   slim, again = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("slim", "again"))
-  assert slim.pop("data") != again.pop("data") and slim == again  # an official file holds no mean and std
+  # An official file holds no names of classes, no mean and no std.
+  assert (slim["data"]["class_names"], again["data"]["class_names"]) == (list("0123456789"), [])
+  assert slim.pop("data") != again.pop("data") and slim == again
   values = [train.evaluate_checkpoint(short(**changes), source) for source in sources[:2]]
   assert values[0] == values[1]
   with pytest.raises(BadInput, match=r"is of another model: head/bias \(10,\) ≠ \(12,\) here"):
     train.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))
-  capsys.readouterr()
+  assert "note: class" not in capsys.readouterr().out
+  config = tmp_path / "slim/config.json"
+  config.write_text(config.read_text().replace('"3"', '"three"'))
   wide = changes | dict(model__window_sizes=(8, 4), transfer__bias_tables="bicubic")
   train.evaluate_checkpoint(short(**wide), str(tmp_path / "slim"))
-  assert "2 bias tables by the bicubic rule" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "2 bias tables by the bicubic rule" in said and "note: class 3 is 'three' to the weights and '3' in the data\n" in said
   assert command("adapt", tmp_path / "slim", tmp_path / "adapted", "--window=8", "--bias_tables=bicubic") == 0
   again = train.evaluate_checkpoint(short(**changes | dict(model__window_sizes=(8, 8))), str(tmp_path / "adapted"))
   assert again == train.evaluate_checkpoint(short(**wide | dict(model__window_sizes=(8, 8))), str(tmp_path / "slim"))

@@ -252,6 +252,23 @@ def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
   assert plan(path, trained_window=(4, 4, 4, 2)).description["model"]["trained_window_sizes"] == [[4, 4]] * 3 + [[2, 2]]
 
 
+def test_names_of_classes_come_with_hugging_face_and_go(tmp_path):
+  state = official.random(official.state_dict(2, **TINY))
+  path, names = save(tmp_path / "theirs/model.safetensors", state), ["ant", "bee", "cat", "dog", "eel"]
+  config = path.with_name("config.json")
+
+  def labelled(labels):
+    config.write_text(json.dumps({"id2label": {str(i): label for i, label in enumerate(labels)}}))
+    return plan(path).description["data"]["class_names"]
+
+  assert labelled([f"LABEL_{i}" for i in range(5)]) == [] and labelled(names[:4]) == []
+  assert labelled(names) == names
+  assert command("import", path, tmp_path / "ours") == 0
+  assert command("export", tmp_path / "ours", tmp_path / "hf/model.safetensors", "--layout=hf") == 0
+  made = json.loads((tmp_path / "hf/config.json").read_text())
+  assert made["id2label"] == {str(i): name for i, name in enumerate(names)} and made["label2id"]["eel"] == 4
+
+
 def rewritten(state, **changes):
   return {name: changes.get(name.rpartition(".")[2], lambda x: x)(value) for name, value in state.items()}
 

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from PIL import Image
+from PIL import UnidentifiedImageError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -35,8 +36,13 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
   elif image.shape[-1] == 3 and bands == 1:
     image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
   if image.shape[-1] != bands:
-    raise ValueError(f"has {image.shape[-1]} bands, not {bands}")
+    raise ValueError(f"has {count_bands(image.shape[-1])}, not {bands}")
   return image
+
+
+def count_bands(count: int) -> str:
+  """ "1 band", "3 bands"."""
+  return f"{count} band{'s' * (count != 1)}"
 
 
 def _read(encoded: bytes, bands: int) -> np.ndarray:
@@ -50,6 +56,8 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
       if file.mode == "F":
         raise ValueError("holds floating-point numbers, whose range is unknown")
       return np.asarray(file.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else file)
+  except UnidentifiedImageError as error:
+    raise ValueError("cannot be read as an image: it is in no format that Pillow knows") from error
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as an image: {error}") from error
 

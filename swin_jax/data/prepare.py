@@ -252,7 +252,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -
     first = os.path.basename(missing[0])
     print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
     return
-  images = ", ".join(f"{name} {len(order):,}" for name, (_, order) in plan.items())
+  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
   print(f"{out} is whole: {images} images, {classes} classes. Next:")
   command = f" --config.data.path={out}"

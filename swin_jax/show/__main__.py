@@ -94,22 +94,28 @@ def _run(arguments: argparse.Namespace) -> None:
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
   progress = Progress("files", len(files))
-  used = set()
+  refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:
     for file in files:
-      yield from images.read(model, file)
+      try:
+        yield from images.read(model, file)
+      except BadInput as error:  # one bad file of a folder costs no other its picture
+        refused.append(str(error))
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
     out = _folder(arguments.out)  # only now, so that what is refused leaves nothing behind
     path, number = out / f"{name}-{arguments.command}.png", 1
-    while path in used:  # of the same name in another folder
+    while path.exists():  # of the same name in another folder, or from before
       number += 1
       path = out / f"{name}-{number}-{arguments.command}.png"
-    used.add(path)
     picture.save(path)
+    drawn += 1
     print(f"wrote {path}", flush=True)
+  if refused:
+    more = f"; {len(refused) - 1} others were refused too" * (len(refused) > 1) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
+    raise BadInput(refused[0] + more)
 
 
 def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -129,8 +135,9 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
     for name, image in found:
       yield name, attention.picture(model, params, image, **chosen)
   else:
-    names, images = zip(*found)
-    yield from zip(names, features.pictures(model, params, images, bands=bands))
+    if together := list(found):
+      names, images = zip(*together)
+      yield from zip(names, features.pictures(model, params, images, bands=bands))
 
 
 def _folder(path: str) -> pathlib.Path:

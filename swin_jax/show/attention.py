@@ -151,7 +151,7 @@ def picture(
   if label is not None or model.description["classification"]["num_classes"]:
     values, stride, label, probability = grad_cam(model, params, image, label, cam_stage)
     values = drawing.spread(values, stride * zoom, original.shape[:2], smooth=True)
-    panels.append((f"Grad-CAM: class {label} ({probability:.0%})", drawing.heat(original, values)))
+    panels.append((f"Grad-CAM: {model.class_name(label)} ({probability:.0%})", drawing.heat(original, values)))
   for point in at:
     pixel = _pixel(point, image.shape[:2])
     row, column = (p // seen.stride for p in pixel)

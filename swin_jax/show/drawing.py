@@ -85,8 +85,10 @@ def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
   """Draws a frame, seen on dark and light, around a box (top, left, bottom, right) in pixels of the panel."""
   image = Image.fromarray(panel)
   draw, (top, left, bottom, right) = ImageDraw.Draw(image), box
-  draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=(0, 0, 0), width=1)
-  draw.rectangle((left - 1, top - 1, right, bottom), outline=(255, 255, 255), width=1)
+  # A token at the border may reach over the image; its frame is drawn inside.
+  left, top, right, bottom = max(left - 2, 0), max(top - 2, 0), min(right + 1, image.width - 1), min(bottom + 1, image.height - 1)
+  draw.rectangle((left, top, right, bottom), outline=(0, 0, 0), width=1)
+  draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=(255, 255, 255), width=1)
   return np.asarray(image)
 
 
@@ -95,12 +97,15 @@ def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image
   columns = -(-len(panels) // -(-len(panels) // columns))
   height, width = panels[0][1].shape[:2]
   size, gap = max(13, width // 16), max(8, width // 24)
-  font, line = ImageFont.load_default(size), round(1.5 * size)
+  line = round(1.5 * size)
   rows = -(-len(panels) // columns)
   image = Image.new("RGB", (columns * (width + gap) + gap, rows * (line + height + gap) + gap), "white")
   draw = ImageDraw.Draw(image)
   for i, (caption, panel) in enumerate(panels):
     x, y = gap + i % columns * (width + gap), gap + i // columns * (line + height + gap)
+    font = ImageFont.load_default(size)
+    if (length := draw.textlength(caption, font)) > width:  # the name of a class
+      font = ImageFont.load_default(size * width / length)
     draw.text((x + width // 2, y + line // 2), caption, fill="black", font=font, anchor="mm")
     image.paste(Image.fromarray(panel), (x, y + line))
   return image

@@ -131,7 +131,7 @@ def _convert(image: np.ndarray, bands: int) -> np.ndarray:
   elif image.shape[-1] == 3 and bands == 1:
     image = image @ np.float32([[0.299], [0.587], [0.114]])  # luma of ITU-R 601, as Pillow's "L"
   if image.shape[-1] != bands:
-    raise ValueError(f"has {image.shape[-1]} bands, not {bands}")
+    raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
   if not np.isfinite(image).all():
     raise ValueError("holds numbers that are not finite")
   return image

@@ -98,7 +98,7 @@ def _adapt(arguments) -> None:
     raise BadInput(f"{arguments.source} is Swin V2, which has no bias tables; leave out --bias_tables")
   band_rule = arguments.band_rule or "repeat"
   rules = transfer.Rules(arguments.bias_tables or "geometric", band_rule, arguments.class_map)
-  classes = transfer.count_classes(arguments.class_map) if arguments.class_map else None
+  classes = transfer.read_class_map(arguments.class_map) if arguments.class_map else None
   before = descriptions.describe(saved.config, saved.source)
   description = descriptions.adapt(before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes)
   if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(before["data"]["mean"]):

@@ -3,6 +3,7 @@
 The keys are those of `configs/common.py`, so that a workdir and a model folder are read alike.
 """
 
+from collections.abc import Sequence
 import copy
 import math
 from typing import Any
@@ -21,7 +22,7 @@ from swin_jax.models.simmim import SimMim
 ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
 KEYS = {
     "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
-    "data": ("image_size", "mean", "std"),
+    "data": ("image_size", "mean", "std", "class_names"),  # names by label; perhaps none
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
 }  # fmt: skip
@@ -53,6 +54,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     made["task"] = config["task"]
     if made["task"] != "classification":
       made["classification"]["num_classes"] = 0
+    made["data"]["class_names"] = list(made["data"]["class_names"])
     model = made["model"]
     model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
     model["trained_window_sizes"] = [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
@@ -93,7 +95,7 @@ def adapt(
     image_size: Any = None,
     bands: int | None = None,
     band_rule: str = "repeat",
-    num_classes: int | None = None,
+    class_rows: Sequence[int] | None = None,
 ) -> dict[str, Any]:
   """The same model for other windows, images, bands and classes.
 
@@ -103,7 +105,7 @@ def adapt(
     image_size: pixels, or (height, width); None to keep it.
     bands: of the images; None to keep them.
     band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones alike.
-    num_classes: of the head.
+    class_rows: the class that each becomes, by label; None to keep them.
 
   Raises:
     BadInput: a window, an image size or a number of bands that is none.
@@ -126,8 +128,10 @@ def adapt(
           "mean": [sum(old) / len(old)] * bands,
           "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
       }[band_rule]
-  if num_classes is not None:
-    made["classification"]["num_classes"] = num_classes
+  if class_rows is not None:
+    names = made["data"]["class_names"]
+    made["data"]["class_names"] = [names[row] for row in class_rows] if max(class_rows) < len(names) else []
+    made["classification"]["num_classes"] = len(class_rows)
   return made
 
 
@@ -169,7 +173,7 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   return (
       f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
       f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
-      f" {len(data['mean'])} bands{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+      f" {len(data['mean'])} band{'s' * (len(data['mean']) > 1)}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 

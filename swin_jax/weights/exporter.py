@@ -86,8 +86,8 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   if path.suffix != ".safetensors":
     raise BadInput(f"{destination} must end in .safetensors")
   description = descriptions.describe(saved.config, saved.source)
-  how_to_load = _how_to_load(description, path, layout, saved.source)
   config = _hf_config(description, saved.source) if layout == "hf" else None
+  how_to_load = _how_to_load_hf(config, path) if config else _how_to_load(description, path, layout, saved.source)
   targets = [path] + ([path.with_name("config.json")] if config else [])
   check_free(destination)
   if there := [str(target) for target in targets if target.exists()]:
@@ -154,17 +154,21 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   if model["version"] == 2:
     config["pretrained_window_sizes"] = trained
   if classes:
-    labels = {i: f"LABEL_{i}" for i in range(classes)}
+    names = data["class_names"]
+    labels = {i: names[i] if i < len(names) else f"LABEL_{i}" for i in range(classes)}
     config |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
   return config
 
 
-def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
+def _how_to_load_hf(config: dict[str, Any], path: pathlib.Path) -> str:
   """A line of Python that loads the file there."""
+  named = "" if path.name == "model.safetensors" else "  # once it is called model.safetensors"
+  return f"model = transformers.{config['architectures'][0]}.from_pretrained('{path.parent}'){named}"
+
+
+def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
+  """A line of Python that loads the file there, of the official or timm's names."""
   model, data, version = description["model"], description["data"], description["model"]["version"]
-  if layout == "hf":
-    named = "" if path.name == "model.safetensors" else "  # once it is called model.safetensors"
-    return f"model = transformers.{_hf_config(description, source)['architectures'][0]}.from_pretrained('{path.parent}'){named}"
   window, trained = _windows(description, source)
   arguments = {
       "img_size": tuple(data["image_size"]),

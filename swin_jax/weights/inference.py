@@ -67,6 +67,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     names = [layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
   masked = has("decoder.0.weight")
+  num_classes = shape("head.weight")[0] if has("head.weight") and not masked else 0
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
@@ -82,8 +83,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
           "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
           "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
       },
-      "data": {},
-      "classification": {"num_classes": shape("head.weight")[0] if has("head.weight") and not masked else 0},
+      "data": {"class_names": _class_names(tensors.folder / "config.json", num_classes)},
+      "classification": {"num_classes": num_classes},
       "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
   }
   sizes, origins = _sizes(tensors, layout, description["model"], hints)
@@ -245,6 +246,13 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
     found |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
   return {name: value for name, value in found.items() if value is not None}
+
+
+def _class_names(path: pathlib.Path, count: int) -> list[str]:
+  """The labels of Hugging Face's config.json, if it is of as many classes and somebody has named them."""
+  labels = _json(path).get("id2label") or {}
+  names = [labels.get(str(i)) for i in range(count)]
+  return names if len(labels) == count and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names)) else []
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
