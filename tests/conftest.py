@@ -3,8 +3,9 @@
 import os
 import tempfile
 
-_CACHE = tempfile.TemporaryDirectory(prefix="swin_jax_compiled_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers take the cache of the process that starts them
+  _CACHE = tempfile.TemporaryDirectory(prefix="swin_jax_compiled_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 # The tests compile much and compute little.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"

@@ -194,6 +194,14 @@ def test_grad_cam_takes_the_predicted_class():
   np.testing.assert_allclose(seen.heat, grad_cam(model, params, photo(), best).heat, rtol=1e-4, atol=1e-6)
 
 
+def test_grad_cam_calls_the_class_by_its_name(monkeypatch):
+  model, params = load()
+  monkeypatch.setattr(drawing, "sheet", lambda panels, columns: [caption for caption, _ in panels])
+  assert attention.picture(model, params, photo(), label=2)[2].startswith("Grad-CAM: class 2 (")
+  monkeypatch.setitem(model.description["data"], "class_names", ["ant", "bee", "cat"])
+  assert attention.picture(model, params, photo(), label=2)[2].startswith("Grad-CAM: cat (")
+
+
 # Reconstruction.
 
 

@@ -261,7 +261,7 @@ def test_names_of_classes_come_with_hugging_face_and_go(tmp_path):
     config.write_text(json.dumps({"id2label": {str(i): label for i, label in enumerate(labels)}}))
     return plan(path).description["data"]["class_names"]
 
-  assert labelled([f"LABEL_{i}" for i in range(5)]) == [] and labelled(names[:4]) == []
+  assert labelled([f"LABEL_{i}" for i in range(5)]) == [] and labelled(names[:4]) == [] and labelled([*names, "fox"]) == []
   assert labelled(names) == names
   assert command("import", path, tmp_path / "ours") == 0
   assert command("export", tmp_path / "ours", tmp_path / "hf/model.safetensors", "--layout=hf") == 0
