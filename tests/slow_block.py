@@ -10,11 +10,8 @@ import math
 import jax
 import numpy as np
 
-# Tests compile for seconds to run for milliseconds: half the time, without the optimiser of the code generator, and half again without
-# the fusions of older jaxlibs.
+# Tests compile for seconds to run for milliseconds: less than conftest.py leaves of the optimiser.
 FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
-if jax.__version_info__ < (0, 11):
-  FAST_TO_COMPILE["xla_cpu_use_fusion_emitters"] = False
 jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 

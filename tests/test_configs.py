@@ -12,8 +12,8 @@ import pytest
 
 from configs import common
 from swin_jax import run_config
-from swin_jax import train
 from swin_jax.program import build
+from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
@@ -66,11 +66,12 @@ def test_builds_its_abstract_state(name, kind):
 @pytest.mark.parametrize("name", ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b"])
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
-  config = load(name, "debug")
-  config.optim.update(total_epochs=2 / 22, warmup_epochs=1 / 22)
-  config.log.num_pictures = 2 * (name == "simmim_swinv2_base_w12_192")
-  metrics = train.train(config, str(tmp_path))
-  assert all(np.isfinite(value) for value in metrics.values())
+  pictures = 2 * (name == "simmim_swinv2_base_w12_192")
+  words = (f"--config=configs/{name}.py:debug", f"--workdir={tmp_path}", f"--config.log.num_pictures={pictures}")
+  runs.finish([runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")])
+  evaluation = runs.lines(tmp_path)[-1]
+  assert evaluation["step"] == 2 and np.isfinite(evaluation["eval/loss"])
+  assert bool(list(tmp_path.glob("pictures/*.png"))) == bool(pictures)
 
 
 def test_an_unknown_kind_names_the_kinds():

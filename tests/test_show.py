@@ -456,8 +456,8 @@ def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(sa
   np.save(tmp_path / "in/b.npy", photo())
   np.save(tmp_path / "in/c.npy", photo(bands=1))
   np.save(tmp_path / "in/e.npy", photo(bands=4))
-  for command in ("attention", "features"):
-    message = refused(capsys, command, saved / "classifier", tmp_path / "in", f"--out={tmp_path / 'out'}")
+  for name in ("attention", "features"):
+    message = refused(capsys, name, saved / "classifier", tmp_path / "in", f"--out={tmp_path / 'out'}")
     assert message.startswith(f"{tmp_path / 'in/a.png'} cannot be read as an image")
     assert message.endswith("; 2 others were refused too; of the rest 2 pictures were made")
   (tmp_path / "out/b-features.png").write_text("mine")
