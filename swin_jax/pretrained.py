@@ -11,6 +11,7 @@ import numpy as np
 
 from swin_jax import transfer
 from swin_jax.errors import BadInput
+from swin_jax.kernels.window_attention import choose
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 
@@ -27,9 +28,9 @@ class Model:
     mean, std: per band, see `normalise`.
   """
 
-  def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False):
+  def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"):
     self.description = description
-    self.module = descriptions.make_module(description, dtype, unroll)
+    self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
     self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
 
@@ -146,6 +147,7 @@ def load(
     window: int | tuple[int, int] | None = None,
     image_size: int | tuple[int, int] | None = None,
     dtype: str = "float32",
+    kernel: str = "auto",
 ) -> tuple[Model, Any]:
   """Loads a trained model.
 
@@ -154,6 +156,7 @@ def load(
     window: tokens, or (height, width); another window than that of the training, for all stages.
     image_size: pixels, or (height, width); where V1's windows depend on it.
     dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16".
+    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest here.
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.
@@ -166,7 +169,7 @@ def load(
   saved = folder.open_saved(str(path))
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
-  return Model(description, dtype), params
+  return Model(description, dtype, kernel=choose(kernel, jax.default_backend())), params
 
 
 def read(saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:

@@ -16,6 +16,7 @@ from swin_jax import sharding
 from swin_jax.data import pipeline
 from swin_jax.data import sources
 from swin_jax.data import views
+from swin_jax.kernels.window_attention import choose
 from swin_jax.models import swin
 from swin_jax.state import abstract_state
 from swin_jax.state import init_state
@@ -97,7 +98,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   # Model.
   bands = len(config.data.mean)
-  encoder = swin.make_encoder(**config.model)
+  kernel = choose(config.model.attention_kernel, mesh.devices.flat[0].platform)
+  encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
   task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
   fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}

@@ -25,7 +25,8 @@ from swin_jax.weights.description import trained_windows
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
     "mesh", "sharding_rules", "zero1", "log", "profile", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
-    "model.remat", "model.attention_chunks", "model.unroll", "optim.accumulation_steps", "optim.skip_nonfinite_steps",
+    "model.remat", "model.attention_chunks", "model.attention_kernel", "model.unroll", "optim.accumulation_steps",
+    "optim.skip_nonfinite_steps",
 )  # fmt: skip
 
 

@@ -19,14 +19,14 @@ MAY_IMPORT = {
     },
     "swin_jax.program": {
         "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",
-        "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin",
+        "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin", "swin_jax.kernels",
     },
     "swin_jax.run_config": {
         "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
         "swin_jax.weights.description",
     },
     "swin_jax.config_checks": {
-        "swin_jax.optim", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
+        "swin_jax.optim", "swin_jax.kernels", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
         "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "swin_jax.evaluate": {"swin_jax.metrics", "swin_jax.progress"},
     "swin_jax.transfer": {"swin_jax.weights.folder"},
     "swin_jax.weights.choices": set(),
-    "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights"},
+    "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights", "swin_jax.kernels"},
     "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.files", "swin_jax.progress", "swin_jax.weights"},
     "swin_jax.weights.official": {"swin_jax.models", "swin_jax.kernels"},
     "swin_jax.weights.__main__": {"swin_jax.cli", "swin_jax.pretrained", "swin_jax.transfer", "swin_jax.weights"},

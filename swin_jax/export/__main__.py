@@ -62,7 +62,7 @@ def _export(arguments) -> None:
 
   folder.check_free(arguments.destination)
   model, params = pretrained.load(
-      arguments.source, window=arguments.window, image_size=arguments.image_size, dtype=arguments.dtype
+      arguments.source, window=arguments.window, image_size=arguments.image_size, dtype=arguments.dtype, kernel="xla"
   )
   if arguments.format == "onnx" and descriptions.pads(model.description):
     raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")

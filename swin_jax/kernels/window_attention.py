@@ -1,14 +1,12 @@
 """Attention inside windows: the one function the models call."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-MAX_LOGIT_SCALE = math.log(100.0)  # Swin V2, section 3.2: the temperature stays above 0.01
-REGION_MASK = -100.0  # official: finite, added to the logits of tokens that are no neighbours in the image
-PADDING_MASK = -1e9  # padding is invented, so no logit, however extreme, may let it in
+from swin_jax.kernels import formula
+
+KERNELS = ("xla", "tpu")
 
 
 def window_attention(
@@ -17,30 +15,45 @@ def window_attention(
     logit_scale: jax.Array | None,
     regions: np.ndarray | None,
     *,
+    kernel: str = "xla",
     window_chunks: int = 1,
     head_chunks: int = 1,
 ) -> jax.Array:
   """Softmax attention among the tokens of each window.
 
   Scaled cosine attention (Swin V2, section 3.2) where a logit scale is given, the scaled dot product of Swin V1 where it is None.
-  In chunks, the logits of only one chunk live at a time, in the backward pass too, where they are computed again: the sequential
-  self-attention of Swin V2, section 3.4.
+  "xla" leaves to the compiler what stays on the chip, which are not the logits. In chunks, those of only one chunk live at a time, in
+  the backward pass too, where they are computed again: the sequential self-attention of Swin V2, section 3.4. "tpu" is one kernel,
+  which keeps no logits and so needs no chunks; see `tpu.py`.
 
   Args:
     qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
     bias: [K, N, N] float32, added to the logits (query, key).
     logit_scale: [K] float32, the log of the inverse temperature of each head, or None.
     regions: int [M, N] from `windows.regions`, or None. Tokens attend within their region; label -1 is padding.
-    window_chunks, head_chunks: parts of the M windows and K heads that are computed one after the other.
+    kernel: "xla", or "tpu" where the devices are TPUs.
+    window_chunks, head_chunks: parts of the M windows and K heads that "xla" computes one after the other.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv. Logits and softmax are float32.
   """
 
+  if kernel == "tpu":
+    from swin_jax.kernels import tpu  # pylint: disable=g-import-not-at-top  (Pallas takes long, for runs that do without)
+
+    heads, cosine = qkv.shape[3], logit_scale is not None
+    scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
+    return tpu.window_attention(qkv, bias, scale, regions, cosine=cosine)
+
   def attend(qkv, bias, logit_scale):
     return _one_after_another(lambda qkv, regions: _attend(qkv, bias, logit_scale, regions), window_chunks, (qkv, regions), (1, 0), 1)
 
   return _one_after_another(attend, head_chunks, (qkv, bias, logit_scale), (3, 0, 0), 3)
+
+
+def choose(kernel: str, platform: str) -> str:
+  """The kernel for a platform ("cpu", "gpu", "tpu") where it is left open ("auto"); else the one that was asked for."""
+  return kernel if kernel != "auto" else "tpu" if platform == "tpu" else "xla"
 
 
 def _one_after_another(function, chunks, arrays, split, out_split):
@@ -78,27 +91,25 @@ def attention_weights(
   dtype = q.dtype
   if logit_scale is None:
     q = q.astype(jnp.float32) * q.shape[-1] ** -0.5
-  else:
-    # Above the bound the gradient is exactly zero; jnp.minimum would split ties.
-    scale = jnp.exp(jnp.where(logit_scale > MAX_LOGIT_SCALE, MAX_LOGIT_SCALE, logit_scale))
-    q = _unit(q) * scale[None, None, None, :, None]  # the temperature on q: D values a token instead of N
+  else:  # the temperature on q: D values a token instead of N
+    q = _unit(q) * formula.query_scale(logit_scale)[None, None, None, :, None]
     k = _unit(k)
-  q, k = q.astype(dtype), k.astype(dtype)
-  logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, preferred_element_type=jnp.float32)
+  # An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
+  wide = logit_scale is not None and dtype != jnp.float32
+  q, k = (x if wide else x.astype(dtype) for x in (q, k))
+  precision = jax.lax.Precision.HIGH if wide else None  # on GPUs and TPUs, as exact as two bytes for each of two parts
+  logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, precision=precision, preferred_element_type=jnp.float32)
   bias = bias[None, None]
   logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]
   return jax.nn.softmax(logits, axis=-1)
 
 
 def _unit(x: jax.Array) -> jax.Array:
-  """x / max(‖x‖, 1e-12) over the last axis, float32, with a zero gradient instead of NaN at x = 0."""
   x = x.astype(jnp.float32)
-  return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
+  return x * formula.inverse_norm(x)
 
 
 def _region_mask(regions: jax.Array | np.ndarray) -> jax.Array:
   """[M, N] labels → [M, N, N] additive float32 mask."""
   regions = jnp.asarray(regions)  # compared in the program: M·N·N constants would fill it, on a large map
-  query, key = regions[:, :, None], regions[:, None, :]
-  mask = jnp.where(query == key, 0.0, REGION_MASK)
-  return jnp.where((query < 0) != (key < 0), PADDING_MASK, mask)
+  return formula.region_mask(regions[:, :, None], regions[:, None, :])

@@ -31,6 +31,7 @@ class CosineWindowAttention(nn.Module):
     trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
     dtype: of the matrix products. Logits, softmax and the bias are always float32.
     chunks: parts that the attention of an image is computed in, one after the other, see `windows.chunk_counts`.
+    kernel: see `kernels.window_attention`.
 
   Shapes:
     x       [B, M, N, C]  dtype
@@ -43,6 +44,7 @@ class CosineWindowAttention(nn.Module):
   trained_window_size: tuple[int, int]
   dtype: jnp.dtype
   chunks: int
+  kernel: str
 
   @nn.compact
   def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
@@ -57,7 +59,7 @@ class CosineWindowAttention(nn.Module):
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
     table = self._bias_table()
     self.sow(*SEEN, (qkv, table, logit_scale))
-    out = _attend(qkv, table, logit_scale, regions, self.window_size, self.chunks)
+    out = _attend(qkv, table, logit_scale, regions, self.window_size, self.chunks, self.kernel)
     out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
     return checkpoint_name(out, "attention_output")
 
@@ -79,6 +81,7 @@ class DotProductWindowAttention(nn.Module):
   window_size: tuple[int, int]
   dtype: jnp.dtype
   chunks: int
+  kernel: str
 
   @nn.compact
   def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
@@ -89,12 +92,12 @@ class DotProductWindowAttention(nn.Module):
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k)
     self.sow(*SEEN, (qkv, table, None))
-    out = _attend(qkv, table, None, regions, self.window_size, self.chunks)
+    out = _attend(qkv, table, None, regions, self.window_size, self.chunks, self.kernel)
     out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
     return checkpoint_name(out, "attention_output")
 
 
-def _attend(qkv, table, logit_scale, regions, window_size, chunks) -> jax.Array:
+def _attend(qkv, table, logit_scale, regions, window_size, chunks, kernel) -> jax.Array:
   """`window_attention` of the images and heads that a device holds.
 
   The bias is spread out to [K, N, N] on each device, so that devices sum the gradient of the table, which is N times smaller.
@@ -103,7 +106,9 @@ def _attend(qkv, table, logit_scale, regions, window_size, chunks) -> jax.Array:
   def attend(qkv, table, logit_scale):
     bias = table.T[:, windows.relative_index(window_size)]
     window_chunks, head_chunks = windows.chunk_counts(chunks, qkv.shape[1], qkv.shape[3])
-    return window_attention(qkv, bias, logit_scale, regions, window_chunks=window_chunks, head_chunks=head_chunks)
+    return window_attention(
+        qkv, bias, logit_scale, regions, kernel=kernel, window_chunks=window_chunks, head_chunks=head_chunks
+    )
 
   qkv_names = (axes.BATCH, None, None, axes.HEADS, None, None)
   names = (qkv_names, (None, axes.HEADS), (axes.HEADS,))

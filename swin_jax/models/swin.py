@@ -34,6 +34,7 @@ class Block(nn.Module):
     shifted: whether the windows are shifted by half their size.
     extra_norm: a LayerNorm on the main branch at the end of the block (V2-H and V2-G, section 3.2).
     attention_chunks: see `windows.chunk_counts`.
+    attention_kernel: see `kernels.window_attention`.
 
   Shapes:
     x, out    [B, H, W, C]
@@ -49,6 +50,7 @@ class Block(nn.Module):
   mlp_ratio: float
   dtype: jnp.dtype
   attention_chunks: int = 1
+  attention_kernel: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rate: jax.Array | None, *, train: bool) -> jax.Array:
@@ -71,11 +73,11 @@ class Block(nn.Module):
     regions = windows.regions(map_size, padded, window, shift)
     x = windows.pad(x, padded)
     x = windows.partition(jnp.roll(x, (-shift[0], -shift[1]), (1, 2)) if shift != (0, 0) else x, window)
+    how = dict(dtype=self.dtype, chunks=self.attention_chunks, kernel=self.attention_kernel, name="attn")
     if self.version == 2:
-      trained = self.trained_window_size or window
-      attend = attention.CosineWindowAttention(self.num_heads, window, trained, self.dtype, self.attention_chunks, name="attn")
+      attend = attention.CosineWindowAttention(self.num_heads, window, self.trained_window_size or window, **how)
     else:
-      attend = attention.DotProductWindowAttention(self.num_heads, window, self.dtype, self.attention_chunks, name="attn")
+      attend = attention.DotProductWindowAttention(self.num_heads, window, **how)
     x = windows.merge(attend(x, regions), window, padded)
     x = jnp.roll(x, shift, (1, 2)) if shift != (0, 0) else x
     return x[:, : map_size[0], : map_size[1]]
@@ -91,7 +93,7 @@ class Stage(nn.Module):
     extra_norm_every: an extra norm after every so many blocks; 0 for none.
     remat: see `remat.policy`.
     unroll: unroll the scan; parameters and rngs stay the same.
-    attention_chunks: see `Block`.
+    attention_chunks, attention_kernel: see `Block`.
 
   Shapes:
     x, out     [B, H, W, C]
@@ -109,6 +111,7 @@ class Stage(nn.Module):
   mlp_ratio: float
   dtype: jnp.dtype
   attention_chunks: int = 1
+  attention_kernel: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rates: np.ndarray | None, *, train: bool) -> jax.Array:
@@ -116,7 +119,8 @@ class Stage(nn.Module):
     length = self.depth // group
     unroll = self.unroll or length == 1
     block = _BlockGroup(group, self.extra_norm_every, self.remat, unroll, self.version, self.num_heads, self.window_size,
-                        self.trained_window_size, self.mlp_ratio, self.dtype, self.attention_chunks, name="blocks")  # fmt: skip
+                        self.trained_window_size, self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel,
+                        name="blocks")  # fmt: skip
 
     def body(block, x, rates):
       return block(x, rates, train=train), None
@@ -147,6 +151,7 @@ class _BlockGroup(nn.Module):
   mlp_ratio: float
   dtype: jnp.dtype
   attention_chunks: int = 1
+  attention_kernel: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array, drop_rates: jax.Array | None, *, train: bool) -> jax.Array:
@@ -159,7 +164,7 @@ class _BlockGroup(nn.Module):
     for j in range(self.size):
       extra_norm = self.extra_norm_every > 0 and (j + 1) % self.extra_norm_every == 0
       block = Block(self.version, self.num_heads, self.window_size, self.trained_window_size, j % 2 == 1, extra_norm,
-                    self.mlp_ratio, self.dtype, self.attention_chunks, name=f"block{j}")  # fmt: skip
+                    self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel, name=f"block{j}")  # fmt: skip
       x = run(block, x, None if drop_rates is None else drop_rates[j])
     return x
 
@@ -180,6 +185,7 @@ class Swin(nn.Module):
     dtype: compute dtype of the matrix products and of the residual stream.
     extra_norm_every, remat, unroll: see `Stage`.
     attention_chunks: per stage, see `Block`; () for one each.
+    attention_kernel: see `kernels.window_attention`.
   """
 
   version: int
@@ -196,6 +202,7 @@ class Swin(nn.Module):
   unroll: bool
   dtype: jnp.dtype
   attention_chunks: Sequence[int] = ()
+  attention_kernel: str = "xla"
 
   @nn.compact
   def __call__(
@@ -228,7 +235,7 @@ class Swin(nn.Module):
     for i, depth in enumerate(self.depths):
       stage = Stage(depth, self.extra_norm_every, self.remat, self.unroll, self.version, self.num_heads[i],
                     self.window_sizes[i], self.trained_window_sizes[i], self.mlp_ratio, self.dtype, chunks[i],
-                    name=f"stage{i}")  # fmt: skip
+                    self.attention_kernel, name=f"stage{i}")  # fmt: skip
       x = stage(x, None if rates is None else rates[i], train=train)
       maps.append(x)
       if i + 1 < len(self.depths):

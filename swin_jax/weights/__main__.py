@@ -115,7 +115,7 @@ def _adapt(arguments) -> None:
   folder.write(arguments.destination, description, shapes, read)
   print(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
   if arguments.bands:
-    print("mean " + ", ".join(f"{x:g}" for x in description["data"]["mean"]) + "; std " + ", ".join(f"{x:g}" for x in description["data"]["std"]))
+    print("; ".join(f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")))
   print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
 
 

@@ -135,10 +135,11 @@ def adapt(
   return made
 
 
-def make_module(description: dict[str, Any], dtype: str = "float32", unroll: bool = False) -> SimMim | Classifier:
+def make_module(description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla") -> SimMim | Classifier:
   """The model as a linen module, for inference."""
   encoder = swin.make_encoder(
-      **description["model"], drop_path_rate=0.0, remat="none", attention_chunks=(), unroll=unroll, dtype=dtype
+      **description["model"], drop_path_rate=0.0, remat="none", attention_chunks=(), attention_kernel=kernel,
+      unroll=unroll, dtype=dtype,
   )
   if description["task"] == "masked_pixels":
     return SimMim(encoder)
@@ -166,6 +167,7 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
     classes = description["classification"]["num_classes"]
     head = f"classifier of {classes} classes" if classes else "backbone without head"
   height, width = data["image_size"]
+  bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
   trained = ""
   if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(description):
@@ -173,7 +175,7 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   return (
       f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
       f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
-      f" {len(data['mean'])} band{'s' * (len(data['mean']) > 1)}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+      f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 

@@ -234,7 +234,8 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (model["version"] == 2):
       return {}  # of another file in the same folder
     if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
-      raise BadInput(f"{path} says hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}; Swin has gelu, 1e-5")
+      theirs = f"hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}"
+      raise BadInput(f"{path} says {theirs}; Swin has gelu, 1e-5")
     found = {"image_size": config.get("image_size"), "window": config.get("window_size")}
     found["trained_window"] = config.get("pretrained_window_sizes") or 0
   elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swin_jax.kernels.window_attention import REGION_MASK
+from swin_jax.kernels.formula import REGION_MASK
 from swin_jax.models import windows
 from swin_jax.models.swin import group_size
 

@@ -144,7 +144,10 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
       raise BadInput(
           f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
       ) from error
-    why = f"needs {error.name} to be read: pip install {error.name}" if isinstance(error, ModuleNotFoundError) else "is no file of torch's, nor .safetensors, or is cut short"
+    if isinstance(error, ModuleNotFoundError):
+      why = f"needs {error.name} to be read: pip install {error.name}"
+    else:
+      why = "is no file of torch's, nor .safetensors, or is cut short"
     raise BadInput(f"{source} {why}") from error
   state = {name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)}
   shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}

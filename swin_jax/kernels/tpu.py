@@ -1,0 +1,264 @@
+"""Window attention as one TPU kernel, forward and backward: no logit leaves the chip. Letters: see `models/windows.py`.
+
+A program of the grid holds the bias of a group of heads and takes window after window, P = B·M of them. What belongs to the group
+alone, the bias and in the backward pass its gradient, stays in the chip's memory while the windows pass by. Inside, the queries of a
+window go through in tiles, so that logits need no more room than a tile.
+
+The backward pass computes the logits again: nothing but the inputs is kept from the forward pass.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+import jax.numpy as jnp
+import numpy as np
+
+from swin_jax.kernels import formula
+
+LANES = 128  # numbers side by side in a register
+ROWS = 16  # of two-byte numbers one above the other in a register; tiles of queries begin at a multiple
+TILE_BYTES = 5 * 2**18  # of the float32 logits that are in work at once
+BIAS_BYTES = 6 * 2**20  # of the bias of a group of heads; the chip holds two copies, and two of its gradient
+MEMORY_BYTES = 96 * 2**20  # of the chip's own memory that a kernel may take
+MAX_HEADS = 8  # of a group, where fewer are possible: each is straight code
+MIN_TOKENS = 256  # that a program takes, in several windows if they are small
+
+
+class Plan(NamedTuple):
+  """How the work is divided.
+
+  Attributes:
+    heads: of a group.
+    windows: that a program takes; they divide M.
+    tile: queries in work at once; they divide N.
+    heads_first: whether the heads come before the windows in memory, which costs a pass over qkv: for large windows, whose bias leaves
+      no room for as many heads as fill whole registers side by side.
+  """
+
+  heads: int
+  windows: int
+  tile: int
+  heads_first: bool
+
+
+def make_plan(num_windows: int, tokens: int, heads: int, head_dim: int) -> Plan:
+  """Divides the work for M windows of an image, N tokens each, K heads of D channels."""
+  row = 4 * -(-tokens // LANES) * LANES
+  tiles = [n for n in range(ROWS, tokens, ROWS) if tokens % n == 0 and n * row <= TILE_BYTES]
+  tile = tokens if tokens * row <= TILE_BYTES or not tiles else tiles[-1]
+  whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [heads]  # that fill whole registers
+  fitting = [n for n in whole if n * tokens * row <= BIAS_BYTES]
+  group = max((n for n in fitting if n <= MAX_HEADS), default=min(fitting, default=1))
+  windows = min((n for n in range(1, num_windows + 1) if num_windows % n == 0 and n * tokens >= MIN_TOKENS), default=num_windows)
+  return Plan(group, windows, tile, heads_first=not fitting)
+
+
+def window_attention(
+    qkv: jax.Array, bias: jax.Array, scale: jax.Array, regions: np.ndarray | None, *, cosine: bool, interpret: bool = False
+) -> jax.Array:
+  """Attention among the tokens of each window.
+
+  Args:
+    qkv: [B, M, N, K, 3, D] in the compute dtype.
+    bias: [K, N, N] float32.
+    scale: [K] float32, what the queries are multiplied by.
+    regions: int [M, N] or None, see `kernels.window_attention`.
+    cosine: whether queries and keys are normalised first.
+    interpret: run on a CPU, for tests.
+
+  Returns:
+    [B, M, N, K, D] in the dtype of qkv.
+  """
+  b, m, n, k, _, d = qkv.shape
+  call = functools.partial(_call, make_plan(m, n, k, d), m, regions, cosine, interpret)
+
+  @jax.custom_vjp
+  def attend(qkv, bias, scale):
+    return call(_forward, (qkv,), bias, scale)[0]
+
+  def backward(inputs, out_grad):
+    qkv, bias, scale = inputs
+    return call(_backward, (qkv, out_grad), bias, scale)
+
+  attend.defvjp(lambda *inputs: (attend(*inputs), inputs), backward)
+  out = attend(qkv.reshape(b * m, n, k, 3 * d), bias, scale)
+  return out.reshape(b, m, n, k, d)
+
+
+def _call(plan, num_windows, regions, cosine, interpret, kernel, tensors, bias, scale):
+  """Runs a kernel over groups of heads and windows.
+
+  Args:
+    kernel: `_forward` or `_backward`.
+    tensors: each [P, N, K, channels of a head].
+    bias, scale: as in `window_attention`.
+
+  Returns:
+    Of `_forward` [out], of `_backward` the gradients of qkv, bias and scale.
+  """
+  p, n, k, wide = tensors[0].shape
+  d, dtype, groups = wide // 3, tensors[0].dtype, k // plan.heads
+  backward = kernel is _backward
+
+  def arrange(x):
+    return x.transpose(2, 0, 1, 3) if plan.heads_first else x.reshape(p, n, -1)
+
+  def spec(channels):
+    if plan.heads_first:
+      return pl.BlockSpec((None, plan.windows, n, channels), lambda g, i: (g, i, 0, 0))
+    return pl.BlockSpec((plan.windows, n, plan.heads * channels), lambda g, i: (i, 0, g))
+
+  def shape(channels):
+    return jax.ShapeDtypeStruct((k, p, n, channels) if plan.heads_first else (p, n, k * channels), dtype)
+
+  def restore(x, channels):
+    return x.transpose(1, 2, 0, 3) if plan.heads_first else x.reshape(p, n, k, channels)
+
+  of_group = pl.BlockSpec((plan.heads, n, n), lambda g, i: (g, 0, 0))
+  in_specs = [pl.BlockSpec(memory_space=pltpu.SMEM), of_group, *(spec(x.shape[-1]) for x in tensors)]
+  inputs = [scale, bias, *map(arrange, tensors)]
+  if regions is not None:
+    labels, cycle = jnp.asarray(regions, jnp.int32), num_windows // plan.windows
+    inputs += [labels[:, :, None], labels[:, None, :]]
+    in_specs += [
+        pl.BlockSpec((plan.windows, n, 1), lambda g, i: (i % cycle, 0, 0)),
+        pl.BlockSpec((plan.windows, 1, n), lambda g, i: (i % cycle, 0, 0)),
+    ]
+  if backward:
+    out_specs = [spec(wide), of_group, pl.BlockSpec((1, 1, LANES), lambda g, i: (g, 0, 0))]
+    out_shape = [shape(wide), jax.ShapeDtypeStruct((k, n, n), jnp.float32), jax.ShapeDtypeStruct((groups, 1, LANES), jnp.float32)]
+  else:
+    out_specs, out_shape = [spec(d)], [shape(d)]
+  products = 5 if backward else 2
+  moved = sum(x.size * x.dtype.itemsize for x in (*tensors, bias)) + sum(x.size * x.dtype.itemsize for x in out_shape)
+  made = pl.pallas_call(
+      functools.partial(kernel, plan=plan, cosine=cosine, masked=regions is not None),
+      grid=(groups, p // plan.windows),
+      in_specs=in_specs,
+      out_specs=out_specs,
+      out_shape=out_shape,
+      compiler_params=pltpu.CompilerParams(
+          dimension_semantics=("parallel", "arbitrary" if backward else "parallel"), vmem_limit_bytes=MEMORY_BYTES
+      ),
+      cost_estimate=pl.CostEstimate(flops=products * 2 * p * k * n * n * d, transcendentals=p * k * n * n, bytes_accessed=moved),
+      interpret=interpret,
+      name="window_attention_backward" if backward else "window_attention",
+  )(*inputs)
+  if not backward:
+    return [restore(made[0], d)]
+  return restore(made[0], wide), made[1], made[2][:, 0, : plan.heads].reshape(k)
+
+
+def _forward(scale_ref, bias_ref, qkv_ref, *refs, plan, cosine, masked):
+  *labels, out_ref = refs
+  d, first = qkv_ref.shape[-1] // plan.heads // 3, pl.program_id(0) * plan.heads
+
+  def window(w, carry):
+    for j in range(plan.heads):
+      scale = scale_ref[first + j]
+      q, k, v = (qkv_ref[w, :, (3 * j + i) * d : (3 * j + i + 1) * d] for i in range(3))
+      key = _as_key(_normalised(k, cosine)[0], v.dtype, cosine)
+      for rows in _tiles(plan, q.shape[0]):
+        query = _as_query(_normalised(q[rows], cosine)[0] * scale, v.dtype, cosine)
+        weights = _softmax(_dot(query, key, 1, 1) + bias_ref[j, rows, :], _mask(labels, w, rows, masked))
+        out_ref[w, rows, j * d : (j + 1) * d] = _dot(weights.astype(v.dtype), v, 1, 0).astype(out_ref.dtype)
+    return carry
+
+  jax.lax.fori_loop(0, plan.windows, window, 0)
+
+
+def _backward(scale_ref, bias_ref, qkv_ref, out_grad_ref, *refs, plan, cosine, masked):
+  *labels, grad_ref, bias_grad_ref, scale_grad_ref = refs
+  d, first = qkv_ref.shape[-1] // plan.heads // 3, pl.program_id(0) * plan.heads
+
+  @pl.when(pl.program_id(1) == 0)
+  def _():
+    bias_grad_ref[...] = jnp.zeros_like(bias_grad_ref)
+    scale_grad_ref[...] = jnp.zeros_like(scale_grad_ref)
+
+  def window(w, carry):
+    for j in range(plan.heads):
+      scale = scale_ref[first + j]
+      lanes = [slice((3 * j + i) * d, (3 * j + i + 1) * d) for i in range(3)]
+      q, k, v = (qkv_ref[w, :, part] for part in lanes)
+      out_grad = out_grad_ref[w, :, j * d : (j + 1) * d]
+      unit_key, key_length = _normalised(k, cosine)
+      key = _as_key(unit_key, k.dtype, cosine)
+      key_grad, value_grad, scale_grad = jnp.zeros(k.shape, jnp.float32), jnp.zeros(k.shape, jnp.float32), 0.0
+      for rows in _tiles(plan, q.shape[0]):
+        unit, length = _normalised(q[rows], cosine)
+        g = out_grad[rows]
+        cosines = _dot(_as_query(unit * scale, k.dtype, cosine), key, 1, 1)  # times the scale
+        weights = _softmax(cosines + bias_ref[j, rows, :], _mask(labels, w, rows, masked))
+        value_grad += _dot(weights.astype(k.dtype), g, 0, 0)
+        weights_grad = _dot(g, v, 1, 1)
+        logits_grad = weights * (weights_grad - jnp.sum(weights * weights_grad, axis=-1, keepdims=True))
+        bias_grad_ref[j, rows, :] += logits_grad
+        narrow = logits_grad.astype(k.dtype)
+        query_grad = _dot(narrow, unit_key.astype(k.dtype), 1, 0)
+        key_grad += _dot(narrow, (unit * scale).astype(k.dtype), 0, 0)
+        scale_grad += jnp.sum(logits_grad * cosines)
+        grad_ref[w, rows, lanes[0]] = _through_norm(query_grad * scale, unit, length).astype(grad_ref.dtype)
+      grad_ref[w, :, lanes[1]] = _through_norm(key_grad, unit_key, key_length).astype(grad_ref.dtype)
+      grad_ref[w, :, lanes[2]] = value_grad.astype(grad_ref.dtype)
+      lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
+      scale_grad_ref[0] += jnp.where(lane == j, scale_grad / scale, 0.0)
+    return carry
+
+  jax.lax.fori_loop(0, plan.windows, window, 0)
+
+
+def _tiles(plan, tokens):
+  return [slice(i, i + plan.tile) for i in range(0, tokens, plan.tile)]
+
+
+def _normalised(x, cosine):
+  """x / ‖x‖ and 1 / ‖x‖ in float32; x and None where nothing is normalised."""
+  x = x.astype(jnp.float32)
+  if not cosine:
+    return x, None
+  inverse = formula.inverse_norm(x)
+  return x * inverse, inverse
+
+
+def _as_query(x, dtype, cosine):
+  """float32 [n, D] → the factor of a product with `_as_key`.
+
+  An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight. A number is therefore the
+  sum of two of these, and a product of three products side by side, which the matrix unit has room for: it is 128 deep, D is 32.
+  """
+  high = x.astype(dtype)
+  return jnp.concatenate([high, _rest(x, high), high], axis=-1) if cosine and dtype != jnp.float32 else high
+
+
+def _as_key(x, dtype, cosine):
+  high = x.astype(dtype)
+  return jnp.concatenate([high, high, _rest(x, high)], axis=-1) if cosine and dtype != jnp.float32 else high
+
+
+def _rest(x, high):
+  return (x - high.astype(jnp.float32)).astype(high.dtype)
+
+
+def _through_norm(grad, unit, inverse):
+  """The gradient of x, from that of x / ‖x‖."""
+  return grad if inverse is None else inverse * (grad - unit * jnp.sum(unit * grad, axis=-1, keepdims=True))
+
+
+def _mask(labels, w, rows, masked):
+  return formula.region_mask(labels[0][w, rows, :], labels[1][w]) if masked else 0.0
+
+
+def _softmax(logits, mask):
+  logits = logits + mask
+  exponentials = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  return exponentials / jnp.sum(exponentials, axis=-1, keepdims=True)
+
+
+def _dot(a, b, i, j):
+  """The product of two matrices, contracted over axis i of a and j of b, in float32."""
+  precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+  return jax.lax.dot_general(a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision)
