@@ -50,7 +50,7 @@ def base() -> ConfigDict:
       # Per stage: parts that the attention of an image is computed in, one after the other, so that the logits of one part are all
       # that there is: windows, then heads. For large maps and windows, see the sequential self-attention of V2, section 3.4; () = at once
       attention_chunks=(),
-      attention_kernel="auto",  # "xla", or "tpu": one kernel that keeps no logits; "auto" takes it where it runs
+      attention_kernel="auto",  # on TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
   ))  # fmt: skip
 

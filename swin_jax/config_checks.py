@@ -8,7 +8,7 @@ from swin_jax import optim
 from swin_jax.data import image_ops
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
-from swin_jax.kernels.window_attention import KERNELS
+from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
 from swin_jax.models.windows import chunk_counts
 from swin_jax.models.windows import map_sizes
@@ -30,7 +30,7 @@ def check(config: ConfigDict) -> None:
       "task": (config.task, ("classification", "masked_pixels")),
       "model.version": (m.version, (1, 2)),
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
-      "model.attention_kernel": (m.attention_kernel, ("auto", *KERNELS)),
+      "model.attention_kernel": (m.attention_kernel, CHOICES),
       "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
       "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
       "transfer.bias_tables": (config.transfer.bias_tables, BIAS_TABLES),

@@ -12,6 +12,7 @@ import numpy as np
 from swin_jax import transfer
 from swin_jax.errors import BadInput
 from swin_jax.kernels.window_attention import choose
+from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 
@@ -166,10 +167,12 @@ def load(
   """
   if dtype not in ("float32", "bfloat16"):
     raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
+  if kernel not in CHOICES:
+    raise BadInput(f"kernel must be one of {CHOICES}, not {kernel!r}")
   saved = folder.open_saved(str(path))
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
-  return Model(description, dtype, kernel=choose(kernel, jax.default_backend())), params
+  return Model(description, dtype, kernel=choose(kernel, jax.local_devices()[0])), params
 
 
 def read(saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:

@@ -98,7 +98,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   # Model.
   bands = len(config.data.mean)
-  kernel = choose(config.model.attention_kernel, mesh.devices.flat[0].platform)
+  kernel = choose(config.model.attention_kernel, mesh.devices.flat[0])
   encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
   task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)

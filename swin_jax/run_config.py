@@ -145,7 +145,8 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   Raises:
     BadInput: keys differ that may not.
   """
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
+  ours = flatten(json.loads(json.dumps(config.to_dict())))
+  theirs = {"data.class_names": ours["data.class_names"]} | flatten(stored)  # there are runs from before names were kept
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
       f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
@@ -198,9 +199,9 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
   return f"note: the weights in init_from were trained with other images; for the same: {flags}"
 
 
-def other_classes(config: ConfigDict, source: dict[str, Any]) -> str:
+def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
   """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else nothing."""
-  names = zip(source["data"]["class_names"], config.data.class_names)
+  names = zip(described["data"]["class_names"], config.data.class_names)
   label, (theirs, ours) = next(((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", "")))
   return "" if label is None else f"note: class {label} is '{theirs}' to the weights and '{ours}' in the data"
 

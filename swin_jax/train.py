@@ -243,7 +243,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   data = open_input(config)
   config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)
   run_config.check_same_model(config, saved.config, workdir)
-  if note := run_config.other_classes(config, saved.config):
+  if note := run_config.other_classes(config, description.describe(saved.config, saved.source)):
     say(note)
   program = build(config, steps_per_epoch=1, total_steps=1)
   wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")

@@ -2,16 +2,20 @@
 
 import math
 import re
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import swin_jax
 from swin_jax import ahead_of_time
 from swin_jax import chips
+from swin_jax import config_checks
 from swin_jax import plan
 from swin_jax import sharding
+from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
 from swin_jax.kernels import tpu
 from swin_jax.kernels import window_attention as kernels
@@ -113,6 +117,24 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
     assert off(ours, exact) < limit
   if cosine:
     assert grads[2][-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    "kernel, platform, kind, chosen",
+    [
+        ("auto", "tpu", "TPU v5 lite", "tpu"), ("auto", "tpu", "TPU v4", "xla"), ("xla", "tpu", "TPU v5", "xla"),
+        ("auto", "cpu", "cpu", "xla"), ("auto", "gpu", "NVIDIA H200", "xla"),
+    ],
+)  # fmt: skip
+def test_the_kernel_is_chosen_by_the_device(kernel, platform, kind, chosen):
+  assert kernels.choose(kernel, types.SimpleNamespace(platform=platform, device_kind=kind)) == chosen
+
+
+def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
+  with pytest.raises(BadInput, match=r"config.model.attention_kernel = 'tpu': there are 'auto', 'xla'"):
+    config_checks.check(tiny.config(model__attention_kernel="tpu"))
+  with pytest.raises(BadInput, match=r"kernel must be one of \('auto', 'xla'\), not 'tpu'"):
+    swin_jax.load(tmp_path, kernel="tpu")
 
 
 # (images, map, window, shift, heads) of stages of published sizes: T at window 7, B at 16, one of 32; G at 12; T at 8.

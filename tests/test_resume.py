@@ -15,6 +15,7 @@ from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
 from swin_jax.errors import Preempted
 from swin_jax.program import build
+from swin_jax.weights import description
 from tests import tiny
 from tests.runs import command
 from tests.runs import lines
@@ -134,6 +135,16 @@ def test_another_number_of_images_is_refused(finished, monkeypatch):
 def test_another_number_of_parts_may_go_on(finished):
   config = tiny.config(optim__ema_decay=0.9, optim__accumulation_steps=2)
   run_config.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
+
+
+def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(finished):
+  config, stored = tiny.config(optim__ema_decay=0.9), checkpoint.stored_config(str(finished))
+  stored["data"]["class_names"] = ["cat", "dog"]
+  with pytest.raises(BadInput, match=r"another config: data.class_names \(\['cat', 'dog'\] → \[\]\)"):
+    run_config.check_same_run(config, stored, str(finished))
+  del stored["data"]["class_names"]
+  run_config.check_same_run(config, stored, str(finished))
+  assert description.describe(stored, "an old run")["data"]["class_names"] == []
 
 
 def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):

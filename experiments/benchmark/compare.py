@@ -55,9 +55,10 @@ def run(process: subprocess.Popen, kind: str, times: int) -> float:
   """Seconds that a contestant takes for so many batches."""
   process.stdin.write(f"{kind} {times}\n")
   process.stdin.flush()
-  word, seconds = process.stdout.readline().split()
-  assert word == "took"
-  return float(seconds)
+  answer = process.stdout.readline()
+  if not answer.startswith("took "):
+    raise SystemExit(f"{process.args[3]} ended with {process.wait()} in its {kind} turn")
+  return float(answer.removeprefix("took "))
 
 
 def compare(where: str, rounds: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from swin_jax.kernels import formula
 
-KERNELS = ("xla", "tpu")
+CHOICES = ("auto", "xla")  # what may be asked for, see `choose`
+SMALL = ("TPU v2", "TPU v3", "TPU v4")  # chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
 
 
 def window_attention(
@@ -51,9 +52,11 @@ def window_attention(
   return _one_after_another(attend, head_chunks, (qkv, bias, logit_scale), (3, 0, 0), 3)
 
 
-def choose(kernel: str, platform: str) -> str:
-  """The kernel for a platform ("cpu", "gpu", "tpu") where it is left open ("auto"); else the one that was asked for."""
-  return kernel if kernel != "auto" else "tpu" if platform == "tpu" else "xla"
+def choose(kernel: str, device: jax.Device) -> str:
+  """The kernel for a device where it is left open ("auto"); else the one that was asked for."""
+  if kernel != "auto":
+    return kernel
+  return "tpu" if device.platform == "tpu" and device.device_kind not in SMALL else "xla"
 
 
 def _one_after_another(function, chunks, arrays, split, out_split):

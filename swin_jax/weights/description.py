@@ -50,6 +50,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
+    config = config | {"data": {"class_names": []} | config["data"]}  # there are runs from before names were kept
     made = {group: {key: config[group][key] for key in keys} for group, keys in KEYS.items()}
     made["task"] = config["task"]
     if made["task"] != "classification":
