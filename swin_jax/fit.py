@@ -19,6 +19,7 @@ from swin_jax import config_checks
 from swin_jax import sharding
 from swin_jax.chips import Slice
 from swin_jax.errors import BadInput
+from swin_jax.kernels import window_attention
 from swin_jax.program import build
 
 EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
@@ -103,8 +104,9 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
     patiently: (what is done, function) → the function's result, while saying that it is being done.
 
   Raises:
-    BadInput: see `by_formula` and `ahead_of_time.devices_of`.
+    BadInput: see `by_formula` and `ahead_of_time.devices_of`; or the chips cannot run the attention kernel.
   """
+  window_attention.check(config.model.attention_kernel, "tpu" if place.is_tpu else "gpu")
   devices = ahead_of_time.devices_of(place) if place.is_tpu and not analytic else None
   formula = patiently("estimating by formula", lambda: by_formula(config, place))
   sizes, sent, memory, extra = formula.bytes_per_chip, formula.sent, place.chip.memory_bytes, {}

@@ -11,8 +11,9 @@ import numpy as np
 
 from swin_jax import transfer
 from swin_jax.errors import BadInput
-from swin_jax.kernels.window_attention import choose
-from swin_jax.kernels.window_attention import CHOICES
+from swin_jax.kernels import window_attention
+from swin_jax.models import attention
+from swin_jax.models import windows
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 
@@ -99,6 +100,34 @@ class Model:
       self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
 
+  def fix_bias(self, params: Any) -> Any:
+    """For inference at `image_size`: parameters in which each V2 bias MLP has given way to the bias that it makes.
+
+    Every call would else compute it again, which shows with small batches and large windows. Whoever has fixed it can take only images
+    with the same windows. A bias is [K, N, N] for each block: for large windows they are larger than the rest of the parameters. What has
+    none to fix, or has it fixed already, comes back as it is.
+    """
+    flat = flax.traverse_util.flatten_dict(params)
+    if not any("cpb_fc1" in path for path in flat):
+      return params
+
+    @jax.jit
+    def tables(params):  # and no more: what is not returned is not computed
+      images = jnp.zeros((1, *self.image_size, len(self.mean)))
+      with self._precision():
+        _, seen = self.module.apply(
+            {"params": params}, images, method=lambda module, images: module.encoder(images), mutable=[attention.SEEN[0]]
+        )
+      seen = flax.traverse_util.flatten_dict(seen[attention.SEEN[0]]["encoder"])
+      return {("encoder", *path[:-1]): values[0][1] for path, values in seen.items()}
+
+    flat = {path: leaf for path, leaf in flat.items() if not {"cpb_fc1", "cpb_fc2"} & set(path)}
+    used = descriptions.used_windows(self.description)
+    for path, table in tables(params).items():  # [L, offsets, K]
+      window = tuple(used[int(path[1].removeprefix("stage"))])
+      flat[*path, attention.fixed_bias(window)] = table.swapaxes(1, 2)[:, :, windows.relative_index(window)]
+    return flax.traverse_util.unflatten_dict(flat)
+
   def check_stage(self, stage: int) -> None:
     """Raises BadInput where the model has no such stage."""
     depth = len(self.description["model"]["depths"])
@@ -157,22 +186,24 @@ def load(
     window: tokens, or (height, width); another window than that of the training, for all stages.
     image_size: pixels, or (height, width); where V1's windows depend on it.
     dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16".
-    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest here.
+    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be tried on a GPU.
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.
 
   Raises:
-    BadInput: there is no model, or it cannot have that window.
+    BadInput: there is no model, it cannot have that window, or the device cannot run that kernel.
   """
   if dtype not in ("float32", "bfloat16"):
     raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
-  if kernel not in CHOICES:
-    raise BadInput(f"kernel must be one of {CHOICES}, not {kernel!r}")
+  if kernel not in window_attention.CHOICES:
+    raise BadInput(f"kernel must be one of {window_attention.CHOICES}, not {kernel!r}")
+  device = jax.local_devices()[0]
+  window_attention.check(kernel, device.platform)
   saved = folder.open_saved(str(path))
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
-  return Model(description, dtype, kernel=choose(kernel, jax.local_devices()[0])), params
+  return Model(description, dtype, kernel=window_attention.choose(kernel, device)), params
 
 
 def read(saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:

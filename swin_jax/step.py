@@ -11,8 +11,13 @@ from swin_jax.state import TrainState
 from swin_jax.tasks.task import Task
 
 
+# Far from the first few numbers, by which losses divide their key.
+_AUGMENT = 1 << 30
+
+
 def make_step(
     task: Task,
+    augment: Callable[[dict, jax.Array], dict] | None,
     optimizer: optax.GradientTransformation,
     rate: Callable[[Any], jax.Array],
     gradient_shardings: Any,
@@ -28,15 +33,17 @@ def make_step(
 
   Args:
     task: gives the loss.
+    augment: (batch, rng) → batch, before it; None for nothing.
     optimizer: for the state's parameters.
     rate: optimizer state → the learning rate that its next update applies, to be logged.
     gradient_shardings: a tree like the parameters. Gradients are summed over devices into these parts, never whole.
-    seed: of drop path, mixing and erasing.
+    seed: of RandAugment, mixing, erasing and drop path.
     accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
     ema_decay: of the average, where the state holds one.
   """
 
   def gradient(params, batch, rng):
+    batch = augment(batch, jax.random.fold_in(rng, _AUGMENT)) if augment else batch
     (_, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, rng)
     return jax.lax.with_sharding_constraint(grads, gradient_shardings), sums
 

@@ -4,6 +4,7 @@ import math
 import re
 import types
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +14,15 @@ import swin_jax
 from swin_jax import ahead_of_time
 from swin_jax import chips
 from swin_jax import config_checks
+from swin_jax import fit
 from swin_jax import plan
 from swin_jax import sharding
 from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
+from swin_jax.kernels import gpu
 from swin_jax.kernels import tpu
 from swin_jax.kernels import window_attention as kernels
+from swin_jax.models import swin
 from swin_jax.models import windows
 from swin_jax.program import build
 from tests import slow_block
@@ -69,6 +73,13 @@ def on_tpu(qkv, bias, logit_scale, regions):
   return tpu.window_attention(qkv, bias, scale, regions, cosine=cosine, interpret=True)
 
 
+def on_gpu(qkv, bias, logit_scale, regions):
+  """The GPU's kernels, interpreted."""
+  cosine, heads = logit_scale is not None, qkv.shape[3]
+  scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
+  return gpu.window_attention(qkv, bias, scale, regions, cosine=cosine, interpret=True)
+
+
 def off(ours, exact):
   return np.linalg.norm(np.asarray(ours, np.float64) - exact) / np.linalg.norm(exact)
 
@@ -90,8 +101,14 @@ CASES = [(shape, dtype, True) for shape in SHAPES for dtype in ("float32", "bflo
 CASES += [(shape, "float32", False) for shape in SHAPES[:3]] + [(LARGE[0], "float32", True), (LARGE[1], "bfloat16", True)]
 
 
-@pytest.mark.parametrize("shape, dtype, cosine", CASES, ids=str)
-@pytest.mark.parametrize("kernel", [kernels.window_attention, on_tpu], ids=["xla", "tpu"])
+# Of the GPU's kernels the ways through them: one tile or several, with and without padding and masks. The interpreter takes its time.
+GPU_CASES = [((2, (12, 12), (12, 12), (0, 0), 2), "bfloat16", True), ((2, (14, 14), (14, 14), (0, 0), 1), "float32", False)]
+GPU_CASES += [case for case in CASES if case[0] in (*SHAPES[:3], SHAPES[4], SHAPES[5], SHAPES[8]) and (case[2] or case[0] == SHAPES[1])]
+KERNELS = {"xla": kernels.window_attention, "tpu": on_tpu, "gpu": on_gpu}
+EVERY = [(kernel, *case) for kernel in KERNELS for case in (GPU_CASES if kernel == "gpu" else CASES)]
+
+
+@pytest.mark.parametrize("kernel, shape, dtype, cosine", EVERY, ids=str)
 def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   images, size, window, shift, heads = shape
   padded = windows.padded_size(size, window)
@@ -99,13 +116,13 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   m, n = padded[0] * padded[1] // (window[0] * window[1]), window[0] * window[1]
   rng = np.random.default_rng(n)
   qkv = jnp.asarray(rng.normal(size=(images, m, n, heads, 3, 32)), dtype)
-  bias = jnp.asarray(16 * rng.random((heads, n, n)), jnp.float32)
+  bias = jnp.asarray(16 * rng.random((heads, n, n)) - (0 if cosine else 16), jnp.float32)  # V1's may be negative: less than padding has
   logit_scale = jnp.asarray(rng.uniform(0, np.log(100), heads), jnp.float32).at[-1].set(5.0) if cosine else None  # 5: above the bound
   out_grad = jnp.asarray(rng.normal(size=(images, m, n, heads, 32)), dtype)
 
   @slow_block.jit
   def run(qkv, bias, logit_scale, out_grad):
-    out, backward = jax.vjp(lambda *x: kernel(*x, regions), qkv, bias, logit_scale)
+    out, backward = jax.vjp(lambda *x: KERNELS[kernel](*x, regions), qkv, bias, logit_scale)
     return out, backward(out_grad)
 
   out, grads = run(qkv, bias, logit_scale, out_grad)
@@ -123,7 +140,7 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
     "kernel, platform, kind, chosen",
     [
         ("auto", "tpu", "TPU v5 lite", "tpu"), ("auto", "tpu", "TPU v4", "xla"), ("xla", "tpu", "TPU v5", "xla"),
-        ("auto", "cpu", "cpu", "xla"), ("auto", "gpu", "NVIDIA H200", "xla"),
+        ("auto", "cpu", "cpu", "xla"), ("auto", "gpu", "NVIDIA H200", "xla"), ("gpu", "gpu", "NVIDIA H200", "gpu"),
     ],
 )  # fmt: skip
 def test_the_kernel_is_chosen_by_the_device(kernel, platform, kind, chosen):
@@ -131,10 +148,18 @@ def test_the_kernel_is_chosen_by_the_device(kernel, platform, kind, chosen):
 
 
 def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
-  with pytest.raises(BadInput, match=r"config.model.attention_kernel = 'tpu': there are 'auto', 'xla'"):
+  with pytest.raises(BadInput, match=r"config.model.attention_kernel = 'tpu': there are 'auto', 'xla', 'gpu'"):
     config_checks.check(tiny.config(model__attention_kernel="tpu"))
-  with pytest.raises(BadInput, match=r"kernel must be one of \('auto', 'xla'\), not 'tpu'"):
+  with pytest.raises(BadInput, match=r"kernel must be one of \('auto', 'xla', 'gpu'\), not 'tpu'"):
     swin_jax.load(tmp_path, kernel="tpu")
+  with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform 'cpu': 'auto' runs there"):
+    swin_jax.load(tmp_path, kernel="gpu")
+  with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
+    build(tiny.config(model__attention_kernel="gpu"), 10, 10)
+  with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
+    fit.check(tiny.config(model__attention_kernel="gpu"), chips.parse("v5e:2x2"), analytic=True, patiently=lambda _, function: function())
+  with pytest.raises(BadInput, match="'gpu' is for heads of 16, 32 or 64 channels, not 24"):
+    gpu.window_attention(np.zeros((1, 1, 4, 1, 3, 24)), np.zeros((1, 4, 4)), np.ones(1), None, cosine=True)
 
 
 # (images, map, window, shift, heads) of stages of published sizes: T at window 7, B at 16, one of 32; G at 12; T at 8.
@@ -188,3 +213,58 @@ def test_no_array_of_a_train_step_is_as_large_as_the_logits():
   with sharding.trace_on(program.mesh, program.rules):
     text = program.step.lower(program.state, program.batch).compile().as_text()
   assert text.count("tpu_custom_call") == 4 and largest(text) < 4 * 32 * 32 * 256
+
+
+def passes(text, elements):
+  """How often the program of an HLO text writes or reads an array of so many elements or more, by its outermost instructions."""
+  wide, count = {}, 0
+  for line in text[text.index("ENTRY") :].splitlines():
+    if found := re.match(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*)", line):
+      name, shape, opcode, operands = found.groups()
+      sizes = [math.prod(map(int, size.split(","))) for size in re.findall(r"\w+\[(\d+(?:,\d+)*)\]", shape)]
+      wide[name] = sum(size >= elements for size in sizes)
+      if opcode not in ("bitcast", "get-tuple-element", "tuple", "parameter"):  # which move nothing
+        count += wide[name] + sum(wide.get(operand, 0) for operand in re.findall(r"%([\w.\-]+)", operands))
+  return count
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_block_passes_over_its_widest_activation_eight_times():
+  """Written before and after GELU and read once; backward both are read once, their gradient is written once and read twice."""
+  plan.set_environment()
+  here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(chips.parse("v5e:1x1"))[0])
+  block = swin.Block(2, 4, (8, 8), None, True, False, 4.0, jnp.bfloat16, attention_kernel="tpu")
+  x = jax.ShapeDtypeStruct((64, 16, 16, 128), jnp.bfloat16, sharding=here)
+  rate, key = (jax.eval_shape(make) for make in (lambda: jnp.float32(0), lambda: jax.random.key(0)))
+  params = jax.eval_shape(lambda: nn.unbox(block.init(jax.random.key(0), jnp.zeros(x.shape, x.dtype), None, train=False)))
+  place = lambda tree: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree)
+
+  def run(params, x, rate, key, grad):
+    out, backward = jax.vjp(lambda *inputs: block.apply(*inputs, rate, train=True, rngs={"dropout": key}), params, x)
+    return out, backward(grad)
+
+  text = jax.jit(run).lower(place(params), x, place(rate), place(key), x).compile().as_text()
+  assert 7 <= passes(text, 4 * math.prod(x.shape)) <= 8
+
+
+H200 = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")
+
+
+@pytest.mark.parametrize("tokens, dtype", [(n, "bfloat16") for n in (36, 49, 64, 144, 196, 256, 400, 576, 1024, 1600)] + [(256, "float32")])
+def test_it_lowers_for_gpus_and_keeps_no_logits(tokens, dtype):
+  b, m, heads = 5, 4, 2
+  regions = np.arange(tokens)[None] // 7 % np.arange(1, m + 1)[:, None]
+
+  def run(qkv, bias, scale, grad):
+    out, backward = jax.vjp(lambda *x: gpu.window_attention(*x, regions, cosine=True), qkv, bias, scale)
+    return out, backward(grad)
+
+  shapes = [(b, m, tokens, heads, 3, 32), (heads, tokens, tokens), (heads,), (b, m, tokens, heads, 32)]
+  args = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, (dtype, "float32", "float32", dtype))]
+  mesh = jax.sharding.AbstractMesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=H200)
+  with jax.sharding.use_abstract_mesh(mesh):
+    text = jax.jit(run).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+  assert text.count("__gpu$xla.gpu.triton") == (2 if tokens <= 64 else 4)
+  squares = re.findall(rf"tensor<([\dx]*){tokens}x{tokens}x\w+>", text)
+  assert squares and max(math.prod(map(int, sizes.split("x")[:-1])) for sizes in squares) <= b * m * heads / 8

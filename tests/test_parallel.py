@@ -15,6 +15,7 @@ import pytest
 from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax import train
+from swin_jax.kernels import gpu
 from swin_jax.kernels import tpu
 from swin_jax.state import TrainState
 from tests import slow_block
@@ -46,9 +47,10 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
 
 @pytest.fixture(autouse=True, scope="module")
 def interpreted():
-  """The TPU's kernel runs on a CPU."""
+  """The kernels of TPUs and GPUs run on a CPU."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tpu, "window_attention", functools.partial(tpu.window_attention, interpret=True))
+    for kernel in (tpu, gpu):
+      patch.setattr(kernel, "window_attention", functools.partial(kernel.window_attention, interpret=True))
     yield
 
 
@@ -108,6 +110,7 @@ SAVE = {"model__remat": "save:attention,mlp_hidden"}
         ("tiny", (1, 1, 8), {"model__remat": "block"}),
         ("tiny", (2, 2, 2), {"zero1": True}),
         ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
+        ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
         ("giant", (8, 1, 1), SAVE),
         ("giant", (1, 8, 1), {"optim__accumulation_steps": 2}),
         ("giant", (2, 2, 2), {}),

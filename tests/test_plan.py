@@ -229,6 +229,15 @@ def test_remat_keeps_less():
   assert saved["block"].blocks[0] >= 4 * 64 * (3 * 16 + 16 + 2 * 64)
 
 
+def test_a_kernel_keeps_no_logits():
+  blocks = {}
+  for kernel in ("xla", "gpu"):
+    blocks[kernel] = fit._activations(tiny.config(model__attention_kernel=kernel, model__embed_dim=64, model__num_heads=(2, 4))).blocks
+  tokens, window = (64, 16), 16  # of the stages; each token has so many logits a head
+  for ours, theirs, n, heads in zip(blocks["gpu"], blocks["xla"], tokens, (2, 4), strict=True):
+    assert ours <= theirs - 4 * heads * n * window
+
+
 # The roofline.
 
 

@@ -11,6 +11,7 @@ import pytest
 import swin_jax
 from swin_jax import transfer
 from swin_jax.errors import BadInput
+from swin_jax.models import attention
 from swin_jax.models import windows
 from swin_jax.models.attention import SEEN
 from swin_jax.pretrained import Model
@@ -151,3 +152,21 @@ def test_classes_by_a_map(tmp_path, capsys):
   (tmp_path / "map.txt").write_text("")
   assert "line 1 has none" in refusal(capsys, *words)
   assert "cannot be read" in refusal(capsys, *words[:3], "--class_map=none.txt")
+
+
+@pytest.mark.parametrize("simmim", [False, True])
+def test_a_fixed_bias_is_what_the_mlp_makes(tmp_path, simmim):
+  model, params = swin_jax.load(imported(tmp_path, simmim=simmim))
+  images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  inputs = (images, np.zeros((2, 8, 8), int)) if simmim else (images,)
+  fixed = model.fix_bias(params)
+  np.testing.assert_allclose(model.apply(fixed, *inputs), model.apply(params, *inputs), atol=1e-6)
+  assert [f",{attention.BIAS_MLP_WIDTH}]" in str(jax.make_jaxpr(model.apply)(p, *inputs)) for p in (params, fixed)] == [True, False]
+  assert model.fix_bias(fixed) is fixed
+  with pytest.raises(BadInput, match=r"the bias was fixed for other windows than \(2, 2\)"):
+    model.features(fixed, images[:, :16, :16])
+
+
+def test_v1_has_no_bias_to_fix(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path, version=1))
+  assert model.fix_bias(params) is params

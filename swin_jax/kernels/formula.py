@@ -21,6 +21,20 @@ def inverse_norm(x: jax.Array) -> jax.Array:
   return jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
 
 
+def normalised(x: jax.Array, cosine: bool) -> tuple[jax.Array, jax.Array | None]:
+  """x / ‖x‖ and 1 / ‖x‖ in float32; x and None where nothing is normalised."""
+  x = x.astype(jnp.float32)
+  if not cosine:
+    return x, None
+  inverse = inverse_norm(x)
+  return x * inverse, inverse
+
+
+def through_norm(grad: jax.Array, unit: jax.Array, inverse: jax.Array | None) -> jax.Array:
+  """The gradient of x, from that of x / ‖x‖."""
+  return grad if inverse is None else inverse * (grad - unit * jnp.sum(unit * grad, axis=-1, keepdims=True))
+
+
 def region_mask(query: jax.Array, key: jax.Array) -> jax.Array:
   """What is added to the logits, float32, by the labels of query and key, which are broadcast: see `windows.regions`."""
   mask = jnp.where(query == key, 0.0, REGION_MASK)

@@ -160,9 +160,9 @@ def _forward(scale_ref, bias_ref, qkv_ref, *refs, plan, cosine, masked):
     for j in range(plan.heads):
       scale = scale_ref[first + j]
       q, k, v = (qkv_ref[w, :, (3 * j + i) * d : (3 * j + i + 1) * d] for i in range(3))
-      key = _as_key(_normalised(k, cosine)[0], v.dtype, cosine)
+      key = _as_key(formula.normalised(k, cosine)[0], v.dtype, cosine)
       for rows in _tiles(plan, q.shape[0]):
-        query = _as_query(_normalised(q[rows], cosine)[0] * scale, v.dtype, cosine)
+        query = _as_query(formula.normalised(q[rows], cosine)[0] * scale, v.dtype, cosine)
         weights = _softmax(_dot(query, key, 1, 1) + bias_ref[j, rows, :], _mask(labels, w, rows, masked))
         out_ref[w, rows, j * d : (j + 1) * d] = _dot(weights.astype(v.dtype), v, 1, 0).astype(out_ref.dtype)
     return carry
@@ -185,11 +185,11 @@ def _backward(scale_ref, bias_ref, qkv_ref, out_grad_ref, *refs, plan, cosine, m
       lanes = [slice((3 * j + i) * d, (3 * j + i + 1) * d) for i in range(3)]
       q, k, v = (qkv_ref[w, :, part] for part in lanes)
       out_grad = out_grad_ref[w, :, j * d : (j + 1) * d]
-      unit_key, key_length = _normalised(k, cosine)
+      unit_key, key_length = formula.normalised(k, cosine)
       key = _as_key(unit_key, k.dtype, cosine)
       key_grad, value_grad, scale_grad = jnp.zeros(k.shape, jnp.float32), jnp.zeros(k.shape, jnp.float32), 0.0
       for rows in _tiles(plan, q.shape[0]):
-        unit, length = _normalised(q[rows], cosine)
+        unit, length = formula.normalised(q[rows], cosine)
         g = out_grad[rows]
         cosines = _dot(_as_query(unit * scale, k.dtype, cosine), key, 1, 1)  # times the scale
         weights = _softmax(cosines + bias_ref[j, rows, :], _mask(labels, w, rows, masked))
@@ -201,8 +201,8 @@ def _backward(scale_ref, bias_ref, qkv_ref, out_grad_ref, *refs, plan, cosine, m
         query_grad = _dot(narrow, unit_key.astype(k.dtype), 1, 0)
         key_grad += _dot(narrow, (unit * scale).astype(k.dtype), 0, 0)
         scale_grad += jnp.sum(logits_grad * cosines)
-        grad_ref[w, rows, lanes[0]] = _through_norm(query_grad * scale, unit, length).astype(grad_ref.dtype)
-      grad_ref[w, :, lanes[1]] = _through_norm(key_grad, unit_key, key_length).astype(grad_ref.dtype)
+        grad_ref[w, rows, lanes[0]] = formula.through_norm(query_grad * scale, unit, length).astype(grad_ref.dtype)
+      grad_ref[w, :, lanes[1]] = formula.through_norm(key_grad, unit_key, key_length).astype(grad_ref.dtype)
       grad_ref[w, :, lanes[2]] = value_grad.astype(grad_ref.dtype)
       lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
       scale_grad_ref[0] += jnp.where(lane == j, scale_grad / scale, 0.0)
@@ -213,15 +213,6 @@ def _backward(scale_ref, bias_ref, qkv_ref, out_grad_ref, *refs, plan, cosine, m
 
 def _tiles(plan, tokens):
   return [slice(i, i + plan.tile) for i in range(0, tokens, plan.tile)]
-
-
-def _normalised(x, cosine):
-  """x / ‖x‖ and 1 / ‖x‖ in float32; x and None where nothing is normalised."""
-  x = x.astype(jnp.float32)
-  if not cosine:
-    return x, None
-  inverse = formula.inverse_norm(x)
-  return x * inverse, inverse
 
 
 def _as_query(x, dtype, cosine):
@@ -241,11 +232,6 @@ def _as_key(x, dtype, cosine):
 
 def _rest(x, high):
   return (x - high.astype(jnp.float32)).astype(high.dtype)
-
-
-def _through_norm(grad, unit, inverse):
-  """The gradient of x, from that of x / ‖x‖."""
-  return grad if inverse is None else inverse * (grad - unit * jnp.sum(unit * grad, axis=-1, keepdims=True))
 
 
 def _mask(labels, w, rows, masked):

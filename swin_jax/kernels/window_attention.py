@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
 
-CHOICES = ("auto", "xla")  # what may be asked for, see `choose`
+CHOICES = ("auto", "xla", "gpu")  # what may be asked for, see `choose`
 SMALL = ("TPU v2", "TPU v3", "TPU v4")  # chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
 
 
@@ -25,26 +26,28 @@ def window_attention(
   Scaled cosine attention (Swin V2, section 3.2) where a logit scale is given, the scaled dot product of Swin V1 where it is None.
   "xla" leaves to the compiler what stays on the chip, which are not the logits. In chunks, those of only one chunk live at a time, in
   the backward pass too, where they are computed again: the sequential self-attention of Swin V2, section 3.4. "tpu" is one kernel,
-  which keeps no logits and so needs no chunks; see `tpu.py`.
+  which keeps no logits and so needs no chunks; see `tpu.py`. Nor do those of "gpu", see `gpu.py`, which are for those who ask for them.
 
   Args:
     qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
     bias: [K, N, N] float32, added to the logits (query, key).
     logit_scale: [K] float32, the log of the inverse temperature of each head, or None.
     regions: int [M, N] from `windows.regions`, or None. Tokens attend within their region; label -1 is padding.
-    kernel: "xla", or "tpu" where the devices are TPUs.
+    kernel: "xla", "tpu" where the devices are TPUs, or "gpu" where they are of NVIDIA.
     window_chunks, head_chunks: parts of the M windows and K heads that "xla" computes one after the other.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv. Logits and softmax are float32.
   """
-
-  if kernel == "tpu":
-    from swin_jax.kernels import tpu  # pylint: disable=g-import-not-at-top  (Pallas takes long, for runs that do without)
+  if kernel != "xla":
+    if kernel == "tpu":  # Pallas takes long to import, for runs that do without
+      from swin_jax.kernels import tpu as own  # pylint: disable=g-import-not-at-top
+    else:
+      from swin_jax.kernels import gpu as own  # pylint: disable=g-import-not-at-top
 
     heads, cosine = qkv.shape[3], logit_scale is not None
     scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
-    return tpu.window_attention(qkv, bias, scale, regions, cosine=cosine)
+    return own.window_attention(qkv, bias, scale, regions, cosine=cosine)
 
   def attend(qkv, bias, logit_scale):
     return _one_after_another(lambda qkv, regions: _attend(qkv, bias, logit_scale, regions), window_chunks, (qkv, regions), (1, 0), 1)
@@ -57,6 +60,12 @@ def choose(kernel: str, device: jax.Device) -> str:
   if kernel != "auto":
     return kernel
   return "tpu" if device.platform == "tpu" and device.device_kind not in SMALL else "xla"
+
+
+def check(kernel: str, platform: str) -> None:
+  """Raises BadInput where a kernel is asked for that devices of this platform cannot run."""
+  if kernel == "gpu" and platform != "gpu":
+    raise BadInput(f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}': 'auto' runs there")
 
 
 def _one_after_another(function, chunks, arrays, split, out_split):

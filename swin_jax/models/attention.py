@@ -8,14 +8,20 @@ import numpy as np
 
 from swin_jax import axes
 from swin_jax import sharding
+from swin_jax.errors import BadInput
 from swin_jax.kernels.window_attention import window_attention
 from swin_jax.models import layers
 from swin_jax.models import windows
 
 BIAS_MLP_WIDTH = 512  # official code; the paper does not say
 # Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model with this collection
-# mutable: pictures of attention. For all others, training above all, nothing is kept or computed.
+# mutable: for pictures of attention, and to fix the bias. For all others, training above all, nothing is kept or computed.
 SEEN = ("intermediates", "attention")
+
+
+def fixed_bias(window_size: tuple[int, int]) -> str:
+  """Name of a parameter [K, N, N] that may take the place of the bias MLP's: what it makes of this window."""
+  return "bias_{}x{}".format(*window_size)
 
 
 class CosineWindowAttention(nn.Module):
@@ -57,14 +63,18 @@ class CosineWindowAttention(nn.Module):
 
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
-    table = self._bias_table()
-    self.sow(*SEEN, (qkv, table, logit_scale))
-    out = _attend(qkv, table, logit_scale, regions, self.window_size, self.chunks, self.kernel)
+    bias = self.get_variable("params", fixed_bias(self.window_size))
+    if bias is None:
+      bias = self._bias_table()
+      self.sow(*SEEN, (qkv, bias, logit_scale))
+    out = _attend(qkv, bias, logit_scale, regions, self.window_size, self.chunks, self.kernel)
     out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
     return checkpoint_name(out, "attention_output")
 
   def _bias_table(self) -> jax.Array:
     """The continuous relative position bias of every offset, [offsets, K] float32, between 0 and 16."""
+    if any(name.startswith("bias_") for name in self.variables.get("params", ())):
+      raise BadInput(f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were before")
     offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
     hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
     per_offset = layers.dense(self.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
@@ -97,20 +107,22 @@ class DotProductWindowAttention(nn.Module):
     return checkpoint_name(out, "attention_output")
 
 
-def _attend(qkv, table, logit_scale, regions, window_size, chunks, kernel) -> jax.Array:
+def _attend(qkv, bias, logit_scale, regions, window_size, chunks, kernel) -> jax.Array:
   """`window_attention` of the images and heads that a device holds.
 
-  The bias is spread out to [K, N, N] on each device, so that devices sum the gradient of the table, which is N times smaller.
+  The bias is [K, N, N], or a table [offsets, K]. That is spread out on each device, so that devices sum the gradient of the table, which
+  is N times smaller.
   """
+  is_table = bias.ndim == 2
 
-  def attend(qkv, table, logit_scale):
-    bias = table.T[:, windows.relative_index(window_size)]
+  def attend(qkv, bias, logit_scale):
+    bias = bias.T[:, windows.relative_index(window_size)] if is_table else bias
     window_chunks, head_chunks = windows.chunk_counts(chunks, qkv.shape[1], qkv.shape[3])
     return window_attention(
         qkv, bias, logit_scale, regions, kernel=kernel, window_chunks=window_chunks, head_chunks=head_chunks
     )
 
   qkv_names = (axes.BATCH, None, None, axes.HEADS, None, None)
-  names = (qkv_names, (None, axes.HEADS), (axes.HEADS,))
-  out = sharding.per_device(attend, (checkpoint_name(qkv, "qkv"), table, logit_scale), names, qkv_names[:-1])
+  names = (qkv_names, (None, axes.HEADS) if is_table else (axes.HEADS, None, None), (axes.HEADS,))
+  out = sharding.per_device(attend, (checkpoint_name(qkv, "qkv"), bias, logit_scale), names, qkv_names[:-1])
   return checkpoint_name(out, "attention")

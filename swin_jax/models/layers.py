@@ -3,7 +3,7 @@
 Parameters are float32; matrix products run in `dtype`; norms in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,11 @@ def gather(x: jax.Array, *names: str | None) -> jax.Array:
   return constrain(constrain(x, *names), *names[:-1], None)
 
 
+def narrow(kernel: jax.Array, names: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
+  """A kernel in the compute dtype while it is still divided, so that this is what travels between devices; its gradient alike."""
+  return sharding.constrain(kernel.astype(dtype), names, loosely=True)
+
+
 def dense(
     features: int,
     names: tuple[str | None, str | None],
@@ -65,9 +70,7 @@ def dense(
   """A linear layer [..., I] → [..., features] whose kernel [I, features] has the logical names `names`."""
 
   def cast(x, kernel, bias, *, dtype):
-    # While the kernel is still divided, so that what travels between devices is as narrow as `dtype`. Its gradient is divided alike.
-    kernel = sharding.constrain(kernel.astype(dtype), names, loosely=True)
-    return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
+    return x.astype(dtype), narrow(kernel, names, dtype), None if bias is None else bias.astype(dtype)
 
   return nn.Dense(
       features,
@@ -167,8 +170,8 @@ class PatchEmbed(nn.Module):
 class PatchMerge(nn.Module):
   """Merges 2×2 tokens into one of twice the channels (Swin V1, section 3.1).
 
-  The official code concatenates column-major: channel block 2·column + row. V2 norms after the linear layer, V1 before it. A map
-  with an odd side is padded with zeros.
+  The official code concatenates column-major: channel block 2·column + row. V2 norms after the linear layer, which then takes the four
+  from where they are, V1 before it. A map with an odd side is padded with zeros.
 
   Shapes:
     x   [B, H, W, C]
@@ -182,12 +185,31 @@ class PatchMerge(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     x = windows.pad(x, windows.padded_size(x.shape[1:3], (2, 2)))
     b, height, width, c = x.shape
-    x = x.reshape(b, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 4, 2, 5).reshape(b, height // 2, width // 2, 4 * c)
+    x = x.reshape(b, height // 2, 2, width // 2, 2, c)
     norm = LayerNorm(self.dtype, name="norm")
-    reduction = dense(2 * c, (axes.EMBED, axes.MERGED), use_bias=False, dtype=self.dtype, name="reduction")
-    x = reduction(norm(x) if self.pre_norm else x)
+    reduction = _Reduction(2 * c, self.dtype, name="reduction")
+    if self.pre_norm:
+      x = x.transpose(0, 1, 3, 4, 2, 5)
+      x = reduction("bhwqrc", norm(x.reshape(*x.shape[:3], 4 * c)).reshape(x.shape))
+    else:
+      x = reduction("bhrwqc", x)
     x = gather(x, axes.BATCH, None, None, axes.MERGED)  # a norm needs all channels of a token
     return x if self.pre_norm else norm(x)
+
+
+class _Reduction(nn.Module):
+  """A linear layer of 2×2 tokens: letters of the dimensions of x, x → [b, h, w, features]; q and r are column and row of the four."""
+
+  features: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, dimensions: str, x: jax.Array) -> jax.Array:
+    c, names = x.shape[-1], (axes.EMBED, axes.MERGED)
+    kernel = self.param("kernel", boxed(default_init, *names), (4 * c, self.features))
+    kernel = constrain(narrow(kernel, names, self.dtype), None, axes.MERGED)  # whole before its rows are taken apart, or it travels thrice
+    kernel = kernel.reshape(2, 2, c, self.features)
+    return jnp.einsum(f"{dimensions},qrcd->bhwd", x.astype(self.dtype), kernel)
 
 
 def _check(names):
