@@ -79,6 +79,23 @@ def test_a_batch_that_does_not_divide_is_refused():
       batches(*([0] if batches == data.train else []), NamedSharding(sharding.make_mesh(1, 8, 1), PartitionSpec(("data", "fsdp"))))
 
 
+def test_batches_are_on_the_devices_before_they_are_asked_for():
+  drawn = []
+
+  def batches():
+    for i in range(6):
+      drawn.append(i)
+      yield {"image": np.full((8, 2), i, np.uint8), "index": np.arange(8), "bad": np.zeros(8, np.int32)}
+
+  source, spec = open_source("digits", "", "val"), sharding.shard_batch(sharding.make_mesh(1, 8, 1), RULES, 8)
+  seen = 0
+  for seen, (host, device) in enumerate(pipeline.to_device(batches(), spec, pipeline.BadRecords(source, 0.0)), 1):
+    assert len(drawn) == min(seen + 2, 6)
+    assert device.keys() == {"image"} and device["image"].sharding == spec
+    assert np.array_equal(device["image"], host["image"]) and (host["image"] == seen - 1).all()
+  assert seen == 6
+
+
 # What several processes put on their devices. This file is also the program that each of them runs.
 
 

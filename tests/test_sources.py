@@ -79,7 +79,7 @@ def make_input(source, workers=0, seed=5, batch=8) -> pipeline.Input:
   return pipeline.Input(
       train_source=source,
       eval_source=source,
-      train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, 2, 0.5, 9.0, 0.5, None),
+      train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
       eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
       bands=3,
       seed=seed,

@@ -6,7 +6,6 @@ import numpy as np
 
 from swin_jax.data import image_ops
 from swin_jax.data import masks
-from swin_jax.data import rand_augment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +22,13 @@ class Mask:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view of a decoded image: random crop, flip, RandAugment, a mask where one is asked for.
+  """Training view of a decoded image: random crop, flip, a mask where one is asked for; the rest is for the device.
 
   Attributes:
     image_size: (height, width) in pixels.
     crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
     crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
     flip_probability: of mirroring left and right.
-    rand_augment_operations: 0 for none; this and the three that follow: see `rand_augment.rand_augment`.
     mask: None for tasks without masks.
   """
 
@@ -40,10 +38,6 @@ class Augment:
   crop_padding: int
   interpolation: str
   flip_probability: float
-  rand_augment_operations: int
-  rand_augment_probability: float
-  rand_augment_magnitude: float
-  rand_augment_magnitude_std: float
   mask: Mask | None
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -52,11 +46,6 @@ class Augment:
     else:
       image = image_ops.random_resized_crop(image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation)
     image = image_ops.random_flip(image, rng, self.flip_probability)
-    if self.rand_augment_operations:
-      image = rand_augment.rand_augment(
-          image, rng, self.rand_augment_operations, self.rand_augment_probability, self.rand_augment_magnitude,
-          self.rand_augment_magnitude_std,
-      )  # fmt: skip
     return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
 
 
