@@ -15,6 +15,11 @@ from collections.abc import Sequence
 import os
 import sys
 
+from swin_jax import host_memory
+
+if __name__ == "__main__":
+  host_memory.restart_on_large_pages("swin_jax.main")  # before the rest, which takes time to import
+
 from absl import flags
 from absl import logging
 from ml_collections import config_flags

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from swin_jax import axes
 from swin_jax import optim
 from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax.data import pipeline
+from swin_jax.data import rand_augment
 from swin_jax.data import sources
 from swin_jax.data import views
-from swin_jax.kernels.window_attention import choose
+from swin_jax.kernels import window_attention
 from swin_jax.models import swin
 from swin_jax.state import abstract_state
 from swin_jax.state import init_state
@@ -72,9 +74,7 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       eval_source=sources.open_source(d.source, d.path, d.eval_split),
       train_view=views.Augment(
           image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-          interpolation=a.interpolation, flip_probability=a.flip_probability, rand_augment_operations=a.rand_augment_operations,
-          rand_augment_probability=a.rand_augment_probability, rand_augment_magnitude=a.rand_augment_magnitude,
-          rand_augment_magnitude_std=a.rand_augment_magnitude_std, mask=mask,
+          interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
       ),  # fmt: skip
       eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
       bands=len(d.mean),
@@ -87,8 +87,30 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   )
 
 
+def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
+  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment; None where there is none."""
+  a = config.augment
+  if not a.rand_augment_operations:
+    return None
+
+  def augment(batch, rng):
+    images = batch["image"]
+    drawn = rand_augment.draw(
+        rng, len(images), operations=a.rand_augment_operations, probability=a.rand_augment_probability,
+        magnitude=a.rand_augment_magnitude, magnitude_std=a.rand_augment_magnitude_std,
+    )  # fmt: skip
+    names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
+    return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
+
+  return augment
+
+
 def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
-  """A resolved config → functions and shardings, for these devices or else for all there are."""
+  """A resolved config → functions and shardings, for these devices or else for all there are.
+
+  Raises:
+    BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not for want of a kernel.
+  """
   # Mesh and sharding.
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   rules = sharding.whole_parameters(config.sharding_rules) if config.zero1 else config.sharding_rules
@@ -98,7 +120,9 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   # Model.
   bands = len(config.data.mean)
-  kernel = choose(config.model.attention_kernel, mesh.devices.flat[0])
+  if devices is None:
+    window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
+  kernel = window_attention.choose(config.model.attention_kernel, mesh.devices.flat[0])
   encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
   task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
@@ -130,7 +154,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   # Steps.
   step = make_step(
-      task, optimizer, lambda opt_state: optim.next_rate(opt_state, rate, peak_lr), jax.tree.map(lambda leaf: leaf.sharding, gradients),
+      task, make_augment(config), optimizer, lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
+      jax.tree.map(lambda leaf: leaf.sharding, gradients),
       seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay,
   )  # fmt: skip
 

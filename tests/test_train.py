@@ -11,6 +11,7 @@ import pytest
 from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax import train
+from swin_jax.data import image_ops
 from swin_jax.errors import BadInput
 from swin_jax.program import build
 from swin_jax.program import open_input
@@ -21,6 +22,7 @@ from tests.runs import saved
 ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,))
 
 
+@pytest.mark.skipif(not image_ops.resizer, reason="Pillow itself resizes here, and rounds otherwise")
 def test_one_step_in_numbers():
   """Golden numbers of one step. They may change when the model, initialisation, augmentation or recipe is meant to change; then
   print the new ones and say why in the commit. A refactoring changes nothing beyond the last digits."""
@@ -30,8 +32,8 @@ def test_one_step_in_numbers():
   state = program.init()
   with sharding.trace_on(program.mesh, program.rules):
     state, sums = program.step(state, batch)
-  np.testing.assert_allclose(float(sums["loss"][0]), 0.9127334, rtol=1e-5)
-  np.testing.assert_allclose(float(sums["grad_norm"][0]), 2.028202, rtol=1e-4)
+  np.testing.assert_allclose(float(sums["loss"][0]), 0.9128929, rtol=1e-5)
+  np.testing.assert_allclose(float(sums["grad_norm"][0]), 2.038126, rtol=1e-4)
   np.testing.assert_allclose(float(optax.tree.norm(state.params)), 13.751566, rtol=1e-5)
 
 
