@@ -2,124 +2,114 @@
 
   pip install -r requirements-peers.txt
   python -m experiments.benchmark.compare --platform=cpu --json=experiments/benchmark/cpu.json
+  python -m experiments.benchmark.compare --platform=gpu --json=gpu.json [--cases=B/w16/256] [--batches=64,128] [--resume]
 
-Every implementation waits in a process of its own (`contestant.py`) and they run in turns, so that what else happens on the machine
-meets all alike; medians count. Peers that are not installed are left out and said. A ratio is ours over the best of the peers.
+Every implementation has a process of its own (`contestant.py`). On a CPU they wait in theirs and run in turns (`cpu.py`); on a GPU,
+where each needs the memory, one begins when another has ended (`gpu.py`). Medians count. Peers that are not installed are left out and
+said. A ratio is ours over the best of the peers.
 """
 
 import importlib.util
 import json
-import os
 import pathlib
-import platform
-import statistics
-import subprocess
+import re
+import signal
 import sys
-import time
 from typing import Any
 
+from experiments.benchmark import cpu
+from experiments.benchmark import gpu
+from experiments.benchmark import report
+from experiments.benchmark import result_file
+from experiments.benchmark.contestant import CONTESTANTS
+from swin_jax import chips
 from swin_jax import cli
-
-KINDS = ("forward", "train")
-WORK = {"cpu": dict(size="tiny", window=8, image_size=256, batch=16, dtype="float32", drop_path_rate=0.2)}
-ROUNDS = {"cpu": 7}
-NEEDS = {"swin_jax": "jax", "transformers": "transformers", "timm": "timm"}  # the first word of a contestant's name → its module
+from swin_jax.errors import BadInput
 
 
-def names() -> tuple[list[str], list[str]]:
-  """The contestants that can start here, and what is missing."""
-  from experiments.benchmark import contestant  # pylint: disable=g-import-not-at-top
-
+def on_gpu_there() -> tuple[list[str], list[str]]:
+  """The GPU half's contestants that can start here, and what is missing."""
   there, missing = [], []
-  for name in contestant.CONTESTANTS:
-    module = NEEDS[name.partition(",")[0]]
-    (there if importlib.util.find_spec(module) else missing).append(name)
+  for name in CONTESTANTS["gpu"]:
+    (there if importlib.util.find_spec(re.match(r"\w+", name)[0].replace("swin_jax", "jax")) else missing).append(name)
+  for name in missing:
+    print(f"{name}: not installed, left out", flush=True)
   return there, missing
 
 
-def start(name: str, work: dict[str, Any], environment: dict[str, str]) -> tuple[subprocess.Popen, dict[str, str]]:
-  """Starts a contestant and waits until it is warm: the process, and the versions it runs on."""
-  began = time.perf_counter()
-  process = subprocess.Popen(
-      [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-      text=True, env=os.environ | environment,
+def some(wanted: str | None, there: list[str], flag: str) -> list[str]:
+  """Those of a comma-separated flag, in the order that they have; all without it."""
+  asked = wanted.split(",") if wanted else there
+  for name in asked:
+    if name not in there:
+      raise BadInput(f"--{flag}={wanted}: there is no '{name}' here; there are {', '.join(there)}")
+  return [name for name in there if name in asked]
+
+
+def earlier_of(path: pathlib.Path | None) -> dict[str, Any]:
+  """What --resume goes on with."""
+  if not (path and path.exists()):
+    raise BadInput("--resume goes on with the file of --json, which is not there")
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    found = None
+  if not isinstance(found, dict) or not {"hardware", "measurements"} <= found.keys():
+    raise BadInput(f"--resume: {path} was not written by --platform=gpu")
+  return found
+
+
+def on_gpu(arguments: Any) -> None:
+  """The GPU half: measures, prints a table, and beside the JSON draws the roofline."""
+  cases = {case: gpu.CASES[case] for case in some(arguments.cases, list(gpu.CASES), "cases")}
+  batches = sorted({int(batch) for batch in arguments.batches}) if arguments.batches else gpu.BATCHES
+  for batch in arguments.batches or ():
+    if batch < 1 or batch != int(batch):
+      raise BadInput(f"--batches: {batch:g} images are no batch")
+  out = arguments.json
+  earlier = earlier_of(out) if arguments.resume else None
+  if out and out.exists() and not arguments.resume:
+    raise BadInput(f"--json={out} is there already: give --resume to go on with it, or another name")
+  hardware = gpu.find_gpu()
+  if earlier and earlier["hardware"]["device"] != hardware["device"]:
+    raise BadInput(f"--resume: {out} was measured on {earlier['hardware']['device']}, and this is {hardware['device']}")
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a contestant that is left behind would keep its memory
+  there, missing = on_gpu_there()
+  result = gpu.compare(
+      hardware, cases, tuple(batches), some(arguments.contestants, there, "contestants"), missing, out,
+      rounds=arguments.rounds or gpu.ROUNDS, limit_seconds=arguments.limit_seconds, entries=earlier and earlier["measurements"],
   )  # fmt: skip
-  for line in process.stdout:
-    if line.startswith("ready "):
-      print(f"{name}: ready after {time.perf_counter() - began:.0f} s", flush=True)
-      return process, json.loads(line.removeprefix("ready "))
-  raise SystemExit(f"{name} ended with {process.wait()} before it was ready")
-
-
-def run(process: subprocess.Popen, kind: str, times: int) -> float:
-  """Seconds that a contestant takes for so many batches."""
-  process.stdin.write(f"{kind} {times}\n")
-  process.stdin.flush()
-  answer = process.stdout.readline()
-  if not answer.startswith("took "):
-    raise SystemExit(f"{process.args[3]} ended with {process.wait()} in its {kind} turn")
-  return float(answer.removeprefix("took "))
-
-
-def compare(where: str, rounds: int) -> dict[str, Any]:
-  """Runs them all in turns.
-
-  Returns:
-    What --json writes.
-  """
-  work, (there, missing) = WORK[where], names()
-  for name in missing:
-    print(f"{name}: not installed, left out", flush=True)
-  started = {name: start(name, work, {"JAX_PLATFORMS": where} if name == "swin_jax" else {}) for name in there}
-  rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in there}
-  for i in range(rounds):
-    for kind in KINDS:
-      for name, (process, _) in started.items():
-        rates[name][kind].append(work["batch"] / run(process, kind, 1))
-    print(f"round {i + 1} of {rounds}", flush=True)
-  for process, _ in started.values():
-    process.stdin.close()
-    process.wait()
-  medians = {name: {kind: statistics.median(values) for kind, values in kinds.items()} for name, kinds in rates.items()}
-  peers = [name for name in there if name != "swin_jax"]
-  best = {kind: max(peers, key=lambda name: medians[name][kind], default=None) for kind in KINDS}
-  ratios = {f"{kind}_ratio": medians["swin_jax"][kind] / medians[best[kind]][kind] for kind in KINDS if best[kind]}
-  return ratios | {
-      "best_peer": best,
-      "images_per_second": medians,
-      "rounds": rates,
-      "work": work,
-      "left_out": missing,
-      "versions": {name: versions for name, (_, versions) in started.items()},
-      "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
-  }
-
-
-def processor() -> str:
-  found = pathlib.Path("/proc/cpuinfo")
-  lines = found.read_text().splitlines() if found.exists() else []
-  return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-
-
-def table(result: dict[str, Any]) -> str:
-  """The result for a README."""
-  rows = ["| images a second | forward | train step |", "|---|---|---|"]
-  rows += [f"| {name} | {kinds['forward']:.2f} | {kinds['train']:.2f} |" for name, kinds in result["images_per_second"].items()]
-  if "forward_ratio" in result:
-    rows.append(f"| swin_jax / the best peer | **{result['forward_ratio']:.2f}** | **{result['train_ratio']:.2f}** |")
-  return "\n".join(rows)
+  print(report.table(result))
+  if out and (chip := result["hardware"]["chip"]):
+    chip = chips.CHIPS[chip]
+    out.with_suffix(".svg").write_text(report.roofline(result, chip.peak_flops, chip.memory_speed))
+    out.with_suffix(".md").write_text(report.table(result) + "\n")
 
 
 def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.compare", description=__doc__)
-  parser.add_argument("--platform", required=True, choices=tuple(WORK), help="where the work runs")
+  parser.add_argument("--platform", required=True, choices=("cpu", "gpu"), help="where the work runs")
   parser.add_argument("--rounds", type=int, help="how often each takes its turn")
-  parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
+  parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured; gpu: beside it a .md and a .svg")
+  parser.add_argument("--cases", help=f"gpu: of {', '.join(gpu.CASES)}, divided by commas; all without it")
+  parser.add_argument("--batches", type=cli.numbers, help=f"gpu: images a step, instead of {','.join(map(str, gpu.BATCHES))}")
+  parser.add_argument("--contestants", help=f"gpu: of {', '.join(CONTESTANTS['gpu'])}, divided by commas; all without it")
+  parser.add_argument("--limit_seconds", type=float, default=600, help="gpu: after which a measurement is given up")
+  parser.add_argument("--resume", action="store_true", help="gpu: go on with what the file of --json holds")
   arguments = parser.parse_args(argv[1:])
-  result = compare(arguments.platform, arguments.rounds or ROUNDS[arguments.platform])
+  if arguments.rounds is not None and arguments.rounds < 1 or arguments.limit_seconds <= 0:
+    raise BadInput("--rounds and --limit_seconds must be more than 0")
+  result_file.check(arguments.json)
+  if arguments.platform == "gpu":
+    on_gpu(arguments)
+    return
+  for flag in ("cases", "batches", "contestants", "resume"):
+    if getattr(arguments, flag):
+      raise BadInput(f"--{flag} is for --platform=gpu")
+  result = cpu.compare(arguments.rounds or cpu.ROUNDS)
   if arguments.json:
     arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-  print(table(result))
+  print(cpu.table(result))
 
 
 if __name__ == "__main__":

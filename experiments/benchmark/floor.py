@@ -1,0 +1,65 @@
+"""The least that a forward pass or a train step needs on one chip: a floor under what is measured."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from swin_jax.chips import Chip
+from swin_jax.models import swin
+from swin_jax.models import windows
+
+
+class Floor(NamedTuple):
+  """What a program needs at least on one chip, if attention is one operation, and every product and norm one of its own.
+
+  Attributes:
+    flops: as MFU counts them.
+    traffic: bytes; each operation reads its inputs and writes its outputs once.
+    seconds: at the maker's peak rates, of each operation the longer of computing and moving, one after the other.
+  """
+
+  flops: int
+  traffic: int
+  seconds: float
+
+
+def floor(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int, chip: Chip, *, train: bool) -> Floor:
+  """Of a forward pass or, with `train`, of a step with AdamW; without the head, which is the task's.
+
+  The backward pass has two products for each of the forward pass, on arrays of the same sizes; attention reads qkv and the gradient of
+  its output there, and writes that of qkv; a norm reads two arrays and writes two. The update reads gradient, parameters and two
+  moments and writes all but the first, in float32.
+  """
+  width, found = jnp.dtype(model.dtype).itemsize, []
+  for macs, values, backward_values, weights, times in _operations(model, image_size, bands):
+    flops = 2 * macs * images * (3 if train else 1)
+    values = (values + (backward_values if train else 0)) * images
+    found += [(flops, (values + weights * (3 if train else 1)) * width)] * times
+  if train:
+    parameters = sum(weights * times for *_, weights, times in _operations(model, image_size, bands))
+    found.append((0, 7 * 4 * parameters))
+  seconds = (max(flops / chip.peak_flops, traffic / chip.memory_speed) for flops, traffic in found)
+  return Floor(sum(flops for flops, _ in found), sum(traffic for _, traffic in found), sum(seconds))
+
+
+def _operations(model, image_size, bands):
+  """(multiply-adds, values moved, values moved in the backward pass; all of one image; weights; how often) of each operation."""
+
+  def product(rows, inputs, outputs, times):
+    moved = rows * (inputs + outputs)
+    return rows * inputs * outputs, moved, 2 * moved, inputs * outputs, times
+
+  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
+  macs, moved, _, weights, _ = product(math.prod(maps[0]), model.patch_size**2 * bands, model.embed_dim, 1)
+  found = [(macs, moved, moved, weights, 1)]  # images need no gradient
+  for i, (depth, size) in enumerate(zip(model.depths, maps)):
+    window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
+    c, tokens, padded, n = model.embed_dim * 2**i, math.prod(size), math.prod(windows.padded_size(size, window)), math.prod(window)
+    hidden = int(model.mlp_ratio * c)
+    found += [product(tokens, 2 * c, c, 1)] if i else []
+    found += [product(padded, c, 3 * c, depth), product(padded, c, c, depth), product(tokens, c, hidden, depth),
+              product(tokens, hidden, c, depth)]  # fmt: skip
+    found.append((2 * padded * n * c, 4 * padded * c, 7 * padded * c, 0, depth))
+    found.append((0, 3 * tokens * c, 4 * tokens * c, 0, 2 * depth))  # norm and sum
+  return found

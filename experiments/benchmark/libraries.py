@@ -1,0 +1,105 @@
+"""What decodes JPEGs and resizes crops, library by library in one thread: microseconds an image, and the difference from Pillow.
+
+  pip install simplejpeg opencv-python-headless cykooz-resizer pyvips-binary pyvips
+  python -m experiments.benchmark.libraries --images=FILE.zip
+
+What is not installed is left out. pillow-simd takes Pillow's place, so it is measured by running this where it is installed.
+"""
+
+import importlib.util
+import io
+import pathlib
+import statistics
+import sys
+import time
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from swin_jax import cli
+from swin_jax.data import image_ops
+
+SIZE, ROUNDS = 256, 5
+METHODS = {"bicubic": (0.08, 1.0), "bilinear": (0.67, 1.0)}  # each with the share of the area that its recipe crops
+
+
+def decoders():
+  """Name → (bytes → RGB)."""
+  found = {"Pillow": lambda encoded: np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))}
+  if importlib.util.find_spec("simplejpeg"):
+    import simplejpeg  # pylint: disable=g-import-not-at-top
+
+    found["simplejpeg"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB")
+    found["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB", fastdct=True, fastupsample=True)
+  if importlib.util.find_spec("cv2"):
+    import cv2  # pylint: disable=g-import-not-at-top
+
+    cv2.setNumThreads(1)
+    found["OpenCV"] = lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+  return found
+
+
+def resizers(method: str):
+  """Name → (crop → resized)."""
+  found = {"Pillow": lambda crop: np.asarray(Image.fromarray(crop).resize((SIZE, SIZE), image_ops.INTERPOLATIONS[method]))}
+  if image_ops.resizer:
+    found["cykooz-resizer"] = lambda crop: image_ops.resize(crop, (SIZE, SIZE), method)
+  if importlib.util.find_spec("cv2"):
+    import cv2  # pylint: disable=g-import-not-at-top
+
+    own = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_LINEAR
+    found[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=own)
+    found["OpenCV, INTER_AREA"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+  if importlib.util.find_spec("pyvips"):
+    import pyvips  # pylint: disable=g-import-not-at-top
+
+    def vips(crop):
+      image = pyvips.Image.new_from_array(np.ascontiguousarray(crop))
+      kernel = "cubic" if method == "bicubic" else "linear"
+      return image.resize(SIZE / crop.shape[1], vscale=SIZE / crop.shape[0], kernel=kernel).numpy()[:SIZE, :SIZE]
+
+    found["libvips"] = vips
+  return found
+
+
+def compare(functions, values) -> None:
+  """Prints a row for each, in turns: microseconds, mean difference and PSNR from the first."""
+  seconds = {name: [] for name in functions}
+  for _ in range(ROUNDS):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      for value in values:
+        function(value)
+      seconds[name].append((time.perf_counter() - start) / len(values))
+  first = next(iter(functions.values()))
+  for name, function in functions.items():
+    pairs = [(first(value).astype(float), function(value)) for value in values[:100]]
+    absolute = np.mean([np.abs(a - b).mean() for a, b in pairs if a.shape == b.shape])
+    squared = np.mean([np.mean((a - b) ** 2) for a, b in pairs if a.shape == b.shape])
+    psnr = f"{10 * np.log10(255**2 / squared):.1f}" if squared else "equal"
+    print(f"| {name} | {1e6 * statistics.median(seconds[name]):.0f} | {absolute:.2f} | {psnr} |", flush=True)
+
+
+def main(argv: list[str]) -> None:
+  parser = cli.Parser(prog="python -m experiments.benchmark.libraries", description=__doc__)
+  parser.add_argument("--images", required=True, type=pathlib.Path, help="zip file of JPEGs, .jpg")
+  arguments = parser.parse_args(argv[1:])
+  with zipfile.ZipFile(arguments.images) as file:
+    encoded = [file.read(name) for name in file.namelist() if name.endswith(".jpg")][:250]
+  print(f"Pillow {Image.__version__}\n| decode {arguments.images.name} | µs | mean difference | PSNR, dB |\n|---|---|---|---|")
+  compare(decoders(), encoded)
+  images = [image_ops.decode(one, 3) for one in encoded]
+  for method, scale in METHODS.items():
+    rng, crops = np.random.default_rng(0), []
+    for image in images:
+      share = np.sqrt(rng.uniform(*scale))
+      height, width = (int(side * share) for side in image.shape[:2])
+      top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+      crops.append(image[top : top + height, left : left + width])
+    print(f"| {method} | µs | mean difference | PSNR, dB |\n|---|---|---|---|")
+    compare(resizers(method), crops)
+
+
+if __name__ == "__main__":
+  cli.leave(cli.exit_code(lambda: main(sys.argv)))

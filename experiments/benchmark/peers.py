@@ -1,0 +1,115 @@
+"""The peers: Hugging Face's transformers, timm and torchvision, on PyTorch."""
+
+from typing import Any
+
+import torch
+
+from configs import common
+from experiments.benchmark.contestant import CHECKED
+from experiments.benchmark.contestant import CLASSES
+from experiments.benchmark.contestant import CLIP_NORM
+from experiments.benchmark.contestant import Contestant
+from experiments.benchmark.contestant import LEARNING_RATE
+from experiments.benchmark.contestant import SMOOTHING
+from experiments.benchmark.contestant import WEIGHT_DECAY
+
+
+def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
+  """Hugging Face's model, and the version."""
+  import transformers as library  # pylint: disable=g-import-not-at-top  (one of the three is wanted)
+
+  size = common.SIZES[work["size"]]
+  config = library.Swinv2Config(
+      image_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=list(size["depths"]),
+      num_heads=list(size["num_heads"]), drop_path_rate=work["drop_path_rate"], num_labels=CLASSES,
+  )  # fmt: skip
+  return library.Swinv2ForImageClassification(config), library.__version__
+
+
+def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
+  """timm's model, and the version."""
+  import timm as library  # pylint: disable=g-import-not-at-top
+
+  size = common.SIZES[work["size"]]
+  model = library.models.swin_transformer_v2.SwinTransformerV2(
+      img_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=size["depths"],
+      num_heads=size["num_heads"], drop_path_rate=work["drop_path_rate"], num_classes=CLASSES,
+  )  # fmt: skip
+  return model, library.__version__
+
+
+def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
+  """torchvision's model, and the version. It pads small maps to a window and attends to the padding: for other windows another model."""
+  import torchvision as library  # pylint: disable=g-import-not-at-top
+
+  size, parts = common.SIZES[work["size"]], library.models.swin_transformer
+  model = parts.SwinTransformer(
+      patch_size=[4, 4], embed_dim=size["embed_dim"], depths=list(size["depths"]), num_heads=list(size["num_heads"]),
+      window_size=[work["window"]] * 2, stochastic_depth_prob=work["drop_path_rate"], num_classes=CLASSES,
+      block=parts.SwinTransformerBlockV2, downsample_layer=parts.PatchMergingV2,
+  )  # fmt: skip
+  return model, library.__version__
+
+
+def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str | None) -> Contestant:
+  """What is timed: parameters, moments and activations all in the dtype of the work.
+
+  Args:
+    work: what to do.
+    name: of the library.
+    mode: of torch.compile; None: not compiled.
+    attention: class of `fused.py` that takes the place of timm's own; None: stock.
+  """
+  torch.manual_seed(0)
+  device, dtype = torch.device(work["device"]), getattr(torch, work["dtype"])
+  model, version = {"transformers": transformers, "timm": timm, "torchvision": torchvision}[name](work)
+  for module in model.modules():
+    if isinstance(module, torch.nn.LayerNorm):  # many start at zero, and zeros are multiplied faster than what a run meets
+      torch.nn.init.ones_(module.weight)
+  model.to(device)
+  images = torch.randn(work["batch"], 3, work["image_size"], work["image_size"], device=device).to(dtype)
+  labels = torch.randint(CLASSES, (work["batch"],), device=device)
+
+  def logits_of(model, images):
+    logits = model(images)
+    return logits.logits if name == "transformers" else logits
+
+  stock = None
+  if work["check"]:
+    with torch.inference_mode():
+      stock = logits_of(model.eval(), images[:CHECKED].float())
+  model.to(dtype)
+  if attention:
+    from experiments.benchmark import fused  # pylint: disable=g-import-not-at-top
+
+    fused.replace_attention(model, getattr(fused, attention))
+  optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+  run = torch.compile(logits_of, dynamic=False, mode=mode) if mode else logits_of
+  cuda = device.type == "cuda"
+  if cuda:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+  def forward():
+    torch.compiler.cudagraph_mark_step_begin()  # what the last call returned may be overwritten
+    model.eval()
+    with torch.inference_mode():
+      return run(model, images)
+
+  def train():
+    torch.compiler.cudagraph_mark_step_begin()
+    model.train()
+    loss = torch.nn.functional.cross_entropy(run(model, images).float(), labels, label_smoothing=SMOOTHING)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+  return Contestant(
+      kinds={"forward": forward, "train": train},
+      wait=torch.cuda.synchronize if cuda else lambda: None,
+      # What is reserved: the memory of CUDA graphs is not seen by the count of what is allocated.
+      peak_bytes=torch.cuda.max_memory_reserved if cuda else lambda: 0,
+      deviation=lambda: ((forward()[:CHECKED].float() - stock).norm() / stock.norm()).item(),
+      versions={"torch": torch.__version__, name: version},
+  )

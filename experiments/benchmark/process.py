@@ -1,0 +1,111 @@
+"""A contestant's process, seen from outside: started, given its turns, ended."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+from swin_jax.errors import Fault
+
+LOG_LINES = 40  # of what a process said at its end
+
+
+class Ended(Fault):
+  """A contestant ended before it was told to.
+
+  Attributes:
+    log: the end of what it said.
+    out_of_memory: whether it asked for more of the device's memory than there is.
+  """
+
+  def __init__(self, message: str, log: str):
+    super().__init__(message)
+    self.log = log
+    self.out_of_memory = bool(re.search(r"RESOURCE_EXHAUSTED|OutOfMemory|out of memory", log, re.I))
+
+
+class Process:
+  """A contestant that is warm once this is made, and ends with the `with` block.
+
+  Attributes:
+    ready: "versions" of what it runs on, and the "deviation" of its logits if that was to be checked.
+  """
+
+  def __init__(self, name: str, work: dict[str, Any], environment: dict[str, str], limit_seconds: float | None = None):
+    """Starts it and waits.
+
+    Args:
+      name, work: as `contestant.main` takes them.
+      environment: variables beside those of this process.
+      limit_seconds: after which it is ended; None: never.
+
+    Raises:
+      Ended: it failed, or took too long.
+    """
+    self._name, self._late = name, False
+    self._errors = tempfile.TemporaryFile("w+")
+    began = time.perf_counter()
+    self._process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=self._errors, text=True, env=os.environ | environment, start_new_session=True,
+    )  # fmt: skip
+    self._timer = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, self._stop, [True])
+    self._timer.daemon = True
+    self._timer.start()
+    try:
+      self.ready = self._answer("ready", "before it was ready")
+    except BaseException:
+      self.close()
+      raise
+    print(f"{name}: ready after {time.perf_counter() - began:.0f} s", flush=True)
+
+  def run(self, kind: str, times: int) -> dict[str, Any]:
+    """Has it do so many batches: the "seconds" that they took, and the "peak_bytes" of the device's memory so far.
+
+    Raises:
+      Ended: it failed, or took too long.
+    """
+    with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+      self._process.stdin.write(f"{kind} {times}\n")
+      self._process.stdin.flush()
+    return self._answer("took", f"in its {kind} turn")
+
+  def _answer(self, word, when):
+    for line in self._process.stdout:  # among what the libraries say
+      if line.startswith(f"{word} "):
+        return json.loads(line.removeprefix(f"{word} "))
+    code = self._process.wait()
+    self._errors.seek(0)
+    lines = self._errors.read().strip().splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|BadInput)\b", line)]
+    reason = "it took too long" if self._late else (errors or lines or ["it said nothing"])[-1]
+    raise Ended(f"{self._name} ended with {code} {when}: {reason[:300]}", "\n".join([*lines[-LOG_LINES:], reason]))
+
+  def _stop(self, late=False):
+    self._late = late
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(self._process.pid, signal.SIGKILL)  # with the processes that compile for it
+
+  def close(self) -> None:
+    """Ends it, and whatever it started."""
+    with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+      self._process.stdin.close()
+      self._process.wait(20)
+    self._timer.cancel()
+    self._stop()
+    self._process.wait()
+    self._process.stdout.close()
+    self._errors.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
