@@ -50,7 +50,9 @@ def base() -> ConfigDict:
       # Per stage: parts that the attention of an image is computed in, one after the other, so that the logits of one part are all
       # that there is: windows, then heads. For large maps and windows, see the sequential self-attention of V2, section 3.4; () = at once
       attention_chunks=(),
-      attention_kernel="auto",  # on TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere
+      # On TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere; "gpu": kernels for NVIDIA GPUs that keep none
+      # either, not yet run on one
+      attention_kernel="auto",
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
   ))  # fmt: skip
 
@@ -76,7 +78,7 @@ def base() -> ConfigDict:
       class_names=(),  # by label; a run finds them in the data and writes them here, for pictures and for other programs
       batch_size=1024,  # images per step, over all devices
       eval_batch_size=1024,
-      num_threads=8,  # that read and augment, per process; each prepares a whole batch
+      num_threads=8,  # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
       num_workers=0,  # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
       max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
   ))  # fmt: skip

@@ -11,15 +11,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module that is not listed falls under its package; the most exact name wins.
 MAY_IMPORT = {
     "swin_jax": {"swin_jax.pretrained"},  # its __init__
-    "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption"},
+    "swin_jax.host_memory": set(),
+    "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption", "swin_jax.host_memory"},
     "swin_jax.train": {
         "swin_jax.program", "swin_jax.progress", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
         "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.preemption",
         "swin_jax.distributed", "swin_jax.weights.folder", "swin_jax.weights.description",
     },
     "swin_jax.program": {
-        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.sources", "swin_jax.data.views", "swin_jax.sharding", "swin_jax.state",
-        "swin_jax.step", "swin_jax.optim", "swin_jax.run_config", "swin_jax.models.swin", "swin_jax.kernels",
+        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.rand_augment", "swin_jax.data.sources", "swin_jax.data.views",
+        "swin_jax.axes", "swin_jax.sharding", "swin_jax.state", "swin_jax.step", "swin_jax.optim", "swin_jax.run_config",
+        "swin_jax.models.swin", "swin_jax.kernels",
     },
     "swin_jax.run_config": {
         "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
@@ -40,7 +42,7 @@ MAY_IMPORT = {
     "swin_jax.evaluate": {"swin_jax.metrics", "swin_jax.progress"},
     "swin_jax.transfer": {"swin_jax.weights.folder"},
     "swin_jax.weights.choices": set(),
-    "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights", "swin_jax.kernels"},
+    "swin_jax.pretrained": {"swin_jax.transfer", "swin_jax.weights", "swin_jax.kernels", "swin_jax.models"},
     "swin_jax.weights": {"swin_jax.models", "swin_jax.checkpoint", "swin_jax.files", "swin_jax.progress", "swin_jax.weights"},
     "swin_jax.weights.official": {"swin_jax.models", "swin_jax.kernels"},
     "swin_jax.weights.__main__": {"swin_jax.cli", "swin_jax.pretrained", "swin_jax.transfer", "swin_jax.weights"},
@@ -65,7 +67,7 @@ MAY_IMPORT = {
     "swin_jax.plan": {"swin_jax.fit", "swin_jax.chips", "swin_jax.cli"},
     "swin_jax.fit": {
         "swin_jax.program", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.sharding", "swin_jax.chips", "swin_jax.footprint",
-        "swin_jax.roofline", "swin_jax.hlo", "swin_jax.ahead_of_time",
+        "swin_jax.roofline", "swin_jax.hlo", "swin_jax.ahead_of_time", "swin_jax.kernels",
     },
     "swin_jax.footprint": {"swin_jax.models", "swin_jax.sharding", "swin_jax.state", "swin_jax.tasks.task"},
     "swin_jax.roofline": {"swin_jax.models", "swin_jax.footprint", "swin_jax.chips", "swin_jax.hlo"},
@@ -76,11 +78,15 @@ MAY_IMPORT = {
     "swin_jax.errors": set(),
     "swin_jax.data": {"swin_jax.data"},
     "swin_jax.data.prepare": {"swin_jax.data", "swin_jax.cli"},
+    "swin_jax.data.bench": {
+        "swin_jax.data", "swin_jax.cli", "swin_jax.config_checks", "swin_jax.distributed", "swin_jax.program", "swin_jax.progress",
+        "swin_jax.sharding", "swin_jax.host_memory",
+    },
     "swin_jax.cli": {"swin_jax.preemption"},
     "configs": {"configs.common"},
 }  # fmt: skip
 OURS = ("swin_jax", "configs", "tests", "experiments")
-WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing")
+WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.bench")
 
 
 def modules(package):
