@@ -1,6 +1,6 @@
-"""What a config means on the devices at hand: where its images come from, its mesh, model and train step; nothing is computed yet.
+"""What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
 
-With `run_config.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
+With `inputs.py`, `run_config.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,7 @@ from swin_jax import axes
 from swin_jax import optim
 from swin_jax import run_config
 from swin_jax import sharding
-from swin_jax.data import pipeline
 from swin_jax.data import rand_augment
-from swin_jax.data import sources
-from swin_jax.data import views
 from swin_jax.kernels import window_attention
 from swin_jax.models import swin
 from swin_jax.state import abstract_state
@@ -61,30 +58,6 @@ class Program(NamedTuple):
   eval_step: Any
   pictures: Any
   flops: int
-
-
-def open_input(config: ConfigDict) -> pipeline.Input:
-  """The sources of a config, and how their images become batches."""
-  d, a = config.data, config.augment
-  mask = None
-  if config.task == "masked_pixels":
-    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
-  return pipeline.Input(
-      train_source=sources.open_source(d.source, d.path, d.train_split),
-      eval_source=sources.open_source(d.source, d.path, d.eval_split),
-      train_view=views.Augment(
-          image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-          interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
-      ),  # fmt: skip
-      eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
-      bands=len(d.mean),
-      seed=config.seed,
-      batch_size=d.batch_size,
-      eval_batch_size=d.eval_batch_size,
-      max_bad_fraction=d.max_bad_fraction,
-      num_threads=d.num_threads,
-      num_workers=d.num_workers,
-  )
 
 
 def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:

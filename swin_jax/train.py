@@ -26,8 +26,8 @@ from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
 from swin_jax.errors import Preempted
 from swin_jax.evaluate import evaluate
+from swin_jax.inputs import open_input
 from swin_jax.program import build
-from swin_jax.program import open_input
 from swin_jax.program import Program
 from swin_jax.progress import duration
 from swin_jax.progress import say

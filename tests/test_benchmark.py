@@ -184,7 +184,7 @@ def test_processes(tmp_path):
 def test_a_process_that_takes_too_long_is_ended():
   order = DEBUG["debug"] | {"platform": "gpu", "device": "cpu", "kinds": ["train"], "check": False, "batch": 2}
   found = gpu.measure("swin_jax", order, gpu.ENVIRONMENT["cpu"], 1, limit_seconds=0.5)
-  assert "it took too long" in found["failed"] and found["seconds"] < 10
+  assert "it took too long" in found["failed"] and found["seconds"] < 60  # it would wait for ever
 
 
 def test_mistakes_are_one_line():

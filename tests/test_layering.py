@@ -14,15 +14,16 @@ MAY_IMPORT = {
     "swin_jax.host_memory": set(),
     "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption", "swin_jax.host_memory"},
     "swin_jax.train": {
-        "swin_jax.program", "swin_jax.progress", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
+        "swin_jax.inputs", "swin_jax.program", "swin_jax.progress", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
         "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.preemption",
         "swin_jax.distributed", "swin_jax.weights.folder", "swin_jax.weights.description",
     },
     "swin_jax.program": {
-        "swin_jax.tasks", "swin_jax.data.pipeline", "swin_jax.data.rand_augment", "swin_jax.data.sources", "swin_jax.data.views",
+        "swin_jax.tasks", "swin_jax.data.rand_augment",
         "swin_jax.axes", "swin_jax.sharding", "swin_jax.state", "swin_jax.step", "swin_jax.optim", "swin_jax.run_config",
         "swin_jax.models.swin", "swin_jax.kernels",
     },
+    "swin_jax.inputs": {"swin_jax.data"},
     "swin_jax.run_config": {
         "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
         "swin_jax.weights.description",
@@ -79,7 +80,7 @@ MAY_IMPORT = {
     "swin_jax.data": {"swin_jax.data"},
     "swin_jax.data.prepare": {"swin_jax.data", "swin_jax.cli"},
     "swin_jax.data.bench": {
-        "swin_jax.data", "swin_jax.cli", "swin_jax.config_checks", "swin_jax.distributed", "swin_jax.program", "swin_jax.progress",
+        "swin_jax.data", "swin_jax.cli", "swin_jax.config_checks", "swin_jax.distributed", "swin_jax.inputs", "swin_jax.program", "swin_jax.progress",
         "swin_jax.sharding", "swin_jax.host_memory",
     },
     "swin_jax.cli": {"swin_jax.preemption"},

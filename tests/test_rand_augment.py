@@ -9,6 +9,7 @@ from PIL import Image
 import pytest
 import sklearn.datasets
 
+from swin_jax import inputs
 from swin_jax import program
 from swin_jax import run_config
 from swin_jax import sharding
@@ -280,7 +281,7 @@ def step_parts(**changes):
   """A config with RandAugment for every image, its program, and a batch."""
   config = tiny.config("finetune", augment__rand_augment_operations=2, augment__rand_augment_probability=1.0, **changes)
   config = run_config.resolve(config, *[tuple("0123456789")] * 2)
-  return config, program.build(config, 89, 20), next(program.open_input(config).train_batches(0, pipeline.Part(0, 1)))
+  return config, program.build(config, 89, 20), next(inputs.open_input(config).train_batches(0, pipeline.Part(0, 1)))
 
 
 @pytest.mark.parametrize("mesh", [(1, 8, 1), (2, 2, 2), (4, 1, 2)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from swin_jax.data import image_files
+from swin_jax.data import decoding
 from swin_jax.data import pipeline
 from swin_jax.data import prepare
 from swin_jax.data import shards
@@ -81,7 +82,7 @@ def make_input(source, workers=0, seed=5, batch=8) -> pipeline.Input:
       eval_source=source,
       train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
       eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
-      bands=3,
+      decode=decoding.DecodeImage(3),
       seed=seed,
       batch_size=batch,
       eval_batch_size=batch,

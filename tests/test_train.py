@@ -13,8 +13,8 @@ from swin_jax import sharding
 from swin_jax import train
 from swin_jax.data import image_ops
 from swin_jax.errors import BadInput
+from swin_jax.inputs import open_input
 from swin_jax.program import build
-from swin_jax.program import open_input
 from tests import tiny
 from tests.runs import command
 from tests.runs import saved

@@ -44,7 +44,7 @@ def ours(folder: str):
   import jax  # pylint: disable=g-import-not-at-top
 
   from configs import common  # pylint: disable=g-import-not-at-top
-  from swin_jax import program  # pylint: disable=g-import-not-at-top
+  from swin_jax import inputs  # pylint: disable=g-import-not-at-top
   from swin_jax.data import bench  # pylint: disable=g-import-not-at-top
   from swin_jax.data import mixing  # pylint: disable=g-import-not-at-top
   from swin_jax.data import pipeline  # pylint: disable=g-import-not-at-top
@@ -53,7 +53,7 @@ def ours(folder: str):
   c.data.update(source="folder", path=folder, eval_split="train", image_size=(WORK["image_size"],) * 2, batch_size=WORK["batch"])
   c.data.num_threads = os.cpu_count()
   c.augment.update(crop_scale=WORK["crop_scale"], crop_ratio=WORK["crop_ratio"], interpolation="bicubic")
-  data = program.open_input(c)
+  data = inputs.open_input(c)
   normalise = jax.jit(functools.partial(mixing.normalise, mean=MEAN, std=STD))
   images = np.zeros((WORK["batch"], WORK["image_size"], WORK["image_size"], 3), np.uint8)
   seconds = []

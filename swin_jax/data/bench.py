@@ -27,9 +27,9 @@ from swin_jax import cli
 from swin_jax import config_checks
 from swin_jax import distributed
 from swin_jax import host_memory
+from swin_jax import inputs
 from swin_jax import program
 from swin_jax import sharding
-from swin_jax.data import image_ops
 from swin_jax.data import mixing
 from swin_jax.data import pipeline
 from swin_jax.data import reading
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
     config_checks.check(config.value)
-    data = program.open_input(config.value)
+    data = inputs.open_input(config.value)
     measured = measure(data, seconds.value)
     say(describe(config.value, measured))
     rate, devices = on_devices(config.value, len(data.train_source.class_names))
@@ -125,11 +125,11 @@ def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
     try:
       example = reading.read(source, int(index))
       times.append(time.perf_counter())
-      image = image_ops.decode(example.image, data.bands)
+      decoded = data.decode(example)
       times.append(time.perf_counter())
     except (ValueError, RuntimeError, OSError):
       continue  # the pipeline names and counts them
-    data.train_view(image, rng)
+    data.train_view(decoded, rng)
     times.append(time.perf_counter())
     count += 1
     for stage, (before, after) in zip(took, itertools.pairwise(times), strict=True):

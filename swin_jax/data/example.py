@@ -7,11 +7,19 @@ import numpy as np
 
 
 class Example(NamedTuple):
-  """One undecoded example: the bytes of an image file or an array [height, width, bands], its class (-1: none), and its name."""
+  """One undecoded example.
+
+  Attributes:
+    image: the bytes of an image file, or an array [height, width, bands].
+    label: the class of the whole image; -1: none.
+    name: to be told by in messages.
+    target: what belongs to each pixel, as the bytes of a file or an array [height, width]; None where there is no such thing.
+  """
 
   image: bytes | np.ndarray
   label: int
   name: str
+  target: bytes | np.ndarray | None = None
 
 
 class Source(Protocol):

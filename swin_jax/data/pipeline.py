@@ -82,8 +82,8 @@ class Input:
 
   Attributes:
     train_source, eval_source: where examples come from.
-    train_view, eval_view: decoded image → what the model sees; see `views.py`.
-    bands: of an image.
+    train_view, eval_view: what was decoded → what the model sees; see `views.py`.
+    decode: example → what a view is made of; see `decoding.py`.
     seed: of order and augmentation.
     batch_size, eval_batch_size: over all hosts.
     max_bad_fraction: see `BadRecords`.
@@ -95,7 +95,7 @@ class Input:
   eval_source: sources.Source
   train_view: reading.Transform
   eval_view: reading.Transform
-  bands: int
+  decode: reading.Decode
   seed: int
   batch_size: int
   eval_batch_size: int
@@ -106,11 +106,12 @@ class Input:
   def train_batches(self, first: int, part: Part) -> Iterator[Batch]:
     """A part of every batch from batch number `first` on, without end; every epoch is a new permutation.
 
-    A batch holds what `train_view` gives, label int32 [b], index int32 [b] and bad int32 [b] (records skipped for this one).
+    A batch holds what `train_view` gives, index int32 [b], bad int32 [b] (records skipped for this one) and, where the view gives no
+    other, label int32 [b].
     """
     # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the number of hosts.
     data = grain.MapDataset.range(len(self.train_source)).seed(self.seed).shuffle().repeat(None)
-    data = data.random_map(reading.Load(self._to_read(self.train_source), self.bands, self.train_view))
+    data = data.random_map(reading.Load(self._to_read(self.train_source), self.decode, self.train_view))
     data = data.batch(self.batch_size // part.count)
     return self._iterate(data[first * part.count :][part.index :: part.count])
 
@@ -121,7 +122,7 @@ class Input:
     """
     padded = -(-len(self.eval_source) // self.eval_batch_size) * self.eval_batch_size
     data = grain.MapDataset.range(padded).seed(self.seed)
-    data = data.random_map(reading.LoadOnce(self._to_read(self.eval_source), self.bands, self.eval_view))
+    data = data.random_map(reading.LoadOnce(self._to_read(self.eval_source), self.decode, self.eval_view))
     data = data.batch(self.eval_batch_size // part.count)
     return self._iterate(data[part.index :: part.count])
 

@@ -7,17 +7,18 @@ same for any number of hosts, threads and workers, and on a day when the storage
 from collections.abc import Callable
 import dataclasses
 import threading
+from typing import Any
 
 from absl import logging
 import numpy as np
 
-from swin_jax.data import image_ops
 from swin_jax.data import sources
 from swin_jax.data.example import Example
 from swin_jax.errors import BadInput
 from swin_jax.errors import Fault
 
-Transform = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+Decode = Callable[[Example], Any]  # raises ValueError for what is damaged
+Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # of what was decoded
 
 # Seconds between tries: a file server that fails over or restarts is back within half a minute, or not soon.
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -63,7 +64,7 @@ class Load:
   """index → example: a bad record gives way to the next good one and is counted."""
 
   source: sources.Source
-  bands: int
+  decode: Decode
   transform: Transform
 
   def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -72,14 +73,15 @@ class Load:
       example = None
       try:
         example = read(self.source, i)
-        image = image_ops.decode(example.image, self.bands)
+        decoded = self.decode(example)
       except (ValueError, RuntimeError, *_ANSWERS) as error:
         reason = f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
         if (key := example.name if example else reason) not in _named:
           _named.add(key)
           logging.warning("left out: %s", reason)
         continue
-      return self.transform(image, rng) | {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
+      about = {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
+      return about | self.transform(decoded, rng)
     raise BadInput(f"none of {bad + 1} records in a row could be read; the last: {reason}")
 
 

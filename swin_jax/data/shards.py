@@ -38,7 +38,7 @@ def header_path(path: str, split: str) -> str:
 
 def pack(example: Example) -> bytes:
   """One record. The image must be encoded."""
-  return msgpack.packb(example._asdict())
+  return msgpack.packb({key: value for key, value in example._asdict().items() if value is not None})
 
 
 def unpack(record: bytes) -> Example:
