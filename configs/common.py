@@ -24,7 +24,7 @@ SIZES = {
 def base() -> ConfigDict:
   """All keys with their defaults, locked."""
   c = ConfigDict()
-  c.task = "classification"  # or "masked_pixels" (SimMIM)
+  c.task = "classification"  # or "masked_pixels" (SimMIM), "segmentation" (UPerNet)
   c.seed = 0  # of parameters, data order, augmentation and drop path
   c.init_from = ""  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from scratch
   c.transfer = ConfigDict(dict(  # how what has another shape is taken over from init_from; see swin_jax/transfer.py
@@ -66,6 +66,16 @@ def base() -> ConfigDict:
       cutmix_alpha=1.0,  # 0 = off
       erase_probability=0.25,
   ))  # fmt: skip
+  c.segmentation = ConfigDict(dict(
+      num_classes=0,  # 0 = as many as the data has
+      channels=512,  # of the head
+      auxiliary_weight=0.4,  # of the loss of the head on stage 2, beside that of the whole
+      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
+      # whose answers are averaged; whether each is seen mirrored too
+      window=(),
+      scales=(1.0,),
+      mirrored=False,
+  ))  # fmt: skip
 
   c.data = ConfigDict(dict(
       source="array_record",  # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
@@ -95,6 +105,13 @@ def base() -> ConfigDict:
       rand_augment_magnitude_std=0.5,
       eval_crop_fraction=0.875,  # central share of the short side that evaluation sees; 1.0 = the whole image, resized
   ))  # fmt: skip
+  c.dense = ConfigDict(dict(  # crops where every pixel has its answer; data.image_size is their size
+      sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation
+      scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
+      max_class_share=0.75,  # of a crop's pixels, that one class may have
+      photometric=True,  # brightness, contrast, saturation and hue of RGB images
+      eval_canvas=(704, 704),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+  ))  # fmt: skip
   c.mask = ConfigDict(dict(
       patch_size=32,  # pixels, side of a masked cell
       ratio=0.6,  # of the cells
@@ -107,7 +124,7 @@ def base() -> ConfigDict:
       lr=5e-4,
       warmup_lr=5e-7,  # where warm-up starts
       min_lr=5e-6,  # where "cosine" ends
-      schedule="cosine",  # or "linear", "step", "multistep"
+      schedule="cosine",  # or "linear" (to 1 % of lr), "polynomial" (to min_lr along a line), "step", "multistep"
       milestone_epochs=(),  # "multistep": when the rate falls; "step": (every how many epochs,)
       decay_rate=0.1,  # by how much it falls
       weight_decay=0.05,
@@ -196,6 +213,31 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   c.optim.update(total_epochs=100.0, warmup_epochs=20.0, lr=1.25e-3, warmup_lr=2.5e-7, min_lr=2.5e-7, layer_decay=layer_decay)
 
 
+def set_segmentation(c: ConfigDict, sides: tuple[int, int], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
+  """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0 along a line."""
+  c.task = "segmentation"
+  c.data.image_size = crop
+  c.dense.update(sides=sides, eval_canvas=canvas)
+  c.augment.update(rand_augment_operations=0, interpolation="bilinear")
+  c.optim.update(schedule="polynomial", min_lr=0.0)
+
+
+def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
+  """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
+  set_segmentation(c, sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)  # most images are 3 : 4, or 4 : 3
+  c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
+  c.segmentation.num_classes = 150
+  steps_per_epoch = 20210 // batch_size
+  c.optim.update(total_epochs=steps / steps_per_epoch, warmup_epochs=warmup_steps / steps_per_epoch, warmup_lr=0.0, clip_norm=0.0)
+  c.checkpoint.every_epochs = 4.0
+  c.log.eval_every_epochs = 12.0
+
+
+def set_multiscale(c: ConfigDict) -> None:
+  """Evaluation at six scales, mirrored too, as the papers' better figures have it."""
+  c.segmentation.update(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True)
+
+
 def debug(c: ConfigDict) -> ConfigDict:
   """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe, windows and extra norms."""
   depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
@@ -204,6 +246,8 @@ def debug(c: ConfigDict) -> ConfigDict:
   c.data.update(source="digits", path="", train_split="train", eval_split="val", image_size=(64, 64))
   c.data.update(batch_size=64, eval_batch_size=64, num_threads=2, num_workers=0)
   c.classification.num_classes = 0
+  c.segmentation.update(num_classes=0, channels=32)
+  c.dense.update(sides=(64, 64), eval_canvas=(64, 64))
   c.mask.patch_size = 16
   c.optim.update(total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs))
   c.checkpoint.every_epochs = 0.5

@@ -27,7 +27,7 @@ def check(config: ConfigDict) -> None:
   """
   m, d, a = config.model, config.data, config.augment
   choices = {
-      "task": (config.task, ("classification", "masked_pixels")),
+      "task": (config.task, ("classification", "masked_pixels", "segmentation")),
       "model.version": (m.version, (1, 2)),
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
       "model.attention_kernel": (m.attention_kernel, CHOICES),
@@ -78,6 +78,8 @@ def check(config: ConfigDict) -> None:
     raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
     raise BadInput(f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set augment.rand_augment_operations=0")
+  if config.task == "segmentation":
+    _check_dense(config)
   if a.crop_padding and a.eval_crop_fraction != 1.0:
     raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
   stages = len(m.depths)
@@ -109,3 +111,25 @@ def check(config: ConfigDict) -> None:
       raise BadInput(
           f"mask.patch_size = {p} must divide data.image_size = {d.image_size} and be a multiple of model.patch_size = {m.patch_size}"
       )
+
+
+def _check_dense(config: ConfigDict) -> None:
+  """Checks what concerns answers for every pixel alone."""
+  c, s, bands = config.dense, config.segmentation, len(config.data.mean)
+  for key, sizes in (("dense.sides", c.sides), ("dense.eval_canvas", c.eval_canvas), ("segmentation.window", s.window)):
+    if (len(sizes) != 2 and (sizes or key != "segmentation.window")) or min(sizes, default=1) < config.model.patch_size:
+      raise BadInput(f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size = {config.model.patch_size}")
+  if len(c.scale_range) != 2 or not 0 < c.scale_range[0] <= c.scale_range[1]:
+    raise BadInput(f"config.dense.scale_range = {c.scale_range} must be two factors above 0, the smaller first")
+  if not s.scales or min(s.scales) <= 0:
+    raise BadInput(f"config.segmentation.scales = {s.scales} must be one or more factors above 0")
+  if not 0 < c.max_class_share <= 1:
+    raise BadInput(f"config.dense.max_class_share = {c.max_class_share} must be more than 0 and at most 1")
+  if s.auxiliary_weight < 0 or s.channels < 1:
+    raise BadInput(f"config.segmentation: auxiliary_weight = {s.auxiliary_weight} must not be negative, channels = {s.channels} at least 1")
+  if c.photometric and bands != 3:
+    raise BadInput(f"photometric distortion is for RGB images, data.mean has {bands}: set dense.photometric=False")
+  if config.augment.rand_augment_operations:
+    raise BadInput("RandAugment moves pixels away from their labels: set augment.rand_augment_operations=0 where task=segmentation")
+  if len(config.model.depths) < 2:
+    raise BadInput(f"UPerNet needs a pyramid of two stages or more, model.depths = {config.model.depths}")

@@ -1,6 +1,6 @@
 """Runs an evaluation set: sums over batches, divided once, so the result depends on no batch size and no number of hosts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ from swin_jax.progress import Progress
 
 
 def evaluate(
-    eval_step: Callable[[Any, dict], dict], params: Any, batches: Iterable[dict], num_batches: int, stop: Callable[[], bool] = lambda: False
+    eval_step: Callable[[Any, dict], dict], params: Any, batches: Iterable[dict], num_batches: int, stop: Callable[[], bool] = lambda: False,
+    class_names: Sequence[str] = (),
 ) -> dict[str, float] | None:
   """Evaluates.
 
@@ -20,9 +21,10 @@ def evaluate(
     batches: device batches that hold every example once.
     num_batches: how many they are.
     stop: asked before every batch, on all processes alike.
+    class_names: by which means of single classes are called.
 
   Returns:
-    {"eval/" + name: mean}; None if it was stopped.
+    What `metrics.Mean.compute` makes of the sums, as eval/NAME; None if it was stopped.
   """
   mean, previous, progress = metrics.Mean(), None, Progress("evaluating, batches", num_batches)
   for batch in batches:
@@ -35,4 +37,4 @@ def evaluate(
     progress.step()
   if previous is not None:
     mean.add(jax.device_get(previous))
-  return mean.compute("eval/")
+  return mean.compute("eval/", class_names)

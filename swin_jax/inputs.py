@@ -1,28 +1,33 @@
 """Where the images of a config come from, and how they become batches."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from swin_jax.data import decoding
+from swin_jax.data import dense_views
 from swin_jax.data import pipeline
 from swin_jax.data import sources
 from swin_jax.data import views
+from swin_jax.errors import BadInput
+
+TARGETS = {"segmentation": "labels"}  # task → what it needs for each pixel, as `example.Source` calls it
 
 
 def open_input(config: ConfigDict) -> pipeline.Input:
   """The sources of a config, and how their images become batches."""
-  d, a = config.data, config.augment
-  mask = None
-  if config.task == "masked_pixels":
-    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  d = config.data
+  targets = TARGETS.get(config.task, "")
+  train_source, eval_source = (sources.open_source(d.source, d.path, split, targets) for split in (d.train_split, d.eval_split))
+  if config.task == "classification" and train_source.targets:
+    raise BadInput(f"{d.path} has classes of pixels, not of images, so task=classification cannot be; for these: configs/own_labels.py")
+  train_view, eval_view = _label_views(config) if targets else _image_views(config)
   return pipeline.Input(
-      train_source=sources.open_source(d.source, d.path, d.train_split),
-      eval_source=sources.open_source(d.source, d.path, d.eval_split),
-      train_view=views.Augment(
-          image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-          interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
-      ),  # fmt: skip
-      eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
-      decode=decoding.DecodeImage(len(d.mean)),
+      train_source=train_source,
+      eval_source=eval_source,
+      train_view=train_view,
+      eval_view=eval_view,
+      decode=(decoding.DecodeLabels if targets else decoding.DecodeImage)(len(d.mean)),
       seed=config.seed,
       batch_size=d.batch_size,
       eval_batch_size=d.eval_batch_size,
@@ -30,3 +35,27 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       num_threads=d.num_threads,
       num_workers=d.num_workers,
   )
+
+
+def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
+  """(training, evaluation) views of images alone."""
+  d, a = config.data, config.augment
+  mask = None
+  if config.task == "masked_pixels":
+    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  augment = views.Augment(
+      image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
+      interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
+  )  # fmt: skip
+  return augment, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask)
+
+
+def _label_views(config: ConfigDict) -> tuple[Callable, Callable]:
+  """(training, evaluation) views of images with label maps."""
+  d, a, dense = config.data, config.augment, config.dense
+  fill = tuple(round(255 * mean) for mean in d.mean)
+  augment = dense_views.Augment(
+      image_size=d.image_size, sides=dense.sides, scale_range=dense.scale_range, max_class_share=dense.max_class_share,
+      flip_probability=a.flip_probability, interpolation=a.interpolation, fill=fill,
+  )  # fmt: skip
+  return augment, dense_views.EvalView(dense.eval_canvas, dense.sides, a.interpolation, fill)

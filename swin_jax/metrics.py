@@ -1,6 +1,6 @@
 """What a run tells: metrics as JSON lines, TensorBoard and pictures; FLOPs a second and MFU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import contextlib
 import json
 import pathlib
@@ -15,23 +15,40 @@ from swin_jax import chips
 from swin_jax import files
 from swin_jax.progress import duration
 from swin_jax.progress import say
+from swin_jax.show import drawing
 
 INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
 
 
 class Mean:
-  """Sums and counts by name, added up and divided once."""
+  """Sums and counts by name, added up and divided once; numbers, or arrays [classes]."""
 
   def __init__(self, sums: Mapping[str, tuple[float, float]] = ()):
     self.sums = {name: tuple(pair) for name, pair in dict(sums).items()}
 
-  def add(self, sums: Mapping[str, tuple[float, float]]) -> None:
-    for name, (value, count) in sums.items():
+  def add(self, sums: Mapping[str, tuple[Any, Any]]) -> None:
+    for name, pair in sums.items():
+      # In float64: float32 would lose single pixels from 16 million on.
+      pair = [np.asarray(each, np.float64) if np.ndim(each) else float(each) for each in pair]
       old = self.sums.get(name, (0.0, 0.0))
-      self.sums[name] = (old[0] + float(value), old[1] + float(count))
+      self.sums[name] = (old[0] + pair[0], old[1] + pair[1])
 
-  def compute(self, prefix: str) -> dict[str, float]:
-    return {prefix + name: value / count for name, (value, count) in self.sums.items() if count}
+  def compute(self, prefix: str, class_names: Sequence[str] = ()) -> dict[str, float]:
+    """The means; of an array, mean_NAME over the classes that were there, and NAME/CLASS of each."""
+    means = {}
+    for name, (value, count) in self.sums.items():
+      if np.ndim(count):
+        each = {i: value[i] / count[i] for i in np.flatnonzero(count)}
+        means[f"{prefix}mean_{name}"] = float(np.mean(list(each.values()))) if each else 0.0
+        means |= {f"{prefix}{name}/{class_names[i] if i < len(class_names) else i}": float(mean) for i, mean in each.items()}
+      elif count:
+        means[prefix + name] = value / count
+    return means
+
+
+def in_short(values: Mapping[str, float]) -> str:
+  """Means in a line, without those of single classes, which the metrics file has."""
+  return "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name.count("/") < 2)
 
 
 class Clock:
@@ -115,11 +132,16 @@ class Writer:
       with self.nonfinite_path.open("a") as file:
         file.write(json.dumps({"step": step, "records": records}) + "\n")
 
-  def pictures(self, step: int, name: str, images: np.ndarray) -> pathlib.Path | None:
-    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three."""
+  def pictures(self, step: int, name: str, images: np.ndarray, class_names: Sequence[str] = ()) -> pathlib.Path | None:
+    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three.
+
+    Where classes are named, a legend of their colours is put under it.
+    """
     if not self._active:
       return None
     grid = picture_grid(images)
+    if class_names:
+      grid = drawing.with_legend(grid, class_names)
     folder = self._workdir / "pictures"
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{step:07d}.png"
@@ -181,7 +203,7 @@ class TrainLog:
     left = ""
     if self._start is not None:
       left = f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds"))
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds") and name.count("/") < 2)
     data, compute = values.get("perf/data_seconds", 0.0), values.get("perf/compute_seconds", 0.0)
     waiting = data / max(compute + data, 1e-9)
     bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""

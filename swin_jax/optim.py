@@ -20,7 +20,7 @@ DECAY_RULES = (
 # (microsoft/Swin-Transformer#369).
 OFFICIAL_PRETRAINING_DECAY_RULES = (*DECAY_RULES[:2], (DECAY_RULES[2][0], True), DECAY_RULES[3])
 
-SCHEDULES = ("cosine", "linear", "step", "multistep")
+SCHEDULES = ("cosine", "linear", "polynomial", "step", "multistep")
 
 
 def learning_rate(
@@ -37,7 +37,8 @@ def learning_rate(
 ):
   """The official schedules, affine in the peak so that layer-wise peaks share warm-up start and floor.
 
-  Linear warm-up from `warmup_lr`, then, over what is left: "cosine" to `min_lr`; "linear" to 1 % of the peak; "step": times
+  Linear warm-up from `warmup_lr`, then, over what is left: "cosine" to `min_lr`; "linear" to 1 % of the peak; "polynomial", whose power
+  is 1, along a line to `min_lr`; "step": times
   `decay_rate` every milestones[0] steps, counted from step 0; "multistep": times `decay_rate` at each milestone.
 
   Args:
@@ -55,6 +56,8 @@ def learning_rate(
     rate = min_lr + 0.5 * (peak - min_lr) * (1.0 + jnp.cos(jnp.pi * progress))
   elif schedule == "linear":
     rate = peak * (1.0 - 0.99 * progress)
+  elif schedule == "polynomial":
+    rate = min_lr + (peak - min_lr) * (1.0 - progress)
   elif schedule == "step":
     rate = peak * decay_rate ** jnp.floor(step / milestones[0])
   elif schedule == "multistep":

@@ -14,6 +14,7 @@ from swin_jax import axes
 from swin_jax import optim
 from swin_jax import run_config
 from swin_jax import sharding
+from swin_jax.data import photometric
 from swin_jax.data import rand_augment
 from swin_jax.kernels import window_attention
 from swin_jax.models import swin
@@ -23,9 +24,10 @@ from swin_jax.state import TrainState
 from swin_jax.step import make_step
 from swin_jax.tasks import classification
 from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import segmentation
 from swin_jax.tasks.task import Task
 
-TASKS = {"classification": classification, "masked_pixels": masked_pixels}
+TASKS = {"classification": classification, "masked_pixels": masked_pixels, "segmentation": segmentation}
 
 
 class Program(NamedTuple):
@@ -61,8 +63,12 @@ class Program(NamedTuple):
 
 
 def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment; None where there is none."""
+  """(training batch, rng) → what is made of it on the devices before a task sees it, RandAugment or photometric distortion; None for nothing."""
   a = config.augment
+  if config.task == "segmentation":
+    if not config.dense.photometric:
+      return None
+    return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
   if not a.rand_augment_operations:
     return None
 
@@ -102,6 +108,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
+  if config.task == "segmentation":
+    fields["label"] = (config.data.image_size, jnp.uint8)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
       name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
@@ -152,5 +160,5 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
       step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
       eval_step=jax.jit(task.eval_sums, **on_params),
       pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
-      flops=swin.flops(encoder, config.data.image_size, bands),
+      flops=task.flops(config.data.image_size, bands),
   )

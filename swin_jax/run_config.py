@@ -77,15 +77,15 @@ def resolve(
   """
   config = config.copy_and_resolve_references()
   model = config.model
-  if config.task == "classification":
-    wanted, found = config.classification.num_classes, len(train_classes)
+  if config.task in ("classification", "segmentation"):
+    wanted, found = config[config.task].num_classes, len(train_classes)
     if not found:
-      raise BadInput("the training data has no labels (a folder needs one folder per class), so task=classification cannot be")
+      raise BadInput(f"the training data has no labels (a folder needs one folder per class), so task={config.task} cannot be")
     if tuple(eval_classes) != tuple(train_classes):
       raise BadInput(f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({found})")
     if wanted and wanted < found:
-      raise BadInput(f"the data has labels up to {found - 1}, but classification.num_classes = {wanted}")
-    config.classification.num_classes = wanted or found
+      raise BadInput(f"the data has labels up to {found - 1}, but {config.task}.num_classes = {wanted}")
+    config[config.task].num_classes = wanted or found
     config.data.class_names = tuple(train_classes)
   if model.version == 2 and stored:
     model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
@@ -146,7 +146,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     BadInput: keys differ that may not.
   """
   ours = flatten(json.loads(json.dumps(config.to_dict())))
-  theirs = {"data.class_names": ours["data.class_names"]} | flatten(stored)  # there are runs from before names were kept
+  theirs = ours | flatten(stored)  # a key that is not stored was not there yet when the run began
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
       f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"

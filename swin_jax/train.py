@@ -1,6 +1,6 @@
 """The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import itertools
@@ -100,9 +100,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     profiler = metrics.Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
-  shown = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
   took = duration(time.perf_counter() - started)
-  say(f"done in {took}  {shown}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
+  say(f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
   return evaluation
 
 
@@ -202,7 +201,7 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = run_evaluation(run.program, run.data, state, run.log.writer, stop)
+    evaluation = run_evaluation(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:
@@ -215,6 +214,7 @@ def run_evaluation(
     program: Program,
     data: pipeline.Input,
     state: TrainState,
+    class_names: Sequence[str],
     writer: metrics.Writer | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
@@ -223,9 +223,10 @@ def run_evaluation(
   num_batches = -(-len(data.eval_source) // data.eval_batch_size)
   first = next(batches)
   with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop)
+    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names)
     if values and program.pictures and writer:
-      writer.pictures(int(state.step), "reconstruction", np.asarray(program.pictures(state.eval_params, first)))
+      pictures = np.asarray(program.pictures(state.eval_params, first))
+      writer.pictures(int(state.step), program.task.pictures_show, pictures, class_names)
   return values
 
 
@@ -254,10 +255,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   used, own = (description.used_windows(c) for c in (config.to_dict(), saved.config))
   say(f"evaluating {saved.source} on {images}, windows {used}" + (f" (its own: {own})" if used != own else "") + adapted)
-  values = run_evaluation(program, data, state, stop=preemption.requested)
+  values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")
-  say("  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+  say(metrics.in_short(values) + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1))
   return values
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
         "swin_jax.distributed", "swin_jax.weights.folder", "swin_jax.weights.description",
     },
     "swin_jax.program": {
-        "swin_jax.tasks", "swin_jax.data.rand_augment",
+        "swin_jax.tasks", "swin_jax.data.photometric", "swin_jax.data.rand_augment",
         "swin_jax.axes", "swin_jax.sharding", "swin_jax.state", "swin_jax.step", "swin_jax.optim", "swin_jax.run_config",
         "swin_jax.models.swin", "swin_jax.kernels",
     },
@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "swin_jax.optim", "swin_jax.kernels", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
         "swin_jax.data.rand_augment",
     },
-    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.tasks.task"},
+    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.show.drawing", "swin_jax.tasks.dense", "swin_jax.tasks.task"},
     "swin_jax.tasks.task": set(),
     "swin_jax.models": {"swin_jax.axes", "swin_jax.sharding", "swin_jax.kernels", "swin_jax.models"},
     "swin_jax.models.windows": set(),
@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "swin_jax.distributed": set(),
     "swin_jax.preemption": set(),
     "swin_jax.optim": set(),
-    "swin_jax.metrics": {"swin_jax.chips", "swin_jax.files", "swin_jax.progress"},
+    "swin_jax.metrics": {"swin_jax.chips", "swin_jax.files", "swin_jax.progress", "swin_jax.show.drawing"},
     "swin_jax.progress": set(),
     "swin_jax.plan": {"swin_jax.fit", "swin_jax.chips", "swin_jax.cli"},
     "swin_jax.fit": {
@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "configs": {"configs.common"},
 }  # fmt: skip
 OURS = ("swin_jax", "configs", "tests", "experiments")
-WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.bench")
+WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.photometric", "swin_jax.data.bench")
 
 
 def modules(package):

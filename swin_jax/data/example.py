@@ -29,10 +29,12 @@ class Source(Protocol):
   failed: the same read may succeed later.
 
   Attributes:
-    num_classes: 0 where there are no labels.
+    targets: "labels" where every pixel has its class, in `Example.target`; "" where there is nothing of the kind.
+    num_classes: of images, or of pixels; 0 where there are no labels.
     class_names: by label; empty where there are no labels.
   """
 
+  targets: str
   num_classes: int
   class_names: tuple[str, ...]
 

@@ -123,6 +123,8 @@ class ImageFiles:
   Paths are held in one piece of memory: about 50 bytes an image, and quick to pickle.
   """
 
+  targets = ""
+
   def __init__(self, tree: Tree, folder: str, split: str, splits: Sequence[str]):
     """Lists the images.
 
@@ -143,7 +145,7 @@ class ImageFiles:
     self.num_classes = len(self.class_names)
     label = {name: i for i, name in enumerate(self.class_names)}
     paths, offsets, labels = bytearray(), array("q", [0]), array("i")
-    for path in _images(tree, self._folder, ""):
+    for path in find(tree, self._folder):
       head, slash, _ = path.partition("/")
       if own and not slash:
         raise BadInput(f"{where} holds class folders, but also images of its own, such as {path}; move those away")
@@ -190,11 +192,11 @@ def open_folder(path: str, split: str) -> ImageFiles:
   return ImageFiles(tree, "", split, [name for name in names if is_split(name) or name == split])
 
 
-def _images(tree: Tree, root: str, folder: str) -> Iterator[str]:
-  """Paths below root + folder, relative to root."""
+def find(tree: Tree, root: str, folder: str = "") -> Iterator[str]:
+  """Paths of the images below root + folder, relative to root."""
   for name, is_folder in tree.entries(root + folder):
     if is_folder:
-      yield from _images(tree, root, f"{folder}{name}/")
+      yield from find(tree, root, f"{folder}{name}/")
     elif _is_image(name):
       yield folder + name
 

@@ -4,7 +4,8 @@
 
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME. Folders and zips hold
 SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
-takes a tenth as val.
+takes a tenth as val. With a class for each pixel they hold SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or
+SOURCE/images/train and SOURCE/labels/train ("annotations" and "masks" will do too), and a classes.txt with a class name a line.
 
 Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and stored as JPEG, upright
 or not as they lie in the file: orientation tags are not read, here or in training.
@@ -31,8 +32,10 @@ from PIL import Image
 from PIL import UnidentifiedImageError
 
 from swin_jax import cli
+from swin_jax.data import labels
 from swin_jax.data import shards
 from swin_jax.data import splits
+from swin_jax.data.example import Example
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
 
@@ -93,6 +96,7 @@ def prepare(
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
+    headers[name] |= dict(targets=examples.targets) if examples.targets else {}
     if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set
       shards.check_same_set(out, name, headers[name])
   try:
@@ -175,7 +179,8 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
     try:
       example = examples[i]
       name = example.name
-      return shards.pack(example._replace(image=shrink(example.image, short_side, quality))), name, None
+      example = example._replace(image=shrink(example.image, short_side, quality), target=_fit(example, short_side))
+      return shards.pack(example), name, None
     except BadInput:
       raise
     except UnidentifiedImageError:  # its text is the address of a buffer
@@ -196,6 +201,28 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
       future.cancel()
 
 
+def _fit(example: Example, short_side: int) -> bytes | None:
+  """The label map of an example, shrunk as its image.
+
+  Raises:
+    ValueError: it has not the image's size.
+  """
+  if example.target is None:
+    return None
+  with Image.open(io.BytesIO(example.image)) as image:
+    size = image.size[::-1]
+  labels.check_size(example.target, size)
+  return labels.encode(labels.resize(example.target, _shrunk(size, short_side)))
+
+
+def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+  """The (height, width) of an image of this (height, width) once its short side is at most so long; 0: as it is."""
+  if not short_side or min(size) <= short_side:
+    return size
+  factor = short_side / min(size)
+  return tuple(max(short_side, round(side * factor)) for side in size)
+
+
 def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
   """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and keep their bytes.
 
@@ -203,15 +230,13 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
     Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
   """
   with Image.open(io.BytesIO(encoded)) as image:
-    width, height = image.size
-    if not short_side or min(width, height) <= short_side:
+    size = _shrunk(image.size, short_side)
+    if size == image.size:
       image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
       image.load()
       return encoded
     if image.mode not in _MODES:
       raise ValueError(f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side")
-    factor = short_side / min(width, height)
-    size = max(short_side, round(width * factor)), max(short_side, round(height * factor))
     small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(size, Image.Resampling.LANCZOS)
   out = io.BytesIO()
   small.save(out, "JPEG", quality=quality)
@@ -260,8 +285,9 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -
   evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  for kind in ("pretrain", "finetune") if classes else ("pretrain",):
-    print(f"  python -m swin_jax.main --config=configs/own_images.py:{kind} --workdir=runs/own/{kind}{command}")
+  after = ["own_labels.py:finetune"] if next(iter(headers.values())).get("targets") else ["own_images.py:finetune"] * (classes > 0)
+  for config in ("own_images.py:pretrain", *after):
+    print(f"  python -m swin_jax.main --config=configs/{config} --workdir=runs/own/{config.partition(':')[2]}{command}")
   if evaluate == train:
     print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
 

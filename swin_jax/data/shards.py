@@ -1,7 +1,8 @@
 """A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in training.
 
   {path}/{split}.json                              class names, number of shards, and what they were made from
-  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1
+  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with label maps also
+                                                   "target": bytes of a PNG, as `labels.encode` writes it
 
 The JSON file comes first and says how many shards there must be; a shard gets its name when it is whole.
 """
@@ -154,7 +155,7 @@ class Shards:
       BadInput: there is no such split, or shards are missing or cut short.
     """
     header = read_header(path, split)
-    self.class_names = tuple(header["class_names"])
+    self.class_names, self.targets = tuple(header["class_names"]), header.get("targets", "")
     self.num_classes = len(self.class_names)
     self._where = header_path(path, split)
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 
 from swin_jax.data import image_files
+from swin_jax.data import labelled_files
 from swin_jax.data import shards
 from swin_jax.data.example import Example
 from swin_jax.data.example import no_split
@@ -19,27 +20,28 @@ from swin_jax.errors import BadInput
 # name → what data.path is
 _PATHS = {
     "array_record": "a folder that prepare wrote",
-    "folder": "a folder of images, FOLDER/train/CLASS/x.jpg",
+    "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with label maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
     "npz": "a pattern like data/cifar10_{split}.npz",
     "tfds": "a TensorFlow Datasets name, like imagenet2012",
 }
 
 
-def open_source(name: str, path: str, split: str) -> Source:
+def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   """Opens a source by its name in the config.
 
   Args:
     name: "digits", "array_record", "folder", "npz" or "tfds".
     path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets.
     split: one of those that are there.
+    targets: what is wanted for each pixel: "labels", or "" for nothing; see `example.Source`.
 
   Raises:
-    BadInput: an unknown name, a missing path or split, or a set that is damaged, incomplete or wrongly labelled.
+    BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged, incomplete or wrongly labelled.
   """
   if name == "digits":
     if path:
       raise BadInput(f"data.path={path} is set, but data.source=digits reads no files; set data.source to {' or '.join(_PATHS)}")
-    return Digits(split)
+    return InkedDigits(split) if targets else Digits(split)
   if name not in _PATHS:
     known = [*_PATHS, "digits"]
     near = difflib.get_close_matches(name, known, 1, 0.4)
@@ -47,14 +49,19 @@ def open_source(name: str, path: str, split: str) -> Source:
     raise BadInput(f"data.source='{name}' is unknown; {hint}There are {', '.join(known)}")
   if not path:
     raise BadInput(f"data.source={name} needs --config.data.path: {_PATHS[name]}")
-  if name == "tfds":
-    return Tfds(path, split)
-  if name == "npz":
-    return open_npz(path, split)
+  if name in ("tfds", "npz"):
+    if targets:
+      raise BadInput(f"data.source={name} has no {targets} of pixels: take a folder of images and label maps, or what prepare made of one")
+    return Tfds(path, split) if name == "tfds" else open_npz(path, split)
   check_exists(path)
   if name == "folder":
-    return image_files.open_folder(path, split)
-  return shards.Shards(path, split)
+    return labelled_files.open_folder(path, split) if targets else image_files.open_folder(path, split)
+  found = shards.Shards(path, split)
+  if targets and found.targets != targets:
+    raise BadInput(
+        f"{path} holds no {targets} of pixels: prepare it from a folder with SPLIT/images, SPLIT/labels and a classes.txt; see the README"
+    )
+  return found
 
 
 def check_exists(path: str) -> None:
@@ -75,6 +82,7 @@ class Digits:
   A fixed permutation holds the last fifth (360) back as split "val"; the rest is "train".
   """
 
+  targets = ""
   num_classes = 10
   class_names = tuple("0123456789")
 
@@ -96,6 +104,18 @@ class Digits:
   def __getitem__(self, index: int) -> Example:
     i = int(self._index[index])
     return Example(self._images[i], int(self._labels[i]), f"digits/{i}")
+
+
+class InkedDigits(Digits):
+  """The digits with a label map each: which pixels are ink, those darker than half."""
+
+  targets = "labels"
+  num_classes = 2
+  class_names = ("paper", "ink")
+
+  def __getitem__(self, index: int) -> Example:
+    example = super().__getitem__(index)
+    return example._replace(label=-1, target=(example.image[..., 0] > 127).astype(np.uint8))
 
 
 def npz_splits(pattern: str) -> dict[str, str]:
@@ -129,6 +149,8 @@ class Npz:
   Arrays: jpeg uint8, the files of all images (of any format) one after the other; offsets int64 [n + 1], where each begins;
   labels int [n] and class_names str [classes], both or neither.
   """
+
+  targets = ""
 
   def __init__(self, path: str):
     """Reads the file.
@@ -205,6 +227,8 @@ def open_tfds_builder(name: str):
 
 class Tfds:
   """A split of a TensorFlow Datasets set stored as array_record, read without TensorFlow. See `example.Source`."""
+
+  targets = ""
 
   def __init__(self, name: str, split: str):
     """Opens it.

@@ -1,6 +1,7 @@
 """Image classification."""
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import optax
 
 from swin_jax.data import mixing
 from swin_jax.models.heads import Classifier
+from swin_jax.models.swin import flops
 from swin_jax.models.swin import Swin
 from swin_jax.tasks.task import Task
 
@@ -58,4 +60,4 @@ def make_task(
     sums = {"loss": jnp.sum(losses * weight), "top1": jnp.sum((rank <= 1) * weight), "top5": jnp.sum((rank <= 5) * weight)}
     return {name: (value, count) for name, value in sums.items()}
 
-  return Task(model, init, loss, eval_sums, None, ("eval/top1", True))
+  return Task(model, init, loss, eval_sums, None, ("eval/top1", True), functools.partial(flops, encoder))

@@ -1,6 +1,7 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from swin_jax.data import mixing
 from swin_jax.errors import BadInput
 from swin_jax.models.simmim import SimMim
+from swin_jax.models.swin import flops
 from swin_jax.models.swin import Swin
 from swin_jax.tasks.task import Task
 
@@ -55,7 +57,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
     return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
-  return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False))
+  return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False), functools.partial(flops, encoder), "reconstruction")
 
 
 def masked_l1(reconstruction: jax.Array, target: jax.Array, mask: jax.Array, patch_size: int) -> jax.Array:

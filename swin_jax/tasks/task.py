@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-Sums = dict[str, tuple[jax.Array, jax.Array]]  # metric name → (sum, count), added up over batches and hosts, divided once
+# Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class has its own.
+Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Task(NamedTuple):
@@ -18,6 +19,8 @@ class Task(NamedTuple):
     eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
     pictures: (params, batch) → uint8 [B, views, height, width, bands] to look at, or None where there is nothing to see.
     best: the evaluation metric that ranks checkpoints, and whether more is better.
+    flops: (image_size, bands) → of one image's forward pass.
+    pictures_show: what is to be seen in them, which names their files.
   """
 
   model: Any
@@ -26,3 +29,5 @@ class Task(NamedTuple):
   eval_sums: Callable[[Any, dict], Sums]
   pictures: Callable[[Any, dict], jax.Array] | None
   best: tuple[str, bool]
+  flops: Callable[[tuple[int, int], int], int]
+  pictures_show: str = ""

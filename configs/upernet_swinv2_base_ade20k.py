@@ -1,0 +1,21 @@
+"""Swin V2-B + UPerNet on ADE20K, 121 M parameters: a class of 150 for every pixel (Swin V2, appendix A1).
+
+  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py --workdir=runs/ade20k_b --config.data.path=DATA
+  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py:debug --workdir=runs/ade20k_b_debug    # a minute on a CPU
+
+DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC starts from an encoder of
+ImageNet, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, mirrored too.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("", "multiscale", "debug"))
+  c = common.base()
+  common.set_model(c, version=2, size="base", window=16, image_size=512, drop_path_rate=0.3)
+  common.set_ade20k(c, side=512, batch_size=16, steps=160_000, warmup_steps=1500)
+  c.optim.update(lr=4e-5 * 32, layer_decay=0.95)  # 4e-5 at batch 16
+  if kind == "multiscale":
+    common.set_multiscale(c)
+  return common.debug(c) if kind == "debug" else c

@@ -1,0 +1,22 @@
+"""Swin V2-L + UPerNet on ADE20K, 234 M parameters: a class of 150 for every pixel (Swin V2, appendix A2.1).
+
+  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py --workdir=runs/ade20k_l --config.data.path=DATA
+  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug --workdir=runs/ade20k_l_debug    # a minute on a CPU
+
+DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC starts from an encoder of
+ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, mirrored too.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  kind = common.parse(arg, ("", "multiscale", "debug"))
+  c = common.base()
+  common.set_model(c, version=2, size="large", window=40, image_size=640, drop_path_rate=0.3)
+  common.set_ade20k(c, side=640, batch_size=64, steps=40_000, warmup_steps=375)
+  c.optim.lr = 6e-5 * 8  # 6e-5 at batch 64
+  c.model.remat = "block"
+  if kind == "multiscale":
+    common.set_multiscale(c)
+  return common.debug(c) if kind == "debug" else c

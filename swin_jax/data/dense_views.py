@@ -1,0 +1,104 @@
+"""An image with its label map → what the model sees of both, in training and in evaluation.
+
+Images of all sizes must share a batch: what lies beyond an image is its bands' mean, which normalises to 0, and has no class.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from swin_jax.data import image_ops
+from swin_jax.data import labels
+from swin_jax.data.decoding import Labelled
+
+_TRIES = 10  # to find a crop that no class fills, as in the official code
+
+
+def fit(size: tuple[int, int], sides: tuple[int, int], factor: float = 1.0) -> tuple[int, int]:
+  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of `sides`, times a factor."""
+  scale = factor * min(max(sides) / max(size), min(sides) / min(size))
+  return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Training view: resized by a random factor, cropped, mirrored; colours are for the device (`photometric.py`).
+
+  As the recipe of ADE20K has it (Swin V1, section A2.3).
+
+  Attributes:
+    image_size: (height, width) in pixels of the crop.
+    sides: long and short, in pixels, that an image is fitted into first; see `fit`.
+    scale_range: of the factor that comes to it, uniform.
+    max_class_share: of the pixels of a crop that have a class, that one class may have; another crop is tried else, ten times at most.
+    flip_probability: of mirroring left and right.
+    interpolation: of the image.
+    fill: per band, of what lies beyond it.
+  """
+
+  image_size: tuple[int, int]
+  sides: tuple[int, int]
+  scale_range: tuple[float, float]
+  max_class_share: float
+  flip_probability: float
+  interpolation: str
+  fill: tuple[float, ...]
+
+  def __call__(self, example: Labelled, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
+    found = labels.resize(example.labels, size)
+    top, left = self._corner(found, rng)
+    height, width = self.image_size
+    image = image_ops.resize(example.image, size, self.interpolation)[top : top + height, left : left + width]
+    found = found[top : top + height, left : left + width]
+    if rng.random() < self.flip_probability:
+      image, found = image[:, ::-1], found[:, ::-1]
+    return on_canvas(image, found, self.image_size, self.fill)
+
+  def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """Of a random crop; one that a single class fills only if no other was found."""
+    spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size)]
+    for _ in range(_TRIES):
+      top, left = (int(rng.integers(each + 1)) for each in spare)
+      crop = found[top : top + self.image_size[0], left : left + self.image_size[1]]
+      counts = np.bincount(crop.ravel(), minlength=256)[: labels.NONE]
+      if np.count_nonzero(counts) > 1 and counts.max() < self.max_class_share * counts.sum():
+        break
+    return top, left
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalView:
+  """Evaluation view: the whole image, fitted into a canvas at its upper left.
+
+  Attributes:
+    canvas: (height, width) in pixels, of every batch.
+    sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the canvas is too small for that.
+    interpolation, fill: as of `Augment`.
+  """
+
+  canvas: tuple[int, int]
+  sides: tuple[int, int]
+  interpolation: str
+  fill: tuple[float, ...]
+
+  def __call__(self, example: Labelled, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    del rng
+    old = example.image.shape[:2]
+    size = fit(old, self.sides)
+    if size[0] > self.canvas[0] or size[1] > self.canvas[1]:
+      scale = min(self.canvas[0] / old[0], self.canvas[1] / old[1])
+      size = tuple(min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas))
+    image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
+    return on_canvas(image, labels.resize(example.labels, size), self.canvas, self.fill)
+
+
+def on_canvas(image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]) -> dict[str, np.ndarray]:
+  """Image and label map at the upper left of a canvas of (height, width), as a view gives them."""
+  height, width = found.shape
+  whole = np.empty((*canvas, image.shape[-1]), image.dtype)
+  whole[...] = np.asarray(fill, image.dtype)
+  whole[:height, :width] = image
+  classes = np.full(canvas, labels.NONE, np.uint8)
+  classes[:height, :width] = found
+  return {"image": whole, "label": classes}

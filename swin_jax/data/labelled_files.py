@@ -1,0 +1,135 @@
+"""Images with a label map each, in a folder or a zip.
+
+  path/SPLIT/images/**/x.jpg  with  path/SPLIT/labels/**/x.png        or
+  path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as ADE20K has it
+
+"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`.
+"""
+
+from collections.abc import Sequence
+import functools
+import os
+
+import numpy as np
+
+from swin_jax.data import image_files
+from swin_jax.data import labels
+from swin_jax.data.example import Example
+from swin_jax.data.example import no_split
+from swin_jax.errors import BadInput
+
+IMAGES = "images"
+LABELS = ("labels", "annotations", "masks")
+
+
+class LabelledFiles:
+  """The images of one split with their label maps, sorted by name. See `example.Source`."""
+
+  targets = "labels"
+
+  def __init__(self, tree: image_files.Tree, images: str, maps: str, classes: labels.Classes):
+    """Lists the images and finds the map of each.
+
+    Args:
+      tree: where they are.
+      images, maps: folders in it, with a "/" at the end.
+      classes: of the maps.
+
+    Raises:
+      BadInput: no image, or images without a map.
+    """
+    self._tree, self._images, self._maps, self._classes = tree, images, maps, classes
+    self.class_names, self.num_classes = classes.names, len(classes.names)
+    files = {path.rpartition(".")[0]: path for path in image_files.find(tree, images)}
+    found = {path.rpartition(".")[0]: path for path in image_files.find(tree, maps)}
+    where = os.path.join(tree.name, images)
+    if not files:
+      raise BadInput(f"{where} holds no image ({' '.join(image_files.EXTENSIONS)})")
+    if missing := [files[stem] for stem in sorted(files) if stem not in found]:
+      more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
+      raise BadInput(f"{where}{missing[0]} has no label map of the same name in {os.path.join(tree.name, maps)}{more}; add or remove them")
+    self._pairs = [(files[stem], found[stem]) for stem in sorted(files)]
+
+  def __len__(self) -> int:
+    return len(self._pairs)
+
+  def __getitem__(self, index: int) -> Example:
+    image, target = self._pairs[index]
+    try:
+      read = labels.read(self._tree.read(self._maps + target), self._classes)
+    except ValueError as error:
+      raise ValueError(f"{self._maps}{target} {error}") from error
+    return Example(self._tree.read(self._images + image), -1, self._images + image, read)
+
+  @property
+  def listing(self) -> bytes:
+    """All paths and what their values mean, to tell one set from another."""
+    return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + self._classes.of_value.tobytes()
+
+
+def find(tree: image_files.Tree) -> dict[str, functools.partial]:
+  """split → a function that opens it; empty where the tree holds no label maps.
+
+  Raises:
+    BadInput: there are label maps, but no file that names their classes, or an unusable one.
+  """
+  folder, found = "", {}
+  while not found:
+    names = image_files.folders(tree, folder)
+    found = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
+    if found or len(names) != 1:
+      break
+    folder += names[0] + "/"  # as most zip files have one around all
+  if not found:
+    return {}
+  classes = _classes(tree, folder)
+  return {split: functools.partial(LabelledFiles, tree, *folders, classes) for split, folders in found.items()}
+
+
+def open_folder(path: str, split: str) -> LabelledFiles:
+  """The labelled images of a split.
+
+  Raises:
+    BadInput: there are none.
+  """
+  if not os.path.isdir(path):
+    raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip files")
+  found = find(image_files.Disk(path))
+  if not found:
+    if os.path.isfile(os.path.join(path, f"{split}.json")):
+      raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
+    raise BadInput(f"{path} holds no label maps: there must be {split}/{IMAGES} and {split}/labels, or {IMAGES}/{split} and labels/{split}")
+  if split not in found:
+    raise BadInput(no_split(path, split, found))
+  return found[split]()
+
+
+def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+  found = {}
+  for split in names:
+    inside = image_files.folders(tree, f"{folder}{split}/")
+    if IMAGES in inside and (maps := _maps(inside)):
+      found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/"
+  return found
+
+
+def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+  maps = _maps(names)
+  if IMAGES not in names or not maps:
+    return {}
+  both = set(image_files.folders(tree, f"{folder}{IMAGES}/")) & set(image_files.folders(tree, f"{folder}{maps}/"))
+  splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/") for split in sorted(both) if image_files.is_split(split)}
+  return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/")}
+
+
+def _maps(names: Sequence[str]) -> str | None:
+  return next((name for name in LABELS if name in names), None)
+
+
+def _classes(tree: image_files.Tree, folder: str) -> labels.Classes:
+  there = [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
+  where = os.path.join(tree.name, folder)
+  if not there:
+    raise BadInput(f"{where} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name a line")
+  text = tree.read(folder + there[0]).decode("utf-8", "replace")
+  return labels.parse(there[0], text, os.path.join(where, there[0]))
