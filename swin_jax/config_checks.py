@@ -117,7 +117,9 @@ def _check_dense(config: ConfigDict) -> None:
   """Checks what concerns answers for every pixel alone."""
   c, s, bands = config.dense, config.segmentation, len(config.data.mean)
   for key, sizes in (("dense.sides", c.sides), ("dense.eval_canvas", c.eval_canvas), ("segmentation.window", s.window)):
-    if (len(sizes) != 2 and (sizes or key != "segmentation.window")) or min(sizes, default=1) < config.model.patch_size:
+    if sizes == () and key == "segmentation.window":
+      continue
+    if len(sizes) != 2 or min(sizes) < config.model.patch_size:
       raise BadInput(f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size = {config.model.patch_size}")
   if len(c.scale_range) != 2 or not 0 < c.scale_range[0] <= c.scale_range[1]:
     raise BadInput(f"config.dense.scale_range = {c.scale_range} must be two factors above 0, the smaller first")

@@ -64,6 +64,8 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   config_checks.check(config)
+  if config.task == "segmentation":
+    raise BadInput("the planner knows no head but those of classification and masked_pixels; it cannot plan task=segmentation")
   if config.task == "classification" and not config.classification.num_classes:
     raise BadInput("the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say")
   return config

@@ -41,6 +41,11 @@ class Model:
     """Whether it is a masked-image model."""
     return self.description["task"] == "masked_pixels"
 
+  @property
+  def segments(self) -> bool:
+    """Whether it has a class for every pixel."""
+    return self.description["task"] == "segmentation"
+
   def class_name(self, label: int) -> str:
     """The name of a class; its number where it has none."""
     names = self.description["data"]["class_names"]
@@ -65,7 +70,8 @@ class Model:
       mask: of a masked-image model: bool [B, height / patch, width / patch], true where it must not look.
 
     Returns:
-      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a masked-image model the reconstruction, as images.
+      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model [B, H, W, num_classes], for each
+      patch; of a masked-image model the reconstruction, as images.
 
     Raises:
       BadInput: images or mask do not fit.

@@ -168,7 +168,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
     BadInput: keys differ that may not.
   """
   names = ["task", *(f"model.{name}" for name in ENCODER), "data.mean", "data.std"]
-  names += ["masked_pixels.target_norm_window"] if config.task == "masked_pixels" else []
+  names += {"masked_pixels": ["masked_pixels.target_norm_window"], "segmentation": ["segmentation.channels"]}.get(config.task, [])
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])

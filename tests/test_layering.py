@@ -54,6 +54,9 @@ MAY_IMPORT = {
     "swin_jax.show.drawing": set(),
     "swin_jax.show.images": {"swin_jax.pretrained", "swin_jax.data.image_ops", "swin_jax.data.image_files"},
     "swin_jax.show.reconstruction": {"swin_jax.pretrained", "swin_jax.data.masks", "swin_jax.tasks.masked_pixels", "swin_jax.show"},
+    "swin_jax.show.segmentation": {
+        "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_ops", "swin_jax.data.labels", "swin_jax.tasks.dense", "swin_jax.show",
+    },
     "swin_jax.show.attention": {"swin_jax.pretrained", "swin_jax.models", "swin_jax.kernels", "swin_jax.show"},
     "swin_jax.show.features": {"swin_jax.pretrained", "swin_jax.progress", "swin_jax.show"},
     "swin_jax.show.__main__": {"swin_jax.cli", "swin_jax.pretrained", "swin_jax.progress", "swin_jax.show"},

@@ -55,7 +55,7 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
     patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
     inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
   else:
-    outputs = ("logits" if model.description["classification"]["num_classes"] else "pooled",)
+    outputs = ("logits" if model.segments or model.description["classification"]["num_classes"] else "pooled",)
 
   def run(weights, *inputs):
     params = flax.traverse_util.unflatten_dict(weights, sep="/")

@@ -3,6 +3,7 @@
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
   python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
+  python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER]
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them, or .npy and .npz arrays
 [height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or float as the model was trained with, 0..1.
@@ -14,6 +15,9 @@ The largest central box of the model's aspect ratio is resized to the model's si
 what speaks for a class (Grad-CAM).
 
 `features` shows the first three principal components of each stage's features as colours, which mean the same in all images.
+
+`segment` shows what a segmentation model takes every pixel of whole images for and, where --labels has a label map of the same name,
+where it is wrong.
 """
 
 import argparse
@@ -58,7 +62,7 @@ def _parser() -> cli.Parser:
   common.add_argument("--bands", type=_numbers("3,2,1 or 0", 0, 1, 3), default=(), help="shown as red, green, blue, or grey; from 0")
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
-  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features")
+  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features|segment")
 
   command = commands.add_parser("reconstruct", parents=[common], help="original, masked, reconstructed, pasted")
   command.add_argument("--mask_ratio", type=float, default=0.6, help="share that is masked")
@@ -77,6 +81,9 @@ def _parser() -> cli.Parser:
   command.add_argument("--cam_stage", type=int, help="of Grad-CAM, from 0; the last if not said")
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
+
+  command = commands.add_parser("segment", parents=[common], help="the class of every pixel")
+  command.add_argument("--labels", metavar="FOLDER", help="label maps, called as their images")
   return parser
 
 
@@ -89,17 +96,26 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax import pretrained  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
   from swin_jax.progress import Progress  # pylint: disable=g-import-not-at-top
   from swin_jax.show import images  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
+  whole = arguments.command == "segment"
+  if whole and not model.segments:
+    raise BadInput(f"{arguments.source} has no classes of pixels; take a model of task=segmentation")
+  maps = segmentation.LabelMaps(arguments.labels, model.description["segmentation"]["num_classes"]) if whole and arguments.labels else None
   progress = Progress("files", len(files))
   refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:
     for file in files:
       try:
-        yield from images.read(model, file)
+        if whole:
+          image = segmentation.read(model, file)
+          yield file.stem, (image, maps and maps.of(file, image.shape[:2]))
+        else:
+          yield from images.read(model, file)
       except BadInput as error:  # one bad file of a folder costs no other its picture
         refused.append(str(error))
       progress.step()
@@ -123,6 +139,7 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
   from swin_jax.show import attention  # pylint: disable=g-import-not-at-top
   from swin_jax.show import features  # pylint: disable=g-import-not-at-top
   from swin_jax.show import reconstruction  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
 
   bands = arguments.bands
   if arguments.command == "reconstruct":
@@ -134,6 +151,9 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
     chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
     for name, image in found:
       yield name, attention.picture(model, params, image, **chosen)
+  elif arguments.command == "segment":
+    for name, (image, truth) in found:
+      yield name, segmentation.picture(model, params, image, truth)
   else:
     if together := list(found):
       names, images = zip(*together)

@@ -121,21 +121,29 @@ def palette(count: int) -> np.ndarray:
   return np.round(255 * np.asarray(colours)).astype(np.uint8)
 
 
-def with_legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-  """Puts the names of classes and their colours under a picture uint8 [height, width, 3], as many beside each other as fit."""
+def with_legend(picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None) -> np.ndarray:
+  """Puts the names of classes and their colours under a picture.
+
+  Args:
+    picture: uint8 [height, width, 3].
+    class_names: by class.
+    shown: the classes that are named; None for all.
+  """
+  shown = range(len(class_names)) if shown is None else shown
   size = max(12, min(picture.shape[1] // 40, 20))
   font, gap = ImageFont.load_default(size), size // 2
   measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
   places, x, y = [], gap, gap
-  for name in class_names:
-    length = size + gap + round(measure.textlength(name, font)) + 2 * gap
+  for i in shown:
+    length = size + gap + round(measure.textlength(class_names[i], font)) + 2 * gap
     if x > gap and x + length > picture.shape[1]:
       x, y = gap, y + size + gap
     places.append((x, y))
     x += length
   strip = Image.new("RGB", (picture.shape[1], y + size + gap), "white")
   draw = ImageDraw.Draw(strip)
-  for name, (x, y), colour in zip(class_names, places, palette(len(class_names))):
-    draw.rectangle((x, y, x + size, y + size - 1), fill=tuple(map(int, colour)), outline="black")
-    draw.text((x + size + gap, y - size // 8), name, "black", font)
+  colours = palette(len(class_names))
+  for i, (x, y) in zip(shown, places):
+    draw.rectangle((x, y, x + size, y + size - 1), fill=tuple(map(int, colours[i])), outline="black")
+    draw.text((x + size + gap, y - size // 8), class_names[i], "black", font)
   return np.concatenate([picture, np.asarray(strip)])

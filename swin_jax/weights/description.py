@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from swin_jax.errors import BadInput
 from swin_jax.models import swin
+from swin_jax.models import upernet
 from swin_jax.models import windows
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
@@ -25,6 +26,10 @@ KEYS = {
     "data": ("image_size", "mean", "std", "class_names"),  # names by label; perhaps none
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
+}  # fmt: skip
+SEGMENTATION = {  # only models of this task have them
+    "segmentation": ("num_classes", "channels"),
+    "dense": ("sides",),  # that images are fitted into
 }  # fmt: skip
 
 _NAMES = {  # (width, blocks) → what the papers and the hub call it
@@ -51,7 +56,8 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
   """
   try:
     config = config | {"data": {"class_names": []} | config["data"]}  # there are runs from before names were kept
-    made = {group: {key: config[group][key] for key in keys} for group, keys in KEYS.items()}
+    wanted = KEYS | (SEGMENTATION if config["task"] == "segmentation" else {})
+    made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
     made["task"] = config["task"]
     if made["task"] != "classification":
       made["classification"]["num_classes"] = 0
@@ -136,7 +142,9 @@ def adapt(
   return made
 
 
-def make_module(description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla") -> SimMim | Classifier:
+def make_module(
+    description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
+) -> SimMim | Classifier | upernet.UPerNet:
   """The model as a linen module, for inference."""
   encoder = swin.make_encoder(
       **description["model"], drop_path_rate=0.0, remat="none", attention_chunks=(), attention_kernel=kernel,
@@ -144,6 +152,8 @@ def make_module(description: dict[str, Any], dtype: str = "float32", unroll: boo
   )
   if description["task"] == "masked_pixels":
     return SimMim(encoder)
+  if description["task"] == "segmentation":
+    return upernet.UPerNet(encoder, **description["segmentation"])
   return Classifier(encoder, description["classification"]["num_classes"])
 
 
@@ -164,6 +174,8 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
   if description["task"] == "masked_pixels":
     head = "masked-image model (SimMIM)"
+  elif description["task"] == "segmentation":
+    head = f"UPerNet of {description['segmentation']['num_classes']} classes"
   else:
     classes = description["classification"]["num_classes"]
     head = f"classifier of {classes} classes" if classes else "backbone without head"

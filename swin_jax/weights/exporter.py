@@ -35,6 +35,8 @@ def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np
   """
   description = descriptions.describe(saved.config, saved.source)
   model, masked = description["model"], description["task"] == "masked_pixels"
+  if description["task"] == "segmentation":
+    raise BadInput(f"{saved.source} is a segmentation model, whose head no other layout has; python -m swin_jax.export writes it whole")
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for")
   if masked and layout == "timm":
