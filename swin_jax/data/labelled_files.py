@@ -108,7 +108,8 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   found = {}
   for split in names:
     inside = image_files.folders(tree, f"{folder}{split}/")
-    if IMAGES in inside and (maps := _maps(inside)):
+    # A folder around all, with the splits below, is no split itself.
+    if IMAGES in inside and (maps := _maps(inside)) and not any(map(image_files.is_split, image_files.folders(tree, f"{folder}{split}/{IMAGES}/"))):
       found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/"
   return found
 

@@ -1,0 +1,203 @@
+"""Label maps: what a set says of its classes, which maps are refused, and sets of them through `prepare` into batches."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax.data import labelled_files
+from swin_jax.data import labels
+from swin_jax.data import prepare
+from swin_jax.data import sources
+from swin_jax.errors import BadInput
+from swin_jax.inputs import open_input
+from swin_jax.run_config import resolve
+from tests import tiny
+from tests.test_sources import WHOLE
+
+CLASSES = "sky\nroad\ncar\n"
+
+
+def png(values, mode="L"):
+  out = io.BytesIO()
+  Image.fromarray(np.asarray(values, np.uint8)).convert(mode).save(out, "PNG")
+  return out.getvalue()
+
+
+def jpeg(height, width, seed):
+  out = io.BytesIO()
+  Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)).save(out, "JPEG")
+  return out.getvalue()
+
+
+def files(layout="{split}/{kind}", kind="labels", splits=("train", "val"), count=4, size=(20, 30)):
+  """{path: bytes} of a set whose label maps are 0, 1, 2 and 255 in stripes."""
+  found = {}
+  for split in splits:
+    for i in range(count):
+      stripes = np.repeat([[0, 1, 2, 255, i % 3]], size[0], 0).repeat(size[1] // 5, 1)
+      found[f"{layout.format(split=split, kind='images')}/{i}.jpg"] = jpeg(*size, i)
+      found[f"{layout.format(split=split, kind=kind)}/{i}.png"] = png(stripes)
+  return found
+
+
+def write(folder, contents):
+  for name, data in contents.items():
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+  return str(folder)
+
+
+def run(*words):
+  return prepare.main(["prepare", *map(str, words)])
+
+
+def test_what_values_mean():
+  plain = labels.parse("classes.txt", CLASSES, "x")
+  assert plain.names == ("sky", "road", "car")
+  assert labels.read(png([[0, 1, 2, 255]]), plain).tolist() == [[0, 1, 2, 255]]
+  void = labels.parse("classes.json", json.dumps({"classes": ["void", "sky", "road"], "ignore_index": 0}), "x")
+  assert void.names == ("sky", "road") and labels.read(png([[0, 1, 2, 255]]), void).tolist() == [[255, 0, 1, 255]]
+  table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.1\t1\t1\t1\twall\n2\t0.1\t1\t1\t1\tbuilding, edifice\n"
+  ade = labels.parse("objectInfo150.txt", table, "x")
+  assert ade.names == ("wall", "building") and labels.read(png([[0, 1, 2, 255]]), ade).tolist() == [[255, 0, 1, 255]]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
+        ("classes.txt", "a\n\nb\n", "has no name in line 2"),
+        ("classes.txt", "a\n" * 300, "names 300 classes"),
+        ("classes.json", "[]", "must be like"),
+        ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
+        ("classes.json", '{"classes": ["a"], "ignore_index": 0}', "names 0 classes"),
+    ],
+)
+def test_unusable_classes_are_one_line(name, text, message):
+  with pytest.raises(BadInput, match=message) as error:
+    labels.parse(name, text, f"set/{name}")
+  assert f"set/{name}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_maps_that_are_refused():
+  classes = labels.parse("classes.txt", CLASSES, "x")
+  for encoded, message in (
+      (png([[0, 7, 7]]), "has label 7 in 2 pixels; the 3 classes do not know it"),
+      (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
+      (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
+      (b"nonsense", "cannot be read as a label map"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      labels.read(encoded, classes)
+
+
+def test_palettes_are_read_as_numbers():
+  image = Image.fromarray(np.uint8([[2, 0], [1, 255]]), "L").convert("P")
+  image.putpalette(list(range(255, -1, -1)) * 3)
+  out = io.BytesIO()
+  image.save(out, "PNG")
+  assert labels.read(out.getvalue(), labels.parse("classes.txt", CLASSES, "x")).tolist() == [[2, 0], [1, 255]]
+
+
+def test_resized_maps_take_the_class_at_each_middle():
+  small = np.uint8([[0, 1], [2, 3]])
+  assert labels.resize(small, (4, 4)).tolist() == np.kron(small, np.ones((2, 2), int)).tolist()
+  assert labels.resize(np.arange(9, dtype=np.uint8)[None], (1, 3)).tolist() == [[1, 4, 7]]
+  assert labels.decode(labels.encode(small)).tolist() == small.tolist()
+
+
+@pytest.mark.parametrize("layout, kind", [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")])
+def test_a_set_becomes_batches(tmp_path, layout, kind):
+  """Through `prepare` and, where it is a plain folder, straight: the same batches."""
+  contents = files(layout, kind, ("train", "val"))
+  contents |= {("wrapped/" if "wrapped" in layout else "") + "classes.txt": CLASSES}
+  with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+    for name, data in contents.items():
+      file.writestr(name, data)
+  assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "val", "labels")
+  assert found.targets == "labels" and found.class_names == ("sky", "road", "car") and len(found) == 4
+  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val")
+  by_name = {straight[i].name: straight[i] for i in range(len(straight))}
+  for example in map(found.__getitem__, range(len(found))):
+    other = by_name[example.name]
+    assert example.image == other.image and example.label == -1
+    np.testing.assert_array_equal(labels.decode(example.target), other.target)
+    assert set(np.unique(other.target)) == {0, 1, 2, 255}
+
+
+def segmentation(path, source="array_record", **changes):
+  names = dict(task="segmentation", data__source=source, data__path=str(path), data__batch_size=4, data__eval_batch_size=4, data__image_size=(16, 16),
+               data__mean=(0.5,) * 3, data__std=(0.2,) * 3, dense__sides=(30, 20), dense__eval_canvas=(32, 32))  # fmt: skip
+  return tiny.config(**names | changes)
+
+
+def test_batches_hold_images_and_their_classes(tmp_path):
+  data = open_input(segmentation(write(tmp_path, files() | {"classes.txt": CLASSES}), "folder"))
+  batch = next(data.train_batches(0, WHOLE))
+  assert batch["image"].shape == (4, 16, 16, 3) and batch["label"].shape == (4, 16, 16) and batch["label"].dtype == np.uint8
+  assert set(np.unique(batch["label"])) <= {0, 1, 2, 255}
+  (batch,) = data.eval_batches(WHOLE)
+  assert batch["image"].shape == (4, 32, 32, 3) and batch["weight"].tolist() == [1] * 4
+  assert np.all(batch["label"][:, 20:] == 255) and np.all(batch["label"][:, :, 30:] == 255)
+  assert np.all(batch["image"][:, 20:] == 128)  # the mean
+
+
+def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
+  contents = files(splits=("train",), count=10) | {"classes.txt": CLASSES}
+  contents["train/labels/3.png"] = png(np.full((20, 30), 9))
+  contents["train/labels/5.png"] = png(np.zeros((10, 30)))
+  folder = write(tmp_path / "set", contents)
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
+  said = capsys.readouterr()
+  assert "train/labels/3.png has label 9 in 600 pixels; the 3 classes do not know it" in said.err
+  assert "left out train/images/5.jpg: its label map has 10 × 30 pixels, the image 20 × 30" in said.err
+  assert "8 images" in said.out or "2 unreadable and left out" in said.out
+  assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
+  assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
+  # In training from the folder itself they give way to the next good one.
+  data = open_input(segmentation(folder, "folder", data__train_split="train", data__eval_split="train", data__max_bad_fraction=0.5))
+  batches = data.train_batches(0, WHOLE)
+  assert sum(int(next(batches)["bad"].sum()) for _ in range(5)) >= 2
+
+
+def test_shrunk_maps_fit_their_images(tmp_path):
+  folder = write(tmp_path / "set", files(splits=("train",), size=(40, 60)) | {"classes.txt": CLASSES})
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  for example in map(found.__getitem__, range(4)):
+    assert labels.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
+
+
+def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
+  folder = write(tmp_path / "a", files(splits=("train",)))
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  assert "put a classes.txt beside them" in capsys.readouterr().err
+  contents = files(splits=("train",)) | {"classes.txt": CLASSES}
+  del contents["train/labels/2.png"]
+  assert run(f"--source={write(tmp_path / 'b', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert "images/2.jpg has no label map of the same name in" in capsys.readouterr().err
+  plain = write(tmp_path / "c", {"train/cat/1.jpg": jpeg(9, 9, 0), "val/cat/1.jpg": jpeg(9, 9, 0)})
+  with pytest.raises(BadInput, match="holds no label maps: there must be train/images and train/labels"):
+    sources.open_source("folder", plain, "train", "labels")
+  assert run(f"--source={plain}", f"--out={tmp_path / 'images'}") == 0
+  with pytest.raises(BadInput, match="holds no labels of pixels"):
+    sources.open_source("array_record", str(tmp_path / "images"), "train", "labels")
+  with pytest.raises(BadInput, match="data.source=npz has no labels of pixels"):
+    sources.open_source("npz", "x_{split}.npz", "train", "labels")
+  whole = write(tmp_path / "d", files() | {"classes.txt": CLASSES})
+  assert run(f"--source={whole}", f"--out={tmp_path / 'maps'}") == 0
+  config = tiny.config("finetune", data__source="array_record", data__path=str(tmp_path / "maps"))
+  with pytest.raises(BadInput, match="has classes of pixels, not of images"):
+    open_input(config)
+
+
+def test_the_number_of_classes_is_the_datas():
+  config = resolve(tiny.config(task="segmentation"), ("paper", "ink"), ("paper", "ink"))
+  assert config.segmentation.num_classes == 2 and config.data.class_names == ("paper", "ink")
+  with pytest.raises(BadInput, match="the data has labels up to 1, but segmentation.num_classes = 1"):
+    resolve(tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink"))

@@ -1,0 +1,220 @@
+"""Segmentation: scores by hand and on eight devices, windows that slide, several views, the loss, and a run from start to pictures."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax import metrics
+from swin_jax import optim
+from swin_jax import train
+from swin_jax.errors import BadInput
+from swin_jax.show.__main__ import main as show
+from swin_jax.tasks import dense
+from swin_jax.tasks import segmentation
+from tests import runs
+from tests import tiny
+from tests.test_labels import CLASSES
+from tests.test_labels import png
+from tests.test_labels import write
+
+
+def test_scores_of_a_confusion_matrix_by_hand():
+  """Two of three pixels of class 0 right, the third taken for 1; one of class 1 right; class 2 neither there nor guessed."""
+  labels, guessed = jnp.asarray([[0, 0, 0], [1, 255, 255]]), jnp.asarray([[0, 0, 1], [1, 0, 2]])
+  confusion = segmentation.confusion_matrix(labels, guessed, 3)
+  assert confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+  mean = metrics.Mean()
+  mean.add(jax.device_get(segmentation.score_sums(confusion)))
+  assert mean.compute("eval/", ("sky", "road")) == pytest.approx(
+      {"eval/iou/sky": 2 / 3, "eval/iou/road": 1 / 2, "eval/mean_iou": (2 / 3 + 1 / 2) / 2, "eval/pixel_accuracy": 3 / 4}
+  )
+
+
+def test_scores_are_of_all_pixels_not_means_of_batches():
+  rng = np.random.default_rng(0)
+  labels, guessed = rng.integers(0, 4, (6, 8, 8)), rng.integers(0, 4, (6, 8, 8))
+  labels[rng.random(labels.shape) < 0.2] = 255
+  sums = [segmentation.score_sums(segmentation.confusion_matrix(jnp.asarray(labels[part]), jnp.asarray(guessed[part]), 4))
+          for part in (slice(0, 1), slice(1, 6), slice(0, 6))]  # fmt: skip
+  parts, whole = metrics.Mean(), metrics.Mean()
+  parts.add(jax.device_get(sums[0]))
+  parts.add(jax.device_get(sums[1]))
+  whole.add(jax.device_get(sums[2]))
+  assert parts.compute("") == whole.compute("")
+  known = labels != 255
+  for label in range(4):
+    both = np.sum(known & (labels == label) & (guessed == label))
+    either = np.sum(known & ((labels == label) | (guessed == label)))
+    assert whole.compute("")[f"iou/{label}"] == pytest.approx(both / either)
+
+
+def test_many_pixels_are_counted_one_by_one():
+  mean = metrics.Mean()
+  for _ in range(3):
+    mean.add({"iou": (np.asarray([2**24 - 1]), np.asarray([2**24]))})
+  assert mean.sums["iou"][0].tolist() == [3 * (2**24 - 1)]
+
+
+def scores(images, classes=3):
+  """A "model" that sees only its own patch: [B, H/4, W/4, classes]."""
+  b, height, width, _ = images.shape
+  patches = images.reshape(b, height // 4, 4, width // 4, 4, -1).mean((2, 4, 5))
+  return jnp.stack([patches * (i + 1) - i * i for i in range(classes)], axis=-1)
+
+
+def noise(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("window", [(24, 36), (64, 64), (24, 100)])
+def test_a_window_that_covers_the_image_is_the_whole_image(window):
+  images = noise(2, 24, 36, 3)
+  np.testing.assert_array_equal(dense.slide(scores, images, window=window), dense.whole(scores, images))
+
+
+def test_sliding_is_the_mean_of_the_windows_over_each_pixel():
+  images = noise(2, 28, 44, 3)
+  found = dense.slide(scores, images, window=(16, 20))
+  total, times = np.zeros(found.shape), np.zeros(found.shape[1:3])
+  for top in (0, 10, 12):
+    for left in (0, 13, 24):
+      total[:, top : top + 16, left : left + 20] += dense.whole(scores, images[:, top : top + 16, left : left + 20])
+      times[top : top + 16, left : left + 20] += 1
+  np.testing.assert_allclose(found, total / times[None, :, :, None], atol=1e-5)
+
+
+def test_every_pixel_is_seen_whatever_the_sizes():
+  for size in range(1, 60):
+    for window in range(1, size + 1):
+      starts = dense._starts(size, window)
+      assert starts[0] == 0 and starts[-1] == size - window and max(np.diff(starts), default=0) <= max(1, window * 2 // 3)
+
+
+def test_views_are_averaged_as_probabilities():
+  images = noise(1, 16, 24, 3)
+  views = dense.Views((), (1.0, 0.5), True)
+  wanted = []
+  for scale in (1.0, 0.5):
+    for mirror in (1, -1):
+      seen = dense.resize(images, (int(16 * scale), int(24 * scale)))[:, :, ::mirror]
+      logits = dense.resize(dense.whole(scores, seen)[:, :, ::mirror], (16, 24))
+      wanted.append(jax.nn.softmax(logits, axis=-1))
+  np.testing.assert_allclose(dense.predict(scores, images, views), np.mean(wanted, axis=0), atol=1e-6)
+  # A model that knows no sides says the same of a mirrored image.
+  once = dense.predict(scores, images, dense.Views())
+  np.testing.assert_allclose(dense.predict(scores, images, dense.Views(mirrored=True)), once, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_pixels_with_a_class():
+  logits = noise(2, 4, 4, 3)
+  labels = np.random.default_rng(1).integers(0, 3, (2, 4, 4)).astype(np.uint8)
+  labels[1, :3] = 255
+  losses = -np.asarray(jax.nn.log_softmax(logits))
+  wanted = np.mean([losses[(*i, labels[i])] for i in np.ndindex(labels.shape) if labels[i] != 255])
+  assert float(segmentation.cross_entropy(logits, jnp.asarray(labels))) == pytest.approx(wanted, rel=1e-6)
+  assert float(segmentation.cross_entropy(logits, jnp.full((2, 4, 4), 255, jnp.uint8))) == 0.0
+  gradient = jax.grad(lambda x: segmentation.cross_entropy(x, jnp.full((2, 4, 4), 255, jnp.uint8)))(logits)
+  assert not np.any(gradient)
+
+
+def test_the_rate_falls_along_a_line():
+  rate = functools.partial(optim.learning_rate, peak=2.0, schedule="polynomial", total_steps=110, warmup_steps=10, warmup_lr=0.0, min_lr=0.0,
+                           milestones=(), decay_rate=0.1)  # fmt: skip
+  assert [float(rate(step)) for step in (0, 5, 10, 60, 110)] == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0])
+
+
+def test_pictures_show_image_truth_prediction_and_errors():
+  pixels = jnp.full((1, 2, 2, 3), 0.5)
+  truth, found = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
+  image, said, seen, errors = np.asarray(dense.label_views(pixels, found, truth, 2, 255))[0]
+  assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
+  assert np.array_equal(said[0, 0], seen[0, 0]) and np.array_equal(seen[0, 1], seen[0, 0]) and np.array_equal(seen[1, 0], said[0, 1])
+  assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
+
+
+def config(**changes):
+  return tiny.config(**dict(task="segmentation", segmentation__channels=16, model__drop_path_rate=0.0, dense__photometric=False,
+                            dense__sides=(32, 32), dense__eval_canvas=(32, 32), dense__scale_range=(0.8, 1.25)) | changes)  # fmt: skip
+
+
+@pytest.fixture(scope="module", name="run")
+def _run(tmp_path_factory):
+  """Learns which pixels of the digits are ink."""
+  workdir = tmp_path_factory.mktemp("run")
+  settings = config(optim__total_epochs=60 / 89, optim__lr=0.3, checkpoint__every_epochs=30 / 89, log__num_pictures=2)
+  return workdir, train.train(settings, str(workdir))
+
+
+@pytest.mark.slow
+def test_a_run_learns_and_shows_it(run):
+  workdir, evaluation = run
+  assert evaluation["eval/mean_iou"] > 0.6 and evaluation["eval/pixel_accuracy"] > 0.8
+  assert evaluation["eval/mean_iou"] == pytest.approx((evaluation["eval/iou/paper"] + evaluation["eval/iou/ink"]) / 2)
+  last = runs.lines(workdir)[-1]
+  assert last["eval/iou/ink"] == evaluation["eval/iou/ink"]
+  (picture,) = workdir.glob("pictures/segmentation-*.png")
+  grid = np.asarray(Image.open(picture))
+  colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
+  from swin_jax.show import drawing  # pylint: disable=g-import-not-at-top
+
+  assert {tuple(colour) for colour in drawing.palette(2)} <= colours  # of the legend
+
+
+@pytest.mark.slow
+def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
+  workdir, evaluation = run
+  again = train.evaluate_checkpoint(config(), str(workdir))
+  assert again == pytest.approx(evaluation, rel=1e-5)
+  several = train.evaluate_checkpoint(config(segmentation__window=(32, 32), segmentation__mirrored=True), str(workdir))
+  assert abs(several["eval/mean_iou"] - evaluation["eval/mean_iou"]) < 0.2
+  with pytest.raises(BadInput, match="segmentation.channels"):
+    train.evaluate_checkpoint(config(segmentation__channels=32), str(workdir))
+  images = {f"images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24, 40))) for i in range(2)}
+  maps = {f"labels/{i}.png": png(np.zeros((24, 40))) for i in range(2)}
+  folder = pathlib.Path(write(tmp_path / "set", images | maps | {"classes.txt": "paper\nink\n"}))
+  assert show(["show", "segment", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}", f"--labels={folder / 'labels'}"]) == 0
+  assert len(list((tmp_path / "out").glob("*-segment.png"))) == 2
+  capsys.readouterr()
+  (folder / "classes.txt").write_text(CLASSES)
+  assert show(["show", "segment", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}", f"--labels={folder / 'labels'}"]) == 2
+  assert "names 3 classes, the model has 2" in capsys.readouterr().err
+  assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
+  assert "is no masked-image model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(dense__sides=(512,)), "config.dense.sides = (512,) must be two numbers of pixels"),
+        (dict(segmentation__window=(2, 2)), "config.segmentation.window = (2, 2) must be two numbers"),
+        (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
+        (dict(segmentation__scales=()), "config.segmentation.scales"),
+        (dict(dense__max_class_share=0.0), "config.dense.max_class_share"),
+        (dict(segmentation__auxiliary_weight=-1.0), "auxiliary_weight = -1.0 must not be negative"),
+        (dict(dense__photometric=True), "photometric distortion is for RGB images, data.mean has 1"),
+        (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
+        (dict(segmentation__channels=20), "do not divide into groups of 16"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, changes, message):
+  with pytest.raises(BadInput) as error:
+    train.train(config(**changes), str(tmp_path / "run"))
+  assert message in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_stored_config_without_newer_keys_goes_on(tmp_path):
+  from swin_jax import run_config  # pylint: disable=g-import-not-at-top
+
+  settings = tiny.config()
+  stored = json.loads(json.dumps(settings.to_dict()))
+  del stored["segmentation"], stored["dense"]
+  run_config.check_same_run(settings, stored, str(tmp_path))
+  stored["optim"]["lr"] = 7.0
+  with pytest.raises(BadInput, match="optim.lr"):
+    run_config.check_same_run(settings, stored, str(tmp_path))
