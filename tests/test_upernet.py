@@ -1,7 +1,9 @@
 """UPerNet: published sizes and costs, the head against torch, pooling and resizing against loops, and one result on any mesh."""
 
+import collections
 import functools
 import math
+import re
 
 import flax
 import flax.linen as nn
@@ -337,7 +339,7 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
 
 @functools.cache
 def gradient(mesh_sizes):
-  """Of the sum of both logits of a whole model of two stages, with fixed random weights and dropout."""
+  """Of the sum of both logits of a whole model of two stages, with fixed random weights and dropout; and the compiled program."""
   model, images = make_model(depths=(1, 1), num_heads=(2, 2), window_sizes=(4, 4)), images_of(24, 40, batch=4)
   params = random_params(model)
   mesh = sharding.make_mesh(*mesh_sizes, jax.devices()[: math.prod(mesh_sizes)])
@@ -351,18 +353,31 @@ def gradient(mesh_sizes):
   batch = sharding.shard_batch(mesh, RULES, 4)
   with sharding.trace_on(mesh, RULES):
     step = jit(jax.value_and_grad(loss), in_shardings=(shardings, batch), out_shardings=(None, shardings))
-    value, grads = step(jax.device_put(params, shardings), jax.device_put(images, batch))
-  return float(value), flax.traverse_util.flatten_dict(jax.device_get(grads), sep="/")
+    inputs = jax.device_put(params, shardings), jax.device_put(images, batch)
+    step = step.lower(*inputs).compile()
+  value, grads = jax.device_get(step(*inputs))
+  return value, flax.traverse_util.flatten_dict(grads, sep="/"), step.as_text()
 
 
 def test_eight_devices_compute_the_gradient_of_one():
-  value, grads = gradient((2, 2, 2))
-  theirs_value, theirs = gradient((1, 1, 1))
+  value, grads, _ = gradient((2, 2, 2))
+  theirs_value, theirs, _ = gradient((1, 1, 1))
   np.testing.assert_allclose(value, theirs_value, rtol=1e-5)
   largest = max(np.abs(leaf).max() for leaf in theirs.values())
   for path, leaf in theirs.items():
     assert np.abs(leaf).max() > 1e-5 * largest, path  # of the backbone, too
     np.testing.assert_allclose(grads[path], leaf, rtol=0, atol=1e-5 * largest, err_msg=path)
+
+
+def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
+  """Not the activations of the whole batch in its stead, nor the part that the model axis divides."""
+  _, grads, program = gradient((2, 2, 2))
+  kernels = collections.Counter((*leaf.shape[:3], leaf.shape[3] // 2) for leaf in grads.values() if leaf.ndim == 4)
+  gathered = collections.Counter()
+  for out in re.findall(r"= (.*?) all-gather(?:-start)?\(", program):
+    gathered.update(tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[(\d+,\d+,\d+,\d+)\]", out))
+  assert {shape: gathered[shape] for shape in kernels} == kernels
+  assert not [shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)]  # another part of a kernel; the whole batch
 
 
 def test_every_large_kernel_is_divided_over_fsdp_and_model():
