@@ -57,16 +57,17 @@ def test_builds_its_abstract_state(name, kind):
   config.mesh.update(data=1, fsdp=-1, model=1)
   config.data.batch_size = max(config.data.batch_size, 8 * config.optim.accumulation_steps)
   config.data.eval_batch_size -= config.data.eval_batch_size % 8
-  config = run_config.resolve(config, *[range(config.classification.num_classes or 10)] * 2)
+  classes = config[config.task].get("num_classes", 0) or 10
+  config = run_config.resolve(config, *[range(classes)] * 2)
   program = build(config, 100, 1000)
   assert all(leaf.sharding is not None for leaf in jax.tree.leaves(program.state))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b"])
+@pytest.mark.parametrize("name", ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b", "upernet_swinv2_tiny_ade20k"])
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
-  pictures = 2 * (name == "simmim_swinv2_base_w12_192")
+  pictures = 2 * (name in ("simmim_swinv2_base_w12_192", "upernet_swinv2_tiny_ade20k"))
   words = (f"--config=configs/{name}.py:debug", f"--workdir={tmp_path}", f"--config.log.num_pictures={pictures}")
   runs.finish([runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")])
   evaluation = runs.lines(tmp_path)[-1]

@@ -22,17 +22,22 @@ from tests import slow_block
 from tests import tiny
 from tests.slow_block import FAST_TO_COMPILE
 
-TASKS = {"tiny": "pretrain", "giant": "finetune"}
+TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain"}
 
 
 def config(model, mesh_sizes=(1, 1, 1), **changes):
-  """SimMIM on two stages, with drop path; or a classifier on two groups of six blocks with an extra norm, as V2-G has them.
+  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of six blocks with an extra norm, as V2-G has.
 
   Heads of eight dimensions: with two, a cosine may be that of a vector near zero, and the last bit decides.
   """
   c = tiny.config(TASKS[model], model__embed_dim=64, model__num_heads=(8, 8), model__mlp_ratio=2.0, optim__ema_decay=0.5)
   if model == "tiny":
     c.model.update(depths=(2, 1), drop_path_rate=0.5)
+  elif model == "dense":
+    c.task = "segmentation"
+    c.model.update(depths=(1, 1), drop_path_rate=0.5)
+    c.segmentation.update(num_classes=10, channels=64)
+    c.dense.photometric = False
   else:
     c.model.update(depths=(12,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=6)
     c.classification.num_classes = 10
@@ -80,6 +85,8 @@ def first_state(model):
 def batch_of(p):
   rng = np.random.default_rng(0)
   batch = {"image": rng.integers(0, 256, p.batch["image"].shape, np.uint8), "label": rng.integers(0, 10, p.batch["label"].shape, np.int32)}
+  if p.batch["label"].ndim > 1:
+    batch["label"] = np.where(rng.random(p.batch["label"].shape) < 0.1, 255, rng.integers(0, 10, p.batch["label"].shape)).astype(np.uint8)
   if "mask" in p.batch:
     batch["mask"] = rng.permuted(np.broadcast_to(np.arange(64) < 38, (16, 64)), axis=1).reshape(16, 8, 8)
   return jax.device_put(batch, p.batch_sharding)
@@ -111,6 +118,7 @@ SAVE = {"model__remat": "save:attention,mlp_hidden"}
         ("tiny", (2, 2, 2), {"zero1": True}),
         ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
         ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
+        ("dense", (2, 2, 2), {}),
         ("giant", (8, 1, 1), SAVE),
         ("giant", (1, 8, 1), {"optim__accumulation_steps": 2}),
         ("giant", (2, 2, 2), {}),
@@ -134,6 +142,24 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
     largest = max(np.abs(leaf - before[path]).max() for path, leaf in theirs.items())
     for path, leaf in theirs.items():  # float32 itself rounds a parameter of 2 by 1e-7
       np.testing.assert_allclose(ours[path], leaf, rtol=1e-7, atol=1e-5 * largest, err_msg=path)
+
+
+def test_scores_of_pixels_on_eight_devices():
+  """Every pixel is counted once, and padding nowhere."""
+  found = []
+  for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
+    p, _ = program("dense", mesh_sizes)
+    batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
+    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state("dense").params, p.state.params)
+    with sharding.trace_on(p.mesh, p.rules):
+      found.append(jax.device_get(p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)))
+  one, eight = found
+  known = np.asarray(batch["label"])[:13] != 255
+  assert one["pixel_accuracy"][1] == eight["pixel_accuracy"][1] == known.sum()
+  np.testing.assert_allclose(eight["loss"][0] / eight["loss"][1], one["loss"][0] / one["loss"][1], rtol=1e-5)
+  # A pixel whose two best classes are equal to the last bit may change sides.
+  for ours, theirs in zip(eight["iou"], one["iou"]):
+    np.testing.assert_allclose(ours, theirs, atol=2)
 
 
 def test_fresh_parameters_are_the_same_on_any_mesh():

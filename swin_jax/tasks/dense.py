@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
 from swin_jax.show import drawing
 
@@ -91,13 +92,6 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
 def _starts(size: int, window: int) -> list[int]:
   step = max(1, window * 2 // 3)
   return [min(i * step, size - window) for i in range(-(-max(size - window, 0) // step) + 1)]
-
-
-def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Bilinear to (height, width), pixel middles aligned (align_corners False), [B, H, W, C]; nothing is smoothed on the way down."""
-  if x.shape[1:3] == tuple(size):
-    return x
-  return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
 
 
 def as_rgb(images: jax.Array) -> jax.Array:
