@@ -19,10 +19,10 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       eval_source=sources.open_source(d.source, d.path, d.eval_split),
       train_view=views.Augment(
           image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-          interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
+          interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask, rotate=a.rotate,
       ),  # fmt: skip
       eval_view=views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask),
-      decode=decoding.DecodeImage(len(d.mean)),
+      decode=decoding.DecodeImage(len(d.mean), d.dtype),
       seed=config.seed,
       batch_size=d.batch_size,
       eval_batch_size=d.eval_batch_size,
