@@ -83,7 +83,10 @@ def base() -> ConfigDict:
       train_split="train",
       eval_split="val",
       image_size=(256, 256),  # (height, width) pixels
-      mean=IMAGENET_MEAN,  # per band, of pixels scaled to 0..1; their number is the number of bands
+      dtype="uint8",  # of the pixels in a batch; "float32" for rasters of any other numbers, NaN where there is no data
+      # Per band, of uint8 scaled to 0..1, of float32 as it is; their number is the number of bands. () = those in the statistics.json that
+      # prepare writes
+      mean=IMAGENET_MEAN,
       std=IMAGENET_STD,
       class_names=(),  # by label; a run finds them in the data and writes them here, for pictures and for other programs
       batch_size=1024,  # images per step, over all devices
@@ -98,6 +101,7 @@ def base() -> ConfigDict:
       crop_padding=0,  # > 0: instead, pad by so many pixels and crop: for images of 32 pixels
       interpolation="bicubic",  # or "bilinear"
       flip_probability=0.5,
+      rotate=False,  # by a random multiple of 90°, for images from above
       # RandAugment: so many operations per image, each applied with the probability; N(magnitude, magnitude_std) of 10; 0 = off
       rand_augment_operations=2,
       rand_augment_probability=0.5,
@@ -167,6 +171,7 @@ def base() -> ConfigDict:
       every_steps=50,
       eval_every_epochs=1.0,
       num_pictures=8,  # of masked, reconstructed images after each evaluation
+      picture_bands=(),  # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are fewer
   ))  # fmt: skip
   c.profile = ConfigDict(dict(
       start_step=10,  # the first step of a profile, once everything is compiled and warm

@@ -30,6 +30,7 @@ def check(config: ConfigDict) -> None:
       "task": (config.task, ("classification", "masked_pixels", "segmentation")),
       "model.version": (m.version, (1, 2)),
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
+      "data.dtype": (d.dtype, ("uint8", "float32")),
       "model.attention_kernel": (m.attention_kernel, CHOICES),
       "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
       "augment.interpolation": (a.interpolation, tuple(image_ops.INTERPOLATIONS)),
@@ -78,6 +79,12 @@ def check(config: ConfigDict) -> None:
     raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
     raise BadInput(f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set augment.rand_augment_operations=0")
+  if a.rand_augment_operations and d.dtype != "uint8":
+    raise BadInput(f"RandAugment is for uint8 images, data.dtype is {d.dtype}: set augment.rand_augment_operations=0")
+  if a.rotate and d.image_size[0] != d.image_size[-1]:
+    raise BadInput(f"augment.rotate turns by 90°, which needs square images: data.image_size = {d.image_size}")
+  if (shown := config.log.picture_bands) and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < len(d.mean)):
+    raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")
   if config.task == "segmentation":
     _check_dense(config)
   if a.crop_padding and a.eval_crop_fraction != 1.0:

@@ -16,6 +16,7 @@ from swin_jax import footprint
 from swin_jax import hlo
 from swin_jax import roofline
 from swin_jax import config_checks
+from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax.chips import Slice
 from swin_jax.errors import BadInput
@@ -60,7 +61,7 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   Raises:
     BadInput: mistakes in it, or a number of classes that only the data would tell.
   """
-  config = config.copy_and_resolve_references()
+  config = run_config.with_statistics(config)
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   config_checks.check(config)

@@ -27,7 +27,7 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       eval_source=eval_source,
       train_view=train_view,
       eval_view=eval_view,
-      decode=(decoding.DecodeLabels if targets else decoding.DecodeImage)(len(d.mean)),
+      decode=(decoding.DecodeLabels if targets else decoding.DecodeImage)(len(d.mean), d.dtype),
       seed=config.seed,
       batch_size=d.batch_size,
       eval_batch_size=d.eval_batch_size,
@@ -45,7 +45,7 @@ def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
     mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
   augment = views.Augment(
       image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
-      interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask,
+      interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask, rotate=a.rotate,
   )  # fmt: skip
   return augment, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask)
 

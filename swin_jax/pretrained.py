@@ -54,11 +54,15 @@ class Model:
   def normalise(self, images: np.ndarray) -> np.ndarray:
     """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.
 
+    Of a model trained on floats the numbers are taken as they are, and NaN, no data, becomes 0, the mean.
+
     Raises:
       BadInput: they have another number of bands.
     """
     if images.shape[-1] != len(self.mean):
       raise BadInput(f"images must be [..., {len(self.mean)}], not {list(images.shape)}")
+    if self.description["data"]["dtype"] == "float32":
+      return np.nan_to_num((images - self.mean) / self.std)
     return ((images / np.float32(255) if images.dtype == np.uint8 else images) - self.mean) / self.std
 
   def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:

@@ -105,7 +105,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
   task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
-  fields = {"image": ((*config.data.image_size, bands), jnp.uint8), "label": ((), jnp.int32)}
+  fields = {"image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)), "label": ((), jnp.int32)}
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
   if config.task == "segmentation":
@@ -143,7 +143,8 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   def first_pictures(params, batch):
     wanted = config.log.num_pictures
     images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # as many on every device
-    return task.pictures(params, images)[:wanted]
+    made, shown = task.pictures(params, images)[:wanted], config.log.picture_bands
+    return jnp.take(made, jnp.asarray(shown), axis=-1) if shown else made
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)

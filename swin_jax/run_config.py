@@ -17,6 +17,7 @@ from swin_jax import distributed
 from swin_jax import files
 from swin_jax import optim
 from swin_jax import sharding
+from swin_jax.data import statistics
 from swin_jax.errors import BadInput
 from swin_jax.models.windows import pair
 from swin_jax.weights.description import ENCODER
@@ -54,6 +55,39 @@ def own(workdir: str):
     if error := distributed.gather(error)[0]:
       raise BadInput(error)
     yield
+
+
+def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -> ConfigDict:
+  """The config with data.mean and data.std said: where they are (), those of the data's statistics.json.
+
+  To be called before anything else reads the config: their number is the number of bands.
+
+  Args:
+    config: as given.
+    trained: the resolved config of weights that are evaluated: theirs are what the weights have seen, whatever the data is like.
+
+  Raises:
+    BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
+  """
+  config = config.copy_and_resolve_references()
+  d = config.data
+  if len(d.mean) or len(d.std):
+    return config  # that there are as many of both is for `config_checks`
+  if trained:
+    d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
+    return config
+  if d.source != "array_record" or not d.path:
+    raise BadInput(
+        "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give --config.data.path of one,"
+        " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
+    )
+  found = statistics.read(d.path)
+  if d.dtype == "uint8" and found["dtype"] != "uint8":
+    raise BadInput(f"{d.path} holds {found['dtype']}, data.dtype is uint8: give --config.data.dtype=float32")
+  scale = 255.0 if d.dtype == "uint8" else 1.0
+  d.mean = tuple(value / scale for value in found["mean"])
+  d.std = tuple(value / scale or 1.0 for value in found["std"])  # a band that is the same everywhere is not to be divided by nothing
+  return config
 
 
 def resolve(
@@ -146,7 +180,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     BadInput: keys differ that may not.
   """
   ours = flatten(json.loads(json.dumps(config.to_dict())))
-  theirs = ours | flatten(stored)  # a key that is not stored was not there yet when the run began
+  theirs = ours | flatten(stored)  # a run from before there was a key goes on: it did what the key's default does
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
       f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
@@ -167,9 +201,9 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   Raises:
     BadInput: keys differ that may not.
   """
-  names = ["task", *(f"model.{name}" for name in ENCODER), "data.mean", "data.std"]
+  names = ["task", *(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
   names += {"masked_pixels": ["masked_pixels.target_norm_window"], "segmentation": ["segmentation.channels"]}.get(config.task, [])
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": "uint8"} | flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
     raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}")

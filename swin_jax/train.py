@@ -48,6 +48,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   """
   started = time.perf_counter()
   # 1. Config.
+  config = run_config.with_statistics(config)
   config_checks.check(config)
   folder.check_no_model(workdir)
   distributed.check_shared(workdir)
@@ -237,9 +238,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
     BadInput: there is none, or it is of another model.
     Preempted: it was asked to stop.
   """
-  config_checks.check(config)
   saved = folder.open_saved(workdir)
-  config = config.copy_and_resolve_references()
+  config = run_config.with_statistics(config, saved.config)
+  config_checks.check(config)
   config.data.train_split = config.data.eval_split  # the training images need not be there
   data = open_input(config)
   config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)

@@ -54,6 +54,8 @@ def test_loads_locked_with_all_keys(name, kind):
 def test_builds_its_abstract_state(name, kind):
   config = load(name, kind)
   config.model.trained_window_sizes = config.model.trained_window_sizes or config.model.window_sizes
+  if not config.data.mean:  # the data's to say
+    config.data.update(mean=(0.0,) * 6, std=(1.0,) * 6)
   config.mesh.update(data=1, fsdp=-1, model=1)
   config.data.batch_size = max(config.data.batch_size, 8 * config.optim.accumulation_steps)
   config.data.eval_batch_size -= config.data.eval_batch_size % 8
@@ -64,7 +66,11 @@ def test_builds_its_abstract_state(name, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b", "upernet_swinv2_tiny_ade20k"])
+@pytest.mark.parametrize(
+    "name",
+    ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b", "satvision_giant",
+     "upernet_swinv2_tiny_ade20k"],
+)  # fmt: skip
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
   pictures = 2 * (name in ("simmim_swinv2_base_w12_192", "upernet_swinv2_tiny_ade20k"))

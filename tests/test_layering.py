@@ -25,7 +25,7 @@ MAY_IMPORT = {
     },
     "swin_jax.inputs": {"swin_jax.data"},
     "swin_jax.run_config": {
-        "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
+        "swin_jax.data.statistics", "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
         "swin_jax.weights.description",
     },
     "swin_jax.config_checks": {
@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "swin_jax.export.loader": set(),
     "swin_jax.show": {"swin_jax.pretrained", "swin_jax.models", "swin_jax.show"},
     "swin_jax.show.drawing": set(),
-    "swin_jax.show.images": {"swin_jax.pretrained", "swin_jax.data.image_ops", "swin_jax.data.image_files"},
+    "swin_jax.show.images": {"swin_jax.pretrained", "swin_jax.data.image_ops", "swin_jax.data.image_files", "swin_jax.data.rasters"},
     "swin_jax.show.reconstruction": {"swin_jax.pretrained", "swin_jax.data.masks", "swin_jax.tasks.masked_pixels", "swin_jax.show"},
     "swin_jax.show.segmentation": {
         "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_ops", "swin_jax.data.labels", "swin_jax.tasks.dense", "swin_jax.show",
@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "swin_jax.data.prepare": {"swin_jax.data", "swin_jax.cli"},
     "swin_jax.data.bench": {
         "swin_jax.data", "swin_jax.cli", "swin_jax.config_checks", "swin_jax.distributed", "swin_jax.inputs", "swin_jax.program", "swin_jax.progress",
-        "swin_jax.sharding", "swin_jax.host_memory",
+        "swin_jax.run_config", "swin_jax.sharding", "swin_jax.host_memory",
     },
     "swin_jax.cli": {"swin_jax.preemption"},
     "configs": {"configs.common"},

@@ -29,6 +29,7 @@ from swin_jax import distributed
 from swin_jax import host_memory
 from swin_jax import inputs
 from swin_jax import program
+from swin_jax import run_config
 from swin_jax import sharding
 from swin_jax.data import mixing
 from swin_jax.data import pipeline
@@ -74,11 +75,12 @@ def main(argv: Sequence[str]) -> int:
     cli.parse_config_flags(argv, __doc__, config, [])
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
-    config_checks.check(config.value)
-    data = inputs.open_input(config.value)
+    ready = run_config.with_statistics(config.value)
+    config_checks.check(ready)
+    data = inputs.open_input(ready)
     measured = measure(data, seconds.value)
-    say(describe(config.value, measured))
-    rate, devices = on_devices(config.value, len(data.train_source.class_names))
+    say(describe(ready, measured))
+    rate, devices = on_devices(ready, len(data.train_source.class_names))
     say(f"then on {devices}: {rate:,.0f} images/s through what is done to a batch before the model" + bound_there(rate, measured))
 
   return cli.exit_code(body)
@@ -188,7 +190,7 @@ def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
   batch_sharding = sharding.shard_batch(mesh, config.sharding_rules, count, "data.batch_size")
   rng = np.random.default_rng(0)
   batch = {
-      "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8),
+      "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8).astype(config.data.dtype),
       "label": rng.integers(0, max(num_classes, 1), count).astype(np.int32),
   }
   batch = jax.device_put(batch, batch_sharding)

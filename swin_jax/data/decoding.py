@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swin_jax.data import arrays
 from swin_jax.data import image_ops
 from swin_jax.data import labels
 from swin_jax.data.example import Example
@@ -12,12 +13,23 @@ from swin_jax.data.example import Example
 
 @dataclasses.dataclass(frozen=True)
 class DecodeImage:
-  """The image alone; see `image_ops.decode`."""
+  """The image alone, [height, width, bands].
+
+  Attributes:
+    bands: that it must have; of files see `image_ops.decode`.
+    dtype: "uint8", or "float32" for numbers of any kind as they are, NaN where there is no data.
+  """
 
   bands: int
+  dtype: str = "uint8"
 
   def __call__(self, example: Example) -> np.ndarray:
-    return image_ops.decode(example.image, self.bands)
+    image = arrays.unpack(example.image) if arrays.is_packed(example.image) else example.image
+    if self.dtype == "uint8" or isinstance(image, bytes):
+      return image_ops.decode(image, self.bands).astype(self.dtype, copy=False)
+    if image.ndim != 3 or image.shape[-1] != self.bands:
+      raise ValueError(f"is {image.dtype} {list(image.shape)}, not [height, width, {self.bands}]")
+    return image.astype(self.dtype, copy=False)
 
 
 class Labelled(NamedTuple):

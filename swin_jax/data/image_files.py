@@ -102,7 +102,7 @@ def is_split(name: str) -> bool:
   return bool(_SPLIT.fullmatch(name))
 
 
-def find_splits(tree: Tree) -> tuple[str, list[str]]:
+def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str, list[str]]:
   """Finds (folder with a "/" at its end or "", its splits); no splits where the images or class folders lie in it directly.
 
   Folders that only wrap another, as in most zip files, are opened.
@@ -112,7 +112,7 @@ def find_splits(tree: Tree) -> tuple[str, list[str]]:
     entries = tree.entries(folder)
     names = [name for name, is_folder in entries if is_folder]
     splits = [name for name in names if is_split(name)]
-    if splits or len(names) != 1 or any(_is_image(name) for name, is_folder in entries if not is_folder):
+    if splits or len(names) != 1 or any(_is_image(name, extensions) for name, is_folder in entries if not is_folder):
       return folder, splits
     folder += names[0] + "/"
 
@@ -125,7 +125,7 @@ class ImageFiles:
 
   targets = ""
 
-  def __init__(self, tree: Tree, folder: str, split: str, splits: Sequence[str]):
+  def __init__(self, tree: Tree, folder: str, split: str, splits: Sequence[str], extensions: Sequence[str] = EXTENSIONS):
     """Lists the images.
 
     Args:
@@ -133,11 +133,12 @@ class ImageFiles:
       folder: that holds the splits: "", or with a "/" at its end.
       split: the folder of this one, "" if `folder` is it.
       splits: all that share their classes with it.
+      extensions: of what counts as an image.
 
     Raises:
       BadInput: no image, or images beside class folders.
     """
-    self._tree = tree
+    self.tree = tree
     self._folder = folder + (split and split + "/")
     where = os.path.join(tree.name, self._folder)
     own = set(folders(tree, self._folder))
@@ -145,7 +146,7 @@ class ImageFiles:
     self.num_classes = len(self.class_names)
     label = {name: i for i, name in enumerate(self.class_names)}
     paths, offsets, labels = bytearray(), array("q", [0]), array("i")
-    for path in find(tree, self._folder):
+    for path in find(tree, self._folder, "", extensions):
       head, slash, _ = path.partition("/")
       if own and not slash:
         raise BadInput(f"{where} holds class folders, but also images of its own, such as {path}; move those away")
@@ -153,20 +154,29 @@ class ImageFiles:
       offsets.append(len(paths))
       labels.append(label[head] if own else -1)
     if not labels:
-      raise BadInput(f"{where} holds no image ({' '.join(EXTENSIONS)})")
+      raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
     self._paths, self._offsets, self.labels = bytes(paths), np.asarray(offsets), np.asarray(labels)
 
   def __len__(self) -> int:
     return len(self.labels)
 
   def __getitem__(self, index: int) -> Example:
-    path = os.fsencode(self._folder) + self._paths[self._offsets[index] : self._offsets[index + 1]]
-    return Example(self._tree.read(os.fsdecode(path)), int(self.labels[index]), path.decode("utf-8", "replace"))
+    path = self.path(index)
+    return Example(self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace"))
+
+  def path(self, index: int) -> str:
+    """Of an image, in its tree."""
+    return self._folder + os.fsdecode(self._paths[self._offsets[index] : self._offsets[index + 1]])
 
   @property
   def listing(self) -> bytes:
     """All paths, to tell one set from another."""
     return self._paths
+
+
+def first(tree: Tree, extensions: Sequence[str]) -> str | None:
+  """The path of the first file of these extensions; None where there is none."""
+  return next(_images(tree, "", "", extensions), None)
 
 
 def open_folder(path: str, split: str) -> ImageFiles:
@@ -192,14 +202,14 @@ def open_folder(path: str, split: str) -> ImageFiles:
   return ImageFiles(tree, "", split, [name for name in names if is_split(name) or name == split])
 
 
-def find(tree: Tree, root: str, folder: str = "") -> Iterator[str]:
+def find(tree: Tree, root: str, folder: str = "", extensions: Sequence[str] = EXTENSIONS) -> Iterator[str]:
   """Paths of the images below root + folder, relative to root."""
   for name, is_folder in tree.entries(root + folder):
     if is_folder:
-      yield from find(tree, root, f"{folder}{name}/")
-    elif _is_image(name):
+      yield from find(tree, root, f"{folder}{name}/", extensions)
+    elif _is_image(name, tuple(extensions)):
       yield folder + name
 
 
-def _is_image(name: str) -> bool:
-  return name.lower().endswith(EXTENSIONS)
+def _is_image(name: str, extensions: Sequence[str]) -> bool:
+  return name.lower().endswith(tuple(extensions))

@@ -1,4 +1,4 @@
-"""Augmentations of one image on the host: (image, rng, …) → image; images are uint8 [height, width, bands].
+"""Augmentations of one image on the host: (image, rng, …) → image; images are uint8 or float32 [height, width, bands].
 
 Files are decoded as Pillow decodes them, bit for bit, and resized with Pillow's filters, which widen when they shrink, as the official
 recipes do. Both are done by faster libraries where they can; experiments/benchmark says what they gain.
@@ -81,6 +81,8 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
   """Resizes uint8 or float32 [h, w, bands] to `size` (height, width) in pixels; bands do not mix.
 
+  Pixels that are NaN, which hold no data, weigh nothing: what is made of less than half of data is NaN.
+
   Pillow's result; for uint8 to within rounding, in other order: columns first, then rows. It is the same on every processor of a kind,
   but another, by as little, on Linux on ARM.
   """
@@ -90,8 +92,15 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.n
   method = INTERPOLATIONS[interpolation]
   if image.dtype == np.uint8 and image.shape[-1] == 3:
     return np.asarray(Image.fromarray(image).resize(size[::-1], method))
-  bands = [np.asarray(Image.fromarray(image[:, :, i]).resize(size[::-1], method)) for i in range(image.shape[-1])]
-  return np.stack(bands, axis=-1)
+  return np.stack([_resize_band(image[:, :, i], size, method) for i in range(image.shape[-1])], axis=-1)
+
+
+def _resize_band(band: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
+  """`resize` of one band by Pillow."""
+  if band.dtype == np.uint8 or not (missing := np.isnan(band)).any():
+    return np.asarray(Image.fromarray(band).resize(size[::-1], method))
+  filled, there = (np.asarray(Image.fromarray(x).resize(size[::-1], method)) for x in (np.where(missing, 0, band), np.float32(~missing)))
+  return np.where(there >= 0.5, filled / np.maximum(there, 0.5), np.float32(np.nan))
 
 
 def _resize_bytes(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -136,9 +145,13 @@ def random_resized_crop(
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np.ndarray:
-  """Pads every side with black and cuts the original size out at random: the official crop for images of 32 pixels and less."""
+  """Pads every side and cuts the original size out at random: the official crop for images of 32 pixels and less.
+
+  uint8 is padded with black, float32 with NaN, no data.
+  """
   height, width = image.shape[:2]
-  padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+  nothing = 0 if image.dtype == np.uint8 else np.nan
+  padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), constant_values=nothing)
   top, left = rng.integers(2 * padding + 1, size=2)
   return padded[top : top + height, left : left + width]
 
@@ -151,6 +164,11 @@ def random_flip(image: np.ndarray, rng: np.random.Generator, probability: float)
   for band in range(image.shape[-1]):  # half the time of all bands at once
     flipped[..., band] = image[:, ::-1, band]
   return flipped
+
+
+def random_rotation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Turns a square image by 0, 90, 180 or 270°, each as likely: what is seen from above has no upper side."""
+  return np.rot90(image, rng.integers(4))
 
 
 def center_crop(image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str) -> np.ndarray:

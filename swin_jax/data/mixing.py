@@ -13,9 +13,16 @@ GROUP = 128  # images that share one draw of mixup or cutmix: the official batch
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-  """uint8 → float32 (x / 255 - mean) / std per band; mean and std of pixels scaled to 0..1."""
+  """(x - mean) / std per band, float32; of uint8 x is scaled to 0..1 first, floats are taken as they are, and NaN becomes 0, the mean."""
   mean, std = (jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, std))
-  return (images.astype(jnp.float32) / 255.0 - mean) / std
+  if images.dtype == jnp.uint8:
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
+  return jnp.where(jnp.isnan(images), 0.0, (images - mean) / std)
+
+
+def valid(images: jax.Array) -> jax.Array | None:
+  """Where images as a batch holds them have data, bool of their shape; None for uint8, which has it everywhere."""
+  return None if images.dtype == jnp.uint8 else ~jnp.isnan(images)
 
 
 def _box(height: int, width: int, top, left, h, w) -> jax.Array:

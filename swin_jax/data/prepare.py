@@ -1,6 +1,7 @@
 """Any image set → ArrayRecord shards, once, before training.
 
-  python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER
+  python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
+  python -m swin_jax.data.prepare --out=FOLDER
 
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME. Folders and zips hold
 SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
@@ -12,6 +13,11 @@ or not as they lie in the file: orientation tags are not read, here or in traini
 
 Every image is decoded once. What cannot be decoded is named, left out and counted; more than --max_bad_fraction of it ends with
 exit code 2 and removes the shards it was left out of, so that a rerun reads the mended files.
+
+Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are kept as they are, cut
+into tiles of --tile pixels or a little more. Pixels that a raster or --nodata declares to be no data become NaN, and tiles of nothing
+else are left out. Then mean, deviation and percentiles of every band are written to FOLDER/statistics.json, from which a run
+normalises. Without --source they are made for a set that is there already, of images too.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it was stopped, and
 --part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
@@ -28,13 +34,17 @@ import time
 from typing import Any
 
 from absl import flags
+import numpy as np
 from PIL import Image
 from PIL import UnidentifiedImageError
 
 from swin_jax import cli
+from swin_jax.data import arrays
 from swin_jax.data import labels
 from swin_jax.data import shards
 from swin_jax.data import splits
+from swin_jax.data import statistics
+from swin_jax.data import tiles
 from swin_jax.data.example import Example
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
@@ -48,6 +58,9 @@ _QUALITY = flags.DEFINE_integer("quality", 90, "JPEG quality of images that are 
 _SHARDS = flags.DEFINE_integer("shards", 0, "Files per split; 0: one per 4,096 images.", 0)
 _PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n == i.")
 _MAX_BAD = flags.DEFINE_float("max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0)
+_TILE = flags.DEFINE_integer("tile", 0, "Pixels; rasters are cut into tiles of this size or a little more. 0: they stay whole.", 0)
+_NODATA = flags.DEFINE_float("nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare.")
+_ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be empty where each holds one.")
 _THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
@@ -59,10 +72,15 @@ def main(argv: list[str]) -> int:
   """Returns the exit code; see `cli.exit_code`."""
 
   def body():
-    cli.parse_flags(argv, __doc__, [(_SOURCE, "data/photos"), (_OUT, "data/prepared")])
+    cli.parse_flags(argv, __doc__, [(_OUT, "data/prepared")])
+    if not _SOURCE.value and glob.glob(os.path.join(glob.escape(_OUT.value), "*.array_record")):
+      describe(_OUT.value, _THREADS.value)
+      return
+    cli.parse_flags(argv, __doc__, [(_SOURCE, "data/photos")])
     prepare(
         _SOURCE.value, _OUT.value, split=_SPLIT.value, hold_out=_HOLD_OUT.value, short_side=_SHORT_SIDE.value, quality=_QUALITY.value,
         num_shards=_SHARDS.value, part=parse_part(_PART.value), max_bad_fraction=_MAX_BAD.value, num_threads=_THREADS.value,
+        cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value),
     )  # fmt: skip
 
   return cli.exit_code(body)
@@ -80,6 +98,7 @@ def prepare(
     part: tuple[int, int] = (0, 1),
     max_bad_fraction: float = 0.01,
     num_threads: int = 2,
+    cut: tiles.Cut = tiles.Cut(),
 ) -> None:
   """Writes the shards of this part that are not there yet; see the flags.
 
@@ -88,13 +107,14 @@ def prepare(
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
     raise BadInput(f"--out={out} is inside the source, where its folder would be taken for a class; choose another")
-  plan = splits.make_plan(source, split, hold_out)
+  plan = splits.make_plan(source, split, hold_out, cut)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0)
   headers = {}
   for name, (examples, order) in plan.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
+    settings |= dict(cut._asdict(), bands=examples.bands) if isinstance(examples, tiles.Tiles) else {}
     headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
     if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set
@@ -106,7 +126,24 @@ def prepare(
       _write_split(out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads)
   except (OSError, RuntimeError) as error:  # unreadable images do not come here
     raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
-  _say_next(out, plan, headers)
+  _say_next(out, plan, headers, num_threads)
+
+
+def describe(out: str, num_threads: int) -> None:
+  """Writes statistics.json of a prepared set, from its training split, unless it is there and of this set.
+
+  Raises:
+    BadInput: shards are missing, too many records are damaged, or the file cannot be written.
+  """
+  split = statistics.training_split(out)
+  examples, header = shards.Shards(out, split), shards.read_header(out, split)
+  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
+  if not statistics.is_there(out, of):
+    progress = _Progress("statistics", len(examples), 0)
+    found = statistics.measure(examples, num_threads, progress.add)
+    progress.finish(found["unreadable"], 0)
+    statistics.write(out, found | of)
+  print(statistics.describe(out), flush=True)
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -129,6 +166,9 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
   path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
   records = {shard: shards.count_records(path[shard]) for shard in mine}
   left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
+  empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
+  if isinstance(examples, tiles.Tiles):  # what is missing from shards that were there before is most likely of that kind
+    empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
   total = sum(map(len, index.values()))
   progress = _Progress(split, total, total - sum(len(index[shard]) for shard in todo))
@@ -155,7 +195,9 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
         writer = shards.open_writer(temporary)
         try:
           for record, name, error in _records(pool, examples, index[shard], short_side, quality, 4 * num_threads):
-            if error:
+            if isinstance(error, tiles.NoData):
+              empty += 1
+            elif error:
               leave_out(shard, name, error)
             else:
               writer.write(record)
@@ -168,7 +210,7 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
         if os.path.exists(temporary):
           os.remove(temporary)
         raise
-  progress.finish(sum(left_out.values()))
+  progress.finish(sum(left_out.values()), empty)
 
 
 def _records(pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int) -> Iterator[tuple]:
@@ -179,10 +221,14 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
     try:
       example = examples[i]
       name = example.name
+      if isinstance(example.image, np.ndarray):
+        return shards.pack(example._replace(image=arrays.pack(example.image))), name, None
       example = example._replace(image=shrink(example.image, short_side, quality), target=_fit(example, short_side))
       return shards.pack(example), name, None
     except BadInput:
       raise
+    except tiles.NoData as error:
+      return None, name, error
     except UnidentifiedImageError:  # its text is the address of a buffer
       return None, name, "is no image file"
     except Exception as error:  # pylint: disable=broad-exception-caught  (Pillow raises whatever a format's parser raises)
@@ -259,13 +305,14 @@ class _Progress:
       left = int((self._total - self._done) / rate)
       print(f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02} left", flush=True)
 
-  def finish(self, left_out: int) -> None:
+  def finish(self, left_out: int, empty: int) -> None:
     seconds, before = time.monotonic() - self._start, f", {self._before:,} were there before" if self._before else ""
-    bad = f", {left_out:,} unreadable and left out" if left_out else ""
+    bad = f", {empty:,} without data left out" if empty else ""
+    bad += f", {left_out:,} unreadable and left out" if left_out else ""
     print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
 
 
-def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -> None:
+def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
   """Prints the command that trains on what was written, or which shards other parts still have to write."""
   missing = [
       path
@@ -277,6 +324,9 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -
     first = os.path.basename(missing[0])
     print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
     return
+  of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
+  if of_rasters:
+    describe(out, num_threads)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
   print(f"{out} is whole: {images} images, {classes} classes. Next:")
@@ -285,9 +335,10 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]]) -
   evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  after = ["own_labels.py:finetune"] if next(iter(headers.values())).get("targets") else ["own_images.py:finetune"] * (classes > 0)
-  for config in ("own_images.py:pretrain", *after):
-    print(f"  python -m swin_jax.main --config=configs/{config} --workdir=runs/own/{config.partition(':')[2]}{command}")
+  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
+  after = ["own_labels.py:finetune"] if next(iter(headers.values())).get("targets") else [f"{config}.py:finetune"] * (classes > 0)
+  for config in (f"{config}.py:pretrain", *after):
+    print(f"  python -m swin_jax.main --config=configs/{config} --workdir=runs/{folder}/{config.partition(':')[2]}{command}")
   if evaluate == train:
     print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
 

@@ -189,11 +189,15 @@ class Shards:
     return example
 
 
+def splits(path: str) -> list[str]:
+  """The names of the splits that a prepared set has, sorted."""
+  names = [os.path.basename(name)[: -len(".json")] for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))]
+  return [name for name in names if glob.glob(os.path.join(glob.escape(path), f"{glob.escape(name)}-*.array_record"))]
+
+
 def _explain_missing(path: str, split: str) -> str:
-  splits = [os.path.basename(name)[: -len(".json")] for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))]
-  splits = [name for name in splits if glob.glob(os.path.join(glob.escape(path), f"{glob.escape(name)}-*.array_record"))]
-  if splits:
-    return no_split(path, split, splits)
+  if there := splits(path):
+    return no_split(path, split, there)
   return (
       f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
       f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"

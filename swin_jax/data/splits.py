@@ -9,6 +9,7 @@ import numpy as np
 from swin_jax.data import image_files
 from swin_jax.data import labelled_files
 from swin_jax.data import sources
+from swin_jax.data import tiles
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
 
@@ -16,13 +17,13 @@ from swin_jax.errors import BadInput
 Plan = dict[str, tuple[Source, np.ndarray]]
 
 
-def make_plan(source: str, split: str, hold_out: float) -> Plan:
-  """Finds the splits of a source and the order of their examples.
+def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.Cut()) -> Plan:
+  """Finds the splits of a source and the order of their examples; `cut` says how rasters become examples.
 
   Raises:
     BadInput: there is no such source or split, or nothing in it.
   """
-  found = _find(source, split)
+  found = tiles.find(source, split, cut) or _find(source, split)
   if not hold_out:
     return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
   if len(found) > 1 or "val" in found:

@@ -30,6 +30,7 @@ class Augment:
     crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
     flip_probability: of mirroring left and right.
     mask: None for tasks without masks.
+    rotate: turn by a random multiple of 90°.
   """
 
   image_size: tuple[int, int]
@@ -39,6 +40,7 @@ class Augment:
   interpolation: str
   flip_probability: float
   mask: Mask | None
+  rotate: bool = False
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     if self.crop_padding:
@@ -46,6 +48,7 @@ class Augment:
     else:
       image = image_ops.random_resized_crop(image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation)
     image = image_ops.random_flip(image, rng, self.flip_probability)
+    image = image_ops.random_rotation(image, rng) if self.rotate else image
     return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
 
 

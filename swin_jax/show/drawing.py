@@ -20,7 +20,7 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
   """An image as pixels, enlarged to a panel if it is small.
 
   Grey and RGB of 0..1 are shown as they are; any other data is stretched, band by band, so that the 2nd to the 98th percentile of
-  the original become 0..1.
+  the original become 0..1. What is NaN is black.
 
   Args:
     image: float32 [height, width, bands].
@@ -34,12 +34,13 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
   bands = tuple(bands) or ((0, 1, 2) if count >= 3 else (0,))
   if wrong := [band for band in bands if not 0 <= band < count]:
     raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {count - 1}")
-  low, high = np.percentile(original[:, :, bands], (2, 98), axis=(0, 1))
+  shown = original[:, :, bands]
+  low, high = np.nanpercentile(np.where(np.isnan(shown).all(axis=(0, 1)), 0.0, shown), (2, 98), axis=(0, 1))
   if count not in (1, 3) or low.min() < 0 or high.max() > 1:
     image = (image[:, :, bands] - low) / np.maximum(high - low, 1e-12)
   else:
     image = image[:, :, bands]
-  pixels = np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+  pixels = np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
   return enlarge(pixels if len(bands) == 3 else np.repeat(pixels, 3, axis=-1))
 
 

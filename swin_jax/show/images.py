@@ -8,6 +8,7 @@ import numpy as np
 
 from swin_jax.data import image_files
 from swin_jax.data import image_ops
+from swin_jax.data import rasters
 from swin_jax.errors import BadInput
 from swin_jax.pretrained import Model
 
@@ -25,7 +26,7 @@ def find(path: str) -> list[pathlib.Path]:
     raise BadInput(f"{path}: there is no such file or folder")
   if not root.is_dir():
     return [root]
-  suffixes = (*image_files.EXTENSIONS, *ARRAYS)
+  suffixes = sorted({*image_files.EXTENSIONS, *rasters.EXTENSIONS})
   names = sorted(file.relative_to(root) for file in root.rglob("*") if file.name.lower().endswith(suffixes) and file.is_file())
   if found := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
     return found
@@ -37,7 +38,8 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
 
   The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no more than the longer
   side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken as it is. Grey and RGB become each other
-  where the model asks for it, see `image_ops.decode`.
+  where the model asks for it, see `image_ops.decode`. For a model trained on floats any numbers are taken as they are, and files are
+  rasters, see `rasters.read`; pixels without data are NaN.
 
   Args:
     model: whose size and bands they must have.
@@ -50,7 +52,7 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
   Raises:
     BadInput: one cannot be read, or has another number of bands.
   """
-  bands = len(model.mean)
+  bands, of_floats = len(model.mean), model.description["data"]["dtype"] == "float32"
   for file in find(path):
     try:
       if file.suffix.lower() in ARRAYS:
@@ -59,12 +61,14 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
           if not len(array):
             raise ValueError("holds no image")
           for i, image in enumerate(array):
-            yield f"{file.stem}-{i:0{len(str(len(array) - 1))}}", _view(image, bands, model.image_size)
+            yield f"{file.stem}-{i:0{len(str(len(array) - 1))}}", _view(image, bands, model.image_size, of_floats)
           continue
         image = array
+      elif of_floats and rasters.one_to_a_file(file.name):
+        image = rasters.read(str(file), file.name)
       else:
         image = file.read_bytes()
-      yield file.stem, _view(image, bands, model.image_size)
+      yield file.stem, _view(image, bands, model.image_size, of_floats)
     except OSError as error:
       raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -85,7 +89,7 @@ def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
     BadInput: it has another number of bands or another type.
   """
   try:
-    return _view(image, len(model.mean), model.image_size)
+    return _view(image, len(model.mean), model.image_size, model.description["data"]["dtype"] == "float32")
   except ValueError as error:
     raise BadInput(f"the image {error}") from error
 
@@ -105,10 +109,12 @@ def _array(file: pathlib.Path, bands: int) -> np.ndarray:
   return arrays[fitting[0]]
 
 
-def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int]) -> np.ndarray:
+def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int], of_floats: bool) -> np.ndarray:
   if isinstance(image, bytes):
     image = image_ops.decode(image, bands)
-  elif np.issubdtype(image.dtype, np.floating):
+  if of_floats and image.dtype.kind in "ui":
+    image = image.astype(np.float32)
+  if np.issubdtype(image.dtype, np.floating):
     image = _convert(image.astype(np.float32), bands)
   elif image.dtype == np.uint8:
     image = image_ops.decode(image, bands)

@@ -43,9 +43,8 @@ def reconstruct(
   except ValueError as error:
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
   normalised = model.normalise(image)[None]
-  out = masked_pixels.in_pixels(
-      model.apply(params, normalised, mask[None]), normalised, model.description["masked_pixels"]["target_norm_window"]
-  )
+  window = model.description["masked_pixels"]["target_norm_window"]
+  out = masked_pixels.in_pixels(model.apply(params, normalised, mask[None]), normalised, window, ~np.isnan(image)[None])
   return np.asarray(out)[0] * model.std + model.mean, np.asarray(masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2]))
 
 

@@ -33,46 +33,64 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     images = mixing.normalise(batch["image"], mean, std)
     return images, model.apply({"params": params}, images, batch["mask"], **kwargs)
 
-  def target_of(images):
-    return normalise_target(images, target_norm_window) if target_norm_window else images
+  def target_of(images, valid):
+    return normalise_target(images, target_norm_window, valid) if target_norm_window else images
 
   def init(rng, batch):
     return model.init(rng, mixing.normalise(batch["image"], mean, std), batch["mask"])["params"]
 
   def loss(params, batch, rng):
     images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
-    value = masked_l1(reconstruction, target_of(images), batch["mask"], encoder.patch_size)
+    valid = mixing.valid(batch["image"])
+    value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
-    errors = jax.vmap(masked_l1, (0, 0, 0, None))(reconstruction, target_of(images), batch["mask"], encoder.patch_size)
-    return {"loss": (jnp.sum(errors * batch["weight"]), jnp.sum(batch["weight"]))}
+    valid = mixing.valid(batch["image"])
+    each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
+    errors, weight = each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid), batch["weight"]
+    if valid is not None:  # where nothing that is masked holds data, nothing was asked
+      weight *= jnp.any(valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3))
+    return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
   def pictures(params, batch):
     images, reconstruction = forward(params, batch)
+    valid = mixing.valid(batch["image"])
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
-    pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window), images)
+    pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
-    views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
+    if valid is None:
+      views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
+    else:  # of numbers of any range: two deviations around the mean, and black where there is no data
+      views = jnp.where(valid[:, None], views / 4.0 + 0.5, 0.0)
     return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
   return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False), functools.partial(flops, encoder), "reconstruction")
 
 
-def masked_l1(reconstruction: jax.Array, target: jax.Array, mask: jax.Array, patch_size: int) -> jax.Array:
+def masked_l1(
+    reconstruction: jax.Array, target: jax.Array, mask: jax.Array, patch_size: int, valid: jax.Array | None = None
+) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
+
+  A band of a pixel that holds no data weighs nothing; a pixel counts in the denominator by the share of its bands that do.
 
   Args:
     reconstruction, target: [..., height, width, bands] float32.
     mask: bool [..., H, W], true = masked, one entry per patch of patch_size × patch_size pixels.
     patch_size: in pixels.
+    valid: bool, of the shape of the target, where it holds data; None for everywhere.
 
   Returns:
     scalar float32.
   """
   weight = pixel_mask(mask, patch_size, target.shape[-3:-1]).astype(jnp.float32)
-  return jnp.sum(jnp.abs(target - reconstruction) * weight) / (jnp.sum(weight) + 1e-5) / target.shape[-1]
+  count = weight
+  if valid is not None:
+    weight = weight * valid
+    count = jnp.mean(weight, axis=-1)
+  return jnp.sum(jnp.abs(target - reconstruction) * weight) / (jnp.sum(count) + 1e-5) / target.shape[-1]
 
 
 def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) -> jax.Array:
@@ -81,16 +99,16 @@ def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) ->
   return mask[..., : image_size[0], : image_size[1], None]
 
 
-def normalise_target(images: jax.Array, window: int) -> jax.Array:
+def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
   """Each band of each pixel minus the mean of the window × window pixels around it, divided by their deviation.
 
   Args, shapes: as `local_statistics`.
   """
-  mean, std = local_statistics(images, window)
+  mean, std = local_statistics(images, window, valid)
   return (images - mean) / std
 
 
-def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int) -> jax.Array:
+def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
   """What a model reconstructs, as normalised images, with the normalisation of its target undone.
 
   Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation are the original's.
@@ -98,14 +116,15 @@ def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int) -> jax.
   Args:
     reconstruction, images: [B, height, width, bands] float32; the images are normalised and whole.
     window: of `normalise_target`; 0 for raw pixels.
+    valid: of `local_statistics`.
   """
   if not window:
     return reconstruction
-  mean, std = local_statistics(images, window)
+  mean, std = local_statistics(images, window, valid)
   return reconstruction * std + mean
 
 
-def local_statistics(images: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
+def local_statistics(images: jax.Array, window: int, valid: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
   """Mean and deviation of the neighbourhood of each pixel, per band; at the border, of the pixels there are.
 
   Official code (target normalisation of the V2 recipe): unbiased variance, √(v + 1e-6), in float32.
@@ -113,6 +132,7 @@ def local_statistics(images: jax.Array, window: int) -> tuple[jax.Array, jax.Arr
   Args:
     images: [B, height, width, bands] float32.
     window: odd, in pixels.
+    valid: bool, of the shape of the images, which pixels count; the others must be 0. None for all.
   """
 
   def box_sum(x):  # separable: window + window additions a pixel instead of window²
@@ -122,7 +142,10 @@ def local_statistics(images: jax.Array, window: int) -> tuple[jax.Array, jax.Arr
       x = jax.lax.reduce_window(x, 0.0, jax.lax.add, tuple(shape), (1, 1, 1, 1), "SAME")
     return x
 
-  count = box_sum(jnp.ones((1, *images.shape[1:3], 1), jnp.float32))
+  if valid is None:
+    count = box_sum(jnp.ones((1, *images.shape[1:3], 1), jnp.float32))
+  else:
+    count = jnp.maximum(box_sum(valid.astype(jnp.float32)), 1)
   mean = box_sum(images) / count
   variance = box_sum(images * images) / count - mean * mean
   return mean, jnp.sqrt(jnp.maximum(variance * count / jnp.maximum(count - 1, 1), 0.0) + 1e-6)

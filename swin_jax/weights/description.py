@@ -23,7 +23,7 @@ from swin_jax.models.simmim import SimMim
 ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
 KEYS = {
     "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
-    "data": ("image_size", "mean", "std", "class_names"),  # names by label; perhaps none
+    "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
 }  # fmt: skip
@@ -55,7 +55,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
-    config = config | {"data": {"class_names": []} | config["data"]}  # there are runs from before names were kept
+    config = config | {"data": {"class_names": [], "dtype": "uint8"} | config["data"]}  # there are runs from before these were kept
     wanted = KEYS | (SEGMENTATION if config["task"] == "segmentation" else {})
     made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
     made["task"] = config["task"]

@@ -83,7 +83,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
           "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
           "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
       },
-      "data": {"class_names": _class_names(tensors.folder / "config.json", num_classes)},
+      # Nobody's 8-bit images have more than four bands.
+      "data": {"dtype": "uint8" if bands <= 4 else "float32", "class_names": _class_names(tensors.folder / "config.json", num_classes)},
       "classification": {"num_classes": num_classes},
       "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
   }

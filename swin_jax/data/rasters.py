@@ -1,0 +1,191 @@
+"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy and .npz.
+
+What the numbers mean is the file's to say, never the program's: scale and offset that a raster declares for a band are applied, and
+pixels that it, its mask or the caller declares to be no data become NaN. Such rasters are float32 from here on; others keep their type,
+so that uint8 imagery stays uint8.
+"""
+
+import contextlib
+import io
+import os
+import re
+from typing import NamedTuple
+import warnings
+import zipfile
+
+import numpy as np
+
+_GDAL = (".tif", ".tiff", ".jp2")
+_ARRAYS = (".npy", ".npz")
+EXTENSIONS = _GDAL + _ARRAYS
+_KEPT = ("uint8", "uint16", "int16", "float16", "float32")  # the other types become float32, which is what a model sees
+
+
+class Window(NamedTuple):
+  """A box of pixels."""
+
+  top: int
+  left: int
+  height: int
+  width: int
+
+
+def one_to_a_file(name: str) -> bool:
+  """Whether a file of this name holds one raster, which need not be opened to be counted."""
+  return name.lower().endswith(_GDAL)
+
+
+def opens_whole(name: str) -> bool:
+  """Whether a window of it costs as much as all of it."""
+  return name.lower().endswith(".npz")
+
+
+def shape(file: str | bytes | np.ndarray, name: str, array: str = "") -> tuple[int, int, int, int]:
+  """(rasters, height, width, bands) of a file; only its header is read where that is possible.
+
+  Args:
+    file: its path, its content, or what `load` made of it.
+    name: by its suffix its format is known.
+    array: which of an .npz; "" where there is but one of three or four dimensions.
+
+  Raises:
+    ValueError: it cannot be read, or is no raster.
+  """
+  if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
+    found = load(file, name, array, header=True)
+    return found if len(found) == 4 else (1, *found)
+  with _open(file) as raster:
+    return 1, raster.height, raster.width, raster.count
+
+
+def read(
+    file: str | bytes | np.ndarray, name: str, *, index: int = 0, window: Window | None = None, nodata: float | None = None, array: str = ""
+) -> np.ndarray:
+  """A window of a raster, [height, width, bands].
+
+  Args:
+    file, name, array: as in `shape`.
+    index: which raster, of an array [rasters, height, width, bands].
+    window: the pixels; None for all.
+    nodata: the value of pixels that hold no data, beside what the raster itself says.
+
+  Returns:
+    float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what is wider than float32, as that).
+
+  Raises:
+    ValueError: it cannot be read, or holds no numbers.
+  """
+  if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
+    found = load(file, name, array)
+    found = found[index] if found.ndim == 4 else found
+    return _finish(np.array(found[_slices(window)] if window else found), None, nodata)
+  with _open(file) as raster:
+    return _read_gdal(raster, window, nodata)
+
+
+def load(file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False) -> np.ndarray | tuple[int, ...]:
+  """The array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands], four dimensions stay.
+
+  An .npy on disk is mapped, so that a window of it reads no more than that.
+
+  Args:
+    file, name, array: as in `shape`.
+    header: give its shape alone, for which the numbers of an .npz need not be read.
+
+  Raises:
+    ValueError: it cannot be read, or there is no such array.
+  """
+  try:
+    if isinstance(file, bytes):
+      file = np.load(io.BytesIO(file), allow_pickle=False)
+    elif isinstance(file, str):
+      file = np.load(file, mmap_mode=None if opens_whole(name) else "r", allow_pickle=False)
+    found, size = file, getattr(file, "shape", None)
+    if size is None:
+      with file as arrays:
+        chosen, size = _choose(arrays, array)
+        found = None if header else arrays[chosen]
+  except _Unclear:
+    raise
+  except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    reason = "it is damaged, or neither .npy nor .npz" if "pickle" in str(error) else " ".join(str(error).split())
+    raise ValueError(f"cannot be read as an array: {reason}") from error
+  size = (*size, 1) if len(size) == 2 else tuple(size)
+  if len(size) not in (3, 4) or not all(size):
+    raise ValueError(f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]")
+  return size if header else found.reshape(size)
+
+
+class _Unclear(ValueError):
+  """Which array is meant."""
+
+
+def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
+  """Which array of an .npz, and its shape; only headers are read."""
+  shapes = {name: _header(arrays, name) for name in arrays.files}
+  fitting = [wanted] if wanted in shapes else [name for name, size in shapes.items() if not wanted and len(size) in (3, 4)]
+  if len(fitting) == 1:
+    return fitting[0], shapes[fitting[0]]
+  held = ", ".join(f"{name} {list(size)}" for name, size in shapes.items()) or "nothing"
+  raise _Unclear(f"holds {held}; " + (f"there is no array '{wanted}'" if wanted else "say by --array=NAME which one is meant"))
+
+
+def _header(arrays, name: str) -> tuple[int, ...]:
+  with arrays.zip.open(f"{name}.npy") as file:
+    version = np.lib.format.read_magic(file)
+    return (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)[0]
+
+
+def _slices(window: Window) -> tuple[slice, slice]:
+  return slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
+
+
+@contextlib.contextmanager
+def _open(file: str | bytes):
+  import rasterio  # pylint: disable=g-import-not-at-top  (slow, and only where a raster is read)
+  from rasterio.errors import NotGeoreferencedWarning  # pylint: disable=g-import-not-at-top
+  from rasterio.errors import RasterioIOError  # pylint: disable=g-import-not-at-top
+
+  warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # where on Earth it lies makes no difference here
+  with contextlib.ExitStack() as stack:
+    try:
+      if isinstance(file, bytes):
+        raster = stack.enter_context(rasterio.MemoryFile(file)).open()
+      else:
+        raster = rasterio.open(os.fspath(file))
+      yield stack.enter_context(raster)
+    except RasterioIOError as error:
+      reason = re.sub(r"'?/vsimem/\S+?'? ", "it is ", str(error))  # the name that a file in memory has for GDAL tells nobody anything
+      raise ValueError(f"cannot be read as a raster: {' '.join(reason.split())}") from error
+
+
+def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarray:
+  from rasterio.enums import MaskFlags  # pylint: disable=g-import-not-at-top
+  from rasterio.windows import Window as Box  # pylint: disable=g-import-not-at-top
+
+  box = window and Box(window.left, window.top, window.width, window.height)
+  masked = any(MaskFlags.all_valid not in flags for flags in raster.mask_flag_enums)
+  pixels = raster.read(window=box, masked=masked)
+  declared = np.moveaxis(np.ma.getmaskarray(pixels), 0, -1) if masked else None
+  pixels = np.moveaxis(np.ma.getdata(pixels), 0, -1)
+  scales = np.asarray(raster.scales), np.asarray(raster.offsets)
+  return _finish(pixels, declared, nodata, None if (scales[0] == 1).all() and not scales[1].any() else scales)
+
+
+def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | None, scales=None) -> np.ndarray:
+  """Numbers as they are stored → as they are meant, see `read`."""
+  if pixels.dtype.kind not in "uif":
+    raise ValueError(f"holds {pixels.dtype}, not real numbers")
+  if nodata is not None:
+    there = pixels == nodata
+    declared = there if declared is None else declared | there
+  if scales is not None:
+    pixels = (pixels * scales[0] + scales[1]).astype(np.float32)  # in float64 first, or 16 bits with an offset lose some
+  if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
+    declared = infinite if declared is None else declared | infinite
+  if declared is not None:
+    pixels = pixels.astype(np.float32, copy=scales is None)
+    pixels[declared] = np.nan
+  if pixels.dtype.name not in _KEPT:
+    pixels = pixels.astype(np.float32)
+  return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
