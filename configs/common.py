@@ -110,7 +110,7 @@ def base() -> ConfigDict:
       eval_crop_fraction=0.875,  # central share of the short side that evaluation sees; 1.0 = the whole image, resized
   ))  # fmt: skip
   c.dense = ConfigDict(dict(  # crops where every pixel has its answer; data.image_size is their size
-      sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation
+      sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
       max_class_share=0.75,  # of a crop's pixels, that one class may have
       photometric=True,  # brightness, contrast, saturation and hue of RGB images

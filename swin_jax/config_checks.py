@@ -124,7 +124,7 @@ def _check_dense(config: ConfigDict) -> None:
   """Checks what concerns answers for every pixel alone."""
   c, s, bands = config.dense, config.segmentation, len(config.data.mean)
   for key, sizes in (("dense.sides", c.sides), ("dense.eval_canvas", c.eval_canvas), ("segmentation.window", s.window)):
-    if sizes == () and key == "segmentation.window":
+    if not sizes and key != "dense.eval_canvas":
       continue
     if len(sizes) != 2 or min(sizes) < config.model.patch_size:
       raise BadInput(f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size = {config.model.patch_size}")
@@ -136,8 +136,8 @@ def _check_dense(config: ConfigDict) -> None:
     raise BadInput(f"config.dense.max_class_share = {c.max_class_share} must be more than 0 and at most 1")
   if s.auxiliary_weight < 0 or s.channels < 1:
     raise BadInput(f"config.segmentation: auxiliary_weight = {s.auxiliary_weight} must not be negative, channels = {s.channels} at least 1")
-  if c.photometric and bands != 3:
-    raise BadInput(f"photometric distortion is for RGB images, data.mean has {bands}: set dense.photometric=False")
+  if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
+    raise BadInput(f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set dense.photometric=False")
   if config.augment.rand_augment_operations:
     raise BadInput("RandAugment moves pixels away from their labels: set augment.rand_augment_operations=0 where task=segmentation")
   if len(config.model.depths) < 2:

@@ -53,9 +53,9 @@ def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
 def _label_views(config: ConfigDict) -> tuple[Callable, Callable]:
   """(training, evaluation) views of images with label maps."""
   d, a, dense = config.data, config.augment, config.dense
-  fill = tuple(round(255 * mean) for mean in d.mean)
+  fill = tuple(round(255 * mean) for mean in d.mean) if d.dtype == "uint8" else tuple(d.mean)
   augment = dense_views.Augment(
       image_size=d.image_size, sides=dense.sides, scale_range=dense.scale_range, max_class_share=dense.max_class_share,
-      flip_probability=a.flip_probability, interpolation=a.interpolation, fill=fill,
+      flip_probability=a.flip_probability, interpolation=a.interpolation, fill=fill, rotate=a.rotate,
   )  # fmt: skip
   return augment, dense_views.EvalView(dense.eval_canvas, dense.sides, a.interpolation, fill)

@@ -143,8 +143,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   def first_pictures(params, batch):
     wanted = config.log.num_pictures
     images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # as many on every device
-    made, shown = task.pictures(params, images)[:wanted], config.log.picture_bands
-    return jnp.take(made, jnp.asarray(shown), axis=-1) if shown else made
+    return task.pictures(params, images, config.log.picture_bands)[:wanted]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)

@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "swin_jax.show.images": {"swin_jax.pretrained", "swin_jax.data.image_ops", "swin_jax.data.image_files", "swin_jax.data.rasters"},
     "swin_jax.show.reconstruction": {"swin_jax.pretrained", "swin_jax.data.masks", "swin_jax.tasks.masked_pixels", "swin_jax.show"},
     "swin_jax.show.segmentation": {
-        "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_ops", "swin_jax.data.labels", "swin_jax.tasks.dense", "swin_jax.show",
+        "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_ops", "swin_jax.data.labels", "swin_jax.data.rasters",
+        "swin_jax.tasks.dense", "swin_jax.show",
     },
     "swin_jax.show.attention": {"swin_jax.pretrained", "swin_jax.models", "swin_jax.kernels", "swin_jax.show"},
     "swin_jax.show.features": {"swin_jax.pretrained", "swin_jax.progress", "swin_jax.show"},

@@ -197,7 +197,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
         (dict(segmentation__scales=()), "config.segmentation.scales"),
         (dict(dense__max_class_share=0.0), "config.dense.max_class_share"),
         (dict(segmentation__auxiliary_weight=-1.0), "auxiliary_weight = -1.0 must not be negative"),
-        (dict(dense__photometric=True), "photometric distortion is for RGB images, data.mean has 1"),
+        (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
         (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
         (dict(segmentation__channels=20), "do not divide into groups of 16"),
     ],

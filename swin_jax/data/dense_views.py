@@ -14,9 +14,12 @@ from swin_jax.data.decoding import Labelled
 _TRIES = 10  # to find a crop that no class fills, as in the official code
 
 
-def fit(size: tuple[int, int], sides: tuple[int, int], factor: float = 1.0) -> tuple[int, int]:
-  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of `sides`, times a factor."""
-  scale = factor * min(max(sides) / max(size), min(sides) / min(size))
+def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
+  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of `sides`, times a factor.
+
+  Without `sides` the size itself, times the factor.
+  """
+  scale = factor * (min(max(sides) / max(size), min(sides) / min(size)) if sides else 1.0)
   return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
 
@@ -28,21 +31,23 @@ class Augment:
 
   Attributes:
     image_size: (height, width) in pixels of the crop.
-    sides: long and short, in pixels, that an image is fitted into first; see `fit`.
+    sides: long and short, in pixels, that an image is fitted into first, or (); see `fit`.
     scale_range: of the factor that comes to it, uniform.
     max_class_share: of the pixels of a crop that have a class, that one class may have; another crop is tried else, ten times at most.
     flip_probability: of mirroring left and right.
     interpolation: of the image.
     fill: per band, of what lies beyond it.
+    rotate: turn square crops by a random multiple of 90°.
   """
 
   image_size: tuple[int, int]
-  sides: tuple[int, int]
+  sides: tuple[int, ...]
   scale_range: tuple[float, float]
   max_class_share: float
   flip_probability: float
   interpolation: str
   fill: tuple[float, ...]
+  rotate: bool = False
 
   def __call__(self, example: Labelled, rng: np.random.Generator) -> dict[str, np.ndarray]:
     size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
@@ -53,7 +58,9 @@ class Augment:
     found = found[top : top + height, left : left + width]
     if rng.random() < self.flip_probability:
       image, found = image[:, ::-1], found[:, ::-1]
-    return on_canvas(image, found, self.image_size, self.fill)
+    view = on_canvas(image, found, self.image_size, self.fill)
+    turns = rng.integers(4) if self.rotate else 0
+    return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
   def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Of a random crop; one that a single class fills only if no other was found."""
@@ -78,7 +85,7 @@ class EvalView:
   """
 
   canvas: tuple[int, int]
-  sides: tuple[int, int]
+  sides: tuple[int, ...]
   interpolation: str
   fill: tuple[float, ...]
 

@@ -176,7 +176,7 @@ class ImageFiles:
 
 def first(tree: Tree, extensions: Sequence[str]) -> str | None:
   """The path of the first file of these extensions; None where there is none."""
-  return next(_images(tree, "", "", extensions), None)
+  return next(find(tree, "", "", extensions), None)
 
 
 def open_folder(path: str, split: str) -> ImageFiles:

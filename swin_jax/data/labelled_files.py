@@ -3,12 +3,13 @@
   path/SPLIT/images/**/x.jpg  with  path/SPLIT/labels/**/x.png        or
   path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as ADE20K has it
 
-"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`.
+"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`. Of rasters see
+`tiles.py`.
 """
 
 from collections.abc import Sequence
-import functools
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,44 +23,35 @@ IMAGES = "images"
 LABELS = ("labels", "annotations", "masks")
 
 
+class Split(NamedTuple):
+  """Where the images of a split and their maps are, folders with a "/" at the end, and what the maps mean."""
+
+  images: str
+  maps: str
+  classes: labels.Classes
+
+
 class LabelledFiles:
   """The images of one split with their label maps, sorted by name. See `example.Source`."""
 
   targets = "labels"
 
-  def __init__(self, tree: image_files.Tree, images: str, maps: str, classes: labels.Classes):
+  def __init__(self, tree: image_files.Tree, split: Split):
     """Lists the images and finds the map of each.
 
-    Args:
-      tree: where they are.
-      images, maps: folders in it, with a "/" at the end.
-      classes: of the maps.
-
     Raises:
-      BadInput: no image, or images without a map.
+      BadInput: see `pairs`.
     """
-    self._tree, self._images, self._maps, self._classes = tree, images, maps, classes
-    self.class_names, self.num_classes = classes.names, len(classes.names)
-    files = {path.rpartition(".")[0]: path for path in image_files.find(tree, images)}
-    found = {path.rpartition(".")[0]: path for path in image_files.find(tree, maps)}
-    where = os.path.join(tree.name, images)
-    if not files:
-      raise BadInput(f"{where} holds no image ({' '.join(image_files.EXTENSIONS)})")
-    if missing := [files[stem] for stem in sorted(files) if stem not in found]:
-      more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
-      raise BadInput(f"{where}{missing[0]} has no label map of the same name in {os.path.join(tree.name, maps)}{more}; add or remove them")
-    self._pairs = [(files[stem], found[stem]) for stem in sorted(files)]
+    self._tree, self._classes = tree, split.classes
+    self.class_names, self.num_classes = split.classes.names, len(split.classes.names)
+    self._pairs = pairs(tree, split, image_files.EXTENSIONS)
 
   def __len__(self) -> int:
     return len(self._pairs)
 
   def __getitem__(self, index: int) -> Example:
     image, target = self._pairs[index]
-    try:
-      read = labels.read(self._tree.read(self._maps + target), self._classes)
-    except ValueError as error:
-      raise ValueError(f"{self._maps}{target} {error}") from error
-    return Example(self._tree.read(self._images + image), -1, self._images + image, read)
+    return Example(self._tree.read(image), -1, image, read_map(self._tree, target, self._classes))
 
   @property
   def listing(self) -> bytes:
@@ -67,8 +59,33 @@ class LabelledFiles:
     return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + self._classes.of_value.tobytes()
 
 
-def find(tree: image_files.Tree) -> dict[str, functools.partial]:
-  """split → a function that opens it; empty where the tree holds no label maps.
+def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
+  """The paths of a split's images and of their label maps, sorted.
+
+  Raises:
+    BadInput: no image of these extensions, or images without a map.
+  """
+  files = {path.rpartition(".")[0]: path for path in image_files.find(tree, split.images, "", extensions)}
+  found = {path.rpartition(".")[0]: path for path in image_files.find(tree, split.maps)}
+  where = os.path.join(tree.name, split.images)
+  if not files:
+    raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
+  if missing := [files[stem] for stem in sorted(files) if stem not in found]:
+    more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
+    raise BadInput(f"{where}{missing[0]} has no label map of the same name in {os.path.join(tree.name, split.maps)}{more}; add or remove them")
+  return [(split.images + files[stem], split.maps + found[stem]) for stem in sorted(files)]
+
+
+def read_map(tree: image_files.Tree, path: str, classes: labels.Classes) -> np.ndarray:
+  """`labels.read` of a file; what it raises names this."""
+  try:
+    return labels.read(tree.read(path), classes)
+  except ValueError as error:
+    raise ValueError(f"{path} {error}") from error
+
+
+def find(tree: image_files.Tree) -> dict[str, Split]:
+  """The splits of a tree, by name; none where it holds no label maps.
 
   Raises:
     BadInput: there are label maps, but no file that names their classes, or an unusable one.
@@ -83,7 +100,7 @@ def find(tree: image_files.Tree) -> dict[str, functools.partial]:
   if not found:
     return {}
   classes = _classes(tree, folder)
-  return {split: functools.partial(LabelledFiles, tree, *folders, classes) for split, folders in found.items()}
+  return {split: Split(*folders, classes) for split, folders in found.items()}
 
 
 def open_folder(path: str, split: str) -> LabelledFiles:
@@ -94,14 +111,15 @@ def open_folder(path: str, split: str) -> LabelledFiles:
   """
   if not os.path.isdir(path):
     raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip files")
-  found = find(image_files.Disk(path))
+  tree = image_files.Disk(path)
+  found = find(tree)
   if not found:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
     raise BadInput(f"{path} holds no label maps: there must be {split}/{IMAGES} and {split}/labels, or {IMAGES}/{split} and labels/{split}")
   if split not in found:
     raise BadInput(no_split(path, split, found))
-  return found[split]()
+  return LabelledFiles(tree, found[split])
 
 
 def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -80,7 +80,7 @@ def read(encoded: bytes, classes: Classes) -> np.ndarray:
   """The label map in an image file.
 
   Raises:
-    ValueError: it is no image of one band and 8 bits, or holds a value that is no label.
+    ValueError: it is no image of one band, or holds a value that is no label.
   """
   values = _indices(encoded)
   counts = np.bincount(values.ravel(), minlength=256)
@@ -123,9 +123,12 @@ def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _indices(encoded: bytes) -> np.ndarray:
   try:
     with Image.open(io.BytesIO(encoded)) as file:
-      if file.mode not in ("L", "P", "1"):
-        raise ValueError(f"has pixels of mode {file.mode}, and must have one number of 8 bits each: a grey or palette PNG")
-      return np.asarray(file.convert("L") if file.mode == "1" else file).astype(np.uint8)
+      if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+        raise ValueError(f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF")
+      values = np.asarray(file)
+      if values.min() < 0 or values.max() > NONE:
+        raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")
+      return values.astype(np.uint8)
   except ValueError:
     raise
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises

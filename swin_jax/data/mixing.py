@@ -25,6 +25,12 @@ def valid(images: jax.Array) -> jax.Array | None:
   return None if images.dtype == jnp.uint8 else ~jnp.isnan(images)
 
 
+def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
+  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where there are fewer."""
+  bands = tuple(bands) or ((0, 1, 2) if images.shape[-1] >= 3 else (0,))
+  return jnp.take(images, jnp.asarray(bands), axis=-1)
+
+
 def _box(height: int, width: int, top, left, h, w) -> jax.Array:
   """bool [..., height, width], true inside boxes whose corners are given as arrays of any shape [...]."""
   top, left, h, w = (jnp.asarray(v)[..., None, None] for v in (top, left, h, w))

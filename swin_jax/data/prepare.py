@@ -222,7 +222,8 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
       example = examples[i]
       name = example.name
       if isinstance(example.image, np.ndarray):
-        return shards.pack(example._replace(image=arrays.pack(example.image))), name, None
+        target = None if example.target is None else labels.encode(example.target)
+        return shards.pack(example._replace(image=arrays.pack(example.image), target=target)), name, None
       example = example._replace(image=shrink(example.image, short_side, quality), target=_fit(example, short_side))
       return shards.pack(example), name, None
     except BadInput:

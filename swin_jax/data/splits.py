@@ -51,7 +51,7 @@ def _find(source: str, split: str) -> dict[str, Source]:
       return {split or "train": sources.Npz(source)}
     tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
     if labelled := labelled_files.find(tree):
-      return {name: labelled[name]() for name in _wanted(source, split, list(labelled))}
+      return {name: labelled_files.LabelledFiles(tree, labelled[name]) for name in _wanted(source, split, list(labelled))}
     folder, splits = image_files.find_splits(tree)
     if not splits:
       return {split or "train": image_files.ImageFiles(tree, folder, "", ())}

@@ -1,6 +1,7 @@
 """Rasters cut into tiles, as examples for `prepare`.
 
-  a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern with {split}
+  a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern with {split}; with a class
+  for each pixel as `labelled_files.py` says
 
 Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is divided into as many equal
 parts as have `Cut.tile` pixels or a little more on each side; one that is smaller stays whole along that side.
@@ -19,6 +20,8 @@ from PIL import Image
 
 from swin_jax.data import image_files
 from swin_jax.data import image_ops
+from swin_jax.data import labelled_files
+from swin_jax.data import labels as label_maps
 from swin_jax.data import rasters
 from swin_jax.data import sources
 from swin_jax.data.example import Example
@@ -55,19 +58,33 @@ class Tiles:
   """The tiles of one split. See `example.Source`; images are arrays.
 
   Attributes:
+    targets: "labels" where there are label maps, which are cut alike.
     bands: that every raster must have: as many as the first that can be read.
     listing: files and their tiles, to tell one set from another.
   """
 
-  def __init__(self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut):
+  def __init__(
+      self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut,
+      read_map: Callable[[int], np.ndarray] | None = None,
+  ):  # fmt: skip
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
+
+    Args:
+      tree: where they are.
+      paths: in it.
+      labels: of each, -1 for none.
+      class_names: of rasters, or of pixels.
+      cut: see `Cut`.
+      read_map: number of a raster → its label map, uint8 [height, width].
 
     Raises:
       BadInput: none can be read; the message says why the first cannot.
     """
     self._tree, self._files, self._cut = tree, list(paths), cut
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
+    self.targets = "labels" if read_map else ""
     self._whole = functools.lru_cache(_KEPT_OPEN)(self._read_whole)
+    self._map = functools.lru_cache(_KEPT_OPEN)(read_map) if read_map else None
     if len(self._files) > 1000 and cut.tile:
       print(f"looking at the sizes of {len(self._files):,} rasters", flush=True)
     with futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -104,7 +121,11 @@ class Tiles:
       raise ValueError(f"{name}: has {image_ops.count_bands(image.shape[-1])}, the first raster {self.bands}")
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
-    return Example(image, int(self.labels[index]), name)
+    target = self._map(file) if self._map else None
+    if target is not None:
+      label_maps.check_size(target, (height, width) if height else image.shape[:2])
+      target = target[top:bottom, left:right] if window else target
+    return Example(image, int(self.labels[index]), name, target)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
     """What `rasters` takes: a path where windows of it can be read, else all of it."""
@@ -178,6 +199,9 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   path = image_files.first(tree, image_files.EXTENSIONS + rasters.EXTENSIONS)
   if path is None or not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, path)):
     return None
+  if labelled := labelled_files.find(tree):
+    chosen = [split] if split else list(labelled)
+    return {name: _labelled(tree, labelled[name] if name in labelled else _no_split(source, split, labelled), cut) for name in chosen}
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
   if split and splits and split not in splits:
     _no_split(source, split, splits)
@@ -187,6 +211,11 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     paths = [files.path(i) for i in range(len(files))]
     found[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
   return found
+
+
+def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
+  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
+  return Tiles(tree, paths, [-1] * len(paths), split.classes.names, cut, lambda file: labelled_files.read_map(tree, maps[file], split.classes))
 
 
 def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:

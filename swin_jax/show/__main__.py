@@ -153,7 +153,7 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
       yield name, attention.picture(model, params, image, **chosen)
   elif arguments.command == "segment":
     for name, (image, truth) in found:
-      yield name, segmentation.picture(model, params, image, truth)
+      yield name, segmentation.picture(model, params, image, truth, bands)
   else:
     if together := list(found):
       names, images = zip(*together)

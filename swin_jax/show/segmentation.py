@@ -1,5 +1,6 @@
 """What a segmentation model takes every pixel of an image for."""
 
+from collections.abc import Sequence
 import functools
 import pathlib
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image
 from swin_jax.data import dense_views
 from swin_jax.data import image_ops
 from swin_jax.data import labels
+from swin_jax.data import rasters
 from swin_jax.errors import BadInput
 from swin_jax.pretrained import Model
 from swin_jax.show import drawing
@@ -17,19 +19,25 @@ from swin_jax.tasks import dense
 
 
 def read(model: Model, file: pathlib.Path) -> np.ndarray:
-  """A whole image as the model was trained to see it: float32 [height, width, bands], 0..1, fitted into `dense.sides`.
+  """A whole image as the model was trained to see it, fitted into `dense.sides`: uint8 or, where its data is that, float32.
 
   Raises:
     BadInput: it cannot be read, or has another number of bands.
   """
+  bands = len(model.mean)
   try:
-    image = image_ops.decode(file.read_bytes(), len(model.mean))
+    if model.description["data"]["dtype"] == "uint8":
+      image = image_ops.decode(file.read_bytes(), bands)
+    else:
+      image = rasters.read(str(file), file.name).astype(np.float32, copy=False)
+      if image.shape[-1] != bands:
+        raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
   except ValueError as error:
     raise BadInput(f"{file} {error}") from error
   size = dense_views.fit(image.shape[:2], tuple(model.description["dense"]["sides"]))
-  return image_ops.resize(image, size, "bilinear").astype(np.float32) / 255.0
+  return image if size == image.shape[:2] else image_ops.resize(image, size, "bilinear")
 
 
 class LabelMaps:
@@ -73,7 +81,7 @@ def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
 
   Args:
     model, params: of `swin_jax.load`; a segmentation model.
-    image: float32 [height, width, bands], 0..1; of any size where the model is Swin V2.
+    image: as of `read`, [height, width, bands]; of any size where the model is Swin V2.
 
   Returns:
     int32 [height, width].
@@ -87,16 +95,18 @@ def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
   return np.asarray(dense.whole(forward, model.normalise(image)[None]))[0].argmax(-1).astype(np.int32)
 
 
-def picture(model: Model, params: Any, image: np.ndarray, truth: np.ndarray | None = None) -> Image.Image:
+def picture(model: Model, params: Any, image: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()) -> Image.Image:
   """The image, the classes of its pixels laid over it and, where the truth is known, this and the errors; with a legend.
 
-  Args, raises: as `segment`; truth: uint8 [height, width], 255 where nothing is known.
+  Args, raises: as `segment`; truth: uint8 [height, width], 255 where nothing is known; bands: see `mixing.shown`.
   """
+  if wrong := [band for band in bands if not 0 <= band < image.shape[-1]]:
+    raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {image.shape[-1] - 1}")
   found = segment(model, params, image)
   known = np.full(found.shape, labels.NONE) if truth is None else truth.astype(np.int32)
-  rgb = np.asarray(dense.as_rgb(np.round(image * 255).astype(np.uint8)))
+  rgb = dense.as_rgb(image[None], model.mean, model.std, bands)
   count = model.description["segmentation"]["num_classes"]
-  views = np.asarray(dense.label_views(rgb[None], found[None], known[None], count, labels.NONE))[0]
+  views = np.asarray(dense.label_views(rgb, found[None], known[None], count, labels.NONE))[0]
   panels = list(zip(("image", "truth", "prediction", "errors"), map(drawing.enlarge, views)))
   panels = [panel for panel in panels if truth is not None or panel[0] in ("image", "prediction")]
   sheet = np.asarray(drawing.sheet(panels, 2))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from swin_jax.data import mixing
 from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
 from swin_jax.show import drawing
@@ -94,10 +95,22 @@ def _starts(size: int, window: int) -> list[int]:
   return [min(i * step, size - window) for i in range(-(-max(size - window, 0) // step) + 1)]
 
 
-def as_rgb(images: jax.Array) -> jax.Array:
-  """Pixels of a batch to draw on: uint8 [B, height, width, bands] → float32 [B, height, width, 3] of 0..1; the first three bands, or one."""
-  images = images[..., :3] if images.shape[-1] >= 3 else jnp.repeat(images[..., :1], 3, axis=-1)
-  return images.astype(jnp.float32) / 255.0
+def as_rgb(images: jax.Array, mean: Sequence[float], std: Sequence[float], bands: Sequence[int] = ()) -> jax.Array:
+  """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1.
+
+  Of numbers of any range: two deviations around the mean, and black where there is no data.
+
+  Args:
+    images: uint8 or float32 [B, height, width, bands], as a batch holds them.
+    mean, std: of the images, per band.
+    bands: see `mixing.shown`.
+  """
+  if (valid := mixing.valid(images)) is None:
+    pixels = images.astype(jnp.float32) / 255.0
+  else:
+    pixels = jnp.where(valid, jnp.clip(mixing.normalise(images, mean, std) / 4.0 + 0.5, 0.0, 1.0), 0.0)
+  pixels = mixing.shown(pixels, bands)
+  return pixels if pixels.shape[-1] == 3 else jnp.repeat(pixels, 3, axis=-1)
 
 
 def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int, none: int) -> jax.Array:

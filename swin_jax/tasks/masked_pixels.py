@@ -54,7 +54,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
       weight *= jnp.any(valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3))
     return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
-  def pictures(params, batch):
+  def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
     valid = mixing.valid(batch["image"])
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
@@ -64,6 +64,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
       views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
     else:  # of numbers of any range: two deviations around the mean, and black where there is no data
       views = jnp.where(valid[:, None], views / 4.0 + 0.5, 0.0)
+    views = mixing.shown(views, bands)
     return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
   return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False), functools.partial(flops, encoder), "reconstruction")

@@ -62,9 +62,10 @@ def make_task(
     confusion = confusion_matrix(labels, jnp.argmax(seen, axis=-1), num_classes)
     return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
 
-  def pictures(params, batch):
+  def pictures(params, batch, bands=()):
     classes = jnp.argmax(probabilities(params, batch), axis=-1)
-    return dense.label_views(dense.as_rgb(batch["image"]), classes, batch["label"].astype(jnp.int32), num_classes, NONE)
+    pixels = dense.as_rgb(batch["image"], mean, std, bands)
+    return dense.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes, NONE)
 
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),

@@ -17,7 +17,8 @@ class Task(NamedTuple):
     init: (rng, batch) → boxed parameters.
     loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log.
     eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
-    pictures: (params, batch) → uint8 [B, views, height, width, bands] to look at, or None where there is nothing to see.
+    pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there is nothing to see. The bands
+      are one, or three as red, green, blue; () for the first three, or the first where there are fewer.
     best: the evaluation metric that ranks checkpoints, and whether more is better.
     flops: (image_size, bands) → of one image's forward pass.
     pictures_show: what is to be seen in them, which names their files.
@@ -27,7 +28,7 @@ class Task(NamedTuple):
   init: Callable[[jax.Array, dict], Any]
   loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]
   eval_sums: Callable[[Any, dict], Sums]
-  pictures: Callable[[Any, dict], jax.Array] | None
+  pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures_show: str = ""
