@@ -36,7 +36,7 @@ def models(tmp_path_factory):
             "version": 2 if v2 else 1, "patch_size": 4, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "mlp_ratio": 2.0,
             "extra_norm_every": 0, "window_sizes": [4, 4], "trained_window_sizes": [],
         },
-        "data": {"image_size": [36, 28] if v2 else [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "class_names": []},
+        "data": {"image_size": [36, 28] if v2 else [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "class_names": [], "dtype": "uint8"},
         "classification": {"num_classes": 5},
         "masked_pixels": {"target_norm_window": 0},
     }, kind)  # fmt: skip

@@ -47,6 +47,15 @@ def test_normalise():
   np.testing.assert_allclose(normalised, expected, atol=1e-6)
 
 
+def test_normalise_floats():
+  """As they are; what is NaN, no data, becomes the mean."""
+  images = np.float32([[[[300.0, 2.0], [np.nan, 4.0]]]])
+  normalised = mixing.normalise(images, (290.0, 3.0), (20.0, 0.5))
+  np.testing.assert_allclose(normalised, [[[[0.5, -2.0], [0.0, 2.0]]]])
+  np.testing.assert_array_equal(mixing.valid(images), [[[[True, True], [False, True]]]])
+  assert mixing.valid(images.astype(np.uint8)) is None
+
+
 # Erasing.
 
 

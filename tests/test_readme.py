@@ -13,6 +13,8 @@ import pytest
 
 from tests import folders
 from tests import official
+from tests import rasters
+from tests import runs
 from tests.folders import imported
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -69,6 +71,32 @@ def test_own_images(tmp_path):
     assert done.returncode == 0, done.stderr
   assert "eval/top1" in done.stdout
   assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_rasters(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with gaps: the loss falls."""
+  for name in ("scene", "other"):
+    array = rasters.scene(len(name), 400, 420, bands=7)
+    array[:60, :200] = -9999
+    rasters.write_tif(tmp_path / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
+  for folder in ("configs", "swin_jax"):
+    (tmp_path / folder).symlink_to(ROOT / folder)
+  commands = block("Rasters of any bands", "")
+  assert [command.split()[2] for command in commands] == ["swin_jax.data.prepare", "swin_jax.main", "swin_jax.show"]
+  section = TEXT[TEXT.index("## Rasters of any bands") :]
+  flags = re.search(r"`(--config\.data\.image_size=.*?)`", section, re.S)[1].split()
+  flags += ["--config.data.batch_size=6", "--config.data.eval_batch_size=1", "--config.optim.total_epochs=20", "--config.optim.lr=0.4"]
+  flags += ["--config.optim.warmup_epochs=2", "--config.model.depths=1,1", "--config.model.num_heads=2,2"]
+  flags += ["--config.model.window_sizes=8,8", "--config.mask.patch_size=2", "--config.checkpoint.every_epochs=20"]
+  for command in commands:
+    words = [sys.executable, *shlex.split(command)[1:]] + (flags if "swin_jax.main" in command else [])
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+  losses = [line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line]
+  assert len(losses) == 4 and losses[-1] < 0.95 * losses[0]
+  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["scene-reconstruct.png"]
+
 
 def run_here(command):
   """A command of this program, as it stands, without the seconds that another process would take."""

@@ -145,6 +145,11 @@ def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(fi
   del stored["data"]["class_names"]
   run_config.check_same_run(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
+  for group, key in (("data", "dtype"), ("augment", "rotate"), ("log", "picture_bands")):
+    del stored[group][key]
+  run_config.check_same_run(config, stored, str(finished))
+  run_config.check_same_model(config, stored, str(finished))
+  assert description.describe(stored, "an old run")["data"]["dtype"] == "uint8"
 
 
 def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):

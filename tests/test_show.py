@@ -36,7 +36,7 @@ def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_
           version=version, patch_size=4, embed_dim=16, depths=[4, 2], num_heads=[2, 4], window_sizes=[[4, 3], [4, 3]],
           trained_window_sizes=[[4, 3], [4, 3]] if version == 2 else [], mlp_ratio=2.0, extra_norm_every=0,
       ),
-      "data": dict(image_size=list(image_size), mean=[mean] * bands, std=[0.25] * bands, class_names=[]),
+      "data": dict(image_size=list(image_size), dtype="uint8", mean=[mean] * bands, std=[0.25] * bands, class_names=[]),
       "classification": dict(num_classes=0 if target_norm_window is not None else classes),
       "masked_pixels": dict(target_norm_window=target_norm_window or 0),
   }  # fmt: skip

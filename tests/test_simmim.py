@@ -94,6 +94,67 @@ def test_masked_l1_of_nothing_and_of_one_pixel():
   np.testing.assert_allclose(masked_pixels.masked_l1(zeros, ones, one, 1), 1 / (1 + 1e-5), rtol=1e-6)
 
 
+def test_pixels_without_data_weigh_nothing():
+  """By hand: 2 × 2 pixels of two bands, the upper two masked; of the first only band 0 holds data, of the second both."""
+  target = np.float32([[[[1, 9], [2, 3]], [[4, 5], [6, 7]]]])
+  valid = np.array([[[[True, False], [True, True]], [[True, True], [False, True]]]])
+  mask = np.array([[[True, True], [False, False]]])
+  loss = lambda r: masked_pixels.masked_l1(r, target, mask, 1, valid)
+  value, gradient = jax.value_and_grad(loss)(np.zeros_like(target))
+  np.testing.assert_allclose(value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6)  # a pixel and a half, of two bands each
+  np.testing.assert_array_equal(gradient != 0, valid & mask[..., None])
+  assert masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0  # not NaN
+
+
+@pytest.mark.parametrize("bands", [3, 14])
+def test_where_all_pixels_hold_data_the_loss_is_the_official_one(bands):
+  target, mask = make_batch(bands, 16, 24)
+  reconstruction = np.random.default_rng(3).normal(size=target.shape).astype(np.float32)
+  official = masked_pixels.masked_l1(reconstruction, target, mask, 4)
+  assert masked_pixels.masked_l1(reconstruction, target, mask, 4, np.ones_like(target, bool)) == official
+
+
+@pytest.mark.parametrize("window", [3, 5])
+def test_normalised_target_without_data_equals_loops(window):
+  rng = np.random.default_rng(5)
+  images = (5.0 + rng.normal(size=(1, 8, 9, 2))).astype(np.float32)
+  valid = rng.random(images.shape) < 0.6
+  images = np.where(valid, images, 0.0).astype(np.float32)
+  ours = jit(masked_pixels.normalise_target, static_argnums=1)(images, window, valid)
+  assert np.isfinite(ours).all()
+  reach = window // 2
+  for y, x, band in zip(*np.nonzero(valid[0])):
+    box = (0, slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1), band)
+    near = images[box][valid[box]].astype(np.float64)
+    variance = near.var(ddof=1) if near.size > 1 else 0.0
+    np.testing.assert_allclose(ours[0, y, x, band], (images[0, y, x, band] - near.mean()) / math.sqrt(variance + 1e-6), atol=5e-3)
+
+
+@pytest.mark.parametrize("target_norm_window", [0, 3])
+def test_the_task_on_floats_with_gaps(target_norm_window):
+  """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
+  model = make_model()
+  task = masked_pixels.make_task(model.encoder, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window)
+  rng = np.random.default_rng(6)
+  pixels = rng.normal((500, 40), (200, 30), (3, 16, 16, 2)).astype(np.float32)
+  gap = rng.random((3, 16, 16, 2)) < 0.3
+  gap[2] = True
+  mask = rng.random((3, 4, 4)) < 0.5
+  batch = {"image": np.where(gap, np.nan, pixels), "mask": mask, "weight": np.ones(3, np.float32)}
+  params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
+  value, _ = jit(task.loss)(params, batch, jax.random.key(0))
+  total, count = jit(task.eval_sums)(params, batch)["loss"]
+  assert np.isfinite(value) and np.isfinite(total) and count == 2
+  whole, _ = jit(task.loss)(params, batch | {"image": pixels}, jax.random.key(0))
+  assert abs(whole - value) > 1e-4
+  pictures = np.asarray(jit(task.pictures)(params, batch))
+  hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), gap.shape)
+  assert pictures.dtype == np.uint8 and (pictures[:, 0][gap] == 0).all()
+  stretched = np.clip((pixels - np.float32((500, 40))) / np.float32((200, 30)) / 4 + 0.5, 0, 1) * 255
+  np.testing.assert_allclose(pictures[:, 0][~gap], stretched[~gap], atol=0.51)
+  np.testing.assert_array_equal(pictures[:, 2][~hidden], pictures[:, 0][~hidden])
+
+
 def test_pixel_mask():
   mask = np.array([[[True, False], [False, True]]])
   expected = [[1, 1, 0], [1, 1, 0], [0, 0, 1]]

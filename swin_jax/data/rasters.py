@@ -147,6 +147,8 @@ def _open(file: str | bytes):
   from rasterio.errors import RasterioIOError  # pylint: disable=g-import-not-at-top
 
   warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # where on Earth it lies makes no difference here
+  if file == b"":
+    raise ValueError("cannot be read as a raster: it is empty")
   with contextlib.ExitStack() as stack:
     try:
       if isinstance(file, bytes):

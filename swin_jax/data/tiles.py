@@ -196,7 +196,7 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-  path = image_files.first(tree, image_files.EXTENSIONS + rasters.EXTENSIONS)
+  path = image_files.first(tree, rasters.EXTENSIONS + (() if cut.asks_for_rasters else image_files.EXTENSIONS))
   if path is None or not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, path)):
     return None
   if labelled := labelled_files.find(tree):

@@ -26,7 +26,7 @@ def find(path: str) -> list[pathlib.Path]:
     raise BadInput(f"{path}: there is no such file or folder")
   if not root.is_dir():
     return [root]
-  suffixes = sorted({*image_files.EXTENSIONS, *rasters.EXTENSIONS})
+  suffixes = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
   names = sorted(file.relative_to(root) for file in root.rglob("*") if file.name.lower().endswith(suffixes) and file.is_file())
   if found := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
     return found
@@ -115,7 +115,7 @@ def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int], of_float
   if of_floats and image.dtype.kind in "ui":
     image = image.astype(np.float32)
   if np.issubdtype(image.dtype, np.floating):
-    image = _convert(image.astype(np.float32), bands)
+    image = _convert(image.astype(np.float32), bands, of_floats)
   elif image.dtype == np.uint8:
     image = image_ops.decode(image, bands)
   else:
@@ -127,8 +127,8 @@ def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int], of_float
   return image.astype(np.float32) / 255.0 if image.dtype == np.uint8 else image
 
 
-def _convert(image: np.ndarray, bands: int) -> np.ndarray:
-  """`image_ops.decode` for float32."""
+def _convert(image: np.ndarray, bands: int, may_lack_data: bool) -> np.ndarray:
+  """`image_ops.decode` for float32; NaN where there is no data."""
   image = image[:, :, None] if image.ndim == 2 else image
   if image.ndim != 3 or not image.size:
     raise ValueError(f"is {list(image.shape)}, not [height, width, bands]")
@@ -138,6 +138,8 @@ def _convert(image: np.ndarray, bands: int) -> np.ndarray:
     image = image @ np.float32([[0.299], [0.587], [0.114]])  # luma of ITU-R 601, as Pillow's "L"
   if image.shape[-1] != bands:
     raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
+  if may_lack_data:
+    return np.where(np.isinf(image), np.float32(np.nan), image)
   if not np.isfinite(image).all():
     raise ValueError("holds numbers that are not finite")
   return image

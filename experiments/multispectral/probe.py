@@ -1,0 +1,129 @@
+"""Land cover per pixel from frozen features: of SimMIM, of random weights, of the bands themselves.
+
+  python experiments/multispectral/probe.py RUN DATA.npz [--json=FILE]
+
+RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, dealt out to four folds; the classes of the pixels
+of one fold are predicted by a linear classifier (logistic regression on standardised features) that has seen labelled pixels of the
+others, none nearer than GAP pixels. Every pixel is predicted once, and the mean over classes of IoU is that of the whole scene. Labels
+are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps the very scene.
+"""
+
+import argparse
+import json
+
+import flax
+import jax
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+import swin_jax
+
+BLOCK, GAP, FOLDS = 16, 4, 4  # pixels, pixels
+LABELS = (10, 50, 0)  # a class, of the training folds; 0: 2,000 pixels in all, as they come
+SEEDS = 4
+
+
+def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
+  """(bands [dates, height, width, bands], class map, classes that are scored)."""
+  with np.load(path) as file:
+    if "lulc" in file:
+      return file["bands"][2:], file["lulc"], [2, 3, 4, 8]  # the first two dates are clouded; of class 1 there are 11 pixels
+    bands = file["bands"].transpose(1, 2, 0, 3)
+    return bands.reshape(1, *bands.shape[:2], -1).astype(np.float32), file["weak_class_map"], [1, 2, 3, 4]
+
+
+def random_params(model, seed: int, live_blocks: bool):
+  """An initialisation of the run. Its blocks do nothing yet, since their last norm begins at 0; `live_blocks` begins them at 1."""
+  images = np.zeros((1, *model.image_size, len(model.mean)), np.float32)
+  patch = model.module.encoder.patch_size
+  mask = np.zeros((1, *(-(-side // patch) for side in model.image_size)), bool)
+  params = flax.core.meta.unbox(jax.jit(model.module.init)(jax.random.key(seed), images, mask)["params"])
+  if live_blocks:
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    flat = {path: leaf + 1 if "norm" in path and path.endswith("scale") and not np.any(leaf) else leaf for path, leaf in flat.items()}
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+  return params
+
+
+def features(model, params, bands: np.ndarray, stages: tuple[int, ...]) -> np.ndarray:
+  """[height, width, channels] of all dates, each token's features on all of its pixels."""
+  height, width = bands.shape[1:3]
+  padded = np.pad(bands, ((0, 0), (0, model.image_size[0] - height), (0, model.image_size[1] - width), (0, 0)), mode="edge")
+  maps = []
+  for image in padded:
+    for found in model.features(params, model.normalise(image)[None], stages=stages):
+      found = np.asarray(found)[0]
+      zoom = model.image_size[0] // found.shape[0]
+      maps.append(found.repeat(zoom, 0).repeat(zoom, 1)[:height, :width])
+  return np.concatenate(maps, axis=-1)
+
+
+def folds(shape: tuple[int, int], seed: int) -> np.ndarray:
+  """The fold of each pixel."""
+  rows, columns = (-(-side // BLOCK) for side in shape)
+  dealt = np.random.default_rng(seed).permutation(np.arange(rows * columns) % FOLDS).reshape(rows, columns)
+  return dealt.repeat(BLOCK, 0).repeat(BLOCK, 1)[: shape[0], : shape[1]]
+
+
+def near(inside: np.ndarray) -> np.ndarray:
+  """Pixels that are inside, or at most GAP pixels from it along both axes."""
+  grown = np.zeros_like(inside)
+  padded = np.pad(inside, GAP)
+  for dy in range(2 * GAP + 1):
+    for dx in range(2 * GAP + 1):
+      grown |= padded[dy : dy + inside.shape[0], dx : dx + inside.shape[1]]
+  return grown
+
+
+def score(x: np.ndarray, labels: np.ndarray, classes: list[int], count: int, seed: int) -> float:
+  """Mean IoU of the whole scene, in per cent."""
+  rng, fold, known = np.random.default_rng(seed), folds(labels.shape, seed), np.isin(labels, classes)
+  predicted = np.zeros_like(labels)
+  for k in range(FOLDS):
+    test = fold == k
+    train = np.flatnonzero((known & ~near(test)).ravel())
+    train = rng.permutation(train)
+    if count:
+      train = np.concatenate([train[labels.ravel()[train] == c][:count] for c in classes])
+    else:
+      train = train[:2000]
+    flat = x.reshape(-1, x.shape[-1])
+    scale = StandardScaler().fit(flat[train])
+    model = LogisticRegression(C=0.1, max_iter=300, class_weight="balanced").fit(scale.transform(flat[train]), labels.ravel()[train])
+    predicted[test] = model.predict(scale.transform(flat[test.ravel()]))
+  hit = [np.sum(known & (labels == c) & (predicted == c)) / np.sum(known & ((labels == c) | (predicted == c))) for c in classes]
+  return 100 * float(np.mean(hit))
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("run")
+  parser.add_argument("data")
+  parser.add_argument("--json")
+  arguments = parser.parse_args()
+  bands, labels, classes = load_scene(arguments.data)
+  size = [-(-side // 32) * 32 for side in labels.shape]
+  model, trained = swin_jax.load(arguments.run, image_size=tuple(size))
+  rows = {}
+  with_bands = bands.transpose(1, 2, 0, 3).reshape(*labels.shape, -1)
+  sets = {"bands themselves": [with_bands] * SEEDS}
+  for stages in ((0, 1), (0,), (1,)):
+    name = f"stage{'s' * (len(stages) > 1)} {' and '.join(map(str, stages))}"
+    sets[f"{name}, SimMIM"] = [features(model, trained["params"] if "params" in trained else trained, bands, stages)] * SEEDS
+    sets[f"{name}, random"] = [features(model, random_params(model, seed, False), bands, stages) for seed in range(SEEDS)]
+    sets[f"{name}, random, live blocks"] = [features(model, random_params(model, seed, True), bands, stages) for seed in range(SEEDS)]
+  for name, found in sets.items():
+    rows[name] = {}
+    for count in LABELS:
+      scores = [score(x, labels, classes, count, seed) for seed, x in enumerate(found)]
+      rows[name][count] = [float(np.mean(scores)), float(np.std(scores)), scores]
+    text = "  ".join(f"{count or 'all':>4}: {mean:5.1f} ± {std:3.1f}" for count, (mean, std, _) in rows[name].items())
+    print(f"{name:34} {found[0].shape[-1]:4} features   {text}", flush=True)
+  if arguments.json:
+    with open(arguments.json, "w") as file:
+      json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+  main()
