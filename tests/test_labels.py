@@ -8,14 +8,16 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from swin_jax import run_config
 from swin_jax.data import labelled_files
 from swin_jax.data import labels
 from swin_jax.data import prepare
 from swin_jax.data import sources
 from swin_jax.errors import BadInput
 from swin_jax.inputs import open_input
-from swin_jax.run_config import resolve
 from tests import tiny
+from tests.rasters import scene
+from tests.rasters import write_tif
 from tests.test_sources import WHOLE
 
 CLASSES = "sky\nroad\ncar\n"
@@ -197,7 +199,55 @@ def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
 
 
 def test_the_number_of_classes_is_the_datas():
-  config = resolve(tiny.config(task="segmentation"), ("paper", "ink"), ("paper", "ink"))
+  config = run_config.resolve(tiny.config(task="segmentation"), ("paper", "ink"), ("paper", "ink"))
   assert config.segmentation.num_classes == 2 and config.data.class_names == ("paper", "ink")
   with pytest.raises(BadInput, match="the data has labels up to 1, but segmentation.num_classes = 1"):
-    resolve(tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink"))
+    run_config.resolve(tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink"))
+
+
+def test_rasters_and_their_maps_are_cut_alike(tmp_path):
+  """Five bands, of which the first says the class of each pixel; gaps of no data."""
+  for split, count in (("train", 3), ("val", 1)):
+    for i in range(count):
+      values = scene(i, 40, 50)
+      classes = np.random.default_rng(i).integers(0, 3, (40, 50), dtype=np.uint8)
+      values[..., 0] = classes
+      write_tif(tmp_path / "set" / split / "images" / f"{i}.tif", values, nodata=-9999)
+      write(tmp_path / "set", {f"{split}/labels/{i}.png": png(classes), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
+  config = run_config.with_statistics(segmentation(tmp_path / "out", data__mean=(), data__std=(), data__dtype="float32", data__eval_batch_size=6,
+                                                   dense__sides=(), dense__photometric=False, augment__rotate=True))  # fmt: skip
+  assert len(config.data.mean) == 5
+  data = open_input(config)
+  for i in range(len(found)):
+    image, classes = data.decode(found[i])
+    assert image.dtype == np.float32 and image.shape == (*classes.shape, 5) and min(classes.shape) >= 16
+    there = ~np.isnan(image[..., 0])
+    np.testing.assert_array_equal(image[there][:, 0], classes[there])
+  batch = next(data.train_batches(0, WHOLE))
+  assert batch["image"].dtype == np.float32 and batch["label"].shape == (4, 16, 16)
+  (batch,) = data.eval_batches(WHOLE)
+  known = (batch["label"] != 255) & ~np.isnan(batch["image"][..., 0])
+  np.testing.assert_array_equal(batch["image"][known][:, 0], batch["label"][known])
+  np.testing.assert_allclose(batch["image"][0, -1, -1], config.data.mean, rtol=1e-6)  # beyond the tile
+
+
+def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
+  write_tif(tmp_path / "set/train/images/0.tif", scene(0, 40, 50))
+  write(tmp_path / "set", {"train/labels/0.png": png(np.zeros((40, 49))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 2
+  assert "its label map has 40 × 49 pixels, the image 40 × 50" in capsys.readouterr().err
+
+
+def test_wide_labels_are_read_where_they_are_small():
+  classes = labels.parse("classes.txt", CLASSES, "x")
+  for dtype, values in ((np.uint16, [[0, 2, 255]]), (np.int32, [[1, 2, 255]])):
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(values, dtype)).save(out, "TIFF")
+    assert labels.read(out.getvalue(), classes).tolist() == values
+  out = io.BytesIO()
+  Image.fromarray(np.asarray([[-1, 2]], np.int32)).save(out, "TIFF")
+  with pytest.raises(ValueError, match="has labels from -1 to 2; there may be those from 0 to 255"):
+    labels.read(out.getvalue(), classes)

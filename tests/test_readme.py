@@ -47,6 +47,21 @@ def test_the_configs_it_names_are_all_there_are():
   assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - {"__init__", "common", "quickstart"}
 
 
+def do(folder, heading, flags):
+  """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these. What each said."""
+  for name in ("configs", "swin_jax"):
+    (folder / name).symlink_to(ROOT / name)
+  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[1].split()
+  said = []
+  for command in block(heading, ""):
+    words = shlex.split(command)
+    assert words[0] == "python"
+    words = [sys.executable, *words[1:]] + (on_a_cpu + flags if "swin_jax.main" in command else [])
+    said.append(subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300))
+    assert said[-1].returncode == 0, said[-1].stderr
+  return said
+
+
 @pytest.mark.slow
 def test_own_images(tmp_path):
   """The commands as they stand, with the CPU flags of the text, on 48 images and for a step or two."""
@@ -56,19 +71,9 @@ def test_own_images(tmp_path):
     for i in range(24):
       pixels = np.clip(rng.normal(colour, 20, (70 + i, 80, 3)), 0, 255).astype(np.uint8)
       Image.fromarray(pixels).save(tmp_path / "my_images" / name / f"{i}.jpg")
-  for folder in ("configs", "swin_jax"):
-    (tmp_path / folder).symlink_to(ROOT / folder)
-  commands = block("Your own images", "")
-  assert len(commands) == 4
-  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT, re.S)[1].split()
   short = ["--config.data.batch_size=16", "--config.data.eval_batch_size=4", "--config.optim.total_epochs=1"]
   short += ["--config.optim.warmup_epochs=0.5", "--config.model.depths=(1,1,1,1)"]
-  for command in commands:
-    words = shlex.split(command)
-    assert words[0] == "python"
-    words = [sys.executable, *words[1:]] + (on_a_cpu + short if "swin_jax.main" in command else [])
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+  *_, done = do(tmp_path, "Your own images", short)
   assert "eval/top1" in done.stdout
   assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
 
@@ -80,22 +85,33 @@ def test_rasters(tmp_path):
     array = rasters.scene(len(name), 400, 420, bands=7)
     array[:60, :200] = -9999
     rasters.write_tif(tmp_path / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
-  for folder in ("configs", "swin_jax"):
-    (tmp_path / folder).symlink_to(ROOT / folder)
-  commands = block("Rasters of any bands", "")
-  assert [command.split()[2] for command in commands] == ["swin_jax.data.prepare", "swin_jax.main", "swin_jax.show"]
-  section = TEXT[TEXT.index("## Rasters of any bands") :]
-  flags = re.search(r"`(--config\.data\.image_size=.*?)`", section, re.S)[1].split()
-  flags += ["--config.data.batch_size=6", "--config.data.eval_batch_size=1", "--config.optim.total_epochs=20", "--config.optim.lr=0.4"]
+  flags = ["--config.data.batch_size=6", "--config.data.eval_batch_size=1", "--config.optim.total_epochs=20", "--config.optim.lr=0.4"]
   flags += ["--config.optim.warmup_epochs=2", "--config.model.depths=1,1", "--config.model.num_heads=2,2"]
   flags += ["--config.model.window_sizes=8,8", "--config.mask.patch_size=2", "--config.checkpoint.every_epochs=20"]
-  for command in commands:
-    words = [sys.executable, *shlex.split(command)[1:]] + (flags if "swin_jax.main" in command else [])
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+  assert len(do(tmp_path, "Rasters of any bands", flags)) == 3
   losses = [line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line]
   assert len(losses) == 4 and losses[-1] < 0.95 * losses[0]
   assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["scene-reconstruct.png"]
+
+
+@pytest.mark.slow
+def test_every_pixel(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on images whose left and right half are classes; a step or two."""
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 8), ("val", 2)):
+    for i in range(count):
+      classes = np.repeat([[0, 1]], 70, 0).repeat(50, 1).astype(np.uint8)
+      pixels = np.clip(rng.normal(np.where(classes[..., None], 60, 190), 20, (70, 100, 3)), 0, 255).astype(np.uint8)
+      for kind, image in (("images", pixels), ("labels", classes)):
+        (tmp_path / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
+  (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
+  flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1", "--config.model.depths=1,1"]
+  flags += ["--config.model.num_heads=2,2", "--config.model.window_sizes=8,8", "--config.dense.sides=100,70"]
+  flags += ["--config.optim.warmup_epochs=0.5", "--config.dense.eval_canvas=72,104", "--config.log.eval_every_epochs=1"]
+  _, trained, _ = do(tmp_path, "Every pixel", flags)
+  assert "eval/mean_iou" in trained.stdout
+  assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
 
 
 def run_here(command):

@@ -337,9 +337,13 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
   config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  after = ["own_labels.py:finetune"] if next(iter(headers.values())).get("targets") else [f"{config}.py:finetune"] * (classes > 0)
-  for config in (f"{config}.py:pretrain", *after):
-    print(f"  python -m swin_jax.main --config=configs/{config} --workdir=runs/{folder}/{config.partition(':')[2]}{command}")
+  kinds = {f"{config}.py:pretrain": "pretrain"}
+  if next(iter(headers.values())).get("targets"):
+    kinds |= {"own_rasters.py:segment": "segment"} if of_rasters else {"own_labels.py:finetune": "labels"}
+  elif classes:
+    kinds[f"{config}.py:finetune"] = "finetune"
+  for kind, run in kinds.items():
+    print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
     print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
 
