@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from absl import flags
@@ -15,6 +16,7 @@ import pytest
 
 from swin_jax.data import sources
 from swin_jax.data.example import Example
+from swin_jax.data.workers import watch
 from swin_jax.errors import Fault
 from tests.test_sources import make_input
 from tests.test_sources import WHOLE
@@ -124,6 +126,41 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
   assert time.monotonic() - began < 60
   assert f"data worker process {worker.pid} was killed by {hint}" in str(error.value) and "\n" not in str(error.value)
   assert set(multiprocessing.active_children()) == before
+
+
+def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(monkeypatch):
+  """As one may at any time; grain, which asks it to stop, then waits for the lock for ever."""
+  monkeypatch.setattr("swin_jax.data.workers._SECONDS_TO_NOTICE", 2)
+  monkeypatch.setattr("swin_jax.data.workers._SECONDS_TO_END", 2)
+  hangs = threading.Event()
+
+  class Iterator:
+    def __iter__(self):
+      return self
+
+    def __next__(self):
+      if processes and not processes[0].is_alive():
+        hangs.wait()  # as `__next__` does, which closes what it reads from
+      return {"image": np.zeros(1)}
+
+    def close(self):
+      hangs.wait()
+
+  processes = []
+  batches = watch(Iterator(), 1)
+  before = set(multiprocessing.active_children())
+  process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+  next(batches)
+  process.start()
+  next(batches)
+  os.kill(process.pid, signal.SIGKILL)
+  process.join()
+  processes.append(process)
+  with pytest.raises(Fault, match=f"data worker process {process.pid} was killed by SIGKILL"):
+    for _ in range(10):
+      next(batches)
+  assert set(multiprocessing.active_children()) == before
+  hangs.set()
 
 
 def test_a_worker_that_is_killed_while_it_starts_is_named(parent):

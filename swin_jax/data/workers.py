@@ -4,13 +4,12 @@ grain starts and feeds them (`mp_prefetch`), stops them by an event, and notices
 """
 
 from collections.abc import Iterator
-from concurrent import futures
 import contextlib
-import itertools
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
 import pickle
+import queue
 import re
 import signal
 import tempfile
@@ -22,6 +21,8 @@ from swin_jax.errors import Fault
 
 # Ctrl-C and a scheduler's notice reach every process of a job; the parent alone decides what follows, and still needs its workers.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SECONDS_TO_NOTICE = 30  # that a worker has died, for grain, which does so within one, if at all
+_SECONDS_TO_END = 60  # for workers; grain itself kills them after 25
 _HINTS = {
     signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more memory",
     signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer data.num_workers",
@@ -67,12 +68,12 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
     Fault: a worker died.
   """
   others, workers = set(multiprocessing.active_children()), set()
+  drawn = _Drawing(batches)
   try:
-    with contextlib.closing(batches):
-      for batch in itertools.chain(_first(batches), batches):
-        if len(workers) < num_workers:
-          workers |= set(multiprocessing.active_children()) - others
-        yield batch
+    while (batch := _next(drawn, workers)) is not None:
+      if len(workers) < num_workers:
+        workers |= set(multiprocessing.active_children()) - others
+      yield batch
   except RuntimeError as error:
     # grain's words, which a test holds it to.
     died = re.match(r"Worker process was terminated unexpectedly with exit code (-?\d+)", str(error))
@@ -84,21 +85,70 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
     if code < 0:
       how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
     raise Fault(f"data worker process{pid} {how}. The same command goes on from the last checkpoint") from error
+  finally:
+    if not drawn.end(_SECONDS_TO_END):
+      for worker in set(multiprocessing.active_children()) - others:
+        worker.kill()
 
 
-def _first(batches: grain.DatasetIterator) -> Iterator[dict]:
-  """The first batch, drawn in a thread that blocks signals, because a process that it starts does so from then on; the main thread
-  still hears Ctrl-C."""
-  first = futures.Future()
+def _next(drawn: "_Drawing", workers: set[multiprocessing.Process]) -> dict | None:
+  """The next batch; None at the end.
 
-  def draw():
+  Raises:
+    RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has taken with it.
+  """
+  waited = 0
+  while True:
+    try:
+      return drawn.next(timeout=1.0)
+    except queue.Empty:
+      dead = next((worker for worker in workers if worker.exitcode), None)
+      waited += bool(dead)
+      if waited > _SECONDS_TO_NOTICE:
+        raise RuntimeError(f"Worker process was terminated unexpectedly with exit code {dead.exitcode}") from None
+
+
+class _Drawing:
+  """Draws the batches of an iterator in a thread, one ahead.
+
+  The thread blocks signals, because a process that it starts does so from then on; the main thread still hears Ctrl-C. And where a
+  worker dies with a lock in its hand, it is this thread that waits for ever.
+  """
+
+  def __init__(self, batches: grain.DatasetIterator):
+    self._batches, self._queue, self._ended = batches, queue.Queue(1), threading.Event()
+    self._thread = threading.Thread(target=self._draw, daemon=True)
+    self._thread.start()
+
+  def next(self, timeout: float) -> dict | None:
+    """The next batch, or None at the end; raises what the iterator raises, and queue.Empty where there is none in so many seconds."""
+    found = self._queue.get(timeout=timeout)
+    if isinstance(found, BaseException):
+      raise found
+    return found
+
+  def end(self, timeout: float) -> bool:
+    """Closes the iterator, and tells whether that was done in so many seconds."""
+    self._ended.set()
+    self._thread.join(timeout)
+    return not self._thread.is_alive()
+
+  def _draw(self) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     resource_tracker.ensure_running()  # the process that frees shared memory; starting it unblocks two of the signals
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-      first.set_result(list(itertools.islice(batches, 1)))
+      with contextlib.closing(self._batches):
+        for batch in self._batches:
+          if not self._put(batch):
+            return
+        self._put(None)
     except BaseException as error:  # pylint: disable=broad-exception-caught
-      first.set_exception(error)
+      self._put(error)
 
-  threading.Thread(target=draw, daemon=True).start()
-  yield from first.result()
+  def _put(self, item: dict | BaseException | None) -> bool:
+    while not self._ended.is_set():
+      with contextlib.suppress(queue.Full):
+        self._queue.put(item, timeout=0.1)
+        return True
+    return False
