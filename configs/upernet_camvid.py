@@ -21,16 +21,17 @@ def get_config(arg=None):
     c.data.update(image_size=(64, 64), batch_size=128, eval_batch_size=128)
     c.mask.patch_size = 16
     c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)
-    c.optim.update(total_epochs=8.0, warmup_epochs=1.0, lr=2e-3, warmup_lr=0.0)
+    c.optim.update(total_epochs=5.0, warmup_epochs=1.0, lr=2e-3, warmup_lr=0.0)
     c.checkpoint.update(every_epochs=1.0, keep_every=0)
-    c.log.eval_every_epochs = 2.0
+    c.log.eval_every_epochs = 1.0
     return c
-  common.set_segmentation(c, sides=(480, 360), crop=(256, 256), canvas=(360, 480))
+  common.set_segmentation(c, sides=(480, 360), crop=(192, 192), canvas=(360, 480))
+  c.data.batch_size = 8
   c.segmentation.channels = 64
   c.model.drop_path_rate = 0.1
-  c.optim.update(total_epochs=60.0, warmup_epochs=4.0, lr=3e-2, warmup_lr=0.0, weight_decay=0.05, clip_norm=5.0)
-  c.checkpoint.every_epochs = 10.0
-  c.log.update(every_steps=20, eval_every_epochs=20.0, num_pictures=4)
+  c.optim.update(total_epochs=24.0, warmup_epochs=2.0, lr=4e-2, warmup_lr=0.0)  # 6e-4 at batch 8
+  c.checkpoint.every_epochs = 4.0
+  c.log.update(every_steps=20, eval_every_epochs=8.0, num_pictures=4)
   if kind == "finetune":
     c.init_from = "runs/camvid/pretrain"
   return c
