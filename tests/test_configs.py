@@ -66,14 +66,10 @@ def test_builds_its_abstract_state(name, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["simmim_swinv2_base_w12_192", "swinv2_large_w12to16_256_ft", "simmim_swin_base_ft", "swinv2_3b", "satvision_giant",
-     "upernet_swinv2_tiny_ade20k"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["simmim_swin_base_ft", "swinv2_3b", "satvision_giant", "upernet_swinv2_tiny_ade20k"])
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
-  pictures = 2 * (name in ("simmim_swinv2_base_w12_192", "upernet_swinv2_tiny_ade20k"))
+  pictures = 2 * (name in ("satvision_giant", "upernet_swinv2_tiny_ade20k"))
   words = (f"--config=configs/{name}.py:debug", f"--workdir={tmp_path}", f"--config.log.num_pictures={pictures}")
   runs.finish([runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")])
   evaluation = runs.lines(tmp_path)[-1]
