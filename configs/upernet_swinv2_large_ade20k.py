@@ -4,7 +4,8 @@
   python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug --workdir=runs/ade20k_l_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC starts from an encoder of
-ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, mirrored too.
+ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, and
+mirrored.
 """
 
 from configs import common

@@ -63,7 +63,10 @@ class Program(NamedTuple):
 
 
 def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """(training batch, rng) → what is made of it on the devices before a task sees it, RandAugment or photometric distortion; None for nothing."""
+  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment, or photometric distortion.
+
+  None where there is nothing of the kind.
+  """
   a = config.augment
   if config.task == "segmentation":
     if not config.dense.photometric:

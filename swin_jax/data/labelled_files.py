@@ -72,7 +72,8 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
   if missing := [files[stem] for stem in sorted(files) if stem not in found]:
     more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
-    raise BadInput(f"{where}{missing[0]} has no label map of the same name in {os.path.join(tree.name, split.maps)}{more}; add or remove them")
+    maps = os.path.join(tree.name, split.maps)
+    raise BadInput(f"{where}{missing[0]} has no label map of the same name in {maps}{more}; add or remove them")
   return [(split.images + files[stem], split.maps + found[stem]) for stem in sorted(files)]
 
 
@@ -127,7 +128,8 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   for split in names:
     inside = image_files.folders(tree, f"{folder}{split}/")
     # A folder around all, with the splits below, is no split itself.
-    if IMAGES in inside and (maps := _maps(inside)) and not any(map(image_files.is_split, image_files.folders(tree, f"{folder}{split}/{IMAGES}/"))):
+    below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
+    if IMAGES in inside and (maps := _maps(inside)) and not any(map(image_files.is_split, below)):
       found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/"
   return found
 

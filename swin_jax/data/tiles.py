@@ -215,7 +215,11 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
-  return Tiles(tree, paths, [-1] * len(paths), split.classes.names, cut, lambda file: labelled_files.read_map(tree, maps[file], split.classes))
+
+  def read_map(file: int) -> np.ndarray:
+    return labelled_files.read_map(tree, maps[file], split.classes)
+
+  return Tiles(tree, paths, [-1] * len(paths), split.classes.names, cut, read_map)
 
 
 def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:

@@ -160,7 +160,7 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
-  """Floating point operations of one image's forward pass outside of training (two per multiply-add), by the convention of `swin.flops`.
+  """Floating point operations of one image's forward pass outside of training, two per multiply-add, as `swin.flops` counts them.
 
   Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published numbers of the models of
   windows of 7 come out of this to the printed digit.
