@@ -17,6 +17,7 @@ import pytest
 from swin_jax.data import prepare
 from swin_jax.data import shards
 from swin_jax.data import sources
+from swin_jax.data import storing
 from swin_jax.errors import BadInput
 from tests import images
 
@@ -208,15 +209,15 @@ def test_short_side(tmp_path):
 def test_shrinking_modes(mode, expected):
   out = io.BytesIO()
   Image.open(io.BytesIO(images.encode(0, (30, 30)))).convert(mode).save(out, "PNG")
-  assert Image.open(io.BytesIO(prepare.shrink(out.getvalue(), 10, 90))).mode == expected
+  assert Image.open(io.BytesIO(storing.shrink(out.getvalue(), 10, 90))).mode == expected
 
 
 def test_sixteen_bits_are_kept_or_named():
   out = io.BytesIO()
   Image.new("I;16", (30, 30), 40_000).save(out, "TIFF")
-  assert prepare.shrink(out.getvalue(), 0, 90) == out.getvalue()
+  assert storing.shrink(out.getvalue(), 0, 90) == out.getvalue()
   with pytest.raises(ValueError, match="without --short_side"):
-    prepare.shrink(out.getvalue(), 10, 90)
+    storing.shrink(out.getvalue(), 10, 90)
 
 
 # Unreadable images.

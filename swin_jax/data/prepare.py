@@ -27,25 +27,20 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 import glob
-import io
 import os
 import sys
 import time
 from typing import Any
 
 from absl import flags
-import numpy as np
-from PIL import Image
 from PIL import UnidentifiedImageError
 
 from swin_jax import cli
-from swin_jax.data import arrays
-from swin_jax.data import labels
 from swin_jax.data import shards
 from swin_jax.data import splits
 from swin_jax.data import statistics
+from swin_jax.data import storing
 from swin_jax.data import tiles
-from swin_jax.data.example import Example
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
 
@@ -64,7 +59,6 @@ _ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be emp
 _THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # the others hold more than 8 bits, which a JPEG cannot
 _SECONDS_BETWEEN_LINES = 5
 
 
@@ -221,11 +215,7 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
     try:
       example = examples[i]
       name = example.name
-      if isinstance(example.image, np.ndarray):
-        target = None if example.target is None else labels.encode(example.target)
-        return shards.pack(example._replace(image=arrays.pack(example.image), target=target)), name, None
-      example = example._replace(image=shrink(example.image, short_side, quality), target=_fit(example, short_side))
-      return shards.pack(example), name, None
+      return storing.store(example, short_side, quality), name, None
     except BadInput:
       raise
     except tiles.NoData as error:
@@ -246,48 +236,6 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
   finally:
     for future in waiting:
       future.cancel()
-
-
-def _fit(example: Example, short_side: int) -> bytes | None:
-  """The label map of an example, shrunk as its image.
-
-  Raises:
-    ValueError: it has not the image's size.
-  """
-  if example.target is None:
-    return None
-  with Image.open(io.BytesIO(example.image)) as image:
-    size = image.size[::-1]
-  labels.check_size(example.target, size)
-  return labels.encode(labels.resize(example.target, _shrunk(size, short_side)))
-
-
-def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-  """The (height, width) of an image of this (height, width) once its short side is at most so long; 0: as it is."""
-  if not short_side or min(size) <= short_side:
-    return size
-  factor = short_side / min(size)
-  return tuple(max(short_side, round(side * factor)) for side in size)
-
-
-def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
-  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and keep their bytes.
-
-  Raises:
-    Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
-  """
-  with Image.open(io.BytesIO(encoded)) as image:
-    size = _shrunk(image.size, short_side)
-    if size == image.size:
-      image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
-      image.load()
-      return encoded
-    if image.mode not in _MODES:
-      raise ValueError(f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side")
-    small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(size, Image.Resampling.LANCZOS)
-  out = io.BytesIO()
-  small.save(out, "JPEG", quality=quality)
-  return out.getvalue()
 
 
 class _Progress:
