@@ -4,8 +4,9 @@
 
 RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, dealt out to four folds; the classes of the pixels
 of one fold are predicted by a linear classifier (discriminant analysis with Ledoit and Wolf's shrinkage, so that there is nothing to
-tune) that has seen labelled pixels of the others, none nearer than GAP pixels. Every pixel is predicted once, and the mean over classes of IoU is that of the whole scene. Labels
-are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps the very scene.
+tune) that has seen labelled pixels of the others, none nearer than GAP pixels. Every pixel is predicted once, and the mean over classes
+of IoU is that of the whole scene. Labels are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps
+the very scene.
 """
 
 import argparse
