@@ -5,7 +5,7 @@
 
 DATA is what `python -m swin_jax.data.prepare --tile=128` made of 14-band rasters: reflectance in per cent (bands 0 to 4 and 6) and
 brightness temperature in kelvin (the others), as published. For other rasters of 14 bands take the statistics of DATA instead, by
---config.data.mean= --config.data.std=
+"--config.data.mean=()" "--config.data.std=()"
 
 The recipe is that of github.com/nasa-nccs-hpda/pytorch-caney, configs/mim_pretrain_swinv2_satvision_giant_128_onecycle_100ep.yaml at
 8f8d9b1; parameters, gradients and Adam moments take 42 GB, divided over the fsdp axis.

@@ -6,10 +6,13 @@ set -e
 data=$1 out=$2 python=${3:-python}
 mkdir -p "$out"
 # 23 dates of two indices each → 46 bands.
-$python -c "import numpy, sys; b = numpy.load(sys.argv[1])['bands']; numpy.save(sys.argv[2], b.transpose(1, 2, 0, 3).reshape(*b.shape[1:3], -1))" \
-  "$data/modis_mod13q1_sinop.npz" "$out/modis.npy"
+$python -c "
+import numpy, sys
+bands = numpy.load(sys.argv[1])['bands']
+numpy.save(sys.argv[2], bands.transpose(1, 2, 0, 3).reshape(*bands.shape[1:3], -1))" "$data/modis_mod13q1_sinop.npz" "$out/modis.npy"
 $python -m swin_jax.data.prepare --source="$data/s2_l1c_13band.npz" --array=bands --tile=50 --hold_out=0.1 --out="$out/s2"
-$python -m swin_jax.data.prepare --source="$data/landsat8_ny_10band.npz" --array=bands --nodata=0 --tile=40 --hold_out=0.1 --out="$out/landsat8"
+$python -m swin_jax.data.prepare --source="$data/landsat8_ny_10band.npz" --array=bands --nodata=0 --tile=40 --hold_out=0.1 \
+  --out="$out/landsat8"
 $python -m swin_jax.data.prepare --source="$out/modis.npy" --tile=48 --hold_out=0.1 --out="$out/modis"
 
 pretrain() { # set, batch, epochs, bands that are shown, more flags

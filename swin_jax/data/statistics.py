@@ -153,7 +153,9 @@ def read(path: str) -> dict[str, Any]:
       raise ValueError("no bands")
     return found
   except (FileNotFoundError, NotADirectoryError):
-    raise BadInput(f"{path} holds no statistics.json, for which data.mean = () and data.std = () stand; make it by {command}") from None
+    raise BadInput(
+        f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by {command}"
+    ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
 

@@ -7,7 +7,8 @@
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them, or .npy and .npz arrays
 [height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or float as the model was trained with, 0..1.
-The largest central box of the model's aspect ratio is resized to the model's size.
+For a model trained on floats (data.dtype) they may be of any type, and image files are rasters, GeoTIFF for instance. The largest
+central box of the model's aspect ratio is resized to the model's size.
 
 `reconstruct` masks images and shows what a masked-image model makes of them: original, masked, reconstructed, pasted.
 
