@@ -6,10 +6,12 @@ from ml_collections import ConfigDict
 
 from swin_jax import optim
 from swin_jax.data import image_ops
+from swin_jax.data import labels
 from swin_jax.data import rand_augment
 from swin_jax.errors import BadInput
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
+from swin_jax.models import upernet
 from swin_jax.models.windows import chunk_counts
 from swin_jax.models.windows import map_sizes
 from swin_jax.models.windows import padded_size
@@ -103,6 +105,8 @@ def check(config: ConfigDict) -> None:
     raise BadInput(f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size = {m.patch_size}")
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0")
+  if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
+    raise BadInput(f"data.mean = {d.mean} is of pixels of 0 to 1, as uint8 is taken; of other numbers: data.dtype=float32")
   remat.policy(m.remat)
   for i, (chunks, size) in enumerate(zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages))):
     window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
@@ -134,11 +138,34 @@ def _check_dense(config: ConfigDict) -> None:
     raise BadInput(f"config.segmentation.scales = {s.scales} must be one or more factors above 0")
   if not 0 < c.max_class_share <= 1:
     raise BadInput(f"config.dense.max_class_share = {c.max_class_share} must be more than 0 and at most 1")
-  if s.auxiliary_weight < 0 or s.channels < 1:
-    raise BadInput(f"config.segmentation: auxiliary_weight = {s.auxiliary_weight} must not be negative, channels = {s.channels} at least 1")
+  if s.channels < 1 or s.channels % upernet.GROUP:
+    raise BadInput(f"config.segmentation.channels = {s.channels} must be a multiple of {upernet.GROUP}, in which they are normed")
+  if not 0 <= s.num_classes <= labels.NONE:
+    raise BadInput(f"config.segmentation.num_classes = {s.num_classes} must be at most {labels.NONE}, or 0 for those of the data")
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set dense.photometric=False")
   if config.augment.rand_augment_operations:
     raise BadInput("RandAugment moves pixels away from their labels: set augment.rand_augment_operations=0 where task=segmentation")
+  if config.model.version == 1:
+    _check_bias_tables(config)
   if len(config.model.depths) < 2:
     raise BadInput(f"UPerNet needs a pyramid of two stages or more, model.depths = {config.model.depths}")
+
+
+def _check_bias_tables(config: ConfigDict) -> None:
+  """V1's bias tables are of the windows of a crop, which whole images must have too."""
+  m, s = config.model, config.segmentation
+
+  def used(size):
+    maps = map_sizes(size, m.patch_size, len(m.depths))
+    return [window_and_shift(each, pair(window), False)[0] for each, window in zip(maps, m.window_sizes)]
+
+  trained = used(config.data.image_size)
+  for scale in s.scales:
+    seen = tuple(max(1, round(side * scale)) for side in config.dense.eval_canvas)
+    seen = tuple(map(min, seen, s.window)) if s.window else seen
+    if used(seen) != trained:
+      raise BadInput(
+          f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in evaluation, at {seen} pixels, windows"
+          f" are {used(seen)}: take larger crops, smaller model.window_sizes, or V2"
+      )

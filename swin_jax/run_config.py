@@ -20,6 +20,7 @@ from swin_jax import sharding
 from swin_jax.data import statistics
 from swin_jax.errors import BadInput
 from swin_jax.models.windows import pair
+from swin_jax.weights.description import BEFORE
 from swin_jax.weights.description import ENCODER
 from swin_jax.weights.description import trained_windows
 
@@ -71,8 +72,10 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   """
   config = config.copy_and_resolve_references()
   d = config.data
-  if len(d.mean) or len(d.std):
-    return config  # that there are as many of both is for `config_checks`
+  if bool(len(d.mean)) != bool(len(d.std)):
+    raise BadInput(f"config.data.mean = {d.mean} and config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json")
+  if len(d.mean):
+    return config
   if trained:
     d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
     return config
@@ -128,6 +131,8 @@ def resolve(
     if wanted and wanted != trained:
       raise BadInput(f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()")
     model.trained_window_sizes = trained
+  elif model.version == 2 and config.task == "segmentation":
+    model.trained_window_sizes = trained_windows(config.to_dict())  # the crop's: the maps of whole images may hold larger windows
   return config
 
 
@@ -180,7 +185,8 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     BadInput: keys differ that may not.
   """
   ours = flatten(json.loads(json.dumps(config.to_dict())))
-  theirs = ours | flatten(stored)  # a run from before there was a key goes on: it did what the key's default does
+  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there were not yet.
+  theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
       f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
@@ -203,7 +209,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   """
   names = ["task", *(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
   names += {"masked_pixels": ["masked_pixels.target_norm_window"], "segmentation": ["segmentation.channels"]}.get(config.task, [])
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": "uint8"} | flatten(stored)
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": BEFORE["dtype"]} | flatten(stored)
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
     raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}")

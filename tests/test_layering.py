@@ -29,7 +29,8 @@ MAY_IMPORT = {
         "swin_jax.weights.description",
     },
     "swin_jax.config_checks": {
-        "swin_jax.optim", "swin_jax.kernels", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.data.image_ops",
+        "swin_jax.optim", "swin_jax.kernels", "swin_jax.weights.choices", "swin_jax.models.windows", "swin_jax.models.remat", "swin_jax.models.upernet",
+        "swin_jax.data.image_ops", "swin_jax.data.labels",
         "swin_jax.data.rand_augment",
     },
     "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.show.drawing", "swin_jax.tasks.dense", "swin_jax.tasks.task"},

@@ -106,9 +106,8 @@ def test_every_pixel(tmp_path):
         (tmp_path / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
   (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
-  flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1", "--config.model.depths=1,1"]
-  flags += ["--config.model.num_heads=2,2", "--config.model.window_sizes=8,8", "--config.dense.sides=100,70"]
-  flags += ["--config.optim.warmup_epochs=0.5", "--config.dense.eval_canvas=72,104", "--config.log.eval_every_epochs=1"]
+  flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
+  flags += ["--config.model.depths=1,1,1,1", "--config.optim.warmup_epochs=0.5", "--config.log.eval_every_epochs=1"]
   _, trained, _ = do(tmp_path, "Every pixel", flags)
   assert "eval/mean_iou" in trained.stdout
   assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]

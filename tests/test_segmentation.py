@@ -196,10 +196,13 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
         (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
         (dict(segmentation__scales=()), "config.segmentation.scales"),
         (dict(dense__max_class_share=0.0), "config.dense.max_class_share"),
-        (dict(segmentation__auxiliary_weight=-1.0), "auxiliary_weight = -1.0 must not be negative"),
         (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
         (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
-        (dict(segmentation__channels=20), "do not divide into groups of 16"),
+        (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),
+        (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
+        (dict(data__mean=(120.0,)), "data.mean = (120.0,) is of pixels of 0 to 1"),
+        (dict(data__std=()), "give both, or (), () for those of the data's statistics.json"),
+        (dict(model__version=1, model__window_sizes=(8, 8), dense__eval_canvas=(64, 64)), "V1's bias tables are of the windows [(8, 8), (4, 4)]"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, changes, message):

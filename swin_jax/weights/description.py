@@ -27,6 +27,7 @@ KEYS = {
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
 }  # fmt: skip
+BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
 SEGMENTATION = {  # only models of this task have them
     "segmentation": ("num_classes", "channels"),
     "dense": ("sides",),  # that images are fitted into
@@ -55,7 +56,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
-    config = config | {"data": {"class_names": [], "dtype": "uint8"} | config["data"]}  # there are runs from before these were kept
+    config = config | {"data": BEFORE | config["data"]}
     wanted = KEYS | (SEGMENTATION if config["task"] == "segmentation" else {})
     made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
     made["task"] = config["task"]
