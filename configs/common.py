@@ -69,7 +69,6 @@ def base() -> ConfigDict:
   c.segmentation = ConfigDict(dict(
       num_classes=0,  # 0 = as many as the data has
       channels=512,  # of the head
-      auxiliary_weight=0.4,  # of the loss of the head on stage 2, beside that of the whole
       # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
       # whose answers are averaged; whether each is seen mirrored too
       window=(),
@@ -112,7 +111,6 @@ def base() -> ConfigDict:
   c.dense = ConfigDict(dict(  # crops where every pixel has its answer; data.image_size is their size
       sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
-      max_class_share=0.75,  # of a crop's pixels, that one class may have
       photometric=True,  # brightness, contrast, saturation and hue of RGB images
       eval_canvas=(704, 704),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
   ))  # fmt: skip

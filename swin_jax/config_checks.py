@@ -136,8 +136,6 @@ def _check_dense(config: ConfigDict) -> None:
     raise BadInput(f"config.dense.scale_range = {c.scale_range} must be two factors above 0, the smaller first")
   if not s.scales or min(s.scales) <= 0:
     raise BadInput(f"config.segmentation.scales = {s.scales} must be one or more factors above 0")
-  if not 0 < c.max_class_share <= 1:
-    raise BadInput(f"config.dense.max_class_share = {c.max_class_share} must be more than 0 and at most 1")
   if s.channels < 1 or s.channels % upernet.GROUP:
     raise BadInput(f"config.segmentation.channels = {s.channels} must be a multiple of {upernet.GROUP}, in which they are normed")
   if not 0 <= s.num_classes <= labels.NONE:

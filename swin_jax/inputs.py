@@ -55,7 +55,7 @@ def _label_views(config: ConfigDict) -> tuple[Callable, Callable]:
   d, a, dense = config.data, config.augment, config.dense
   fill = tuple(round(255 * mean) for mean in d.mean) if d.dtype == "uint8" else tuple(d.mean)
   augment = dense_views.Augment(
-      image_size=d.image_size, sides=dense.sides, scale_range=dense.scale_range, max_class_share=dense.max_class_share,
+      image_size=d.image_size, sides=dense.sides, scale_range=dense.scale_range,
       flip_probability=a.flip_probability, interpolation=a.interpolation, fill=fill, rotate=a.rotate,
   )  # fmt: skip
   return augment, dense_views.EvalView(dense.eval_canvas, dense.sides, a.interpolation, fill)

@@ -20,7 +20,7 @@ def example(height=40, width=60, classes=7, seed=0):
 
 
 def augment(**changes):
-  settings = dict(image_size=(24, 32), sides=(60, 40), scale_range=(1.0, 1.0), max_class_share=1.0, flip_probability=0.0,
+  settings = dict(image_size=(24, 32), sides=(60, 40), scale_range=(1.0, 1.0), flip_probability=0.0,
                   interpolation="bilinear", fill=(5.0, 6.0, 7.0))  # fmt: skip
   return dense_views.Augment(**settings | changes)
 
@@ -42,24 +42,25 @@ def test_image_and_map_stay_together():
 
 def test_flips_and_scales_happen():
   source = Labelled(np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1), np.zeros((40, 60), np.uint8))
-  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, 1.0, "bilinear", (0.0,) * 3)(source, np.random.default_rng(0))
+  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3)(source, np.random.default_rng(0))
   np.testing.assert_array_equal(mirrored["image"], source.image[:, ::-1])
   small = augment(scale_range=(0.5, 0.5))(example(), np.random.default_rng(0))
   assert np.all(small["label"][20:] == 255) and np.all(small["label"][:, 30:] == 255) and np.all(small["label"][:20, :30] < 7)
   assert small["image"][23, 31].tolist() == [5, 6, 7]
 
 
-def test_no_class_fills_a_crop_where_another_can_be_found():
+def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   maps = np.zeros((40, 400), np.uint8)
   maps[:, 200:] = np.arange(200) // 5 % 3 + 1
   maps[:, :200:20] = 9
   source = Labelled(np.zeros((40, 400, 3), np.uint8), maps)
   shares = []
-  for share in (1.0, 0.5):
-    views = [augment(sides=(400, 40), max_class_share=share)(source, np.random.default_rng(seed))["label"] for seed in range(60)]
-    shares.append(np.mean([np.bincount(view.ravel()).max() / view.size > 0.5 for view in views]))
+  for share in (1.0, dense_views.MAX_CLASS_SHARE):
+    monkeypatch.setattr(dense_views, "MAX_CLASS_SHARE", share)
+    views = [augment(sides=(400, 40))(source, np.random.default_rng(seed))["label"] for seed in range(60)]
+    shares.append(np.mean([np.bincount(view.ravel()).max() / view.size >= 0.75 for view in views]))
   assert shares[0] > 0.3 and shares[1] < 0.05
-  alone = augment(max_class_share=0.5)(Labelled(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0))
+  alone = augment()(Labelled(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0))
   assert not alone["label"].any()  # there is no other: the last of ten is taken
 
 

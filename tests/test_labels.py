@@ -4,15 +4,19 @@ import io
 import json
 import zipfile
 
+from absl.testing import flagsaver
 import numpy as np
 from PIL import Image
 import pytest
 
 from swin_jax import run_config
+from swin_jax.data import decoding
+from swin_jax.data import image_files
 from swin_jax.data import labelled_files
 from swin_jax.data import labels
 from swin_jax.data import prepare
 from swin_jax.data import sources
+from swin_jax.data import tiles
 from swin_jax.errors import BadInput
 from swin_jax.inputs import open_input
 from tests import tiny
@@ -54,7 +58,8 @@ def write(folder, contents):
 
 
 def run(*words):
-  return prepare.main(["prepare", *map(str, words)])
+  with flagsaver.flagsaver():  # another command of this process has its own
+    return prepare.main(["prepare", *map(str, words)])
 
 
 def test_what_values_mean():
@@ -72,8 +77,11 @@ def test_what_values_mean():
     "name, text, message",
     [
         ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
-        ("classes.txt", "a\n\nb\n", "has no name in line 2"),
-        ("classes.txt", "a\n" * 300, "names 300 classes"),
+        ("classes.txt", "a\n\nb\n", "has no name for label 1"),
+        ("classes.txt", "\n".join(map(str, range(300))), "names 300 classes"),
+        ("classes.txt", "road\nsky\nroad\n", "calls two classes 'road'"),
+        ("classes.json", '{"classes": "abc"}', "classes is no list"),
+        ("classes.json", '{"classes": ["a", "b"], "ignore_index": true}', "ignore_index must be a number"),
         ("classes.json", "[]", "must be like"),
         ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
         ("classes.json", '{"classes": ["a"], "ignore_index": 0}', "names 0 classes"),
@@ -251,3 +259,67 @@ def test_wide_labels_are_read_where_they_are_small():
   Image.fromarray(np.asarray([[-1, 2]], np.int32)).save(out, "TIFF")
   with pytest.raises(ValueError, match="has labels from -1 to 2; there may be those from 0 to 255"):
     labels.read(out.getvalue(), classes)
+
+
+def test_one_split_in_a_folder_around_all(tmp_path):
+  contents = {name.replace("train/", "my_set/"): data for name, data in files(splits=("train",)).items()} | {"my_set/classes.txt": CLASSES}
+  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
+  assert [len(sources.open_source("array_record", str(tmp_path / "out"), split, "labels")) for split in ("train", "val")] == [3, 1]
+
+
+def test_boxes_in_text_files_are_no_label_maps(tmp_path):
+  """The layouts of YOLO and COCO: images with a folder beside them."""
+  yolo = {"train/images/1.jpg": jpeg(9, 9, 0), "train/labels/1.txt": "0 0.5 0.5 1 1", "val/images/1.jpg": jpeg(9, 9, 1), "val/labels/1.txt": ""}
+  coco = {"images/train/1.jpg": jpeg(9, 9, 0), "annotations/train/1.json": "{}"}
+  for i, contents in enumerate((yolo, coco)):
+    assert not labelled_files.find(image_files.Disk(write(tmp_path / str(i), contents)))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path, capsys):
+  contents = files(splits=("train",)) | {"train/images/1.png": png(np.zeros((20, 30))), "classes.txt": CLASSES}
+  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert "holds 1.jpg and 1.png, and which is meant is not clear" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
+  """Maps may be called so that they come first, and may be of a kind that rasters are of, too."""
+  values = scene(0, 40, 50)
+  classes = np.random.default_rng(0).integers(0, 3, (40, 50), dtype=np.uint8)
+  folder = tmp_path / "in/train/images"
+  if suffix == ".tif":
+    write_tif(folder / "0.tif", values)
+    write_tif(tmp_path / "in/train/annotations/0.tif", classes[..., None])
+  else:
+    folder.mkdir(parents=True)
+    np.save(folder / "0.npy", values)
+    write(tmp_path / "in", {"train/annotations/0.png": png(classes)})
+  write(tmp_path / "in", {"classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", "--tile=20" if suffix == ".tif" else "--tile=0") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  decode = decoding.DecodeLabels(5, "float32")
+  if suffix == ".npy":
+    image, read = decode(found[0])
+    np.testing.assert_array_equal(read, classes)
+    np.testing.assert_array_equal(image, values)
+    return
+  assert len(found) == 4
+  for i in range(4):
+    top, left = map(int, found[i].name.partition(" at ")[2].split(","))
+    image, read = decode(found[i])
+    np.testing.assert_array_equal(read, classes[top : top + 20, left : left + 25])
+    np.testing.assert_array_equal(image, values[top : top + 20, left : left + 25])
+
+
+def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
+  np.save(tmp_path / "boxes.npy", np.zeros((4, 4)))
+  folder = write(tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)})
+  assert tiles.find(folder, "", tiles.Cut()) is None
+
+
+def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):
+  (tmp_path / "in/train/images").mkdir(parents=True)
+  np.save(tmp_path / "in/train/images/0.npy", np.zeros((2, 8, 8, 3), np.float32))
+  write(tmp_path / "in", {"train/labels/0.png": png(np.zeros((8, 8))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 2
+  assert "0.npy: holds 2 rasters, but has one label map" in capsys.readouterr().err

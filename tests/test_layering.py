@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "swin_jax.data.image_ops", "swin_jax.data.labels",
         "swin_jax.data.rand_augment",
     },
-    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.show.drawing", "swin_jax.tasks.dense", "swin_jax.tasks.task"},
+    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.data.labels", "swin_jax.show.drawing", "swin_jax.tasks.dense", "swin_jax.tasks.task"},
     "swin_jax.tasks.task": set(),
     "swin_jax.models": {"swin_jax.axes", "swin_jax.sharding", "swin_jax.kernels", "swin_jax.models"},
     "swin_jax.models.windows": set(),
@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "swin_jax.show.images": {"swin_jax.pretrained", "swin_jax.data.image_ops", "swin_jax.data.image_files", "swin_jax.data.rasters"},
     "swin_jax.show.reconstruction": {"swin_jax.pretrained", "swin_jax.data.masks", "swin_jax.tasks.masked_pixels", "swin_jax.show"},
     "swin_jax.show.segmentation": {
-        "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_ops", "swin_jax.data.labels", "swin_jax.data.rasters",
+        "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_files", "swin_jax.data.image_ops",
+        "swin_jax.data.labelled_files", "swin_jax.data.labels", "swin_jax.data.rasters",
         "swin_jax.tasks.dense", "swin_jax.show",
     },
     "swin_jax.show.attention": {"swin_jax.pretrained", "swin_jax.models", "swin_jax.kernels", "swin_jax.show"},

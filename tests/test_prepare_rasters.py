@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 
+from absl.testing import flagsaver
 import numpy as np
 import pytest
 
@@ -26,6 +27,11 @@ from tests.test_prepare import run
 
 
 cut = tiles.Cut
+
+
+def main(*words):
+  with flagsaver.flagsaver(source=None):  # another command of this process has its own
+    return prepare.main(["prepare", *words])
 
 
 def contents(out, split="train"):
@@ -144,7 +150,7 @@ def test_statistics_of_large_numbers_do_not_cancel(tmp_path):
 def test_statistics_of_images_are_made_without_a_source(tmp_path, capsys):
   images.make_folder(tmp_path / "in", {"train": 6, "val": 2})
   run(tmp_path / "in", tmp_path / "out")
-  assert prepare.main(["prepare", f"--out={tmp_path / 'out'}"]) == 0
+  assert main(f"--out={tmp_path / 'out'}") == 0
   pixels = np.concatenate([np.asarray(images.Image.open(path)).reshape(-1, 3) for path in sorted((tmp_path / "in/train").rglob("*.png"))])
   np.testing.assert_allclose(statistics.read(tmp_path / "out")["mean"], pixels.mean(axis=0))
   config = tiny.config(data__source="array_record", data__path=str(tmp_path / "out"), data__mean=(), data__std=())
@@ -152,7 +158,7 @@ def test_statistics_of_images_are_made_without_a_source(tmp_path, capsys):
   np.testing.assert_allclose(config.data.mean, pixels.mean(axis=0) / 255)
   np.testing.assert_allclose(config.data.std, pixels.std(axis=0) / 255)
   capsys.readouterr()
-  assert prepare.main(["prepare", f"--out={tmp_path / 'in'}"]) == 2
+  assert main(f"--out={tmp_path / 'in'}") == 2
   assert capsys.readouterr().err == "swin_jax: --source is missing; for example --source=data/photos\n"
 
 

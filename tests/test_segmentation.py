@@ -132,7 +132,7 @@ def test_the_rate_falls_along_a_line():
 def test_pictures_show_image_truth_prediction_and_errors():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth, found = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
-  image, said, seen, errors = np.asarray(dense.label_views(pixels, found, truth, 2, 255))[0]
+  image, said, seen, errors = np.asarray(dense.label_views(pixels, found, truth, 2))[0]
   assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
   assert np.array_equal(said[0, 0], seen[0, 0]) and np.array_equal(seen[0, 1], seen[0, 0]) and np.array_equal(seen[1, 0], said[0, 1])
   assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
@@ -140,7 +140,8 @@ def test_pictures_show_image_truth_prediction_and_errors():
 
 def config(**changes):
   return tiny.config(**dict(task="segmentation", segmentation__channels=16, model__drop_path_rate=0.0, dense__photometric=False,
-                            dense__sides=(32, 32), dense__eval_canvas=(32, 32), dense__scale_range=(0.8, 1.25)) | changes)  # fmt: skip
+                            data__image_size=(24, 24), dense__sides=(32, 32), dense__eval_canvas=(32, 32),
+                            dense__scale_range=(0.8, 1.25)) | changes)  # fmt: skip
 
 
 @pytest.fixture(scope="module", name="run")
@@ -171,8 +172,8 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   workdir, evaluation = run
   again = train.evaluate_checkpoint(config(), str(workdir))
   assert again == pytest.approx(evaluation, rel=1e-5)
-  several = train.evaluate_checkpoint(config(segmentation__window=(32, 32), segmentation__mirrored=True), str(workdir))
-  assert abs(several["eval/mean_iou"] - evaluation["eval/mean_iou"]) < 0.2
+  several = train.evaluate_checkpoint(config(segmentation__window=(24, 24), segmentation__mirrored=True), str(workdir))
+  assert several != evaluation and several["eval/mean_iou"] > 0.5
   with pytest.raises(BadInput, match="segmentation.channels"):
     train.evaluate_checkpoint(config(segmentation__channels=32), str(workdir))
   images = {f"images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24, 40))) for i in range(2)}
@@ -183,7 +184,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   capsys.readouterr()
   (folder / "classes.txt").write_text(CLASSES)
   assert show(["show", "segment", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}", f"--labels={folder / 'labels'}"]) == 2
-  assert "names 3 classes, the model has 2" in capsys.readouterr().err
+  assert "are 3, the model has 2" in capsys.readouterr().err
   assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
   assert "is no masked-image model" in capsys.readouterr().err
 
@@ -195,7 +196,6 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
         (dict(segmentation__window=(2, 2)), "config.segmentation.window = (2, 2) must be two numbers"),
         (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
         (dict(segmentation__scales=()), "config.segmentation.scales"),
-        (dict(dense__max_class_share=0.0), "config.dense.max_class_share"),
         (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
         (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
         (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),

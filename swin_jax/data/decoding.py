@@ -45,5 +45,5 @@ class DecodeLabels(DecodeImage):
 
   def __call__(self, example: Example) -> Labelled:
     image, found = super().__call__(example), labels.decode(example.target)
-    labels.check_size(found, image.shape[:2])
+    labels.check_size(found.shape, image.shape[:2])
     return Labelled(image, found)

@@ -1,6 +1,6 @@
 """An image with its label map → what the model sees of both, in training and in evaluation.
 
-Images of all sizes must share a batch: what lies beyond an image is its bands' mean, which normalises to 0, and has no class.
+Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a pixel can be, and has no class.
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ from swin_jax.data import image_ops
 from swin_jax.data import labels
 from swin_jax.data.decoding import Labelled
 
-_TRIES = 10  # to find a crop that no class fills, as in the official code
+MAX_CLASS_SHARE = 0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
+_TRIES = 10  # to find such a crop, as there
 
 
 def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
@@ -33,7 +34,6 @@ class Augment:
     image_size: (height, width) in pixels of the crop.
     sides: long and short, in pixels, that an image is fitted into first, or (); see `fit`.
     scale_range: of the factor that comes to it, uniform.
-    max_class_share: of the pixels of a crop that have a class, that one class may have; another crop is tried else, ten times at most.
     flip_probability: of mirroring left and right.
     interpolation: of the image.
     fill: per band, of what lies beyond it.
@@ -43,7 +43,6 @@ class Augment:
   image_size: tuple[int, int]
   sides: tuple[int, ...]
   scale_range: tuple[float, float]
-  max_class_share: float
   flip_probability: float
   interpolation: str
   fill: tuple[float, ...]
@@ -69,7 +68,7 @@ class Augment:
       top, left = (int(rng.integers(each + 1)) for each in spare)
       crop = found[top : top + self.image_size[0], left : left + self.image_size[1]]
       counts = np.bincount(crop.ravel(), minlength=256)[: labels.NONE]
-      if np.count_nonzero(counts) > 1 and counts.max() < self.max_class_share * counts.sum():
+      if np.count_nonzero(counts) > 1 and counts.max() < MAX_CLASS_SHARE * counts.sum():
         break
     return top, left
 

@@ -174,11 +174,6 @@ class ImageFiles:
     return self._paths
 
 
-def first(tree: Tree, extensions: Sequence[str]) -> str | None:
-  """The path of the first file of these extensions; None where there is none."""
-  return next(find(tree, "", "", extensions), None)
-
-
 def open_folder(path: str, split: str) -> ImageFiles:
   """The images in path/split.
 

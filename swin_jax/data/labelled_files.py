@@ -65,8 +65,8 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
   Raises:
     BadInput: no image of these extensions, or images without a map.
   """
-  files = {path.rpartition(".")[0]: path for path in image_files.find(tree, split.images, "", extensions)}
-  found = {path.rpartition(".")[0]: path for path in image_files.find(tree, split.maps)}
+  files = _by_stem(tree, split.images, extensions)
+  found = _by_stem(tree, split.maps, image_files.EXTENSIONS)
   where = os.path.join(tree.name, split.images)
   if not files:
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
@@ -75,6 +75,15 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
     maps = os.path.join(tree.name, split.maps)
     raise BadInput(f"{where}{missing[0]} has no label map of the same name in {maps}{more}; add or remove them")
   return [(split.images + files[stem], split.maps + found[stem]) for stem in sorted(files)]
+
+
+def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> dict[str, str]:
+  """Path without its suffix → path, of the files in a folder."""
+  found: dict[str, str] = {}
+  for path in image_files.find(tree, folder, "", extensions):
+    if (other := found.setdefault(path.rpartition(".")[0], path)) != path:
+      raise BadInput(f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear; remove one")
+  return found
 
 
 def read_map(tree: image_files.Tree, path: str, classes: labels.Classes) -> np.ndarray:
@@ -91,16 +100,23 @@ def find(tree: image_files.Tree) -> dict[str, Split]:
   Raises:
     BadInput: there are label maps, but no file that names their classes, or an unusable one.
   """
-  folder, found = "", {}
-  while not found:
+  folder = ""
+  while True:
     names = image_files.folders(tree, folder)
     found = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
-    if found or len(names) != 1:
+    # Most zip files have a folder around all, which looks like a split where there are none in it.
+    wrapped = len(names) == 1 and not image_files.is_split(names[0]) and not _class_files(tree, folder)
+    if found and not wrapped:
       break
-    folder += names[0] + "/"  # as most zip files have one around all
-  if not found:
-    return {}
-  classes = _classes(tree, folder)
+    if len(names) != 1:
+      return {}
+    folder += names[0] + "/"
+  classes = classes_in(tree, folder)
+  if classes is None:
+    raise BadInput(
+        f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name a"
+        " line; where they are no such maps, prepare the folder of the images alone"
+    )
   return {split: Split(*folders, classes) for split, folders in found.items()}
 
 
@@ -129,13 +145,13 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
     inside = image_files.folders(tree, f"{folder}{split}/")
     # A folder around all, with the splits below, is no split itself.
     below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
-    if IMAGES in inside and (maps := _maps(inside)) and not any(map(image_files.is_split, below)):
+    if IMAGES in inside and (maps := _maps(tree, f"{folder}{split}/", inside)) and not any(map(image_files.is_split, below)):
       found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/"
   return found
 
 
 def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-  maps = _maps(names)
+  maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
   both = set(image_files.folders(tree, f"{folder}{IMAGES}/")) & set(image_files.folders(tree, f"{folder}{maps}/"))
@@ -143,14 +159,22 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
   return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/")}
 
 
-def _maps(names: Sequence[str]) -> str | None:
-  return next((name for name in LABELS if name in names), None)
+def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
+  """The folder of label maps; one of text, as other programs keep boxes in, is none."""
+  return next((name for name in LABELS if name in names and next(image_files.find(tree, f"{folder}{name}/"), None)), None)
 
 
-def _classes(tree: image_files.Tree, folder: str) -> labels.Classes:
-  there = [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
-  where = os.path.join(tree.name, folder)
-  if not there:
-    raise BadInput(f"{where} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name a line")
-  text = tree.read(folder + there[0]).decode("utf-8", "replace")
-  return labels.parse(there[0], text, os.path.join(where, there[0]))
+def _class_files(tree: image_files.Tree, folder: str) -> list[str]:
+  return [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
+
+
+def classes_in(tree: image_files.Tree, folder: str) -> labels.Classes | None:
+  """What a file of a folder says of the classes; None where there is no such file.
+
+  Raises:
+    BadInput: it is unusable.
+  """
+  if not (there := _class_files(tree, folder)):
+    return None
+  text = tree.read(folder + there[0]).decode("utf-8-sig", "replace")
+  return labels.parse(there[0], text, os.path.join(tree.name, folder, there[0]))

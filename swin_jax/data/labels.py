@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL import UnidentifiedImageError
 
 from swin_jax.errors import BadInput
 
@@ -49,10 +50,12 @@ def parse(name: str, text: str, where: str) -> Classes:
   if name == "classes.json":
     try:
       found = json.loads(text)
-      names, ignored = list(map(str, found["classes"])), found.get("ignore_index")
-    except (ValueError, KeyError, TypeError) as error:
+      names, ignored = found["classes"], found.get("ignore_index")
+      if not isinstance(names, list):
+        raise TypeError("classes is no list")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise BadInput(f"{where} must be like {{\"classes\": [\"sky\", \"road\"], \"ignore_index\": 255}}: {error}") from error
-    if not (ignored is None or (isinstance(ignored, int) and 0 <= ignored <= NONE)):
+    if not (ignored is None or (type(ignored) is int and 0 <= ignored <= NONE)):
       raise BadInput(f"{where}: ignore_index must be a number from 0 to {NONE}, not {ignored!r}")
   elif name == "objectInfo150.txt":
     rows = [line.split("\t") for line in text.splitlines() if line.strip()]
@@ -61,8 +64,11 @@ def parse(name: str, text: str, where: str) -> Classes:
     names = [line.strip() for line in text.splitlines()]
     while names and not names[-1]:
       names.pop()
-    if "" in names:
-      raise BadInput(f"{where} has no name in line {names.index('') + 1}")
+  names = [" ".join(str(name).split()) for name in names]
+  if "" in names:
+    raise BadInput(f"{where} has no name for label {names.index('') + first}")
+  if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+    raise BadInput(f"{where} calls two classes '{twice[0]}'; give them names of their own")
   kept = [label for label in range(len(names)) if label != ignored]
   if not kept or first + len(names) > NONE:
     raise BadInput(f"{where} names {len(kept)} classes; there must be 1 to {NONE - first}")
@@ -82,7 +88,15 @@ def read(encoded: bytes, classes: Classes) -> np.ndarray:
   Raises:
     ValueError: it is no image of one band, or holds a value that is no label.
   """
-  values = _indices(encoded)
+  return from_values(_indices(encoded), classes)
+
+
+def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
+  """The label map of the values in a file, uint8 [height, width].
+
+  Raises:
+    ValueError: one is no label.
+  """
   counts = np.bincount(values.ravel(), minlength=256)
   wrong = np.flatnonzero((classes.of_value < 0) & (counts > 0))
   if len(wrong):
@@ -108,10 +122,10 @@ def encode(target: np.ndarray) -> bytes:
   return out.getvalue()
 
 
-def check_size(target: np.ndarray, size: tuple[int, int]) -> None:
+def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
   """Raises ValueError where a label map has not the (height, width) of its image."""
-  if target.shape != size:
-    raise ValueError(f"its label map has {target.shape[0]} × {target.shape[1]} pixels, the image {size[0]} × {size[1]}")
+  if tuple(found) != tuple(size):
+    raise ValueError(f"its label map has {found[0]} × {found[1]} pixels, the image {size[0]} × {size[1]}")
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -125,11 +139,21 @@ def _indices(encoded: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(encoded)) as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise ValueError(f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF")
-      values = np.asarray(file)
-      if values.min() < 0 or values.max() > NONE:
-        raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")
-      return values.astype(np.uint8)
+      return as_bytes(np.asarray(file))
+  except UnidentifiedImageError:  # its text is the address of a buffer
+    raise ValueError("cannot be read as a label map: it is no image file") from None
   except ValueError:
     raise
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+  """Numbers of any type as uint8.
+
+  Raises:
+    ValueError: some are larger or smaller.
+  """
+  if values.min() < 0 or values.max() > NONE:
+    raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")
+  return values.astype(np.uint8)

@@ -30,10 +30,10 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
     raise BadInput(f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split")
   ((name, examples),) = found.items()
   order = _permutation(len(examples))
-  cut = round(hold_out * len(order))
-  if not 0 < cut < len(order):
-    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {cut}; both splits need one or more")
-  return {name: (examples, order[cut:]), "val": (examples, order[:cut])}
+  held_out = round(hold_out * len(order))
+  if not 0 < held_out < len(order):
+    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {held_out}; both splits need one or more")
+  return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 
 
 def _find(source: str, split: str) -> dict[str, Source]:

@@ -22,7 +22,8 @@ def store(example: Example, short_side: int, quality: int) -> bytes:
   if isinstance(example.image, np.ndarray):
     target = None if example.target is None else labels.encode(example.target)
     return shards.pack(example._replace(image=arrays.pack(example.image), target=target))
-  return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=_fit(example, short_side)))
+  target = _fit(example, short_side)  # first, since it is quick to refuse
+  return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=target))
 
 
 def _fit(example: Example, short_side: int) -> bytes | None:
@@ -35,12 +36,12 @@ def _fit(example: Example, short_side: int) -> bytes | None:
     return None
   with Image.open(io.BytesIO(example.image)) as image:
     size = image.size[::-1]
-  labels.check_size(example.target, size)
+  labels.check_size(example.target.shape, size)
   return labels.encode(labels.resize(example.target, _shrunk(size, short_side)))
 
 
 def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-  """The (height, width) of an image of this (height, width) once its short side is at most so long; 0: as it is."""
+  """The two sides of an image of these two once its short side is at most so long; 0: as it is."""
   if not short_side or min(size) <= short_side:
     return size
   factor = short_side / min(size)

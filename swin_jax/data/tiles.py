@@ -65,7 +65,7 @@ class Tiles:
 
   def __init__(
       self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut,
-      read_map: Callable[[int], np.ndarray] | None = None,
+      read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):  # fmt: skip
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
 
@@ -75,7 +75,7 @@ class Tiles:
       labels: of each, -1 for none.
       class_names: of rasters, or of pixels.
       cut: see `Cut`.
-      read_map: number of a raster → its label map, uint8 [height, width].
+      read_map: (number of a raster, window or None, (height, width) of the raster) → the label map there, uint8 [height, width].
 
     Raises:
       BadInput: none can be read; the message says why the first cannot.
@@ -84,7 +84,7 @@ class Tiles:
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
     self.targets = "labels" if read_map else ""
     self._whole = functools.lru_cache(_KEPT_OPEN)(self._read_whole)
-    self._map = functools.lru_cache(_KEPT_OPEN)(read_map) if read_map else None
+    self._read_map = read_map
     if len(self._files) > 1000 and cut.tile:
       print(f"looking at the sizes of {len(self._files):,} rasters", flush=True)
     with futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -109,6 +109,8 @@ class Tiles:
     """
     file = int(np.searchsorted(self._ends, index, side="right"))
     path, (_, height, width), (rows, columns) = self._files[file], map(int, self._sizes[file]), map(int, self._grid[file])
+    if self._read_map and self._sizes[file][0] > 1:
+      raise ValueError(f"{path}: holds {self._sizes[file][0]} rasters, but has one label map")
     raster, part = divmod(index - (int(self._ends[file - 1]) if file else 0), rows * columns)
     (top, bottom), (left, right) = _part(height, rows, part // columns), _part(width, columns, part % columns)
     window = rasters.Window(top, left, bottom - top, right - left) if rows * columns > 1 else None
@@ -121,10 +123,7 @@ class Tiles:
       raise ValueError(f"{name}: has {image_ops.count_bands(image.shape[-1])}, the first raster {self.bands}")
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
-    target = self._map(file) if self._map else None
-    if target is not None:
-      label_maps.check_size(target, (height, width) if height else image.shape[:2])
-      target = target[top:bottom, left:right] if window else target
+    target = self._read_map(file, window, (height, width) if height else image.shape[:2]) if self._read_map else None
     return Example(image, int(self.labels[index]), name, target)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
@@ -196,10 +195,16 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-  path = image_files.first(tree, rasters.EXTENSIONS + (() if cut.asks_for_rasters else image_files.EXTENSIONS))
-  if path is None or not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, path)):
+  labelled = labelled_files.find(tree)
+  top = next(iter(labelled.values())).images if labelled else ""
+  images = [] if cut.asks_for_rasters else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
+  path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
+  # Where there are images, an array beside them is something else of theirs.
+  if path is None or next(image_files.find(tree, top, "", images), None):
     return None
-  if labelled := labelled_files.find(tree):
+  if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
+    return None
+  if labelled:
     chosen = [split] if split else list(labelled)
     return {name: _labelled(tree, labelled[name] if name in labelled else _no_split(source, split, labelled), cut) for name in chosen}
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
@@ -216,10 +221,28 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
 
-  def read_map(file: int) -> np.ndarray:
-    return labelled_files.read_map(tree, maps[file], split.classes)
+  whole = functools.lru_cache(_KEPT_OPEN)(lambda file: labelled_files.read_map(tree, maps[file], split.classes))
+
+  def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
+    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):  # a window of it costs no more than that
+      try:
+        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split.classes)
+      except ValueError as error:
+        raise ValueError(f"{maps[file]} {error}") from error
+    found = whole(file)
+    label_maps.check_size(found.shape, size)
+    return found[window.top : window.top + window.height, window.left : window.left + window.width] if window else found
 
   return Tiles(tree, paths, [-1] * len(paths), split.classes.names, cut, read_map)
+
+
+def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], classes: label_maps.Classes) -> np.ndarray:
+  _, height, width, bands = rasters.shape(path, path)
+  if bands != 1:
+    raise ValueError(f"has {image_ops.count_bands(bands)}, and must have one")
+  label_maps.check_size((height, width), size)
+  values = rasters.read(path, path, window=window)[..., 0]
+  return label_maps.from_values(label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), classes)
 
 
 def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:

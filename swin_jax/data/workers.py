@@ -70,7 +70,7 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
   others, workers = set(multiprocessing.active_children()), set()
   drawn = _Drawing(batches)
   try:
-    while (batch := _next(drawn, workers)) is not None:
+    while (batch := _next(drawn, others, workers)) is not None:
       if len(workers) < num_workers:
         workers |= set(multiprocessing.active_children()) - others
       yield batch
@@ -91,8 +91,13 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
         worker.kill()
 
 
-def _next(drawn: "_Drawing", workers: set[multiprocessing.Process]) -> dict | None:
+def _next(drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[multiprocessing.Process]) -> dict | None:
   """The next batch; None at the end.
+
+  Args:
+    drawn: where from.
+    others: processes that are no workers.
+    workers: those known; more are added.
 
   Raises:
     RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has taken with it.
@@ -102,6 +107,7 @@ def _next(drawn: "_Drawing", workers: set[multiprocessing.Process]) -> dict | No
     try:
       return drawn.next(timeout=1.0)
     except queue.Empty:
+      workers |= set(multiprocessing.active_children()) - others
       dead = next((worker for worker in workers if worker.exitcode), None)
       waited += bool(dead)
       if waited > _SECONDS_TO_NOTICE:

@@ -113,8 +113,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for file in files:
       try:
         if whole:
-          image = segmentation.read(model, file)
-          yield file.stem, (image, maps and maps.of(file, image.shape[:2]))
+          for name, image in segmentation.read(model, file):
+            yield name, (image, maps and maps.of(name, image.shape[:2]))
         else:
           yield from images.read(model, file)
       except BadInput as error:  # one bad file of a folder costs no other its picture

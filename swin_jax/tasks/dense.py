@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.data import mixing
+from swin_jax.data.labels import NONE
 from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
 from swin_jax.show import drawing
@@ -113,16 +114,15 @@ def as_rgb(images: jax.Array, mean: Sequence[float], std: Sequence[float], bands
   return pixels if pixels.shape[-1] == 3 else jnp.repeat(pixels, 3, axis=-1)
 
 
-def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int, none: int) -> jax.Array:
+def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
   """Image, truth, prediction and errors, to look at side by side.
 
   Truth and prediction are laid over the image; where there is no truth the image stays as it is. Errors are white over a dark image.
 
   Args:
     pixels: float32 [B, height, width, 3] of 0..1.
-    predicted, truth: int [B, height, width]; `none` in the truth is no class.
+    predicted, truth: int [B, height, width]; NONE in the truth is no class.
     num_classes: as many colours as there are.
-    none: see truth.
 
   Returns:
     uint8 [B, 4, height, width, 3].
@@ -132,7 +132,7 @@ def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_c
   def overlay(classes, there):
     return jnp.where(there[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels)
 
-  known = truth != none
+  known = truth != NONE
   wrong = (known & (predicted != truth))[..., None]
   views = [pixels, overlay(truth, known), overlay(predicted, jnp.ones_like(known)), jnp.where(wrong, 1.0, 0.4 * pixels)]
   return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from swin_jax.data import mixing
+from swin_jax.data.labels import NONE
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.tasks import dense
 from swin_jax.tasks.task import Task
 
-NONE = 255  # the label of pixels without a class
+AUXILIARY_WEIGHT = 0.4  # of its loss, in the recipes of Swin V1 and V2
 
 
 def make_task(
@@ -23,7 +24,6 @@ def make_task(
     std: Sequence[float],
     num_classes: int,
     channels: int,
-    auxiliary_weight: float,
     window: tuple[int, int],
     scales: Sequence[float],
     mirrored: bool,
@@ -34,7 +34,6 @@ def make_task(
     encoder: the backbone.
     mean, std: of the images, per band.
     num_classes, channels: of the head, see `upernet.UPerNet`.
-    auxiliary_weight: of the loss of the auxiliary head.
     window, scales, mirrored: of evaluation, see `dense.Views`.
   """
   model = upernet.UPerNet(encoder, num_classes, channels)
@@ -50,7 +49,7 @@ def make_task(
     images = mixing.normalise(batch["image"], mean, std)
     both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
     main, auxiliary = (cross_entropy(logits, batch["label"]) for logits in both)
-    value, one = main + auxiliary_weight * auxiliary, jnp.ones(())
+    value, one = main + AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
     return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
 
   def eval_sums(params, batch):
@@ -65,7 +64,7 @@ def make_task(
   def pictures(params, batch, bands=()):
     classes = jnp.argmax(probabilities(params, batch), axis=-1)
     pixels = dense.as_rgb(batch["image"], mean, std, bands)
-    return dense.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes, NONE)
+    return dense.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
 
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),
