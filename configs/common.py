@@ -216,7 +216,7 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   c.optim.update(total_epochs=100.0, warmup_epochs=20.0, lr=1.25e-3, warmup_lr=2.5e-7, min_lr=2.5e-7, layer_decay=layer_decay)
 
 
-def set_segmentation(c: ConfigDict, sides: tuple[int, int], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
+def set_segmentation(c: ConfigDict, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
   """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0 along a line."""
   c.task = "segmentation"
   c.data.image_size = crop

@@ -27,7 +27,7 @@ def get_config(arg=None):
     c.classification.num_classes = 0
   else:
     # Tiles keep their size, in crops of 3/4 to 4/3 of the scale.
-    common.set_segmentation(c, sides=(), crop=(128, 128), canvas=(256, 256))
+    common.set_segmentation(c, sides=(), crop=(128, 128), canvas=(320, 320))
     c.dense.update(scale_range=(0.75, 4 / 3), photometric=False)
     c.segmentation.channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"

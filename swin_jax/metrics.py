@@ -13,9 +13,9 @@ from PIL import Image
 
 from swin_jax import chips
 from swin_jax import files
+from swin_jax import legend
 from swin_jax.progress import duration
 from swin_jax.progress import say
-from swin_jax.show import drawing
 
 INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
 
@@ -141,7 +141,7 @@ class Writer:
       return None
     grid = picture_grid(images)
     if class_names:
-      grid = drawing.with_legend(grid, class_names)
+      grid = legend.with_legend(grid, class_names)
     folder = self._workdir / "pictures"
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{step:07d}.png"

@@ -33,7 +33,11 @@ MAY_IMPORT = {
         "swin_jax.data.image_ops", "swin_jax.data.labels",
         "swin_jax.data.rand_augment",
     },
-    "swin_jax.tasks": {"swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.data.labels", "swin_jax.show.drawing", "swin_jax.tasks.dense", "swin_jax.tasks.task"},
+    "swin_jax.legend": set(),
+    "swin_jax.tasks": {
+        "swin_jax.models", "swin_jax.metrics", "swin_jax.data.mixing", "swin_jax.data.pixels", "swin_jax.data.labels", "swin_jax.legend",
+        "swin_jax.tasks.dense", "swin_jax.tasks.label_pictures", "swin_jax.tasks.task",
+    },
     "swin_jax.tasks.task": set(),
     "swin_jax.models": {"swin_jax.axes", "swin_jax.sharding", "swin_jax.kernels", "swin_jax.models"},
     "swin_jax.models.windows": set(),
@@ -58,7 +62,7 @@ MAY_IMPORT = {
     "swin_jax.show.segmentation": {
         "swin_jax.pretrained", "swin_jax.data.dense_views", "swin_jax.data.image_files", "swin_jax.data.image_ops",
         "swin_jax.data.labelled_files", "swin_jax.data.labels", "swin_jax.data.rasters",
-        "swin_jax.tasks.dense", "swin_jax.show",
+        "swin_jax.tasks.dense", "swin_jax.tasks.label_pictures", "swin_jax.legend", "swin_jax.show",
     },
     "swin_jax.show.attention": {"swin_jax.pretrained", "swin_jax.models", "swin_jax.kernels", "swin_jax.show"},
     "swin_jax.show.features": {"swin_jax.pretrained", "swin_jax.progress", "swin_jax.show"},
@@ -69,7 +73,7 @@ MAY_IMPORT = {
     "swin_jax.distributed": set(),
     "swin_jax.preemption": set(),
     "swin_jax.optim": set(),
-    "swin_jax.metrics": {"swin_jax.chips", "swin_jax.files", "swin_jax.progress", "swin_jax.show.drawing"},
+    "swin_jax.metrics": {"swin_jax.chips", "swin_jax.files", "swin_jax.progress", "swin_jax.legend"},
     "swin_jax.progress": set(),
     "swin_jax.plan": {"swin_jax.fit", "swin_jax.chips", "swin_jax.cli"},
     "swin_jax.fit": {
@@ -93,7 +97,7 @@ MAY_IMPORT = {
     "configs": {"configs.common"},
 }  # fmt: skip
 OURS = ("swin_jax", "configs", "tests", "experiments")
-WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.photometric", "swin_jax.data.bench")
+WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.photometric", "swin_jax.data.pixels", "swin_jax.data.bench")
 
 
 def modules(package):

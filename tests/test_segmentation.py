@@ -16,6 +16,7 @@ from swin_jax import train
 from swin_jax.errors import BadInput
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import dense
+from swin_jax.tasks import label_pictures
 from swin_jax.tasks import segmentation
 from tests import runs
 from tests import tiny
@@ -132,7 +133,7 @@ def test_the_rate_falls_along_a_line():
 def test_pictures_show_image_truth_prediction_and_errors():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth, found = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
-  image, said, seen, errors = np.asarray(dense.label_views(pixels, found, truth, 2))[0]
+  image, said, seen, errors = np.asarray(label_pictures.label_views(pixels, found, truth, 2))[0]
   assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
   assert np.array_equal(said[0, 0], seen[0, 0]) and np.array_equal(seen[0, 1], seen[0, 0]) and np.array_equal(seen[1, 0], said[0, 1])
   assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
@@ -162,9 +163,9 @@ def test_a_run_learns_and_shows_it(run):
   (picture,) = workdir.glob("pictures/segmentation-*.png")
   grid = np.asarray(Image.open(picture))
   colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
-  from swin_jax.show import drawing  # pylint: disable=g-import-not-at-top
+  from swin_jax import legend  # pylint: disable=g-import-not-at-top
 
-  assert {tuple(colour) for colour in drawing.palette(2)} <= colours  # of the legend
+  assert {tuple(colour) for colour in legend.palette(2)} <= colours  # of the legend
 
 
 @pytest.mark.slow

@@ -20,17 +20,6 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
   return jnp.where(jnp.isnan(images), 0.0, (images - mean) / std)
 
 
-def valid(images: jax.Array) -> jax.Array | None:
-  """Where images as a batch holds them have data, bool of their shape; None for uint8, which has it everywhere."""
-  return None if images.dtype == jnp.uint8 else ~jnp.isnan(images)
-
-
-def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
-  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where there are fewer."""
-  bands = tuple(bands) or ((0, 1, 2) if images.shape[-1] >= 3 else (0,))
-  return jnp.take(images, jnp.asarray(bands), axis=-1)
-
-
 def _box(height: int, width: int, top, left, h, w) -> jax.Array:
   """bool [..., height, width], true inside boxes whose corners are given as arrays of any shape [...]."""
   top, left, h, w = (jnp.asarray(v)[..., None, None] for v in (top, left, h, w))

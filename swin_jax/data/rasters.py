@@ -6,6 +6,7 @@ so that uint8 imagery stays uint8.
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -140,13 +141,20 @@ def _slices(window: Window) -> tuple[slice, slice]:
   return slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
 
 
+@functools.cache
+def _be_quiet() -> None:
+  """Once, since it is for all threads: where on Earth a raster lies makes no difference here."""
+  from rasterio.errors import NotGeoreferencedWarning  # pylint: disable=g-import-not-at-top
+
+  warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+
 @contextlib.contextmanager
 def _open(file: str | bytes):
   import rasterio  # pylint: disable=g-import-not-at-top  (slow, and only where a raster is read)
-  from rasterio.errors import NotGeoreferencedWarning  # pylint: disable=g-import-not-at-top
   from rasterio.errors import RasterioIOError  # pylint: disable=g-import-not-at-top
 
-  warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # where on Earth it lies makes no difference here
+  _be_quiet()
   if file == b"":
     raise ValueError("cannot be read as a raster: it is empty")
   with contextlib.ExitStack() as stack:

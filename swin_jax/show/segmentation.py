@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from swin_jax import legend
 from swin_jax.data import dense_views
 from swin_jax.data import image_files
 from swin_jax.data import image_ops
@@ -19,6 +20,7 @@ from swin_jax.pretrained import Model
 from swin_jax.show import drawing
 from swin_jax.show import images
 from swin_jax.tasks import dense
+from swin_jax.tasks import label_pictures
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -108,17 +110,17 @@ def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
 def picture(model: Model, params: Any, image: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()) -> Image.Image:
   """The image, the classes of its pixels laid over it and, where the truth is known, this and the errors; with a legend.
 
-  Args, raises: as `segment`; truth: uint8 [height, width], 255 where nothing is known; bands: see `mixing.shown`.
+  Args, raises: as `segment`; truth: uint8 [height, width], 255 where nothing is known; bands: see `pixels.shown`.
   """
   if wrong := [band for band in bands if not 0 <= band < image.shape[-1]]:
     raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {image.shape[-1] - 1}")
   found = segment(model, params, image)
   known = np.full(found.shape, labels.NONE) if truth is None else truth.astype(np.int32)
-  rgb = dense.as_rgb(image[None], model.mean, model.std, bands)
+  rgb = label_pictures.as_rgb(image[None], model.mean, model.std, bands)
   count = model.description["segmentation"]["num_classes"]
-  views = np.asarray(dense.label_views(rgb, found[None], known[None], count))[0]
+  views = np.asarray(label_pictures.label_views(rgb, found[None], known[None], count))[0]
   panels = list(zip(("image", "truth", "prediction", "errors"), map(drawing.enlarge, views)))
   panels = [panel for panel in panels if truth is not None or panel[0] in ("image", "prediction")]
   sheet = np.asarray(drawing.sheet(panels, 2))
   shown = sorted({*np.unique(found), *np.unique(known)} - {labels.NONE})
-  return Image.fromarray(drawing.with_legend(sheet, [model.class_name(label) for label in range(count)], shown))
+  return Image.fromarray(legend.with_legend(sheet, [model.class_name(label) for label in range(count)], shown))

@@ -1,4 +1,4 @@
-"""Answers for every pixel: of whole images or by a window that slides over them, at several scales, mirrored too; and how they look."""
+"""Answers for every pixel: of whole images or by a window that slides over them, at several scales, mirrored too."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -8,11 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax.data import mixing
-from swin_jax.data.labels import NONE
 from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
-from swin_jax.show import drawing
 
 Forward = Callable[[jax.Array], jax.Array]  # images [B, height, width, bands] → scores [B, ⌈height / s⌉, ⌈width / s⌉, classes]
 
@@ -94,45 +91,3 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
 def _starts(size: int, window: int) -> list[int]:
   step = max(1, window * 2 // 3)
   return [min(i * step, size - window) for i in range(-(-max(size - window, 0) // step) + 1)]
-
-
-def as_rgb(images: jax.Array, mean: Sequence[float], std: Sequence[float], bands: Sequence[int] = ()) -> jax.Array:
-  """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1.
-
-  Of numbers of any range: two deviations around the mean, and black where there is no data.
-
-  Args:
-    images: uint8 or float32 [B, height, width, bands], as a batch holds them.
-    mean, std: of the images, per band.
-    bands: see `mixing.shown`.
-  """
-  if (valid := mixing.valid(images)) is None:
-    pixels = images.astype(jnp.float32) / 255.0
-  else:
-    pixels = jnp.where(valid, jnp.clip(mixing.normalise(images, mean, std) / 4.0 + 0.5, 0.0, 1.0), 0.0)
-  pixels = mixing.shown(pixels, bands)
-  return pixels if pixels.shape[-1] == 3 else jnp.repeat(pixels, 3, axis=-1)
-
-
-def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
-  """Image, truth, prediction and errors, to look at side by side.
-
-  Truth and prediction are laid over the image; where there is no truth the image stays as it is. Errors are white over a dark image.
-
-  Args:
-    pixels: float32 [B, height, width, 3] of 0..1.
-    predicted, truth: int [B, height, width]; NONE in the truth is no class.
-    num_classes: as many colours as there are.
-
-  Returns:
-    uint8 [B, 4, height, width, 3].
-  """
-  colours = jnp.asarray(drawing.palette(num_classes), jnp.float32) / 255.0
-
-  def overlay(classes, there):
-    return jnp.where(there[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels)
-
-  known = truth != NONE
-  wrong = (known & (predicted != truth))[..., None]
-  views = [pixels, overlay(truth, known), overlay(predicted, jnp.ones_like(known)), jnp.where(wrong, 1.0, 0.4 * pixels)]
-  return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

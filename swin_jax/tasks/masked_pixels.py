@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.data import mixing
+from swin_jax.data import pixels
 from swin_jax.errors import BadInput
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import flops
@@ -41,13 +42,13 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
 
   def loss(params, batch, rng):
     images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
-    valid = mixing.valid(batch["image"])
+    valid = pixels.valid(batch["image"])
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
-    valid = mixing.valid(batch["image"])
+    valid = pixels.valid(batch["image"])
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
     errors, weight = each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid), batch["weight"]
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
@@ -56,16 +57,12 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
-    valid = mixing.valid(batch["image"])
+    valid = pixels.valid(batch["image"])
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
-    if valid is None:
-      views = views * jnp.asarray(std)[(None,) * 4] + jnp.asarray(mean)[(None,) * 4]
-    else:  # of numbers of any range: two deviations around the mean, and black where there is no data
-      views = jnp.where(valid[:, None], views / 4.0 + 0.5, 0.0)
-    views = mixing.shown(views, bands)
-    return jnp.round(jnp.clip(views, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+    views = pixels.visible(views, None if valid is None else valid[:, None], mean, std)
+    return jnp.round(pixels.shown(views, bands) * 255.0).astype(jnp.uint8)
 
   return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False), functools.partial(flops, encoder), "reconstruction")
 

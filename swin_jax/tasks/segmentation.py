@@ -12,6 +12,7 @@ from swin_jax.data.labels import NONE
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.tasks import dense
+from swin_jax.tasks import label_pictures
 from swin_jax.tasks.task import Task
 
 AUXILIARY_WEIGHT = 0.4  # of its loss, in the recipes of Swin V1 and V2
@@ -63,8 +64,8 @@ def make_task(
 
   def pictures(params, batch, bands=()):
     classes = jnp.argmax(probabilities(params, batch), axis=-1)
-    pixels = dense.as_rgb(batch["image"], mean, std, bands)
-    return dense.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
+    pixels = label_pictures.as_rgb(batch["image"], mean, std, bands)
+    return label_pictures.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
 
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),
