@@ -203,7 +203,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
         (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
         (dict(data__mean=(120.0,)), "data.mean = (120.0,) is of pixels of 0 to 1"),
         (dict(data__std=()), "give both, or (), () for those of the data's statistics.json"),
-        (dict(model__version=1, model__window_sizes=(8, 8), dense__eval_canvas=(64, 64)), "V1's bias tables are of the windows [(8, 8), (4, 4)]"),
+        (dict(model__version=1, model__window_sizes=(8, 8), dense__eval_canvas=(64, 64)), "V1's bias tables are of the windows [(6, 6), (3, 3)]"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, changes, message):

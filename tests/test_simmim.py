@@ -1,5 +1,6 @@
 """SimMIM: what is masked is hidden from the encoder, and only that counts in the loss."""
 
+import functools
 import math
 
 import flax
@@ -130,6 +131,11 @@ def test_normalised_target_without_data_equals_loops(window):
     np.testing.assert_allclose(ours[0, y, x, band], (images[0, y, x, band] - near.mean()) / math.sqrt(variance + 1e-6), atol=5e-3)
 
 
+def both_bands(task, params, batch):
+  """The pictures of each of two bands, by themselves grey."""
+  return np.concatenate([jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1)
+
+
 @pytest.mark.parametrize("target_norm_window", [0, 3])
 def test_the_task_on_floats_with_gaps(target_norm_window):
   """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
@@ -147,7 +153,7 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   assert np.isfinite(value) and np.isfinite(total) and count == 2
   whole, _ = jit(task.loss)(params, batch | {"image": pixels}, jax.random.key(0))
   assert abs(whole - value) > 1e-4
-  pictures = np.asarray(jit(task.pictures)(params, batch))
+  pictures = both_bands(task, params, batch)
   hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), gap.shape)
   assert pictures.dtype == np.uint8 and (pictures[:, 0][gap] == 0).all()
   stretched = np.clip((pixels - np.float32((500, 40))) / np.float32((200, 30)) / 4 + 0.5, 0, 1) * 255
@@ -194,7 +200,7 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
   np.testing.assert_allclose(value, sums["loss"][0] / sums["loss"][1])
   weighted, one = jit(task.eval_sums)(params, batch | {"weight": np.array([1.0, 0.0], np.float32)})["loss"]
   assert one == 1 and 0 < weighted < total
-  pictures = np.asarray(jit(task.pictures)(params, batch))
+  pictures = both_bands(task, params, batch)
   assert pictures.shape == (2, 3, 16, 16, 2) and pictures.dtype == np.uint8
   np.testing.assert_array_equal(pictures[:, 0], batch["image"])
   hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), batch["image"].shape)
