@@ -4,8 +4,9 @@
   python -m swin_jax.main --config=configs/own_labels.py:scratch --workdir=runs/own/labels_scratch --config.data.path=DATA
 
 DATA is what `python -m swin_jax.data.prepare` made of images and label maps. The first starts from runs/own/pretrain, which own_images.py
-makes, or from --config.init_from=SRC. On a CPU take smaller crops and the same narrow model as there:
---config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
+makes, or from --config.init_from=SRC. On a CPU take smaller images and crops, and the same narrow model
+as there: --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32 --config.dense.sides=256,128
+--config.dense.eval_canvas=128,176 --config.segmentation.window=64,64
 """
 
 from configs import common

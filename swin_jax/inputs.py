@@ -20,7 +20,10 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   targets = TARGETS.get(config.task, "")
   train_source, eval_source = (sources.open_source(d.source, d.path, split, targets) for split in (d.train_split, d.eval_split))
   if config.task == "classification" and train_source.targets:
-    raise BadInput(f"{d.path} has classes of pixels, not of images, so task=classification cannot be; for these: configs/own_labels.py")
+    raise BadInput(
+        f"{d.path} has classes of pixels, not of images, so task=classification cannot be; for these: configs/own_labels.py, of rasters"
+        " own_rasters.py:segment"
+    )
   train_view, eval_view = _label_views(config) if targets else _image_views(config)
   return pipeline.Input(
       train_source=train_source,

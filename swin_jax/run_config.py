@@ -73,7 +73,7 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   config = config.copy_and_resolve_references()
   d = config.data
   if bool(len(d.mean)) != bool(len(d.std)):
-    raise BadInput(f"config.data.mean = {d.mean} and config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json")
+    raise BadInput(f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json")
   if len(d.mean):
     return config
   if trained:
@@ -144,7 +144,8 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   """
   steps = num_examples // config.data.batch_size
   if not steps:
-    raise BadInput(f"data.batch_size = {config.data.batch_size}, but split '{config.data.train_split}' has {num_examples} examples")
+    split = config.data.train_split
+    raise BadInput(f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: take a smaller one")
   return steps, max(1, round(config.optim.total_epochs * steps))
 
 

@@ -253,6 +253,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
   height, width = config.data.image_size
   images = f"{len(data.eval_source):,} images at {height} × {width} px"
+  if config.task == "segmentation":
+    (height, width), window = config.dense.eval_canvas, config.segmentation.window
+    images = f"{len(data.eval_source):,} images within {height} × {width} px"
+    images += f" by a sliding window of {window[0]} × {window[1]} px" if window else " at once"
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   used, own = (description.used_windows(c) for c in (config.to_dict(), saved.config))
   say(f"evaluating {saved.source} on {images}, windows {used}" + (f" (its own: {own})" if used != own else "") + adapted)

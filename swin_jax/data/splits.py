@@ -32,7 +32,10 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
   order = _permutation(len(examples))
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
-    raise BadInput(f"--hold_out={hold_out} of {len(order)} images is {held_out}; both splits need one or more")
+    raise BadInput(
+        f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold back a larger share, or cut"
+        " rasters by a smaller --tile"
+    )
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 
 
