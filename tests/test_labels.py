@@ -17,6 +17,7 @@ from swin_jax.data import labels
 from swin_jax.data import prepare
 from swin_jax.data import sources
 from swin_jax.data import tiles
+from swin_jax.data.example import Example
 from swin_jax.errors import BadInput
 from swin_jax.inputs import open_input
 from tests import tiny
@@ -323,3 +324,10 @@ def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):
   write(tmp_path / "in", {"train/labels/0.png": png(np.zeros((8, 8))), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 2
   assert "0.npy: holds 2 rasters, but has one label map" in capsys.readouterr().err
+
+
+def test_what_holds_no_data_has_no_class():
+  image = np.ones((2, 2, 3), np.float32)
+  image[0, 0], image[0, 1, 0] = np.nan, np.nan
+  decoded = decoding.DecodeLabels(3, "float32")(Example(image, -1, "x", np.uint8([[1, 2], [0, 1]])))
+  assert decoded.labels.tolist() == [[255, 2], [0, 1]] and decoded.labels.dtype == np.uint8

@@ -41,9 +41,11 @@ class Labelled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DecodeLabels(DecodeImage):
-  """The image and its label map."""
+  """The image and its label map; where the image holds no data there is no class either."""
 
   def __call__(self, example: Example) -> Labelled:
     image, found = super().__call__(example), labels.decode(example.target)
     labels.check_size(found.shape, image.shape[:2])
+    if image.dtype == np.float32:
+      found = np.where(np.isnan(image).all(axis=-1), np.uint8(labels.NONE), found)
     return Labelled(image, found)
