@@ -1,6 +1,7 @@
 """Where the images of a config come from, and how they become batches."""
 
 from collections.abc import Callable
+import os
 
 from ml_collections import ConfigDict
 
@@ -8,6 +9,7 @@ from swin_jax.data import decoding
 from swin_jax.data import dense_views
 from swin_jax.data import pipeline
 from swin_jax.data import sources
+from swin_jax.data import statistics
 from swin_jax.data import views
 from swin_jax.errors import BadInput
 
@@ -15,7 +17,11 @@ TARGETS = {"segmentation": "labels"}  # task → what it needs for each pixel, a
 
 
 def open_input(config: ConfigDict) -> pipeline.Input:
-  """The sources of a config, and how their images become batches."""
+  """The sources of a config, and how their images become batches.
+
+  Raises:
+    BadInput: see `sources.open_source`; or what is there is not what the config is for.
+  """
   d = config.data
   targets = TARGETS.get(config.task, "")
   train_source, eval_source = (sources.open_source(d.source, d.path, split, targets) for split in (d.train_split, d.eval_split))
@@ -24,6 +30,7 @@ def open_input(config: ConfigDict) -> pipeline.Input:
         f"{d.path} has classes of pixels, not of images, so task=classification cannot be; for these: configs/own_labels.py, of rasters"
         " own_rasters.py:segment"
     )
+  _check_bands(d)
   train_view, eval_view = _label_views(config) if targets else _image_views(config)
   return pipeline.Input(
       train_source=train_source,
@@ -38,6 +45,21 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       num_threads=d.num_threads,
       num_workers=d.num_workers,
   )
+
+
+def _check_bands(d: ConfigDict) -> None:
+  """Refuses, where statistics tell of it, a set whose every image would be."""
+  if d.source != "array_record" or not os.path.exists(statistics.path_of(d.path)):
+    return
+  found = statistics.read(d.path)
+  there, wanted = len(found["mean"]), len(d.mean)
+  if d.dtype == "uint8" and found["dtype"] != "uint8":
+    raise BadInput(
+        f"{d.path} holds {found['dtype']} of {there} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and"
+        " --config.data.dtype=float32"
+    )
+  if there != wanted and not {there, wanted} <= {1, 3}:  # grey and colour become each other
+    raise BadInput(f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run of the other number")
 
 
 def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:

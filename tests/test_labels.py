@@ -331,3 +331,16 @@ def test_what_holds_no_data_has_no_class():
   image[0, 0], image[0, 1, 0] = np.nan, np.nan
   decoded = decoding.DecodeLabels(3, "float32")(Example(image, -1, "x", np.uint8([[1, 2], [0, 1]])))
   assert decoded.labels.tolist() == [[255, 2], [0, 1]] and decoded.labels.dtype == np.uint8
+
+
+def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path):
+  for i in range(2):
+    write_tif(tmp_path / "set/train/images" / f"{i}.tif", scene(i, 20, 20))
+    write(tmp_path / "set", {f"train/labels/{i}.png": png(np.zeros((20, 20))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}") == 0
+  splits = dict(data__train_split="train", data__eval_split="train")
+  with pytest.raises(BadInput, match="holds int16 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py"):
+    open_input(segmentation(tmp_path / "out", **splits))
+  with pytest.raises(BadInput, match="has images of 5 bands, data.mean and the run of 4"):
+    open_input(segmentation(tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 4, data__std=(1.0,) * 4, **splits))
+  open_input(segmentation(tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 5, data__std=(1.0,) * 5, **splits))
