@@ -219,6 +219,12 @@ def test_a_stored_config_without_newer_keys_goes_on(tmp_path):
   stored = json.loads(json.dumps(settings.to_dict()))
   del stored["segmentation"], stored["dense"]
   run_config.check_same_run(settings, stored, str(tmp_path))
+  # What such a run did is known: it has not done otherwise since.
+  del stored["augment"]["rotate"], stored["data"]["dtype"]
+  run_config.check_same_run(settings, stored, str(tmp_path))
+  for changes, message in ((dict(augment__rotate=True), "augment.rotate"), (dict(data__dtype="float32"), "data.dtype")):
+    with pytest.raises(BadInput, match=message):
+      run_config.check_same_run(tiny.config(**changes), stored, str(tmp_path))
   stored["optim"]["lr"] = 7.0
   with pytest.raises(BadInput, match="optim.lr"):
     run_config.check_same_run(settings, stored, str(tmp_path))
