@@ -97,7 +97,7 @@ def _next(drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[
   Args:
     drawn: where from.
     others: processes that are no workers.
-    workers: those known; more are added.
+    workers: those known; more are added, as soon as they are seen alive.
 
   Raises:
     RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has taken with it.
