@@ -52,12 +52,8 @@ def _check_bands(d: ConfigDict) -> None:
   if d.source != "array_record" or not os.path.exists(statistics.path_of(d.path)):
     return
   found = statistics.read(d.path)
+  statistics.check_type(d.path, found, d.dtype)
   there, wanted = len(found["mean"]), len(d.mean)
-  if d.dtype == "uint8" and found["dtype"] != "uint8":
-    raise BadInput(
-        f"{d.path} holds {found['dtype']} of {there} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and"
-        " --config.data.dtype=float32"
-    )
   if there != wanted and not {there, wanted} <= {1, 3}:  # grey and colour become each other
     raise BadInput(f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run of the other number")
 

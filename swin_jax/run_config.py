@@ -85,8 +85,7 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
         " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
     )
   found = statistics.read(d.path)
-  if d.dtype == "uint8" and found["dtype"] != "uint8":
-    raise BadInput(f"{d.path} holds {found['dtype']}, data.dtype is uint8: give --config.data.dtype=float32")
+  statistics.check_type(d.path, found, d.dtype)
   scale = 255.0 if d.dtype == "uint8" else 1.0
   d.mean = tuple(value / scale for value in found["mean"])
   d.std = tuple(value / scale or 1.0 for value in found["std"])  # a band that is the same everywhere is not to be divided by nothing

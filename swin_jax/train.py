@@ -251,14 +251,13 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
   arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
   state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
-  height, width = config.data.image_size
-  images = f"{len(data.eval_source):,} images at {height} × {width} px"
+  seen, how = config.data.image_size, ""
   if config.task == "segmentation":
-    (height, width), window = config.dense.eval_canvas, config.segmentation.window
-    images = f"{len(data.eval_source):,} images within {height} × {width} px"
-    images += f" by a sliding window of {window[0]} × {window[1]} px" if window else " at once"
+    window = config.segmentation.window
+    seen, how = (window, " by a sliding window") if window else (config.dense.eval_canvas, " or less")
+  images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
-  used, own = (description.used_windows(c) for c in (config.to_dict(), saved.config))
+  used, own = (description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config))
   say(f"evaluating {saved.source} on {images}, windows {used}" + (f" (its own: {own})" if used != own else "") + adapted)
   values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:

@@ -251,7 +251,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   statistics.write(str(tmp_path), found)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0
   for changes, message in (
-      (dict(data__dtype="uint8"), "holds float32, data.dtype is uint8: give --config.data.dtype=float32"),
+      (dict(data__dtype="uint8"), "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and --config.data"),
       (dict(data__source="digits", data__path=""), "give --config.data.path of one, or numbers"),
       (dict(data__path=str(tmp_path / "absent")), f"make it by python -m swin_jax.data.prepare --out={tmp_path / 'absent'}"),
   ):

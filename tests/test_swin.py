@@ -21,6 +21,7 @@ from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from tests import slow_block
 from tests import tiny
+from tests.jaxprs import primitives
 from tests.slow_block import jit
 
 
@@ -116,15 +117,6 @@ def test_drop_path_is_on_in_these_tests():
   (_, trained), _ = stage_result()
   evaluated = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(stage_params(), IMAGE_MAP)
   assert np.abs(trained - evaluated).max() > 0.1
-
-
-def primitives(jaxpr):
-  """Equations of a jaxpr and of all jaxprs inside."""
-  for eqn in jaxpr.eqns:
-    yield eqn
-    for value in jax.tree.leaves(eqn.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
-      if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-        yield from primitives(getattr(value, "jaxpr", value))
 
 
 @pytest.mark.parametrize("unroll", [False, True])

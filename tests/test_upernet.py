@@ -18,6 +18,7 @@ from swin_jax.errors import BadInput
 from swin_jax.models import swin
 from swin_jax.models import upernet
 from tests import slow_block
+from tests.jaxprs import primitives
 from tests.slow_block import jit
 
 RULES = common.base().sharding_rules
@@ -242,15 +243,6 @@ def test_an_image_does_not_see_the_others_of_its_batch():
 
 
 # Training, dtypes, devices.
-
-
-def primitives(jaxpr):
-  """Equations of a jaxpr and of all jaxprs inside."""
-  for eqn in jaxpr.eqns:
-    yield eqn
-    for value in jax.tree.leaves(eqn.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
-      if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-        yield from primitives(getattr(value, "jaxpr", value))
 
 
 def traced(model, train):

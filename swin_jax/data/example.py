@@ -1,9 +1,11 @@
 """What a source gives: the one shape of an example that all of them share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from swin_jax.errors import BadInput
 
 
 class Example(NamedTuple):
@@ -49,3 +51,14 @@ def no_split(path: str, split: str, splits: Iterable[str]) -> str:
       f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split; prepare --hold_out=0.1 makes a"
       " split of its own"
   )
+
+
+def wanted_splits(source: str, split: str, splits: Sequence[str]) -> list[str]:
+  """The one of the splits that is asked for, or all where it is "".
+
+  Raises:
+    BadInput: it is not one of them.
+  """
+  if split and split not in splits:
+    raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
+  return [split] if split else list(splits)

@@ -17,6 +17,7 @@ try:
 except ImportError:  # it has no wheel for Linux on ARM
   resizer = None
 
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow; the others hold more, which a JPEG cannot
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom"}  # Pillow's cubic, a = -0.5, under its other name
 

@@ -11,6 +11,7 @@ from swin_jax.data import labelled_files
 from swin_jax.data import sources
 from swin_jax.data import tiles
 from swin_jax.data.example import Source
+from swin_jax.data.example import wanted_splits
 from swin_jax.errors import BadInput
 
 # split → (source, the indices of its examples in the order they are written)
@@ -54,18 +55,12 @@ def _find(source: str, split: str) -> dict[str, Source]:
       return {split or "train": sources.Npz(source)}
     tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
     if labelled := labelled_files.find(tree):
-      return {name: labelled_files.LabelledFiles(tree, labelled[name]) for name in _wanted(source, split, list(labelled))}
+      return {name: labelled_files.LabelledFiles(tree, labelled[name]) for name in wanted_splits(source, split, list(labelled))}
     folder, splits = image_files.find_splits(tree)
     if not splits:
       return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
     load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
-  return {name: load(split=name) for name in _wanted(source, split, splits)}
-
-
-def _wanted(source: str, split: str, splits: list[str]) -> list[str]:
-  if split and split not in splits:
-    raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
-  return [split] if split else splits
+  return {name: load(split=name) for name in wanted_splits(source, split, splits)}
 
 
 def _permutation(n: int) -> np.ndarray:

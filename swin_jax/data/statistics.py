@@ -160,6 +160,15 @@ def read(path: str) -> dict[str, Any]:
     raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
 
 
+def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
+  """Raises BadInput where the pixels of a set, by its statistics, are not what data.dtype takes them for."""
+  if dtype == "uint8" and found["dtype"] != "uint8":
+    raise BadInput(
+        f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py,"
+        " and --config.data.dtype=float32"
+    )
+
+
 def describe(path: str) -> str:
   """A table for the person at the terminal, one line a band."""
   found = read(path)

@@ -6,11 +6,10 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data import arrays
+from swin_jax.data import image_ops
 from swin_jax.data import labels
 from swin_jax.data import shards
 from swin_jax.data.example import Example
-
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # the others hold more than 8 bits, which a JPEG cannot
 
 
 def store(example: Example, short_side: int, quality: int) -> bytes:
@@ -60,7 +59,7 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
       image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
       image.load()
       return encoded
-    if image.mode not in _MODES:
+    if image.mode not in image_ops.EIGHT_BIT_MODES:
       raise ValueError(f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side")
     small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(size, Image.Resampling.LANCZOS)
   out = io.BytesIO()

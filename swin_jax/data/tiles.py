@@ -7,12 +7,12 @@ Tiles do not overlap, so that what is held back is not seen in training, and lea
 parts as have `Cut.tile` pixels or a little more on each side; one that is smaller stays whole along that side.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 import functools
 import io
 import os
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 import zipfile
 
 import numpy as np
@@ -25,11 +25,11 @@ from swin_jax.data import labels as label_maps
 from swin_jax.data import rasters
 from swin_jax.data import sources
 from swin_jax.data.example import Example
+from swin_jax.data.example import wanted_splits
 from swin_jax.errors import BadInput
 
 _KEPT_OPEN = 4  # files that had to be read whole are kept for their other tiles
 _THREADS = 16  # that look at headers
-_IMAGES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's names for 8-bit grey and colour
 
 
 class Cut(NamedTuple):
@@ -123,7 +123,10 @@ class Tiles:
       raise ValueError(f"{name}: has {image_ops.count_bands(image.shape[-1])}, the first raster {self.bands}")
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
-    target = self._read_map(file, window, (height, width) if height else image.shape[:2]) if self._read_map else None
+    try:
+      target = self._read_map(file, window, (height, width) if height else image.shape[:2]) if self._read_map else None
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from error
     return Example(image, int(self.labels[index]), name, target)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
@@ -179,8 +182,8 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     paths = sources.npz_splits(source)
     first = next(iter(paths.values()), "")
     found = {name: _file(path, cut) for name, path in paths.items()} if first and _is_raster(first, lambda: first) else None
-    if found and split:
-      found = {name: tiles for name, tiles in found.items() if name == split} or _no_split(source, split, paths)
+    if found:
+      found = {name: found[name] for name in wanted_splits(source, split, list(found))}
   elif source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
     sources.check_exists(source)
     single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
@@ -205,13 +208,10 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
     return None
   if labelled:
-    chosen = [split] if split else list(labelled)
-    return {name: _labelled(tree, labelled[name] if name in labelled else _no_split(source, split, labelled), cut) for name in chosen}
+    return {name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))}
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
-  if split and splits and split not in splits:
-    _no_split(source, split, splits)
   found = {}
-  for name in [split] if split and splits else splits or [""]:
+  for name in wanted_splits(source, split, splits) if splits else [""]:
     files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
     paths = [files.path(i) for i in range(len(files))]
     found[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
@@ -220,7 +220,6 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
-
   whole = functools.lru_cache(_KEPT_OPEN)(lambda file: labelled_files.read_map(tree, maps[file], split.classes))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
@@ -249,10 +248,6 @@ def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:
   return os.path.join(tree.name, path) if isinstance(tree, image_files.Disk) else io.BytesIO(tree.read(path))
 
 
-def _no_split(source: str, split: str, splits: Iterable[str]) -> NoReturn:
-  raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
-
-
 def _file(path: str, cut: Cut) -> Tiles:
   tree = image_files.Disk(os.path.dirname(path) or ".")
   return Tiles(tree, [os.path.basename(path)], [-1], (), cut)
@@ -273,6 +268,6 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
     return True
   try:
     with Image.open(content()) as image:
-      return image.mode not in _IMAGES
+      return image.mode not in image_ops.EIGHT_BIT_MODES
   except Exception:  # pylint: disable=broad-exception-caught  (Pillow raises whatever a format's parser raises)
     return True

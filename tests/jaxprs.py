@@ -1,0 +1,12 @@
+"""What a traced function computes, equation by equation."""
+
+import jax
+
+
+def primitives(jaxpr):
+  """Equations of a jaxpr and of all jaxprs inside."""
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for value in jax.tree.leaves(eqn.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+      if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+        yield from primitives(getattr(value, "jaxpr", value))
