@@ -24,7 +24,7 @@ SIZES = {
 def base() -> ConfigDict:
   """All keys with their defaults, locked."""
   c = ConfigDict()
-  c.task = "classification"  # or "masked_pixels" (SimMIM), "segmentation" (UPerNet)
+  c.task = "classification"  # or "masked_pixels" (SimMIM), and by UPerNet "segmentation", "pixel_regression"
   c.seed = 0  # of parameters, data order, augmentation and drop path
   c.init_from = ""  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from scratch
   c.transfer = ConfigDict(dict(  # how what has another shape is taken over from init_from; see swin_jax/transfer.py
@@ -69,11 +69,11 @@ def base() -> ConfigDict:
   c.segmentation = ConfigDict(dict(
       num_classes=0,  # 0 = as many as the data has
       channels=512,  # of the head
-      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
-      # whose answers are averaged; whether each is seen mirrored too
-      window=(),
-      scales=(1.0,),
-      mirrored=False,
+  ))  # fmt: skip
+  c.pixel_regression = ConfigDict(dict(  # a number for each pixel: height, biomass, temperature
+      channels=512,  # of the head
+      value_mean=0.0,  # of the numbers, in their unit
+      value_std=0.0,  # 0 = both are those in the statistics.json that prepare writes
   ))  # fmt: skip
 
   c.data = ConfigDict(dict(
@@ -113,6 +113,11 @@ def base() -> ConfigDict:
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
       photometric=True,  # brightness, contrast, saturation and hue of RGB images
       eval_canvas=(704, 704),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
+      # whose answers are averaged; whether each is seen mirrored too
+      window=(),
+      scales=(1.0,),
+      mirrored=False,
   ))  # fmt: skip
   c.mask = ConfigDict(dict(
       patch_size=32,  # pixels, side of a masked cell
@@ -216,9 +221,9 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   c.optim.update(total_epochs=100.0, warmup_epochs=20.0, lr=1.25e-3, warmup_lr=2.5e-7, min_lr=2.5e-7, layer_decay=layer_decay)
 
 
-def set_segmentation(c: ConfigDict, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
+def set_dense(c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
   """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0 along a line."""
-  c.task = "segmentation"
+  c.task = task
   c.data.image_size = crop
   c.dense.update(sides=sides, eval_canvas=canvas)
   c.augment.update(rand_augment_operations=0, interpolation="bilinear")
@@ -227,7 +232,7 @@ def set_segmentation(c: ConfigDict, sides: tuple[int, ...], crop: tuple[int, int
 
 def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
   """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
-  set_segmentation(c, sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)  # most images are 3 : 4, or 4 : 3
+  set_dense(c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)  # most images are 3 : 4, or 4 : 3
   c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
   c.segmentation.num_classes = 150
   steps_per_epoch = 20210 // batch_size
@@ -238,7 +243,7 @@ def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_ste
 
 def set_multiscale(c: ConfigDict) -> None:
   """Evaluation at six scales, mirrored too, as the papers' better figures have it."""
-  c.segmentation.update(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True)
+  c.dense.update(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True)
 
 
 def debug(c: ConfigDict) -> ConfigDict:

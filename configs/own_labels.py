@@ -6,7 +6,7 @@
 DATA is what `python -m swin_jax.data.prepare` made of images and label maps. The first starts from runs/own/pretrain, which own_images.py
 makes, or from --config.init_from=SRC. On a CPU take smaller images and crops, and the same narrow model
 as there: --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32 --config.dense.sides=256,128
---config.dense.eval_canvas=128,176 --config.segmentation.window=64,64
+--config.dense.eval_canvas=128,176 --config.dense.window=64,64
 """
 
 from configs import common
@@ -17,8 +17,8 @@ def get_config(arg=None):
   c = common.base()
   common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's size.
-  common.set_segmentation(c, sides=(1024, 512), crop=(256, 256), canvas=(512, 704))
-  c.segmentation.window = (256, 256)
+  common.set_dense(c, "segmentation", sides=(1024, 512), crop=(256, 256), canvas=(512, 704))
+  c.dense.window = (256, 256)
   c.data.update(batch_size=16, eval_batch_size=8)
   c.optim.update(total_epochs=100.0, warmup_epochs=5.0, lr=6e-5 * 32, warmup_lr=0.0, layer_decay=0.95)
   c.checkpoint.every_epochs = 5.0

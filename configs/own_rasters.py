@@ -1,12 +1,14 @@
-"""Your own rasters, of any number of bands and type: SimMIM on all of them, then fine-tuning on their classes, or on those of pixels.
+"""Your own rasters, of any number of bands and type: SimMIM, then fine-tuning on their classes, or on classes or numbers of their pixels.
 
   python -m swin_jax.main --config=configs/own_rasters.py:pretrain --workdir=runs/rasters/pretrain --config.data.path=DATA
   python -m swin_jax.main --config=configs/own_rasters.py:finetune --workdir=runs/rasters/finetune --config.data.path=DATA
   python -m swin_jax.main --config=configs/own_rasters.py:segment --workdir=runs/rasters/segment --config.data.path=LABELLED
+  python -m swin_jax.main --config=configs/own_rasters.py:regress --workdir=runs/rasters/regress --config.data.path=MEASURED
 
 DATA is what `python -m swin_jax.data.prepare --tile=160` made of your GeoTIFFs. Their bands, and how these are normalised, are found in its
-statistics.json. LABELLED is the same of rasters with a label map each, and :segment an UPerNet on that encoder. A small Swin V2 of 12 M
-parameters at 128 px with patches of 2 px, since what matters in such images is small, for one GPU.
+statistics.json. LABELLED is the same of rasters with a label map each, MEASURED of rasters with a raster of one band each that holds
+what is to be known, and :segment and :regress an UPerNet on that encoder. A small Swin V2 of 12 M parameters at 128 px with patches of
+2 px, since what matters in such images is small, for one GPU.
 On a CPU add:
 --config.data.image_size=64,64 --config.model.embed_dim=32 --config.model.dtype=float32
 """
@@ -15,7 +17,7 @@ from configs import common
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune", "segment"))
+  kind = common.parse(arg, ("pretrain", "finetune", "segment", "regress"))
   c = common.base()
   c.model.update(patch_size=2, embed_dim=64, depths=(2, 2, 6, 2), num_heads=(2, 4, 8, 16), window_sizes=(8,) * 4, drop_path_rate=0.1)
   if kind == "pretrain":
@@ -27,15 +29,16 @@ def get_config(arg=None):
     c.classification.num_classes = 0
   else:
     # Tiles keep their size, in crops of 3/4 to 4/3 of the scale.
-    common.set_segmentation(c, sides=(), crop=(128, 128), canvas=(320, 320))
+    c.task = "segmentation" if kind == "segment" else "pixel_regression"
+    common.set_dense(c, c.task, sides=(), crop=(128, 128), canvas=(320, 320))
     c.dense.update(scale_range=(0.75, 4 / 3), photometric=False)
-    c.segmentation.channels = 128
+    c[c.task].channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"
   c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128), batch_size=128, eval_batch_size=128)
   # What makes sense of numbers of any kind, seen from above: crops that hardly change the scale, flips and turns.
   c.augment.update(crop_scale=(0.5, 1.0), interpolation="bilinear", rotate=True, rand_augment_operations=0)
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
-  if kind == "segment":
+  if kind in ("segment", "regress"):
     c.data.update(batch_size=16, eval_batch_size=16)
     c.optim.update(lr=1e-4 * 32, warmup_lr=0.0, min_lr=0.0)  # 1e-4 at batch 16
   c.checkpoint.every_epochs = 1.0

@@ -25,7 +25,7 @@ def get_config(arg=None):
     c.checkpoint.update(every_epochs=1.0, keep_every=0)
     c.log.eval_every_epochs = 1.0
     return c
-  common.set_segmentation(c, sides=(480, 360), crop=(192, 192), canvas=(360, 480))
+  common.set_dense(c, "segmentation", sides=(480, 360), crop=(192, 192), canvas=(360, 480))
   c.data.batch_size = 8
   c.segmentation.channels = 64
   c.model.drop_path_rate = 0.1

@@ -17,6 +17,7 @@ from swin_jax.models.windows import map_sizes
 from swin_jax.models.windows import padded_size
 from swin_jax.models.windows import pair
 from swin_jax.models.windows import window_and_shift
+from swin_jax.tasks import kinds
 from swin_jax.weights.choices import BANDS
 from swin_jax.weights.choices import BIAS_TABLES
 
@@ -29,7 +30,7 @@ def check(config: ConfigDict) -> None:
   """
   m, d, a = config.model, config.data, config.augment
   choices = {
-      "task": (config.task, ("classification", "masked_pixels", "segmentation")),
+      "task": (config.task, tuple(kinds.TARGETS)),
       "model.version": (m.version, (1, 2)),
       "model.dtype": (m.dtype, ("bfloat16", "float32")),
       "data.dtype": (d.dtype, ("uint8", "float32")),
@@ -87,7 +88,7 @@ def check(config: ConfigDict) -> None:
     raise BadInput(f"augment.rotate turns by 90°, which needs square images: data.image_size = {d.image_size}")
   if (shown := config.log.picture_bands) and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < len(d.mean)):
     raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")
-  if config.task == "segmentation":
+  if kinds.TARGETS[config.task]:
     _check_dense(config)
   if a.crop_padding and a.eval_crop_fraction != 1.0:
     raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
@@ -126,24 +127,28 @@ def check(config: ConfigDict) -> None:
 
 def _check_dense(config: ConfigDict) -> None:
   """Checks what concerns answers for every pixel alone."""
-  c, s, bands = config.dense, config.segmentation, len(config.data.mean)
-  for key, sizes in (("dense.sides", c.sides), ("dense.eval_canvas", c.eval_canvas), ("segmentation.window", s.window)):
+  c, channels, bands = config.dense, config[config.task].channels, len(config.data.mean)
+  for key, sizes in (("dense.sides", c.sides), ("dense.eval_canvas", c.eval_canvas), ("dense.window", c.window)):
     if not sizes and key != "dense.eval_canvas":
       continue
     if len(sizes) != 2 or min(sizes) < config.model.patch_size:
       raise BadInput(f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size = {config.model.patch_size}")
   if len(c.scale_range) != 2 or not 0 < c.scale_range[0] <= c.scale_range[1]:
     raise BadInput(f"config.dense.scale_range = {c.scale_range} must be two factors above 0, the smaller first")
-  if not s.scales or min(s.scales) <= 0:
-    raise BadInput(f"config.segmentation.scales = {s.scales} must be one or more factors above 0")
-  if s.channels < 1 or s.channels % upernet.GROUP:
-    raise BadInput(f"config.segmentation.channels = {s.channels} must be a multiple of {upernet.GROUP}, in which they are normed")
-  if not 0 <= s.num_classes <= labels.NONE:
-    raise BadInput(f"config.segmentation.num_classes = {s.num_classes} must be at most {labels.NONE}, or 0 for those of the data")
+  if not c.scales or min(c.scales) <= 0:
+    raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")
+  if channels < 1 or channels % upernet.GROUP:
+    raise BadInput(f"config.{config.task}.channels = {channels} must be a multiple of {upernet.GROUP}, in which they are normed")
+  if not 0 <= config.segmentation.num_classes <= labels.NONE:
+    raise BadInput(
+        f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {labels.NONE}, or 0 for those of the data"
+    )
+  if config.pixel_regression.value_std < 0:
+    raise BadInput(f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for that of the data")
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set dense.photometric=False")
   if config.augment.rand_augment_operations:
-    raise BadInput("RandAugment moves pixels away from their labels: set augment.rand_augment_operations=0 where task=segmentation")
+    raise BadInput(f"RandAugment moves pixels away from their {kinds.TARGETS[config.task]}: set augment.rand_augment_operations=0")
   if config.model.version == 1:
     _check_bias_tables(config)
   if len(config.model.depths) < 2:
@@ -152,18 +157,18 @@ def _check_dense(config: ConfigDict) -> None:
 
 def _check_bias_tables(config: ConfigDict) -> None:
   """V1's bias tables are of the windows of a crop, which whole images must have too."""
-  m, s = config.model, config.segmentation
+  m, c = config.model, config.dense
 
   def used(size):
     maps = map_sizes(size, m.patch_size, len(m.depths))
     return [window_and_shift(each, pair(window), False)[0] for each, window in zip(maps, m.window_sizes)]
 
   trained = used(config.data.image_size)
-  for scale in s.scales:
-    seen = tuple(max(1, round(side * scale)) for side in config.dense.eval_canvas)
-    seen = tuple(map(min, seen, s.window)) if s.window else seen
+  for scale in c.scales:
+    seen = tuple(max(1, round(side * scale)) for side in c.eval_canvas)
+    seen = tuple(map(min, seen, c.window)) if c.window else seen
     if used(seen) != trained:
       raise BadInput(
-          f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in evaluation, at {seen} pixels, windows"
-          f" are {used(seen)}: take larger crops, smaller model.window_sizes, or V2"
+          f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in evaluation, at {seen} pixels,"
+          f" windows are {used(seen)}: take larger crops, smaller model.window_sizes, or V2"
       )

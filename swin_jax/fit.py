@@ -22,6 +22,7 @@ from swin_jax.chips import Slice
 from swin_jax.errors import BadInput
 from swin_jax.kernels import window_attention
 from swin_jax.program import build
+from swin_jax.tasks import kinds
 
 EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
 ARGUMENTS = ("parameters", "optimizer", "ema", "batch")  # of a step; the compiler counts them apart from what it makes
@@ -65,8 +66,8 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   config_checks.check(config)
-  if config.task == "segmentation":
-    raise BadInput("the planner knows no head but those of classification and masked_pixels; it cannot plan task=segmentation")
+  if kinds.TARGETS[config.task]:
+    raise BadInput(f"the planner knows no head but those of classification and masked_pixels; it cannot plan task={config.task}")
   if config.task == "classification" and not config.classification.num_classes:
     raise BadInput("the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say")
   return config

@@ -12,8 +12,7 @@ from swin_jax.data import sources
 from swin_jax.data import statistics
 from swin_jax.data import views
 from swin_jax.errors import BadInput
-
-TARGETS = {"segmentation": "labels"}  # task → what it needs for each pixel, as `example.Source` calls it
+from swin_jax.tasks import kinds
 
 
 def open_input(config: ConfigDict) -> pipeline.Input:
@@ -23,21 +22,21 @@ def open_input(config: ConfigDict) -> pipeline.Input:
     BadInput: see `sources.open_source`; or what is there is not what the config is for.
   """
   d = config.data
-  targets = TARGETS.get(config.task, "")
+  targets = kinds.TARGETS[config.task]
   train_source, eval_source = (sources.open_source(d.source, d.path, split, targets) for split in (d.train_split, d.eval_split))
   if config.task == "classification" and train_source.targets:
     raise BadInput(
-        f"{d.path} has classes of pixels, not of images, so task=classification cannot be; for these: configs/own_labels.py, of rasters"
-        " own_rasters.py:segment"
+        f"{d.path} has {train_source.targets} of pixels, not of images, so task=classification cannot be; for these:"
+        " configs/own_labels.py, of rasters own_rasters.py:segment, and :regress"
     )
   _check_bands(d)
-  train_view, eval_view = _label_views(config) if targets else _image_views(config)
+  train_view, eval_view = _mapped_views(config) if targets else _image_views(config)
   return pipeline.Input(
       train_source=train_source,
       eval_source=eval_source,
       train_view=train_view,
       eval_view=eval_view,
-      decode=(decoding.DecodeLabels if targets else decoding.DecodeImage)(len(d.mean), d.dtype),
+      decode=(decoding.DecodeMapped if targets else decoding.DecodeImage)(len(d.mean), d.dtype),
       seed=config.seed,
       batch_size=d.batch_size,
       eval_batch_size=d.eval_batch_size,
@@ -71,8 +70,8 @@ def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
   return augment, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask)
 
 
-def _label_views(config: ConfigDict) -> tuple[Callable, Callable]:
-  """(training, evaluation) views of images with label maps."""
+def _mapped_views(config: ConfigDict) -> tuple[Callable, Callable]:
+  """(training, evaluation) views of images with maps."""
   d, a, dense = config.data, config.augment, config.dense
   fill = tuple(round(255 * mean) for mean in d.mean) if d.dtype == "uint8" else tuple(d.mean)
   augment = dense_views.Augment(

@@ -1,6 +1,6 @@
 """What a run tells: metrics as JSON lines, TensorBoard and pictures; FLOPs a second and MFU."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import json
 import pathlib
@@ -13,7 +13,6 @@ from PIL import Image
 
 from swin_jax import chips
 from swin_jax import files
-from swin_jax import legend
 from swin_jax.progress import duration
 from swin_jax.progress import say
 
@@ -132,16 +131,16 @@ class Writer:
       with self.nonfinite_path.open("a") as file:
         file.write(json.dumps({"step": step, "records": records}) + "\n")
 
-  def pictures(self, step: int, name: str, images: np.ndarray, class_names: Sequence[str] = ()) -> pathlib.Path | None:
+  def pictures(
+      self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray] = lambda grid: grid
+  ) -> pathlib.Path | None:
     """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three.
 
-    Where classes are named, a legend of their colours is put under it.
+    `legend` puts what its colours mean under the grid.
     """
     if not self._active:
       return None
-    grid = picture_grid(images)
-    if class_names:
-      grid = legend.with_legend(grid, class_names)
+    grid = legend(picture_grid(images))
     folder = self._workdir / "pictures"
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{step:07d}.png"

@@ -14,6 +14,7 @@ from swin_jax.errors import BadInput
 from swin_jax.kernels import window_attention
 from swin_jax.models import attention
 from swin_jax.models import windows
+from swin_jax.tasks import kinds
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import folder
 
@@ -42,14 +43,19 @@ class Model:
     return self.description["task"] == "masked_pixels"
 
   @property
-  def segments(self) -> bool:
-    """Whether it has a class for every pixel."""
-    return self.description["task"] == "segmentation"
+  def targets(self) -> str:
+    """What it says of every pixel: "labels", "values", or "" for nothing."""
+    return kinds.TARGETS[self.description["task"]]
 
   def class_name(self, label: int) -> str:
     """The name of a class; its number where it has none."""
     names = self.description["data"]["class_names"]
     return names[label] if label < len(names) else f"class {label}"
+
+  @property
+  def class_names(self) -> list[str]:
+    """The names of all classes of pixels."""
+    return [self.class_name(label) for label in range(self.description["segmentation"]["num_classes"])]
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
     """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.
@@ -75,7 +81,7 @@ class Model:
 
     Returns:
       Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model [B, H, W, num_classes], for each
-      patch; of a masked-image model the reconstruction, as images.
+      patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a masked-image model the reconstruction, as images.
 
     Raises:
       BadInput: images or mask do not fit.
@@ -148,7 +154,9 @@ class Model:
   def _run(self):
     def run(params, *inputs):
       with self._precision():
-        return self.module.apply({"params": params}, *inputs)
+        out = self.module.apply({"params": params}, *inputs)
+      values = self.description["pixel_regression"] if self.targets == "values" else None
+      return out * values["value_std"] + values["value_mean"] if values else out
 
     return jax.jit(run)
 

@@ -23,11 +23,16 @@ from swin_jax.state import init_state
 from swin_jax.state import TrainState
 from swin_jax.step import make_step
 from swin_jax.tasks import classification
+from swin_jax.tasks import dense
+from swin_jax.tasks import kinds
 from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import pixel_regression
 from swin_jax.tasks import segmentation
 from swin_jax.tasks.task import Task
 
-TASKS = {"classification": classification, "masked_pixels": masked_pixels, "segmentation": segmentation}
+TASKS = {
+    "classification": classification, "masked_pixels": masked_pixels, "segmentation": segmentation, "pixel_regression": pixel_regression,
+}  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -68,7 +73,7 @@ def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None
   None where there is nothing of the kind.
   """
   a = config.augment
-  if config.task == "segmentation":
+  if kinds.TARGETS[config.task]:
     if not config.dense.photometric:
       return None
     return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
@@ -106,13 +111,15 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
     window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
   kernel = window_attention.choose(config.model.attention_kernel, mesh.devices.flat[0])
   encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
-  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task])
+  targets, dense_config = kinds.TARGETS[config.task], config.dense
+  views = dict(views=dense.Views(dense_config.window, dense_config.scales, dense_config.mirrored)) if targets else {}
+  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views)
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
   fields = {"image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)), "label": ((), jnp.int32)}
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
-  if config.task == "segmentation":
-    fields["label"] = (config.data.image_size, jnp.uint8)
+  if targets:
+    fields["label"] = (config.data.image_size, jnp.uint8 if targets == "labels" else jnp.float32)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
       name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)

@@ -20,8 +20,11 @@ from swin_jax import sharding
 from swin_jax.data import statistics
 from swin_jax.errors import BadInput
 from swin_jax.models.windows import pair
+from swin_jax.tasks import kinds
 from swin_jax.weights.description import BEFORE
 from swin_jax.weights.description import ENCODER
+from swin_jax.weights.description import KEYS
+from swin_jax.weights.description import OF_TASK
 from swin_jax.weights.description import trained_windows
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
@@ -59,9 +62,9 @@ def own(workdir: str):
 
 
 def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -> ConfigDict:
-  """The config with data.mean and data.std said: where they are (), those of the data's statistics.json.
+  """The config with data.mean and data.std said, and of values their own: where they are not, those of the data's statistics.json.
 
-  To be called before anything else reads the config: their number is the number of bands.
+  To be called before anything else reads the config: the number of data.mean is the number of bands.
 
   Args:
     config: as given.
@@ -74,21 +77,31 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   d = config.data
   if bool(len(d.mean)) != bool(len(d.std)):
     raise BadInput(f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json")
-  if len(d.mean):
-    return config
+  values = config.pixel_regression if config.task == "pixel_regression" and not config.pixel_regression.value_std else None
   if trained:
-    d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
+    if not len(d.mean):
+      d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
+    if values and trained["task"] == config.task:
+      values.update({name: trained["pixel_regression"][name] for name in ("value_mean", "value_std")})
+    return config
+  if len(d.mean) and not values:
     return config
   if d.source != "array_record" or not d.path:
     raise BadInput(
         "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give --config.data.path of one,"
         " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
+        + "; pixel_regression.value_std = 0 does, too" * bool(values)
     )
   found = statistics.read(d.path)
-  statistics.check_type(d.path, found, d.dtype)
-  scale = 255.0 if d.dtype == "uint8" else 1.0
-  d.mean = tuple(value / scale for value in found["mean"])
-  d.std = tuple(value / scale or 1.0 for value in found["std"])  # a band that is the same everywhere is not to be divided by nothing
+  if not len(d.mean):
+    statistics.check_type(d.path, found, d.dtype)
+    scale = 255.0 if d.dtype == "uint8" else 1.0
+    d.mean = tuple(value / scale for value in found["mean"])
+    d.std = tuple(value / scale or 1.0 for value in found["std"])  # a band that is the same everywhere is not to be divided by nothing
+  if values:
+    if "values" not in found:
+      raise BadInput(f"{d.path} holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values; see the README")
+    values.update(value_mean=found["values"]["mean"][0], value_std=found["values"]["std"][0] or 1.0)
   return config
 
 
@@ -130,7 +143,7 @@ def resolve(
     if wanted and wanted != trained:
       raise BadInput(f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()")
     model.trained_window_sizes = trained
-  elif model.version == 2 and config.task == "segmentation":
+  elif model.version == 2 and kinds.TARGETS[config.task]:
     model.trained_window_sizes = trained_windows(config.to_dict())  # the crop's: the maps of whole images may hold larger windows
   return config
 
@@ -208,8 +221,12 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
     BadInput: keys differ that may not.
   """
   names = ["task", *(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
-  names += {"masked_pixels": ["masked_pixels.target_norm_window"], "segmentation": ["segmentation.channels"]}.get(config.task, [])
+  of_task = OF_TASK.get(config.task, {"masked_pixels": KEYS["masked_pixels"]} if config.task == "masked_pixels" else {})
+  names += [f"{group}.{key}" for group, keys in of_task.items() for key in keys]
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": BEFORE["dtype"]} | flatten(stored)
+  if config.task == "segmentation" == theirs["task"] and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
+    classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
+    raise BadInput(f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes")
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
     raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}")

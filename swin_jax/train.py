@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import functools
 import itertools
 import time
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from swin_jax.program import Program
 from swin_jax.progress import duration
 from swin_jax.progress import say
 from swin_jax.state import TrainState
+from swin_jax.tasks import kinds
 from swin_jax.weights import description
 from swin_jax.weights import folder
 
@@ -227,7 +229,9 @@ def run_evaluation(
     values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names)
     if values and program.pictures and writer:
       pictures = np.asarray(program.pictures(state.eval_params, first))
-      writer.pictures(int(state.step), program.task.pictures_show, pictures, class_names)
+      legend = program.task.legend
+      named = functools.partial(legend, class_names=class_names) if legend else lambda grid: grid
+      writer.pictures(int(state.step), program.task.pictures_show, pictures, named)
   return values
 
 
@@ -252,9 +256,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
   state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
   seen, how = config.data.image_size, ""
-  if config.task == "segmentation":
-    window = config.segmentation.window
+  if kinds.TARGETS[config.task]:
+    window = config.dense.window
     seen, how = (window, " by a sliding window") if window else (config.dense.eval_canvas, " or less")
+    how += ", those over " + " × ".join(map(str, config.dense.eval_canvas)) + " made smaller"
   images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   used, own = (description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config))

@@ -9,14 +9,14 @@ import pytest
 
 from swin_jax.data import dense_views
 from swin_jax.data import photometric
-from swin_jax.data.decoding import Labelled
+from swin_jax.data.decoding import Mapped
 
 
 def example(height=40, width=60, classes=7, seed=0):
   """An image whose bands say the class of each pixel: 10 times it."""
   rng = np.random.default_rng(seed)
   blocks = rng.integers(0, classes, (height // 10, width // 10), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-  return Labelled(np.repeat(10 * blocks[..., None], 3, -1), blocks)
+  return Mapped(np.repeat(10 * blocks[..., None], 3, -1), blocks)
 
 
 def augment(**changes):
@@ -41,7 +41,7 @@ def test_image_and_map_stay_together():
 
 
 def test_flips_and_scales_happen():
-  source = Labelled(np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1), np.zeros((40, 60), np.uint8))
+  source = Mapped(np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1), np.zeros((40, 60), np.uint8))
   mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3)(source, np.random.default_rng(0))
   np.testing.assert_array_equal(mirrored["image"], source.image[:, ::-1])
   small = augment(scale_range=(0.5, 0.5))(example(), np.random.default_rng(0))
@@ -53,21 +53,21 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   maps = np.zeros((40, 400), np.uint8)
   maps[:, 200:] = np.arange(200) // 5 % 3 + 1
   maps[:, :200:20] = 9
-  source = Labelled(np.zeros((40, 400, 3), np.uint8), maps)
+  source = Mapped(np.zeros((40, 400, 3), np.uint8), maps)
   shares = []
   for share in (1.0, dense_views.MAX_CLASS_SHARE):
     monkeypatch.setattr(dense_views, "MAX_CLASS_SHARE", share)
     views = [augment(sides=(400, 40))(source, np.random.default_rng(seed))["label"] for seed in range(60)]
     shares.append(np.mean([np.bincount(view.ravel()).max() / view.size >= 0.75 for view in views]))
   assert shares[0] > 0.3 and shares[1] < 0.05
-  alone = augment()(Labelled(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0))
+  alone = augment()(Mapped(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0))
   assert not alone["label"].any()  # there is no other: the last of ten is taken
 
 
 @pytest.mark.parametrize("size, canvas, wanted", [((40, 60), (64, 64), (40, 60)), ((80, 120), (64, 64), (40, 60)), ((60, 40), (50, 64), (50, 33))])
 def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
   view = dense_views.EvalView(canvas, (60, 40), "bilinear", (5.0, 6.0, 7.0))(
-      Labelled(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
+      Mapped(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
   )
   inside = np.zeros(canvas, bool)
   inside[: wanted[0], : wanted[1]] = True

@@ -16,6 +16,7 @@ from swin_jax.data import labelled_files
 from swin_jax.data import labels
 from swin_jax.data import prepare
 from swin_jax.data import sources
+from swin_jax.data import targets
 from swin_jax.data import tiles
 from swin_jax.data.example import Example
 from swin_jax.errors import BadInput
@@ -116,9 +117,9 @@ def test_palettes_are_read_as_numbers():
 
 def test_resized_maps_take_the_class_at_each_middle():
   small = np.uint8([[0, 1], [2, 3]])
-  assert labels.resize(small, (4, 4)).tolist() == np.kron(small, np.ones((2, 2), int)).tolist()
-  assert labels.resize(np.arange(9, dtype=np.uint8)[None], (1, 3)).tolist() == [[1, 4, 7]]
-  assert labels.decode(labels.encode(small)).tolist() == small.tolist()
+  assert targets.resize(small, (4, 4)).tolist() == np.kron(small, np.ones((2, 2), int)).tolist()
+  assert targets.resize(np.arange(9, dtype=np.uint8)[None], (1, 3)).tolist() == [[1, 4, 7]]
+  assert targets.decode(targets.encode(small)).tolist() == small.tolist()
 
 
 @pytest.mark.parametrize("layout, kind", [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")])
@@ -132,12 +133,12 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
   assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
   found = sources.open_source("array_record", str(tmp_path / "out"), "val", "labels")
   assert found.targets == "labels" and found.class_names == ("sky", "road", "car") and len(found) == 4
-  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val")
+  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", "labels")
   by_name = {straight[i].name: straight[i] for i in range(len(straight))}
   for example in map(found.__getitem__, range(len(found))):
     other = by_name[example.name]
     assert example.image == other.image and example.label == -1
-    np.testing.assert_array_equal(labels.decode(example.target), other.target)
+    np.testing.assert_array_equal(targets.decode(example.target), other.target)
     assert set(np.unique(other.target)) == {0, 1, 2, 255}
 
 
@@ -166,7 +167,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
   said = capsys.readouterr()
   assert "train/labels/3.png has label 9 in 600 pixels; the 3 classes do not know it" in said.err
-  assert "left out train/images/5.jpg: its label map has 10 × 30 pixels, the image 20 × 30" in said.err
+  assert "left out train/images/5.jpg: its map has 10 × 30 pixels, the image 20 × 30" in said.err
   assert "8 images" in said.out or "2 unreadable and left out" in said.out
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
   assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
@@ -181,7 +182,7 @@ def test_shrunk_maps_fit_their_images(tmp_path):
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
   for example in map(found.__getitem__, range(4)):
-    assert labels.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
+    assert targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
 
 
 def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
@@ -191,9 +192,9 @@ def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   contents = files(splits=("train",)) | {"classes.txt": CLASSES}
   del contents["train/labels/2.png"]
   assert run(f"--source={write(tmp_path / 'b', contents)}", f"--out={tmp_path / 'out'}") == 2
-  assert "images/2.jpg has no label map of the same name in" in capsys.readouterr().err
+  assert "images/2.jpg has no map of the same name in" in capsys.readouterr().err
   plain = write(tmp_path / "c", {"train/cat/1.jpg": jpeg(9, 9, 0), "val/cat/1.jpg": jpeg(9, 9, 0)})
-  with pytest.raises(BadInput, match="holds no label maps: there must be train/images and train/labels"):
+  with pytest.raises(BadInput, match="holds no maps: there must be train/images and train/labels"):
     sources.open_source("folder", plain, "train", "labels")
   assert run(f"--source={plain}", f"--out={tmp_path / 'images'}") == 0
   with pytest.raises(BadInput, match="holds no labels of pixels"):
@@ -203,7 +204,7 @@ def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   whole = write(tmp_path / "d", files() | {"classes.txt": CLASSES})
   assert run(f"--source={whole}", f"--out={tmp_path / 'maps'}") == 0
   config = tiny.config("finetune", data__source="array_record", data__path=str(tmp_path / "maps"))
-  with pytest.raises(BadInput, match="has classes of pixels, not of images"):
+  with pytest.raises(BadInput, match="has labels of pixels, not of images"):
     open_input(config)
 
 
@@ -247,7 +248,7 @@ def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
   write_tif(tmp_path / "set/train/images/0.tif", scene(0, 40, 50))
   write(tmp_path / "set", {"train/labels/0.png": png(np.zeros((40, 49))), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 2
-  assert "its label map has 40 × 49 pixels, the image 40 × 50" in capsys.readouterr().err
+  assert "its map has 40 × 49 pixels, the image 40 × 50" in capsys.readouterr().err
 
 
 def test_wide_labels_are_read_where_they_are_small():
@@ -298,7 +299,7 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
   write(tmp_path / "in", {"classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", "--tile=20" if suffix == ".tif" else "--tile=0") == 0
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
-  decode = decoding.DecodeLabels(5, "float32")
+  decode = decoding.DecodeMapped(5, "float32")
   if suffix == ".npy":
     image, read = decode(found[0])
     np.testing.assert_array_equal(read, classes)
@@ -323,14 +324,14 @@ def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):
   np.save(tmp_path / "in/train/images/0.npy", np.zeros((2, 8, 8, 3), np.float32))
   write(tmp_path / "in", {"train/labels/0.png": png(np.zeros((8, 8))), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 2
-  assert "0.npy: holds 2 rasters, but has one label map" in capsys.readouterr().err
+  assert "0.npy: holds 2 rasters, but has one map" in capsys.readouterr().err
 
 
 def test_what_holds_no_data_has_no_class():
   image = np.ones((2, 2, 3), np.float32)
   image[0, 0], image[0, 1, 0] = np.nan, np.nan
-  decoded = decoding.DecodeLabels(3, "float32")(Example(image, -1, "x", np.uint8([[1, 2], [0, 1]])))
-  assert decoded.labels.tolist() == [[255, 2], [0, 1]] and decoded.labels.dtype == np.uint8
+  decoded = decoding.DecodeMapped(3, "float32")(Example(image, -1, "x", np.uint8([[1, 2], [0, 1]])))
+  assert decoded.target.tolist() == [[255, 2], [0, 1]] and decoded.target.dtype == np.uint8
 
 
 def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path):

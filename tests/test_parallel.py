@@ -22,7 +22,7 @@ from tests import slow_block
 from tests import tiny
 from tests.slow_block import FAST_TO_COMPILE
 
-TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain"}
+TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values": "pretrain"}
 
 
 def config(model, mesh_sizes=(1, 1, 1), **changes):
@@ -37,6 +37,11 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
     c.task = "segmentation"
     c.model.update(depths=(1, 1), drop_path_rate=0.5)
     c.segmentation.update(num_classes=10, channels=64)
+    c.dense.photometric = False
+  elif model == "values":
+    c.task = "pixel_regression"
+    c.model.update(depths=(1, 1), drop_path_rate=0.0)
+    c.pixel_regression.update(channels=64, value_mean=7.0, value_std=3.0)
     c.dense.photometric = False
   else:
     c.model.update(depths=(12,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=6)
@@ -87,6 +92,8 @@ def batch_of(p):
   batch = {"image": rng.integers(0, 256, p.batch["image"].shape, np.uint8), "label": rng.integers(0, 10, p.batch["label"].shape, np.int32)}
   if p.batch["label"].ndim > 1:
     batch["label"] = np.where(rng.random(p.batch["label"].shape) < 0.1, 255, rng.integers(0, 10, p.batch["label"].shape)).astype(np.uint8)
+  if p.batch["label"].dtype == np.float32:
+    batch["label"] = np.where(batch["label"] == 255, np.nan, batch["label"]).astype(np.float32)
   if "mask" in p.batch:
     batch["mask"] = rng.permuted(np.broadcast_to(np.arange(64) < 38, (16, 64)), axis=1).reshape(16, 8, 8)
   return jax.device_put(batch, p.batch_sharding)
@@ -160,6 +167,21 @@ def test_scores_of_pixels_on_eight_devices():
   # A pixel whose two best classes are equal to the last bit may change sides.
   for ours, theirs in zip(eight["iou"], one["iou"]):
     np.testing.assert_allclose(ours, theirs, atol=2)
+
+
+def test_errors_of_numbers_on_eight_devices():
+  """As the scores of classes."""
+  found = []
+  for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
+    p, _ = program("values", mesh_sizes)
+    batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
+    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state("values").params, p.state.params)
+    with sharding.trace_on(p.mesh, p.rules):
+      found.append(jax.device_get(p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)))
+  known = ~np.isnan(np.asarray(batch["label"])[:13])
+  assert 0 < known.sum() < known.size and found[0]["loss"][1] == found[1]["loss"][1] == known.sum()
+  for name, (value, count) in found[0].items():
+    np.testing.assert_allclose(found[1][name][0] / found[1][name][1], value / count, rtol=1e-5, err_msg=name)
 
 
 def test_fresh_parameters_are_the_same_on_any_mesh():

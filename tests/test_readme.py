@@ -108,9 +108,25 @@ def test_every_pixel(tmp_path):
   (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
   flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
   flags += ["--config.model.depths=1,1,1,1", "--config.optim.warmup_epochs=0.5", "--config.log.eval_every_epochs=1"]
-  _, trained, _ = do(tmp_path, "Every pixel", flags)
-  assert "eval/mean_iou" in trained.stdout
+  _, trained, evaluated, _ = do(tmp_path, "Every pixel", flags)
+  assert "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
   assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
+  assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
+
+
+@pytest.mark.slow
+def test_a_number_for_every_pixel(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on rasters whose values are one of their bands; a step or two."""
+  for split in ("train", "val"):
+    array = rasters.scene(len(split), 330, 340, bands=3)
+    rasters.write_tif(tmp_path / f"my_heights/{split}/images/1.tif", array)
+    rasters.write_tif(tmp_path / f"my_heights/{split}/values/1.tif", array[..., :1].astype(np.float32))
+  flags = ["--config.data.batch_size=2", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1", "--config.optim.warmup_epochs=0.5"]
+  flags += ["--config.model.depths=1,1", "--config.model.num_heads=2,2", "--config.model.window_sizes=8,8", "--config.log.eval_every_epochs=1"]
+  _, trained, _ = do(tmp_path, "A number for every pixel", flags)
+  assert "eval/mean_absolute_error" in trained.stdout
+  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["1-regress.png"]
+  assert [path.name for path in (tmp_path / "found").iterdir()] == ["1.tif"]
 
 
 def run_here(command):

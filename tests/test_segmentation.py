@@ -9,19 +9,29 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import pytest
+import rasterio
 
+import swin_jax
+from swin_jax import legend
 from swin_jax import metrics
 from swin_jax import optim
 from swin_jax import train
+from swin_jax.data import dense_views
+from swin_jax.data import image_ops
+from swin_jax.data import targets
 from swin_jax.errors import BadInput
+from swin_jax.show import whole_images
 from swin_jax.show.__main__ import main as show
+from swin_jax.show.segmentation import segment
 from swin_jax.tasks import dense
 from swin_jax.tasks import label_pictures
 from swin_jax.tasks import segmentation
 from tests import runs
 from tests import tiny
+from tests.rasters import write_tif
 from tests.test_labels import CLASSES
 from tests.test_labels import png
+from tests.test_labels import run as prepare
 from tests.test_labels import write
 
 
@@ -163,8 +173,6 @@ def test_a_run_learns_and_shows_it(run):
   (picture,) = workdir.glob("pictures/segmentation-*.png")
   grid = np.asarray(Image.open(picture))
   colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
-  from swin_jax import legend  # pylint: disable=g-import-not-at-top
-
   assert {tuple(colour) for colour in legend.palette(2)} <= colours  # of the legend
 
 
@@ -173,7 +181,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   workdir, evaluation = run
   again = train.evaluate_checkpoint(config(), str(workdir))
   assert again == pytest.approx(evaluation, rel=1e-5)
-  several = train.evaluate_checkpoint(config(segmentation__window=(24, 24), segmentation__mirrored=True), str(workdir))
+  several = train.evaluate_checkpoint(config(dense__window=(24, 24), dense__mirrored=True), str(workdir))
   assert several != evaluation and several["eval/mean_iou"] > 0.5
   with pytest.raises(BadInput, match="segmentation.channels"):
     train.evaluate_checkpoint(config(segmentation__channels=32), str(workdir))
@@ -186,17 +194,61 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   (folder / "classes.txt").write_text(CLASSES)
   assert show(["show", "segment", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}", f"--labels={folder / 'labels'}"]) == 2
   assert "are 3, the model has 2" in capsys.readouterr().err
+  with pytest.raises(BadInput, match="tells 2 classes apart, and the data has 5: evaluate it on data of its own classes"):
+    train.evaluate_checkpoint(config(segmentation__num_classes=5), str(workdir))
   assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
   assert "is no masked-image model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_classes_are_written_as_maps(run, tmp_path, capsys):
+  """PNGs that are the label maps of a set as they stand, at the size of the files; GeoTIFFs where a file says where it lies."""
+  workdir, _ = run
+  images = {f"{split}/images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24 + i, 40))) for split in ("train", "val") for i in range(2)}
+  folder = pathlib.Path(write(tmp_path / "set", images))
+  write_tif(folder / "placed.tif", np.random.default_rng(7).integers(0, 255, (36, 50, 1), np.uint8), crs="EPSG:4326",
+            transform=rasterio.transform.from_origin(8, 50, 0.1, 0.1))  # fmt: skip
+  for split in ("train", "val"):
+    words = ["show", "segment", str(workdir), str(folder / split / "images"), f"--out={tmp_path / 'out'}"]
+    assert show([*words, f"--maps={folder / split / 'labels'}"]) == 0
+  model, params = swin_jax.load(str(workdir))
+  for i in range(2):
+    found = Image.open(folder / f"val/labels/{i}.png")
+    assert found.mode == "P" and found.size == (40, 24 + i)
+    image = np.asarray(Image.open(folder / f"val/images/{i}.png"))[..., None]
+    fitted = image_ops.resize(image, dense_views.fit(image.shape[:2], (32, 32)), "bilinear")
+    assert np.array_equal(np.asarray(found), targets.resize(segment(model, params, fitted), image.shape[:2]))
+  (folder / "val/labels/classes.txt").rename(folder / "classes.txt")
+  assert (folder / "classes.txt").read_text() == "paper\nink\n"
+  (folder / "placed.tif").rename(tmp_path / "placed.tif")
+  assert prepare(f"--source={folder}", f"--out={tmp_path / 'prepared'}") == 0
+  assert show(["show", "segment", str(workdir), str(tmp_path / "placed.tif"), f"--out={tmp_path / 'out'}", f"--maps={tmp_path / 'maps'}"]) == 0
+  with rasterio.open(tmp_path / "maps/placed.tif") as file:
+    assert (file.crs, file.transform.e, file.shape, file.dtypes, file.nodata) == (rasterio.CRS.from_epsg(4326), -0.1, (36, 50), ("uint8",), 255)
+    assert file.read(1).max() < 2 and file.colormap(1)[1][:3] == tuple(legend.palette(2)[1])
+  write_tif(tmp_path / "many.tif", np.zeros((36, 50, 5), np.int16))
+  capsys.readouterr()
+  assert show(["show", "segment", str(workdir), str(tmp_path / "many.tif"), f"--out={tmp_path / 'out'}"]) == 2
+  assert "many.tif is a raster of 5 bands, the model is of 8-bit images of 1 band" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
+  model, params = swin_jax.load(str(run[0]))
+  forward = functools.partial(model.apply, params)
+  for size, window in (((40, 70), (32, 32)), ((20, 32), (20, 32))):  # the canvas is 32 × 32
+    image = np.random.default_rng(0).integers(0, 255, (*size, 1), np.uint8)
+    wanted = dense.slide(forward, model.normalise(image)[None], window=window)[0]
+    np.testing.assert_allclose(whole_images.answer(model, params, image), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
         (dict(dense__sides=(512,)), "config.dense.sides = (512,) must be two numbers of pixels"),
-        (dict(segmentation__window=(2, 2)), "config.segmentation.window = (2, 2) must be two numbers"),
+        (dict(dense__window=(2, 2)), "config.dense.window = (2, 2) must be two numbers"),
         (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
-        (dict(segmentation__scales=()), "config.segmentation.scales"),
+        (dict(dense__scales=()), "config.dense.scales"),
         (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
         (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
         (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from swin_jax.data import arrays
 from swin_jax.data import image_ops
-from swin_jax.data import labels
+from swin_jax.data import targets
 from swin_jax.data.example import Example
 
 
@@ -32,20 +32,20 @@ class DecodeImage:
     return image.astype(self.dtype, copy=False)
 
 
-class Labelled(NamedTuple):
-  """An image [height, width, bands] and its label map uint8 [height, width]; see `labels.py`."""
+class Mapped(NamedTuple):
+  """An image [height, width, bands] and the map of what belongs to each of its pixels; see `targets.py`."""
 
   image: np.ndarray
-  labels: np.ndarray
+  target: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodeLabels(DecodeImage):
-  """The image and its label map; where the image holds no data there is no class either."""
+class DecodeMapped(DecodeImage):
+  """The image and its map; where the image holds no data nothing is known either."""
 
-  def __call__(self, example: Example) -> Labelled:
-    image, found = super().__call__(example), labels.decode(example.target)
-    labels.check_size(found.shape, image.shape[:2])
+  def __call__(self, example: Example) -> Mapped:
+    image, found = super().__call__(example), targets.decode(example.target)
+    targets.check_size(found.shape, image.shape[:2])
     if image.dtype == np.float32:
-      found = np.where(np.isnan(image).all(axis=-1), np.uint8(labels.NONE), found)
-    return Labelled(image, found)
+      found = np.where(np.isnan(image).all(axis=-1), found.dtype.type(targets.unknown(found.dtype)), found)
+    return Mapped(image, found)

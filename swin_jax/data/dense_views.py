@@ -1,6 +1,7 @@
-"""An image with its label map → what the model sees of both, in training and in evaluation.
+"""An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in evaluation.
 
-Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a pixel can be, and has no class.
+Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a pixel can be, and nothing is
+known of it.
 """
 
 import dataclasses
@@ -9,7 +10,8 @@ import numpy as np
 
 from swin_jax.data import image_ops
 from swin_jax.data import labels
-from swin_jax.data.decoding import Labelled
+from swin_jax.data import targets
+from swin_jax.data.decoding import Mapped
 
 MAX_CLASS_SHARE = 0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
 _TRIES = 10  # to find such a crop, as there
@@ -48,9 +50,9 @@ class Augment:
   fill: tuple[float, ...]
   rotate: bool = False
 
-  def __call__(self, example: Labelled, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
     size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
-    found = labels.resize(example.labels, size)
+    found = targets.resize(example.target, size)
     top, left = self._corner(found, rng)
     height, width = self.image_size
     image = image_ops.resize(example.image, size, self.interpolation)[top : top + height, left : left + width]
@@ -62,10 +64,12 @@ class Augment:
     return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
   def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """Of a random crop; one that a single class fills only if no other was found."""
+    """Of a random crop; of classes, one that a single one fills only if no other was found."""
     spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size)]
     for _ in range(_TRIES):
       top, left = (int(rng.integers(each + 1)) for each in spare)
+      if found.dtype != np.uint8:
+        break
       crop = found[top : top + self.image_size[0], left : left + self.image_size[1]]
       counts = np.bincount(crop.ravel(), minlength=256)[: labels.NONE]
       if np.count_nonzero(counts) > 1 and counts.max() < MAX_CLASS_SHARE * counts.sum():
@@ -88,7 +92,7 @@ class EvalView:
   interpolation: str
   fill: tuple[float, ...]
 
-  def __call__(self, example: Labelled, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
     del rng
     old = example.image.shape[:2]
     size = fit(old, self.sides)
@@ -96,15 +100,15 @@ class EvalView:
       scale = min(self.canvas[0] / old[0], self.canvas[1] / old[1])
       size = tuple(min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas))
     image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
-    return on_canvas(image, labels.resize(example.labels, size), self.canvas, self.fill)
+    return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
 
 
 def on_canvas(image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]) -> dict[str, np.ndarray]:
-  """Image and label map at the upper left of a canvas of (height, width), as a view gives them."""
+  """Image and map at the upper left of a canvas of (height, width), as a view gives them."""
   height, width = found.shape
   whole = np.empty((*canvas, image.shape[-1]), image.dtype)
   whole[...] = np.asarray(fill, image.dtype)
   whole[:height, :width] = image
-  classes = np.full(canvas, labels.NONE, np.uint8)
-  classes[:height, :width] = found
-  return {"image": whole, "label": classes}
+  target = np.full(canvas, targets.unknown(found.dtype), found.dtype)
+  target[:height, :width] = found
+  return {"image": whole, "label": target}

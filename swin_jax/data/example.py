@@ -31,7 +31,7 @@ class Source(Protocol):
   failed: the same read may succeed later.
 
   Attributes:
-    targets: "labels" where every pixel has its class, in `Example.target`; "" where there is nothing of the kind.
+    targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or "" for nothing of the kind.
     num_classes: of images, or of pixels; 0 where there are no labels.
     class_names: by label; empty where there are no labels.
   """

@@ -1,10 +1,10 @@
-"""Images with a label map each, in a folder or a zip.
+"""Images with a map each, in a folder or a zip: of the classes of its pixels, or of a number for each.
 
   path/SPLIT/images/**/x.jpg  with  path/SPLIT/labels/**/x.png        or
   path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as ADE20K has it
 
-"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`. Of rasters see
-`tiles.py`.
+"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`. "values" in its
+place holds rasters or grey images of one band. Where the images are rasters see `tiles.py`.
 """
 
 from collections.abc import Sequence
@@ -15,26 +15,59 @@ import numpy as np
 
 from swin_jax.data import image_files
 from swin_jax.data import labels
+from swin_jax.data import rasters
+from swin_jax.data import targets
 from swin_jax.data.example import Example
 from swin_jax.data.example import no_split
 from swin_jax.errors import BadInput
 
 IMAGES = "images"
 LABELS = ("labels", "annotations", "masks")
+VALUES = "values"
+_OF_VALUES = tuple(dict.fromkeys((*rasters.EXTENSIONS, *image_files.EXTENSIONS)))
 
 
 class Split(NamedTuple):
-  """Where the images of a split and their maps are, folders with a "/" at the end, and what the maps mean."""
+  """Where the images of a split and their maps are.
+
+  Attributes:
+    images, maps: folders, with a "/" at the end.
+    classes: what the maps mean; None where they hold numbers.
+  """
 
   images: str
   maps: str
-  classes: labels.Classes
+  classes: labels.Classes | None
+
+  @property
+  def targets(self) -> str:
+    """See `example.Source`."""
+    return "labels" if self.classes else "values"
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Of pixels."""
+    return self.classes.names if self.classes else ()
+
+  @property
+  def extensions(self) -> tuple[str, ...]:
+    """That files of maps may have."""
+    return image_files.EXTENSIONS if self.classes else _OF_VALUES
+
+  def read_map(self, tree: image_files.Tree, path: str) -> np.ndarray:
+    """The map in a file of a tree.
+
+    Raises:
+      ValueError: it cannot be read, or holds what is no label; the message names it.
+    """
+    try:
+      return labels.read(tree.read(path), self.classes) if self.classes else targets.read_values(tree.read(path), path)
+    except ValueError as error:
+      raise ValueError(f"{path} {error}") from error
 
 
 class LabelledFiles:
-  """The images of one split with their label maps, sorted by name. See `example.Source`."""
-
-  targets = "labels"
+  """The images of one split with their maps, sorted by name. See `example.Source`."""
 
   def __init__(self, tree: image_files.Tree, split: Split):
     """Lists the images and finds the map of each.
@@ -42,8 +75,8 @@ class LabelledFiles:
     Raises:
       BadInput: see `pairs`.
     """
-    self._tree, self._classes = tree, split.classes
-    self.class_names, self.num_classes = split.classes.names, len(split.classes.names)
+    self._tree, self._split, self.targets = tree, split, split.targets
+    self.class_names, self.num_classes = split.class_names, len(split.class_names)
     self._pairs = pairs(tree, split, image_files.EXTENSIONS)
 
   def __len__(self) -> int:
@@ -51,29 +84,30 @@ class LabelledFiles:
 
   def __getitem__(self, index: int) -> Example:
     image, target = self._pairs[index]
-    return Example(self._tree.read(image), -1, image, read_map(self._tree, target, self._classes))
+    return Example(self._tree.read(image), -1, image, self._split.read_map(self._tree, target))
 
   @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
-    return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + self._classes.of_value.tobytes()
+    meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""
+    return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + meaning
 
 
 def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
-  """The paths of a split's images and of their label maps, sorted.
+  """The paths of a split's images and of their maps, sorted.
 
   Raises:
     BadInput: no image of these extensions, or images without a map.
   """
   files = _by_stem(tree, split.images, extensions)
-  found = _by_stem(tree, split.maps, image_files.EXTENSIONS)
+  found = _by_stem(tree, split.maps, split.extensions)
   where = os.path.join(tree.name, split.images)
   if not files:
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
   if missing := [files[stem] for stem in sorted(files) if stem not in found]:
     more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
     maps = os.path.join(tree.name, split.maps)
-    raise BadInput(f"{where}{missing[0]} has no label map of the same name in {maps}{more}; add or remove them")
+    raise BadInput(f"{where}{missing[0]} has no map of the same name in {maps}{more}; add or remove them")
   return [(split.images + files[stem], split.maps + found[stem]) for stem in sorted(files)]
 
 
@@ -86,16 +120,8 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   return found
 
 
-def read_map(tree: image_files.Tree, path: str, classes: labels.Classes) -> np.ndarray:
-  """`labels.read` of a file; what it raises names this."""
-  try:
-    return labels.read(tree.read(path), classes)
-  except ValueError as error:
-    raise ValueError(f"{path} {error}") from error
-
-
 def find(tree: image_files.Tree) -> dict[str, Split]:
-  """The splits of a tree, by name; none where it holds no label maps.
+  """The splits of a tree, by name; none where it holds no maps.
 
   Raises:
     BadInput: there are label maps, but no file that names their classes, or an unusable one.
@@ -112,16 +138,16 @@ def find(tree: image_files.Tree) -> dict[str, Split]:
       return {}
     folder += names[0] + "/"
   classes = classes_in(tree, folder)
-  if classes is None:
+  if classes is None and any(kind != VALUES for _, _, kind in found.values()):
     raise BadInput(
-        f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name a"
-        " line; where they are no such maps, prepare the folder of the images alone"
+        f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
+        " a line; where they are no such maps, prepare the folder of the images alone"
     )
-  return {split: Split(*folders, classes) for split, folders in found.items()}
+  return {split: Split(*folders, None if kind == VALUES else classes) for split, (*folders, kind) in found.items()}
 
 
-def open_folder(path: str, split: str) -> LabelledFiles:
-  """The labelled images of a split.
+def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
+  """The images of a split with maps of a kind, "labels" or "values".
 
   Raises:
     BadInput: there are none.
@@ -133,35 +159,41 @@ def open_folder(path: str, split: str) -> LabelledFiles:
   if not found:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
-    raise BadInput(f"{path} holds no label maps: there must be {split}/{IMAGES} and {split}/labels, or {IMAGES}/{split} and labels/{split}")
+    raise BadInput(f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and {wanted}/{split}")
   if split not in found:
     raise BadInput(no_split(path, split, found))
+  if found[split].targets != wanted:
+    raise BadInput(f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be {split}/{wanted}")
   return LabelledFiles(tree, found[split])
 
 
-def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+  """Split → (folder of images, folder of maps, what that is called)."""
   found = {}
   for split in names:
     inside = image_files.folders(tree, f"{folder}{split}/")
     # A folder around all, with the splits below, is no split itself.
     below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
     if IMAGES in inside and (maps := _maps(tree, f"{folder}{split}/", inside)) and not any(map(image_files.is_split, below)):
-      found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/"
+      found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/", maps
   return found
 
 
-def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+  """As `_by_split`."""
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
   both = set(image_files.folders(tree, f"{folder}{IMAGES}/")) & set(image_files.folders(tree, f"{folder}{maps}/"))
-  splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/") for split in sorted(both) if image_files.is_split(split)}
-  return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/")}
+  names = sorted(filter(image_files.is_split, both))
+  splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/", maps) for split in names}
+  return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/", maps)}
 
 
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
-  """The folder of label maps; one of text, as other programs keep boxes in, is none."""
-  return next((name for name in LABELS if name in names and next(image_files.find(tree, f"{folder}{name}/"), None)), None)
+  """The folder of maps; one of text, as other programs keep boxes in, is none."""
+  kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
+  return next((name for name in kinds if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)), None)
 
 
 def _class_files(tree: image_files.Tree, folder: str) -> list[str]:

@@ -106,13 +106,13 @@ def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
   return classes.of_value[values].astype(np.uint8)
 
 
-def decode(target: bytes | np.ndarray) -> np.ndarray:
-  """A label map as sources give it and `encode` writes it.
+def decode(target: bytes) -> np.ndarray:
+  """A label map as `encode` writes it.
 
   Raises:
     ValueError: it is damaged.
   """
-  return _indices(target) if isinstance(target, bytes) else target
+  return _indices(target)
 
 
 def encode(target: np.ndarray) -> bytes:
@@ -120,18 +120,6 @@ def encode(target: np.ndarray) -> bytes:
   out = io.BytesIO()
   Image.fromarray(target).save(out, "PNG")
   return out.getvalue()
-
-
-def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
-  """Raises ValueError where a label map has not the (height, width) of its image."""
-  if tuple(found) != tuple(size):
-    raise ValueError(f"its label map has {found[0]} × {found[1]} pixels, the image {size[0]} × {size[1]}")
-
-
-def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """To `size` (height, width) in pixels; each pixel takes the class at its middle."""
-  rows, columns = (np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1) for old, new in zip(target.shape, size))
-  return target[rows[:, None], columns]
 
 
 def _indices(encoded: bytes) -> np.ndarray:

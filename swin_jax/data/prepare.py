@@ -6,7 +6,8 @@
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME. Folders and zips hold
 SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
 takes a tenth as val. With a class for each pixel they hold SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or
-SOURCE/images/train and SOURCE/labels/train ("annotations" and "masks" will do too), and a classes.txt with a class name a line.
+SOURCE/images/train and SOURCE/labels/train ("annotations" and "masks" will do too), and a classes.txt with a class name a line;
+with a number for each pixel, as a raster or grey image, "values" in place of "labels".
 
 Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and stored as JPEG, upright
 or not as they lie in the file: orientation tags are not read, here or in training.
@@ -16,8 +17,8 @@ exit code 2 and removes the shards it was left out of, so that a rerun reads the
 
 Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are kept as they are, cut
 into tiles of --tile pixels or a little more. Pixels that a raster or --nodata declares to be no data become NaN, and tiles of nothing
-else are left out. Then mean, deviation and percentiles of every band are written to FOLDER/statistics.json, from which a run
-normalises. Without --source they are made for a set that is there already, of images too.
+else are left out. Then mean, deviation and percentiles of every band, and of the numbers of pixels, are written to
+FOLDER/statistics.json, from which a run normalises. Without --source they are made for a set that is there already, of images too.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it was stopped, and
 --part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
@@ -274,20 +275,25 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
     return
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
-  if of_rasters:
+  targets = next(iter(headers.values())).get("targets", "")
+  if of_rasters or targets == "values":
     describe(out, num_threads)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
-  print(f"{out} is whole: {images} images, {classes} classes. Next:")
+  what = "a value for each pixel" if targets == "values" else f"{classes} classes"
+  print(f"{out} is whole: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
   evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
+  config, folder = ("own_rasters", "rasters") if of_rasters or targets == "values" else ("own_images", "own")
+  command += " --config.data.dtype=uint8" if targets == "values" and not of_rasters else ""
   kinds = {f"{config}.py:pretrain": "pretrain"}
-  if next(iter(headers.values())).get("targets"):
+  if targets == "labels":
     kinds |= {"own_rasters.py:segment": "segment"} if of_rasters else {"own_labels.py:finetune": "labels"}
+  elif targets == "values":
+    kinds |= {"own_rasters.py:regress": "regress"}
   elif classes:
     kinds[f"{config}.py:finetune"] = "finetune"
   for kind, run in kinds.items():

@@ -199,3 +199,41 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
   if pixels.dtype.name not in _KEPT:
     pixels = pixels.astype(np.float32)
   return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+class Place(NamedTuple):
+  """Where on Earth a raster lies: its coordinate reference system, and the affine map from its pixels to that; of rasterio."""
+
+  crs: object
+  transform: object
+
+
+def place(file: str) -> Place | None:
+  """Where a raster lies; None where it does not say.
+
+  Raises:
+    ValueError: it cannot be read.
+  """
+  with _open(file) as raster:
+    return None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
+
+
+def write(path: str, pixels: np.ndarray, where: Place | None, nodata: float, colours: np.ndarray | None = None) -> None:
+  """Writes a GeoTIFF of one band.
+
+  Args:
+    path: of the file.
+    pixels: [height, width].
+    where: it lies, if that is known.
+    nodata: what pixels without data hold.
+    colours: uint8 [values, 3] that other programs are to show the values 0, 1, … in.
+  """
+  import rasterio  # pylint: disable=g-import-not-at-top
+
+  _be_quiet()
+  placed = where._asdict() if where else {}
+  size = dict(height=pixels.shape[0], width=pixels.shape[1], count=1)
+  with rasterio.open(path, "w", driver="GTiff", dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed) as raster:
+    raster.write(pixels, 1)
+    if colours is not None:
+      raster.write_colormap(1, {i: (*map(int, colour), 255) for i, colour in enumerate(colours)})

@@ -1,8 +1,8 @@
 """A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in training.
 
   {path}/{split}.json                              class names, number of shards, and what they were made from
-  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with label maps also
-                                                   "target": bytes of a PNG, as `labels.encode` writes it
+  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with maps also
+                                                   "target": bytes, as `targets.encode` writes them
 
 The JSON file comes first and says how many shards there must be; a shard gets its name when it is whole.
 """

@@ -20,7 +20,7 @@ from swin_jax.errors import BadInput
 # name → what data.path is
 _PATHS = {
     "array_record": "a folder that prepare wrote",
-    "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with label maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
+    "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
     "npz": "a pattern like data/cifar10_{split}.npz",
     "tfds": "a TensorFlow Datasets name, like imagenet2012",
 }
@@ -33,7 +33,7 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
     name: "digits", "array_record", "folder", "npz" or "tfds".
     path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets.
     split: one of those that are there.
-    targets: what is wanted for each pixel: "labels", or "" for nothing; see `example.Source`.
+    targets: what is wanted for each pixel, see `example.Source`.
 
   Raises:
     BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged, incomplete or wrongly labelled.
@@ -41,6 +41,8 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   if name == "digits":
     if path:
       raise BadInput(f"data.path={path} is set, but data.source=digits reads no files; set data.source to {' or '.join(_PATHS)}")
+    if targets == "values":
+      raise BadInput("data.source=digits has no values of pixels: give --config.data.source=array_record and --config.data.path")
     return InkedDigits(split) if targets else Digits(split)
   if name not in _PATHS:
     known = [*_PATHS, "digits"]
@@ -51,15 +53,16 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
     raise BadInput(f"data.source={name} needs --config.data.path: {_PATHS[name]}")
   if name in ("tfds", "npz"):
     if targets:
-      raise BadInput(f"data.source={name} has no {targets} of pixels: take a folder of images and label maps, or what prepare made of one")
+      raise BadInput(f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare made of one")
     return Tfds(path, split) if name == "tfds" else open_npz(path, split)
   check_exists(path)
   if name == "folder":
-    return labelled_files.open_folder(path, split) if targets else image_files.open_folder(path, split)
+    return labelled_files.open_folder(path, split, targets) if targets else image_files.open_folder(path, split)
   found = shards.Shards(path, split)
   if targets and found.targets != targets:
     raise BadInput(
-        f"{path} holds no {targets} of pixels: prepare it from a folder with SPLIT/images, SPLIT/labels and a classes.txt; see the README"
+        f"{path} holds no {targets} of pixels" + f", but {found.targets}" * bool(found.targets) + ": prepare it from a folder with"
+        f" SPLIT/images, SPLIT/{targets}" + " and a classes.txt" * (targets == "labels") + "; see the README"
     )
   return found
 

@@ -2,6 +2,7 @@
 
   {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of 8-bit images):
     mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype; split, records and made_from tell which set
+    values: the same of the number that each pixel has, where the set has such
 
 Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or more.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from swin_jax.data import arrays
 from swin_jax.data import image_ops
 from swin_jax.data import shards
+from swin_jax.data import targets
 from swin_jax.data.example import Source
 from swin_jax.errors import BadInput
 
@@ -54,20 +56,17 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     BadInput: too many records cannot be read, their bands differ, or none holds data.
   """
   each = -(-_SAMPLE // len(source))
-  moments, sample, unreadable, dtypes, coloured = None, [], 0, set(), False
+  bands, values, unreadable, dtypes, coloured = _Columns(), _Columns(), 0, set(), False
 
   def load(index: int):
     try:
-      record = source[index].image
-      image = arrays.unpack(record) if arrays.is_packed(record) else image_ops.decode(record, 3)
+      record = source[index]
+      image = arrays.unpack(record.image) if arrays.is_packed(record.image) else image_ops.decode(record.image, 3)
+      target = targets.decode(record.target)[..., None] if source.targets == "values" else None
     except (ValueError, RuntimeError):
       return None
-    flat = image.reshape(-1, image.shape[-1])
-    chosen = flat
-    if len(flat) > each:
-      chosen = flat[np.random.default_rng(index).choice(len(flat), each, replace=False)]
-    colour = arrays.is_packed(record) or (image[..., :1] != image).any()
-    return image.dtype.name, colour, _moments(flat), chosen.astype(np.float32)
+    colour = arrays.is_packed(record.image) or (image[..., :1] != image).any()
+    return image.dtype.name, colour, *(x if x is None else _look(x, each, index) for x in (image, target))
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
     for start in range(0, len(source), 64):  # so few in memory, added up in the order of the set
@@ -76,24 +75,55 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
         if found is None:
           unreadable += 1
           continue
-        dtype, colour, new, chosen = found
+        dtype, colour, image, target = found
         coloured |= bool(colour)
-        if moments is not None and len(new[0]) != len(moments[0]):
-          raise BadInput(f"the images have {len(moments[0])} and {len(new[0])} bands; statistics are of one number, so prepare each apart")
-        moments = new if moments is None else _merge(moments, new)
-        sample.append(chosen)
+        bands.add(*image)
+        if target:
+          values.add(*target)
         dtypes.add(dtype)
   if unreadable > _MAX_BAD * len(source):
     raise BadInput(f"{unreadable} of {len(source)} records cannot be read: prepare the set again")
-  count, mean, squares, low, high = moments
-  if not count.all():
-    raise BadInput(f"band {int(np.argmin(count))} holds no data in any image; leave it out of the rasters")
-  percentiles = np.nanpercentile(np.concatenate(sample), _PERCENTILES, axis=0)
-  values = {"mean": mean, "std": np.sqrt(squares / count), "min": low, "max": high, "valid": count.astype(np.int64)}
-  values |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles)}
-  bands = len(mean) if coloured else 1  # image files are read in colour, until all prove grey
+  if len(absent := np.flatnonzero(bands.moments[0] == 0)):
+    raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
+  if values.sample and not values.moments[0]:
+    raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
+  found = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}  # files are read in colour
   about = {"images": len(source) - unreadable, "unreadable": unreadable, "dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
-  return {name: value[:bands].tolist() for name, value in values.items()} | about
+  return found | ({"values": values.compute()} if values.sample else {}) | about
+
+
+class _Columns:
+  """Statistics of columns of numbers, added up."""
+
+  def __init__(self):
+    self.moments, self.sample = None, []
+
+  def add(self, moments: Sequence[np.ndarray], sample: np.ndarray) -> None:
+    """Adds what `_look` has seen.
+
+    Raises:
+      BadInput: there are more or fewer columns.
+    """
+    if self.moments is not None and len(moments[0]) != len(self.moments[0]):
+      raise BadInput(
+          f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number, so prepare each apart"
+      )
+    self.moments = moments if self.moments is None else _merge(self.moments, moments)
+    self.sample.append(sample)
+
+  def compute(self) -> dict[str, list[float]]:
+    count, mean, squares, low, high = self.moments
+    percentiles = np.nanpercentile(np.concatenate(self.sample), _PERCENTILES, axis=0)
+    found = {"mean": mean, "std": np.sqrt(squares / count), "min": low, "max": high, "valid": count.astype(np.int64)}
+    found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles)}
+    return {name: row.tolist() for name, row in found.items()}
+
+
+def _look(image: np.ndarray, each: int, seed: int) -> tuple[Sequence[np.ndarray], np.ndarray]:
+  """The moments of [height, width, bands], and at most so many pixels of it."""
+  flat = image.reshape(-1, image.shape[-1])
+  chosen = flat if len(flat) <= each else flat[np.random.default_rng(seed).choice(len(flat), each, replace=False)]
+  return _moments(flat), chosen.astype(np.float32)
 
 
 def _moments(flat: np.ndarray) -> Sequence[np.ndarray]:
@@ -174,7 +204,9 @@ def describe(path: str) -> str:
   found = read(path)
   columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
   lines = [f"{path_of(path)}: {found['images']:,} images of split '{found['split']}', {found['dtype']}"]
-  lines.append("band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
-  for band in itertools.islice(range(len(found["mean"])), 64):
-    lines.append(f"{band:4}" + "".join(f"{found[name][band]:12.5g}" for name in columns) + f"{found['valid'][band]:14,}")
+  lines.append(" band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
+  rows = [(str(band), found, band) for band in itertools.islice(range(len(found["mean"])), 64)]
+  rows += [("value", found["values"], 0)] if "values" in found else []
+  for name, numbers, i in rows:
+    lines.append(f"{name:>5}" + "".join(f"{numbers[column][i]:12.5g}" for column in columns) + f"{numbers['valid'][i]:14,}")
   return "\n".join(lines)

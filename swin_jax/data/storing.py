@@ -7,8 +7,8 @@ from PIL import Image
 
 from swin_jax.data import arrays
 from swin_jax.data import image_ops
-from swin_jax.data import labels
 from swin_jax.data import shards
+from swin_jax.data import targets
 from swin_jax.data.example import Example
 
 
@@ -16,17 +16,17 @@ def store(example: Example, short_side: int, quality: int) -> bytes:
   """The record of an example whose image is a file, which keeps its bytes or is shrunk as `shrink` says, or an array, which stays as it is.
 
   Raises:
-    Exception: see `shrink`; or its label map has not the image's size.
+    Exception: see `shrink`; or its map has not the image's size.
   """
   if isinstance(example.image, np.ndarray):
-    target = None if example.target is None else labels.encode(example.target)
+    target = None if example.target is None else targets.encode(example.target)
     return shards.pack(example._replace(image=arrays.pack(example.image), target=target))
   target = _fit(example, short_side)  # first, since it is quick to refuse
   return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=target))
 
 
 def _fit(example: Example, short_side: int) -> bytes | None:
-  """The label map of an example, shrunk as its image.
+  """The map of an example, shrunk as its image.
 
   Raises:
     ValueError: it has not the image's size.
@@ -35,8 +35,8 @@ def _fit(example: Example, short_side: int) -> bytes | None:
     return None
   with Image.open(io.BytesIO(example.image)) as image:
     size = image.size[::-1]
-  labels.check_size(example.target.shape, size)
-  return labels.encode(labels.resize(example.target, _shrunk(size, short_side)))
+  targets.check_size(example.target.shape, size)
+  return targets.encode(targets.resize(example.target, _shrunk(size, short_side)))
 
 
 def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:

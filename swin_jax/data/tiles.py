@@ -1,7 +1,7 @@
 """Rasters cut into tiles, as examples for `prepare`.
 
   a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern with {split}; with a class
-  for each pixel as `labelled_files.py` says
+  or a number for each pixel as `labelled_files.py` says
 
 Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is divided into as many equal
 parts as have `Cut.tile` pixels or a little more on each side; one that is smaller stays whole along that side.
@@ -24,6 +24,7 @@ from swin_jax.data import labelled_files
 from swin_jax.data import labels as label_maps
 from swin_jax.data import rasters
 from swin_jax.data import sources
+from swin_jax.data import targets
 from swin_jax.data.example import Example
 from swin_jax.data.example import wanted_splits
 from swin_jax.errors import BadInput
@@ -58,14 +59,14 @@ class Tiles:
   """The tiles of one split. See `example.Source`; images are arrays.
 
   Attributes:
-    targets: "labels" where there are label maps, which are cut alike.
+    targets: see `example.Source`; maps are cut as their rasters.
     bands: that every raster must have: as many as the first that can be read.
     listing: files and their tiles, to tell one set from another.
   """
 
   def __init__(
       self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut,
-      read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
+      kind: str = "", read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):  # fmt: skip
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
 
@@ -75,14 +76,15 @@ class Tiles:
       labels: of each, -1 for none.
       class_names: of rasters, or of pixels.
       cut: see `Cut`.
-      read_map: (number of a raster, window or None, (height, width) of the raster) → the label map there, uint8 [height, width].
+      kind: `targets`.
+      read_map: (number of a raster, window or None, (height, width) of the raster) → the map there, [height, width].
 
     Raises:
       BadInput: none can be read; the message says why the first cannot.
     """
     self._tree, self._files, self._cut = tree, list(paths), cut
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
-    self.targets = "labels" if read_map else ""
+    self.targets = kind
     self._whole = functools.lru_cache(_KEPT_OPEN)(self._read_whole)
     self._read_map = read_map
     if len(self._files) > 1000 and cut.tile:
@@ -110,7 +112,7 @@ class Tiles:
     file = int(np.searchsorted(self._ends, index, side="right"))
     path, (_, height, width), (rows, columns) = self._files[file], map(int, self._sizes[file]), map(int, self._grid[file])
     if self._read_map and self._sizes[file][0] > 1:
-      raise ValueError(f"{path}: holds {self._sizes[file][0]} rasters, but has one label map")
+      raise ValueError(f"{path}: holds {self._sizes[file][0]} rasters, but has one map")
     raster, part = divmod(index - (int(self._ends[file - 1]) if file else 0), rows * columns)
     (top, bottom), (left, right) = _part(height, rows, part // columns), _part(width, columns, part % columns)
     window = rasters.Window(top, left, bottom - top, right - left) if rows * columns > 1 else None
@@ -220,7 +222,7 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
-  whole = functools.lru_cache(_KEPT_OPEN)(lambda file: labelled_files.read_map(tree, maps[file], split.classes))
+  whole = functools.lru_cache(_KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
     if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):  # a window of it costs no more than that
@@ -229,18 +231,17 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
       except ValueError as error:
         raise ValueError(f"{maps[file]} {error}") from error
     found = whole(file)
-    label_maps.check_size(found.shape, size)
+    targets.check_size(found.shape, size)
     return found[window.top : window.top + window.height, window.left : window.left + window.width] if window else found
 
-  return Tiles(tree, paths, [-1] * len(paths), split.classes.names, cut, read_map)
+  return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
 
 
-def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], classes: label_maps.Classes) -> np.ndarray:
-  _, height, width, bands = rasters.shape(path, path)
-  if bands != 1:
-    raise ValueError(f"has {image_ops.count_bands(bands)}, and must have one")
-  label_maps.check_size((height, width), size)
-  values = rasters.read(path, path, window=window)[..., 0]
+def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], classes: label_maps.Classes | None) -> np.ndarray:
+  targets.check_size(rasters.shape(path, path)[1:3], size)
+  values = targets.read_values(path, path, window)
+  if not classes:
+    return values
   return label_maps.from_values(label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), classes)
 
 

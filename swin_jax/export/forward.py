@@ -55,7 +55,8 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
     patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
     inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
   else:
-    outputs = ("logits" if model.segments or model.description["classification"]["num_classes"] else "pooled",)
+    has_classes = model.description["task"] == "segmentation" or model.description["classification"]["num_classes"]
+    outputs = ("logits" if has_classes else "values" if model.description["task"] == "pixel_regression" else "pooled",)
 
   def run(weights, *inputs):
     params = flax.traverse_util.unflatten_dict(weights, sep="/")

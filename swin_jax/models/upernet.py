@@ -15,6 +15,7 @@ from swin_jax.models import windows
 
 POOLS = (1, 2, 3, 6)  # cells per side that the last stage is pooled to; UPerNet, section 3.1, after PSPNet
 GROUP = 16  # channels that are normed together
+AUXILIARY_WEIGHT = 0.4  # of the loss of the auxiliary classifier, in the recipes of Swin V1 and V2
 DROPOUT = 0.1  # of the channels that a classifier reads; the segmentation configs of Swin
 
 

@@ -3,7 +3,8 @@
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
   python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
-  python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER]
+  python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]
+  python -m swin_jax.show regress SRC IMAGES… --out=DIR [--values=FOLDER] [--maps=DIR] [--bands=]
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them, or .npy and .npz arrays
 [height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or float as the model was trained with, 0..1.
@@ -18,18 +19,22 @@ what speaks for a class (Grad-CAM).
 `features` shows the first three principal components of each stage's features as colours, which mean the same in all images.
 
 `segment` shows what a segmentation model takes every pixel of whole images for and, where --labels has a label map of the same name,
-where it is wrong.
+where it is wrong: there it is white. `regress` does so with the numbers of pixel regression: errors are blue where it says too little, red
+where too much. --maps writes classes or numbers themselves too, in files called as the images: GeoTIFFs in their place on Earth where
+the image has one, else PNGs of classes, beside a classes.txt, and TIFFs of numbers.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
-import os
-import pathlib
 import sys
 from typing import Any
 
 from swin_jax import cli
 from swin_jax.errors import BadInput
+from swin_jax.show import output
+
+
+_TARGETS = {"segment": ("labels", "segmentation"), "regress": ("values", "pixel_regression")}  # command → what it shows, of which task
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
@@ -63,7 +68,7 @@ def _parser() -> cli.Parser:
   common.add_argument("--bands", type=_numbers("3,2,1 or 0", 0, 1, 3), default=(), help="shown as red, green, blue, or grey; from 0")
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
-  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features|segment")
+  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features|segment|regress")
 
   command = commands.add_parser("reconstruct", parents=[common], help="original, masked, reconstructed, pasted")
   command.add_argument("--mask_ratio", type=float, default=0.6, help="share that is masked")
@@ -83,8 +88,10 @@ def _parser() -> cli.Parser:
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 
-  command = commands.add_parser("segment", parents=[common], help="the class of every pixel")
-  command.add_argument("--labels", metavar="FOLDER", help="label maps, called as their images")
+  for name, what, maps in (("segment", "class", "labels"), ("regress", "number", "values")):
+    command = commands.add_parser(name, parents=[common], help=f"the {what} of every pixel")
+    command.add_argument(f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images")
+    command.add_argument("--maps", metavar="DIR", help="folder for what the model says, as maps")
   return parser
 
 
@@ -97,24 +104,26 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax import pretrained  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
   from swin_jax.progress import Progress  # pylint: disable=g-import-not-at-top
   from swin_jax.show import images  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import whole_images  # pylint: disable=g-import-not-at-top
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
-  whole = arguments.command == "segment"
-  if whole and not model.segments:
-    raise BadInput(f"{arguments.source} has no classes of pixels; take a model of task=segmentation")
-  maps = segmentation.LabelMaps(arguments.labels, model.description["segmentation"]["num_classes"]) if whole and arguments.labels else None
+  wanted, truth = _TARGETS.get(arguments.command), None
+  if wanted and model.targets != wanted[0]:
+    raise BadInput(f"{arguments.source} has no {wanted[0]} of pixels; take a model of task={wanted[1]}")
+  if wanted and arguments.truth:
+    classes = model.description["segmentation"]["num_classes"] if wanted[0] == "labels" else 0
+    truth = whole_images.Truth(f"--{wanted[0]}", arguments.truth, classes)
   progress = Progress("files", len(files))
   refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:
     for file in files:
       try:
-        if whole:
-          for name, image in segmentation.read(model, file):
-            yield name, (image, maps and maps.of(name, image.shape[:2]))
+        if wanted:
+          for image in whole_images.read(model, file):
+            yield image.name, (image, truth and truth.of(image))
         else:
           yield from images.read(model, file)
       except BadInput as error:  # one bad file of a folder costs no other its picture
@@ -122,11 +131,8 @@ def _run(arguments: argparse.Namespace) -> None:
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
-    out = _folder(arguments.out)  # only now, so that what is refused leaves nothing behind
-    path, number = out / f"{name}-{arguments.command}.png", 1
-    while path.exists():  # of the same name in another folder, or from before
-      number += 1
-      path = out / f"{name}-{number}-{arguments.command}.png"
+    folder = output.folder("--out", arguments.out)  # only now, so that what is refused leaves nothing behind
+    path = output.new_file(folder, name, f"-{arguments.command}.png")
     picture.save(path)
     drawn += 1
     print(f"wrote {path}", flush=True)
@@ -140,7 +146,6 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
   from swin_jax.show import attention  # pylint: disable=g-import-not-at-top
   from swin_jax.show import features  # pylint: disable=g-import-not-at-top
   from swin_jax.show import reconstruction  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
 
   bands = arguments.bands
   if arguments.command == "reconstruct":
@@ -152,24 +157,32 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
     chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
     for name, image in found:
       yield name, attention.picture(model, params, image, **chosen)
-  elif arguments.command == "segment":
-    for name, (image, truth) in found:
-      yield name, segmentation.picture(model, params, image, truth, bands)
+  elif arguments.command in _TARGETS:
+    yield from _answers(model, params, found, arguments)
   else:
     if together := list(found):
       names, images = zip(*together)
       yield from zip(names, features.pictures(model, params, images, bands=bands))
 
 
-def _folder(path: str) -> pathlib.Path:
-  folder = pathlib.Path(path)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise BadInput(f"--out={path} cannot be made: {error.strerror}") from error
-  if not os.access(folder, os.W_OK | os.X_OK):
-    raise BadInput(f"--out={path} cannot be written to; take another folder")
-  return folder
+def _answers(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+  """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
+  from swin_jax.show import regression  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import whole_images  # pylint: disable=g-import-not-at-top
+
+  maps = None
+  for name, (image, truth) in found:
+    if arguments.command == "segment":
+      said, names = segmentation.segment(model, params, image.pixels), model.class_names
+      picture = segmentation.picture(model, image.pixels, said, truth, arguments.bands)
+    else:
+      said, names = regression.regress(model, params, image.pixels), []
+      picture = regression.picture(model, image.pixels, said, truth, arguments.bands)
+    if arguments.maps:
+      maps = maps or whole_images.Maps(output.folder("--maps", arguments.maps), names)
+      print(f"wrote {maps.write(image, said)}", flush=True)
+    yield name, picture
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 
+from swin_jax import legend
 from swin_jax.errors import BadInput
 
 SIDE = 192  # pixels that a panel has at least on its shorter side
 GREY = 128  # of what is masked
-# From dark blue over magenta and orange to light yellow, ever lighter, so that it also reads in grey.
-_HEAT = np.float32([[12, 10, 60], [100, 20, 115], [195, 50, 85], [245, 145, 35], [255, 250, 170]])
 
 
 def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -> np.ndarray:
@@ -31,8 +30,7 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
   """
   count = image.shape[-1]
   bands = tuple(bands) or ((0, 1, 2) if count >= 3 else (0,))
-  if wrong := [band for band in bands if not 0 <= band < count]:
-    raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {count - 1}")
+  check_bands(bands, count)
   shown = original[:, :, bands]
   low, high = np.nanpercentile(np.where(np.isnan(shown).all(axis=(0, 1)), 0.0, shown), (2, 98), axis=(0, 1))
   if count not in (1, 3) or low.min() < 0 or high.max() > 1:
@@ -41,6 +39,12 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
     image = image[:, :, bands]
   pixels = np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
   return enlarge(pixels if len(bands) == 3 else np.repeat(pixels, 3, axis=-1))
+
+
+def check_bands(bands: Sequence[int], count: int) -> None:
+  """Raises BadInput where one is asked for that is not one of so many."""
+  if wrong := [band for band in bands if not 0 <= band < count]:
+    raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {count - 1}")
 
 
 def enlarge(panel: np.ndarray) -> np.ndarray:
@@ -74,8 +78,8 @@ def heat(panel: np.ndarray, values: np.ndarray, reach: np.ndarray | None = None)
     reach: bool [height, width], where there are values; the panel is pale elsewhere.
   """
   grey = np.repeat(np.asarray(Image.fromarray(panel).convert("L"), np.float32)[:, :, None], 3, axis=2)
-  position = values / max(values.max(), 1e-12) * (len(_HEAT) - 1)
-  colours = [np.interp(position, np.arange(len(_HEAT)), _HEAT[:, i]) for i in range(3)]
+  position = values / max(values.max(), 1e-12) * (len(legend.HEAT) - 1)
+  colours = [np.interp(position, np.arange(len(legend.HEAT)), legend.HEAT[:, i]) for i in range(3)]
   mixed = 0.3 * grey + 0.7 * np.stack(colours, axis=-1)
   if reach is not None:
     mixed = np.where(reach[:, :, None], mixed, 0.4 * grey + 0.6 * 255.0)

@@ -28,13 +28,14 @@ class Views(NamedTuple):
   mirrored: bool = False
 
 
-def predict(forward: Forward, images: jax.Array, views: Views) -> jax.Array:
-  """Probabilities of the classes, averaged over the views.
+def predict(forward: Forward, images: jax.Array, views: Views, answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax) -> jax.Array:
+  """Answers, averaged over the views.
 
   Args:
-    forward: logits of images.
+    forward: scores of images.
     images: [B, height, width, bands], normalised.
     views: see `Views`.
+    answer: what a view says, of the scores of its pixels; of logits of classes their probabilities.
 
   Returns:
     float32 [B, height, width, classes].
@@ -47,7 +48,7 @@ def predict(forward: Forward, images: jax.Array, views: Views) -> jax.Array:
     for mirror in (False, True) if views.mirrored else (False,):
       logits = look(scaled[:, :, ::-1] if mirror else scaled)
       logits = logits[:, :, ::-1] if mirror else logits
-      total += jax.nn.softmax(resize(logits, size), axis=-1)
+      total += answer(resize(logits, size))
       count += 1
   return total / count
 
@@ -70,9 +71,8 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
   """
   size = images.shape[1:3]
   window = tuple(min(side, most) for side, most in zip(pair(window), size))
-  starts = [_starts(*each) for each in zip(size, window)]
-  corners = jnp.asarray([(top, left) for top in starts[0] for left in starts[1]])
-  if len(corners) == 1:
+  places = corners(size, window)
+  if len(places) == 1:
     return whole(forward, images)
   classes = jax.eval_shape(forward, images[:, : window[0], : window[1]]).shape[-1]
 
@@ -82,10 +82,17 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
     before = jax.lax.dynamic_slice(total, (0, *corner, 0), scores.shape)
     return jax.lax.dynamic_update_slice(total, before + scores, (0, *corner, 0)), None
 
-  total, _ = jax.lax.scan(add, jnp.zeros((len(images), *size, classes), jnp.float32), corners)
-  times = [sum((np.arange(side) >= start) & (np.arange(side) < start + part) for start in each)
-           for side, part, each in zip(size, window, starts)]  # fmt: skip
-  return total / jnp.asarray(np.outer(*times), jnp.float32)[None, :, :, None]
+  total, _ = jax.lax.scan(add, jnp.zeros((len(images), *size, classes), jnp.float32), jnp.asarray(places))
+  times = np.zeros(size, np.float32)
+  for top, left in places:
+    times[top : top + window[0], left : left + window[1]] += 1
+  return total / times[None, :, :, None]
+
+
+def corners(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, int]]:
+  """(top, left) of every place of a window that slides over an image of a size, no smaller than it: see `slide`."""
+  rows, columns = (_starts(*each) for each in zip(size, window))
+  return [(top, left) for top in rows for left in columns]
 
 
 def _starts(size: int, window: int) -> list[int]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from swin_jax import legend
 from swin_jax.data import mixing
 from swin_jax.data.labels import NONE
 from swin_jax.models import upernet
@@ -14,8 +15,6 @@ from swin_jax.models.swin import Swin
 from swin_jax.tasks import dense
 from swin_jax.tasks import label_pictures
 from swin_jax.tasks.task import Task
-
-AUXILIARY_WEIGHT = 0.4  # of its loss, in the recipes of Swin V1 and V2
 
 
 def make_task(
@@ -25,9 +24,7 @@ def make_task(
     std: Sequence[float],
     num_classes: int,
     channels: int,
-    window: tuple[int, int],
-    scales: Sequence[float],
-    mirrored: bool,
+    views: dense.Views,
 ) -> Task:
   """Segmentation by UPerNet on a backbone.
 
@@ -35,10 +32,9 @@ def make_task(
     encoder: the backbone.
     mean, std: of the images, per band.
     num_classes, channels: of the head, see `upernet.UPerNet`.
-    window, scales, mirrored: of evaluation, see `dense.Views`.
+    views: of evaluation.
   """
   model = upernet.UPerNet(encoder, num_classes, channels)
-  views = dense.Views(window, scales, mirrored)
 
   def probabilities(params, batch):
     return dense.predict(functools.partial(model.apply, {"params": params}), mixing.normalise(batch["image"], mean, std), views)
@@ -50,7 +46,7 @@ def make_task(
     images = mixing.normalise(batch["image"], mean, std)
     both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
     main, auxiliary = (cross_entropy(logits, batch["label"]) for logits in both)
-    value, one = main + AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
+    value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
     return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
 
   def eval_sums(params, batch):
@@ -69,7 +65,7 @@ def make_task(
 
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),
-      pictures_show="segmentation",
+      pictures_show="segmentation", legend=legend.with_legend,
   )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """What the training loop asks of a task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 # Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class has its own.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
@@ -22,6 +23,7 @@ class Task(NamedTuple):
     best: the evaluation metric that ranks checkpoints, and whether more is better.
     flops: (image_size, bands) → of one image's forward pass.
     pictures_show: what is to be seen in them, which names their files.
+    legend: (picture, class names) → the picture with what its colours mean under it; None where they are nothing but what is there.
   """
 
   model: Any
@@ -32,3 +34,4 @@ class Task(NamedTuple):
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures_show: str = ""
+  legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None

@@ -28,10 +28,11 @@ KEYS = {
     "masked_pixels": ("target_norm_window",),
 }  # fmt: skip
 BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
-SEGMENTATION = {  # only models of this task have them
-    "segmentation": ("num_classes", "channels"),
-    "dense": ("sides",),  # that images are fitted into
+OF_TASK = {  # only models of this task have them
+    "segmentation": {"segmentation": ("num_classes", "channels")},
+    "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
 }  # fmt: skip
+DENSE = {"dense": ("sides", "eval_canvas", "window")}  # of both: how images are fitted and seen
 
 _NAMES = {  # (width, blocks) → what the papers and the hub call it
     (96, (2, 2, 6, 2)): "T",
@@ -57,7 +58,8 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
   """
   try:
     config = config | {"data": BEFORE | config["data"]}
-    wanted = KEYS | (SEGMENTATION if config["task"] == "segmentation" else {})
+    of_task = OF_TASK.get(config["task"], {})
+    wanted = KEYS | of_task | (DENSE if of_task else {})
     made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
     made["task"] = config["task"]
     if made["task"] != "classification":
@@ -155,6 +157,8 @@ def make_module(
     return SimMim(encoder)
   if description["task"] == "segmentation":
     return upernet.UPerNet(encoder, **description["segmentation"])
+  if description["task"] == "pixel_regression":
+    return upernet.UPerNet(encoder, 1, description["pixel_regression"]["channels"])
   return Classifier(encoder, description["classification"]["num_classes"])
 
 
@@ -177,6 +181,8 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
     head = "masked-image model (SimMIM)"
   elif description["task"] == "segmentation":
     head = f"UPerNet of {description['segmentation']['num_classes']} classes"
+  elif description["task"] == "pixel_regression":
+    head = "UPerNet of one value"
   else:
     classes = description["classification"]["num_classes"]
     head = f"classifier of {classes} classes" if classes else "backbone without head"

@@ -12,6 +12,7 @@ import numpy as np
 from swin_jax import files
 from swin_jax.errors import BadInput
 from swin_jax.models import windows
+from swin_jax.tasks import kinds
 from swin_jax.weights import description as descriptions
 from swin_jax.weights import layouts
 from swin_jax.weights import official
@@ -35,8 +36,10 @@ def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np
   """
   description = descriptions.describe(saved.config, saved.source)
   model, masked = description["model"], description["task"] == "masked_pixels"
-  if description["task"] == "segmentation":
-    raise BadInput(f"{saved.source} is a segmentation model, whose head no other layout has; python -m swin_jax.export writes it whole")
+  if kinds.TARGETS[description["task"]]:
+    raise BadInput(
+        f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m swin_jax.export writes it whole"
+    )
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for")
   if masked and layout == "timm":

@@ -1,0 +1,107 @@
+"""Pixel regression: a number for every pixel, such as height, biomass or temperature, by UPerNet with one output."""
+
+from collections.abc import Sequence
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from swin_jax import legend
+from swin_jax.data import mixing
+from swin_jax.models import upernet
+from swin_jax.models.swin import Swin
+from swin_jax.tasks import dense
+from swin_jax.tasks import label_pictures
+from swin_jax.tasks import value_pictures
+from swin_jax.tasks.task import Task
+
+
+def make_task(
+    encoder: Swin,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels: int,
+    value_mean: float,
+    value_std: float,
+    views: dense.Views,
+) -> Task:
+  """Regression by UPerNet on a backbone.
+
+  The model's output, the loss and what is not said to be otherwise are in deviations: (value - value_mean) / value_std.
+
+  Args:
+    encoder: the backbone.
+    mean, std: of the images, per band.
+    channels: of the head, see `upernet.UPerNet`.
+    value_mean, value_std: of the values, in their unit.
+    views: of evaluation.
+  """
+  model = upernet.UPerNet(encoder, 1, channels)
+
+  def target(batch):
+    return (batch["label"] - value_mean) / value_std
+
+  def predicted(params, batch):
+    images = mixing.normalise(batch["image"], mean, std)
+    return dense.predict(functools.partial(model.apply, {"params": params}), images, views, lambda scores: scores)[..., 0]
+
+  def init(rng, batch):
+    return model.init(rng, mixing.normalise(batch["image"], mean, std))["params"]
+
+  def loss(params, batch, rng):
+    images = mixing.normalise(batch["image"], mean, std)
+    both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
+    main, auxiliary = (known_l1(scores, target(batch)) for scores in both)
+    value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
+    return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
+
+  def eval_sums(params, batch):
+    wanted = jnp.where(batch["weight"][:, None, None] > 0, target(batch), jnp.nan)
+    return error_sums(predicted(params, batch), wanted, value_std)
+
+  def pictures(params, batch, bands=()):
+    pixels = label_pictures.as_rgb(batch["image"], mean, std, bands)
+    return value_pictures.value_views(pixels, predicted(params, batch), target(batch))
+
+  return Task(
+      model, init, loss, eval_sums, pictures, ("eval/mean_absolute_error", False), functools.partial(upernet.flops, model),
+      pictures_show="regression", legend=lambda picture, class_names: legend.with_scales(picture, value_mean, value_std),
+  )  # fmt: skip
+
+
+def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:
+  """Mean absolute error over the pixels of the batch whose number is known; 0 where none is.
+
+  Args:
+    scores: float32 [B, H, W, 1], resized to the target's size.
+    target: float32 [B, height, width], NaN where it is not known.
+  """
+  known = ~jnp.isnan(target)
+  scores = dense.resize(scores, target.shape[1:3])[..., 0]
+  # The target gives way before the difference is taken: the gradient of what is left out would be NaN otherwise.
+  errors = jnp.abs(scores - jnp.where(known, target, 0.0))
+  return jnp.sum(jnp.where(known, errors, 0.0)) / jnp.maximum(jnp.sum(known), 1)
+
+
+def error_sums(predicted: jax.Array, target: jax.Array, unit: float) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Sums for the scores of numbers.
+
+  Args:
+    predicted, target: float32, of one shape, in deviations; NaN in the target is not known.
+    unit: of a deviation.
+
+  Returns:
+    loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its square; and relative_squared_error,
+    to that of who always says the mean: 1 less the coefficient of determination.
+  """
+  known = ~jnp.isnan(target)
+  target = jnp.where(known, target, 0.0)
+  errors = jnp.where(known, predicted - target, 0.0)
+  count, absolute, squared = jnp.sum(known), jnp.sum(jnp.abs(errors)), jnp.sum(errors**2)
+  return {
+      "loss": (absolute, count),
+      "mean_absolute_error": (absolute * unit, count),
+      "mean_squared_error": (squared * unit**2, count),
+      "relative_squared_error": (squared, jnp.sum(target**2)),
+  }
