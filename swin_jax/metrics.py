@@ -132,7 +132,7 @@ class Writer:
         file.write(json.dumps({"step": step, "records": records}) + "\n")
 
   def pictures(
-      self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray] = lambda grid: grid
+      self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
   ) -> pathlib.Path | None:
     """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three.
 

@@ -54,8 +54,9 @@ class Model:
 
   @property
   def class_names(self) -> list[str]:
-    """The names of all classes of pixels."""
-    return [self.class_name(label) for label in range(self.description["segmentation"]["num_classes"])]
+    """The names of all classes of pixels; none where it tells none apart."""
+    count = self.description["segmentation"]["num_classes"] if self.targets == "labels" else 0
+    return [self.class_name(label) for label in range(count)]
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
     """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.

@@ -86,11 +86,17 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
     return config
   if len(d.mean) and not values:
     return config
+  if values and values.value_mean:
+    raise BadInput("config.pixel_regression.value_mean is given without value_std: give both, or neither for those of the data's statistics.json")
+  if values and len(d.mean) and (d.source != "array_record" or not d.path):
+    raise BadInput(
+        "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give --config.data.path of one, or"
+        " both numbers, as in --config.pixel_regression.value_mean=250 --config.pixel_regression.value_std=80"
+    )
   if d.source != "array_record" or not d.path:
     raise BadInput(
         "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give --config.data.path of one,"
         " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
-        + "; pixel_regression.value_std = 0 does, too" * bool(values)
     )
   found = statistics.read(d.path)
   if not len(d.mean):
@@ -220,11 +226,13 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   Raises:
     BadInput: keys differ that may not.
   """
-  names = ["task", *(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
+  if config.task != stored["task"]:
+    raise BadInput(f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of that task")
+  names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
   of_task = OF_TASK.get(config.task, {"masked_pixels": KEYS["masked_pixels"]} if config.task == "masked_pixels" else {})
   names += [f"{group}.{key}" for group, keys in of_task.items() for key in keys]
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": BEFORE["dtype"]} | flatten(stored)
-  if config.task == "segmentation" == theirs["task"] and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
+  if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
     classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
     raise BadInput(f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes")
   if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:

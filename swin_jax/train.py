@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-import functools
 import itertools
 import time
 from typing import NamedTuple
@@ -221,17 +220,21 @@ def run_evaluation(
     writer: metrics.Writer | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped."""
+  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped.
+
+  Raises:
+    BadInput: there is nothing to score.
+  """
   batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
   num_batches = -(-len(data.eval_source) // data.eval_batch_size)
   first = next(batches)
   with sharding.trace_on(program.mesh, program.rules):
     values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names)
+    if values is not None and program.task.best[0] not in values:
+      raise BadInput("the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any")
     if values and program.pictures and writer:
       pictures = np.asarray(program.pictures(state.eval_params, first))
-      legend = program.task.legend
-      named = functools.partial(legend, class_names=class_names) if legend else lambda grid: grid
-      writer.pictures(int(state.step), program.task.pictures_show, pictures, named)
+      writer.pictures(int(state.step), program.task.pictures_show, pictures, lambda grid: program.task.legend(grid, class_names))
   return values
 
 
@@ -257,9 +260,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
   seen, how = config.data.image_size, ""
   if kinds.TARGETS[config.task]:
-    window = config.dense.window
-    seen, how = (window, " by a sliding window") if window else (config.dense.eval_canvas, " or less")
-    how += ", those over " + " × ".join(map(str, config.dense.eval_canvas)) + " made smaller"
+    window, canvas = config.dense.window, config.dense.eval_canvas
+    seen, how = (tuple(map(min, window, canvas)), " by a sliding window") if window else (canvas, " or less")
+    how += ", those over " + " × ".join(map(str, canvas)) + " made smaller"
   images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
   adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   used, own = (description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config))

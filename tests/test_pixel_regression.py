@@ -12,18 +12,23 @@ import pytest
 import rasterio
 
 import swin_jax
+from swin_jax import config_checks
 from swin_jax import legend
 from swin_jax import metrics
 from swin_jax import run_config
 from swin_jax import train
 from swin_jax.data import dense_views
+from swin_jax.data import prepare
 from swin_jax.data import rasters
 from swin_jax.data import sources
 from swin_jax.data import statistics
 from swin_jax.data import targets
+from swin_jax.data import tiles
 from swin_jax.data.decoding import DecodeMapped
 from swin_jax.data.decoding import Mapped
 from swin_jax.errors import BadInput
+from swin_jax.export import loader
+from swin_jax.export.__main__ import main as export
 from swin_jax.inputs import open_input
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import pixel_regression
@@ -92,8 +97,8 @@ def test_rasters_and_their_numbers_are_cut_alike(folder):
 def test_statistics_of_values_are_numpys(folder):
   wanted = []
   for i in range(3):
-    values = rasters.read(str(folder / f"in/train/values/{i}.tif"), "x.tif")
-    wanted.append(values[~np.isnan(values)].astype(np.float64))
+    image, values = (rasters.read(str(folder / f"in/train/{kind}/{i}.tif"), "x.tif") for kind in ("images", "values"))
+    wanted.append(values[..., 0][~np.isnan(values[..., 0]) & ~np.isnan(image).all(-1)].astype(np.float64))
   wanted = np.concatenate(wanted)
   values = statistics.read(str(folder / "out"))["values"]
   assert values["mean"] == pytest.approx([wanted.mean()]) and values["std"] == pytest.approx([wanted.std()])
@@ -117,11 +122,41 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
     assert run(f"--source={path}", f"--out={tmp_path / 'out'}") == 0
     path = str(tmp_path / "out")
     said = capsys.readouterr().out
-    assert "a value for each pixel" in said and "own_rasters.py:regress" in said and f"{path} --config.data.dtype=uint8\n" in said
+    assert "a value for each pixel" in said and f"configs/own_labels.py:regress --workdir=runs/own/values --config.data.path={path}\n" in said
   found = sources.open_source(source, path, "val", "values")
   image, values = DecodeMapped(3)(found[0])
   assert image.dtype == np.uint8 and values.dtype == np.float32
   np.testing.assert_array_equal(values, depth)
+
+
+@pytest.mark.parametrize("tile", [0, 20])
+def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
+  """-7 in the maps, as --values_nodata says, while it is a number like others in the images; one part goes through each way of reading."""
+  make_set(tmp_path / "in", splits=("train",), count=2)
+  for i in range(2):
+    image = scene(i, 40, 52, bands=3)
+    image[30:35] = -7
+    write_tif(tmp_path / f"in/train/images/{i}.tif", image)
+    values = np.where(np.arange(52)[None, :, None] < 20, -7, height_of(image)).astype(np.float32)
+    write_tif(tmp_path / f"in/train/values/{i}.tif", values)
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", f"--tile={tile}", "--values_nodata=-7") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "values")
+  maps = [DecodeMapped(3, "float32")(found[i]).target for i in range(len(found))]
+  assert sum(np.isnan(values).sum() for values in maps) == 2 * 40 * 20
+  assert statistics.read(str(tmp_path / "out"))["values"]["min"][0] > -1000 != -7
+  with pytest.raises(BadInput, match="values_nodata"):
+    prepare.prepare(str(tmp_path / "in"), str(tmp_path / "out"), cut=tiles.Cut(tile))
+
+
+def test_values_where_the_image_holds_no_data_are_not_measured(tmp_path):
+  image = scene(0, 20, 20, bands=3)
+  values = height_of(image)
+  image[:10], values[:10] = -9999, 1e6
+  write_tif(tmp_path / "in/train/images/1.tif", image, nodata=-9999)
+  write_tif(tmp_path / "in/train/values/1.tif", values)
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
+  found = statistics.read(str(tmp_path / "out"))["values"]
+  assert found["valid"] == [200] and found["max"][0] < 1000
 
 
 def test_shrunk_values_fit_their_images(tmp_path):
@@ -175,6 +210,8 @@ def test_colours_are_those_of_the_scales():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth = jnp.asarray([[[-5.0, 0.0], [5.0, jnp.nan]]])
   image, said, found, errors = np.asarray(value_pictures.value_views(pixels, jnp.asarray([[[-5.0, 1.0], [2.0, 0.0]]]), truth))[0]
+  nothing = np.asarray(value_pictures.value_views(pixels, jnp.full((1, 2, 2), jnp.nan), truth))[0, 2]
+  assert np.all(nothing == 51)
   assert np.all(image == 128) and said[1, 1].tolist() == errors[1, 1].tolist() == [51] * 3  # where nothing is known
   assert [said[0, 0].tolist(), said[0, 1].tolist(), said[1, 0].tolist()] == legend.HEAT[[0, 2, 4]].tolist()
   assert np.array_equal(found[0, 0], said[0, 0]) and np.array_equal(found[1, 1], said[0, 1])
@@ -199,8 +236,23 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   assert run(f"--out={tmp_path / 'labels'}") == 0  # makes its statistics
   with pytest.raises(BadInput, match="holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values"):
     run_config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
-  with pytest.raises(BadInput, match="stand for the statistics.json .*; pixel_regression.value_std = 0 does, too"):
+  with pytest.raises(BadInput, match="value_std = 0 stands for the statistics.json .* --config.pixel_regression.value_mean=250"):
     run_config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
+  with pytest.raises(BadInput, match="value_mean is given without value_std"):
+    run_config.with_statistics(config(values, pixel_regression__value_mean=3.0))
+  for changes, message in ((dict(pixel_regression__value_std=-1.0), "value_std = -1.0 must be positive"),
+                           (dict(pixel_regression__channels=24), "pixel_regression.channels = 24 must be a multiple of 16"),
+                           (dict(augment__rand_augment_operations=2, data__dtype="uint8", data__mean=(0.5,) * 3, data__std=(0.5,) * 3),
+                            "RandAugment moves pixels away from their values")):  # fmt: skip
+    with pytest.raises(BadInput, match=message):
+      config_checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
+  both = write(tmp_path / "both", files() | {"classes.txt": "a\nb\nc\n", "train/values/1.png": jpeg(9, 9, 0)})
+  with pytest.raises(BadInput, match="holds both labels and values; prepare each from a folder of its own"):
+    sources.open_source("folder", both, "train", "values")
+  for where in (labelled, str(folder / "in/train/images")):
+    capsys.readouterr()
+    assert run(f"--source={where}", f"--out={tmp_path / 'none'}", "--values_nodata=0") == 2
+    assert "--values_nodata is for maps of numbers" in capsys.readouterr().err
   for name, array, message in (
       ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, and must have one"),
       ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
@@ -233,6 +285,46 @@ def test_a_run_learns_and_shows_it(trained):
   with pytest.raises(BadInput, match="pixel_regression.value_std"):
     changed = config(settings.data.path, pixel_regression__value_std=1.0)
     train.evaluate_checkpoint(changed, str(workdir))
+  with pytest.raises(BadInput, match="was trained for task=pixel_regression, the config is for masked_pixels"):
+    train.evaluate_checkpoint(config(settings.data.path, task="masked_pixels", mask__patch_size=2), str(workdir))
+
+
+@pytest.mark.slow
+def test_its_own_units_are_those_of_its_training(trained, tmp_path):
+  """On other data with other statistics; several views are averaged; nothing known is no end without a word."""
+  settings, workdir, evaluation = trained
+  make_set(tmp_path / "in", splits=("train", "val"), count=1, size=(23, 31))
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
+  path = str(tmp_path / "out")
+  assert statistics.read(path)["values"]["mean"][0] != stored(workdir)["value_mean"]
+  there = train.evaluate_checkpoint(config(path), str(workdir))
+  assert there["eval/mean_absolute_error"] == pytest.approx(there["eval/loss"] * stored(workdir)["value_std"])
+  views = config(settings.data.path, dense__window=(16, 16), dense__mirrored=True, dense__scales=(1.0, 1.25))
+  several = train.evaluate_checkpoint(views, str(workdir))
+  assert several != evaluation and several["eval/relative_squared_error"] < 0.6
+  for split in ("train", "val"):
+    write_tif(tmp_path / f"in/{split}/values/0.tif", np.full((23, 31, 1), -1, np.float32), nodata=-1 if split == "val" else None)
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'nothing'}") == 0
+  with pytest.raises(BadInput, match="holds nothing that could be scored"):
+    train.evaluate_checkpoint(config(tmp_path / "nothing"), str(workdir))
+
+
+@pytest.mark.slow
+def test_it_starts_from_simmim_and_is_exported(folder, tmp_path):
+  """The path that the config takes: pre-training on the images, the encoder taken over, a program that says numbers in their unit."""
+  few = dict(optim__total_epochs=2.0, optim__warmup_epochs=1.0, checkpoint__every_epochs=2.0, log__eval_every_epochs=2.0, log__num_pictures=0)
+  train.train(config(folder / "out", task="masked_pixels", mask__patch_size=2, **few), str(tmp_path / "pretrain"))
+  train.train(config(folder / "out", init_from=str(tmp_path / "pretrain"), **few), str(tmp_path / "run"))
+  report = (tmp_path / "run/transfer.txt").read_text()
+  assert "encoder/" in report
+  assert export(["export", str(tmp_path / "run"), str(tmp_path / "program")]) == 0
+  exported, about = loader.load(tmp_path / "program")
+  assert about["export"]["outputs"][0]["name"] == "values"
+  model, params = swin_jax.load(str(tmp_path / "run"))
+  images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+  wanted = model.apply(params, images)
+  np.testing.assert_allclose(jax.tree.leaves(exported(images))[0], wanted, rtol=1e-5)
+  assert np.abs(np.mean(wanted) - stored(tmp_path / "run")["value_mean"]) < 5 * stored(tmp_path / "run")["value_std"]
 
 
 def stored(workdir):
@@ -263,6 +355,6 @@ def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys)
   assert len(list((tmp_path / "out").glob("*.png"))) == 6 and len(list((tmp_path / "maps").glob("*.tif"))) == 6
   capsys.readouterr()
   assert show(["show", "segment", str(workdir), str(images), f"--out={tmp_path / 'out'}"]) == 2
-  assert "has no labels of pixels; take a model of task=segmentation" in capsys.readouterr().err
+  assert "is a model of task=pixel_regression; `show segment` is for task=segmentation" in capsys.readouterr().err
   assert show([*words, f"--values={tmp_path / 'nowhere'}"]) == 2
   assert "--values=" in capsys.readouterr().err

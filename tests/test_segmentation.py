@@ -147,6 +147,8 @@ def test_pictures_show_image_truth_prediction_and_errors():
   assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
   assert np.array_equal(said[0, 0], seen[0, 0]) and np.array_equal(seen[0, 1], seen[0, 0]) and np.array_equal(seen[1, 0], said[0, 1])
   assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
+  nothing = np.asarray(label_pictures.label_views(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
+  assert np.array_equal(nothing, image)
 
 
 def config(**changes):
@@ -218,14 +220,28 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     image = np.asarray(Image.open(folder / f"val/images/{i}.png"))[..., None]
     fitted = image_ops.resize(image, dense_views.fit(image.shape[:2], (32, 32)), "bilinear")
     assert np.array_equal(np.asarray(found), targets.resize(segment(model, params, fitted), image.shape[:2]))
-  (folder / "val/labels/classes.txt").rename(folder / "classes.txt")
-  assert (folder / "classes.txt").read_text() == "paper\nink\n"
+  assert (folder / "val/labels/classes.txt").read_text() == "paper\nink\n"
   (folder / "placed.tif").rename(tmp_path / "placed.tif")
   assert prepare(f"--source={folder}", f"--out={tmp_path / 'prepared'}") == 0
   assert show(["show", "segment", str(workdir), str(tmp_path / "placed.tif"), f"--out={tmp_path / 'out'}", f"--maps={tmp_path / 'maps'}"]) == 0
   with rasterio.open(tmp_path / "maps/placed.tif") as file:
     assert (file.crs, file.transform.e, file.shape, file.dtypes, file.nodata) == (rasterio.CRS.from_epsg(4326), -0.1, (36, 50), ("uint8",), 255)
     assert file.read(1).max() < 2 and file.colormap(1)[1][:3] == tuple(legend.palette(2)[1])
+  for name, message in (("classes.txt", "names other classes than the model's"), ("0.png", "holds 0.png and 0.tif, and which is meant")):
+    (tmp_path / "other").mkdir(exist_ok=True)
+    (tmp_path / "other" / name).write_bytes((b"sky\nroad\n" if name == "classes.txt" else png(np.zeros((24, 40)))))
+    write_tif(tmp_path / "other/0.tif", np.zeros((24, 40, 1), np.uint8))
+    words = ["show", "segment", str(workdir), str(folder / "val/images/0.png"), f"--out={tmp_path / 'nothing'}"]
+    capsys.readouterr()
+    assert show([*words, f"--{'maps' if name == 'classes.txt' else 'labels'}={tmp_path / 'other'}"]) == 2
+    assert message in capsys.readouterr().err
+  assert (tmp_path / "other/classes.txt").read_text() == "sky\nroad\n"
+  assert show(["show", "segment", str(workdir), str(folder / "train/images/1.png"), f"--out={tmp_path / 'nothing'}",
+               f"--labels={folder / 'val/labels'}"]) == 0  # fmt: skip
+  (folder / "val/labels/1.png").write_bytes(png(np.zeros((24, 40))))
+  assert show(["show", "segment", str(workdir), str(folder / "train/images/1.png"), f"--out={tmp_path / 'nothing'}",
+               f"--labels={folder / 'val/labels'}"]) == 2  # fmt: skip
+  assert "its map has 24 × 40 pixels, the image 25 × 40" in capsys.readouterr().err
   write_tif(tmp_path / "many.tif", np.zeros((36, 50, 5), np.int16))
   capsys.readouterr()
   assert show(["show", "segment", str(workdir), str(tmp_path / "many.tif"), f"--out={tmp_path / 'out'}"]) == 2

@@ -46,6 +46,4 @@ class DecodeMapped(DecodeImage):
   def __call__(self, example: Example) -> Mapped:
     image, found = super().__call__(example), targets.decode(example.target)
     targets.check_size(found.shape, image.shape[:2])
-    if image.dtype == np.float32:
-      found = np.where(np.isnan(image).all(axis=-1), found.dtype.type(targets.unknown(found.dtype)), found)
-    return Mapped(image, found)
+    return Mapped(image, targets.where_data(image, found))

@@ -15,7 +15,6 @@ import numpy as np
 
 from swin_jax.data import image_files
 from swin_jax.data import labels
-from swin_jax.data import rasters
 from swin_jax.data import targets
 from swin_jax.data.example import Example
 from swin_jax.data.example import no_split
@@ -24,7 +23,7 @@ from swin_jax.errors import BadInput
 IMAGES = "images"
 LABELS = ("labels", "annotations", "masks")
 VALUES = "values"
-_OF_VALUES = tuple(dict.fromkeys((*rasters.EXTENSIONS, *image_files.EXTENSIONS)))
+_OF_VALUES = tuple(dict.fromkeys((".tif", ".tiff", ".jp2", ".npy", *image_files.EXTENSIONS)))
 
 
 class Split(NamedTuple):
@@ -33,11 +32,13 @@ class Split(NamedTuple):
   Attributes:
     images, maps: folders, with a "/" at the end.
     classes: what the maps mean; None where they hold numbers.
+    nodata: the number of pixels of which nothing is known, beside what the maps themselves declare.
   """
 
   images: str
   maps: str
   classes: labels.Classes | None
+  nodata: float | None = None
 
   @property
   def targets(self) -> str:
@@ -61,7 +62,7 @@ class Split(NamedTuple):
       ValueError: it cannot be read, or holds what is no label; the message names it.
     """
     try:
-      return labels.read(tree.read(path), self.classes) if self.classes else targets.read_values(tree.read(path), path)
+      return labels.read(tree.read(path), self.classes) if self.classes else targets.read_values(tree.read(path), path, None, self.nodata)
     except ValueError as error:
       raise ValueError(f"{path} {error}") from error
 
@@ -89,7 +90,7 @@ class LabelledFiles:
   @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
-    meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""
+    meaning = self._split.classes.of_value.tobytes() if self._split.classes else repr(self._split.nodata).encode()
     return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + meaning
 
 
@@ -120,11 +121,12 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   return found
 
 
-def find(tree: image_files.Tree) -> dict[str, Split]:
-  """The splits of a tree, by name; none where it holds no maps.
+def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split]:
+  """The splits of a tree, by name; none where it holds no maps. `nodata`: see `Split`.
 
   Raises:
-    BadInput: there are label maps, but no file that names their classes, or an unusable one.
+    BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata is given, and no map of numbers; or
+      there are both kinds.
   """
   folder = ""
   while True:
@@ -137,13 +139,17 @@ def find(tree: image_files.Tree) -> dict[str, Split]:
     if len(names) != 1:
       return {}
     folder += names[0] + "/"
-  classes = classes_in(tree, folder)
-  if classes is None and any(kind != VALUES for _, _, kind in found.values()):
+  of_values = [kind == VALUES for _, _, kind in found.values()]
+  if nodata is not None and not all(of_values):
+    raise BadInput(f"--values_nodata is for maps of numbers; {tree.name} holds labels")
+  # Beside the folders of maps, or among the maps.
+  classes = next(filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in found.values())))), None)
+  if classes is None and not all(of_values):
     raise BadInput(
         f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
         " a line; where they are no such maps, prepare the folder of the images alone"
     )
-  return {split: Split(*folders, None if kind == VALUES else classes) for split, (*folders, kind) in found.items()}
+  return {split: Split(*folders, None if kind == VALUES else classes, nodata) for split, (*folders, kind) in found.items()}
 
 
 def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
@@ -193,7 +199,10 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
   """The folder of maps; one of text, as other programs keep boxes in, is none."""
   kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
-  return next((name for name in kinds if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)), None)
+  found = [name for name in kinds if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)]
+  if VALUES in found and len(found) > 1:
+    raise BadInput(f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of its own")
+  return next(iter(found), None)
 
 
 def _class_files(tree: image_files.Tree, folder: str) -> list[str]:

@@ -88,7 +88,7 @@ def read(encoded: bytes, classes: Classes) -> np.ndarray:
   Raises:
     ValueError: it is no image of one band, or holds a value that is no label.
   """
-  return from_values(_indices(encoded), classes)
+  return from_values(decode(encoded), classes)
 
 
 def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
@@ -106,15 +106,6 @@ def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
   return classes.of_value[values].astype(np.uint8)
 
 
-def decode(target: bytes) -> np.ndarray:
-  """A label map as `encode` writes it.
-
-  Raises:
-    ValueError: it is damaged.
-  """
-  return _indices(target)
-
-
 def encode(target: np.ndarray) -> bytes:
   """A label map as the bytes of a PNG file."""
   out = io.BytesIO()
@@ -122,7 +113,12 @@ def encode(target: np.ndarray) -> bytes:
   return out.getvalue()
 
 
-def _indices(encoded: bytes) -> np.ndarray:
+def decode(encoded: bytes) -> np.ndarray:
+  """The values in an image file, uint8 [height, width].
+
+  Raises:
+    ValueError: it is damaged, or no image of one band of small whole numbers.
+  """
   try:
     with Image.open(io.BytesIO(encoded)) as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):

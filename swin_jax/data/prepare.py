@@ -7,7 +7,7 @@ SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, 
 SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
 takes a tenth as val. With a class for each pixel they hold SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or
 SOURCE/images/train and SOURCE/labels/train ("annotations" and "masks" will do too), and a classes.txt with a class name a line;
-with a number for each pixel, as a raster or grey image, "values" in place of "labels".
+with a number for each pixel, as a raster or grey image, "values" in place of "labels"; --values_nodata=0 says which number is none.
 
 Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and stored as JPEG, upright
 or not as they lie in the file: orientation tags are not read, here or in training.
@@ -56,6 +56,7 @@ _PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n ==
 _MAX_BAD = flags.DEFINE_float("max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0)
 _TILE = flags.DEFINE_integer("tile", 0, "Pixels; rasters are cut into tiles of this size or a little more. 0: they stay whole.", 0)
 _NODATA = flags.DEFINE_float("nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare.")
+_VALUES_NODATA = flags.DEFINE_float("values_nodata", None, "Number of pixels of which nothing is known, in maps of numbers, beside what these declare.")
 _ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be empty where each holds one.")
 _THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
 
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     prepare(
         _SOURCE.value, _OUT.value, split=_SPLIT.value, hold_out=_HOLD_OUT.value, short_side=_SHORT_SIDE.value, quality=_QUALITY.value,
         num_shards=_SHARDS.value, part=parse_part(_PART.value), max_bad_fraction=_MAX_BAD.value, num_threads=_THREADS.value,
-        cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value),
+        cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value, _VALUES_NODATA.value),
     )  # fmt: skip
 
   return cli.exit_code(body)
@@ -287,13 +288,12 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters or targets == "values" else ("own_images", "own")
-  command += " --config.data.dtype=uint8" if targets == "values" and not of_rasters else ""
+  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
   kinds = {f"{config}.py:pretrain": "pretrain"}
   if targets == "labels":
     kinds |= {"own_rasters.py:segment": "segment"} if of_rasters else {"own_labels.py:finetune": "labels"}
   elif targets == "values":
-    kinds |= {"own_rasters.py:regress": "regress"}
+    kinds |= {"own_rasters.py:regress": "regress"} if of_rasters else {"own_labels.py:regress": "values"}
   elif classes:
     kinds[f"{config}.py:finetune"] = "finetune"
   for kind, run in kinds.items():

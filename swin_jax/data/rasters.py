@@ -1,4 +1,4 @@
-"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy and .npz.
+"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy and .npz; and maps → GeoTIFF.
 
 What the numbers mean is the file's to say, never the program's: scale and offset that a raster declares for a band are applied, and
 pixels that it, its mask or the caller declares to be no data become NaN. Such rasters are float32 from here on; others keep their type,
@@ -143,7 +143,7 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 @functools.cache
 def _be_quiet() -> None:
-  """Once, since it is for all threads: where on Earth a raster lies makes no difference here."""
+  """Once, since it is for all threads: a raster that says nowhere where on Earth it lies is as good as any."""
   from rasterio.errors import NotGeoreferencedWarning  # pylint: disable=g-import-not-at-top
 
   warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)

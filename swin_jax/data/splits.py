@@ -24,7 +24,9 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
   Raises:
     BadInput: there is no such source or split, or nothing in it.
   """
-  found = tiles.find(source, split, cut) or _find(source, split)
+  found = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
+  if cut.values_nodata is not None and any(examples.targets != "values" for examples in found.values()):
+    raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
   if not hold_out:
     return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
   if len(found) > 1 or "val" in found:
@@ -40,7 +42,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 
 
-def _find(source: str, split: str) -> dict[str, Source]:
+def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Source]:
   """All splits of a source, or the one that is asked for."""
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
@@ -54,7 +56,7 @@ def _find(source: str, split: str) -> dict[str, Source]:
     if source.lower().endswith(".npz"):
       return {split or "train": sources.Npz(source)}
     tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-    if labelled := labelled_files.find(tree):
+    if labelled := labelled_files.find(tree, values_nodata):
       return {name: labelled_files.LabelledFiles(tree, labelled[name]) for name in wanted_splits(source, split, list(labelled))}
     folder, splits = image_files.find_splits(tree)
     if not splits:

@@ -62,7 +62,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     try:
       record = source[index]
       image = arrays.unpack(record.image) if arrays.is_packed(record.image) else image_ops.decode(record.image, 3)
-      target = targets.decode(record.target)[..., None] if source.targets == "values" else None
+      target = targets.where_data(image, targets.decode(record.target))[..., None] if source.targets == "values" else None
     except (ValueError, RuntimeError):
       return None
     colour = arrays.is_packed(record.image) or (image[..., :1] != image).any()

@@ -40,15 +40,17 @@ class Cut(NamedTuple):
     tile: pixels, of each side; 0: rasters stay whole.
     nodata: the value of pixels without data, beside what the rasters themselves declare.
     array: of .npz files, which of their arrays; "" where each holds but one of three or four dimensions.
+    values_nodata: see `labelled_files.Split`.
   """
 
   tile: int = 0
   nodata: float | None = None
   array: str = ""
+  values_nodata: float | None = None
 
   @property
   def asks_for_rasters(self) -> bool:
-    return self != Cut()
+    return self._replace(values_nodata=None) != Cut()
 
 
 class NoData(ValueError):
@@ -200,7 +202,7 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-  labelled = labelled_files.find(tree)
+  labelled = labelled_files.find(tree, cut.values_nodata)
   top = next(iter(labelled.values())).images if labelled else ""
   images = [] if cut.asks_for_rasters else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
   path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
@@ -227,7 +229,7 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
     if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):  # a window of it costs no more than that
       try:
-        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split.classes)
+        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
       except ValueError as error:
         raise ValueError(f"{maps[file]} {error}") from error
     found = whole(file)
@@ -237,12 +239,12 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
 
 
-def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], classes: label_maps.Classes | None) -> np.ndarray:
+def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split) -> np.ndarray:
   targets.check_size(rasters.shape(path, path)[1:3], size)
-  values = targets.read_values(path, path, window)
-  if not classes:
+  values = targets.read_values(path, path, window, split.nodata)
+  if not split.classes:
     return values
-  return label_maps.from_values(label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), classes)
+  return label_maps.from_values(label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes)
 
 
 def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:

@@ -1,4 +1,4 @@
-"""UPerNet: a class for every fourth pixel from the pyramid of a backbone. Letters: see `windows.py`."""
+"""UPerNet: classes or a number for every patch, from the pyramid of a backbone. Letters: see `windows.py`."""
 
 import math
 

@@ -32,9 +32,10 @@ from typing import Any
 from swin_jax import cli
 from swin_jax.errors import BadInput
 from swin_jax.show import output
+from swin_jax.tasks import kinds
 
 
-_TARGETS = {"segment": ("labels", "segmentation"), "regress": ("values", "pixel_regression")}  # command → what it shows, of which task
+_TASKS = {"segment": "segmentation", "regress": "pixel_regression"}  # commands that are for models of one task
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
@@ -88,8 +89,8 @@ def _parser() -> cli.Parser:
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 
-  for name, what, maps in (("segment", "class", "labels"), ("regress", "number", "values")):
-    command = commands.add_parser(name, parents=[common], help=f"the {what} of every pixel")
+  for name, what in (("segment", "class"), ("regress", "number")):
+    command, maps = commands.add_parser(name, parents=[common], help=f"the {what} of every pixel"), kinds.TARGETS[_TASKS[name]]
     command.add_argument(f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images")
     command.add_argument("--maps", metavar="DIR", help="folder for what the model says, as maps")
   return parser
@@ -103,25 +104,27 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> None:
   from swin_jax import pretrained  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
   from swin_jax.progress import Progress  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import drawing  # pylint: disable=g-import-not-at-top
   from swin_jax.show import images  # pylint: disable=g-import-not-at-top
   from swin_jax.show import whole_images  # pylint: disable=g-import-not-at-top
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
-  wanted, truth = _TARGETS.get(arguments.command), None
-  if wanted and model.targets != wanted[0]:
-    raise BadInput(f"{arguments.source} has no {wanted[0]} of pixels; take a model of task={wanted[1]}")
-  if wanted and arguments.truth:
-    classes = model.description["segmentation"]["num_classes"] if wanted[0] == "labels" else 0
-    truth = whole_images.Truth(f"--{wanted[0]}", arguments.truth, classes)
+  task, truth = _TASKS.get(arguments.command), None
+  if task and model.description["task"] != task:
+    raise BadInput(f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is for task={task}")
+  if task:
+    drawing.check_bands(arguments.bands, len(model.mean))
+  if task and arguments.truth:
+    truth = whole_images.Truth(f"--{model.targets}", arguments.truth, len(model.class_names))
   progress = Progress("files", len(files))
   refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:
     for file in files:
       try:
-        if wanted:
+        if task:
           for image in whole_images.read(model, file):
             yield image.name, (image, truth and truth.of(image))
         else:
@@ -157,7 +160,7 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
     chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
     for name, image in found:
       yield name, attention.picture(model, params, image, **chosen)
-  elif arguments.command in _TARGETS:
+  elif arguments.command in _TASKS:
     yield from _answers(model, params, found, arguments)
   else:
     if together := list(found):
@@ -169,18 +172,20 @@ def _answers(model: Any, params: Any, found: Iterator[tuple[str, Any]], argument
   """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
   from swin_jax.show import regression  # pylint: disable=g-import-not-at-top
   from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import whole_images  # pylint: disable=g-import-not-at-top
+  from swin_jax.show.maps import Maps  # pylint: disable=g-import-not-at-top
 
   maps = None
   for name, (image, truth) in found:
+    if arguments.maps and not maps:
+      output.folder("--out", arguments.out)
+      maps = Maps(output.folder("--maps", arguments.maps), model.class_names)
     if arguments.command == "segment":
-      said, names = segmentation.segment(model, params, image.pixels), model.class_names
+      said = segmentation.segment(model, params, image.pixels)
       picture = segmentation.picture(model, image.pixels, said, truth, arguments.bands)
     else:
-      said, names = regression.regress(model, params, image.pixels), []
+      said = regression.regress(model, params, image.pixels)
       picture = regression.picture(model, image.pixels, said, truth, arguments.bands)
-    if arguments.maps:
-      maps = maps or whole_images.Maps(output.folder("--maps", arguments.maps), names)
+    if maps:
       print(f"wrote {maps.write(image, said)}", flush=True)
     yield name, picture
 

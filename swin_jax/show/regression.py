@@ -7,14 +7,15 @@ import numpy as np
 from PIL import Image
 
 from swin_jax import legend
+from swin_jax.data import targets
 from swin_jax.pretrained import Model
 from swin_jax.show import whole_images
 from swin_jax.tasks import value_pictures
 
 
 def regress(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
-  """The number of every pixel in its unit, float32 [height, width]; args, raises: as `whole_images.answer`."""
-  return whole_images.answer(model, params, image)[..., 0]
+  """The number of every pixel in its unit, float32 [height, width], NaN where there is no data; args, raises: as `whole_images.answer`."""
+  return targets.where_data(image, whole_images.answer(model, params, image)[..., 0])
 
 
 def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()) -> Image.Image:
@@ -22,6 +23,8 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
 
   Args, raises: as `segmentation.picture`; found: of `regress`; truth: float32 [height, width], NaN where nothing is known.
   """
+  image, found, *rest = whole_images.for_a_picture(image, found, *(() if truth is None else (truth,)))
+  truth = rest[0] if rest else None
   known = np.full(found.shape, np.nan, np.float32) if truth is None else truth
   mean, std = (model.description["pixel_regression"][name] for name in ("value_mean", "value_std"))
   rgb = whole_images.pixels_of(model, image, bands)

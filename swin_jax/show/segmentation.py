@@ -8,14 +8,15 @@ from PIL import Image
 
 from swin_jax import legend
 from swin_jax.data import labels
+from swin_jax.data import targets
 from swin_jax.pretrained import Model
 from swin_jax.show import whole_images
 from swin_jax.tasks import label_pictures
 
 
 def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
-  """The class of every pixel, uint8 [height, width]; args, raises: as `whole_images.answer`."""
-  return whole_images.answer(model, params, image).argmax(-1).astype(np.uint8)
+  """The class of every pixel, uint8 [height, width], 255 where there is no data; args, raises: as `whole_images.answer`."""
+  return targets.where_data(image, whole_images.answer(model, params, image).argmax(-1).astype(np.uint8))
 
 
 def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()) -> Image.Image:
@@ -31,6 +32,8 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
   Raises:
     BadInput: there is no such band.
   """
+  image, found, *rest = whole_images.for_a_picture(image, found, *(() if truth is None else (truth,)))
+  truth = rest[0] if rest else None
   known = np.full(found.shape, labels.NONE) if truth is None else truth.astype(np.int32)
   rgb = whole_images.pixels_of(model, image, bands)
   views = np.asarray(label_pictures.label_views(rgb, found[None].astype(np.int32), known[None], len(model.class_names)))[0]

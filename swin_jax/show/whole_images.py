@@ -1,4 +1,4 @@
-"""Whole images through a model with an answer for every pixel: read as it was trained to see them, answered, written as maps."""
+"""Whole images through a model with an answer for every pixel: read as it was trained to see them, answered, drawn."""
 
 from collections.abc import Iterator, Sequence
 import functools
@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 
-from swin_jax import legend
 from swin_jax.data import dense_views
 from swin_jax.data import image_files
 from swin_jax.data import image_ops
@@ -17,14 +15,16 @@ from swin_jax.data import labelled_files
 from swin_jax.data import labels
 from swin_jax.data import rasters
 from swin_jax.data import targets
+from swin_jax.data.pixels import as_rgb
 from swin_jax.errors import BadInput
 from swin_jax.pretrained import Model
 from swin_jax.progress import Progress
 from swin_jax.show import drawing
 from swin_jax.show import images
-from swin_jax.show import output
 from swin_jax.tasks import dense
-from swin_jax.tasks import label_pictures
+
+
+_LARGEST = 2048  # pixels, side of a panel
 
 
 class Whole(NamedTuple):
@@ -72,13 +72,16 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
 
 
 def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
+  """The 8-bit image in a file; of a raster that Pillow cannot read GDAL's."""
   try:
     return image_ops.decode(file.read_bytes(), bands)
   except ValueError as error:
     if not is_raster:
       raise
-    there = rasters.shape(str(file), file.name)[-1]  # says what is wrong where it is no raster either
-    raise ValueError(f"is a raster of {image_ops.count_bands(there)}, the model is of 8-bit images of {image_ops.count_bands(bands)}: {error}") from error
+    found = rasters.read(str(file), file.name)  # says what is wrong where it is no raster either
+    if found.dtype == np.uint8 and found.shape[-1] == bands:
+      return found
+    raise ValueError(f"is a raster of {image_ops.count_bands(found.shape[-1])}, the model is of 8-bit images of {image_ops.count_bands(bands)}: {error}") from error
 
 
 class Truth:
@@ -106,7 +109,10 @@ class Truth:
       if len(classes.names) > num_classes:
         raise BadInput(f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}")
     self._split = labelled_files.Split("", "", classes)
-    self._maps = {pathlib.PurePath(path).stem: path for path in image_files.find(self._tree, "", "", self._split.extensions)}
+    self._maps: dict[str, str] = {}
+    for path in image_files.find(self._tree, "", "", self._split.extensions):
+      if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
+        raise BadInput(f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that holds one")
 
   def of(self, image: Whole) -> np.ndarray:
     """The map of an image, fitted as it is.
@@ -118,15 +124,17 @@ class Truth:
       raise BadInput(f"{self._tree.name} holds no map called {image.name}")
     try:
       found = self._split.read_map(self._tree, self._maps[image.name])
+      targets.check_size(found.shape, image.size)
     except ValueError as error:
-      raise BadInput(f"{self._tree.name}: {error}") from error
+      raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.resize(found, image.pixels.shape[:2])
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   """What a model says of every pixel, float32 [height, width, outputs]: logits of classes, or a number in its unit.
 
-  An image larger than what evaluation saw at once (`dense.window`, else `dense.eval_canvas`) is seen by a window of that size, as there.
+  By a window of the size that evaluation sees at once, `dense.window`, else `dense.eval_canvas`, where the image is larger than that: as
+  `dense.slide` does it, but on the host, which has room for large scenes, and saying how far it has come.
 
   Args:
     model, params: of `swin_jax.load`, with an answer for every pixel.
@@ -142,59 +150,37 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   size = pixels.shape[:2]
   window = tuple(map(min, window, size))
   corners = dense.corners(size, window)
-  total, times, progress = 0.0, np.zeros(size, np.float32), Progress("windows", len(corners))
+  total, times, progress = None, np.zeros(size, np.float32), Progress("windows", len(corners))
   for top, left in corners:
     part = np.s_[top : top + window[0], left : left + window[1]]
     scores = np.asarray(dense.whole(forward, seen[None][:, *part]))[0]
-    total = np.zeros((*size, scores.shape[-1]), np.float32) if times.max() == 0 else total
+    total = np.zeros((*size, scores.shape[-1]), np.float32) if total is None else total
     total[part] += scores
     times[part] += 1
     progress.step()
-  return total / times[..., None]
+  total /= times[..., None]
+  return total
+
+
+def for_a_picture(image: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
+  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at."""
+  size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
+  if max(image.shape[:2]) <= _LARGEST:
+    return [image, *maps]
+  return [image_ops.resize(image, size, "bilinear"), *(targets.resize(found, size) for found in maps)]
 
 
 def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Array:
-  """An image [height, width, bands] as the pixels of a batch of one that answers are laid over, see `label_pictures.as_rgb`.
+  """An image [height, width, bands] as the pixels of a batch of one that answers are laid over, see `pixels.as_rgb`.
 
   Raises:
     BadInput: there is no such band.
   """
   drawing.check_bands(bands, image.shape[-1])
-  return label_pictures.as_rgb(image[None], model.mean, model.std, bands)
+  return as_rgb(image[None], model.mean, model.std, bands)
 
 
 def sheet(views: np.ndarray, truth: bool) -> np.ndarray:
   """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction alone where there is no truth."""
   panels = list(zip(("image", "truth", "prediction", "errors"), map(drawing.enlarge, views)))
   return np.asarray(drawing.sheet(panels if truth else panels[::2], 2))
-
-
-class Maps:
-  """Writes what a model says of images as files called as these, at their size: GeoTIFFs in their place, or PNGs of classes."""
-
-  def __init__(self, folder: pathlib.Path, class_names: list[str]):
-    """Of classes their names go beside them, so that the folder can be the labels of a set.
-
-    Args:
-      folder: where to; it is there.
-      class_names: by class; none for numbers.
-    """
-    self._folder, self._colours = folder, legend.palette(len(class_names))
-    if class_names:
-      (folder / "classes.txt").write_text("".join(name + "\n" for name in class_names), encoding="utf-8")
-
-  def write(self, image: Whole, found: np.ndarray) -> pathlib.Path:
-    """Writes the classes (uint8) or numbers (float32) [height, width] of an image; where it holds no data nothing is known."""
-    found = targets.resize(found, image.size)
-    if image.pixels.dtype == np.float32:
-      missing = targets.resize(np.isnan(image.pixels).all(axis=-1).astype(np.uint8), image.size)
-      found = np.where(missing, found.dtype.type(targets.unknown(found.dtype)), found)
-    of_classes = found.dtype == np.uint8
-    path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
-    if path.suffix == ".png":
-      file = Image.fromarray(found, "P")
-      file.putpalette(self._colours.tobytes())
-      file.save(path)
-    else:
-      rasters.write(str(path), found, image.place, targets.unknown(found.dtype), self._colours if of_classes else None)
-    return path

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from swin_jax import legend
 from swin_jax.data import mixing
+from swin_jax.data.pixels import as_rgb
+from swin_jax.data.pixels import holds_data
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.tasks import dense
-from swin_jax.tasks import label_pictures
 from swin_jax.tasks import value_pictures
 from swin_jax.tasks.task import Task
 
@@ -61,12 +62,13 @@ def make_task(
     return error_sums(predicted(params, batch), wanted, value_std)
 
   def pictures(params, batch, bands=()):
-    pixels = label_pictures.as_rgb(batch["image"], mean, std, bands)
-    return value_pictures.value_views(pixels, predicted(params, batch), target(batch))
+    pixels = as_rgb(batch["image"], mean, std, bands)
+    found = jnp.where(holds_data(batch["image"]), predicted(params, batch), jnp.nan)
+    return value_pictures.value_views(pixels, found, target(batch))
 
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_absolute_error", False), functools.partial(upernet.flops, model),
-      pictures_show="regression", legend=lambda picture, class_names: legend.with_scales(picture, value_mean, value_std),
+      pictures_show="regression", legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
   )  # fmt: skip
 
 
@@ -79,9 +81,7 @@ def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:
   """
   known = ~jnp.isnan(target)
   scores = dense.resize(scores, target.shape[1:3])[..., 0]
-  # The target gives way before the difference is taken: the gradient of what is left out would be NaN otherwise.
-  errors = jnp.abs(scores - jnp.where(known, target, 0.0))
-  return jnp.sum(jnp.where(known, errors, 0.0)) / jnp.maximum(jnp.sum(known), 1)
+  return jnp.sum(jnp.where(known, jnp.abs(scores - target), 0.0)) / jnp.maximum(jnp.sum(known), 1)
 
 
 def error_sums(predicted: jax.Array, target: jax.Array, unit: float) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -93,7 +93,7 @@ def error_sums(predicted: jax.Array, target: jax.Array, unit: float) -> dict[str
 
   Returns:
     loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its square; and relative_squared_error,
-    to that of who always says the mean: 1 less the coefficient of determination.
+    to that of who always says 0: the mean in training.
   """
   known = ~jnp.isnan(target)
   target = jnp.where(known, target, 0.0)

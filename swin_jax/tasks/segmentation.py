@@ -10,6 +10,8 @@ import optax
 from swin_jax import legend
 from swin_jax.data import mixing
 from swin_jax.data.labels import NONE
+from swin_jax.data.pixels import as_rgb
+from swin_jax.data.pixels import holds_data
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.tasks import dense
@@ -59,8 +61,8 @@ def make_task(
     return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
 
   def pictures(params, batch, bands=()):
-    classes = jnp.argmax(probabilities(params, batch), axis=-1)
-    pixels = label_pictures.as_rgb(batch["image"], mean, std, bands)
+    classes = jnp.where(holds_data(batch["image"]), jnp.argmax(probabilities(params, batch), axis=-1), NONE)
+    pixels = as_rgb(batch["image"], mean, std, bands)
     return label_pictures.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
 
   return Task(

@@ -23,7 +23,7 @@ class Task(NamedTuple):
     best: the evaluation metric that ranks checkpoints, and whether more is better.
     flops: (image_size, bands) → of one image's forward pass.
     pictures_show: what is to be seen in them, which names their files.
-    legend: (picture, class names) → the picture with what its colours mean under it; None where they are nothing but what is there.
+    legend: (picture, class names) → the picture with what its colours mean under it, where they mean anything.
   """
 
   model: Any
@@ -34,4 +34,4 @@ class Task(NamedTuple):
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures_show: str = ""
-  legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None
+  legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture

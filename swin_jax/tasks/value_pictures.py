@@ -9,11 +9,11 @@ from swin_jax import legend
 def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> jax.Array:
   """Image, truth, prediction and errors, to look at side by side.
 
-  Where nothing is known truth and errors show the image, darkened.
+  Where there is no number the image shows, darkened.
 
   Args:
     pixels: float32 [B, height, width, 3] of 0..1.
-    predicted, truth: float32 [B, height, width], in deviations around the mean; NaN in the truth is not known.
+    predicted, truth: float32 [B, height, width], in deviations around the mean; NaN where there is none.
 
   Returns:
     uint8 [B, 4, height, width, 3].
@@ -29,7 +29,7 @@ def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> ja
   views = [
       pixels,
       coloured(jnp.where(known, truth, 0.0), legend.VALUE_REACH, legend.HEAT, known),
-      coloured(predicted, legend.VALUE_REACH, legend.HEAT, jnp.ones_like(known)),
+      coloured(jnp.nan_to_num(predicted), legend.VALUE_REACH, legend.HEAT, ~jnp.isnan(predicted)),
       coloured(jnp.where(known, predicted - truth, 0.0), legend.ERROR_REACH, legend.TOO_LOW_TOO_HIGH, known),
   ]
   return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
