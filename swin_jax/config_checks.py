@@ -107,7 +107,10 @@ def check(config: ConfigDict) -> None:
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0")
   if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
-    raise BadInput(f"data.mean = {d.mean} is of pixels of 0 to 1, as uint8 is taken; of other numbers: data.dtype=float32")
+    raise BadInput(
+        f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled to 0..1: of rasters of other"
+        " numbers give --config.data.dtype=float32"
+    )
   remat.policy(m.remat)
   for i, (chunks, size) in enumerate(zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages))):
     window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)

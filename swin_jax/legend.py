@@ -50,22 +50,23 @@ def with_legend(picture: np.ndarray, class_names: Sequence[str], shown: Sequence
   return np.concatenate([picture, np.asarray(strip)])
 
 
-def with_scales(picture: np.ndarray, mean: float, std: float) -> np.ndarray:
-  """Puts two scales under a picture: which colours are which values, and which errors.
+def with_scales(picture: np.ndarray, mean: float, std: float, errors: bool = True) -> np.ndarray:
+  """Puts scales under a picture: which colours are which values, and which errors.
 
   Args:
     picture: uint8 [height, width, 3].
     mean, std: of the values, in their unit.
+    errors: whether there are any in it.
   """
   size, font, gap = _sizes(picture)
   scales = (
       ("values", HEAT, mean - VALUE_REACH * std, mean + VALUE_REACH * std),
       ("errors", TOO_LOW_TOO_HIGH, -ERROR_REACH * std, ERROR_REACH * std),
-  )
-  strip = Image.new("RGB", (picture.shape[1], 2 * (size + gap) + gap), "white")
+  )[: 1 + errors]
+  strip = Image.new("RGB", (picture.shape[1], len(scales) * (size + gap) + gap), "white")
   draw = ImageDraw.Draw(strip)
   for i, (name, colours, low, high) in enumerate(scales):
-    y, texts = gap + i * (size + gap), (f"{name} {low:.4g}", f"{high:.4g}")
+    y, texts = gap + i * (size + gap), (f"{name} {low:.4g} or less", f"{high:.4g} or more")
     lengths = [round(draw.textlength(text, font)) for text in texts]
     left, right = max(lengths[0] + 2 * gap, 6 * size), picture.shape[1] - lengths[1] - 2 * gap
     if right > left:

@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   folder.check_no_model(workdir)
   distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)
-  start = folder.open_saved(config.init_from) if config.init_from and not stored else None
+  start = _open_start(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   data = open_input(config)
   classes = data.train_source.class_names, data.eval_source.class_names
@@ -87,7 +87,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     else:
       state = program.init()
       if config.init_from:
-        start = start or folder.open_saved(config.init_from)  # None where all checkpoints here proved damaged
+        start = start or _open_start(config.init_from)  # None where all checkpoints here proved damaged
         params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
@@ -105,6 +105,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   took = duration(time.perf_counter() - started)
   say(f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
   return evaluation
+
+
+def _open_start(init_from: str) -> folder.Saved:
+  try:
+    return folder.open_saved(init_from)
+  except BadInput as error:
+    raise BadInput(f"config.init_from: {error}; --config.init_from= starts from nothing") from error
 
 
 class _Run(NamedTuple):
@@ -233,7 +240,7 @@ def run_evaluation(
     if values is not None and program.task.best[0] not in values:
       raise BadInput("the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any")
     if values and program.pictures and writer:
-      pictures = np.asarray(program.pictures(state.eval_params, first))
+      pictures = np.asarray(program.pictures(state.eval_params, first))[: len(data.eval_source)]  # a batch that is not full repeats some
       writer.pictures(int(state.step), program.task.pictures_show, pictures, lambda grid: program.task.legend(grid, class_names))
   return values
 

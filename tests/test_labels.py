@@ -277,6 +277,22 @@ def test_boxes_in_text_files_are_no_label_maps(tmp_path):
     assert not labelled_files.find(image_files.Disk(write(tmp_path / str(i), contents)))
 
 
+@pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
+def test_a_split_without_its_maps_is_refused_unless_it_is_for_tests(tmp_path, capsys, layout):
+  contents = files(layout, splits=("train", "val", "test")) | {"classes.txt": CLASSES}
+  without = lambda split: {name: data for name, data in contents.items() if not name.startswith(layout.format(split=split, kind="labels"))}
+  assert run(f"--source={write(tmp_path / 'in', without('test'))}", f"--out={tmp_path / 'out'}") == 0
+  assert run(f"--source={write(tmp_path / 'other', without('val'))}", f"--out={tmp_path / 'other_out'}") == 2
+  said = capsys.readouterr().err
+  assert "no labels" in said and "val" in said and "or remove" in said
+
+
+def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
+  contents = files(kind="truth", splits=("train",))
+  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels, annotations" in capsys.readouterr().err
+
+
 def test_two_files_of_one_name_are_refused(tmp_path, capsys):
   contents = files(splits=("train",)) | {"train/images/1.png": png(np.zeros((20, 30))), "classes.txt": CLASSES}
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2

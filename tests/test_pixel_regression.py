@@ -253,6 +253,12 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     capsys.readouterr()
     assert run(f"--source={where}", f"--out={tmp_path / 'none'}", "--values_nodata=0") == 2
     assert "--values_nodata is for maps of numbers" in capsys.readouterr().err
+  make_set(tmp_path / "elsewhere", splits=("train",), count=1)
+  place = PLACE | dict(transform=rasterio.transform.from_origin(500300, 5400000, 30, 30))
+  for kind, words in (("set", []), ("tiles", ["--tile=20"])):
+    write_tif(tmp_path / "elsewhere/train/values/0.tif", np.zeros((40, 52, 1), np.float32), **place)
+    assert run(f"--source={tmp_path / 'elsewhere'}", f"--out={tmp_path / kind}", *words) == 2
+    assert "train/values/0.tif lies at another place on Earth than its image" in capsys.readouterr().err
   for name, array, message in (
       ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, and must have one"),
       ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
@@ -356,5 +362,12 @@ def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys)
   capsys.readouterr()
   assert show(["show", "segment", str(workdir), str(images), f"--out={tmp_path / 'out'}"]) == 2
   assert "is a model of task=pixel_regression; `show segment` is for task=segmentation" in capsys.readouterr().err
+  assert show(["show", "regress", str(workdir), str(tmp_path / "a.zip"), f"--out={tmp_path / 'out'}"]) == 2
+  (tmp_path / "a.zip").write_bytes(b"")
+  assert show(["show", "regress", str(workdir), str(tmp_path / "a.zip"), f"--out={tmp_path / 'out'}"]) == 2
+  assert "a.zip is a zip; unpack it" in capsys.readouterr().err
+  write_tif(tmp_path / "elsewhere/0.tif", np.zeros((40, 52, 1), np.float32), crs="EPSG:4326", transform=PLACE["transform"])
+  assert show(["show", "regress", str(workdir), str(images / "0.tif"), f"--out={tmp_path / 'out'}", f"--values={tmp_path / 'elsewhere'}"]) == 2
+  assert "lies at another place on Earth than its image" in capsys.readouterr().err
   assert show([*words, f"--values={tmp_path / 'nowhere'}"]) == 2
   assert "--values=" in capsys.readouterr().err

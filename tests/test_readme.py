@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from swin_jax.data import labels
 from tests import folders
 from tests import official
 from tests import rasters
@@ -95,7 +96,7 @@ def test_rasters(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_pixel(tmp_path):
+def test_every_pixel(tmp_path, monkeypatch):
   """The commands as they stand, with the CPU flags of the text, on images whose left and right half are classes; a step or two."""
   rng = np.random.default_rng(0)
   for split, count in (("train", 8), ("val", 2)):
@@ -112,6 +113,11 @@ def test_every_pixel(tmp_path):
   assert "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
   assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
   assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
+  monkeypatch.chdir(tmp_path)
+  made = {}
+  exec("\n".join(block("Every pixel", "python")), made)  # pylint: disable=exec-used
+  found = labels.decode((tmp_path / "found/0.png").read_bytes())
+  assert found.shape == (70, 100) and made["classes"].shape == (90, 128)  # of the file, and fitted into 256 × 128 px or less
 
 
 @pytest.mark.slow

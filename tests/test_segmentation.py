@@ -245,7 +245,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
   write_tif(tmp_path / "many.tif", np.zeros((36, 50, 5), np.int16))
   capsys.readouterr()
   assert show(["show", "segment", str(workdir), str(tmp_path / "many.tif"), f"--out={tmp_path / 'out'}"]) == 2
-  assert "many.tif is a raster of 5 bands, the model is of 8-bit images of 1 band" in capsys.readouterr().err
+  assert "many.tif is a raster of 5 bands, int16; the model takes 8-bit images of 1 band" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
         (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
         (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),
         (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
-        (dict(data__mean=(120.0,)), "data.mean = (120.0,) is of pixels of 0 to 1"),
+        (dict(data__mean=(120.0,)), "data.mean = (120.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),
         (dict(data__std=()), "give both, or (), () for those of the data's statistics.json"),
         (dict(model__version=1, model__window_sizes=(8, 8), dense__eval_canvas=(64, 64)), "V1's bias tables are of the windows [(6, 6), (3, 3)]"),
     ],

@@ -147,7 +147,7 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   if classes is None and not all(of_values):
     raise BadInput(
         f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
-        " a line; where they are no such maps, prepare the folder of the images alone"
+        f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps, prepare the folder of the images alone"
     )
   return {split: Split(*folders, None if kind == VALUES else classes, nodata) for split, (*folders, kind) in found.items()}
 
@@ -175,13 +175,18 @@ def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
 
 def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
   """Split → (folder of images, folder of maps, what that is called)."""
-  found = {}
+  found, without = {}, []
   for split in names:
     inside = image_files.folders(tree, f"{folder}{split}/")
     # A folder around all, with the splits below, is no split itself.
     below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
     if IMAGES in inside and (maps := _maps(tree, f"{folder}{split}/", inside)) and not any(map(image_files.is_split, below)):
       found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/", maps
+    elif IMAGES in inside and _must_have_maps(split):
+      without.append(split)
+  if found and without:
+    kind = next(iter(found.values()))[-1]
+    raise BadInput(f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind}, or remove it")
   return found
 
 
@@ -190,10 +195,17 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
-  both = set(image_files.folders(tree, f"{folder}{IMAGES}/")) & set(image_files.folders(tree, f"{folder}{maps}/"))
-  names = sorted(filter(image_files.is_split, both))
+  of_images, of_maps = (set(filter(image_files.is_split, image_files.folders(tree, f"{folder}{kind}/"))) for kind in (IMAGES, maps))
+  names = sorted(of_images & of_maps)
+  if names and (without := sorted(filter(_must_have_maps, of_images - of_maps))):
+    raise BadInput(f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or remove the images")
   splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/", maps) for split in names}
   return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/", maps)}
+
+
+def _must_have_maps(split: str) -> bool:
+  """Whether a split without maps is a mistake; the maps of tests are often kept back."""
+  return image_files.is_split(split) and not split.lower().startswith("test")
 
 
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:

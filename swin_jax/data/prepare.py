@@ -178,7 +178,7 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
         if left_out[each] and os.path.exists(path[each]):
           os.remove(path[each])
       raise BadInput(
-          f"{bad} images of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
+          f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
           f" {total}; mend or remove them, or allow more"
       )
 

@@ -218,6 +218,12 @@ def place(file: str) -> Place | None:
     return None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
 
 
+def check_place(one: Place | None, other: Place | None) -> None:
+  """Raises ValueError where both say where they lie, and it is not the same."""
+  if one and other and (one.crs != other.crs or not one.transform.almost_equals(other.transform, precision=1e-6)):
+    raise ValueError("lies at another place on Earth than its image, or in other coordinates")
+
+
 def write(path: str, pixels: np.ndarray, where: Place | None, nodata: float, colours: np.ndarray | None = None) -> None:
   """Writes a GeoTIFF of one band.
 

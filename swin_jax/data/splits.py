@@ -27,6 +27,13 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
   found = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
   if cut.values_nodata is not None and any(examples.targets != "values" for examples in found.values()):
     raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
+  for examples in found.values():
+    if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
+      others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
+      raise BadInput(
+          f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images: maps of pixels lie in"
+          f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
+      )
   if not hold_out:
     return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
   if len(found) > 1 or "val" in found:

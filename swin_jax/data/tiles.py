@@ -226,7 +226,16 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
   whole = functools.lru_cache(_KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
+  @functools.lru_cache(_KEPT_OPEN)
+  def check_place(file: int) -> None:
+    if isinstance(tree, image_files.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
+      rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
+
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
+    try:
+      check_place(file)
+    except ValueError as error:
+      raise ValueError(f"{maps[file]} {error}") from error
     if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):  # a window of it costs no more than that
       try:
         return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)

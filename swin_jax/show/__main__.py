@@ -140,7 +140,8 @@ def _run(arguments: argparse.Namespace) -> None:
     drawn += 1
     print(f"wrote {path}", flush=True)
   if refused:
-    more = f"; {len(refused) - 1} others were refused too" * (len(refused) > 1) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
+    others = len(refused) - 1
+    more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (others > 0) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
     raise BadInput(refused[0] + more)
 
 

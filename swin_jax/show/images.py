@@ -24,6 +24,8 @@ def find(path: str) -> list[pathlib.Path]:
   root = pathlib.Path(path)
   if not root.exists():
     raise BadInput(f"{path}: there is no such file or folder")
+  if root.suffix.lower() == ".zip":
+    raise BadInput(f"{path} is a zip; unpack it, and give files or the folder")
   if not root.is_dir():
     return [root]
   suffixes = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))

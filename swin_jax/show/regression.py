@@ -29,4 +29,6 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
   mean, std = (model.description["pixel_regression"][name] for name in ("value_mean", "value_std"))
   rgb = whole_images.pixels_of(model, image, bands)
   views = np.asarray(value_pictures.value_views(rgb, (found[None] - mean) / std, (known[None] - mean) / std))[0]
-  return Image.fromarray(legend.with_scales(whole_images.sheet(views, truth is not None), mean, std))
+  both = ~np.isnan(known) & ~np.isnan(found)
+  errors = None if truth is None else f"{np.mean(np.abs(known - found)[both]) if both.any() else 0:.4g} in the mean"
+  return Image.fromarray(legend.with_scales(whole_images.sheet(views, errors), mean, std, errors is not None))

@@ -38,5 +38,7 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
   rgb = whole_images.pixels_of(model, image, bands)
   views = np.asarray(label_pictures.label_views(rgb, found[None].astype(np.int32), known[None], len(model.class_names)))[0]
   shown = sorted({*np.unique(found), *np.unique(known)} - {labels.NONE})
-  sheet = whole_images.sheet(views, truth is not None)
+  there = known != labels.NONE
+  errors = None if truth is None else f"{np.mean((known != found)[there]) if there.any() else 0:.1%} of pixels"
+  sheet = whole_images.sheet(views, errors)
   return Image.fromarray(legend.with_legend(sheet, model.class_names, shown))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import functools
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -81,7 +82,8 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
     found = rasters.read(str(file), file.name)  # says what is wrong where it is no raster either
     if found.dtype == np.uint8 and found.shape[-1] == bands:
       return found
-    raise ValueError(f"is a raster of {image_ops.count_bands(found.shape[-1])}, the model is of 8-bit images of {image_ops.count_bands(bands)}: {error}") from error
+    there, wanted = (image_ops.count_bands(count) for count in (found.shape[-1], bands))
+    raise ValueError(f"is a raster of {there}, {found.dtype}; the model takes 8-bit images of {wanted}") from error
 
 
 class Truth:
@@ -125,6 +127,8 @@ class Truth:
     try:
       found = self._split.read_map(self._tree, self._maps[image.name])
       targets.check_size(found.shape, image.size)
+      if image.place and rasters.one_to_a_file(self._maps[image.name]):
+        rasters.check_place(rasters.place(os.path.join(self._tree.name, self._maps[image.name])), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.resize(found, image.pixels.shape[:2])
@@ -180,7 +184,10 @@ def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Arra
   return as_rgb(image[None], model.mean, model.std, bands)
 
 
-def sheet(views: np.ndarray, truth: bool) -> np.ndarray:
-  """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction alone where there is no truth."""
-  panels = list(zip(("image", "truth", "prediction", "errors"), map(drawing.enlarge, views)))
-  return np.asarray(drawing.sheet(panels if truth else panels[::2], 2))
+def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:
+  """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction alone where there is no truth.
+
+  `errors` says how large they are; None: there is no truth.
+  """
+  panels = list(zip(("image", "truth", "prediction", f"errors: {errors}"), map(drawing.enlarge, views)))
+  return np.asarray(drawing.sheet(panels[::2] if errors is None else panels, 2))
