@@ -117,11 +117,13 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
   out = io.BytesIO()
   Image.fromarray(depth).save(out, "PNG")
   path = write(tmp_path / "set", {f"{split}/images/1.jpg": jpeg(20, 30, 1) for split in ("train", "val")}
-               | {f"{split}/values/1.png": out.getvalue() for split in ("train", "val")})  # fmt: skip
+               | {f"{split}/values/1.png": out.getvalue() for split in ("train", "val")}
+               | {"classes.txt": "of something else\n"})  # fmt: skip
   if source == "array_record":
     assert run(f"--source={path}", f"--out={tmp_path / 'out'}") == 0
     path = str(tmp_path / "out")
     said = capsys.readouterr().out
+    assert statistics.read(path)["values"]["mean"][0] == pytest.approx(depth.mean())
     assert "a value for each pixel" in said and f"configs/own_labels.py:regress --workdir=runs/own/values --config.data.path={path}\n" in said
   found = sources.open_source(source, path, "val", "values")
   image, values = DecodeMapped(3)(found[0])

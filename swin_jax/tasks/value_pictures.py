@@ -22,7 +22,7 @@ def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> ja
 
   def coloured(values, reach, colours, there):
     colours = jnp.asarray(colours, jnp.float32) / 255.0
-    place = (jnp.clip(values / reach, -1.0, 1.0) + 1.0) / 2.0 * (len(colours) - 1)
+    place = (values / reach + 1.0) / 2.0 * (len(colours) - 1)  # what lies beyond takes the colour of the end
     shown = jnp.stack([jnp.interp(place, jnp.arange(len(colours)), colours[:, i]) for i in range(3)], axis=-1)
     return jnp.where(there[..., None], shown, 0.4 * pixels)
 
