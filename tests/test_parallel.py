@@ -151,16 +151,21 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
       np.testing.assert_allclose(ours[path], leaf, rtol=1e-7, atol=1e-5 * largest, err_msg=path)
 
 
-def test_scores_of_pixels_on_eight_devices():
-  """Every pixel is counted once, and padding nowhere."""
+def evaluated(model):
+  """A batch whose last three examples only fill it, and its sums on one device and on eight."""
   found = []
   for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
-    p, _ = program("dense", mesh_sizes)
+    p, _ = program(model, mesh_sizes)
     batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
-    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state("dense").params, p.state.params)
+    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params)
     with sharding.trace_on(p.mesh, p.rules):
       found.append(jax.device_get(p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)))
-  one, eight = found
+  return batch, *found
+
+
+def test_scores_of_pixels_on_eight_devices():
+  """Every pixel is counted once, and padding nowhere."""
+  batch, one, eight = evaluated("dense")
   known = np.asarray(batch["label"])[:13] != 255
   assert one["pixel_accuracy"][1] == eight["pixel_accuracy"][1] == known.sum()
   np.testing.assert_allclose(eight["loss"][0] / eight["loss"][1], one["loss"][0] / one["loss"][1], rtol=1e-5)
@@ -171,17 +176,11 @@ def test_scores_of_pixels_on_eight_devices():
 
 def test_errors_of_numbers_on_eight_devices():
   """As the scores of classes."""
-  found = []
-  for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
-    p, _ = program("values", mesh_sizes)
-    batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
-    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state("values").params, p.state.params)
-    with sharding.trace_on(p.mesh, p.rules):
-      found.append(jax.device_get(p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)))
+  batch, one, eight = evaluated("values")
   known = ~np.isnan(np.asarray(batch["label"])[:13])
-  assert 0 < known.sum() < known.size and found[0]["loss"][1] == found[1]["loss"][1] == known.sum()
-  for name, (value, count) in found[0].items():
-    np.testing.assert_allclose(found[1][name][0] / found[1][name][1], value / count, rtol=1e-5, err_msg=name)
+  assert 0 < known.sum() < known.size and one["loss"][1] == eight["loss"][1] == known.sum()
+  for name, (value, count) in one.items():
+    np.testing.assert_allclose(eight[name][0] / eight[name][1], value / count, rtol=1e-5, err_msg=name)
 
 
 def test_fresh_parameters_are_the_same_on_any_mesh():
