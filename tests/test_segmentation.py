@@ -151,6 +151,14 @@ def test_pictures_show_image_truth_prediction_and_errors():
   assert np.array_equal(nothing, image)
 
 
+def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
+  image, found = np.zeros((100, 50, 3), np.uint8), np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8)
+  assert whole_images.for_a_picture(image, found)[0] is image
+  monkeypatch.setattr(whole_images, "_LARGEST", 40)
+  image, found = whole_images.for_a_picture(image, found)
+  assert image.shape == (40, 20, 3) and found.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()
+
+
 def config(**changes):
   return tiny.config(**dict(task="segmentation", segmentation__channels=16, model__drop_path_rate=0.0, dense__photometric=False,
                             data__image_size=(24, 24), dense__sides=(32, 32), dense__eval_canvas=(32, 32),
