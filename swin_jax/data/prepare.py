@@ -16,7 +16,8 @@ Every image is decoded once. What cannot be decoded is named, left out and count
 exit code 2 and removes the shards it was left out of, so that a rerun reads the mended files.
 
 Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are kept as they are, cut
-into tiles of --tile pixels or a little more. Pixels that a raster or --nodata declares to be no data become NaN, and tiles of nothing
+into equal tiles of --tile pixels a side or more, less than twice that. Pixels that a raster or --nodata declares to be no data become
+NaN, and tiles of nothing
 else are left out. Then mean, deviation and percentiles of every band, and of the numbers of pixels, are written to
 FOLDER/statistics.json, from which a run normalises. Without --source they are made for a set that is there already, of images too.
 
@@ -54,7 +55,7 @@ _QUALITY = flags.DEFINE_integer("quality", 90, "JPEG quality of images that are 
 _SHARDS = flags.DEFINE_integer("shards", 0, "Files per split; 0: one per 4,096 images.", 0)
 _PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n == i.")
 _MAX_BAD = flags.DEFINE_float("max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0)
-_TILE = flags.DEFINE_integer("tile", 0, "Pixels; rasters are cut into tiles of this size or a little more. 0: they stay whole.", 0)
+_TILE = flags.DEFINE_integer("tile", 0, "Pixels; rasters are cut into equal tiles of this size or more, less than twice it. 0: they stay whole.", 0)
 _NODATA = flags.DEFINE_float("nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare.")
 _VALUES_NODATA = flags.DEFINE_float("values_nodata", None, "Number of pixels of which nothing is known, in maps of numbers, beside what these declare.")
 _ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be empty where each holds one.")

@@ -4,7 +4,7 @@
   or a number for each pixel as `labelled_files.py` says
 
 Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is divided into as many equal
-parts as have `Cut.tile` pixels or a little more on each side; one that is smaller stays whole along that side.
+parts as have `Cut.tile` pixels or more (less than twice that) on each side; one that is smaller stays whole along that side.
 """
 
 from collections.abc import Callable, Sequence
