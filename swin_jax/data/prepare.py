@@ -17,9 +17,9 @@ exit code 2 and removes the shards it was left out of, so that a rerun reads the
 
 Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are kept as they are, cut
 into equal tiles of --tile pixels a side or more, less than twice that. Pixels that a raster or --nodata declares to be no data become
-NaN, and tiles of nothing
-else are left out. Then mean, deviation and percentiles of every band, and of the numbers of pixels, are written to
-FOLDER/statistics.json, from which a run normalises. Without --source they are made for a set that is there already, of images too.
+NaN, and tiles of nothing else are left out. Then mean, deviation and percentiles of every band, and of the numbers of pixels, are
+written to FOLDER/statistics.json, from which a run normalises. Without --source they are made for a set that is there already, of
+images too.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it was stopped, and
 --part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
