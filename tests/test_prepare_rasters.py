@@ -185,6 +185,13 @@ def test_statistics_are_made_once_and_of_this_set(folder, tmp_path, capsys):
   assert files(tmp_path) == before
 
 
+def test_a_set_from_before_maps_of_numbers_goes_on(folder, tmp_path):
+  run(folder, tmp_path, cut=cut(tile=8))
+  header = json.loads((tmp_path / "train.json").read_text())
+  assert header["made_from"].keys() == {"source", "hold_out", "short_side", "quality", "images", "listing", "tile", "nodata", "array", "bands"}
+  run(folder, tmp_path, cut=cut(tile=8))
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(tile=11), "tile (10, now 11)"), (dict(nodata=3.0), "nodata (None, now 3.0)"), (dict(tile=0), "tile (10, now 0)"),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ place holds rasters or grey images of one band. Where the images are rasters see
 """
 
 from collections.abc import Sequence
+import itertools
 import os
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from swin_jax.data import image_files
 from swin_jax.data import labels
+from swin_jax.data import rasters
 from swin_jax.data import targets
 from swin_jax.data.example import Example
 from swin_jax.data.example import no_split
@@ -23,7 +25,7 @@ from swin_jax.errors import BadInput
 IMAGES = "images"
 LABELS = ("labels", "annotations", "masks")
 VALUES = "values"
-_OF_VALUES = tuple(dict.fromkeys((".tif", ".tiff", ".jp2", ".npy", *image_files.EXTENSIONS)))
+_OF_VALUES = tuple(dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS)))
 
 
 class Split(NamedTuple):
@@ -90,7 +92,7 @@ class LabelledFiles:
   @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
-    meaning = self._split.classes.of_value.tobytes() if self._split.classes else repr(self._split.nodata).encode()
+    meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""
     return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + meaning
 
 

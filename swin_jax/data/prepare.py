@@ -111,7 +111,9 @@ def prepare(
   for name, (examples, order) in plan.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
-    settings |= dict(cut._asdict(), bands=examples.bands) if isinstance(examples, tiles.Tiles) else {}
+    if isinstance(examples, tiles.Tiles):
+      settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
+    settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
     headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
     if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set

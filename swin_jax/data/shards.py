@@ -121,9 +121,9 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
   before, now = (value | value["made_from"] for value in (there, header))
   names = {"num_shards": "shards", "images": "number of images", "listing": "files or order", "class_names": "class names"}
   others = []
-  for key in now:
-    if key != "made_from" and before.get(key) != now[key]:
-      values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now[key]})"
+  for key in before | now:
+    if key != "made_from" and before.get(key) != now.get(key):
+      values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now.get(key)})"
       others.append(names.get(key, key) + values)
   raise BadInput(
       f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out, or delete it"
