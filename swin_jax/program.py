@@ -1,6 +1,6 @@
 """What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
 
-With `inputs.py`, `run_config.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
+With `inputs.py`, `run_config.py`, `same_run.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
 """
 
 from collections.abc import Callable, Sequence

@@ -20,6 +20,7 @@ from swin_jax import distributed
 from swin_jax import metrics
 from swin_jax import preemption
 from swin_jax import run_config
+from swin_jax import same_run
 from swin_jax import sharding
 from swin_jax import transfer
 from swin_jax.data import pipeline
@@ -60,10 +61,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   classes = data.train_source.class_names, data.eval_source.class_names
   config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
   if stored:
-    run_config.check_same_run(config, stored, workdir)
+    same_run.check_same_run(config, stored, workdir)
   elif start:
-    run_config.check_same_encoder(config, start.config)
-    if note := run_config.other_normalisation(config, start.config):
+    same_run.check_same_encoder(config, start.config)
+    if note := same_run.other_normalisation(config, start.config):
       say(note)
   steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
   every = run_config.intervals(config, steps_per_epoch)
@@ -80,7 +81,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     stack.callback(checkpoints.close)
     restored = checkpoints.restore(program.state)
     if restored:
-      run_config.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
+      same_run.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
       if restored.step > total_steps:
         raise BadInput(f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}")
       say(f"continuing {workdir} from step {restored.step}")
@@ -258,8 +259,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   config.data.train_split = config.data.eval_split  # the training images need not be there
   data = open_input(config)
   config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)
-  run_config.check_same_model(config, saved.config, workdir)
-  if note := run_config.other_classes(config, description.describe(saved.config, saved.source)):
+  same_run.check_same_model(config, saved.config, workdir)
+  if note := same_run.other_classes(config, description.describe(saved.config, saved.source)):
     say(note)
   program = build(config, steps_per_epoch=1, total_steps=1)
   wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")

@@ -12,7 +12,10 @@ import pytest
 
 from configs import common
 from swin_jax import run_config
+from swin_jax import same_run
 from swin_jax.program import build
+from swin_jax.program import TASKS
+from swin_jax.tasks import kinds
 from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -29,7 +32,7 @@ def commands(name):
 
 
 def keys(config):
-  return set(run_config.flatten(config.to_dict()))
+  return set(same_run.flatten(config.to_dict()))
 
 
 RUNS = [(name, kind) for name in NAMES for config, kind, _ in commands(name)]
@@ -93,3 +96,7 @@ def test_a_whole_group_cannot_be_replaced_unseen():
 def test_configs_load_in_milliseconds_without_jax():
   code = "import sys, configs.swinv2_3b as c; c.get_config(); sys.exit(any(m in sys.modules for m in ('jax', 'swin_jax', 'tensorflow')))"
   assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_every_task_has_its_module():
+  assert TASKS.keys() == kinds.TARGETS.keys()

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "swin_jax.main": {"swin_jax.train", "swin_jax.cli", "swin_jax.distributed", "swin_jax.preemption", "swin_jax.host_memory"},
     "swin_jax.train": {
         "swin_jax.inputs", "swin_jax.program", "swin_jax.progress", "swin_jax.data.pipeline", "swin_jax.sharding", "swin_jax.state", "swin_jax.checkpoint", "swin_jax.transfer",
-        "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.config_checks", "swin_jax.preemption",
+        "swin_jax.evaluate", "swin_jax.metrics", "swin_jax.run_config", "swin_jax.same_run", "swin_jax.config_checks",
+        "swin_jax.preemption",
         "swin_jax.distributed", "swin_jax.tasks.kinds", "swin_jax.weights.folder", "swin_jax.weights.description",
     },
     "swin_jax.program": {
@@ -24,6 +25,7 @@ MAY_IMPORT = {
         "swin_jax.models.swin", "swin_jax.kernels",
     },
     "swin_jax.inputs": {"swin_jax.data", "swin_jax.tasks.kinds"},
+    "swin_jax.same_run": {"swin_jax.models.windows", "swin_jax.weights.description"},
     "swin_jax.run_config": {
         "swin_jax.data.statistics", "swin_jax.distributed", "swin_jax.files", "swin_jax.optim", "swin_jax.sharding", "swin_jax.models.windows",
         "swin_jax.tasks.kinds", "swin_jax.weights.description",

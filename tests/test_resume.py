@@ -10,6 +10,7 @@ import pytest
 from swin_jax import checkpoint
 from swin_jax import preemption
 from swin_jax import run_config
+from swin_jax import same_run
 from swin_jax import train
 from swin_jax.data import pipeline
 from swin_jax.errors import BadInput
@@ -134,21 +135,21 @@ def test_another_number_of_images_is_refused(finished, monkeypatch):
 
 def test_another_number_of_parts_may_go_on(finished):
   config = tiny.config(optim__ema_decay=0.9, optim__accumulation_steps=2)
-  run_config.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
+  same_run.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
 
 
 def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(finished):
   config, stored = tiny.config(optim__ema_decay=0.9), checkpoint.stored_config(str(finished))
   stored["data"]["class_names"] = ["cat", "dog"]
   with pytest.raises(BadInput, match=r"another config: data.class_names \(\['cat', 'dog'\] → \[\]\)"):
-    run_config.check_same_run(config, stored, str(finished))
+    same_run.check_same_run(config, stored, str(finished))
   del stored["data"]["class_names"]
-  run_config.check_same_run(config, stored, str(finished))
+  same_run.check_same_run(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
   for group, key in (("data", "dtype"), ("augment", "rotate"), ("log", "picture_bands")):
     del stored[group][key]
-  run_config.check_same_run(config, stored, str(finished))
-  run_config.check_same_model(config, stored, str(finished))
+  same_run.check_same_run(config, stored, str(finished))
+  same_run.check_same_model(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["dtype"] == "uint8"
 
 

@@ -15,6 +15,7 @@ import swin_jax
 from swin_jax import legend
 from swin_jax import metrics
 from swin_jax import optim
+from swin_jax import same_run
 from swin_jax import train
 from swin_jax.data import dense_views
 from swin_jax.data import image_ops
@@ -155,7 +156,8 @@ def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
   image, found = np.zeros((100, 50, 3), np.uint8), np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8)
   assert whole_images.for_a_picture(image, found)[0] is image
   monkeypatch.setattr(whole_images, "_LARGEST", 40)
-  image, found = whole_images.for_a_picture(image, found)
+  image, found, truth = whole_images.for_a_picture(image, found, None)
+  assert truth is None
   assert image.shape == (40, 20, 3) and found.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()
 
 
@@ -289,18 +291,16 @@ def test_mistakes_are_one_line(tmp_path, changes, message):
 
 
 def test_a_stored_config_without_newer_keys_goes_on(tmp_path):
-  from swin_jax import run_config  # pylint: disable=g-import-not-at-top
-
   settings = tiny.config()
   stored = json.loads(json.dumps(settings.to_dict()))
   del stored["segmentation"], stored["dense"]
-  run_config.check_same_run(settings, stored, str(tmp_path))
+  same_run.check_same_run(settings, stored, str(tmp_path))
   # What such a run did is known: it has not done otherwise since.
   del stored["augment"]["rotate"], stored["data"]["dtype"]
-  run_config.check_same_run(settings, stored, str(tmp_path))
+  same_run.check_same_run(settings, stored, str(tmp_path))
   for changes, message in ((dict(augment__rotate=True), "augment.rotate"), (dict(data__dtype="float32"), "data.dtype")):
     with pytest.raises(BadInput, match=message):
-      run_config.check_same_run(tiny.config(**changes), stored, str(tmp_path))
+      same_run.check_same_run(tiny.config(**changes), stored, str(tmp_path))
   stored["optim"]["lr"] = 7.0
   with pytest.raises(BadInput, match="optim.lr"):
-    run_config.check_same_run(settings, stored, str(tmp_path))
+    same_run.check_same_run(settings, stored, str(tmp_path))

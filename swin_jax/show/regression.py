@@ -23,8 +23,7 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
 
   Args, raises: as `segmentation.picture`; found: of `regress`; truth: float32 [height, width], NaN where nothing is known.
   """
-  image, found, *rest = whole_images.for_a_picture(image, found, *(() if truth is None else (truth,)))
-  truth = rest[0] if rest else None
+  image, found, truth = whole_images.for_a_picture(image, found, truth)
   known = np.full(found.shape, np.nan, np.float32) if truth is None else truth
   mean, std = (model.description["pixel_regression"][name] for name in ("value_mean", "value_std"))
   rgb = whole_images.pixels_of(model, image, bands)

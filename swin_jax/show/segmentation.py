@@ -32,8 +32,7 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
   Raises:
     BadInput: there is no such band.
   """
-  image, found, *rest = whole_images.for_a_picture(image, found, *(() if truth is None else (truth,)))
-  truth = rest[0] if rest else None
+  image, found, truth = whole_images.for_a_picture(image, found, truth)
   known = np.full(found.shape, labels.NONE) if truth is None else truth.astype(np.int32)
   rgb = whole_images.pixels_of(model, image, bands)
   views = np.asarray(label_pictures.label_views(rgb, found[None].astype(np.int32), known[None], len(model.class_names)))[0]

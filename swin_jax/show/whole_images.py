@@ -24,7 +24,6 @@ from swin_jax.show import drawing
 from swin_jax.show import images
 from swin_jax.tasks import dense
 
-
 _LARGEST = 2048  # pixels, side of a panel
 
 
@@ -166,12 +165,12 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   return total
 
 
-def for_a_picture(image: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
-  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at."""
-  size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
+def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarray | None]:
+  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at; what is None stays so."""
   if max(image.shape[:2]) <= _LARGEST:
     return [image, *maps]
-  return [image_ops.resize(image, size, "bilinear"), *(targets.resize(found, size) for found in maps)]
+  size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
+  return [image_ops.resize(image, size, "bilinear"), *(found if found is None else targets.resize(found, size) for found in maps)]
 
 
 def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Array:
