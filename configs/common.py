@@ -31,7 +31,7 @@ def base() -> ConfigDict:
       bias_tables="geometric",  # V1 at another window; or "bicubic", from ImageNet-22K to 1K
       bands="repeat",  # the patch embedding for other bands; or "mean", "zero"
       class_map="",  # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other classes
-  ))  # fmt: skip
+  ))
 
   c.model = ConfigDict(dict(
       version=2,  # Swin V2 or V1
@@ -54,27 +54,27 @@ def base() -> ConfigDict:
       # either, not yet run on one
       attention_kernel="auto",
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
-  ))  # fmt: skip
+  ))
 
   c.masked_pixels = ConfigDict(dict(
       target_norm_window=0,  # pixels, odd: normalise the target by its neighbourhood; 0 = raw pixels
-  ))  # fmt: skip
+  ))
   c.classification = ConfigDict(dict(
       num_classes=0,  # 0 = as many as the data has
       label_smoothing=0.1,
       mixup_alpha=0.8,  # 0 = off
       cutmix_alpha=1.0,  # 0 = off
       erase_probability=0.25,
-  ))  # fmt: skip
+  ))
   c.segmentation = ConfigDict(dict(
       num_classes=0,  # 0 = as many as the data has
       channels=512,  # of the head
-  ))  # fmt: skip
+  ))
   c.pixel_regression = ConfigDict(dict(  # a number for each pixel: height, biomass, temperature
       channels=512,  # of the head
       value_mean=0.0,  # of the numbers, in their unit
       value_std=0.0,  # 0 = both are those in the statistics.json that prepare writes
-  ))  # fmt: skip
+  ))
 
   c.data = ConfigDict(dict(
       source="array_record",  # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
@@ -93,7 +93,7 @@ def base() -> ConfigDict:
       num_threads=8,  # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
       num_workers=0,  # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
       max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
-  ))  # fmt: skip
+  ))
   c.augment = ConfigDict(dict(
       crop_scale=(0.08, 1.0),  # area of the random crop, share of the image
       crop_ratio=(3 / 4, 4 / 3),  # its width / height
@@ -107,7 +107,7 @@ def base() -> ConfigDict:
       rand_augment_magnitude=9.0,
       rand_augment_magnitude_std=0.5,
       eval_crop_fraction=0.875,  # central share of the short side that evaluation sees; 1.0 = the whole image, resized
-  ))  # fmt: skip
+  ))
   c.dense = ConfigDict(dict(  # crops where every pixel has its answer; data.image_size is their size
       sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
@@ -118,11 +118,11 @@ def base() -> ConfigDict:
       window=(),
       scales=(1.0,),
       mirrored=False,
-  ))  # fmt: skip
+  ))
   c.mask = ConfigDict(dict(
       patch_size=32,  # pixels, side of a masked cell
       ratio=0.6,  # of the cells
-  ))  # fmt: skip
+  ))
 
   c.optim = ConfigDict(dict(
       total_epochs=300.0,
@@ -144,7 +144,7 @@ def base() -> ConfigDict:
       ema_decay=0.0,  # per step, of the average that is evaluated; 0 = none; 0.9999 for long runs
       skip_nonfinite_steps=0,  # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
       accumulation_steps=1,  # parts a batch is computed in, one after the other, to save memory
-  ))  # fmt: skip
+  ))
 
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, model=1))  # devices per axis; one may be -1: what is left
   # Which mesh axis divides which logical dimension.
@@ -169,17 +169,17 @@ def base() -> ConfigDict:
       keep_best=1,
       keep_every=0,  # of the saves, every so many-th is kept for good; 0 = none
       longer_schedule=False,  # continue a run although total_epochs has changed
-  ))  # fmt: skip
+  ))
   c.log = ConfigDict(dict(
       every_steps=50,
       eval_every_epochs=1.0,
       num_pictures=8,  # of masked, reconstructed images after each evaluation
       picture_bands=(),  # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are fewer
-  ))  # fmt: skip
+  ))
   c.profile = ConfigDict(dict(
       start_step=10,  # the first step of a profile, once everything is compiled and warm
       num_steps=0,  # that it covers; 0 = no profile
-  ))  # fmt: skip
+  ))
   return c.lock()
 
 

@@ -48,7 +48,7 @@ def devices_of(place: Slice) -> Sequence:
     options["chips_per_host_bounds"] = (1, 1, 1)
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=str(place), **options).devices
-  except Exception as error:  # pylint: disable=broad-exception-caught  (libtpu raises several kinds)
+  except Exception as error:  # libtpu raises several kinds
     raise BadInput(f"--topology={place}: the installed libtpu does not give it: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -73,7 +73,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
   return Compiled(
       True, memory.argument_size_in_bytes, memory.temp_size_in_bytes + results, memory.generated_code_size_in_bytes, compiled.as_text(),
       time.perf_counter() - start,
-  )  # fmt: skip
+  )
 
 
 def refused_bytes(message: str, arguments_bytes: int) -> int | None:

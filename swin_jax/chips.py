@@ -51,7 +51,7 @@ CHIPS = {
     "a100": Chip("A100 80 GB", ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"), int(73 * GIB), 312e12, 2039e9, 300e9, 25e9, 0, 1024),
     "h100": Chip("H100 80 GB", ("NVIDIA H100 80GB HBM3",), int(0.92 * 79 * GIB), 989e12, 3350e9, 450e9, 50e9, 0, 1024),
     "h200": Chip("H200 141 GB", ("NVIDIA H200",), int(0.92 * 139 * GIB), 989e12, 4800e9, 450e9, 50e9, 0, 1024),
-}  # fmt: skip
+}
 
 
 class Slice(NamedTuple):

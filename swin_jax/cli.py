@@ -137,7 +137,7 @@ def exit_code(body: Callable[[], None]) -> int:
   except KeyboardInterrupt:
     print("swin_jax: stopped; the same command goes on", file=sys.stderr)
     return preemption.INTERRUPTED
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
       where = f" for {error.filename}" if error.filename else ""
       print(f"swin_jax: no space left on the disk{where}; make room, then the same command goes on", file=sys.stderr)

@@ -47,12 +47,12 @@ def check(config: ConfigDict) -> None:
       ("augment.crop_scale", 0, *a.crop_scale), ("augment.crop_ratio", 0, *a.crop_ratio),
       ("augment.eval_crop_fraction", 0, a.eval_crop_fraction, 1),
       ("augment.rand_augment_magnitude", -1e-9, a.rand_augment_magnitude, 10), ("mask.ratio", 0, config.mask.ratio, 1),
-  ):  # fmt: skip
+  ):
     if not low < value <= high:
       raise BadInput(f"config.{key} must be more than {max(low, 0)} and at most {high}, and is {value}")
   for key, value in (("data.batch_size", d.batch_size), ("data.eval_batch_size", d.eval_batch_size), ("data.num_threads", d.num_threads),
                      ("log.every_steps", config.log.every_steps), ("optim.accumulation_steps", config.optim.accumulation_steps),
-                     ("model.patch_size", m.patch_size)):  # fmt: skip
+                     ("model.patch_size", m.patch_size)):
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
   if d.class_names:
@@ -64,14 +64,14 @@ def check(config: ConfigDict) -> None:
     )
   for key, value in (("checkpoint.keep_every", config.checkpoint.keep_every), ("checkpoint.keep_best", config.checkpoint.keep_best),
                      ("optim.skip_nonfinite_steps", config.optim.skip_nonfinite_steps), ("profile.num_steps", config.profile.num_steps),
-                     ("data.num_workers", d.num_workers)):  # fmt: skip
+                     ("data.num_workers", d.num_workers)):
     if value < 0:
       raise BadInput(f"config.{key} = {value} must not be negative")
   for key, low, value, high in (
       ("model.drop_path_rate", 0, m.drop_path_rate, 0.99), ("optim.ema_decay", 0, config.optim.ema_decay, 0.999999),
       ("optim.layer_decay", 0.01, config.optim.layer_decay, 1),
       ("classification.label_smoothing", 0, config.classification.label_smoothing, 0.99),
-  ):  # fmt: skip
+  ):
     if not low <= value <= high:
       raise BadInput(f"config.{key} must be between {low} and {high}, and is {value}")
   if not 0 <= config.optim.warmup_epochs <= config.optim.total_epochs:

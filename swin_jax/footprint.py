@@ -101,7 +101,7 @@ def _block_bytes(model: swin.Swin, stage: int, map_size: tuple[int, int]) -> int
   shifted, extra_norm = model.depths[stage] > 1, False
   chunks = (model.attention_chunks or (1,) * len(model.depths))[stage]
   block = swin.Block(model.version, model.num_heads[stage], model.window_sizes[stage], model.trained_window_sizes[stage], shifted,
-                     extra_norm, model.mlp_ratio, model.dtype, chunks, model.attention_kernel)  # fmt: skip
+                     extra_norm, model.mlp_ratio, model.dtype, chunks, model.attention_kernel)
 
   def bytes_of(images):
     x = jax.ShapeDtypeStruct((images, *map_size, model.embed_dim * 2**stage), model.dtype)

@@ -66,7 +66,7 @@ def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
   augment = views.Augment(
       image_size=d.image_size, crop_scale=a.crop_scale, crop_ratio=a.crop_ratio, crop_padding=a.crop_padding,
       interpolation=a.interpolation, flip_probability=a.flip_probability, mask=mask, rotate=a.rotate,
-  )  # fmt: skip
+  )
   return augment, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask)
 
 
@@ -77,5 +77,5 @@ def _mapped_views(config: ConfigDict) -> tuple[Callable, Callable]:
   augment = dense_views.Augment(
       image_size=d.image_size, sides=dense.sides, scale_range=dense.scale_range,
       flip_probability=a.flip_probability, interpolation=a.interpolation, fill=fill, rotate=a.rotate,
-  )  # fmt: skip
+  )
   return augment, dense_views.EvalView(dense.eval_canvas, dense.sides, a.interpolation, fill)

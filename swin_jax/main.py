@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     # What was compiled once is not compiled again, by this run when it goes on or by another.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
-    from swin_jax import distributed  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
-    from swin_jax import train  # pylint: disable=g-import-not-at-top
+    from swin_jax import distributed  # jax takes seconds; a typo should not
+    from swin_jax import train
 
     run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
     with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):

@@ -112,7 +112,7 @@ class Writer:
       if file.exists():
         kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
         files.write(file, "".join(line + "\n" for line in kept))
-    import tensorboardX  # pylint: disable=g-import-not-at-top  (slow, where there is a torch for it to import)
+    import tensorboardX  # slow, where there is a torch for it to import
 
     self._lines = path.open("a")
     self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)

@@ -83,10 +83,10 @@ def main(argv: Sequence[str]) -> int:
       raise BadInput(f"--json={out}: there is no folder {out.parent}")
     logging.set_verbosity(logging.ERROR)
     set_environment()
-    import jax  # pylint: disable=g-import-not-at-top  (only now does the environment hold)
+    import jax  # only now does the environment hold
 
     jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
-    from swin_jax import fit  # pylint: disable=g-import-not-at-top
+    from swin_jax import fit
 
     config = fit.ready(_CONFIG.value, _BATCH.value)
     if place:
@@ -108,7 +108,7 @@ def patiently(what: str, function: Callable[[], Any]) -> Any:
   def run():
     try:
       done.set_result(function())
-    except BaseException as error:  # pylint: disable=broad-exception-caught  (raised again where it was asked for)
+    except BaseException as error:  # raised again where it was asked for
       done.set_exception(error)
 
   print(f"{what} ...", flush=True)

@@ -42,7 +42,7 @@ def protect() -> None:
 def requested() -> bool:
   """Whether to save and stop now. All processes ask equally often, and all get the same answer."""
   if _several_processes():
-    from jax.experimental import multihost_utils  # pylint: disable=g-import-not-at-top
+    from jax.experimental import multihost_utils
 
     return multihost_utils.reached_preemption_sync_point(next(_asked))
   return _signal is not None

@@ -32,7 +32,7 @@ from swin_jax.tasks.task import Task
 
 TASKS = {
     "classification": classification, "masked_pixels": masked_pixels, "segmentation": segmentation, "pixel_regression": pixel_regression,
-}  # fmt: skip
+}
 
 
 class Program(NamedTuple):
@@ -85,7 +85,7 @@ def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None
     drawn = rand_augment.draw(
         rng, len(images), operations=a.rand_augment_operations, probability=a.rand_augment_probability,
         magnitude=a.rand_augment_magnitude, magnitude_std=a.rand_augment_magnitude_std,
-    )  # fmt: skip
+    )
     names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
     return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
 
@@ -138,7 +138,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
         params, rate, peak_lr=peak_lr, weight_decay=o.weight_decay, depths=config.model.depths, layer_decay=o.layer_decay,
         decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES if o.official_pretraining_decay else optim.DECAY_RULES,
         clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
-    )  # fmt: skip
+    )
 
   state, optimizer, gradients = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -148,7 +148,7 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
       task, make_augment(config), optimizer, lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
       jax.tree.map(lambda leaf: leaf.sharding, gradients),
       seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay,
-  )  # fmt: skip
+  )
 
   def first_pictures(params, batch):
     wanted = config.log.num_pictures

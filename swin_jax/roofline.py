@@ -65,7 +65,7 @@ def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
     c, tokens, padded, n = model.embed_dim * 2**i, math.prod(size), math.prod(windows.padded_size(size, window)), math.prod(window)
     mlp = int(2 * depth * tokens * model.mlp_ratio * c * c)
     block = {"qkv": 6 * depth * padded * c * c, "logits": 2 * depth * padded * n * c, "attention": 2 * depth * padded * n * c,
-             "attention_output": 2 * depth * padded * c * c, "mlp_hidden": mlp, "mlp_output": mlp}  # fmt: skip
+             "attention_output": 2 * depth * padded * c * c, "mlp_hidden": mlp, "mlp_output": mlp}
     total = {name: total[name] + block[name] for name in total}
   return total
 

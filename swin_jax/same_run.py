@@ -19,7 +19,7 @@ MAY_DIFFER = (
     "mesh", "sharding_rules", "zero1", "log", "profile", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
     "model.remat", "model.attention_chunks", "model.attention_kernel", "model.unroll", "optim.accumulation_steps",
     "optim.skip_nonfinite_steps",
-)  # fmt: skip
+)
 
 
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:

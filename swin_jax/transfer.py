@@ -48,7 +48,7 @@ class Report:
 
   def __str__(self) -> str:
     lines = [f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, {len(self.dropped)} of its own"
-             f" dropped, {len(self.fresh)} newly initialised"]  # fmt: skip
+             f" dropped, {len(self.fresh)} newly initialised"]
     for title in ("adapted", "dropped", "fresh", "loaded"):
       lines += [f"  {title:8} {path}" for path in getattr(self, title)]
     return "\n".join(lines)
@@ -229,7 +229,7 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   Raises:
     BadInput: a window that is not square, or of fewer than four tokens a side.
   """
-  from scipy import interpolate  # pylint: disable=g-import-not-at-top  (only V1 needs it)
+  from scipy import interpolate  # only V1 needs it
 
   old, new = _sides(table, entries)
   if min(old, new) < 7:

@@ -33,7 +33,7 @@ def mask(side, window, shift):
 def state_dict(
     version, embed_dim, depths, num_heads, window, image_size, *, patch=4, bands=3, classes=1000, simmim=False, trained=None,
     extra_norm_every=0, buffers=True, bias_mlp="cpb_mlp",
-):  # fmt: skip
+):
   """{name: shape} of the parameters, and {name: array} of the constants."""
   shapes = {
       "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
@@ -51,12 +51,12 @@ def state_dict(
           "norm1.weight": (d,), "norm1.bias": (d,), "norm2.weight": (d,), "norm2.bias": (d,), "attn.qkv.weight": (3 * d, d),
           "attn.proj.weight": (d, d), "attn.proj.bias": (d,), "mlp.fc1.weight": (4 * d, d), "mlp.fc1.bias": (4 * d,),
           "mlp.fc2.weight": (d, 4 * d), "mlp.fc2.bias": (d,),
-      }  # fmt: skip
+      }
       if version == 2:
         block |= {
             "attn.logit_scale": (heads, 1, 1), "attn.q_bias": (d,), "attn.v_bias": (d,), f"attn.{bias_mlp}.0.weight": (512, 2),
             f"attn.{bias_mlp}.0.bias": (512,), f"attn.{bias_mlp}.2.weight": (heads, 512),
-        }  # fmt: skip
+        }
       else:
         block |= {"attn.qkv.bias": (3 * d,), "attn.relative_position_bias_table": ((2 * w - 1) ** 2, heads)}
       if extra_norm_every and (j + 1) % extra_norm_every == 0:

@@ -20,7 +20,7 @@ SMALL = (
     "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,)",
     "--config.model.num_heads=(2,)", "--config.model.window_sizes=(4,)", "--config.model.unroll=False", "--config.data.batch_size=16",
     "--config.data.num_threads=1", "--config.log.num_pictures=2",
-)  # fmt: skip
+)
 
 
 def steps(total, warmup=5, save=10, evaluate=None):
@@ -28,7 +28,7 @@ def steps(total, warmup=5, save=10, evaluate=None):
   return (
       f"--config.optim.total_epochs={total / 89}", f"--config.optim.warmup_epochs={warmup / 89}",
       f"--config.checkpoint.every_epochs={save / 89}", f"--config.log.eval_every_epochs={(evaluate or total) / 89}",
-  )  # fmt: skip
+  )
 
 
 def saved(workdir, step):
@@ -66,7 +66,7 @@ def command(*arguments, module="swin_jax.main", **environment):
   return subprocess.Popen(
       [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
       env=os.environ | environment,
-  )  # fmt: skip
+  )
 
 
 def processes(count, devices, *arguments):

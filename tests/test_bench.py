@@ -80,7 +80,7 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
   if slow.startswith("cropping"):
     monkeypatch.setattr(image_ops, "random_resized_crop", wait(image_ops.random_resized_crop))
   data = dataclasses.replace(make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1)
-  seen = bench._time_stages(data, 1.0)  # pylint: disable=protected-access
+  seen = bench._time_stages(data, 1.0)
   assert seen == pytest.approx(dict.fromkeys(seen, 0.0) | {stage: seconds})
   last = bench.describe(tiny.config(), bench.Measured(400.0, 1, seen | {"rest": 0.0005})).splitlines()[-1]
   assert last.startswith(f"{slow} 80 %")

@@ -41,12 +41,12 @@ def test_a_fused_timm_is_the_stock_one(attention):
   """Values and gradients in float64, with shifted windows and a map smaller than the window; FlexAttention has gradients on GPUs only."""
   torch = pytest.importorskip("torch", reason="torch is not installed")
   timm = pytest.importorskip("timm", reason="timm is not installed")
-  from experiments.benchmark import fused  # pylint: disable=g-import-not-at-top
+  from experiments.benchmark import fused
 
   cuda = torch.cuda.is_available()
   model = timm.models.swin_transformer_v2.SwinTransformerV2(
       img_size=64, window_size=4, embed_dim=32, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), num_classes=5,
-  )  # fmt: skip
+  )
   assert any(getattr(block, "attn_mask", None) is not None for block in model.modules())
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
@@ -165,7 +165,7 @@ def test_what_is_cut_short_is_there_and_goes_on(monkeypatch, tmp_path):
     ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", True),
     ("ValueError: the logits deviate by 0.5", False),
     ("triton.runtime.errors.OutOfResources: out of resource: shared memory", False),
-])  # fmt: skip
+])
 def test_what_memory_failures_say(log, memory):
   assert process.Ended("x", log).out_of_memory == memory
 

@@ -138,7 +138,7 @@ def test_checksums_are_of_every_file_by_one_process_each(tmp_path, monkeypatch):
   named = []
   for i in range(3):
     assert not manifest.is_written(folder)
-    monkeypatch.setattr(jax, "process_index", lambda: i)  # pylint: disable=cell-var-from-loop
+    monkeypatch.setattr(jax, "process_index", lambda: i)
     manifest.write(folder, leave_out="nothing")
     named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())
   assert manifest.is_written(folder) and sorted(named) == sorted(files)

@@ -21,14 +21,14 @@ def example(height=40, width=60, classes=7, seed=0):
 
 def augment(**changes):
   settings = dict(image_size=(24, 32), sides=(60, 40), scale_range=(1.0, 1.0), flip_probability=0.0,
-                  interpolation="bilinear", fill=(5.0, 6.0, 7.0))  # fmt: skip
+                  interpolation="bilinear", fill=(5.0, 6.0, 7.0))
   return dense_views.Augment(**settings | changes)
 
 
 @pytest.mark.parametrize("size, sides, factor, wanted", [
     ((480, 640), (2048, 512), 1.0, (512, 683)), ((640, 480), (2048, 512), 1.0, (683, 512)), ((100, 1000), (2048, 512), 1.0, (205, 2048)),
     ((480, 640), (2048, 512), 0.5, (256, 341)), ((360, 480), (480, 360), 1.0, (360, 480)),
-])  # fmt: skip
+])
 def test_images_are_fitted_between_two_sides(size, sides, factor, wanted):
   assert dense_views.fit(size, sides, factor) == wanted
 

@@ -39,7 +39,7 @@ def models(tmp_path_factory):
         "data": {"image_size": [36, 28] if v2 else [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "class_names": [], "dtype": "uint8"},
         "classification": {"num_classes": 5},
         "masked_pixels": {"target_norm_window": 0},
-    }, kind)  # fmt: skip
+    }, kind)
     rng, shapes = np.random.default_rng(0), descriptions.parameter_shapes(description)
     folder.write(str(made / kind), description, shapes, lambda path: rng.normal(0, 0.2, shapes[path]).astype(np.float32))
   return made

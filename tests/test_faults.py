@@ -45,7 +45,7 @@ from tests.runs import steps
 SHORT = dict(
     model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,), optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89,
     log__eval_every_epochs=10 / 89, log__num_pictures=0,
-)  # fmt: skip
+)
 
 
 def run(workdir, **changes):
@@ -111,7 +111,7 @@ def test_a_run_that_is_done_says_what_came_out(finished):
 LONG = (
     *SMALL, *steps(60, save=20, evaluate=20), "--config.log.every_steps=5", "--config.log.num_pictures=0",
     "--config.data.eval_split=train", "--config.data.eval_batch_size=1",  # takes longer than a save, so that it can be hit
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_second_ctrl_c_ends_at_once():
   process = subprocess.Popen(
       [sys.executable, "-c", f"import time; from swin_jax import preemption; {body}"], cwd=ROOT, stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True,
-  )  # fmt: skip
+  )
   read_until(process, "ready")
   process.send_signal(signal.SIGINT)
   read_until(process, "stopping as soon as the run is saved (Ctrl-C again: at once)")

@@ -42,7 +42,7 @@ def test_large_pages_are_cleared_at_once():
   assert faults(host_memory.on_large_pages(small)) < pages / 20 < pages <= faults(small)
 
 
-@pytest.mark.skipif(not host_memory._can(), reason="this system has no large pages to give")  # pylint: disable=protected-access
+@pytest.mark.skipif(not host_memory._can(), reason="this system has no large pages to give")
 @pytest.mark.parametrize("platforms, told", [("cpu", host_memory.TUNABLES), ("cuda", "")])
 def test_the_command_starts_again_on_a_cpu(tmp_path, platforms, told):
   config = tmp_path / "config.py"
@@ -57,7 +57,7 @@ def test_the_command_starts_again_on_a_cpu(tmp_path, platforms, told):
 @pytest.mark.parametrize(
     "platforms, libtpu, plugins, cpu",
     [("cpu", True, ["cuda"], True), ("cuda,cpu", False, ["cuda"], False), ("", False, ["cuda"], False), ("", True, [], False), ("", False, [], True)],
-)  # fmt: skip
+)
 def test_it_is_known_whether_a_cpu_computes(monkeypatch, platforms, libtpu, plugins, cpu):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: libtpu)
   monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: plugins)

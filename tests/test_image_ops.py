@@ -352,7 +352,7 @@ def augment(**changes):
   settings = dict(
       image_size=(16, 24), crop_scale=(0.08, 1.0), crop_ratio=RATIO, crop_padding=0, interpolation="bicubic",
       flip_probability=0.5, mask=None,
-  )  # fmt: skip
+  )
   return views.Augment(**settings | changes)
 
 

@@ -142,7 +142,7 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
         ("auto", "tpu", "TPU v5 lite", "tpu"), ("auto", "tpu", "TPU v4", "xla"), ("xla", "tpu", "TPU v5", "xla"),
         ("auto", "cpu", "cpu", "xla"), ("auto", "gpu", "NVIDIA H200", "xla"), ("gpu", "gpu", "NVIDIA H200", "gpu"),
     ],
-)  # fmt: skip
+)
 def test_the_kernel_is_chosen_by_the_device(kernel, platform, kind, chosen):
   assert kernels.choose(kernel, types.SimpleNamespace(platform=platform, device_kind=kind)) == chosen
 
@@ -191,7 +191,7 @@ def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
             ((images, m, n, heads, 3, 32), jnp.bfloat16), ((heads, n, n), jnp.float32), ((heads,), jnp.float32),
             ((images, m, n, heads, 32), jnp.bfloat16),
         )
-    )  # fmt: skip
+    )
 
     def run(qkv, bias, scale, grad, regions=regions):
       out, backward = jax.vjp(lambda *x: tpu.window_attention(*x, regions, cosine=True), qkv, bias, scale)

@@ -144,7 +144,7 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
 
 def segmentation(path, source="array_record", **changes):
   names = dict(task="segmentation", data__source=source, data__path=str(path), data__batch_size=4, data__eval_batch_size=4, data__image_size=(16, 16),
-               data__mean=(0.5,) * 3, data__std=(0.2,) * 3, dense__sides=(30, 20), dense__eval_canvas=(32, 32))  # fmt: skip
+               data__mean=(0.5,) * 3, data__std=(0.2,) * 3, dense__sides=(30, 20), dense__eval_canvas=(32, 32))
   return tiny.config(**names | changes)
 
 
@@ -228,7 +228,7 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
   assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
   config = run_config.with_statistics(segmentation(tmp_path / "out", data__mean=(), data__std=(), data__dtype="float32", data__eval_batch_size=6,
-                                                   dense__sides=(), dense__photometric=False, augment__rotate=True))  # fmt: skip
+                                                   dense__sides=(), dense__photometric=False, augment__rotate=True))
   assert len(config.data.mean) == 5
   data = open_input(config)
   for i in range(len(found)):

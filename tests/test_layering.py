@@ -102,7 +102,7 @@ MAY_IMPORT = {
     },
     "swin_jax.cli": {"swin_jax.preemption"},
     "configs": {"configs.common"},
-}  # fmt: skip
+}
 OURS = ("swin_jax", "configs", "tests", "experiments")
 WITH_JAX_IN_DATA = ("swin_jax.data.pipeline", "swin_jax.data.mixing", "swin_jax.data.rand_augment", "swin_jax.data.photometric", "swin_jax.data.pixels", "swin_jax.data.bench")
 

@@ -65,7 +65,7 @@ def abstract_params(kind, depths):
   encoder = make_encoder(
       version=2, patch_size=4, embed_dim=32, depths=depths, num_heads=heads, window_sizes=(4,) * len(depths), trained_window_sizes=(),
       mlp_ratio=4.0, drop_path_rate=0.0, extra_norm_every=0, dtype="float32", remat="none", unroll=False,
-  )  # fmt: skip
+  )
   images = jnp.zeros((1, 64, 64, 3))
   model = SimMim(encoder) if kind == "simmim" else Classifier(encoder, 10)
   inputs = (images, jnp.zeros((1, 16, 16), bool)) if kind == "simmim" else (images,)
@@ -122,7 +122,7 @@ def test_adamw_by_hand():
   optimizer = optim.make_optimizer(
       params, schedule, peak_lr=0.5, weight_decay=0.1, decay_rules=optim.DECAY_RULES, depths=(2,), layer_decay=1.0, clip_norm=0.0,
       b1=0.9, b2=0.999, eps=1e-8,
-  )  # fmt: skip
+  )
   state, p, m, v = optimizer.init(params), np.array([[1.0, -2.0]]), 0.0, 0.0
   for t, gradient in enumerate([np.array([[0.3, 0.1]]), np.array([[-0.2, 0.4]])]):
     updates, state = optimizer.update({"head": {"kernel": jnp.asarray(gradient, jnp.float32)}}, state, params)
@@ -138,7 +138,7 @@ def test_clipping_is_over_all_parameters():
   optimizer = optim.make_optimizer(
       params, lambda step, peak: peak, peak_lr=1.0, weight_decay=0.0, decay_rules=optim.DECAY_RULES, depths=(2,), layer_decay=1.0,
       clip_norm=5.0, b1=0.0, b2=0.0, eps=1.0,
-  )  # fmt: skip
+  )
   gradients = {"a": {"kernel": jnp.full((2, 2), 3.0)}, "b": {"bias": jnp.full(2, 4.0)}}
   norm = np.sqrt(4 * 9 + 2 * 16)
   updates, _ = optimizer.update(gradients, optimizer.init(params), params)

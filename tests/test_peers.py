@@ -134,7 +134,7 @@ def hf_config(version, size, window, trained, bands=3):
   return transformers, kind(
       image_size=size, window_size=window, embed_dim=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8], num_labels=5, num_channels=bands,
       encoder_stride=32, **extra,
-  )  # fmt: skip
+  )
 
 
 @pytest.mark.parametrize("version, size, window, trained", SIZES)

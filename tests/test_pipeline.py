@@ -101,7 +101,7 @@ def test_batches_are_on_the_devices_before_they_are_asked_for():
 
 def global_batches():
   """{mesh: global arrays of training batch 3 and of the last evaluation batch}, as one process would see them."""
-  from jax.experimental import multihost_utils  # pylint: disable=g-import-not-at-top
+  from jax.experimental import multihost_utils
 
   found = {}
   for mesh in [(1, 8, 1), (1, 1, 8), (2, 2, 2)]:

@@ -69,7 +69,7 @@ def config(path, **changes):
       data__image_size=(16, 16), data__batch_size=8, data__eval_batch_size=8, model__patch_size=2, model__depths=(1, 1), model__drop_path_rate=0.0,
       model__num_heads=(2, 2), model__window_sizes=(4, 4), pixel_regression__channels=16, dense__sides=(), dense__eval_canvas=(40, 52),
       dense__scale_range=(1.0, 1.0), dense__photometric=False, augment__rotate=True,
-  ) | changes)  # fmt: skip
+  ) | changes)
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -118,7 +118,7 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
   Image.fromarray(depth).save(out, "PNG")
   path = write(tmp_path / "set", {f"{split}/images/1.jpg": jpeg(20, 30, 1) for split in ("train", "val")}
                | {f"{split}/values/1.png": out.getvalue() for split in ("train", "val")}
-               | {"classes.txt": "of something else\n"})  # fmt: skip
+               | {"classes.txt": "of something else\n"})
   if source == "array_record":
     assert run(f"--source={path}", f"--out={tmp_path / 'out'}") == 0
     path = str(tmp_path / "out")
@@ -226,7 +226,7 @@ def test_colours_are_those_of_the_scales():
 def test_mistakes_are_one_line(folder, tmp_path, capsys):
   values = str(folder / "out")
   for task, message in (("segmentation", "holds no labels of pixels, but values: prepare it from a folder with SPLIT/images, SPLIT/labels"),
-                        ("classification", "has values of pixels, not of images")):  # fmt: skip
+                        ("classification", "has values of pixels, not of images")):
     with pytest.raises(BadInput, match=message):
       open_input(run_config.with_statistics(config(values, task=task)))
   with pytest.raises(BadInput, match="data.source=digits has no values of pixels"):
@@ -245,7 +245,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   for changes, message in ((dict(pixel_regression__value_std=-1.0), "value_std = -1.0 must be positive"),
                            (dict(pixel_regression__channels=24), "pixel_regression.channels = 24 must be a multiple of 16"),
                            (dict(augment__rand_augment_operations=2, data__dtype="uint8", data__mean=(0.5,) * 3, data__std=(0.5,) * 3),
-                            "RandAugment moves pixels away from their values")):  # fmt: skip
+                            "RandAugment moves pixels away from their values")):
     with pytest.raises(BadInput, match=message):
       config_checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
   both = write(tmp_path / "both", files() | {"classes.txt": "a\nb\nc\n", "train/values/1.png": jpeg(9, 9, 0)})
@@ -265,7 +265,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
       ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, and must have one"),
       ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
       ("unknown", np.full((40, 52, 1), -1, np.float32), "no pixel has a value that is known"),
-  ):  # fmt: skip
+  ):
     make_set(tmp_path / name, splits=("train",), count=1)
     write_tif(tmp_path / name / "train/values/0.tif", array, nodata=-1)
     capsys.readouterr()
@@ -278,7 +278,7 @@ def _trained(folder, tmp_path_factory):
   """Learns heights that the first bands say."""
   workdir = tmp_path_factory.mktemp("run")
   settings = config(folder / "out", optim__total_epochs=100.0, optim__warmup_epochs=5.0, optim__lr=0.4, checkpoint__every_epochs=100.0,
-                    log__eval_every_epochs=100.0, log__num_pictures=2)  # fmt: skip
+                    log__eval_every_epochs=100.0, log__num_pictures=2)
   return settings, workdir, train.train(settings, str(workdir))
 
 

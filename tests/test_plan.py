@@ -200,7 +200,7 @@ def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
   assert found == {
       "parameters": parameters, "optimizer": on_first_device((state.opt_state, state.step)), "ema": average,
       "gradients": 2 * average, "batch": on_first_device(batch),
-  }  # fmt: skip
+  }
   assert average < sum(x.nbytes for x in jax.tree.leaves(state.params)) / 3
   assert (parameters > average) == zero1
 
@@ -381,7 +381,7 @@ def command(*arguments):
 SMALL = (  # `tests/tiny.py` as flags
     "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.unroll=False",
     "--config.model.dtype=bfloat16",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

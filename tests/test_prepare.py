@@ -174,7 +174,7 @@ def test_other_images_are_refused(tmp_path):
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
   """It starts after the first one, before there is a shard; then the first one must stop."""
-  write = prepare._write_split  # pylint: disable=protected-access
+  write = prepare._write_split
 
   def second_part_starts(out, split, *rest):
     header = json.loads((tmp_path / f"{split}.json").read_text())

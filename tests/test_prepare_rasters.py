@@ -125,7 +125,7 @@ def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
   for name, expected in {
       "mean": np.nanmean(pixels, axis=0), "std": np.nanstd(pixels, axis=0), "min": np.nanmin(pixels, axis=0),
       "max": np.nanmax(pixels, axis=0), **{f"p{p}": np.nanpercentile(pixels, p, axis=0) for p in (1, 50, 99)},
-  }.items():  # fmt: skip
+  }.items():
     np.testing.assert_allclose(found[name], expected, rtol=1e-12, err_msg=name)
 
 
@@ -194,7 +194,7 @@ def test_a_set_from_before_maps_of_numbers_goes_on(folder, tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     (dict(tile=11), "tile (10, now 11)"), (dict(nodata=3.0), "nodata (None, now 3.0)"), (dict(tile=0), "tile (10, now 0)"),
-])  # fmt: skip
+])
 def test_other_cuts_are_refused(folder, tmp_path, change, message):
   run(folder, tmp_path, num_shards=1, cut=cut(tile=10))
   assert message in bad(folder, tmp_path, num_shards=1, cut=cut(tile=10)._replace(**change))
@@ -283,7 +283,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
       data__batch_size=8, data__eval_batch_size=8, data__image_size=(16, 16), augment__rotate=True, mask__patch_size=2, model__patch_size=2,
       model__depths=(1, 1), model__num_heads=(2, 2), model__window_sizes=(4, 4), optim__lr=0.6, optim__total_epochs=40.0,
       optim__warmup_epochs=2.0, checkpoint__every_epochs=40.0, log__eval_every_epochs=40.0, log__picture_bands=(5, 1, 0),
-  )  # fmt: skip
+  )
   last = train.train(config, str(tmp_path / "run"))
   entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   first = next(entry["train/loss"] for entry in entries if "train/loss" in entry)
@@ -300,7 +300,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
     (dict(augment__rotate=True, data__image_size=(32, 64)), "augment.rotate turns by 90°, which needs square images"),
     (dict(log__picture_bands=(0, 1)), "must be one or three of the bands 0 to 0"),
     (dict(log__picture_bands=(1,)), "must be one or three of the bands 0 to 0"),
-])  # fmt: skip
+])
 def test_config_checks(changes, message):
   with pytest.raises(BadInput) as error:
     config_checks.check(tiny.config(**changes))

@@ -186,4 +186,4 @@ def test_several_start_from_a_model_folder(tmp_path):
   adapted = transfer.change_bands(kernel, 4, 1, "repeat")  # the digits have one band
   np.testing.assert_array_equal(ours["encoder"]["patch_embed"]["proj"]["kernel"], adapted)
   np.testing.assert_array_equal(ours["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"],
-                                theirs["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"])  # fmt: skip
+                                theirs["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"])

@@ -301,7 +301,7 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
 def test_the_step_trains_on_augmented_images():
   """The loss of a step is that of the batch as `augment` leaves it; another step draws anew."""
   config, p, batch = step_parts(classification__mixup_alpha=0.0, classification__cutmix_alpha=0.0, classification__erase_probability=0.0,
-                                model__drop_path_rate=0.0, model__depths=(1,), model__num_heads=(2,), model__window_sizes=(4,))  # fmt: skip
+                                model__drop_path_rate=0.0, model__depths=(1,), model__num_heads=(2,), model__window_sizes=(4,))
   batch = {name: batch[name] for name in ("image", "label")}
   augment, loss = jax.jit(program.make_augment(config)), jax.jit(p.task.loss)
   with sharding.trace_on(p.mesh, p.rules):

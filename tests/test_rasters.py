@@ -24,7 +24,7 @@ def read(path, **options):
 @pytest.mark.parametrize("dtype, expected", [
     (np.uint8, "uint8"), (np.uint16, "uint16"), (np.int16, "int16"), (np.float32, "float32"),
     (np.uint32, "float32"), (np.int32, "float32"), (np.float64, "float32"),
-])  # fmt: skip
+])
 @pytest.mark.parametrize("suffix", ["tif", "npy", "npz"])
 def test_any_type_and_number_of_bands(tmp_path, dtype, expected, suffix):
   array = scene(bands=7).astype(dtype)
@@ -113,7 +113,7 @@ def test_arrays_of_several_rasters_and_several_arrays(tmp_path):
     ("x.npy", np.zeros(5), r"is an array \[5\], not \[height"),
     ("x.npy", np.zeros((0, 5, 2)), r"is an array \[0, 5, 2\]"),
     ("x.npy", np.zeros((3, 5, 2), complex), "holds complex128, not real numbers"),
-])  # fmt: skip
+])
 def test_what_is_no_raster_is_said_in_a_line(tmp_path, name, content, message):
   if isinstance(content, np.ndarray):
     out = io.BytesIO()

@@ -29,7 +29,7 @@ STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/data/shard 3")
 def _quick(monkeypatch):
   monkeypatch.setattr(reading, "_WAITS", (0.01, 0.02, 0.03))
   monkeypatch.setattr(reading, "_named", set())
-  reading._gone.clear()  # pylint: disable=protected-access
+  reading._gone.clear()
 
 
 class Failing:
@@ -42,7 +42,7 @@ class Failing:
     self.reads = collections.Counter()
 
   def __reduce__(self):
-    return _in_worker, (self._errors, reading._WAITS)  # pylint: disable=protected-access
+    return _in_worker, (self._errors, reading._WAITS)
 
   def __len__(self):
     return 12
@@ -56,13 +56,13 @@ class Failing:
 
 
 def _in_worker(errors, waits):
-  reading._WAITS = waits  # pylint: disable=protected-access
+  reading._WAITS = waits
   return Failing(errors)
 
 
 @pytest.mark.parametrize("error", [STALE, ConnectionResetError("reset"), TimeoutError("timed out"), OSError(errno.EIO, "I/O error")])
 def test_what_fails_for_a_while_changes_nothing(error, caplog):
-  logging._log_timer_per_token.clear()  # pylint: disable=protected-access  (it warns once a minute)
+  logging._log_timer_per_token.clear()  # it warns once a minute
   source = Failing({i: (error, 3) for i in (2, 5, 6)})
   assert_same(take(make_input(source).train_batches(0, WHOLE), 4), take(make_input(Failing({})).train_batches(0, WHOLE), 4))
   (message,) = [message for message in caplog.messages if "trying again" in message]

@@ -115,7 +115,7 @@ def test_every_pixel(tmp_path, monkeypatch):
   assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
   monkeypatch.chdir(tmp_path)
   made = {}
-  exec("\n".join(block("Every pixel", "python")), made)  # pylint: disable=exec-used
+  exec("\n".join(block("Every pixel", "python")), made)
   found = labels.decode((tmp_path / "found/0.png").read_bytes())
   assert found.shape == (70, 100) and made["classes"].shape == (128, 183)  # of the file, and as it is fitted into 256 × 128 px
 
@@ -147,12 +147,12 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
   for name, changes in {
       "runs/own/finetune": {}, "runs/quickstart/pretrain": dict(bands=1, simmim=True), "runs/quickstart/finetune": dict(bands=1),
       "models/tiny": {},
-  }.items():  # fmt: skip
+  }.items():
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     imported(tmp_path, name=name, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 4), **changes)
   monkeypatch.chdir(tmp_path)
   try:
-    import torch  # pylint: disable=g-import-not-at-top
+    import torch
   except ImportError:
     torch = None
   for command in block("Weights in and out", ""):
@@ -165,7 +165,7 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
       run_here(command)
   pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
   names = {"pixels": pixels}
-  exec("\n".join(block("Weights in and out", "python")), names)  # pylint: disable=exec-used
+  exec("\n".join(block("Weights in and out", "python")), names)
   assert names["logits"].shape == (1, 5) and names["c2"].shape == (1, 64, 64, 32)
   export, load = re.search(r"\*\*Serving\.\*\*.*?^```\n(.*?)^```", TEXT, re.M | re.S)[1].strip().splitlines()
   run_here(export)
@@ -173,7 +173,7 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
   digits, *commands = block("See what a model does", "")
   words = shlex.split(digits)
   assert words[:2] == ["python", "-c"]
-  exec(words[2], {})  # pylint: disable=exec-used
+  exec(words[2], {})
   for command in commands:
     run_here(command)
   assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12

@@ -190,7 +190,7 @@ def test_evaluation_at_another_window_knows_the_trained_one(finished, monkeypatc
 @pytest.mark.slow
 def test_eval_mode_prints_what_training_ended_with(finished):
   arguments = ["--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)",
-               "--config.data.eval_batch_size=72", "--config.optim.ema_decay=0.9", "--config.data.batch_size=16"]  # fmt: skip
+               "--config.data.eval_batch_size=72", "--config.optim.ema_decay=0.9", "--config.data.batch_size=16"]
   process = command(*arguments, f"--workdir={finished}", "--mode=eval")
   output, _ = process.communicate(timeout=300)
   assert process.returncode == 0, output

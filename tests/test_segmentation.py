@@ -53,7 +53,7 @@ def test_scores_are_of_all_pixels_not_means_of_batches():
   labels, guessed = rng.integers(0, 4, (6, 8, 8)), rng.integers(0, 4, (6, 8, 8))
   labels[rng.random(labels.shape) < 0.2] = 255
   sums = [segmentation.score_sums(segmentation.confusion_matrix(jnp.asarray(labels[part]), jnp.asarray(guessed[part]), 4))
-          for part in (slice(0, 1), slice(1, 6), slice(0, 6))]  # fmt: skip
+          for part in (slice(0, 1), slice(1, 6), slice(0, 6))]
   parts, whole = metrics.Mean(), metrics.Mean()
   parts.add(jax.device_get(sums[0]))
   parts.add(jax.device_get(sums[1]))
@@ -137,7 +137,7 @@ def test_the_loss_is_the_mean_over_pixels_with_a_class():
 
 def test_the_rate_falls_along_a_line():
   rate = functools.partial(optim.learning_rate, peak=2.0, schedule="polynomial", total_steps=110, warmup_steps=10, warmup_lr=0.0, min_lr=0.0,
-                           milestones=(), decay_rate=0.1)  # fmt: skip
+                           milestones=(), decay_rate=0.1)
   assert [float(rate(step)) for step in (0, 5, 10, 60, 110)] == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0])
 
 
@@ -164,7 +164,7 @@ def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
 def config(**changes):
   return tiny.config(**dict(task="segmentation", segmentation__channels=16, model__drop_path_rate=0.0, dense__photometric=False,
                             data__image_size=(24, 24), dense__sides=(32, 32), dense__eval_canvas=(32, 32),
-                            dense__scale_range=(0.8, 1.25)) | changes)  # fmt: skip
+                            dense__scale_range=(0.8, 1.25)) | changes)
 
 
 @pytest.fixture(scope="module", name="run")
@@ -219,7 +219,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
   images = {f"{split}/images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24 + i, 40))) for split in ("train", "val") for i in range(2)}
   folder = pathlib.Path(write(tmp_path / "set", images))
   write_tif(folder / "placed.tif", np.random.default_rng(7).integers(0, 255, (36, 50, 1), np.uint8), crs="EPSG:4326",
-            transform=rasterio.transform.from_origin(8, 50, 0.1, 0.1))  # fmt: skip
+            transform=rasterio.transform.from_origin(8, 50, 0.1, 0.1))
   for split in ("train", "val"):
     words = ["show", "segment", str(workdir), str(folder / split / "images"), f"--out={tmp_path / 'out'}"]
     assert show([*words, f"--maps={folder / split / 'labels'}"]) == 0
@@ -247,10 +247,10 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     assert message in capsys.readouterr().err
   assert (tmp_path / "other/classes.txt").read_text() == "sky\nroad\n"
   assert show(["show", "segment", str(workdir), str(folder / "train/images/1.png"), f"--out={tmp_path / 'nothing'}",
-               f"--labels={folder / 'val/labels'}"]) == 0  # fmt: skip
+               f"--labels={folder / 'val/labels'}"]) == 0
   (folder / "val/labels/1.png").write_bytes(png(np.zeros((24, 40))))
   assert show(["show", "segment", str(workdir), str(folder / "train/images/1.png"), f"--out={tmp_path / 'nothing'}",
-               f"--labels={folder / 'val/labels'}"]) == 2  # fmt: skip
+               f"--labels={folder / 'val/labels'}"]) == 2
   assert "its map has 24 × 40 pixels, the image 25 × 40" in capsys.readouterr().err
   write_tif(tmp_path / "many.tif", np.zeros((36, 50, 5), np.int16))
   capsys.readouterr()

@@ -35,7 +35,7 @@ def boxed_giant(version=2, task="simmim"):
   encoder = swin.make_encoder(
       version=version, patch_size=4, window_sizes=(12,) * 4, trained_window_sizes=(), mlp_ratio=4.0, drop_path_rate=0.0, remat="none",
       unroll=False, dtype="bfloat16", **common.SIZES["giant"],
-  )  # fmt: skip
+  )
   model = SimMim(encoder) if task == "simmim" else Classifier(encoder, 21841)
   inputs = (jnp.zeros((1, 192, 192, 3)), jnp.zeros((1, 48, 48), bool))[: 2 if task == "simmim" else 1]
   return jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)["params"])

@@ -39,7 +39,7 @@ def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_
       "data": dict(image_size=list(image_size), dtype="uint8", mean=[mean] * bands, std=[0.25] * bands, class_names=[]),
       "classification": dict(num_classes=0 if target_norm_window is not None else classes),
       "masked_pixels": dict(target_norm_window=target_norm_window or 0),
-  }  # fmt: skip
+  }
 
 
 @functools.cache
@@ -136,7 +136,7 @@ def test_what_is_left_for_pictures_costs_training_nothing(version, remat, monkey
   encoder = swin.make_encoder(
       version=version, patch_size=4, embed_dim=16, depths=(4, 2), num_heads=(2, 4), window_sizes=(4, 4), trained_window_sizes=(),
       mlp_ratio=2.0, drop_path_rate=0.1, extra_norm_every=0, remat=remat, unroll=False, dtype="bfloat16",
-  )  # fmt: skip
+  )
   x = np.zeros((1, 32, 32, 3), np.float32)
 
   def program():
@@ -435,7 +435,7 @@ def show(*words):
         (("features", "masked", "--window=4,2"), (1, 3)),
     ],
     ids=("reconstruct", "attention", "attention without head", "features"),
-)  # fmt: skip
+)
 def test_the_command_writes_pictures(words, panels, saved, two, tmp_path, capsys):
   name, model, *rest = words
   assert show(name, saved / model, two, f"--out={tmp_path / 'a/b'}", *rest) == 0
@@ -465,7 +465,7 @@ def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(sa
   assert (tmp_path / "out/b-features.png").read_text() == "mine"
   assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
       "b-2-features.png", "b-attention.png", "b-features.png", "c-attention.png", "c-features.png",
-  ]  # fmt: skip
+  ]
 
 
 def test_masks_differ_and_can_be_had_again(saved, two, tmp_path):
@@ -511,7 +511,7 @@ def refused(capsys, *words):
         (("features", "nothing"), "nothing"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_cannot_be_shown_is_said_in_a_line(words, message, saved, two, tmp_path, capsys):
   assert message in refused(capsys, words[0], saved / words[1], two, f"--out={tmp_path / 'out'}", *words[2:])
 

@@ -20,7 +20,7 @@ def make_model(depths=(1,)):
   return SimMim(swin.make_encoder(
       version=2, patch_size=4, embed_dim=16, depths=depths, num_heads=(2,) * len(depths), window_sizes=(4,) * len(depths),
       trained_window_sizes=(), mlp_ratio=1.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=True, dtype="float32",
-  ))  # fmt: skip
+  ))
 
 
 def shapes_of(model, images, mask):

@@ -67,7 +67,7 @@ def _tfds_set(tmp_path_factory, folder):
 @pytest.fixture(name="tfds_dir")
 def _tfds_dir(tfds_set, monkeypatch):
   """TFDS reads TFDS_DATA_DIR when it is imported; by now it is."""
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tfds_set))
   return tfds_set
@@ -188,7 +188,7 @@ def test_a_listing_takes_fifty_bytes_a_file():
 
   source = image_files.ImageFiles(Tree(), "", "", ())
   assert len(source) == 20_000
-  assert len(pickle.dumps((source._paths, source._offsets, source.labels))) < 50 * len(source)  # pylint: disable=protected-access
+  assert len(pickle.dumps((source._paths, source._offsets, source.labels))) < 50 * len(source)
 
 
 # Folders.

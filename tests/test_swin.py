@@ -29,7 +29,7 @@ def make_encoder(**changes):
   numbers = dict(
       version=2, patch_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 2), window_sizes=(4, 4), trained_window_sizes=(),
       mlp_ratio=4.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=False, dtype="float32",
-  )  # fmt: skip
+  )
   return swin.make_encoder(**numbers | changes)
 
 
@@ -107,7 +107,7 @@ def test_unrolled_and_looped_are_one_tree():
         dict(unroll=True, remat="block"), dict(chunks=2), dict(chunks=8, remat="block"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_saves_memory_or_time_changes_no_number(choice):
   """Drop path is on: the random stream must be the same one, too. The map has four windows and two heads."""
   assert_close(stage_result(**choice), stage_result(), 1e-5)
@@ -147,7 +147,7 @@ def saved_values(remat):
         ("qkv", 3, True, 32), ("attention", 1, True, 0), ("attention_output", 1, True, 16),
         ("mlp_hidden", 2, False, 32), ("mlp_output", 1, False, 16),
     ],
-)  # fmt: skip
+)
 def test_saved_by_name_is_that_tensor_and_no_other(name, width, padded, bias):
   """And no longer the bias that was added to make it."""
   tokens = 2 * (8 * 8 if padded else 6 * 5)  # of two images; attention sees whole windows
@@ -189,7 +189,7 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
         (dict(model__remat="save:logits"), "model.remat = 'save:logits': there are none"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, message):
   with pytest.raises(BadInput, match=message):
     config_checks.check(tiny.config(**wrong))
@@ -474,7 +474,7 @@ def test_bfloat16_backbone_is_near_float32():
         ("giant", 2, 40, 640, 4639), ("tiny", 1, 7, 224, 4.49), ("small", 1, 7, 224, 8.75), ("base", 1, 7, 224, 15.44),
         ("base", 1, 12, 384, 47.11), ("large", 1, 7, 224, 34.49), ("large", 1, 12, 384, 103.95),
     ],
-)  # fmt: skip
+)
 def test_flops_as_published(name, version, window, image, gmacs):
   """Published are multiply-adds, to the printed digits; theirs have a head, and the last norm over four times the tokens."""
   encoder = make_encoder(**dict(SIZES[name], extra_norm_every=0, version=version, window_sizes=(window,) * 4))

@@ -29,7 +29,7 @@ def make_model(channels=32, **changes):
   numbers = dict(
       version=2, patch_size=4, embed_dim=16, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 8), window_sizes=(4,) * 4, trained_window_sizes=(),
       mlp_ratio=1.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=False, dtype="float32",
-  )  # fmt: skip
+  )
   return upernet.UPerNet(swin.make_encoder(**numbers | changes), CLASSES, channels, 16)
 
 

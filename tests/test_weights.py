@@ -62,7 +62,7 @@ PUBLISHED = {
         ),
         None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -120,7 +120,7 @@ def test_a_full_size_goes_through_the_command(name, tmp_path, capsys):
 GOLDEN = (
     "v1_window7_img56", "v2_window4_img64", "v2_window8_img128_pretrained4", "simmim_v2_window6_img96", "timm_v2_window4_img64",
     "hf_v2_window4_img64", "hf_simmim_v2_window4_img64",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -389,7 +389,7 @@ def broken(state, case):
 CASES = (
     "a tensor too many", "a tensor too few", "another shape", "a block missing", "a ViT", "a ResNet", "absolute positions", "experts",
     "neither version", "norms in between",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("case", CASES)

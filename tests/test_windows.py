@@ -151,7 +151,7 @@ def test_log_spaced_offsets(window, trained, values):
     "window, trained, largest",
     [(12, 12, 1.056642), (16, 12, 1.191330), (24, 12, 1.382633), (12, 6, 1.405744), (14, 12, 1.128686), (8, 6, 1.202936),
      (32, 12, 1.519126), (40, 12, 1.625320)],
-)  # fmt: skip
+)
 def test_largest_offset(window, trained, largest):
   table = windows.log_spaced_offsets((window, window), (trained, trained))
   assert table.dtype == np.float32

@@ -52,7 +52,7 @@ def _parent(tmp_path):
   process = subprocess.Popen(
       [sys.executable, "-c", PARENT], cwd=pathlib.Path(__file__).parents[1], start_new_session=True, text=True, stdin=subprocess.PIPE,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)},
-  )  # fmt: skip
+  )
   assert process.stdout.readline() == "ready\n"
   yield process
   process.kill()

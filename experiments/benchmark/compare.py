@@ -78,7 +78,7 @@ def on_gpu(arguments: Any) -> None:
   result = gpu.compare(
       hardware, cases, tuple(batches), some(arguments.contestants, there, "contestants"), missing, out,
       rounds=arguments.rounds or gpu.ROUNDS, limit_seconds=arguments.limit_seconds, entries=earlier and earlier["measurements"],
-  )  # fmt: skip
+  )
   print(report.table(result))
   if out and (chip := result["hardware"]["chip"]):
     chip = chips.CHIPS[chip]

@@ -37,13 +37,13 @@ class Contestant(NamedTuple):
 
 
 def _ours(work, kernel="auto"):
-  from experiments.benchmark import ours  # pylint: disable=g-import-not-at-top  (each process imports only what it runs)
+  from experiments.benchmark import ours  # each process imports only what it runs
 
   return ours.contestant(work, kernel)
 
 
 def _peer(work, name, mode=None, attention=None):
-  from experiments.benchmark import peers  # pylint: disable=g-import-not-at-top
+  from experiments.benchmark import peers
 
   return peers.contestant(work, name, mode, attention)
 

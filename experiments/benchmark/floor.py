@@ -59,7 +59,7 @@ def _operations(model, image_size, bands):
     hidden = int(model.mlp_ratio * c)
     found += [product(tokens, 2 * c, c, 1)] if i else []
     found += [product(padded, c, 3 * c, depth), product(padded, c, c, depth), product(tokens, c, hidden, depth),
-              product(tokens, hidden, c, depth)]  # fmt: skip
+              product(tokens, hidden, c, depth)]
     found.append((2 * padded * n * c, 4 * padded * c, 7 * padded * c, 0, depth))
     found.append((0, 3 * tokens * c, 4 * tokens * c, 0, 2 * depth))  # norm and sum
   return found

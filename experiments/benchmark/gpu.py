@@ -110,7 +110,7 @@ def measure(name: str, work: dict[str, Any], environment: dict[str, str], rounds
       turns = [process.run(kind, steps) for _ in range(rounds)]
     each = [turn["seconds"] / steps for turn in turns]
     found = {"images_per_second": work["batch"] / statistics.median(each), "seconds_a_step": each, "steps_a_round": steps,
-             "peak_bytes": turns[-1]["peak_bytes"], **process.ready}  # fmt: skip
+             "peak_bytes": turns[-1]["peak_bytes"], **process.ready}
   except Ended as error:
     found = {"failed": str(error), "out_of_memory": error.out_of_memory, "log": error.log}
   return found | {"seconds": round(time.perf_counter() - began, 1)}
@@ -119,10 +119,10 @@ def measure(name: str, work: dict[str, Any], environment: dict[str, str], rounds
 def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str) -> dict[str, float]:
   """mfu: model FLOPs over the chip's peak; floor_share: of the speed that `floor.py` allows; intensity: its FLOPs a byte."""
   os.environ["JAX_PLATFORMS"] = "cpu"  # this process leaves the GPU alone
-  from experiments.benchmark import ours  # pylint: disable=g-import-not-at-top
-  from swin_jax import chips  # pylint: disable=g-import-not-at-top
-  from experiments.benchmark import floor as floors  # pylint: disable=g-import-not-at-top
-  from swin_jax.models import swin  # pylint: disable=g-import-not-at-top
+  from experiments.benchmark import ours
+  from swin_jax import chips
+  from experiments.benchmark import floor as floors
+  from swin_jax.models import swin
 
   config = ours.config_of(work)
   model, bands, place = swin.make_encoder(**config.model), len(config.data.mean), chips.CHIPS[chip]
@@ -158,7 +158,7 @@ def compare(
     hardware: dict[str, Any], cases: dict[str, dict], batches: tuple[int, ...], names: list[str], missing: list[str],
     out: pathlib.Path | None, *, rounds: int = ROUNDS, limit_seconds: float = 600, entries: list[dict[str, Any]] | None = None,
     device: str = "gpu",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
   """Measures what is asked for, and writes it after each measurement, so that what is cut short leaves what it has.
 
   Args:
@@ -176,7 +176,7 @@ def compare(
     What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the headline case. `cut_short` until
     all is done.
   """
-  from swin_jax import chips  # pylint: disable=g-import-not-at-top
+  from swin_jax import chips
 
   chip = next((name for name, chip in chips.CHIPS.items() if hardware["device"] in chip.kinds), None)
   entries, sweeps = list(entries or []), schedule(cases, names)

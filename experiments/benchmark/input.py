@@ -40,14 +40,14 @@ WARM_UP_BATCHES, BATCHES = 12, 32
 def ours(folder: str):
   """(batches, how they are made): the pipeline of a run, with as many threads as there are cores."""
   os.environ["JAX_PLATFORMS"] = "cpu"
-  import grain  # pylint: disable=g-import-not-at-top
-  import jax  # pylint: disable=g-import-not-at-top
+  import grain
+  import jax
 
-  from configs import common  # pylint: disable=g-import-not-at-top
-  from swin_jax import inputs  # pylint: disable=g-import-not-at-top
-  from swin_jax.data import bench  # pylint: disable=g-import-not-at-top
-  from swin_jax.data import mixing  # pylint: disable=g-import-not-at-top
-  from swin_jax.data import pipeline  # pylint: disable=g-import-not-at-top
+  from configs import common
+  from swin_jax import inputs
+  from swin_jax.data import bench
+  from swin_jax.data import mixing
+  from swin_jax.data import pipeline
 
   c = common.base()
   c.data.update(source="folder", path=folder, eval_split="train", image_size=(WORK["image_size"],) * 2, batch_size=WORK["batch"])
@@ -89,7 +89,7 @@ class InPillow:
   """The transforms of torchvision in Pillow, numpy and torch, for where it does not load beside torch."""
 
   def __call__(self, image: Image.Image):
-    import torch  # pylint: disable=g-import-not-at-top
+    import torch
 
     size, (width, height) = WORK["image_size"], image.size
     low, high = np.log(WORK["crop_ratio"])
@@ -112,11 +112,11 @@ class InPillow:
 
 def theirs(folder: str):
   """(batches, how they are made): a DataLoader with as many processes as there are cores."""
-  import torch  # pylint: disable=g-import-not-at-top
+  import torch
 
   try:
-    import torchvision  # pylint: disable=g-import-not-at-top
-    from torchvision import transforms  # pylint: disable=g-import-not-at-top
+    import torchvision
+    from torchvision import transforms
 
     crop = transforms.RandomResizedCrop(
         WORK["image_size"], WORK["crop_scale"], WORK["crop_ratio"], interpolation=transforms.InterpolationMode.BICUBIC
@@ -195,7 +195,7 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
         },
         "work": WORK,
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-    }  # fmt: skip
+    }
 
 
 def main(argv: list[str]) -> None:

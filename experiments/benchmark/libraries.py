@@ -28,12 +28,12 @@ def decoders():
   """Name → (bytes → RGB)."""
   found = {"Pillow": lambda encoded: np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))}
   if importlib.util.find_spec("simplejpeg"):
-    import simplejpeg  # pylint: disable=g-import-not-at-top
+    import simplejpeg
 
     found["simplejpeg"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB")
     found["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB", fastdct=True, fastupsample=True)
   if importlib.util.find_spec("cv2"):
-    import cv2  # pylint: disable=g-import-not-at-top
+    import cv2
 
     cv2.setNumThreads(1)
     found["OpenCV"] = lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -46,13 +46,13 @@ def resizers(method: str):
   if image_ops.resizer:
     found["cykooz-resizer"] = lambda crop: image_ops.resize(crop, (SIZE, SIZE), method)
   if importlib.util.find_spec("cv2"):
-    import cv2  # pylint: disable=g-import-not-at-top
+    import cv2
 
     own = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_LINEAR
     found[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=own)
     found["OpenCV, INTER_AREA"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
   if importlib.util.find_spec("pyvips"):
-    import pyvips  # pylint: disable=g-import-not-at-top
+    import pyvips
 
     def vips(crop):
       image = pyvips.Image.new_from_array(np.ascontiguousarray(crop))

@@ -16,38 +16,38 @@ from experiments.benchmark.contestant import WEIGHT_DECAY
 
 def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """Hugging Face's model, and the version."""
-  import transformers as library  # pylint: disable=g-import-not-at-top  (one of the three is wanted)
+  import transformers as library  # one of the three is wanted
 
   size = common.SIZES[work["size"]]
   config = library.Swinv2Config(
       image_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=list(size["depths"]),
       num_heads=list(size["num_heads"]), drop_path_rate=work["drop_path_rate"], num_labels=CLASSES,
-  )  # fmt: skip
+  )
   return library.Swinv2ForImageClassification(config), library.__version__
 
 
 def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """timm's model, and the version."""
-  import timm as library  # pylint: disable=g-import-not-at-top
+  import timm as library
 
   size = common.SIZES[work["size"]]
   model = library.models.swin_transformer_v2.SwinTransformerV2(
       img_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=size["depths"],
       num_heads=size["num_heads"], drop_path_rate=work["drop_path_rate"], num_classes=CLASSES,
-  )  # fmt: skip
+  )
   return model, library.__version__
 
 
 def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """torchvision's model, and the version. It pads small maps to a window and attends to the padding: for other windows another model."""
-  import torchvision as library  # pylint: disable=g-import-not-at-top
+  import torchvision as library
 
   size, parts = common.SIZES[work["size"]], library.models.swin_transformer
   model = parts.SwinTransformer(
       patch_size=[4, 4], embed_dim=size["embed_dim"], depths=list(size["depths"]), num_heads=list(size["num_heads"]),
       window_size=[work["window"]] * 2, stochastic_depth_prob=work["drop_path_rate"], num_classes=CLASSES,
       block=parts.SwinTransformerBlockV2, downsample_layer=parts.PatchMergingV2,
-  )  # fmt: skip
+  )
   return model, library.__version__
 
 
@@ -80,7 +80,7 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
       stock = logits_of(model.eval(), images[:CHECKED].float())
   model.to(dtype)
   if attention:
-    from experiments.benchmark import fused  # pylint: disable=g-import-not-at-top
+    from experiments.benchmark import fused
 
     fused.replace_attention(model, getattr(fused, attention))
   optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)

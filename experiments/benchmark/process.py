@@ -55,7 +55,7 @@ class Process:
     self._process = subprocess.Popen(
         [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=self._errors, text=True, env=os.environ | environment, start_new_session=True,
-    )  # fmt: skip
+    )
     self._timer = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, self._stop, [True])
     self._timer.daemon = True
     self._timer.start()

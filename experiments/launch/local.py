@@ -52,7 +52,7 @@ def main():
       subprocess.Popen([*command, f"--process_id={i}"], env=environment(i, args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        text=True, start_new_session=True)
       for i in range(args.processes)
-  ]  # fmt: skip
+  ]
 
   def pass_on(number, _):
     for process in processes:

@@ -30,7 +30,7 @@ COMPILED = {
         "v4:4x4x4", "v4:4x4x8", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16", "v5p:2x2x2", "v5p:2x2x4", "v5p:2x4x4", "v5p:4x4x4",
         "v6e:4x8", "v6e:8x8",
     ),
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -69,12 +69,12 @@ def mesh(size: str) -> dict[str, int]:
 def by_formula() -> None:
   """Every size, image size and generation: the smallest slice that holds a batch of BATCH at once."""
   plan.set_environment()
-  import jax  # pylint: disable=g-import-not-at-top  (only now does the environment hold)
+  import jax  # only now does the environment hold
 
   jax.config.update("jax_num_cpu_devices", plan.VIRTUAL_DEVICES)
-  from configs import common  # pylint: disable=g-import-not-at-top
-  from swin_jax import errors  # pylint: disable=g-import-not-at-top
-  from swin_jax import fit  # pylint: disable=g-import-not-at-top
+  from configs import common
+  from swin_jax import errors
+  from swin_jax import fit
 
   done, start = rows(), time.perf_counter()
   keys = [(size, image_size, generation) for image_size in WINDOWS for size in SIZES for generation in GENERATIONS]

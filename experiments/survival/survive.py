@@ -26,7 +26,7 @@ FLAGS = [
     "--config.data.num_threads=1", "--config.optim.ema_decay=0.99", "--config.log.num_pictures=0", "--config.log.every_steps=20",
     f"--config.optim.total_epochs={STEPS / 89}", f"--config.optim.warmup_epochs={STEPS / 10 / 89}",
     f"--config.checkpoint.every_epochs={25 / 89}", f"--config.log.eval_every_epochs={100 / 89}",
-]  # fmt: skip
+]
 
 # The command as it is, and besides the records of each step that is trained, one line a step.
 TRACED = """
@@ -53,7 +53,7 @@ def start(workdir):
   """The run as a process, from scratch or going on."""
   workdir.mkdir(parents=True, exist_ok=True)
   return subprocess.Popen([sys.executable, "-c", TRACED, workdir.with_suffix(".records"), *FLAGS, f"--workdir={workdir}"], cwd=ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def trained_records(workdir):
@@ -64,8 +64,8 @@ def trained_records(workdir):
 
 def saved(workdir):
   """What the last checkpoint holds."""
-  import jax  # pylint: disable=g-import-not-at-top
-  import orbax.checkpoint as ocp  # pylint: disable=g-import-not-at-top
+  import jax
+  import orbax.checkpoint as ocp
 
   tree = ocp.PyTreeCheckpointer().restore(workdir.absolute() / "checkpoints" / str(STEPS) / "state")
   return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

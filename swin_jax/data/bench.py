@@ -47,7 +47,7 @@ STAGES = {
     "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it faster, and where the images are"
                        " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
     "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
-}  # fmt: skip
+}
 _AT_MOST = 512  # images whose stages are timed
 
 

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         _SOURCE.value, _OUT.value, split=_SPLIT.value, hold_out=_HOLD_OUT.value, short_side=_SHORT_SIDE.value, quality=_QUALITY.value,
         num_shards=_SHARDS.value, part=parse_part(_PART.value), max_bad_fraction=_MAX_BAD.value, num_threads=_THREADS.value,
         cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value, _VALUES_NODATA.value),
-    )  # fmt: skip
+    )
 
   return cli.exit_code(body)
 
@@ -227,7 +227,7 @@ def _records(pool, examples: Source, index: Sequence[int], short_side: int, qual
       return None, name, error
     except UnidentifiedImageError:  # its text is the address of a buffer
       return None, name, "is no image file"
-    except Exception as error:  # pylint: disable=broad-exception-caught  (Pillow raises whatever a format's parser raises)
+    except Exception as error:  # Pillow raises whatever a format's parser raises
       return None, name, " ".join(str(error).split())
 
   waiting: deque[futures.Future] = deque()

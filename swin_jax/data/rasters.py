@@ -144,15 +144,15 @@ def _slices(window: Window) -> tuple[slice, slice]:
 @functools.cache
 def _be_quiet() -> None:
   """Once, since it is for all threads: a raster that says nowhere where on Earth it lies is as good as any."""
-  from rasterio.errors import NotGeoreferencedWarning  # pylint: disable=g-import-not-at-top
+  from rasterio.errors import NotGeoreferencedWarning
 
   warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 @contextlib.contextmanager
 def _open(file: str | bytes):
-  import rasterio  # pylint: disable=g-import-not-at-top  (slow, and only where a raster is read)
-  from rasterio.errors import RasterioIOError  # pylint: disable=g-import-not-at-top
+  import rasterio  # slow, and only where a raster is read
+  from rasterio.errors import RasterioIOError
 
   _be_quiet()
   if file == b"":
@@ -170,8 +170,8 @@ def _open(file: str | bytes):
 
 
 def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarray:
-  from rasterio.enums import MaskFlags  # pylint: disable=g-import-not-at-top
-  from rasterio.windows import Window as Box  # pylint: disable=g-import-not-at-top
+  from rasterio.enums import MaskFlags
+  from rasterio.windows import Window as Box
 
   box = window and Box(window.left, window.top, window.width, window.height)
   masked = any(MaskFlags.all_valid not in flags for flags in raster.mask_flag_enums)
@@ -234,7 +234,7 @@ def write(path: str, pixels: np.ndarray, where: Place | None, nodata: float, col
     nodata: what pixels without data hold.
     colours: uint8 [values, 3] that other programs are to show the values 0, 1, … in.
   """
-  import rasterio  # pylint: disable=g-import-not-at-top
+  import rasterio
 
   _be_quiet()
   placed = where._asdict() if where else {}

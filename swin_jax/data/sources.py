@@ -90,7 +90,7 @@ class Digits:
   class_names = tuple("0123456789")
 
   def __init__(self, split: str):
-    from sklearn.datasets import load_digits  # pylint: disable=g-import-not-at-top  (slow, and few runs need it)
+    from sklearn.datasets import load_digits  # slow, and few runs need it
 
     if split not in ("train", "val"):
       raise BadInput(f"digits have no split '{split}'; they have train, val")
@@ -201,7 +201,7 @@ def open_tfds_builder(name: str):
   Raises:
     BadInput: the name is unknown, or the data is not prepared or is stored as tfrecord.
   """
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top  (slow, and few runs need it)
+  import tensorflow_datasets as tfds  # slow, and few runs need it
 
   if not re.fullmatch(r"\w+([/:][\w.+=,*-]+)*", name):
     raise BadInput(f"tfds: '{name}' is not a name like imagenet2012 or imagenet2012:5.1.0")
@@ -239,7 +239,7 @@ class Tfds:
     Raises:
       BadInput: see `open_tfds_builder`; or no such split, no feature "image", or missing files.
     """
-    import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+    import tensorflow_datasets as tfds
 
     builder = open_tfds_builder(name)
     features = builder.info.features

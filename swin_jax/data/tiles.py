@@ -69,7 +69,7 @@ class Tiles:
   def __init__(
       self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut,
       kind: str = "", read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
-  ):  # fmt: skip
+  ):
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
 
     Args:
@@ -281,5 +281,5 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
   try:
     with Image.open(content()) as image:
       return image.mode not in image_ops.EIGHT_BIT_MODES
-  except Exception:  # pylint: disable=broad-exception-caught  (Pillow raises whatever a format's parser raises)
+  except Exception:  # Pillow raises whatever a format's parser raises
     return True

@@ -149,7 +149,7 @@ class _Drawing:
           if not self._put(batch):
             return
         self._put(None)
-    except BaseException as error:  # pylint: disable=broad-exception-caught
+    except BaseException as error:
       self._put(error)
 
   def _put(self, item: dict | BaseException | None) -> bool:

@@ -51,14 +51,14 @@ def _export(arguments) -> None:
   if arguments.format == "onnx" and (beside or arguments.dtype != "float32"):
     raise BadInput("--format=onnx has float32 products and its weights inside; leave out --dtype and --weights")
 
-  import jax  # pylint: disable=g-import-not-at-top  (it takes seconds; a typo should not)
+  import jax  # it takes seconds; a typo should not
 
-  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top
-  from swin_jax.export import forward as forwards  # pylint: disable=g-import-not-at-top
-  from swin_jax.export import onnx  # pylint: disable=g-import-not-at-top
-  from swin_jax.export import stablehlo  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import description as descriptions  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+  from swin_jax import pretrained
+  from swin_jax.export import forward as forwards
+  from swin_jax.export import onnx
+  from swin_jax.export import stablehlo
+  from swin_jax.weights import description as descriptions
+  from swin_jax.weights import folder
 
   folder.check_free(arguments.destination)
   model, params = pretrained.load(

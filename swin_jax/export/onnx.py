@@ -27,8 +27,8 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     BadInput: there is no jax2onnx here.
   """
   try:
-    import jax2onnx  # pylint: disable=g-import-not-at-top
-    import onnx  # pylint: disable=g-import-not-at-top
+    import jax2onnx
+    import onnx
   except ImportError as error:
     raise BadInput(f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt") from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant

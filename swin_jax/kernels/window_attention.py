@@ -41,9 +41,9 @@ def window_attention(
   """
   if kernel != "xla":
     if kernel == "tpu":  # Pallas takes long to import, for runs that do without
-      from swin_jax.kernels import tpu as own  # pylint: disable=g-import-not-at-top
+      from swin_jax.kernels import tpu as own
     else:
-      from swin_jax.kernels import gpu as own  # pylint: disable=g-import-not-at-top
+      from swin_jax.kernels import gpu as own
 
     heads, cosine = qkv.shape[3], logit_scale is not None
     scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)

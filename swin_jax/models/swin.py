@@ -120,7 +120,7 @@ class Stage(nn.Module):
     unroll = self.unroll or length == 1
     block = _BlockGroup(group, self.extra_norm_every, self.remat, unroll, self.version, self.num_heads, self.window_size,
                         self.trained_window_size, self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel,
-                        name="blocks")  # fmt: skip
+                        name="blocks")
 
     def body(block, x, rates):
       return block(x, rates, train=train), None
@@ -164,7 +164,7 @@ class _BlockGroup(nn.Module):
     for j in range(self.size):
       extra_norm = self.extra_norm_every > 0 and (j + 1) % self.extra_norm_every == 0
       block = Block(self.version, self.num_heads, self.window_size, self.trained_window_size, j % 2 == 1, extra_norm,
-                    self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel, name=f"block{j}")  # fmt: skip
+                    self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel, name=f"block{j}")
       x = run(block, x, None if drop_rates is None else drop_rates[j])
     return x
 
@@ -235,7 +235,7 @@ class Swin(nn.Module):
     for i, depth in enumerate(self.depths):
       stage = Stage(depth, self.extra_norm_every, self.remat, self.unroll, self.version, self.num_heads[i],
                     self.window_sizes[i], self.trained_window_sizes[i], self.mlp_ratio, self.dtype, chunks[i],
-                    self.attention_kernel, name=f"stage{i}")  # fmt: skip
+                    self.attention_kernel, name=f"stage{i}")
       x = stage(x, None if rates is None else rates[i], train=train)
       maps.append(x)
       if i + 1 < len(self.depths):

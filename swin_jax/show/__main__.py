@@ -83,7 +83,7 @@ def _parser() -> cli.Parser:
   command.add_argument(
       "--at", type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False), action="append",
       help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be given again",
-  )  # fmt: skip
+  )
   command.add_argument("--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said")
   command.add_argument("--cam_stage", type=int, help="of Grad-CAM, from 0; the last if not said")
 
@@ -102,11 +102,11 @@ def main(argv: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-  from swin_jax import pretrained  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
-  from swin_jax.progress import Progress  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import drawing  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import images  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import whole_images  # pylint: disable=g-import-not-at-top
+  from swin_jax import pretrained  # jax takes seconds; a typo should not
+  from swin_jax.progress import Progress
+  from swin_jax.show import drawing
+  from swin_jax.show import images
+  from swin_jax.show import whole_images
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
@@ -147,9 +147,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, image)."""
-  from swin_jax.show import attention  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import features  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import reconstruction  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import attention
+  from swin_jax.show import features
+  from swin_jax.show import reconstruction
 
   bands = arguments.bands
   if arguments.command == "reconstruct":
@@ -171,9 +171,9 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
 
 def _answers(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
-  from swin_jax.show import regression  # pylint: disable=g-import-not-at-top
-  from swin_jax.show import segmentation  # pylint: disable=g-import-not-at-top
-  from swin_jax.show.maps import Maps  # pylint: disable=g-import-not-at-top
+  from swin_jax.show import regression
+  from swin_jax.show import segmentation
+  from swin_jax.show.maps import Maps
 
   maps = None
   for name, (image, truth) in found:

@@ -69,7 +69,7 @@ def make_task(
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_absolute_error", False), functools.partial(upernet.flops, model),
       pictures_show="regression", legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
-  )  # fmt: skip
+  )
 
 
 def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:

@@ -68,7 +68,7 @@ def make_task(
   return Task(
       model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),
       pictures_show="segmentation", legend=legend.with_legend,
-  )  # fmt: skip
+  )
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -66,11 +66,11 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.weights import description  # pylint: disable=g-import-not-at-top  (jax takes seconds; a typo should not)
-  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import importer  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import inference  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import tensors  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import description  # jax takes seconds; a typo should not
+  from swin_jax.weights import folder
+  from swin_jax.weights import importer
+  from swin_jax.weights import inference
+  from swin_jax.weights import tensors
 
   folder.check_free(arguments.destination)
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
@@ -83,12 +83,12 @@ def _import(arguments) -> None:
 
 
 def _adapt(arguments) -> None:
-  import jax  # pylint: disable=g-import-not-at-top
-  import numpy as np  # pylint: disable=g-import-not-at-top
+  import jax
+  import numpy as np
 
-  from swin_jax import transfer  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import description as descriptions  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+  from swin_jax import transfer
+  from swin_jax.weights import description as descriptions
+  from swin_jax.weights import folder
 
   folder.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
@@ -120,8 +120,8 @@ def _adapt(arguments) -> None:
 
 
 def _export(arguments) -> None:
-  from swin_jax.weights import exporter  # pylint: disable=g-import-not-at-top
-  from swin_jax.weights import folder  # pylint: disable=g-import-not-at-top
+  from swin_jax.weights import exporter
+  from swin_jax.weights import folder
 
   for line in exporter.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
     print(line)

@@ -26,12 +26,12 @@ KEYS = {
     "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
     "classification": ("num_classes",),  # 0: no head, the pooled features
     "masked_pixels": ("target_norm_window",),
-}  # fmt: skip
+}
 BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
 OF_TASK = {  # only models of this task have them
     "segmentation": {"segmentation": ("num_classes", "channels")},
     "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
-}  # fmt: skip
+}
 DENSE = {"dense": ("sides", "eval_canvas", "window")}  # of both: how images are fitted and seen
 
 _NAMES = {  # (width, blocks) → what the papers and the hub call it

@@ -37,9 +37,9 @@ def fetch(address: str) -> pathlib.Path:
   Raises:
     BadInput: there is no such model or file, or no way to it.
   """
-  import huggingface_hub  # pylint: disable=g-import-not-at-top
-  from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
-  from huggingface_hub.utils import logging  # pylint: disable=g-import-not-at-top
+  import huggingface_hub
+  from huggingface_hub import errors
+  from huggingface_hub.utils import logging
 
   logging.set_verbosity_error()  # it announces every try; what comes of them is said here
   owner, _, rest = address.removeprefix(SCHEME).partition("/")

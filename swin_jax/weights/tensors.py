@@ -102,8 +102,8 @@ def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.d
 
 
 def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
-  import ml_dtypes  # pylint: disable=g-import-not-at-top,unused-import  (teaches numpy bfloat16)
-  import safetensors  # pylint: disable=g-import-not-at-top
+  import ml_dtypes  # teaches numpy bfloat16
+  import safetensors
 
   files = {}
   for path in paths:
@@ -123,7 +123,7 @@ def _open_parts(index: pathlib.Path, source: str) -> Tensors:
 
 def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
   try:
-    import torch  # pylint: disable=g-import-not-at-top
+    import torch
   except ImportError as error:
     raise BadInput(
         f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
@@ -139,7 +139,7 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
   except MemoryError:
     raise
-  except Exception as error:  # pylint: disable=broad-exception-caught  (its readers raise whatever they stumble upon)
+  except Exception as error:  # its readers raise whatever they stumble upon
     if not allow_pickle and isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):
       raise BadInput(
           f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
