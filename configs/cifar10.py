@@ -14,8 +14,17 @@ from configs import common
 def get_config(arg=None):
   kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
-  c.model.update(patch_size=2, embed_dim=96, depths=(2, 6, 2), num_heads=(3, 6, 12), window_sizes=(4, 4, 4), drop_path_rate=0.1)
-  c.data.update(path="data/cifar10", eval_split="test", image_size=(32, 32), batch_size=512, eval_batch_size=1000)
+  c.model.update(
+    patch_size=2,
+    embed_dim=96,
+    depths=(2, 6, 2),
+    num_heads=(3, 6, 12),
+    window_sizes=(4, 4, 4),
+    drop_path_rate=0.1,
+  )
+  c.data.update(
+    path="data/cifar10", eval_split="test", image_size=(32, 32), batch_size=512, eval_batch_size=1000
+  )
   c.augment.eval_crop_fraction = 1.0
   c.mask.update(patch_size=4, ratio=0.6)
   c.optim.update(warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)

@@ -10,14 +10,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Width of the first stage, blocks and heads per stage, and after how many blocks H and G have an extra norm (V2, section 3.2).
 SIZES = {
-    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
-    "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
-    "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-    # The published 1.06 B model; whether it has the extra norms is not known.
-    "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
-    "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
+  "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
+  "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
+  "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
+  "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
+  "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
+  # The published 1.06 B model; whether it has the extra norms is not known.
+  "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
+  "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
 }
 
 
@@ -27,13 +27,16 @@ def base() -> ConfigDict:
   c.task = "classification"  # or "masked_pixels" (SimMIM), and by UPerNet "segmentation", "pixel_regression"
   c.seed = 0  # of parameters, data order, augmentation and drop path
   c.init_from = ""  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from scratch
-  c.transfer = ConfigDict(dict(  # how what has another shape is taken over from init_from; see swin_jax/transfer.py
+  c.transfer = ConfigDict(
+    dict(  # how what has another shape is taken over from init_from; see swin_jax/transfer.py
       bias_tables="geometric",  # V1 at another window; or "bicubic", from ImageNet-22K to 1K
       bands="repeat",  # the patch embedding for other bands; or "mean", "zero"
       class_map="",  # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other classes
-  ))
+    )
+  )
 
-  c.model = ConfigDict(dict(
+  c.model = ConfigDict(
+    dict(
       version=2,  # Swin V2 or V1
       patch_size=4,  # pixels
       **SIZES["tiny"],
@@ -54,29 +57,39 @@ def base() -> ConfigDict:
       # either, not yet run on one
       attention_kernel="auto",
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
-  ))
+    )
+  )
 
-  c.masked_pixels = ConfigDict(dict(
+  c.masked_pixels = ConfigDict(
+    dict(
       target_norm_window=0,  # pixels, odd: normalise the target by its neighbourhood; 0 = raw pixels
-  ))
-  c.classification = ConfigDict(dict(
+    )
+  )
+  c.classification = ConfigDict(
+    dict(
       num_classes=0,  # 0 = as many as the data has
       label_smoothing=0.1,
       mixup_alpha=0.8,  # 0 = off
       cutmix_alpha=1.0,  # 0 = off
       erase_probability=0.25,
-  ))
-  c.segmentation = ConfigDict(dict(
+    )
+  )
+  c.segmentation = ConfigDict(
+    dict(
       num_classes=0,  # 0 = as many as the data has
       channels=512,  # of the head
-  ))
-  c.pixel_regression = ConfigDict(dict(  # a number for each pixel: height, biomass, temperature
+    )
+  )
+  c.pixel_regression = ConfigDict(
+    dict(  # a number for each pixel: height, biomass, temperature
       channels=512,  # of the head
       value_mean=0.0,  # of the numbers, in their unit
       value_std=0.0,  # 0 = both are those in the statistics.json that prepare writes
-  ))
+    )
+  )
 
-  c.data = ConfigDict(dict(
+  c.data = ConfigDict(
+    dict(
       source="array_record",  # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
       path="",  # folder or file; for tfds its name, like "imagenet2012"
       train_split="train",
@@ -93,8 +106,10 @@ def base() -> ConfigDict:
       num_threads=8,  # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
       num_workers=0,  # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
       max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
-  ))
-  c.augment = ConfigDict(dict(
+    )
+  )
+  c.augment = ConfigDict(
+    dict(
       crop_scale=(0.08, 1.0),  # area of the random crop, share of the image
       crop_ratio=(3 / 4, 4 / 3),  # its width / height
       crop_padding=0,  # > 0: instead, pad by so many pixels and crop: for images of 32 pixels
@@ -107,24 +122,36 @@ def base() -> ConfigDict:
       rand_augment_magnitude=9.0,
       rand_augment_magnitude_std=0.5,
       eval_crop_fraction=0.875,  # central share of the short side that evaluation sees; 1.0 = the whole image, resized
-  ))
-  c.dense = ConfigDict(dict(  # crops where every pixel has its answer; data.image_size is their size
-      sides=(2048, 512),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
+    )
+  )
+  c.dense = ConfigDict(
+    dict(  # crops where every pixel has its answer; data.image_size is their size
+      sides=(
+        2048,
+        512,
+      ),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
       photometric=True,  # brightness, contrast, saturation and hue of RGB images
-      eval_canvas=(704, 704),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+      eval_canvas=(
+        704,
+        704,
+      ),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
       # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
       # whose answers are averaged; whether each is seen mirrored too
       window=(),
       scales=(1.0,),
       mirrored=False,
-  ))
-  c.mask = ConfigDict(dict(
+    )
+  )
+  c.mask = ConfigDict(
+    dict(
       patch_size=32,  # pixels, side of a masked cell
       ratio=0.6,  # of the cells
-  ))
+    )
+  )
 
-  c.optim = ConfigDict(dict(
+  c.optim = ConfigDict(
+    dict(
       total_epochs=300.0,
       warmup_epochs=20.0,
       # Rates are per 512 images: the run uses lr · batch_size / 512, and so for the two others.
@@ -144,46 +171,55 @@ def base() -> ConfigDict:
       ema_decay=0.0,  # per step, of the average that is evaluated; 0 = none; 0.9999 for long runs
       skip_nonfinite_steps=0,  # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
       accumulation_steps=1,  # parts a batch is computed in, one after the other, to save memory
-  ))
+    )
+  )
 
   c.mesh = ConfigDict(dict(data=1, fsdp=-1, model=1))  # devices per axis; one may be -1: what is left
   # Which mesh axis divides which logical dimension.
   c.sharding_rules = (
-      ("batch", ("data", "fsdp")),
-      ("embed", "fsdp"),
-      ("heads", "model"),
-      ("mlp", "model"),
-      ("merged", "model"),
-      ("layers", None),
-      ("pixels", "model"),
-      ("features", ("fsdp", "model")),
-      ("classes", None),  # there may be any number
+    ("batch", ("data", "fsdp")),
+    ("embed", "fsdp"),
+    ("heads", "model"),
+    ("mlp", "model"),
+    ("merged", "model"),
+    ("layers", None),
+    ("pixels", "model"),
+    ("features", ("fsdp", "model")),
+    ("classes", None),  # there may be any number
   )
   # ZeRO-1: every device holds all parameters that the model axis does not divide, while gradients, optimizer state and average are
   # divided by fsdp too. No kernel is gathered for each use; all are, once a step. For a model whose parameters fit, 4 bytes each.
   c.zero1 = False
 
-  c.checkpoint = ConfigDict(dict(
+  c.checkpoint = ConfigDict(
+    dict(
       every_epochs=1.0,
       keep_latest=2,  # at least 2: should the newest be damaged, the one before is used
       keep_best=1,
       keep_every=0,  # of the saves, every so many-th is kept for good; 0 = none
       longer_schedule=False,  # continue a run although total_epochs has changed
-  ))
-  c.log = ConfigDict(dict(
+    )
+  )
+  c.log = ConfigDict(
+    dict(
       every_steps=50,
       eval_every_epochs=1.0,
       num_pictures=8,  # of masked, reconstructed images after each evaluation
       picture_bands=(),  # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are fewer
-  ))
-  c.profile = ConfigDict(dict(
+    )
+  )
+  c.profile = ConfigDict(
+    dict(
       start_step=10,  # the first step of a profile, once everything is compiled and warm
       num_steps=0,  # that it covers; 0 = no profile
-  ))
+    )
+  )
   return c.lock()
 
 
-def set_model(c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float) -> None:
+def set_model(
+  c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float
+) -> None:
   """A model of the size table with one window for every stage, on square images."""
   c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4)
   c.model.drop_path_rate = drop_path_rate
@@ -194,13 +230,22 @@ def set_imagenet_22k(c: ConfigDict, weight_decay: float) -> None:
   """Supervised pre-training on ImageNet-22K: 90 epochs, batch 4096."""
   c.data.batch_size = 4096
   c.classification.num_classes = 21841
-  c.optim.update(total_epochs=90.0, warmup_epochs=5.0, lr=1.25e-4, warmup_lr=1.25e-7, min_lr=1.25e-6, weight_decay=weight_decay)
+  c.optim.update(
+    total_epochs=90.0,
+    warmup_epochs=5.0,
+    lr=1.25e-4,
+    warmup_lr=1.25e-7,
+    min_lr=1.25e-6,
+    weight_decay=weight_decay,
+  )
 
 
 def set_fine_tuning_from_22k(c: ConfigDict) -> None:
   """ImageNet-22K → 1K: 30 epochs, batch 1024."""
   c.classification.num_classes = 1000
-  c.optim.update(total_epochs=30.0, warmup_epochs=5.0, lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, weight_decay=1e-8)
+  c.optim.update(
+    total_epochs=30.0, warmup_epochs=5.0, lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, weight_decay=1e-8
+  )
 
 
 def set_simmim(c: ConfigDict) -> None:
@@ -218,10 +263,19 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   """SimMIM → ImageNet-1K: 100 epochs, batch 2048, layer-wise rates."""
   c.data.batch_size = 2048
   c.classification.num_classes = 1000
-  c.optim.update(total_epochs=100.0, warmup_epochs=20.0, lr=1.25e-3, warmup_lr=2.5e-7, min_lr=2.5e-7, layer_decay=layer_decay)
+  c.optim.update(
+    total_epochs=100.0,
+    warmup_epochs=20.0,
+    lr=1.25e-3,
+    warmup_lr=2.5e-7,
+    min_lr=2.5e-7,
+    layer_decay=layer_decay,
+  )
 
 
-def set_dense(c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]) -> None:
+def set_dense(
+  c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
+) -> None:
   """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0 along a line."""
   c.task = task
   c.data.image_size = crop
@@ -232,11 +286,18 @@ def set_dense(c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int,
 
 def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
   """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
-  set_dense(c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)  # most images are 3 : 4, or 4 : 3
+  set_dense(
+    c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2
+  )  # most images are 3 : 4, or 4 : 3
   c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
   c.segmentation.num_classes = 150
   steps_per_epoch = 20210 // batch_size
-  c.optim.update(total_epochs=steps / steps_per_epoch, warmup_epochs=warmup_steps / steps_per_epoch, warmup_lr=0.0, clip_norm=0.0)
+  c.optim.update(
+    total_epochs=steps / steps_per_epoch,
+    warmup_epochs=warmup_steps / steps_per_epoch,
+    warmup_lr=0.0,
+    clip_norm=0.0,
+  )
   c.checkpoint.every_epochs = 4.0
   c.log.eval_every_epochs = 12.0
 
@@ -257,7 +318,9 @@ def debug(c: ConfigDict) -> ConfigDict:
   c.segmentation.update(num_classes=0, channels=32)
   c.dense.update(sides=(64, 64), eval_canvas=(64, 64))
   c.mask.patch_size = 16
-  c.optim.update(total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs))
+  c.optim.update(
+    total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs)
+  )
   c.checkpoint.every_epochs = 0.5
   c.log.update(every_steps=5, eval_every_epochs=1.0)
   return c
@@ -272,5 +335,7 @@ def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
   if not arg:
     return kinds[0]
   if arg not in kinds:
-    raise ValueError(f"this config has no kind of run ':{arg}'; it has {', '.join(':' + kind for kind in kinds if kind)}")
+    raise ValueError(
+      f"this config has no kind of run ':{arg}'; it has {', '.join(':' + kind for kind in kinds if kind)}"
+    )
   return arg

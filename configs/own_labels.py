@@ -18,7 +18,13 @@ def get_config(arg=None):
   c = common.base()
   common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's size.
-  common.set_dense(c, "pixel_regression" if kind == "regress" else "segmentation", sides=(1024, 512), crop=(256, 256), canvas=(512, 704))
+  common.set_dense(
+    c,
+    "pixel_regression" if kind == "regress" else "segmentation",
+    sides=(1024, 512),
+    crop=(256, 256),
+    canvas=(512, 704),
+  )
   c.dense.window = (256, 256)
   c.data.update(batch_size=16, eval_batch_size=8)
   c.optim.update(total_epochs=100.0, warmup_epochs=5.0, lr=6e-5 * 32, warmup_lr=0.0, layer_decay=0.95)

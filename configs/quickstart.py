@@ -1,7 +1,7 @@
 """Swin V2 in miniature on the handwritten digits inside scikit-learn: SimMIM pre-training, then fine-tuning.
 
-  python -m swin_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
-  python -m swin_jax.main --config=configs/quickstart.py:finetune --workdir=runs/quickstart/finetune
+python -m swin_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
+python -m swin_jax.main --config=configs/quickstart.py:finetune --workdir=runs/quickstart/finetune
 """
 
 from configs import common
@@ -10,8 +10,24 @@ from configs import common
 def get_config(arg=None):
   kind = common.parse(arg, ("pretrain", "finetune"))
   c = common.base()
-  c.model.update(embed_dim=32, depths=(2, 4), num_heads=(2, 4), window_sizes=(4, 4), patch_size=4, drop_path_rate=0.1, dtype="float32")
-  c.data.update(source="digits", image_size=(32, 32), mean=(0.3,), std=(0.35,), batch_size=128, eval_batch_size=360, num_threads=2)
+  c.model.update(
+    embed_dim=32,
+    depths=(2, 4),
+    num_heads=(2, 4),
+    window_sizes=(4, 4),
+    patch_size=4,
+    drop_path_rate=0.1,
+    dtype="float32",
+  )
+  c.data.update(
+    source="digits",
+    image_size=(32, 32),
+    mean=(0.3,),
+    std=(0.35,),
+    batch_size=128,
+    eval_batch_size=360,
+    num_threads=2,
+  )
   c.augment.update(flip_probability=0.0, eval_crop_fraction=1.0, rand_augment_operations=0)
   c.mask.update(patch_size=8, ratio=0.5)
   c.optim.update(warmup_epochs=5.0, clip_norm=5.0, lr=8e-3, warmup_lr=4e-6, min_lr=4e-5)

@@ -14,8 +14,26 @@ The recipe is that of github.com/nasa-nccs-hpda/pytorch-caney, configs/mim_pretr
 from configs import common
 
 # pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures from their least to their largest, to 0..1.
-COLDEST = {5: 223.1222, 7: 178.9174, 8: 204.3739, 9: 204.7677, 10: 194.8686, 11: 202.1759, 12: 201.3823, 13: 203.3537}
-WARMEST = {5: 352.7182, 7: 261.2920, 8: 282.5529, 9: 319.0373, 10: 295.0209, 11: 324.0677, 12: 321.5254, 13: 285.9848}
+COLDEST = {
+  5: 223.1222,
+  7: 178.9174,
+  8: 204.3739,
+  9: 204.7677,
+  10: 194.8686,
+  11: 202.1759,
+  12: 201.3823,
+  13: 203.3537,
+}
+WARMEST = {
+  5: 352.7182,
+  7: 261.2920,
+  8: 282.5529,
+  9: 319.0373,
+  10: 295.0209,
+  11: 324.0677,
+  12: 321.5254,
+  13: 285.9848,
+}
 
 
 def get_config(arg=None):
@@ -31,7 +49,9 @@ def get_config(arg=None):
   # 64 images a GPU for 50 epochs. How many GPUs is not in it, nor is there a schedule in the published program: its rate stays at 3e-4,
   # whatever the batch.
   c.data.update(batch_size=512, eval_batch_size=512)
-  c.optim.update(total_epochs=50.0, warmup_epochs=10.0, lr=3e-4, warmup_lr=1e-4, min_lr=2e-4, milestone_epochs=(700.0,))
+  c.optim.update(
+    total_epochs=50.0, warmup_epochs=10.0, lr=3e-4, warmup_lr=1e-4, min_lr=2e-4, milestone_epochs=(700.0,)
+  )
   c.checkpoint.update(every_epochs=0.1, keep_every=50)
   if kind == "debug":  # the digits, as numbers of a range of their own
     common.debug(c)

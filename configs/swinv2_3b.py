@@ -20,7 +20,14 @@ def get_config(arg=None):
   # 1.4e-3 at batch 9216. The paper warms up for 30,000 steps, 4 of its 20 epochs.
   c.optim.update(total_epochs=20.0, warmup_epochs=4.0, schedule="cosine", milestone_epochs=())
   # Not in the paper: the ends of the schedule, drop path in pre-training, and the target, here raw pixels.
-  c.optim.update(lr=1.4e-3 / 18, warmup_lr=0.0, min_lr=0.0, weight_decay=0.1, clip_norm=100.0, official_pretraining_decay=False)
+  c.optim.update(
+    lr=1.4e-3 / 18,
+    warmup_lr=0.0,
+    min_lr=0.0,
+    weight_decay=0.1,
+    clip_norm=100.0,
+    official_pretraining_decay=False,
+  )
   c.optim.skip_nonfinite_steps = 20
   c.checkpoint.update(every_epochs=0.1, keep_every=50)
   c.log.eval_every_epochs = 1.0

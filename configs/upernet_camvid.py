@@ -14,7 +14,14 @@ from configs import common
 def get_config(arg=None):
   kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
-  c.model.update(embed_dim=32, depths=(2, 2, 4, 2), num_heads=(1, 2, 4, 8), window_sizes=(8,) * 4, drop_path_rate=0.0, dtype="float32")
+  c.model.update(
+    embed_dim=32,
+    depths=(2, 2, 4, 2),
+    num_heads=(1, 2, 4, 8),
+    window_sizes=(8,) * 4,
+    drop_path_rate=0.0,
+    dtype="float32",
+  )
   c.data.update(batch_size=16, eval_batch_size=16, num_threads=2)
   if kind == "pretrain":
     common.set_simmim(c)

@@ -41,7 +41,9 @@ def devices_of(place: Slice) -> Sequence:
     BadInput: libtpu is not installed, or does not give the slice.
   """
   if importlib.util.find_spec("libtpu") is None:
-    raise BadInput(f"--topology={place} needs libtpu to compile for: {INSTALL}; or add --analytic for the formula alone")
+    raise BadInput(
+      f"--topology={place} needs libtpu to compile for: {INSTALL}; or add --analytic for the formula alone"
+    )
 
   options = {"chip_config_name": "megacore"} if place.generation == "v4" else {}  # two cores as one device
   if place.num_chips == 1:
@@ -49,7 +51,9 @@ def devices_of(place: Slice) -> Sequence:
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=str(place), **options).devices
   except Exception as error:  # libtpu raises several kinds
-    raise BadInput(f"--topology={place}: the installed libtpu does not give it: {' '.join(str(error).split())[:200]}") from error
+    raise BadInput(
+      f"--topology={place}: the installed libtpu does not give it: {' '.join(str(error).split())[:200]}"
+    ) from error
 
 
 def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) -> Compiled:
@@ -69,10 +73,16 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
       raise
     return Compiled(False, arguments_bytes, temporary, 0, str(error), time.perf_counter() - start)
   memory = compiled.memory_analysis()
-  results = memory.output_size_in_bytes - memory.alias_size_in_bytes  # the new state takes the place of the old one
+  results = (
+    memory.output_size_in_bytes - memory.alias_size_in_bytes
+  )  # the new state takes the place of the old one
   return Compiled(
-      True, memory.argument_size_in_bytes, memory.temp_size_in_bytes + results, memory.generated_code_size_in_bytes, compiled.as_text(),
-      time.perf_counter() - start,
+    True,
+    memory.argument_size_in_bytes,
+    memory.temp_size_in_bytes + results,
+    memory.generated_code_size_in_bytes,
+    compiled.as_text(),
+    time.perf_counter() - start,
   )
 
 

@@ -60,18 +60,21 @@ class Checkpoints:
     best: (metric, whether more is better) that ranks them.
   """
 
-  def __init__(self, workdir: str, keep_latest: int, keep_every_steps: int, keep_best: int, best: tuple[str, bool]):
+  def __init__(
+    self, workdir: str, keep_latest: int, keep_every_steps: int, keep_best: int, best: tuple[str, bool]
+  ):
     self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
     keep = [ocp.checkpoint_managers.LatestN(keep_latest), _Best(self.folder, keep_best, *best)]
     if keep_every_steps:
       keep.append(ocp.checkpoint_managers.EveryNSteps(keep_every_steps))
     self._remove_unfinished()
     self._manager = ocp.CheckpointManager(
-        self.folder,
-        options=ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(keep), enable_async_checkpointing=True
-        ),
-        item_names=("state", "data", "config"),
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(keep),
+        enable_async_checkpointing=True,
+      ),
+      item_names=("state", "data", "config"),
     )
     # Orbax would ask jax's preemption service as well, with steps, and spoil the count by which `preemption.requested` asks it.
     self._manager.reached_preemption = lambda step: False
@@ -91,7 +94,9 @@ class Checkpoints:
       # There Orbax writes from the arrays themselves, and the next step, which takes their place, would wait until it has.
       state = jax.tree.map(jnp.copy, state)
     items = ocp.args.Composite(
-        state=ocp.args.StandardSave(_plain(state)), data=ocp.args.JsonSave(dict(data)), config=ocp.args.JsonSave(dict(config))
+      state=ocp.args.StandardSave(_plain(state)),
+      data=ocp.args.JsonSave(dict(data)),
+      config=ocp.args.JsonSave(dict(config)),
     )
     with self._failure_of(step):
       if not self._manager.save(step, args=items, force=True):
@@ -169,7 +174,9 @@ class Checkpoints:
         self._move_aside(newest, damage)
         continue
       _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
-      items = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore())
+      items = ocp.args.Composite(
+        state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore()
+      )
       restored = self._manager.restore(newest, args=items)
       evaluation = distributed.gather(_evaluation(folder) or "")[0]
       state = type(abstract)(**{"ema": None} | restored["state"])
@@ -198,7 +205,7 @@ class Checkpoints:
       before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(
-          f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that, and the same command goes on"
+        f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that, and the same command goes on"
       ) from error
 
   def _remove_unfinished(self) -> None:
@@ -250,7 +257,9 @@ class SavedParameters:
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
     else:
       found = "holds no checkpoint" if not steps else "holds no whole checkpoint"
-      raise BadInput(f"{source} {found}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder")
+      raise BadInput(
+        f"{source} {found}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder"
+      )
     self.step = step
     self._path = folder / str(step)
     self.source = f"{source}, step {step}"
@@ -259,7 +268,10 @@ class SavedParameters:
     self._root = "ema" if tree.get("ema") else "params"
     if self._root == "ema":
       self.source += ", the average"
-    self.shapes = {path: tuple(leaf.shape) for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()}
+    self.shapes = {
+      path: tuple(leaf.shape)
+      for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()
+    }
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
@@ -282,7 +294,11 @@ def _evaluation(folder: pathlib.Path) -> str | None:
 
 def _steps(folder: pathlib.Path) -> list[int]:
   """Committed steps, newest first."""
-  return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True) if folder.is_dir() else []
+  return (
+    sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
+    if folder.is_dir()
+    else []
+  )
 
 
 def _plain(state: Any) -> dict[str, Any]:
@@ -301,18 +317,23 @@ def _saved_tree(folder: pathlib.Path) -> Any:
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves}
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): (tuple(leaf.shape), str(leaf.dtype))
+    for path, leaf in leaves
+  }
 
 
 def _compare(saved: dict, wanted: dict, where: str) -> None:
   parts = []
   for title, paths in (
-      ("only in the checkpoint", saved.keys() - wanted.keys()),
-      ("only in the config's model", wanted.keys() - saved.keys()),
-      ("of another shape", {p for p in saved.keys() & wanted.keys() if saved[p] != wanted[p]}),
+    ("only in the checkpoint", saved.keys() - wanted.keys()),
+    ("only in the config's model", wanted.keys() - saved.keys()),
+    ("of another shape", {p for p in saved.keys() & wanted.keys() if saved[p] != wanted[p]}),
   ):
     if paths:
-      shown = [f"{p} {saved[p][0]} ≠ {wanted[p][0]}" if p in saved and p in wanted else p for p in sorted(paths)[:3]]
+      shown = [
+        f"{p} {saved[p][0]} ≠ {wanted[p][0]}" if p in saved and p in wanted else p for p in sorted(paths)[:3]
+      ]
       parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
   if parts:
     raise BadInput(f"the checkpoint {where} is of another model or optimizer; " + "; ".join(parts))

@@ -43,14 +43,28 @@ class Chip(NamedTuple):
 
 
 CHIPS = {
-    "v4": Chip("TPU v4", ("TPU v4",), int(30.75 * GIB), 275e12, 1.2e12, 300e9, 0, 3, 4096),
-    "v5e": Chip("TPU v5e", ("TPU v5 lite", "TPU v5e"), int(15.75 * GIB), 197e12, 819e9, 200e9, 0, 2, 256),
-    "v5p": Chip("TPU v5p", ("TPU v5", "TPU v5p"), int(95.74 * GIB), 459e12, 2765e9, 600e9, 0, 3, 6144),
-    "v6e": Chip("TPU v6e", ("TPU v6 lite", "TPU v6e"), int(31.25 * GIB), 918e12, 1638e9, 400e9, 0, 2, 256),
-    "tpu7x": Chip("TPU7x, one of a chip's two cores", ("TPU7x",), int(94.75 * GIB), 1153e12, 3690e9, 300e9, 0, 3, 2 * 9216),
-    "a100": Chip("A100 80 GB", ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"), int(73 * GIB), 312e12, 2039e9, 300e9, 25e9, 0, 1024),
-    "h100": Chip("H100 80 GB", ("NVIDIA H100 80GB HBM3",), int(0.92 * 79 * GIB), 989e12, 3350e9, 450e9, 50e9, 0, 1024),
-    "h200": Chip("H200 141 GB", ("NVIDIA H200",), int(0.92 * 139 * GIB), 989e12, 4800e9, 450e9, 50e9, 0, 1024),
+  "v4": Chip("TPU v4", ("TPU v4",), int(30.75 * GIB), 275e12, 1.2e12, 300e9, 0, 3, 4096),
+  "v5e": Chip("TPU v5e", ("TPU v5 lite", "TPU v5e"), int(15.75 * GIB), 197e12, 819e9, 200e9, 0, 2, 256),
+  "v5p": Chip("TPU v5p", ("TPU v5", "TPU v5p"), int(95.74 * GIB), 459e12, 2765e9, 600e9, 0, 3, 6144),
+  "v6e": Chip("TPU v6e", ("TPU v6 lite", "TPU v6e"), int(31.25 * GIB), 918e12, 1638e9, 400e9, 0, 2, 256),
+  "tpu7x": Chip(
+    "TPU7x, one of a chip's two cores", ("TPU7x",), int(94.75 * GIB), 1153e12, 3690e9, 300e9, 0, 3, 2 * 9216
+  ),
+  "a100": Chip(
+    "A100 80 GB",
+    ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"),
+    int(73 * GIB),
+    312e12,
+    2039e9,
+    300e9,
+    25e9,
+    0,
+    1024,
+  ),
+  "h100": Chip(
+    "H100 80 GB", ("NVIDIA H100 80GB HBM3",), int(0.92 * 79 * GIB), 989e12, 3350e9, 450e9, 50e9, 0, 1024
+  ),
+  "h200": Chip("H200 141 GB", ("NVIDIA H200",), int(0.92 * 139 * GIB), 989e12, 4800e9, 450e9, 50e9, 0, 1024),
 }
 
 
@@ -91,7 +105,11 @@ class Slice(NamedTuple):
     """
     chip = self.chip
     if not self.is_tpu:
-      return min(chip.link_speed, GPUS_PER_NODE * chip.network_speed) if self.num_chips > GPUS_PER_NODE else chip.link_speed
+      return (
+        min(chip.link_speed, GPUS_PER_NODE * chip.network_speed)
+        if self.num_chips > GPUS_PER_NODE
+        else chip.link_speed
+      )
     cubes = chip.dimensions == 3 and all(side % 4 == 0 for side in self.shape)
     links = sum(2 if cubes or side == 16 else 1 if side > 1 else 0 for side in self.shape)
     return chip.link_speed * max(links, 1) / (2 * chip.dimensions)
@@ -114,7 +132,9 @@ def slices(generation: str) -> tuple[Slice, ...]:
     cubes = itertools.combinations_with_replacement(range(4, 29, 4), 3)
     shapes = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *cubes]
   found = [Slice(generation, shape) for shape in shapes]
-  return tuple(sorted((s for s in found if s.num_chips <= chip.max_chips), key=lambda s: (s.num_chips, max(s.shape))))
+  return tuple(
+    sorted((s for s in found if s.num_chips <= chip.max_chips), key=lambda s: (s.num_chips, max(s.shape)))
+  )
 
 
 def parse(topology: str) -> Slice:
@@ -127,8 +147,12 @@ def parse(topology: str) -> Slice:
   if generation not in CHIPS:
     near = difflib.get_close_matches(generation, CHIPS, 1)
     raise BadInput(
-        f"--topology={topology}: there is no chip '{generation}'"
-        + (f", did you mean {near[0]}?" if near else f"; there are {', '.join(CHIPS)}, written like v5p:4x4x4 or h200:8")
+      f"--topology={topology}: there is no chip '{generation}'"
+      + (
+        f", did you mean {near[0]}?"
+        if near
+        else f"; there are {', '.join(CHIPS)}, written like v5p:4x4x4 or h200:8"
+      )
     )
   known = slices(generation)
   shape = tuple(int(n) for n in rest.split("x")) if rest and all(n.isdigit() for n in rest.split("x")) else ()
@@ -137,4 +161,6 @@ def parse(topology: str) -> Slice:
       return candidate
   wanted = math.prod(shape) if shape else 0
   near = sorted(known, key=lambda s: abs(math.log(math.prod(s.shape) / max(wanted, 1))))[:3]
-  raise BadInput(f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are {', '.join(map(str, near))}")
+  raise BadInput(
+    f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are {', '.join(map(str, near))}"
+  )

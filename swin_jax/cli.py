@@ -85,7 +85,7 @@ def numbers(text: str) -> list[float]:
 
 
 def parse_config_flags(
-    argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
+  argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
 ) -> None:
   """As `parse_flags`, for a command with a config: also reads its file, and refuses keys and values that it has not.
 
@@ -111,17 +111,25 @@ def parse_config_flags(
 
 def _clear(message: str, argv: Sequence[str]) -> str:
   """What ml_collections says of a key or of an error inside a config, without tracebacks and in one line."""
-  message = message.replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is a quoted repr, also inside another error
+  message = message.replace("\\n", "\n").replace(
+    "\\'", "'"
+  )  # a KeyError's text is a quoted repr, also inside another error
   if "Traceback (most recent call last):" in message:
     return message.rpartition("Error: ")[2].strip()
   names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]
   key, found, near = message.partition("Did you mean")
   if found:
-    name = next((name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None)
+    name = next(
+      (name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None
+    )
     if name:
       return f"there is no config key {name}. Did you mean" + near.rstrip("'")
-  name = next((name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None)
-  return f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
+  name = next(
+    (name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None
+  )
+  return (
+    f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
+  )
 
 
 def exit_code(body: Callable[[], None]) -> int:
@@ -140,7 +148,10 @@ def exit_code(body: Callable[[], None]) -> int:
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
       where = f" for {error.filename}" if error.filename else ""
-      print(f"swin_jax: no space left on the disk{where}; make room, then the same command goes on", file=sys.stderr)
+      print(
+        f"swin_jax: no space left on the disk{where}; make room, then the same command goes on",
+        file=sys.stderr,
+      )
       return FAULT
     traceback.print_exc()  # and then `leave`: the interpreter's own end would wait for the other processes of the run
     return 1

@@ -41,11 +41,15 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   launcher = None
   if not missing:
     if not 0 <= process_id < num_processes:
-      raise BadInput(f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}")
+      raise BadInput(
+        f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}"
+      )
     settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
     settings["cluster_detection_method"] = "deactivate"
   elif len(missing) < 3:
-    raise BadInput(f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}")
+    raise BadInput(
+      f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}"
+    )
   elif launcher := find_launcher(os.environ):
     settings = {}
   else:
@@ -60,7 +64,9 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   try:
     yield
   except Preempted:
-    with contextlib.suppress(RuntimeError):  # all is saved; that another process was killed meanwhile changes nothing
+    with contextlib.suppress(
+      RuntimeError
+    ):  # all is saved; that another process was killed meanwhile changes nothing
       jax.distributed.shutdown()
     raise
   jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
@@ -87,7 +93,9 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
   if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
     return "Open MPI"
   if importlib.util.find_spec("libtpu") and (glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")):
-    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or _tpu_metadata()
+    hosts = (
+      environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or _tpu_metadata()
+    )
     if len(hosts.split(",")) > 1 or int(environment.get("MEGASCALE_NUM_SLICES", 1)) > 1:
       return "the TPU pod"
   return None
@@ -135,4 +143,7 @@ def check_shared(folder: str) -> None:
     token.unlink(missing_ok=True)
   if error or blind:
     blind = ", ".join(sorted(set(blind)))
-    raise BadInput(error or f"--workdir={folder} must be one folder that all hosts share; {blind} do not see that of process 0")
+    raise BadInput(
+      error
+      or f"--workdir={folder} must be one folder that all hosts share; {blind} do not see that of process 0"
+    )

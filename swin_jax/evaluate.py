@@ -10,12 +10,12 @@ from swin_jax.progress import Progress
 
 
 def evaluate(
-    eval_step: Callable[[Any, dict], dict],
-    params: Any,
-    batches: Iterable[dict],
-    num_batches: int,
-    stop: Callable[[], bool] = lambda: False,
-    class_names: Sequence[str] = (),
+  eval_step: Callable[[Any, dict], dict],
+  params: Any,
+  batches: Iterable[dict],
+  num_batches: int,
+  stop: Callable[[], bool] = lambda: False,
+  class_names: Sequence[str] = (),
 ) -> dict[str, float] | None:
   """Evaluates.
 

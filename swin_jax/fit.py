@@ -25,7 +25,12 @@ from swin_jax.program import build
 from swin_jax.tasks import kinds
 
 EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
-ARGUMENTS = ("parameters", "optimizer", "ema", "batch")  # of a step; the compiler counts them apart from what it makes
+ARGUMENTS = (
+  "parameters",
+  "optimizer",
+  "ema",
+  "batch",
+)  # of a step; the compiler counts them apart from what it makes
 
 
 class Formula(NamedTuple):
@@ -67,9 +72,13 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   config_checks.check(config)
   if kinds.TARGETS[config.task]:
-    raise BadInput(f"the planner knows no head but those of classification and masked_pixels; it cannot plan task={config.task}")
+    raise BadInput(
+      f"the planner knows no head but those of classification and masked_pixels; it cannot plan task={config.task}"
+    )
   if config.task == "classification" and not config.classification.num_classes:
-    raise BadInput("the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say")
+    raise BadInput(
+      "the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say"
+    )
   return config
 
 
@@ -81,24 +90,30 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
   """
   devices = jax.devices()[: place.num_chips]
   if len(devices) < place.num_chips:
-    raise ValueError(f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)} devices")
+    raise ValueError(
+      f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)} devices"
+    )
   program = build(config, 1, 1, devices)
   model, parts = program.task.model.encoder, config.optim.accumulation_steps
   kept = _activations(config)
   images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
   state = footprint.state_bytes(program.state, program.gradients, program.batch, parts)
   sizes = state | {
-      "activations": kept.saved * images,
-      "temporaries": footprint.temporary_bytes(kept, images, program.state.params, model.dtype),
+    "activations": kept.saved * images,
+    "temporaries": footprint.temporary_bytes(kept, images, program.state.params, model.dtype),
   }
   flops = roofline.work(model, config.data.image_size, len(config.data.mean), config.data.batch_size)
-  traffic = roofline.memory_traffic(model, kept, images * parts, parts, sum(state.values()), program.state.params)
+  traffic = roofline.memory_traffic(
+    model, kept, images * parts, parts, sum(state.values()), program.state.params
+  )
   tokens = roofline.residual_stream_bytes(model, config.data.image_size) * images * parts
   sent = roofline.collectives(model, program.state.params, program.batch_sharding, tokens, parts)
   return Formula(sizes, flops, sent, traffic, dict(program.mesh.shape), images)
 
 
-def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:
+def check(
+  config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
   """Whether a run fits, and what it does, as a dict for JSON; `plan.py` says what each key means.
 
   Args:
@@ -118,36 +133,42 @@ def check(config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callab
   if devices is not None:
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes = _compiled_sizes(formula, compiled)
-    fits = compiled.accepted and sum(sizes.values()) <= memory  # it has been seen to accept a little more than the memory
-    extra |= {"accepted": compiled.accepted, "compile_seconds": round(compiled.seconds, 1), "libtpu": importlib.metadata.version("libtpu")}
+    fits = (
+      compiled.accepted and sum(sizes.values()) <= memory
+    )  # it has been seen to accept a little more than the memory
+    extra |= {
+      "accepted": compiled.accepted,
+      "compile_seconds": round(compiled.seconds, 1),
+      "libtpu": importlib.metadata.version("libtpu"),
+    }
     extra["optimization_level"] = jax.config.jax_optimization_level.replace("UNKNOWN", "")
     if compiled.accepted:
       sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
   time = roofline.step_time(place, formula.flops, formula.traffic, sent)
   return {
-      "topology": str(place),
-      "chip": place.chip.title,
-      "method": "analytic" if devices is None else "compiled",
-      "fits": fits,
-      "chips": place.num_chips,
-      "mesh": formula.mesh,
-      "batch_size": config.data.batch_size,
-      "accumulation_steps": config.optim.accumulation_steps,
-      "images_per_chip": formula.images,
-      "remat": config.model.remat,
-      "bytes_per_chip": sizes | {"total": sum(sizes.values())},
-      "memory_per_chip": memory,
-      "analytic_bytes_per_chip": formula.bytes_per_chip | {"total": formula.total},
-      "flops_per_step": formula.flops.model,
-      "recomputed_flops_per_step": formula.flops.recomputed,
-      "collectives": _by_kind(sent),
-      "analytic_collectives": _by_kind(formula.sent),
-      "roofline_seconds": time._asdict(),
-      "step_seconds": time.bound,
-      "efficiency": EFFICIENCY,
-      "images_per_second": EFFICIENCY * config.data.batch_size / time.bound,
-      "jax": jax.__version__,
-      **extra,
+    "topology": str(place),
+    "chip": place.chip.title,
+    "method": "analytic" if devices is None else "compiled",
+    "fits": fits,
+    "chips": place.num_chips,
+    "mesh": formula.mesh,
+    "batch_size": config.data.batch_size,
+    "accumulation_steps": config.optim.accumulation_steps,
+    "images_per_chip": formula.images,
+    "remat": config.model.remat,
+    "bytes_per_chip": sizes | {"total": sum(sizes.values())},
+    "memory_per_chip": memory,
+    "analytic_bytes_per_chip": formula.bytes_per_chip | {"total": formula.total},
+    "flops_per_step": formula.flops.model,
+    "recomputed_flops_per_step": formula.flops.recomputed,
+    "collectives": _by_kind(sent),
+    "analytic_collectives": _by_kind(formula.sent),
+    "roofline_seconds": time._asdict(),
+    "step_seconds": time.bound,
+    "efficiency": EFFICIENCY,
+    "images_per_second": EFFICIENCY * config.data.batch_size / time.bound,
+    "jax": jax.__version__,
+    **extra,
   }
 
 
@@ -162,9 +183,13 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch as it is fits this slice. remat:
     a policy with which it fits, all else as it is. smallest_slice: of this generation, all else as it is. Each None where there is none.
   """
-  fixed = sum(report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch"))
+  fixed = sum(
+    report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch")
+  )
   by_images = report["bytes_per_chip"]["total"] - fixed
-  expected = report["analytic_bytes_per_chip"]["activations"] + report["analytic_bytes_per_chip"]["temporaries"]
+  expected = (
+    report["analytic_bytes_per_chip"]["activations"] + report["analytic_bytes_per_chip"]["temporaries"]
+  )
   scale, images = by_images / expected, report["images_per_chip"]
   memory = place.chip.memory_bytes
 
@@ -174,7 +199,11 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
 
   def smallest_slice():
     for candidate, found in _candidates(config, place.generation, scale):
-      if found.total + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"]) <= memory:
+      if (
+        found.total
+        + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"])
+        <= memory
+      ):
         return str(candidate)
     return None
 
@@ -185,17 +214,22 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     second_gradient = report["bytes_per_chip"]["gradients"] if parts > 1 and now == 1 else 0
     return max(int((memory - fixed - second_gradient) / (by_images / images)), 0)
 
-  fewest = next((k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)), None)
+  fewest = next(
+    (k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)),
+    None,
+  )
   stricter = {"none": ("dots", "block"), "block": ()}.get(config.model.remat, ("block",))
   return {
-      "batch_size": room(now) * ways * now or None,
-      "accumulation_steps": fewest,
-      "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
-      "smallest_slice": smallest_slice(),
+    "batch_size": room(now) * ways * now or None,
+    "accumulation_steps": fewest,
+    "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
+    "smallest_slice": smallest_slice(),
   }
 
 
-def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:
+def smallest(
+  config: ConfigDict, generation: str, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
   """The report of the smallest slice of a generation that fits: proposed by formula, confirmed by the compiler.
 
   Args:
@@ -213,8 +247,12 @@ def smallest(config: ConfigDict, generation: str, *, analytic: bool, patiently: 
     if report["fits"]:
       return report
   if place is None:
-    by_formula(config, [place for place in chips.slices(generation) if place.num_chips <= len(jax.devices())][-1])  # says why not
-  raise BadInput(f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would")
+    by_formula(
+      config, [place for place in chips.slices(generation) if place.num_chips <= len(jax.devices())][-1]
+    )  # says why not
+  raise BadInput(
+    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would"
+  )
 
 
 def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iterator[tuple[Slice, Formula]]:
@@ -223,13 +261,17 @@ def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iter
   for place in chips.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    if scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes:  # the formula is not that far off
+    if (
+      scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes
+    ):  # the formula is not that far off
       continue
     with contextlib.suppress(BadInput):  # does not divide
       yield place, by_formula(config, place)
 
 
-def _compile(config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str, int]) -> ahead_of_time.Compiled:
+def _compile(
+  config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str, int]
+) -> ahead_of_time.Compiled:
   program = build(config, 1, 1, devices)
 
   def lower():
@@ -245,7 +287,12 @@ def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[
   rest = max(compiled.temporary_bytes - sizes["gradients"], 0)
   activations = min(formula.bytes_per_chip["activations"], rest)
   padding = compiled.arguments_bytes - sum(sizes[kind] for kind in ARGUMENTS)
-  return sizes | {"activations": activations, "temporaries": rest - activations, "padding": padding, "program": compiled.program_bytes}
+  return sizes | {
+    "activations": activations,
+    "temporaries": rest - activations,
+    "padding": padding,
+    "program": compiled.program_bytes,
+  }
 
 
 def _activations(config: ConfigDict) -> footprint.Activations:
@@ -272,7 +319,9 @@ def _changed(config: ConfigDict, remat: str) -> ConfigDict:
 def _by_kind(sent: list[hlo.Collective]) -> dict[str, dict[str, int]]:
   table: dict[str, dict[str, int]] = {}
   for collective in sent:
-    row = table.setdefault(f"{collective.kind} {collective.dtype}", {"times": 0, "payload_bytes": 0, "link_bytes": 0})
+    row = table.setdefault(
+      f"{collective.kind} {collective.dtype}", {"times": 0, "payload_bytes": 0, "link_bytes": 0}
+    )
     row["times"] += collective.times
     row["payload_bytes"] += collective.times * collective.payload_bytes
     row["link_bytes"] += collective.link_bytes

@@ -47,15 +47,17 @@ def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_step
     parameters, optimizer, ema, batch: what the step gets. gradients: float32.
   """
   return {
-      "parameters": bytes_per_device(state.params),
-      "optimizer": bytes_per_device(state.opt_state) + bytes_per_device(state.step),
-      "ema": bytes_per_device(state.ema),
-      "gradients": bytes_per_device(gradients) * (2 if accumulation_steps > 1 else 1),
-      "batch": bytes_per_device(batch),
+    "parameters": bytes_per_device(state.params),
+    "optimizer": bytes_per_device(state.opt_state) + bytes_per_device(state.step),
+    "ema": bytes_per_device(state.ema),
+    "gradients": bytes_per_device(gradients) * (2 if accumulation_steps > 1 else 1),
+    "batch": bytes_per_device(batch),
   }
 
 
-def activations(task: Task, params: Any, batch: dict[str, jax.ShapeDtypeStruct], image_size: tuple[int, int]) -> Activations:
+def activations(
+  task: Task, params: Any, batch: dict[str, jax.ShapeDtypeStruct], image_size: tuple[int, int]
+) -> Activations:
   """What the gradient of the real loss keeps of each image: the arrays that grow with the batch.
 
   Args:
@@ -100,8 +102,18 @@ def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: 
 def _block_bytes(model: swin.Swin, stage: int, map_size: tuple[int, int]) -> int:
   shifted, extra_norm = model.depths[stage] > 1, False
   chunks = (model.attention_chunks or (1,) * len(model.depths))[stage]
-  block = swin.Block(model.version, model.num_heads[stage], model.window_sizes[stage], model.trained_window_sizes[stage], shifted,
-                     extra_norm, model.mlp_ratio, model.dtype, chunks, model.attention_kernel)
+  block = swin.Block(
+    model.version,
+    model.num_heads[stage],
+    model.window_sizes[stage],
+    model.trained_window_sizes[stage],
+    shifted,
+    extra_norm,
+    model.mlp_ratio,
+    model.dtype,
+    chunks,
+    model.attention_kernel,
+  )
 
   def bytes_of(images):
     x = jax.ShapeDtypeStruct((images, *map_size, model.embed_dim * 2**stage), model.dtype)

@@ -57,7 +57,9 @@ def collectives(text: str) -> tuple[list[Collective], int]:
     The collectives, and the number of loops around collectives whose trip count is not known; their bodies count once.
   """
   computations, entry = _computations(text)
-  chips = math.prod(int(n) for n in re.findall(r"(?:num_partitions|replica_count)=(\d+)", text.partition("\n")[0]))
+  chips = math.prod(
+    int(n) for n in re.findall(r"(?:num_partitions|replica_count)=(\d+)", text.partition("\n")[0])
+  )
   found, unknown = [], 0
 
   def walk(name: str, times: int, seen: set[str], in_scatter: bool = False) -> None:
@@ -68,9 +70,13 @@ def collectives(text: str) -> tuple[list[Collective], int]:
         seen |= chain
         found.append(_collective(instruction, "reduce-scatter" if in_scatter else kind, times, chips))
       elif instruction.opcode == "while":
-        body, condition = (re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition"))
+        body, condition = (
+          re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition")
+        )
         test = [*computations.get(condition, ())]
-        test += [inner for outer in test for called in _called(outer) for inner in computations.get(called, ())]  # compared in a fusion
+        test += [
+          inner for outer in test for called in _called(outer) for inner in computations.get(called, ())
+        ]  # compared in a fusion
         trips = _trip_count(instruction, test)
         before = len(found)
         walk(body, times * (1 if trips is None else trips), set())
@@ -78,7 +84,12 @@ def collectives(text: str) -> tuple[list[Collective], int]:
       elif instruction.opcode in ("fusion", "call", "async-start", "conditional"):
         for called in _called(instruction):
           # A TPU's reduce-scatter is a fusion around an all-reduce of which each chip keeps its part.
-          walk(called, times, seen if instruction.opcode == "fusion" else set(), called.startswith("all-reduce-scatter"))
+          walk(
+            called,
+            times,
+            seen if instruction.opcode == "fusion" else set(),
+            called.startswith("all-reduce-scatter"),
+          )
 
   walk(entry, 1, set())
   return found, unknown
@@ -111,13 +122,18 @@ def _split_shape(text: str) -> tuple[str, str]:
 
 
 def _called(instruction: _Instruction) -> Iterator[str]:
-  for group in re.findall(r"\b(?:calls|to_apply|branch_computations)=\{?(%[^{}\s]+(?:, %[^{}\s]+)*)", instruction.rest):
+  for group in re.findall(
+    r"\b(?:calls|to_apply|branch_computations)=\{?(%[^{}\s]+(?:, %[^{}\s]+)*)", instruction.rest
+  ):
     yield from (name.strip("%,") for name in group.split(", "))
 
 
 def _chain(instruction: _Instruction) -> set[str]:
   """A TPU's asynchronous collective fusion shows one collective in pieces, which share channel and chain."""
-  channel, chain = re.search(r"channel_id=(\d+)", instruction.rest), re.search(r'chain_id="(\d+)"', instruction.rest)
+  channel, chain = (
+    re.search(r"channel_id=(\d+)", instruction.rest),
+    re.search(r'chain_id="(\d+)"', instruction.rest),
+  )
   return {f"{channel[1]} {chain[1]}"} if channel and chain else set()
 
 
@@ -125,7 +141,9 @@ def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | 
   """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared with."""
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])
-  integers = (i for i in condition if i.opcode == "constant" and i.shape.startswith(("s32[]", "u32[]", "s64[]")))
+  integers = (
+    i for i in condition if i.opcode == "constant" and i.shape.startswith(("s32[]", "u32[]", "s64[]"))
+  )
   constants = [re.match(r"(\d+)\)", i.rest) for i in integers]
   less_than = any(i.opcode == "compare" and "direction=LT" in i.rest for i in condition)
   return int(constants[0][1]) if less_than and len(constants) == 1 and constants[0] else None
@@ -133,15 +151,24 @@ def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | 
 
 def _collective(instruction: _Instruction, kind: str, times: int, chips: int) -> Collective:
   shape = instruction.shape
-  if instruction.opcode in ("all-gather-start", "collective-permute-start"):  # (what goes in, what comes out, …)
+  if instruction.opcode in (
+    "all-gather-start",
+    "collective-permute-start",
+  ):  # (what goes in, what comes out, …)
     inner = shape[1:-1]
-    shape = _split_shape(inner)[1] if inner.startswith("(") else ", ".join(re.findall(r"[^\s,]+\[[^\]]*\]", inner)[1:2])
+    shape = (
+      _split_shape(inner)[1]
+      if inner.startswith("(")
+      else ", ".join(re.findall(r"[^\s,]+\[[^\]]*\]", inner)[1:2])
+    )
   arrays = [(dtype, _bytes(dtype, sizes)) for dtype, sizes in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shape))]
   payload, group = sum(size for _, size in arrays), _group_size(instruction.rest, chips)
   if kind == "reduce-scatter" and instruction.opcode.startswith("reduce-scatter"):
     payload *= group  # its result is one part of what went in
   source = re.search(r'op_name="([^"]*)"', instruction.rest)
-  return Collective(kind, max(arrays, key=lambda a: a[1])[0], times, group, payload, source[1] if source else "")
+  return Collective(
+    kind, max(arrays, key=lambda a: a[1])[0], times, group, payload, source[1] if source else ""
+  )
 
 
 def _bytes(dtype: str, sizes: str) -> int:

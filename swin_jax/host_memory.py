@@ -30,7 +30,12 @@ def restart_on_large_pages(module: str) -> None:
     module: of the command, as after python -m.
   """
   environment = on_large_pages(os.environ)
-  if environment and _RESTARTED not in environment and _can() and ("-m", module) in zip(sys.orig_argv, sys.orig_argv[1:]):
+  if (
+    environment
+    and _RESTARTED not in environment
+    and _can()
+    and ("-m", module) in zip(sys.orig_argv, sys.orig_argv[1:])
+  ):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment | {_RESTARTED: "1"})
 
 

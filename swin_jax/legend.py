@@ -23,7 +23,9 @@ def palette(count: int) -> np.ndarray:
   return np.round(255 * np.asarray(colours)).astype(np.uint8)
 
 
-def with_legend(picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None) -> np.ndarray:
+def with_legend(
+  picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None
+) -> np.ndarray:
   """Puts the names of classes and their colours under a picture.
 
   Args:
@@ -60,8 +62,8 @@ def with_scales(picture: np.ndarray, mean: float, std: float, errors: bool = Tru
   """
   size, font, gap = _sizes(picture)
   scales = (
-      ("values", HEAT, mean - VALUE_REACH * std, mean + VALUE_REACH * std),
-      ("errors", TOO_LOW_TOO_HIGH, -ERROR_REACH * std, ERROR_REACH * std),
+    ("values", HEAT, mean - VALUE_REACH * std, mean + VALUE_REACH * std),
+    ("errors", TOO_LOW_TOO_HIGH, -ERROR_REACH * std, ERROR_REACH * std),
   )[: 1 + errors]
   strip = Image.new("RGB", (picture.shape[1], len(scales) * (size + gap) + gap), "white")
   draw = ImageDraw.Draw(strip)

@@ -27,12 +27,18 @@ from ml_collections import config_flags
 from swin_jax import cli
 from swin_jax import preemption
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, after a colon, the kind of run.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, pictures.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells it.")
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where nothing else tells it."
+)
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes run this command together.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or evaluate the newest checkpoint and end.")
+_MODE = flags.DEFINE_enum(
+  "mode", "train", ["train", "eval"], "Train, or evaluate the newest checkpoint and end."
+)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,7 +24,10 @@ def write(folder: pathlib.Path, leave_out: str) -> None:
   # By its name alone, so that processes agree whose a file is even where some do not see all files yet.
   mine = [name for name in sorted(names) if zlib.crc32(name.encode()) % count == index]
   mine = [name for name in mine if not name.startswith(("checksums-", leave_out))]
-  files.write(folder / f"checksums-{index}-of-{count}.json", json.dumps({name: _checksum(folder / name) for name in mine}, indent=1))
+  files.write(
+    folder / f"checksums-{index}-of-{count}.json",
+    json.dumps({name: _checksum(folder / name) for name in mine}, indent=1),
+  )
 
 
 def is_written(folder: pathlib.Path) -> bool:

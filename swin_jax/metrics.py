@@ -39,7 +39,10 @@ class Mean:
       if np.ndim(count):
         each = {i: value[i] / count[i] for i in np.flatnonzero(count)}
         means[f"{prefix}mean_{name}"] = float(np.mean(list(each.values()))) if each else 0.0
-        means |= {f"{prefix}{name}/{class_names[i] if i < len(class_names) else i}": float(mean) for i, mean in each.items()}
+        means |= {
+          f"{prefix}{name}/{class_names[i] if i < len(class_names) else i}": float(mean)
+          for i, mean in each.items()
+        }
       elif count:
         means[prefix + name] = value / count
     return means
@@ -67,7 +70,11 @@ class Clock:
 
   def restart(self) -> None:
     """Begins anew, where what went before was no training: compiling."""
-    self._since, self._steps, self._seconds = time.perf_counter(), 0, {"data": 0.0, "checkpoint": 0.0, "evaluation": 0.0}
+    self._since, self._steps, self._seconds = (
+      time.perf_counter(),
+      0,
+      {"data": 0.0, "checkpoint": 0.0, "evaluation": 0.0},
+    )
 
   def step(self) -> None:
     self._steps += 1
@@ -132,7 +139,7 @@ class Writer:
         file.write(json.dumps({"step": step, "records": records}) + "\n")
 
   def pictures(
-      self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
+    self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
   ) -> pathlib.Path | None:
     """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three.
 
@@ -176,7 +183,9 @@ class TrainLog:
     sums: of the steps since the last entry, where a checkpoint was made in between.
   """
 
-  def __init__(self, writer: Writer, clock: Clock, first: int, total: int, every_steps: int, sums: Mapping[str, tuple]):
+  def __init__(
+    self, writer: Writer, clock: Clock, first: int, total: int, every_steps: int, sums: Mapping[str, tuple]
+  ):
     self.writer, self.clock = writer, clock
     self._first, self._total, self._every = first, total, every_steps
     self._interval, self._start = Mean(sums), None
@@ -202,7 +211,11 @@ class TrainLog:
     left = ""
     if self._start is not None:
       left = f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_seconds") and name.count("/") < 2)
+    shown = "  ".join(
+      f"{name} {value:.4g}"
+      for name, value in values.items()
+      if not name.endswith("_seconds") and name.count("/") < 2
+    )
     data, compute = values.get("perf/data_seconds", 0.0), values.get("perf/compute_seconds", 0.0)
     waiting = data / max(compute + data, 1e-9)
     bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""
@@ -219,7 +232,12 @@ class Profiler:
   """
 
   def __init__(self, workdir: str, start_step: int, num_steps: int):
-    self._folder, self._first, self._last, self._running = f"{workdir}/profile", start_step, start_step + num_steps - 1, False
+    self._folder, self._first, self._last, self._running = (
+      f"{workdir}/profile",
+      start_step,
+      start_step + num_steps - 1,
+      False,
+    )
 
   def step(self, step: int):
     """The context a step is dispatched in."""
@@ -244,6 +262,8 @@ class Profiler:
 def _is_before(line: str, step: int, evaluated: bool) -> bool:
   try:
     entry = json.loads(line)
-    return entry["step"] < step or (entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry)))
+    return entry["step"] < step or (
+      entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry))
+    )
   except (ValueError, KeyError, TypeError):
     return False  # cut short by an interruption

@@ -11,10 +11,10 @@ import optax
 
 # (pattern of a parameter's path, whether weight decay applies): full match, first wins, and every parameter must match one.
 DECAY_RULES = (
-    (r".*/(bias|scale|q_bias|v_bias)", False),
-    (r"(.*/)?mask_token", False),
-    (r".*/(logit_scale|bias_table|cpb_fc[12]/kernel)", False),
-    (r".*/kernel", True),
+  (r".*/(bias|scale|q_bias|v_bias)", False),
+  (r"(.*/)?mask_token", False),
+  (r".*/(logit_scale|bias_table|cpb_fc[12]/kernel)", False),
+  (r".*/kernel", True),
 )
 # The official SimMIM pre-training means to exempt the third row too, but the prefix of its names never matches
 # (microsoft/Swin-Transformer#369).
@@ -24,16 +24,16 @@ SCHEDULES = ("cosine", "linear", "polynomial", "step", "multistep")
 
 
 def learning_rate(
-    step,
-    peak,
-    *,
-    schedule: str,
-    total_steps: int,
-    warmup_steps: int,
-    warmup_lr: float,
-    min_lr: float,
-    milestones: Sequence[int],
-    decay_rate: float,
+  step,
+  peak,
+  *,
+  schedule: str,
+  total_steps: int,
+  warmup_steps: int,
+  warmup_lr: float,
+  min_lr: float,
+  milestones: Sequence[int],
+  decay_rate: float,
 ):
   """The official schedules, affine in the peak so that layer-wise peaks share warm-up start and floor.
 
@@ -113,18 +113,18 @@ def layer_scales(params: Any, depths: Sequence[int], decay: float) -> Any:
 
 
 def make_optimizer(
-    params: Any,
-    rate,
-    *,
-    peak_lr: float,
-    weight_decay: float,
-    decay_rules: Sequence[tuple[str, bool]],
-    depths: Sequence[int],
-    layer_decay: float,
-    clip_norm: float,
-    b1: float,
-    b2: float,
-    eps: float,
+  params: Any,
+  rate,
+  *,
+  peak_lr: float,
+  weight_decay: float,
+  decay_rules: Sequence[tuple[str, bool]],
+  depths: Sequence[int],
+  layer_decay: float,
+  clip_norm: float,
+  b1: float,
+  b2: float,
+  eps: float,
 ) -> optax.GradientTransformation:
   """Clip by global norm, Adam, decoupled weight decay, then minus the learning rate of each layer.
 
@@ -140,15 +140,21 @@ def make_optimizer(
 
   def scale_by_rates(updates, state, params=None):
     del params
-    rates = -rate(state.count, peak_lr * distinct.astype(np.float32))  # one schedule for all layers, not one a parameter
-    updates = jax.tree.map(lambda update, scale: rates[np.searchsorted(distinct, scale)] * update, updates, scales)
+    rates = -rate(
+      state.count, peak_lr * distinct.astype(np.float32)
+    )  # one schedule for all layers, not one a parameter
+    updates = jax.tree.map(
+      lambda update, scale: rates[np.searchsorted(distinct, scale)] * update, updates, scales
+    )
     return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
   return optax.chain(
-      optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-      optax.scale_by_adam(b1, b2, eps),
-      optax.add_decayed_weights(weight_decay, decay_mask(params, decay_rules)),
-      optax.GradientTransformation(lambda _: optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)), scale_by_rates),
+    optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+    optax.scale_by_adam(b1, b2, eps),
+    optax.add_decayed_weights(weight_decay, decay_mask(params, decay_rules)),
+    optax.GradientTransformation(
+      lambda _: optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)), scale_by_rates
+    ),
   )
 
 

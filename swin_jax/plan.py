@@ -50,11 +50,19 @@ from swin_jax import chips
 from swin_jax import cli
 from swin_jax.errors import BadInput
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file and, after a colon, the kind of run.", lock_config=True)
-_TOPOLOGY = flags.DEFINE_string("topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits.")
-_BATCH = flags.DEFINE_integer("batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0)
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits."
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0
+)
 _JSON = flags.DEFINE_string("json", "", "File to write the result to.")
-_ANALYTIC = flags.DEFINE_bool("analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu.")
+_ANALYTIC = flags.DEFINE_bool(
+  "analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu."
+)
 
 VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
 
@@ -63,11 +71,11 @@ def set_environment() -> None:
   """What jax and libtpu must find in the environment; to be called before jax is imported."""
   os.environ["JAX_PLATFORMS"] = "cpu"  # whatever the machine has and its user has set: nothing is run on it
   for name, value in {
-      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else a second process is refused by a lock file
-      "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask what machine this is
-      "TPU_WORKER_HOSTNAMES": "localhost",  # these two only keep warnings away
-      "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-      "TPU_MIN_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else a second process is refused by a lock file
+    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask what machine this is
+    "TPU_WORKER_HOSTNAMES": "localhost",  # these two only keep warnings away
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_MIN_LOG_LEVEL": "3",
   }.items():
     os.environ.setdefault(name, value)
 
@@ -93,7 +101,9 @@ def main(argv: Sequence[str]) -> int:
       report = fit.check(config, place, analytic=_ANALYTIC.value, patiently=patiently)
     else:
       report = fit.smallest(config, _TOPOLOGY.value, analytic=_ANALYTIC.value, patiently=patiently)
-    report["advice"] = patiently("looking for what fits", lambda: fit.advise(config, chips.parse(report["topology"]), report))
+    report["advice"] = patiently(
+      "looking for what fits", lambda: fit.advise(config, chips.parse(report["topology"]), report)
+    )
     print(describe(report))
     if out:
       out.write_text(json.dumps(report, indent=2) + "\n")
@@ -127,44 +137,65 @@ def describe(report: dict[str, Any]) -> str:
     how = "[analytic: by formula, nothing was compiled]"
   else:
     level = f" at optimization level {report['optimization_level']}" if report["optimization_level"] else ""
-    word = ", the compiler refused it" if not report["accepted"] else "" if report["fits"] else ", although the compiler accepted it"
+    word = (
+      ", the compiler refused it"
+      if not report["accepted"]
+      else ""
+      if report["fits"]
+      else ", although the compiler accepted it"
+    )
     how = f"[compiled{level}]{word}"
-  close = analytic and 0.55 < sizes["total"] / memory < 1.85  # plans of the 3 B model were 0.54 to 1.74 times the formula
-  parts, again, times = report["accumulation_steps"], report["recomputed_flops_per_step"], report["roofline_seconds"]
+  close = (
+    analytic and 0.55 < sizes["total"] / memory < 1.85
+  )  # plans of the 3 B model were 0.54 to 1.74 times the formula
+  parts, again, times = (
+    report["accumulation_steps"],
+    report["recomputed_flops_per_step"],
+    report["roofline_seconds"],
+  )
   lines = [
-      f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
-      f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
-      f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
-      + ("; too close for a formula to be sure" if close else ""),
+    f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
+    f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
+    f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
+    + ("; too close for a formula to be sure" if close else ""),
   ]
   by_formula = report["analytic_bytes_per_chip"]
   for kind, size in sizes.items():
     other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
-  lines.append(f"  FLOPs a step: {report['flops_per_step']:.4g}" + (f", and {again:.4g} recomputed by remat" if again else ""))
+  lines.append(
+    f"  FLOPs a step: {report['flops_per_step']:.4g}"
+    + (f", and {again:.4g} recomputed by remat" if again else "")
+  )
   tables = {"collectives": report["collectives"]} if analytic or report["accepted"] else {}
   tables |= {} if analytic else {"collectives by formula": report["analytic_collectives"]}
   for name, table in tables.items():
     for kind, row in table.items():
-      lines.append(f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step")
+      lines.append(
+        f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step"
+      )
   if report.get("loops_of_unknown_length"):
-    lines.append(f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once")
+    lines.append(
+      f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once"
+    )
   terms = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in times.items())
   lines.append(
-      f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {terms};"
-      f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
+    f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {terms};"
+    f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
   )
   advice = report.get("advice", {})
   for key, text in (
-      ("remat", "with --config.model.remat={} it would fit"),
-      ("accumulation_steps", "with --config.optim.accumulation_steps={} it would fit"),
-      ("batch_size", "the largest batch that fits here: --batch={}"),
-      ("smallest_slice", "the smallest slice for the config as it is: --topology={}"),
+    ("remat", "with --config.model.remat={} it would fit"),
+    ("accumulation_steps", "with --config.optim.accumulation_steps={} it would fit"),
+    ("batch_size", "the largest batch that fits here: --batch={}"),
+    ("smallest_slice", "the smallest slice for the config as it is: --topology={}"),
   ):
     if advice.get(key) and (key in ("batch_size", "smallest_slice") or not report["fits"]):
       lines.append(f"  by formula: {text.format(advice[key])}")
   if not report["fits"] and not any(advice.values()):
-    lines.append("  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch together may")
+    lines.append(
+      "  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch together may"
+    )
   return "\n".join(lines)
 
 

@@ -59,7 +59,11 @@ def _listen(reader: socket.socket) -> None:
     number = reader.recv(1)[0]
     again, _signal = _signal, _signal or number
     if not _something_to_save or (again and number == signal.SIGINT):
-      print("swin_jax: stopped; the same command goes on from the last checkpoint, or anew if there is none", file=sys.stderr, flush=True)
+      print(
+        "swin_jax: stopped; the same command goes on from the last checkpoint, or anew if there is none",
+        file=sys.stderr,
+        flush=True,
+      )
       sys.stdout.flush()
       os._exit(exit_code())
     if not again:

@@ -31,7 +31,9 @@ class Model:
     mean, std: per band, see `normalise`.
   """
 
-  def __init__(self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"):
+  def __init__(
+    self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
+  ):
     self.description = description
     self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
@@ -95,7 +97,9 @@ class Model:
     patch = self.module.encoder.patch_size
     wanted = (images.shape[0], -(-images.shape[1] // patch), -(-images.shape[2] // patch))
     if mask is None or mask.shape != wanted:
-      raise BadInput(f"a masked-image model takes a mask {wanted}, a number for each patch; not {None if mask is None else mask.shape}")
+      raise BadInput(
+        f"a masked-image model takes a mask {wanted}, a number for each patch; not {None if mask is None else mask.shape}"
+      )
     return self._run(params, images, jnp.asarray(mask, bool))
 
   def features(self, params: Any, images: jax.Array, stages: Sequence[int] | None = None) -> list[jax.Array]:
@@ -133,7 +137,10 @@ class Model:
       images = jnp.zeros((1, *self.image_size, len(self.mean)))
       with self._precision():
         _, seen = self.module.apply(
-            {"params": params}, images, method=lambda module, images: module.encoder(images), mutable=[attention.SEEN[0]]
+          {"params": params},
+          images,
+          method=lambda module, images: module.encoder(images),
+          mutable=[attention.SEEN[0]],
         )
       seen = flax.traverse_util.flatten_dict(seen[attention.SEEN[0]]["encoder"])
       return {("encoder", *path[:-1]): values[0][1] for path, values in seen.items()}
@@ -165,7 +172,9 @@ class Model:
   def _pyramid(self):
     def run(params, images, stages):
       with self._precision():
-        levels = self.module.apply({"params": params}, images, method=lambda module, images: module.encoder.pyramid(images, stages))
+        levels = self.module.apply(
+          {"params": params}, images, method=lambda module, images: module.encoder.pyramid(images, stages)
+        )
       return [level.values for level in levels]
 
     return jax.jit(run, static_argnums=2)
@@ -185,18 +194,18 @@ class Model:
       other = descriptions.used_windows(descriptions.adapt(self.description, image_size=images.shape[1:3]))
       if used != other:
         raise BadInput(
-            f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px have windows {other}: load it"
-            f" with image_size=({images.shape[1]}, {images.shape[2]})"
+          f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px have windows {other}: load it"
+          f" with image_size=({images.shape[1]}, {images.shape[2]})"
         )
 
 
 def load(
-    path: str,
-    *,
-    window: int | tuple[int, int] | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    dtype: str = "float32",
-    kernel: str = "auto",
+  path: str,
+  *,
+  window: int | tuple[int, int] | None = None,
+  image_size: int | tuple[int, int] | None = None,
+  dtype: str = "float32",
+  kernel: str = "auto",
 ) -> tuple[Model, Any]:
   """Loads a trained model.
 
@@ -225,7 +234,9 @@ def load(
   return Model(description, dtype, kernel=window_attention.choose(kernel, device)), params
 
 
-def read(saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()) -> tuple[Any, transfer.Report]:
+def read(
+  saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()
+) -> tuple[Any, transfer.Report]:
   """The parameters of a saved model for a description adapted from its own, on the first device, and what became of each.
 
   Raises:

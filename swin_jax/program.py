@@ -31,7 +31,10 @@ from swin_jax.tasks import segmentation
 from swin_jax.tasks.task import Task
 
 TASKS = {
-    "classification": classification, "masked_pixels": masked_pixels, "segmentation": segmentation, "pixel_regression": pixel_regression,
+  "classification": classification,
+  "masked_pixels": masked_pixels,
+  "segmentation": segmentation,
+  "pixel_regression": pixel_regression,
 }
 
 
@@ -83,8 +86,12 @@ def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None
   def augment(batch, rng):
     images = batch["image"]
     drawn = rand_augment.draw(
-        rng, len(images), operations=a.rand_augment_operations, probability=a.rand_augment_probability,
-        magnitude=a.rand_augment_magnitude, magnitude_std=a.rand_augment_magnitude_std,
+      rng,
+      len(images),
+      operations=a.rand_augment_operations,
+      probability=a.rand_augment_probability,
+      magnitude=a.rand_augment_magnitude,
+      magnitude_std=a.rand_augment_magnitude_std,
     )
     names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
     return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
@@ -92,7 +99,9 @@ def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None
   return augment
 
 
-def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None) -> Program:
+def build(
+  config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None
+) -> Program:
   """A resolved config → functions and shardings, for these devices or else for all there are.
 
   Raises:
@@ -112,22 +121,33 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   kernel = window_attention.choose(config.model.attention_kernel, mesh.devices.flat[0])
   encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
   targets, dense_config = kinds.TARGETS[config.task], config.dense
-  views = dict(views=dense.Views(dense_config.window, dense_config.scales, dense_config.mirrored)) if targets else {}
-  task = TASKS[config.task].make_task(encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views)
+  views = (
+    dict(views=dense.Views(dense_config.window, dense_config.scales, dense_config.mirrored))
+    if targets
+    else {}
+  )
+  task = TASKS[config.task].make_task(
+    encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views
+  )
   token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
-  fields = {"image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)), "label": ((), jnp.int32)}
+  fields = {
+    "image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)),
+    "label": ((), jnp.int32),
+  }
   if config.task == "masked_pixels":
     fields["mask"] = (token_map, jnp.bool_)
   if targets:
     fields["label"] = (config.data.image_size, jnp.uint8 if targets == "labels" else jnp.float32)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
-      name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
-      for name, (shape, dtype) in fields.items()
+    name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
+    for name, (shape, dtype) in fields.items()
   }
 
   def init_params(rng):
-    return task.init(rng, {name: jnp.zeros((parts, *shape), dtype) for name, (shape, dtype) in fields.items()})
+    return task.init(
+      rng, {name: jnp.zeros((parts, *shape), dtype) for name, (shape, dtype) in fields.items()}
+    )
 
   # Optimizer and state.
   rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
@@ -135,19 +155,36 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
 
   def make_optimizer(params):
     return optim.make_optimizer(
-        params, rate, peak_lr=peak_lr, weight_decay=o.weight_decay, depths=config.model.depths, layer_decay=o.layer_decay,
-        decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES if o.official_pretraining_decay else optim.DECAY_RULES,
-        clip_norm=o.clip_norm, b1=o.b1, b2=o.b2, eps=o.eps,
+      params,
+      rate,
+      peak_lr=peak_lr,
+      weight_decay=o.weight_decay,
+      depths=config.model.depths,
+      layer_decay=o.layer_decay,
+      decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES
+      if o.official_pretraining_decay
+      else optim.DECAY_RULES,
+      clip_norm=o.clip_norm,
+      b1=o.b1,
+      b2=o.b2,
+      eps=o.eps,
     )
 
-  state, optimizer, gradients = abstract_state(init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules)
+  state, optimizer, gradients = abstract_state(
+    init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules
+  )
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
   # Steps.
   step = make_step(
-      task, make_augment(config), optimizer, lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
-      jax.tree.map(lambda leaf: leaf.sharding, gradients),
-      seed=config.seed, accumulation_steps=o.accumulation_steps, ema_decay=o.ema_decay,
+    task,
+    make_augment(config),
+    optimizer,
+    lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
+    jax.tree.map(lambda leaf: leaf.sharding, gradients),
+    seed=config.seed,
+    accumulation_steps=o.accumulation_steps,
+    ema_decay=o.ema_decay,
   )
 
   def first_pictures(params, batch):
@@ -158,17 +195,22 @@ def build(config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: S
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
   return Program(
-      task=task,
-      mesh=mesh,
-      rules=rules,
-      batch_sharding=batch_sharding,
-      eval_batch_sharding=eval_batch_sharding,
-      batch=batch,
-      state=state,
-      gradients=gradients,
-      init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
-      step=jax.jit(step, in_shardings=(state_shardings, batch_sharding), out_shardings=(state_shardings, everywhere), donate_argnums=0),
-      eval_step=jax.jit(task.eval_sums, **on_params),
-      pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
-      flops=task.flops(config.data.image_size, bands),
+    task=task,
+    mesh=mesh,
+    rules=rules,
+    batch_sharding=batch_sharding,
+    eval_batch_sharding=eval_batch_sharding,
+    batch=batch,
+    state=state,
+    gradients=gradients,
+    init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
+    step=jax.jit(
+      step,
+      in_shardings=(state_shardings, batch_sharding),
+      out_shardings=(state_shardings, everywhere),
+      donate_argnums=0,
+    ),
+    eval_step=jax.jit(task.eval_sums, **on_params),
+    pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
+    flops=task.flops(config.data.image_size, bands),
   )

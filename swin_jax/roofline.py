@@ -53,24 +53,42 @@ def work(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int)
 def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
   """Of one image, the outputs of all blocks together."""
   maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
-  sizes = (depth * math.prod(size) * model.embed_dim * 2**i for i, (depth, size) in enumerate(zip(model.depths, maps)))
+  sizes = (
+    depth * math.prod(size) * model.embed_dim * 2**i
+    for i, (depth, size) in enumerate(zip(model.depths, maps))
+  )
   return sum(sizes) * jnp.dtype(model.dtype).itemsize
 
 
 def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
   """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the logits."""
   total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
-  for i, (depth, size) in enumerate(zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))):
+  for i, (depth, size) in enumerate(
+    zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))
+  ):
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
-    c, tokens, padded, n = model.embed_dim * 2**i, math.prod(size), math.prod(windows.padded_size(size, window)), math.prod(window)
+    c, tokens, padded, n = (
+      model.embed_dim * 2**i,
+      math.prod(size),
+      math.prod(windows.padded_size(size, window)),
+      math.prod(window),
+    )
     mlp = int(2 * depth * tokens * model.mlp_ratio * c * c)
-    block = {"qkv": 6 * depth * padded * c * c, "logits": 2 * depth * padded * n * c, "attention": 2 * depth * padded * n * c,
-             "attention_output": 2 * depth * padded * c * c, "mlp_hidden": mlp, "mlp_output": mlp}
+    block = {
+      "qkv": 6 * depth * padded * c * c,
+      "logits": 2 * depth * padded * n * c,
+      "attention": 2 * depth * padded * n * c,
+      "attention_output": 2 * depth * padded * c * c,
+      "mlp_hidden": mlp,
+      "mlp_output": mlp,
+    }
     total = {name: total[name] + block[name] for name in total}
   return total
 
 
-def memory_traffic(model: swin.Swin, kept: Activations, images: int, parts: int, state_bytes: int, params: Any) -> int:
+def memory_traffic(
+  model: swin.Swin, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
+) -> int:
   """Bytes that one chip moves through its memory in a step, roughly.
 
   A block's activations are written and read in the forward pass, read again in the backward pass, and their gradients written and
@@ -91,7 +109,7 @@ def memory_traffic(model: swin.Swin, kept: Activations, images: int, parts: int,
 
 
 def collectives(
-    model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+  model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
 ) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
@@ -124,7 +142,11 @@ def collectives(
       found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
   if (ways := mesh.shape.get("model", 1)) > 1:
     # Of the forward pass once more, the branches whose output is not saved.
-    times = 4 if model.remat in ("none", "dots") else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(model.remat)))
+    times = (
+      4
+      if model.remat in ("none", "dots")
+      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(model.remat)))
+    )
     found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
   return found
 
@@ -144,7 +166,7 @@ def step_time(place: Slice, flops: Work, traffic: int, sent: list[Collective]) -
   """
   chip = place.chip
   return StepTime(
-      compute=sum(flops) / (chip.peak_flops * place.num_chips),
-      memory=traffic / chip.memory_speed,
-      interconnect=sum(collective.link_bytes for collective in sent) / place.link_speed,
+    compute=sum(flops) / (chip.peak_flops * place.num_chips),
+    memory=traffic / chip.memory_speed,
+    interconnect=sum(collective.link_bytes for collective in sent) / place.link_speed,
   )

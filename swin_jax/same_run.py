@@ -16,9 +16,21 @@ from swin_jax.weights.description import OF_TASK
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
-    "mesh", "sharding_rules", "zero1", "log", "profile", "checkpoint", "data.num_threads", "data.num_workers", "data.max_bad_fraction",
-    "model.remat", "model.attention_chunks", "model.attention_kernel", "model.unroll", "optim.accumulation_steps",
-    "optim.skip_nonfinite_steps",
+  "mesh",
+  "sharding_rules",
+  "zero1",
+  "log",
+  "profile",
+  "checkpoint",
+  "data.num_threads",
+  "data.num_workers",
+  "data.max_bad_fraction",
+  "model.remat",
+  "model.attention_chunks",
+  "model.attention_kernel",
+  "model.unroll",
+  "optim.accumulation_steps",
+  "optim.skip_nonfinite_steps",
 )
 
 
@@ -33,16 +45,19 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
-      f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
-      for key in sorted(ours.keys() | theirs.keys())
-      if ours.get(key) != theirs.get(key) and not any(key == name or key.startswith(name + ".") for name in allowed)
+    f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
+    for key in sorted(ours.keys() | theirs.keys())
+    if ours.get(key) != theirs.get(key)
+    and not any(key == name or key.startswith(name + ".") for name in allowed)
   ]
   if differing:
     longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
     hint = "; another number of epochs needs --config.checkpoint.longer_schedule" if longer else ""
     more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
     shown = f"{', '.join(differing[:5])}{more}{hint}"
-    raise BadInput(f"{workdir} holds a run with another config: {shown}; take another --workdir, or that config")
+    raise BadInput(
+      f"{workdir} holds a run with another config: {shown}; take another --workdir, or that config"
+    )
 
 
 def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
@@ -52,17 +67,28 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
     BadInput: keys differ that may not.
   """
   if config.task != stored["task"]:
-    raise BadInput(f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of that task")
+    raise BadInput(
+      f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of that task"
+    )
   names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
   of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
   names += [f"{group}.{key}" for group, keys in of_task.get(config.task, {}).items() for key in keys]
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), {"data.dtype": BEFORE["dtype"]} | flatten(stored)
+  ours, theirs = (
+    flatten(json.loads(json.dumps(config.to_dict()))),
+    {"data.dtype": BEFORE["dtype"]} | flatten(stored),
+  )
   if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
     classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
-    raise BadInput(f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes")
-  if differing := [f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)]:
+    raise BadInput(
+      f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes"
+    )
+  if differing := [
+    f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)
+  ]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
-    raise BadInput(f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}")
+    raise BadInput(
+      f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}"
+    )
 
 
 def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
@@ -74,9 +100,18 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
   names = [f"model.{name}" for name in ENCODER]
   ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
-    wanted = [*differing, *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else [])]
-    flags = _flags(theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}, wanted)
-    kind = f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}" if "model.version" in differing else "another one"
+    wanted = [
+      *differing,
+      *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else []),
+    ]
+    flags = _flags(
+      theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}, wanted
+    )
+    kind = (
+      f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}"
+      if "model.version" in differing
+      else "another one"
+    )
     raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
 
 
@@ -92,7 +127,9 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
 def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
   """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else nothing."""
   names = zip(described["data"]["class_names"], config.data.class_names)
-  label, (theirs, ours) = next(((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", "")))
+  label, (theirs, ours) = next(
+    ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
+  )
   return "" if label is None else f"note: class {label} is '{theirs}' to the weights and '{ours}' in the data"
 
 
@@ -103,7 +140,9 @@ def check_same_data(before: int, now: int, split: str) -> None:
     BadInput: the number of examples differs.
   """
   if before != now:
-    raise BadInput(f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new --workdir")
+    raise BadInput(
+      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new --workdir"
+    )
 
 
 def _flags(values: dict[str, Any], names: Sequence[str]) -> str:

@@ -37,8 +37,8 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
   if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
     raise BadInput(
-        f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1:"
-        " fsdp is, unless it is set"
+      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1:"
+      " fsdp is, unless it is set"
     )
   if free:
     sizes[free[0]] = len(devices) // fixed
@@ -46,7 +46,7 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
     mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
   except NotImplementedError as error:
     raise BadInput(
-        f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides"
+      f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides"
     ) from error
   if not _together(mesh.devices):
     by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
@@ -72,9 +72,13 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   for name, target in rules:
     target = (target,) if isinstance(target, str) else tuple(target or ())
     if name not in axes.ALL:
-      raise BadInput(f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}")
+      raise BadInput(
+        f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}"
+      )
     if unknown := [axis for axis in target if axis not in MESH_AXES]:
-      raise BadInput(f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}")
+      raise BadInput(
+        f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}"
+      )
     if name in table:
       raise BadInput(f"two sharding rules for '{name}': {table[name]} and {target}")
     table[name] = target
@@ -84,10 +88,15 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
 def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
   """The rules of parameters under ZeRO-1: as `rules`, but fsdp divides nothing except the batch."""
   table = check_rules(rules)
-  return tuple((name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp")) for name, target in table.items())
+  return tuple(
+    (name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp"))
+    for name, target in table.items()
+  )
 
 
-def spec(path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
+def spec(
+  path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]
+) -> PartitionSpec:
   """The partition of one array whose dimensions carry the logical `names`.
 
   Raises:
@@ -101,11 +110,15 @@ def spec(path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh:
     target = tuple(axis for axis in table.get(name, ()) if mesh.shape[axis] > 1)
     for axis in target:
       if axis in used:
-        raise BadInput(f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' both on mesh axis '{axis}'")
+        raise BadInput(
+          f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' both on mesh axis '{axis}'"
+        )
       used[axis] = name
     ways = int(np.prod([mesh.shape[axis] for axis in target]))
     if size % ways:
-      raise BadInput(f"{path} {shape}: dimension {dimension} does not divide into {ways}, by rule {name} → {target}")
+      raise BadInput(
+        f"{path} {shape}: dimension {dimension} does not divide into {ways}, by rule {name} → {target}"
+      )
     parts.append(target if len(target) > 1 else target[0] if target else None)
   return PartitionSpec(*parts)
 
@@ -117,7 +130,9 @@ def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
     if not isinstance(leaf, nn.Partitioned):
       raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: make it with layers.boxed")
     value = leaf.value
-    partition = spec(jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules)
+    partition = spec(
+      jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules
+    )
     return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=NamedSharding(mesh, partition))
 
   return jax.tree_util.tree_map_with_path(resolve, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
@@ -148,11 +163,15 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
     return x
   partition = spec("an activation", x.shape, tuple(names), mesh, nn.get_logical_axis_rules())
   if loosely:
-    partition = PartitionSpec(*(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition)))
+    partition = PartitionSpec(
+      *(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition))
+    )
   return jax.lax.with_sharding_constraint(x, partition)
 
 
-def per_device(function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]) -> jax.Array:
+def per_device(
+  function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]
+) -> jax.Array:
   """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to another device.
 
   Args:

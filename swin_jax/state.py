@@ -35,12 +35,12 @@ class TrainState:
 
 
 def abstract_state(
-    init_params: Callable[[jax.Array], Any],
-    make_optimizer: Callable[[Any], optax.GradientTransformation],
-    with_ema: bool,
-    mesh: Mesh,
-    rules: Sequence[sharding.Rule],
-    state_rules: Sequence[sharding.Rule] | None = None,
+  init_params: Callable[[jax.Array], Any],
+  make_optimizer: Callable[[Any], optax.GradientTransformation],
+  with_ema: bool,
+  mesh: Mesh,
+  rules: Sequence[sharding.Rule],
+  state_rules: Sequence[sharding.Rule] | None = None,
 ) -> tuple[TrainState, optax.GradientTransformation, Any]:
   """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is computed.
 
@@ -60,21 +60,23 @@ def abstract_state(
   everywhere = NamedSharding(mesh, PartitionSpec())
 
   def place(leaf, like=None):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere if like is None else like.sharding)
+    return jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=everywhere if like is None else like.sharding
+    )
 
   optimizer = make_optimizer(params)
   opt_state = optax.tree_utils.tree_map_params(
-      optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
+    optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
   )
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
   return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, divided
 
 
 def init_state(
-    rng: jax.Array,
-    init_params: Callable[[jax.Array], Any],
-    optimizer: optax.GradientTransformation,
-    abstract: TrainState,
+  rng: jax.Array,
+  init_params: Callable[[jax.Array], Any],
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
 ) -> TrainState:
   """A fresh state, every array made where it will live."""
 

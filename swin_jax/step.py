@@ -16,15 +16,15 @@ _AUGMENT = 1 << 30
 
 
 def make_step(
-    task: Task,
-    augment: Callable[[dict, jax.Array], dict] | None,
-    optimizer: optax.GradientTransformation,
-    rate: Callable[[Any], jax.Array],
-    gradient_shardings: Any,
-    *,
-    seed: int,
-    accumulation_steps: int,
-    ema_decay: float,
+  task: Task,
+  augment: Callable[[dict, jax.Array], dict] | None,
+  optimizer: optax.GradientTransformation,
+  rate: Callable[[Any], jax.Array],
+  gradient_shardings: Any,
+  *,
+  seed: int,
+  accumulation_steps: int,
+  ema_decay: float,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict]]:
   """Makes the function (state, batch) → (state, sums) of one update.
 

@@ -71,19 +71,26 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   # 3.-5. Mesh and sharding, model, train step.
   program = build(config, steps_per_epoch, total_steps)
   if start:  # what it lacks is said now
-    shapes = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()}
+    shapes = {
+      path: leaf.shape
+      for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()
+    }
     transfer.plan(start, shapes, transfer.Rules(**config.transfer))
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
-    checkpoints = checkpoint.Checkpoints(workdir, c.keep_latest, every["keep"], c.keep_best, program.task.best)
+    checkpoints = checkpoint.Checkpoints(
+      workdir, c.keep_latest, every["keep"], c.keep_best, program.task.best
+    )
     stack.callback(checkpoints.close)
     restored = checkpoints.restore(program.state)
     if restored:
       same_run.check_same_data(restored.data["num_examples"], len(data.train_source), config.data.train_split)
       if restored.step > total_steps:
-        raise BadInput(f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}")
+        raise BadInput(
+          f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}"
+        )
       say(f"continuing {workdir} from step {restored.step}")
     else:
       state = program.init()
@@ -99,12 +106,16 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)
     clock = metrics.Clock(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
-    log = metrics.TrainLog(writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"])
+    log = metrics.TrainLog(
+      writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
+    )
     profiler = metrics.Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   took = duration(time.perf_counter() - started)
-  say(f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}")
+  say(
+    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}"
+  )
   return evaluation
 
 
@@ -153,7 +164,11 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
   def save(step):
     nonlocal saved_step
     # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
-    rest = {"num_examples": len(run.data.train_source), "interval": run.log.sums, "nonfinite_steps": nonfinite_steps}
+    rest = {
+      "num_examples": len(run.data.train_source),
+      "interval": run.log.sums,
+      "nonfinite_steps": nonfinite_steps,
+    }
     with clock.measure("checkpoint"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())
     saved_step = step
@@ -174,7 +189,9 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       with clock.measure("data"):
         host_batch, batch = next(batches)
     except BadInput:
-      if step - 1 > saved_step and jax.process_count() == 1:  # several could not save without this one, nor know that it fails
+      if (
+        step - 1 > saved_step and jax.process_count() == 1
+      ):  # several could not save without this one, nor know that it fails
         read()
         save(step - 1)
       raise
@@ -211,7 +228,9 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = run_evaluation(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
+    evaluation = run_evaluation(
+      run.program, run.data, state, run.config.data.class_names, run.log.writer, stop
+    )
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:
@@ -221,12 +240,12 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
 
 def run_evaluation(
-    program: Program,
-    data: pipeline.Input,
-    state: TrainState,
-    class_names: Sequence[str],
-    writer: metrics.Writer | None = None,
-    stop: Callable[[], bool] = lambda: False,
+  program: Program,
+  data: pipeline.Input,
+  state: TrainState,
+  class_names: Sequence[str],
+  writer: metrics.Writer | None = None,
+  stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
   """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped.
 
@@ -237,12 +256,23 @@ def run_evaluation(
   num_batches = -(-len(data.eval_source) // data.eval_batch_size)
   first = next(batches)
   with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names)
+    values = evaluate(
+      program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names
+    )
     if values is not None and program.task.best[0] not in values:
-      raise BadInput("the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any")
+      raise BadInput(
+        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any"
+      )
     if values and program.pictures and writer:
-      pictures = np.asarray(program.pictures(state.eval_params, first))[: len(data.eval_source)]  # a batch that is not full repeats some
-      writer.pictures(int(state.step), program.task.pictures_show, pictures, lambda grid: program.task.legend(grid, class_names))
+      pictures = np.asarray(program.pictures(state.eval_params, first))[
+        : len(data.eval_source)
+      ]  # a batch that is not full repeats some
+      writer.pictures(
+        int(state.step),
+        program.task.pictures_show,
+        pictures,
+        lambda grid: program.task.legend(grid, class_names),
+      )
   return values
 
 
@@ -258,27 +288,42 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   config_checks.check(config)
   config.data.train_split = config.data.eval_split  # the training images need not be there
   data = open_input(config)
-  config = run_config.resolve(config, data.train_source.class_names, data.eval_source.class_names, source=saved.config)
+  config = run_config.resolve(
+    config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
+  )
   same_run.check_same_model(config, saved.config, workdir)
   if note := same_run.other_classes(config, description.describe(saved.config, saved.source)):
     say(note)
   program = build(config, steps_per_epoch=1, total_steps=1)
   wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
   arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
-  state = dataclasses.replace(program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None)
+  state = dataclasses.replace(
+    program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
+  )
   seen, how = config.data.image_size, ""
   if kinds.TARGETS[config.task]:
     window, canvas = config.dense.window, config.dense.eval_canvas
     seen, how = (tuple(map(min, window, canvas)), " by a sliding window") if window else (canvas, " or less")
     how += ", those over " + " × ".join(map(str, canvas)) + " made smaller"
   images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
-  adapted = f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
-  used, own = (description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config))
-  say(f"evaluating {saved.source} on {images}, windows {used}" + (f" (its own: {own})" if used != own else "") + adapted)
+  adapted = (
+    f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
+  )
+  used, own = (
+    description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config)
+  )
+  say(
+    f"evaluating {saved.source} on {images}, windows {used}"
+    + (f" (its own: {own})" if used != own else "")
+    + adapted
+  )
   values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")
-  say(metrics.in_short(values) + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1))
+  say(
+    metrics.in_short(values)
+    + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
+  )
   return values
 
 
@@ -297,11 +342,13 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   records = np.unique(index).tolist()
   loss, grad_norm = float(sums["loss"][0] / sums["loss"][1]), float(sums["grad_norm"][0])
   run.log.writer.nonfinite(step, records)
-  what = f"step {step}: loss {loss}, gradient norm {grad_norm}; its records are in {run.log.writer.nonfinite_path}"
+  what = (
+    f"step {step}: loss {loss}, gradient norm {grad_norm}; its records are in {run.log.writer.nonfinite_path}"
+  )
   most = run.config.optim.skip_nonfinite_steps
   if count > most:
     raise BadInput(
-        f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr,"
-        " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one"
+      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr,"
+      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one"
     )
   say(f"{what}; left out, number {count} of at most {most}")

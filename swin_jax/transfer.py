@@ -47,8 +47,10 @@ class Report:
   fresh: list[str]
 
   def __str__(self) -> str:
-    lines = [f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, {len(self.dropped)} of its own"
-             f" dropped, {len(self.fresh)} newly initialised"]
+    lines = [
+      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, {len(self.dropped)} of its own"
+      f" dropped, {len(self.fresh)} newly initialised"
+    ]
     for title in ("adapted", "dropped", "fresh", "loaded"):
       lines += [f"  {title:8} {path}" for path in getattr(self, title)]
     return "\n".join(lines)
@@ -76,21 +78,27 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
   for path in sorted(saved.shapes.keys() & shapes.keys()):
     if how := _adaptation(path, saved.shapes[path], shapes[path], patch_size, rules):
       adapt[path] = how
-  same = sorted(path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt)
+  same = sorted(
+    path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt
+  )
   if rules.class_map and "head/kernel" not in adapt:
     raise BadInput(f"{saved.source} has no head whose rows {rules.class_map} could choose")
   taken = {*same, *adapt}
   report = Report(
-      source=str(saved.source),
-      loaded=same,
-      adapted=[f"{path} {saved.shapes[path]} → {shapes[path]}, {how}" for path, (how, _) in adapt.items()],
-      dropped=sorted(saved.shapes.keys() - taken),
-      fresh=sorted(shapes.keys() - taken),
+    source=str(saved.source),
+    loaded=same,
+    adapted=[f"{path} {saved.shapes[path]} → {shapes[path]}, {how}" for path, (how, _) in adapt.items()],
+    dropped=sorted(saved.shapes.keys() - taken),
+    fresh=sorted(shapes.keys() - taken),
   )
   if wrong := [path for path in report.fresh + report.dropped if path.startswith("encoder/")]:
-    shown = [f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]]
+    shown = [
+      f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]
+    ]
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    raise BadInput(f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}{more}")
+    raise BadInput(
+      f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}{more}"
+    )
   return Plan({path: function for path, (_, function) in adapt.items()}, report)
 
 
@@ -105,7 +113,9 @@ def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Rep
     raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
 
 
-def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules) -> tuple[dict[str, jax.Array], Report]:
+def read(
+  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
+) -> tuple[dict[str, jax.Array], Report]:
   """Reads what a model takes over from a saved one.
 
   Args:
@@ -121,8 +131,11 @@ def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules)
   adapt, report = plan(saved, {path: leaf.shape for path, leaf in wanted.items()}, rules)
   everywhere = _whole(next(iter(wanted.values())).sharding)
   arrays = saved.read(
-      {path: wanted[path] for path in report.loaded}
-      | {path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere) for path in adapt}
+    {path: wanted[path] for path in report.loaded}
+    | {
+      path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere)
+      for path in adapt
+    }
   )
   for path, function in adapt.items():
     value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
@@ -131,7 +144,9 @@ def read(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules)
   return arrays, report
 
 
-def read_all(saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()) -> tuple[dict[str, jax.Array], Report]:
+def read_all(
+  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
+) -> tuple[dict[str, jax.Array], Report]:
   """As `read`, for a model that takes over everything.
 
   Raises:
@@ -158,7 +173,9 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     BadInput: as `plan`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep="/")
-  wanted = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()}
+  wanted = {
+    path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()
+  }
   arrays, report = read(saved, wanted, rules)
   if jax.process_index() == 0:
     (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
@@ -173,7 +190,7 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
 
 
 def _adaptation(
-    path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int, rules: Rules
+  path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int, rules: Rules
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
   """How an array of another shape is taken over, in a word and as a function; None if it is not."""
   if path.startswith("head/") and rules.class_map:
@@ -184,7 +201,11 @@ def _adaptation(
   if path.endswith("bias_table"):
     resize = {"geometric": resize_bias_table, "bicubic": resize_bias_table_bicubic}[rules.bias_tables]
     return rules.bias_tables, lambda x: np.stack([resize(table, wanted[1]) for table in x])
-  if path == PATCH_KERNEL and shape[1] == wanted[1] and shape[0] % patch_size**2 == 0 == wanted[0] % patch_size**2:
+  if (
+    path == PATCH_KERNEL
+    and shape[1] == wanted[1]
+    and shape[0] % patch_size**2 == 0 == wanted[0] % patch_size**2
+  ):
     bands = wanted[0] // patch_size**2
     return f"bands by {rules.bands}", lambda x: change_bands(x, patch_size, bands, rules.bands)
   return None
@@ -233,7 +254,9 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
   old, new = _sides(table, entries)
   if min(old, new) < 7:
-    raise BadInput("a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more a side")
+    raise BadInput(
+      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more a side"
+    )
   low, high = 1.01, 1.5
   while high - low > 1e-6:
     q = (low + high) / 2
@@ -245,8 +268,8 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   source = np.concatenate([-steps[::-1], [0.0], steps])
   target = np.arange(-(new // 2), new // 2 + 0.1)
   heads = [
-      interpolate.RectBivariateSpline(source, source, table[:, k].reshape(old, old))(target, target).reshape(-1)
-      for k in range(table.shape[1])
+    interpolate.RectBivariateSpline(source, source, table[:, k].reshape(old, old))(target, target).reshape(-1)
+    for k in range(table.shape[1])
   ]
   return np.stack(heads, axis=-1)
 
@@ -288,7 +311,9 @@ def read_class_map(path: str) -> np.ndarray:
     raise BadInput(f"the class map {path} cannot be read: {error}") from error
   if not lines or not all(line.strip().isdigit() for line in lines):
     wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
-    raise BadInput(f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line {wrong + 1} has none")
+    raise BadInput(
+      f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line {wrong + 1} has none"
+    )
   return np.array([int(line) for line in lines])
 
 

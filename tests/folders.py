@@ -34,6 +34,8 @@ def refusal(capsys, *words, prints=False):
 def imported(tmp_path, version=2, name="ours", **changes):
   """A model folder of random weights."""
   state = official.random(official.state_dict(version, **TINY | changes))
-  found = importer.plan(tensors.open_tensors(str(save(tmp_path / f"{name}.safetensors", state))), inference.Hints())
+  found = importer.plan(
+    tensors.open_tensors(str(save(tmp_path / f"{name}.safetensors", state))), inference.Hints()
+  )
   folder.write(str(tmp_path / name), found.description, found.shapes, found.read)
   return str(tmp_path / name)

@@ -41,10 +41,10 @@ def make_npz(path: pathlib.Path, count: int, **changes) -> pathlib.Path:
   """An npz file of PNG images; `changes` replace arrays, None leaves one out."""
   images = [encode(i) for i in range(count)]
   arrays = dict(
-      jpeg=np.frombuffer(b"".join(images), np.uint8),
-      offsets=np.cumsum([0] + [len(image) for image in images]),
-      labels=np.arange(count) % 3,
-      class_names=np.array(["ant", "bee", "cat"]),
+    jpeg=np.frombuffer(b"".join(images), np.uint8),
+    offsets=np.cumsum([0] + [len(image) for image in images]),
+    labels=np.arange(count) % 3,
+    class_names=np.array(["ant", "bee", "cat"]),
   )
   np.savez(path, **{name: value for name, value in (arrays | changes).items() if value is not None})
   return path

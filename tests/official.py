@@ -26,20 +26,37 @@ def mask(side, window, shift):
   for i, rows in enumerate(cuts):
     for j, columns in enumerate(cuts):
       labels[rows, columns] = 3 * i + j
-  labels = labels.reshape(side // window, window, side // window, window).transpose(0, 2, 1, 3).reshape(-1, window**2)
+  labels = (
+    labels.reshape(side // window, window, side // window, window)
+    .transpose(0, 2, 1, 3)
+    .reshape(-1, window**2)
+  )
   return np.where(labels[:, :, None] == labels[:, None], 0.0, -100.0).astype(np.float32)
 
 
 def state_dict(
-    version, embed_dim, depths, num_heads, window, image_size, *, patch=4, bands=3, classes=1000, simmim=False, trained=None,
-    extra_norm_every=0, buffers=True, bias_mlp="cpb_mlp",
+  version,
+  embed_dim,
+  depths,
+  num_heads,
+  window,
+  image_size,
+  *,
+  patch=4,
+  bands=3,
+  classes=1000,
+  simmim=False,
+  trained=None,
+  extra_norm_every=0,
+  buffers=True,
+  bias_mlp="cpb_mlp",
 ):
   """{name: shape} of the parameters, and {name: array} of the constants."""
   shapes = {
-      "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
-      "patch_embed.proj.bias": (embed_dim,),
-      "patch_embed.norm.weight": (embed_dim,),
-      "patch_embed.norm.bias": (embed_dim,),
+    "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
+    "patch_embed.proj.bias": (embed_dim,),
+    "patch_embed.norm.weight": (embed_dim,),
+    "patch_embed.norm.bias": (embed_dim,),
   }
   if simmim:
     shapes["mask_token"] = (1, 1, embed_dim)
@@ -48,14 +65,26 @@ def state_dict(
     w = min(window, side)
     for j in range(depth):
       block = {
-          "norm1.weight": (d,), "norm1.bias": (d,), "norm2.weight": (d,), "norm2.bias": (d,), "attn.qkv.weight": (3 * d, d),
-          "attn.proj.weight": (d, d), "attn.proj.bias": (d,), "mlp.fc1.weight": (4 * d, d), "mlp.fc1.bias": (4 * d,),
-          "mlp.fc2.weight": (d, 4 * d), "mlp.fc2.bias": (d,),
+        "norm1.weight": (d,),
+        "norm1.bias": (d,),
+        "norm2.weight": (d,),
+        "norm2.bias": (d,),
+        "attn.qkv.weight": (3 * d, d),
+        "attn.proj.weight": (d, d),
+        "attn.proj.bias": (d,),
+        "mlp.fc1.weight": (4 * d, d),
+        "mlp.fc1.bias": (4 * d,),
+        "mlp.fc2.weight": (d, 4 * d),
+        "mlp.fc2.bias": (d,),
       }
       if version == 2:
         block |= {
-            "attn.logit_scale": (heads, 1, 1), "attn.q_bias": (d,), "attn.v_bias": (d,), f"attn.{bias_mlp}.0.weight": (512, 2),
-            f"attn.{bias_mlp}.0.bias": (512,), f"attn.{bias_mlp}.2.weight": (heads, 512),
+          "attn.logit_scale": (heads, 1, 1),
+          "attn.q_bias": (d,),
+          "attn.v_bias": (d,),
+          f"attn.{bias_mlp}.0.weight": (512, 2),
+          f"attn.{bias_mlp}.0.bias": (512,),
+          f"attn.{bias_mlp}.2.weight": (heads, 512),
         }
       else:
         block |= {"attn.qkv.bias": (3 * d,), "attn.relative_position_bias_table": ((2 * w - 1) ** 2, heads)}
@@ -87,9 +116,15 @@ def write_sparse(path, tensors):
   """A .safetensors file of these arrays, and of zeros for what is a shape only: they take no room on the disk."""
   header, end = {}, 0
   for name, value in tensors.items():
-    shape, kind = (value.shape, value.dtype) if isinstance(value, np.ndarray) else (value, np.dtype(np.float32))
+    shape, kind = (
+      (value.shape, value.dtype) if isinstance(value, np.ndarray) else (value, np.dtype(np.float32))
+    )
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    header[name] = {"dtype": {"int64": "I64", "float32": "F32"}[kind.name], "shape": list(shape), "data_offsets": [end, end + size]}
+    header[name] = {
+      "dtype": {"int64": "I64", "float32": "F32"}[kind.name],
+      "shape": list(shape),
+      "data_offsets": [end, end + size],
+    }
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
@@ -106,5 +141,9 @@ def write_sparse(path, tensors):
 def random(tensors, seed=0):
   """The same state dict with random arrays for what is a shape only."""
   rng = np.random.default_rng(seed)
-  made = {name: rng.normal(0, 0.05, value).astype(np.float32) for name, value in tensors.items() if not isinstance(value, np.ndarray)}
+  made = {
+    name: rng.normal(0, 0.05, value).astype(np.float32)
+    for name, value in tensors.items()
+    if not isinstance(value, np.ndarray)
+  }
   return {name: made.get(name, value) for name, value in tensors.items()}

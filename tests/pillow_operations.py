@@ -19,7 +19,9 @@ def apply(image: Image.Image, name: str, value: float) -> Image.Image:
     case "rotate":
       return image.rotate(value, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode])
     case "posterize":
-      return _look_up(image, [v & (0xFF << (8 - value)) for v in range(256)])  # Pillow's own refuses to keep no bit at all
+      return _look_up(
+        image, [v & (0xFF << (8 - value)) for v in range(256)]
+      )  # Pillow's own refuses to keep no bit at all
     case "solarize":
       return ImageOps.solarize(image, value)
     case "solarize_add":
@@ -49,4 +51,6 @@ def _look_up(image: Image.Image, table: list[int]) -> Image.Image:
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
   """Takes output pixel (x, y) from (a x + b y + c, d x + e y + f), given (a, b, c, d, e, f)."""
-  return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode])
+  return image.transform(
+    image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode]
+  )

@@ -10,15 +10,21 @@ def scene(seed=0, height=12, width=10, bands=5, dtype=np.int16) -> np.ndarray:
   """Smooth random numbers around 1000, other ones for every band."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width]
-  waves = [np.sin(rng.uniform(0.1, 0.5) * x + rng.uniform(0.1, 0.5) * y + rng.uniform(0, 6)) for _ in range(bands)]
-  return np.round(1000 * np.arange(1, bands + 1) + 300 * np.stack(waves, -1) + rng.normal(0, 20, (height, width, bands))).astype(dtype)
+  waves = [
+    np.sin(rng.uniform(0.1, 0.5) * x + rng.uniform(0.1, 0.5) * y + rng.uniform(0, 6)) for _ in range(bands)
+  ]
+  return np.round(
+    1000 * np.arange(1, bands + 1) + 300 * np.stack(waves, -1) + rng.normal(0, 20, (height, width, bands))
+  ).astype(dtype)
 
 
 def write_tif(path: pathlib.Path, array: np.ndarray, scales=None, offsets=None, **profile) -> pathlib.Path:
   """A GeoTIFF of an array [height, width, bands]."""
   path.parent.mkdir(parents=True, exist_ok=True)
   height, width, bands = array.shape
-  with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=array.dtype, **profile) as file:
+  with rasterio.open(
+    path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=array.dtype, **profile
+  ) as file:
     file.write(np.moveaxis(array, -1, 0))
     if scales:
       file.scales = scales

@@ -17,17 +17,25 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # The quickstart's pre-training in small, on the command line: one stage, 16 images a step, 89 steps an epoch.
 SMALL = (
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,)",
-    "--config.model.num_heads=(2,)", "--config.model.window_sizes=(4,)", "--config.model.unroll=False", "--config.data.batch_size=16",
-    "--config.data.num_threads=1", "--config.log.num_pictures=2",
+  "--config=configs/quickstart.py:pretrain",
+  "--config.model.embed_dim=16",
+  "--config.model.depths=(2,)",
+  "--config.model.num_heads=(2,)",
+  "--config.model.window_sizes=(4,)",
+  "--config.model.unroll=False",
+  "--config.data.batch_size=16",
+  "--config.data.num_threads=1",
+  "--config.log.num_pictures=2",
 )
 
 
 def steps(total, warmup=5, save=10, evaluate=None):
   """Flags for a run of so many steps of 16 images that saves and evaluates every so many."""
   return (
-      f"--config.optim.total_epochs={total / 89}", f"--config.optim.warmup_epochs={warmup / 89}",
-      f"--config.checkpoint.every_epochs={save / 89}", f"--config.log.eval_every_epochs={(evaluate or total) / 89}",
+    f"--config.optim.total_epochs={total / 89}",
+    f"--config.optim.warmup_epochs={warmup / 89}",
+    f"--config.checkpoint.every_epochs={save / 89}",
+    f"--config.log.eval_every_epochs={(evaluate or total) / 89}",
   )
 
 
@@ -35,14 +43,20 @@ def saved(workdir, step):
   """Everything a checkpoint holds, as {path: array}, whatever devices it was saved on."""
   ocp, path = checkpoint.ocp, pathlib.Path(workdir) / "checkpoints" / str(step) / "state"
   with ocp.PyTreeCheckpointer() as reader:
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree)
+    as_numpy = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
+    )
     tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  return {
+    jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def flip_a_byte(folder):
   """Damages a checkpoint as a failing disk does."""
-  path = max((p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size)
+  path = max(
+    (p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size
+  )
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 1
   path.write_bytes(data)
@@ -64,8 +78,12 @@ def lines(workdir, prefix=("train/", "eval/")):
 def command(*arguments, module="swin_jax.main", **environment):
   """The command as a process; its output as text lines."""
   return subprocess.Popen(
-      [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-      env=os.environ | environment,
+    [sys.executable, "-m", module, *arguments],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env=os.environ | environment,
   )
 
 
@@ -77,8 +95,14 @@ def processes(count, devices, *arguments):
   several = (f"--coordinator=localhost:{port}", f"--num_processes={count}") if count > 1 else ()
   each = arguments if isinstance(arguments[0], tuple) else (arguments,) * count
   return [
-      command(*each[i], *several, *((f"--process_id={i}",) if several else ()), JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices))
-      for i in range(count)
+    command(
+      *each[i],
+      *several,
+      *((f"--process_id={i}",) if several else ()),
+      JAX_PLATFORMS="cpu",
+      JAX_NUM_CPU_DEVICES=str(devices),
+    )
+    for i in range(count)
   ]
 
 

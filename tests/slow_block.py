@@ -113,7 +113,9 @@ def _weights_and_values(y, p, map_size, version, num_heads, window, trained, shi
         rows, columns = i // map_size[1] - j // map_size[1], i % map_size[1] - j % map_size[1]
         if version == 2:
           cosine = queries[i] @ keys[j] / (np.linalg.norm(queries[i]) * np.linalg.norm(keys[j]))
-          logits.append(cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(rows, columns, p, k, trained or used))
+          logits.append(
+            cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(rows, columns, p, k, trained or used)
+          )
         else:
           table = p["bias_table"][(rows + used[0] - 1) * (2 * used[1] - 1) + columns + used[1] - 1, k]
           logits.append(queries[i] @ keys[j] / math.sqrt(d) + table)
@@ -133,4 +135,6 @@ def _bias(rows, columns, p, head, trained):
 
 
 def _to_float64(tree):
-  return {k: _to_float64(v) for k, v in tree.items()} if isinstance(tree, dict) else np.asarray(tree, np.float64)
+  return (
+    {k: _to_float64(v) for k, v in tree.items()} if isinstance(tree, dict) else np.asarray(tree, np.float64)
+  )

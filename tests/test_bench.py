@@ -66,7 +66,14 @@ class Clock:
     self.now += seconds
 
 
-@pytest.mark.parametrize("slow, stage", [("reading takes", "read"), ("decoding takes", "decode"), ("cropping and resizing take", "crop and resize")])
+@pytest.mark.parametrize(
+  "slow, stage",
+  [
+    ("reading takes", "read"),
+    ("decoding takes", "decode"),
+    ("cropping and resizing take", "crop and resize"),
+  ],
+)
 def test_what_is_slow_is_named(slow, stage, monkeypatch):
   clock, seconds = Clock(), 0.002
   monkeypatch.setattr(bench, "time", clock)
@@ -79,7 +86,9 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
     monkeypatch.setattr(image_ops, "decode", wait(image_ops.decode))
   if slow.startswith("cropping"):
     monkeypatch.setattr(image_ops, "random_resized_crop", wait(image_ops.random_resized_crop))
-  data = dataclasses.replace(make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1)
+  data = dataclasses.replace(
+    make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1
+  )
   seen = bench._time_stages(data, 1.0)
   assert seen == pytest.approx(dict.fromkeys(seen, 0.0) | {stage: seconds})
   last = bench.describe(tiny.config(), bench.Measured(400.0, 1, seen | {"rest": 0.0005})).splitlines()[-1]
@@ -89,23 +98,27 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
 def test_devices_that_augment_fewer_images_bound_it():
   measured = bench.Measured(1000.0, 2, {})
   assert bench.bound_there(1000.0, measured) == ""
-  assert bench.bound_there(69.0, measured).startswith(", fewer than the 1,000 that come: this bounds the input here")
+  assert bench.bound_there(69.0, measured).startswith(
+    ", fewer than the 1,000 that come: this bounds the input here"
+  )
 
 
 @pytest.mark.parametrize(
-    "threads, workers, cores, advice",
-    [
-        (8, 0, 2, ": try data.num_threads=2 data.num_workers=0"),
-        (2, 0, 2, "; each core has its thread"),
-        (1, 2, 2, "; each core has its thread"),
-        (16, 0, 16, ": try data.num_threads=4 data.num_workers=4"),
-        (4, 4, 16, "; each core has its thread"),
-    ],
+  "threads, workers, cores, advice",
+  [
+    (8, 0, 2, ": try data.num_threads=2 data.num_workers=0"),
+    (2, 0, 2, "; each core has its thread"),
+    (1, 2, 2, "; each core has its thread"),
+    (16, 0, 16, ": try data.num_threads=4 data.num_workers=4"),
+    (4, 4, 16, "; each core has its thread"),
+  ],
 )
 def test_advice_is_of_what_is_not_so_already(monkeypatch, threads, workers, cores, advice):
   monkeypatch.setattr(os, "cpu_count", lambda: cores)
   config = tiny.config(data__num_threads=threads, data__num_workers=workers)
-  text = bench.describe(config, bench.Measured(1.0, cores, {"read": 0.1, "decode": 0.1, "crop and resize": 0.1, "rest": 0.5}))
+  text = bench.describe(
+    config, bench.Measured(1.0, cores, {"read": 0.1, "decode": 0.1, "crop and resize": 0.1, "rest": 0.5})
+  )
   assert advice in text.splitlines()[-1]
 
 
@@ -121,7 +134,13 @@ def test_what_the_devices_do(kind):
 
 
 def command(*words):
-  return subprocess.run([sys.executable, "-m", "swin_jax.data.bench", *words], cwd=runs.ROOT, capture_output=True, text=True, timeout=120)
+  return subprocess.run(
+    [sys.executable, "-m", "swin_jax.data.bench", *words],
+    cwd=runs.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
 
 
 def test_the_command_of_the_readme():
@@ -131,15 +150,20 @@ def test_the_command_of_the_readme():
   start, first, *stages, bound, device = done.stdout.splitlines()
   assert start == "starting 1 process of 2 threads, each with a batch of 128 images"
   assert re.match(r"[\d,]+ images/s of 32 × 32 pixels, [\d,]+ per core on \d+ cores?", first)
-  assert len(stages) == 4 and all(re.match(r"  (read|decode|crop and resize|rest) +[\d,]+ µs +\d+ %$", stage) for stage in stages)
+  assert len(stages) == 4 and all(
+    re.match(r"  (read|decode|crop and resize|rest) +[\d,]+ µs +\d+ %$", stage) for stage in stages
+  )
   assert re.search(r" takes? \d+ %", bound) and re.match(r"then on 1 × cpu: [\d,]+ images/s", device)
 
 
 def test_mistakes_are_one_line():
   for words, message in (
-      (("--config=configs/quickstart.py", "--secons=3"), "did you mean --seconds?"),
-      (("--config=configs/swin_tiny.py",), "data.source=array_record needs --config.data.path"),
-      (("--config=configs/quickstart.py", "--config.data.num_threads=0"), "config.data.num_threads = 0 must be at least 1"),
+    (("--config=configs/quickstart.py", "--secons=3"), "did you mean --seconds?"),
+    (("--config=configs/swin_tiny.py",), "data.source=array_record needs --config.data.path"),
+    (
+      ("--config=configs/quickstart.py", "--config.data.num_threads=0"),
+      "config.data.num_threads = 0 must be at least 1",
+    ),
   ):
     done = command(*words)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr, done.stderr

@@ -28,7 +28,9 @@ def state(step, shape=(1, 8, 1), ema=True, rows=16):
   kernel = place(jnp.arange(rows * 8.0).reshape(rows, 8) + step, "fsdp", "model")
   params = {"encoder": {"kernel": kernel}, "head": {"bias": place(jnp.full(8, float(step)))}}
   opt_state = ({"mu": place(jnp.arange(16.0) * step, "fsdp")}, place(jnp.int32(step)))
-  return TrainState(place(jnp.int32(step)), params, opt_state, jax.tree.map(jnp.copy, params) if ema else None)
+  return TrainState(
+    place(jnp.int32(step)), params, opt_state, jax.tree.map(jnp.copy, params) if ema else None
+  )
 
 
 def abstract(like):
@@ -59,7 +61,9 @@ def test_comes_back_on_another_mesh(tmp_path, shape, ema):
   restored = read(tmp_path, like)
   assert restored.step == 3 and restored.data == {"samples_seen": 48}
   assert checkpoint.stored_config(tmp_path) == {"seed": 0}
-  for ours, theirs, wanted in zip(*map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True):
+  for ours, theirs, wanted in zip(
+    *map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True
+  ):
     np.testing.assert_array_equal(ours, theirs)
     assert ours.sharding == wanted.sharding
 
@@ -99,7 +103,15 @@ def spoil_a_file(folder):
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, remove_state, cut_checksums, remove_checksums, lose_the_checksums_of_another_process, spoil_a_file]
+  "damage",
+  [
+    flip_a_byte,
+    remove_state,
+    cut_checksums,
+    remove_checksums,
+    lose_the_checksums_of_another_process,
+    spoil_a_file,
+  ],
 )
 def test_damage_is_passed_over(tmp_path, damage):
   write(tmp_path, 1, 2, 3)
@@ -111,7 +123,9 @@ def test_damage_is_passed_over(tmp_path, damage):
   flip_a_byte(tmp_path / "checkpoints" / "2")
   flip_a_byte(tmp_path / "checkpoints" / "3")
   assert read(tmp_path, state(0)).step == 1
-  assert [path.name for path in (tmp_path / "checkpoints").glob("damaged-*")] == ["damaged-2"], "they do not pile up"
+  assert [path.name for path in (tmp_path / "checkpoints").glob("damaged-*")] == ["damaged-2"], (
+    "they do not pile up"
+  )
 
 
 def test_all_damaged_is_none(tmp_path):
@@ -154,14 +168,27 @@ def test_orbax_leaves_the_preemption_service_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("keep_every, kept", [(0, [2, 5, 6]), (3, [2, 3, 5, 6])])
 def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
-  write(tmp_path, 1, 2, 3, 4, 5, 6, keep_latest=2, keep_every=keep_every, metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)})
+  write(
+    tmp_path,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    keep_latest=2,
+    keep_every=keep_every,
+    metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)},
+  )
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == kept
 
 
 def test_an_evaluation_comes_back_and_ranks(tmp_path):
   write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
   assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
-  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")  # is as if it had not been evaluated
+  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text(
+    "{half"
+  )  # is as if it had not been evaluated
   write(tmp_path, 4, keep_latest=1)
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
   assert read(tmp_path, state(0)).evaluation is None
@@ -188,7 +215,10 @@ def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatc
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(manifest, "write", full)
-  with pytest.raises(Fault, match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is whole"):
+  with pytest.raises(
+    Fault,
+    match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is whole",
+  ):
     write(tmp_path, 2)
   assert read(tmp_path, state(0)).step == 1
 
@@ -199,7 +229,9 @@ def test_parameters_of_another_run(tmp_path):
   assert saved.step == 2 and saved.config == {"seed": 0}
   assert saved.shapes == {"encoder/kernel": (16, 8), "head/bias": (8,)}
   wanted = state(0, (2, 2, 2)).params["encoder"]["kernel"]
-  read = saved.read({"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)})
+  read = saved.read(
+    {"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)}
+  )
   assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == wanted.sharding
   np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
 

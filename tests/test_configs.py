@@ -19,7 +19,9 @@ from swin_jax.tasks import kinds
 from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
+NAMES = sorted(
+  path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
+)
 COMMAND = re.compile(r"python -m swin_jax\.main --config=configs/(\w+)\.py(?::(\w+))? --workdir=(\S+)")
 
 
@@ -69,12 +71,20 @@ def test_builds_its_abstract_state(name, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simmim_swin_base_ft", "swinv2_3b", "satvision_giant", "upernet_swinv2_tiny_ade20k"])
+@pytest.mark.parametrize(
+  "name", ["simmim_swin_base_ft", "swinv2_3b", "satvision_giant", "upernet_swinv2_tiny_ade20k"]
+)
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
   pictures = 2 * (name in ("satvision_giant", "upernet_swinv2_tiny_ade20k"))
-  words = (f"--config=configs/{name}.py:debug", f"--workdir={tmp_path}", f"--config.log.num_pictures={pictures}")
-  runs.finish([runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")])
+  words = (
+    f"--config=configs/{name}.py:debug",
+    f"--workdir={tmp_path}",
+    f"--config.log.num_pictures={pictures}",
+  )
+  runs.finish(
+    [runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")]
+  )
   evaluation = runs.lines(tmp_path)[-1]
   assert evaluation["step"] == 2 and np.isfinite(evaluation["eval/loss"])
   assert bool(list(tmp_path.glob("pictures/*.png"))) == bool(pictures)

@@ -20,15 +20,27 @@ def example(height=40, width=60, classes=7, seed=0):
 
 
 def augment(**changes):
-  settings = dict(image_size=(24, 32), sides=(60, 40), scale_range=(1.0, 1.0), flip_probability=0.0,
-                  interpolation="bilinear", fill=(5.0, 6.0, 7.0))
+  settings = dict(
+    image_size=(24, 32),
+    sides=(60, 40),
+    scale_range=(1.0, 1.0),
+    flip_probability=0.0,
+    interpolation="bilinear",
+    fill=(5.0, 6.0, 7.0),
+  )
   return dense_views.Augment(**settings | changes)
 
 
-@pytest.mark.parametrize("size, sides, factor, wanted", [
-    ((480, 640), (2048, 512), 1.0, (512, 683)), ((640, 480), (2048, 512), 1.0, (683, 512)), ((100, 1000), (2048, 512), 1.0, (205, 2048)),
-    ((480, 640), (2048, 512), 0.5, (256, 341)), ((360, 480), (480, 360), 1.0, (360, 480)),
-])
+@pytest.mark.parametrize(
+  "size, sides, factor, wanted",
+  [
+    ((480, 640), (2048, 512), 1.0, (512, 683)),
+    ((640, 480), (2048, 512), 1.0, (683, 512)),
+    ((100, 1000), (2048, 512), 1.0, (205, 2048)),
+    ((480, 640), (2048, 512), 0.5, (256, 341)),
+    ((360, 480), (480, 360), 1.0, (360, 480)),
+  ],
+)
 def test_images_are_fitted_between_two_sides(size, sides, factor, wanted):
   assert dense_views.fit(size, sides, factor) == wanted
 
@@ -41,11 +53,20 @@ def test_image_and_map_stay_together():
 
 
 def test_flips_and_scales_happen():
-  source = Mapped(np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1), np.zeros((40, 60), np.uint8))
-  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3)(source, np.random.default_rng(0))
+  source = Mapped(
+    np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1),
+    np.zeros((40, 60), np.uint8),
+  )
+  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3)(
+    source, np.random.default_rng(0)
+  )
   np.testing.assert_array_equal(mirrored["image"], source.image[:, ::-1])
   small = augment(scale_range=(0.5, 0.5))(example(), np.random.default_rng(0))
-  assert np.all(small["label"][20:] == 255) and np.all(small["label"][:, 30:] == 255) and np.all(small["label"][:20, :30] < 7)
+  assert (
+    np.all(small["label"][20:] == 255)
+    and np.all(small["label"][:, 30:] == 255)
+    and np.all(small["label"][:20, :30] < 7)
+  )
   assert small["image"][23, 31].tolist() == [5, 6, 7]
 
 
@@ -60,14 +81,19 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
     views = [augment(sides=(400, 40))(source, np.random.default_rng(seed))["label"] for seed in range(60)]
     shares.append(np.mean([np.bincount(view.ravel()).max() / view.size >= 0.75 for view in views]))
   assert shares[0] > 0.3 and shares[1] < 0.05
-  alone = augment()(Mapped(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0))
+  alone = augment()(
+    Mapped(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0)
+  )
   assert not alone["label"].any()  # there is no other: the last of ten is taken
 
 
-@pytest.mark.parametrize("size, canvas, wanted", [((40, 60), (64, 64), (40, 60)), ((80, 120), (64, 64), (40, 60)), ((60, 40), (50, 64), (50, 33))])
+@pytest.mark.parametrize(
+  "size, canvas, wanted",
+  [((40, 60), (64, 64), (40, 60)), ((80, 120), (64, 64), (40, 60)), ((60, 40), (50, 64), (50, 33))],
+)
 def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
   view = dense_views.EvalView(canvas, (60, 40), "bilinear", (5.0, 6.0, 7.0))(
-      Mapped(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
+    Mapped(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
   )
   inside = np.zeros(canvas, bool)
   inside[: wanted[0], : wanted[1]] = True
@@ -79,7 +105,9 @@ def test_saturation_and_hue_are_those_of_hsv():
   x = np.random.default_rng(0).uniform(0, 255, (1, 5, 40, 3)).astype(np.float32)
   x[0, 0, :3] = [[0, 0, 0], [80, 80, 80], [255, 0, 255]]
   for factor, turn in ((1.0, 0.0), (0.6, 0.0), (1.4, 0.07), (1.0, -0.1)):
-    made = photometric._saturate_and_turn(jnp.asarray(x), jnp.full((1, 1, 1, 1), factor), jnp.full((1, 1, 1, 1), turn))
+    made = photometric._saturate_and_turn(
+      jnp.asarray(x), jnp.full((1, 1, 1, 1), factor), jnp.full((1, 1, 1, 1), turn)
+    )
     wanted = np.empty_like(x)
     for index in np.ndindex(x.shape[:3]):
       h, s, v = colorsys.rgb_to_hsv(*(x[index] / 255))

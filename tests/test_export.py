@@ -30,18 +30,36 @@ def models(tmp_path_factory):
   made = tmp_path_factory.mktemp("models")
   for kind in KINDS:
     v2 = kind != "v1"
-    description = descriptions.describe({
+    description = descriptions.describe(
+      {
         "task": "masked_pixels" if kind == "simmim" else "classification",
         "model": {
-            "version": 2 if v2 else 1, "patch_size": 4, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "mlp_ratio": 2.0,
-            "extra_norm_every": 0, "window_sizes": [4, 4], "trained_window_sizes": [],
+          "version": 2 if v2 else 1,
+          "patch_size": 4,
+          "embed_dim": 16,
+          "depths": [2, 1],
+          "num_heads": [2, 4],
+          "mlp_ratio": 2.0,
+          "extra_norm_every": 0,
+          "window_sizes": [4, 4],
+          "trained_window_sizes": [],
         },
-        "data": {"image_size": [36, 28] if v2 else [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "class_names": [], "dtype": "uint8"},
+        "data": {
+          "image_size": [36, 28] if v2 else [32, 32],
+          "mean": [0.4, 0.5, 0.6],
+          "std": [0.2, 0.2, 0.3],
+          "class_names": [],
+          "dtype": "uint8",
+        },
         "classification": {"num_classes": 5},
         "masked_pixels": {"target_norm_window": 0},
-    }, kind)
+      },
+      kind,
+    )
     rng, shapes = np.random.default_rng(0), descriptions.parameter_shapes(description)
-    folder.write(str(made / kind), description, shapes, lambda path: rng.normal(0, 0.2, shapes[path]).astype(np.float32))
+    folder.write(
+      str(made / kind), description, shapes, lambda path: rng.normal(0, 0.2, shapes[path]).astype(np.float32)
+    )
   return made
 
 
@@ -49,7 +67,11 @@ def models(tmp_path_factory):
 def answered(request, models):
   """A model folder, the model in it, and (inputs, result) for each batch size."""
   model, params = swin_jax.load(models / request.param)
-  return models / request.param, model, [(inputs, model.apply(params, *inputs)) for inputs in (inputs_for(model, n) for n in BATCHES)]
+  return (
+    models / request.param,
+    model,
+    [(inputs, model.apply(params, *inputs)) for inputs in (inputs_for(model, n) for n in BATCHES)],
+  )
 
 
 def export(source, destination, *flags):
@@ -68,7 +90,9 @@ def load(exported):
 def inputs_for(model, batch):
   rng = np.random.default_rng(batch)
   images = rng.normal(size=(batch, *model.image_size, 3)).astype(np.float32)
-  return [images] + ([rng.random((batch, *(side // 4 for side in model.image_size))) < 0.6] if model.masked else [])
+  return [images] + (
+    [rng.random((batch, *(side // 4 for side in model.image_size))) < 0.6] if model.masked else []
+  )
 
 
 def check(ours, theirs):
@@ -83,7 +107,9 @@ def test_it_is_the_model(answered, tmp_path, weights):
   for inputs, expected in answers:
     result = run(*inputs)
     check(result, expected)
-    for entry, array in zip(config["export"]["inputs"] + config["export"]["outputs"], [*inputs, result], strict=True):
+    for entry, array in zip(
+      config["export"]["inputs"] + config["export"]["outputs"], [*inputs, result], strict=True
+    ):
       assert (["batch", *array.shape[1:]], array.dtype.name) == (entry["shape"], entry["dtype"])
   assert config["data"] == model.description["data"]
 
@@ -97,13 +123,19 @@ def test_another_window_and_image_size(models, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_features(models, tmp_path, dtype):
-  run, config = load(export(models / "simmim", tmp_path / "out", "--features", f"--dtype={dtype}", "--weights=beside"))
+  run, config = load(
+    export(models / "simmim", tmp_path / "out", "--features", f"--dtype={dtype}", "--weights=beside")
+  )
   model, params = swin_jax.load(models / "simmim", dtype=dtype)
   images = inputs_for(model, 3)[0]
   expected = model.features(params, images, stages=(0, 1))
   for ours, theirs, entry in zip(run(images), expected, config["export"]["outputs"], strict=True):
     check(ours, theirs)
-    assert (["batch", *ours.shape[1:]], ours.dtype.name, dtype) == (entry["shape"], entry["dtype"], entry["dtype"])
+    assert (["batch", *ours.shape[1:]], ours.dtype.name, dtype) == (
+      entry["shape"],
+      entry["dtype"],
+      entry["dtype"],
+    )
 
 
 def test_weights_beside_are_a_model_folder(models, tmp_path):
@@ -117,8 +149,8 @@ def test_the_loader_needs_only_jax(models, tmp_path):
   inputs = inputs_for(model, 3)
   np.savez(tmp_path / "in.npz", *inputs)
   code = ALONE + (
-      f"sys.path.insert(0, {str(exported)!r}); import load, numpy as np; run, config = load.load(); inputs = np.load('in.npz');"
-      " np.save('out.npy', run(inputs['arr_0'], inputs['arr_1']))"
+    f"sys.path.insert(0, {str(exported)!r}); import load, numpy as np; run, config = load.load(); inputs = np.load('in.npz');"
+    " np.save('out.npy', run(inputs['arr_0'], inputs['arr_1']))"
   )
   subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
   check(np.load(tmp_path / "out.npy"), model.apply(params, *inputs))
@@ -127,7 +159,9 @@ def test_the_loader_needs_only_jax(models, tmp_path):
 def test_the_loader_is_a_program_too(models, tmp_path):
   exported = export(models / "v1", tmp_path / "out")
   code = ALONE + f"import runpy; runpy.run_path({str(exported / 'load.py')!r}, run_name='__main__')"
-  done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+  )
   assert done.stdout == "logits (1, 5) float32\n"
 
 
@@ -210,7 +244,10 @@ def test_onnx_features(onnxruntime, models, tmp_path):
   session = onnxruntime.InferenceSession(exported / "model.onnx")
   model, params = swin_jax.load(models / "simmim", image_size=32)
   images = inputs_for(model, 3)[0]
-  results, expected = session.run(["stage0", "stage1"], {"images": images}), model.features(params, images, stages=(0, 1))
+  results, expected = (
+    session.run(["stage0", "stage1"], {"images": images}),
+    model.features(params, images, stages=(0, 1)),
+  )
   for ours, theirs in zip(results, expected, strict=True):
     check(ours, theirs)
 

@@ -43,8 +43,13 @@ from tests.runs import steps
 
 # One stage; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
 SHORT = dict(
-    model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,), optim__ema_decay=0.9, checkpoint__every_epochs=5 / 89,
-    log__eval_every_epochs=10 / 89, log__num_pictures=0,
+  model__depths=(2,),
+  model__num_heads=(2,),
+  model__window_sizes=(4,),
+  optim__ema_decay=0.9,
+  checkpoint__every_epochs=5 / 89,
+  log__eval_every_epochs=10 / 89,
+  log__num_pictures=0,
 )
 
 
@@ -99,7 +104,11 @@ def test_a_run_asked_to_stop_loses_nothing(finished, tmp_path, monkeypatch, time
 
 
 def evaluations(workdir):
-  return [{k: v for k, v in entry.items() if k.startswith("eval/")} for entry in lines(workdir) if "eval/loss" in entry]
+  return [
+    {k: v for k, v in entry.items() if k.startswith("eval/")}
+    for entry in lines(workdir)
+    if "eval/loss" in entry
+  ]
 
 
 def test_a_run_that_is_done_says_what_came_out(finished):
@@ -109,8 +118,12 @@ def test_a_run_that_is_done_says_what_came_out(finished):
 
 
 LONG = (
-    *SMALL, *steps(60, save=20, evaluate=20), "--config.log.every_steps=5", "--config.log.num_pictures=0",
-    "--config.data.eval_split=train", "--config.data.eval_batch_size=1",  # takes longer than a save, so that it can be hit
+  *SMALL,
+  *steps(60, save=20, evaluate=20),
+  "--config.log.every_steps=5",
+  "--config.log.num_pictures=0",
+  "--config.data.eval_split=train",
+  "--config.data.eval_batch_size=1",  # takes longer than a save, so that it can be hit
 )
 
 
@@ -148,14 +161,19 @@ def start_until(workdir, phase):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+  "how, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)], ids=["SIGTERM", "SIGKILL"]
+)
 def test_killed_in_every_phase(long, tmp_path, how, code):
   for phase in ("start-up", "compiling", "training", "evaluation", "saving"):
     process = start_until(tmp_path, phase)
     process.send_signal(how)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, (phase, process.returncode, output)
-    assert how == signal.SIGKILL or ("swin_jax: stopped" in output and "Traceback" not in output), (phase, output)
+    assert how == signal.SIGKILL or ("swin_jax: stopped" in output and "Traceback" not in output), (
+      phase,
+      output,
+    )
     steps_saved = [int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()]
     if how == signal.SIGTERM and phase in ("start-up", "compiling"):
       assert not steps_saved
@@ -173,14 +191,19 @@ def test_ctrl_c_saves(tmp_path):
   read_until(process, "step 5/60")
   process.send_signal(signal.SIGINT)
   output, _ = process.communicate(timeout=120)
-  assert process.returncode == 130 and "stopped, saved at step" in output and "Traceback" not in output, output
+  assert process.returncode == 130 and "stopped, saved at step" in output and "Traceback" not in output, (
+    output
+  )
 
 
 def test_a_second_ctrl_c_ends_at_once():
   body = "preemption.watch(); preemption.protect(); print('ready', flush=True); time.sleep(60)"
   process = subprocess.Popen(
-      [sys.executable, "-c", f"import time; from swin_jax import preemption; {body}"], cwd=ROOT, stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT, text=True,
+    [sys.executable, "-c", f"import time; from swin_jax import preemption; {body}"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
   )
   read_until(process, "ready")
   process.send_signal(signal.SIGINT)
@@ -219,7 +242,9 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog)
 def small_disk(folder, kilobytes):
   """A file system of so many kilobytes."""
   folder.mkdir()
-  made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], capture_output=True, text=True)
+  made = subprocess.run(
+    ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], capture_output=True, text=True
+  )
   if made.returncode:
     pytest.skip(f"a small file system needs the right to mount one: {made.stderr.strip()}")
   try:
@@ -239,7 +264,9 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
     save(self, *args)
 
   def look():
-    while any(saver._manager.is_saving_in_progress() for saver in savers):  # steps of milliseconds would be over before a save is
+    while any(
+      saver._manager.is_saving_in_progress() for saver in savers
+    ):  # steps of milliseconds would be over before a save is
       time.sleep(0.01)
     if manifest.is_written(workdir / "checkpoints" / "5") and not filler.exists():
       filler.write_bytes(bytes(shutil.disk_usage(workdir).free - 100_000))
@@ -252,7 +279,9 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
     with pytest.raises(BadInput, match=message) as caught:
       run(workdir, log__eval_every_epochs=1.0)
     assert "\n" not in str(caught.value)
-    assert "wait" not in [entry.name for entry in caught.traceback], "found by looking after a step, not when the next save was due"
+    assert "wait" not in [entry.name for entry in caught.traceback], (
+      "found by looking after a step, not when the next save was due"
+    )
     assert not list((workdir / "checkpoints").glob("*tmp*")), "what was written of it makes room again"
     monkeypatch.undo()
     with pytest.raises(BadInput, match=message):
@@ -273,7 +302,9 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
     return False
 
   monkeypatch.setattr(preemption, "requested", look)
-  with pytest.raises(BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is none before it"):
+  with pytest.raises(
+    BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is none before it"
+  ):
     run(tmp_path)
 
 
@@ -306,7 +337,9 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monke
   assert notes[0] == notes[1]
   left_out = [json.loads(line) for line in notes[0].splitlines()]
   assert 1 < len(left_out) < 15 and all(len(set(entry["records"])) == 16 for entry in left_out)
-  with pytest.raises(BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"):
+  with pytest.raises(
+    BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"
+  ):
     run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
   schedule, peak = run_config.learning_rate(tiny.config(), 89, 20)
   applied = [float(schedule(np.float32(update), peak)) for update in range(20 - len(left_out))]
@@ -330,7 +363,9 @@ def test_no_device_is_one_line(monkeypatch):
 
   monkeypatch.setattr(jax, "devices", none)
   monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-  with pytest.raises(BadInput, match="jax finds no device to compute on: is jax installed for JAX_PLATFORMS=cuda?"):
+  with pytest.raises(
+    BadInput, match="jax finds no device to compute on: is jax installed for JAX_PLATFORMS=cuda?"
+  ):
     distributed.check_devices()
 
 
@@ -347,7 +382,9 @@ def test_nothing_is_transferred_unasked_and_metrics_are_read_one_step_late(finis
   get = jax.device_get
   monkeypatch.setattr(jax, "device_get", lambda x: (events.append("read"), get(x))[1])
   original = metrics.Profiler.step
-  monkeypatch.setattr(metrics.Profiler, "step", lambda self, step: (events.append(step), original(self, step))[1])
+  monkeypatch.setattr(
+    metrics.Profiler, "step", lambda self, step: (events.append(step), original(self, step))[1]
+  )
   loop = train._loop
 
   def guarded(*args):
@@ -371,7 +408,9 @@ def test_the_log_says_where_the_time_goes(finished):
   entries = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
   trained = [entry for entry in entries if "train/loss" in entry]
   for entry in trained:
-    seconds = {kind: entry[f"perf/{kind}_seconds"] for kind in ("data", "compute", "checkpoint", "evaluation")}
+    seconds = {
+      kind: entry[f"perf/{kind}_seconds"] for kind in ("data", "compute", "checkpoint", "evaluation")
+    }
     assert min(seconds.values()) >= 0 and seconds["compute"] > 0
   assert sum(entry["perf/checkpoint_seconds"] for entry in trained) > 0
   assert [entry["perf/evaluation_seconds"] > 0 for entry in entries if "eval/loss" in entry] == [True, True]
@@ -425,13 +464,19 @@ def test_a_dead_worker_ends_the_run_which_is_saved_and_goes_on(long, tmp_path):
   process.send_signal(signal.SIGCONT)
   output, _ = process.communicate(timeout=120)
   assert process.returncode == 74 and "was killed by SIGKILL" in output and "Traceback" not in output, output
-  assert [path for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()], "what was done is saved"
+  assert [path for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()], (
+    "what was done is saved"
+  )
   finish([command(*with_worker)])
   assert_same(saved(tmp_path, 60), saved(long, 60))
 
 
 def children(pid):
-  return [int(child) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+  return [
+    int(child)
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    for child in path.read_text().split()
+  ]
 
 
 def command_line(pid):

@@ -17,14 +17,18 @@ from swin_jax.weights import inference
 from swin_jax.weights import tensors
 
 HERE = pathlib.Path(__file__).parent / "golden"
-ELSEWHERE = pathlib.Path(os.environ.get("SWIN_JAX_GOLDEN", pathlib.Path(__file__).parents[2] / "shared" / "golden"))
+ELSEWHERE = pathlib.Path(
+  os.environ.get("SWIN_JAX_GOLDEN", pathlib.Path(__file__).parents[2] / "shared" / "golden")
+)
 
 
 def golden(name):
   """The small golden files are here, the large ones beside the checkout."""
   folder = next((folder for folder in (HERE, ELSEWHERE) if (folder / name).exists()), None)
   if folder is None:
-    pytest.skip(f"golden file {name} of the official code is not in {ELSEWHERE}; SWIN_JAX_GOLDEN says where it is")
+    pytest.skip(
+      f"golden file {name} of the official code is not in {ELSEWHERE}; SWIN_JAX_GOLDEN says where it is"
+    )
   return folder / name
 
 
@@ -32,7 +36,9 @@ def read(name, **hints):
   """The module, its parameters as the importer fills them, inputs and outputs, and how the case was built."""
   spec = json.loads(golden(f"{name}.json").read_text())
   found = importer.plan(tensors.open_tensors(str(golden(f"{name}.safetensors"))), inference.Hints(**hints))
-  params = flax.traverse_util.unflatten_dict({path: jnp.asarray(found.read(path)) for path in found.shapes}, sep="/")
+  params = flax.traverse_util.unflatten_dict(
+    {path: jnp.asarray(found.read(path)) for path in found.shapes}, sep="/"
+  )
   values = dict(np.load(golden(f"{name}.npz")))
   images = jnp.asarray(values["image"].transpose(0, 2, 3, 1))
   return description.make_module(found.description), {"params": params}, values, images, spec
@@ -53,7 +59,9 @@ def test_supervised(name):
   _, maps = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x)))(params, images)
   for i, stage in enumerate(maps):
     check(stage.reshape(stage.shape[0], -1, stage.shape[-1]), values[f"stage_{i}"])
-  _, state = model.apply(params, images, capture_intermediates=lambda m, _: m.name == "patch_embed", mutable=["intermediates"])
+  _, state = model.apply(
+    params, images, capture_intermediates=lambda m, _: m.name == "patch_embed", mutable=["intermediates"]
+  )
   embedded = state["intermediates"]["encoder"]["patch_embed"]["__call__"][0]
   check(embedded.reshape(values["patch_embed"].shape), values["patch_embed"])
   check(jax.jit(model.apply)(params, images), values["logits"])

@@ -32,10 +32,16 @@ def large_pages_are_for_those_who_ask():
 
 
 @GLIBC
-@pytest.mark.skipif(not large_pages_are_for_those_who_ask(), reason="this system gives large pages to all or to none")
+@pytest.mark.skipif(
+  not large_pages_are_for_those_who_ask(), reason="this system gives large pages to all or to none"
+)
 def test_large_pages_are_cleared_at_once():
   def faults(environment):
-    return int(subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, env=environment).stdout)
+    return int(
+      subprocess.run(
+        [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, env=environment
+      ).stdout
+    )
 
   small = {**os.environ, "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": ""}
   pages = 4 * 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of one buffer of 64 MiB, at every run
@@ -46,7 +52,9 @@ def test_large_pages_are_cleared_at_once():
 @pytest.mark.parametrize("platforms, told", [("cpu", host_memory.TUNABLES), ("cuda", "")])
 def test_the_command_starts_again_on_a_cpu(tmp_path, platforms, told):
   config = tmp_path / "config.py"
-  config.write_text("import os\n\ndef get_config():\n  print('told', os.environ['GLIBC_TUNABLES'])\n  raise SystemExit\n")
+  config.write_text(
+    "import os\n\ndef get_config():\n  print('told', os.environ['GLIBC_TUNABLES'])\n  raise SystemExit\n"
+  )
   command = [sys.executable, "-m", "swin_jax.main", f"--config={config}", f"--workdir={tmp_path}"]
   environment = {**os.environ, "JAX_PLATFORMS": platforms, "GLIBC_TUNABLES": ""}
   environment.pop("SWIN_JAX_ON_LARGE_PAGES", None)
@@ -55,8 +63,14 @@ def test_the_command_starts_again_on_a_cpu(tmp_path, platforms, told):
 
 
 @pytest.mark.parametrize(
-    "platforms, libtpu, plugins, cpu",
-    [("cpu", True, ["cuda"], True), ("cuda,cpu", False, ["cuda"], False), ("", False, ["cuda"], False), ("", True, [], False), ("", False, [], True)],
+  "platforms, libtpu, plugins, cpu",
+  [
+    ("cpu", True, ["cuda"], True),
+    ("cuda,cpu", False, ["cuda"], False),
+    ("", False, ["cuda"], False),
+    ("", True, [], False),
+    ("", False, [], True),
+  ],
 )
 def test_it_is_known_whether_a_cpu_computes(monkeypatch, platforms, libtpu, plugins, cpu):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: libtpu)
@@ -65,23 +79,27 @@ def test_it_is_known_whether_a_cpu_computes(monkeypatch, platforms, libtpu, plug
 
 
 def test_what_malloc_has_been_told_stands():
-  assert host_memory.on_large_pages({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}) is None
-  environment = host_memory.on_large_pages({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.cpu.x86_shstk=off"})
+  assert (
+    host_memory.on_large_pages({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}) is None
+  )
+  environment = host_memory.on_large_pages(
+    {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.cpu.x86_shstk=off"}
+  )
   assert environment["GLIBC_TUNABLES"] == "glibc.cpu.x86_shstk=off:" + host_memory.TUNABLES
 
 
 @pytest.mark.parametrize(
-    "module, libc, pages, restarted, again",
-    [
-        ("swin_jax.main", ("glibc", "2.35"), "always [madvise] never", False, True),
-        ("swin_jax.main", ("glibc", "2.36"), "[always] madvise never", False, True),
-        ("ipykernel_launcher", ("glibc", "2.36"), "always [madvise] never", False, False),
-        ("swin_jax.main", ("glibc", "2.34"), "always [madvise] never", False, False),
-        ("swin_jax.main", ("", ""), "always [madvise] never", False, False),
-        ("swin_jax.main", ("glibc", "2.36"), "always madvise [never]", False, False),
-        ("swin_jax.main", ("glibc", "2.36"), None, False, False),
-        ("swin_jax.main", ("glibc", "2.36"), "always [madvise] never", True, False),
-    ],
+  "module, libc, pages, restarted, again",
+  [
+    ("swin_jax.main", ("glibc", "2.35"), "always [madvise] never", False, True),
+    ("swin_jax.main", ("glibc", "2.36"), "[always] madvise never", False, True),
+    ("ipykernel_launcher", ("glibc", "2.36"), "always [madvise] never", False, False),
+    ("swin_jax.main", ("glibc", "2.34"), "always [madvise] never", False, False),
+    ("swin_jax.main", ("", ""), "always [madvise] never", False, False),
+    ("swin_jax.main", ("glibc", "2.36"), "always madvise [never]", False, False),
+    ("swin_jax.main", ("glibc", "2.36"), None, False, False),
+    ("swin_jax.main", ("glibc", "2.36"), "always [madvise] never", True, False),
+  ],
 )
 def test_it_starts_again_only_where_it_gains(monkeypatch, tmp_path, module, libc, pages, restarted, again):
   started = []
@@ -99,4 +117,7 @@ def test_it_starts_again_only_where_it_gains(monkeypatch, tmp_path, module, libc
   host_memory.restart_on_large_pages("swin_jax.main")
   assert len(started) == again
   if again:
-    assert started[0][1] == [sys.executable, "-m", module, "--flag"] and started[0][2]["GLIBC_TUNABLES"] == host_memory.TUNABLES
+    assert (
+      started[0][1] == [sys.executable, "-m", module, "--flag"]
+      and started[0][2]["GLIBC_TUNABLES"] == host_memory.TUNABLES
+    )

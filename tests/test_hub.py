@@ -30,7 +30,9 @@ class Hub:
         data, kind = None, "application/octet-stream"
         if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
           names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-          data = json.dumps([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]).encode()
+          data = json.dumps(
+            [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
+          ).encode()
           kind = "application/json"
         elif parts[2:4] == ["resolve", "main"] and (root / "/".join(parts[4:])).is_file():
           data = (root / "/".join(parts[4:])).read_bytes()
@@ -61,11 +63,22 @@ def test_the_hub(tmp_path):
   save(hub / "models" / "other.safetensors", official.random(official.state_dict(2, **TINY)))
   (hub / "config.json").write_text(json.dumps(dict(model_type="swinv2", image_size=32, window_size=4)))
   server = Hub(hub)
-  environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+  environment = os.environ | {
+    "HF_ENDPOINT": server.url,
+    "HF_HOME": str(tmp_path / "cache"),
+    "JAX_PLATFORMS": "cpu",
+  }
 
   def fetch(source, destination):
     words = [sys.executable, "-m", "swin_jax.weights", "import", source, str(tmp_path / destination)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, cwd=pathlib.Path(__file__).parents[1])
+    return subprocess.run(
+      words,
+      env=environment,
+      capture_output=True,
+      text=True,
+      timeout=120,
+      cwd=pathlib.Path(__file__).parents[1],
+    )
 
   done = fetch("hf://owner/name", "one")
   assert done.returncode == 0, done.stderr
@@ -74,5 +87,8 @@ def test_the_hub(tmp_path):
   assert done.returncode == 0, done.stderr
   assert "windows from the file" in done.stdout
   done = fetch("hf://owner/name/none.pth", "three")
-  assert done.returncode == 2 and "there is no such file; there are model.safetensors, models/other.safetensors" in done.stderr, done.stderr
+  assert (
+    done.returncode == 2
+    and "there is no such file; there are model.safetensors, models/other.safetensors" in done.stderr
+  ), done.stderr
   server.server.shutdown()

@@ -117,7 +117,10 @@ def test_photographs_are_decoded_as_by_pillow(name):
   assert np.array_equal(image_ops.decode(encoded, 1)[..., 0], opened(encoded, "L"))
 
 
-@pytest.mark.parametrize("options", [dict(subsampling=n) for n in range(3)] + [dict(progressive=True), dict(quality=20), dict(keep_rgb=True)])
+@pytest.mark.parametrize(
+  "options",
+  [dict(subsampling=n) for n in range(3)] + [dict(progressive=True), dict(quality=20), dict(keep_rgb=True)],
+)
 @pytest.mark.parametrize("height, width", [(1, 1), (16, 24), (37, 51)])
 def test_jpegs_are_decoded_as_by_pillow(height, width, options):
   for image in (photograph()[:height, :width], photograph()[:height, :width, 0]):
@@ -128,7 +131,10 @@ def test_jpegs_are_decoded_as_by_pillow(height, width, options):
 
 def test_odd_jpegs_are_left_to_pillow(monkeypatch):
   inks = encode(Image.fromarray(photograph()).convert("CMYK"), "JPEG")
-  assert np.array_equal(image_ops.decode(inks, 3), opened(inks, "RGB")) and image_ops.decode(inks, 4).shape[-1] == 4
+  assert (
+    np.array_equal(image_ops.decode(inks, 3), opened(inks, "RGB"))
+    and image_ops.decode(inks, 4).shape[-1] == 4
+  )
   whole = encode(photograph(), "JPEG")
   trailed, dirty = whole + b"and more", whole[:-2] + b"\0\0\0" + whole[-2:]
   for encoded in (trailed, dirty):  # to one a warning, to the other nothing
@@ -147,19 +153,19 @@ def test_files_of_unknown_range_are_refused(dtype, message):
 
 
 @pytest.mark.parametrize(
-    "encoded, bands, message",
-    [
-        (b"", 3, "cannot be read"),
-        (b"not an image", 3, "cannot be read"),
-        (encode(noise(64, 64, 3), "JPEG")[:600], 3, "cannot be read"),
-        (encode(noise(64, 64, 3))[:600], 3, "cannot be read"),
-        (encode(noise(5, 7, 3)), 4, "has 3 bands, not 4"),
-        (noise(5, 7, 14), 3, "has 14 bands, not 3"),
-        (noise(5, 7, 3).astype(np.float32), 3, "float32"),
-        (noise(5, 7, 3).astype(np.uint16), 3, "uint16"),
-        (noise(5), 3, r"\[5\]"),
-        (np.zeros((0, 7, 3), np.uint8), 3, r"\[0, 7, 3\]"),
-    ],
+  "encoded, bands, message",
+  [
+    (b"", 3, "cannot be read"),
+    (b"not an image", 3, "cannot be read"),
+    (encode(noise(64, 64, 3), "JPEG")[:600], 3, "cannot be read"),
+    (encode(noise(64, 64, 3))[:600], 3, "cannot be read"),
+    (encode(noise(5, 7, 3)), 4, "has 3 bands, not 4"),
+    (noise(5, 7, 14), 3, "has 14 bands, not 3"),
+    (noise(5, 7, 3).astype(np.float32), 3, "float32"),
+    (noise(5, 7, 3).astype(np.uint16), 3, "uint16"),
+    (noise(5), 3, r"\[5\]"),
+    (np.zeros((0, 7, 3), np.uint8), 3, r"\[0, 7, 3\]"),
+  ],
 )
 def test_what_cannot_be_decoded_is_a_value_error(encoded, bands, message):
   with pytest.raises(ValueError, match=message):
@@ -183,7 +189,9 @@ def test_resize_without_the_faster_library_is_pillows(interpolation, size, pillo
     assert np.array_equal(resized[..., -1], np.asarray(last))
 
 
-@pytest.mark.skipif(not image_ops.resizer, reason="cykooz-resizer has no wheel for this machine: Pillow itself resizes")
+@pytest.mark.skipif(
+  not image_ops.resizer, reason="cykooz-resizer has no wheel for this machine: Pillow itself resizes"
+)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("height, width", [(100, 80), (200, 260), (256, 256), (400, 301), (427, 640)])
@@ -205,7 +213,9 @@ def test_bands_do_not_mix(bands, interpolation):
   resized = image_ops.resize(image, (30, 11), interpolation)
   assert resized.shape == (30, 11, bands) and resized.dtype == np.uint8
   for i in range(bands):
-    assert np.array_equal(resized[..., i : i + 1], image_ops.resize(image[..., i : i + 1], (30, 11), interpolation))
+    assert np.array_equal(
+      resized[..., i : i + 1], image_ops.resize(image[..., i : i + 1], (30, 11), interpolation)
+    )
 
 
 def test_threads_resize_side_by_side():
@@ -219,7 +229,9 @@ def test_threads_resize_side_by_side():
 def test_resize_reads_views_in_any_memory_order(bands):
   image = noise(13, 23, bands)
   for view in (image[::-1], image[:, ::-1], image[::2, 1::3], image.transpose(1, 0, 2)):
-    assert np.array_equal(image_ops.resize(view, (6, 6), "bicubic"), image_ops.resize(view.copy(), (6, 6), "bicubic"))
+    assert np.array_equal(
+      image_ops.resize(view, (6, 6), "bicubic"), image_ops.resize(view.copy(), (6, 6), "bicubic")
+    )
 
 
 # Training crops.
@@ -251,7 +263,9 @@ def test_random_resized_crop_is_the_official_one(height, width, interpolation, p
     top, left, h, w = official_box(np.random.default_rng(seed), height, width, (0.08, 1.0), RATIO)
     cut = Image.fromarray(image).crop((left, top, left + w, top + h))
     expected = np.asarray(cut.resize((24, 16), METHODS[interpolation]))
-    crop = image_ops.random_resized_crop(image, np.random.default_rng(seed), (16, 24), (0.08, 1.0), RATIO, interpolation)
+    crop = image_ops.random_resized_crop(
+      image, np.random.default_rng(seed), (16, 24), (0.08, 1.0), RATIO, interpolation
+    )
     assert np.array_equal(crop, expected)
 
 
@@ -266,10 +280,14 @@ def test_box_that_never_fits_gives_the_largest_central_one(height, width, box):
 
 def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
   shapes = []
-  monkeypatch.setattr(image_ops, "resize", lambda image, size, interpolation: (shapes.append(image.shape[:2]), image)[1])
+  monkeypatch.setattr(
+    image_ops, "resize", lambda image, size, interpolation: (shapes.append(image.shape[:2]), image)[1]
+  )
   image, rng = np.zeros((400, 400, 1), np.uint8), np.random.default_rng(0)
   for _ in range(2000):
-    image_ops.random_resized_crop(image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic")  # 0.6 · 4 / 3 < 1: every box fits
+    image_ops.random_resized_crop(
+      image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic"
+    )  # 0.6 · 4 / 3 < 1: every box fits
   h, w = np.array(shapes).T
   share, aspect = h * w / 160000, np.log(w / h)
   assert 0.198 < share.min() < 0.21 and 0.59 < share.max() < 0.602
@@ -310,10 +328,14 @@ def official_eval(image, size):
 
 
 @pytest.mark.parametrize("size", [32, 64, 192])
-@pytest.mark.parametrize("height, width", [(50, 37), (37, 50), (41, 41), (100, 75), (23, 200), (333, 500), (500, 334), (73, 73)])
+@pytest.mark.parametrize(
+  "height, width", [(50, 37), (37, 50), (41, 41), (100, 75), (23, 200), (333, 500), (500, 334), (73, 73)]
+)
 def test_center_crop_is_the_official_one(size, height, width, pillow):
   image = noise(height, width, 3)
-  assert np.array_equal(image_ops.center_crop(image, (size, size), 0.875, "bicubic"), official_eval(image, size))
+  assert np.array_equal(
+    image_ops.center_crop(image, (size, size), 0.875, "bicubic"), official_eval(image, size)
+  )
 
 
 def test_short_side_equals_the_official_one_at_every_size():
@@ -350,8 +372,13 @@ def test_whole_image_is_resized_straight(pillow):
 
 def augment(**changes):
   settings = dict(
-      image_size=(16, 24), crop_scale=(0.08, 1.0), crop_ratio=RATIO, crop_padding=0, interpolation="bicubic",
-      flip_probability=0.5, mask=None,
+    image_size=(16, 24),
+    crop_scale=(0.08, 1.0),
+    crop_ratio=RATIO,
+    crop_padding=0,
+    interpolation="bicubic",
+    flip_probability=0.5,
+    mask=None,
   )
   return views.Augment(**settings | changes)
 
@@ -365,7 +392,9 @@ def test_training_view_is_contiguous_uint8_of_the_size(bands):
 
 def test_tiny_images_are_padded_and_cropped_but_not_resized():
   image = noise(32, 32, 3)
-  view = augment(image_size=(32, 32), crop_padding=4, flip_probability=0.0)(image, np.random.default_rng(0))["image"]
+  view = augment(image_size=(32, 32), crop_padding=4, flip_probability=0.0)(image, np.random.default_rng(0))[
+    "image"
+  ]
   top, left = np.random.default_rng(0).integers(9, size=2)
   assert np.array_equal(view, np.pad(image, ((4, 4), (4, 4), (0, 0)))[top : top + 32, left : left + 32])
   evaluation = views.EvalView((32, 32), 1.0, "bicubic", None)(image, np.random.default_rng(0))["image"]

@@ -37,7 +37,9 @@ def png(values, mode="L"):
 
 def jpeg(height, width, seed):
   out = io.BytesIO()
-  Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)).save(out, "JPEG")
+  Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)).save(
+    out, "JPEG"
+  )
   return out.getvalue()
 
 
@@ -68,26 +70,32 @@ def test_what_values_mean():
   plain = labels.parse("classes.txt", CLASSES, "x")
   assert plain.names == ("sky", "road", "car")
   assert labels.read(png([[0, 1, 2, 255]]), plain).tolist() == [[0, 1, 2, 255]]
-  void = labels.parse("classes.json", json.dumps({"classes": ["void", "sky", "road"], "ignore_index": 0}), "x")
-  assert void.names == ("sky", "road") and labels.read(png([[0, 1, 2, 255]]), void).tolist() == [[255, 0, 1, 255]]
+  void = labels.parse(
+    "classes.json", json.dumps({"classes": ["void", "sky", "road"], "ignore_index": 0}), "x"
+  )
+  assert void.names == ("sky", "road") and labels.read(png([[0, 1, 2, 255]]), void).tolist() == [
+    [255, 0, 1, 255]
+  ]
   table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.1\t1\t1\t1\twall\n2\t0.1\t1\t1\t1\tbuilding, edifice\n"
   ade = labels.parse("objectInfo150.txt", table, "x")
-  assert ade.names == ("wall", "building") and labels.read(png([[0, 1, 2, 255]]), ade).tolist() == [[255, 0, 1, 255]]
+  assert ade.names == ("wall", "building") and labels.read(png([[0, 1, 2, 255]]), ade).tolist() == [
+    [255, 0, 1, 255]
+  ]
 
 
 @pytest.mark.parametrize(
-    "name, text, message",
-    [
-        ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
-        ("classes.txt", "a\n\nb\n", "has no name for label 1"),
-        ("classes.txt", "\n".join(map(str, range(300))), "names 300 classes"),
-        ("classes.txt", "road\nsky\nroad\n", "calls two classes 'road'"),
-        ("classes.json", '{"classes": "abc"}', "classes is no list"),
-        ("classes.json", '{"classes": ["a", "b"], "ignore_index": true}', "ignore_index must be a number"),
-        ("classes.json", "[]", "must be like"),
-        ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
-        ("classes.json", '{"classes": ["a"], "ignore_index": 0}', "names 0 classes"),
-    ],
+  "name, text, message",
+  [
+    ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
+    ("classes.txt", "a\n\nb\n", "has no name for label 1"),
+    ("classes.txt", "\n".join(map(str, range(300))), "names 300 classes"),
+    ("classes.txt", "road\nsky\nroad\n", "calls two classes 'road'"),
+    ("classes.json", '{"classes": "abc"}', "classes is no list"),
+    ("classes.json", '{"classes": ["a", "b"], "ignore_index": true}', "ignore_index must be a number"),
+    ("classes.json", "[]", "must be like"),
+    ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
+    ("classes.json", '{"classes": ["a"], "ignore_index": 0}', "names 0 classes"),
+  ],
 )
 def test_unusable_classes_are_one_line(name, text, message):
   with pytest.raises(BadInput, match=message) as error:
@@ -98,10 +106,10 @@ def test_unusable_classes_are_one_line(name, text, message):
 def test_maps_that_are_refused():
   classes = labels.parse("classes.txt", CLASSES, "x")
   for encoded, message in (
-      (png([[0, 7, 7]]), "has label 7 in 2 pixels; the 3 classes do not know it"),
-      (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
-      (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
-      (b"nonsense", "cannot be read as a label map"),
+    (png([[0, 7, 7]]), "has label 7 in 2 pixels; the 3 classes do not know it"),
+    (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
+    (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
+    (b"nonsense", "cannot be read as a label map"),
   ):
     with pytest.raises(ValueError, match=message):
       labels.read(encoded, classes)
@@ -122,7 +130,10 @@ def test_resized_maps_take_the_class_at_each_middle():
   assert targets.decode(targets.encode(small)).tolist() == small.tolist()
 
 
-@pytest.mark.parametrize("layout, kind", [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")])
+@pytest.mark.parametrize(
+  "layout, kind",
+  [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")],
+)
 def test_a_set_becomes_batches(tmp_path, layout, kind):
   """Through `prepare` and, where it is a plain folder, straight: the same batches."""
   contents = files(layout, kind, ("train", "val"))
@@ -143,15 +154,29 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
 
 
 def segmentation(path, source="array_record", **changes):
-  names = dict(task="segmentation", data__source=source, data__path=str(path), data__batch_size=4, data__eval_batch_size=4, data__image_size=(16, 16),
-               data__mean=(0.5,) * 3, data__std=(0.2,) * 3, dense__sides=(30, 20), dense__eval_canvas=(32, 32))
+  names = dict(
+    task="segmentation",
+    data__source=source,
+    data__path=str(path),
+    data__batch_size=4,
+    data__eval_batch_size=4,
+    data__image_size=(16, 16),
+    data__mean=(0.5,) * 3,
+    data__std=(0.2,) * 3,
+    dense__sides=(30, 20),
+    dense__eval_canvas=(32, 32),
+  )
   return tiny.config(**names | changes)
 
 
 def test_batches_hold_images_and_their_classes(tmp_path):
   data = open_input(segmentation(write(tmp_path, files() | {"classes.txt": CLASSES}), "folder"))
   batch = next(data.train_batches(0, WHOLE))
-  assert batch["image"].shape == (4, 16, 16, 3) and batch["label"].shape == (4, 16, 16) and batch["label"].dtype == np.uint8
+  assert (
+    batch["image"].shape == (4, 16, 16, 3)
+    and batch["label"].shape == (4, 16, 16)
+    and batch["label"].dtype == np.uint8
+  )
   assert set(np.unique(batch["label"])) <= {0, 1, 2, 255}
   (batch,) = data.eval_batches(WHOLE)
   assert batch["image"].shape == (4, 32, 32, 3) and batch["weight"].tolist() == [1] * 4
@@ -172,7 +197,11 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
   assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
   # In training from the folder itself they give way to the next good one.
-  data = open_input(segmentation(folder, "folder", data__train_split="train", data__eval_split="train", data__max_bad_fraction=0.5))
+  data = open_input(
+    segmentation(
+      folder, "folder", data__train_split="train", data__eval_split="train", data__max_bad_fraction=0.5
+    )
+  )
   batches = data.train_batches(0, WHOLE)
   assert sum(int(next(batches)["bad"].sum()) for _ in range(5)) >= 2
 
@@ -182,7 +211,9 @@ def test_shrunk_maps_fit_their_images(tmp_path):
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
   for example in map(found.__getitem__, range(4)):
-    assert targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
+    assert (
+      targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
+    )
 
 
 def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
@@ -212,7 +243,9 @@ def test_the_number_of_classes_is_the_datas():
   config = run_config.resolve(tiny.config(task="segmentation"), ("paper", "ink"), ("paper", "ink"))
   assert config.segmentation.num_classes == 2 and config.data.class_names == ("paper", "ink")
   with pytest.raises(BadInput, match="the data has labels up to 1, but segmentation.num_classes = 1"):
-    run_config.resolve(tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink"))
+    run_config.resolve(
+      tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink")
+    )
 
 
 def test_rasters_and_their_maps_are_cut_alike(tmp_path):
@@ -227,8 +260,18 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
   assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
-  config = run_config.with_statistics(segmentation(tmp_path / "out", data__mean=(), data__std=(), data__dtype="float32", data__eval_batch_size=6,
-                                                   dense__sides=(), dense__photometric=False, augment__rotate=True))
+  config = run_config.with_statistics(
+    segmentation(
+      tmp_path / "out",
+      data__mean=(),
+      data__std=(),
+      data__dtype="float32",
+      data__eval_batch_size=6,
+      dense__sides=(),
+      dense__photometric=False,
+      augment__rotate=True,
+    )
+  )
   assert len(config.data.mean) == 5
   data = open_input(config)
   for i in range(len(found)):
@@ -264,14 +307,26 @@ def test_wide_labels_are_read_where_they_are_small():
 
 
 def test_one_split_in_a_folder_around_all(tmp_path):
-  contents = {name.replace("train/", "my_set/"): data for name, data in files(splits=("train",)).items()} | {"my_set/classes.txt": CLASSES}
-  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
-  assert [len(sources.open_source("array_record", str(tmp_path / "out"), split, "labels")) for split in ("train", "val")] == [3, 1]
+  contents = {name.replace("train/", "my_set/"): data for name, data in files(splits=("train",)).items()} | {
+    "my_set/classes.txt": CLASSES
+  }
+  assert (
+    run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
+  )
+  assert [
+    len(sources.open_source("array_record", str(tmp_path / "out"), split, "labels"))
+    for split in ("train", "val")
+  ] == [3, 1]
 
 
 def test_boxes_in_text_files_are_no_label_maps(tmp_path):
   """The layouts of YOLO and COCO: images with a folder beside them."""
-  yolo = {"train/images/1.jpg": jpeg(9, 9, 0), "train/labels/1.txt": "0 0.5 0.5 1 1", "val/images/1.jpg": jpeg(9, 9, 1), "val/labels/1.txt": ""}
+  yolo = {
+    "train/images/1.jpg": jpeg(9, 9, 0),
+    "train/labels/1.txt": "0 0.5 0.5 1 1",
+    "val/images/1.jpg": jpeg(9, 9, 1),
+    "val/labels/1.txt": "",
+  }
   coco = {"images/train/1.jpg": jpeg(9, 9, 0), "annotations/train/1.json": "{}"}
   for i, contents in enumerate((yolo, coco)):
     assert not labelled_files.find(image_files.Disk(write(tmp_path / str(i), contents)))
@@ -280,7 +335,11 @@ def test_boxes_in_text_files_are_no_label_maps(tmp_path):
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
 def test_a_split_without_its_maps_is_refused_unless_it_is_for_tests(tmp_path, capsys, layout):
   contents = files(layout, splits=("train", "val", "test")) | {"classes.txt": CLASSES}
-  without = lambda split: {name: data for name, data in contents.items() if not name.startswith(layout.format(split=split, kind="labels"))}
+  without = lambda split: {
+    name: data
+    for name, data in contents.items()
+    if not name.startswith(layout.format(split=split, kind="labels"))
+  }
   assert run(f"--source={write(tmp_path / 'in', without('test'))}", f"--out={tmp_path / 'out'}") == 0
   assert run(f"--source={write(tmp_path / 'other', without('val'))}", f"--out={tmp_path / 'other_out'}") == 2
   said = capsys.readouterr().err
@@ -290,11 +349,17 @@ def test_a_split_without_its_maps_is_refused_unless_it_is_for_tests(tmp_path, ca
 def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
   contents = files(kind="truth", splits=("train",))
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
-  assert "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels, annotations" in capsys.readouterr().err
+  assert (
+    "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels, annotations"
+    in capsys.readouterr().err
+  )
 
 
 def test_two_files_of_one_name_are_refused(tmp_path, capsys):
-  contents = files(splits=("train",)) | {"train/images/1.png": png(np.zeros((20, 30))), "classes.txt": CLASSES}
+  contents = files(splits=("train",)) | {
+    "train/images/1.png": png(np.zeros((20, 30))),
+    "classes.txt": CLASSES,
+  }
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
   assert "holds 1.jpg and 1.png, and which is meant is not clear" in capsys.readouterr().err
 
@@ -313,7 +378,14 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
     np.save(folder / "0.npy", values)
     write(tmp_path / "in", {"train/annotations/0.png": png(classes)})
   write(tmp_path / "in", {"classes.txt": CLASSES})
-  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", "--tile=20" if suffix == ".tif" else "--tile=0") == 0
+  assert (
+    run(
+      f"--source={tmp_path / 'in'}",
+      f"--out={tmp_path / 'out'}",
+      "--tile=20" if suffix == ".tif" else "--tile=0",
+    )
+    == 0
+  )
   found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
   decode = decoding.DecodeMapped(5, "float32")
   if suffix == ".npy":
@@ -331,7 +403,9 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
 
 def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
   np.save(tmp_path / "boxes.npy", np.zeros((4, 4)))
-  folder = write(tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)})
+  folder = write(
+    tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)}
+  )
   assert tiles.find(folder, "", tiles.Cut()) is None
 
 
@@ -356,8 +430,19 @@ def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path)
     write(tmp_path / "set", {f"train/labels/{i}.png": png(np.zeros((20, 20))), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}") == 0
   splits = dict(data__train_split="train", data__eval_split="train")
-  with pytest.raises(BadInput, match="holds int16 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py"):
+  with pytest.raises(
+    BadInput,
+    match="holds int16 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py",
+  ):
     open_input(segmentation(tmp_path / "out", **splits))
   with pytest.raises(BadInput, match="has images of 5 bands, data.mean and the run of 4"):
-    open_input(segmentation(tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 4, data__std=(1.0,) * 4, **splits))
-  open_input(segmentation(tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 5, data__std=(1.0,) * 5, **splits))
+    open_input(
+      segmentation(
+        tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 4, data__std=(1.0,) * 4, **splits
+      )
+    )
+  open_input(
+    segmentation(
+      tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 5, data__std=(1.0,) * 5, **splits
+    )
+  )

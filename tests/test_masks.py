@@ -7,8 +7,8 @@ from swin_jax.data import masks
 
 
 @pytest.mark.parametrize(
-    "ratio, count",
-    [(0.6, 22), (0.0, 0), (1.0, 36), (0.5, 18), (0.51, 19)],
+  "ratio, count",
+  [(0.6, 22), (0.0, 0), (1.0, 36), (0.5, 18), (0.51, 19)],
 )
 def test_count_is_the_rounded_up_share(ratio, count):
   mask = masks.block_mask(np.random.default_rng(0), (192, 192), 32, 4, ratio)
@@ -44,23 +44,25 @@ def test_every_cell_and_pair_is_equally_likely():
 
 
 def test_the_generator_alone_decides():
-  first, second, other = (masks.block_mask(np.random.default_rng(seed), (192, 192), 32, 4, 0.6) for seed in (5, 5, 6))
+  first, second, other = (
+    masks.block_mask(np.random.default_rng(seed), (192, 192), 32, 4, 0.6) for seed in (5, 5, 6)
+  )
   assert np.array_equal(first, second)
   assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize(
-    "image_size, mask_patch_size, model_patch_size, ratio",
-    [
-        ((200, 192), 32, 4, 0.6),
-        ((192, 200), 32, 4, 0.6),
-        ((192, 192), 32, 5, 0.6),
-        ((192, 192), 4, 8, 0.6),
-        ((0, 192), 32, 4, 0.6),
-        ((192, 192), 0, 4, 0.6),
-        ((192, 192), 32, 4, -0.1),
-        ((192, 192), 32, 4, 1.1),
-    ],
+  "image_size, mask_patch_size, model_patch_size, ratio",
+  [
+    ((200, 192), 32, 4, 0.6),
+    ((192, 200), 32, 4, 0.6),
+    ((192, 192), 32, 5, 0.6),
+    ((192, 192), 4, 8, 0.6),
+    ((0, 192), 32, 4, 0.6),
+    ((192, 192), 0, 4, 0.6),
+    ((192, 192), 32, 4, -0.1),
+    ((192, 192), 32, 4, 1.1),
+  ],
 )
 def test_impossible_settings_are_named(image_size, mask_patch_size, model_patch_size, ratio):
   with pytest.raises(ValueError, match="mask"):

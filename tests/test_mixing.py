@@ -65,7 +65,11 @@ def official_erase(rng, shape):
   b, height, width, _ = shape
   keys = jax.random.split(rng, 5)
   area = np.asarray(jax.random.uniform(keys[0], (b, 10), minval=0.02, maxval=1 / 3), np.float64)
-  aspect = np.exp(np.asarray(jax.random.uniform(keys[1], (b, 10), minval=math.log(0.3), maxval=math.log(1 / 0.3)), np.float64))
+  aspect = np.exp(
+    np.asarray(
+      jax.random.uniform(keys[1], (b, 10), minval=math.log(0.3), maxval=math.log(1 / 0.3)), np.float64
+    )
+  )
   corner = np.asarray(jax.random.uniform(keys[2], (b, 2)), np.float64)
   boxes = []
   for i in range(b):
@@ -94,7 +98,9 @@ def test_erased_boxes_are_the_official_ones(shape):
 
 def test_erase_probability():
   def share(probability):
-    return np.mean((np.asarray(erase(jnp.full(ERASED_SHAPE, 100.0), key(1), probability)) != 100).any(axis=(1, 2, 3)))
+    return np.mean(
+      (np.asarray(erase(jnp.full(ERASED_SHAPE, 100.0), key(1), probability)) != 100).any(axis=(1, 2, 3))
+    )
 
   assert share(0.0) == 0.0
   assert share(1.0) == 1.0
@@ -107,7 +113,9 @@ def test_erased_area_position_and_noise():
   area = inside.mean(axis=(1, 2))
   assert area.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.015)
   assert area.min() < 0.03 and 0.32 < area.max() < 0.35
-  np.testing.assert_allclose(inside.mean(axis=0), inside.mean(axis=0)[::-1, ::-1], atol=0.1)  # no corner is preferred
+  np.testing.assert_allclose(
+    inside.mean(axis=0), inside.mean(axis=0)[::-1, ::-1], atol=0.1
+  )  # no corner is preferred
   h, w = inside.any(axis=2).sum(axis=1), inside.any(axis=1).sum(axis=1)
   assert (h * w == inside.sum(axis=(1, 2))).all()  # one box, whole
   # Up to 1 / 0.3, and a little more where sides are rounded.
@@ -214,7 +222,9 @@ def test_boxes_of_cutmix_are_cut_off_at_the_border(many_draws):
     return np.mean(np.minimum(center + cut // 2, side) - np.maximum(center - cut // 2, 0)) / side
 
   ratios = np.sqrt(1 - (np.arange(2000) + 0.5) / 2000)  # λ ~ Beta(1, 1) is uniform
-  expected = np.mean([1 - mean_length(SIZE[0], int(SIZE[0] * r)) * mean_length(SIZE[1], int(SIZE[1] * r)) for r in ratios])
+  expected = np.mean(
+    [1 - mean_length(SIZE[0], int(SIZE[0] * r)) * mean_length(SIZE[1], int(SIZE[1] * r)) for r in ratios]
+  )
   assert share.mean() == pytest.approx(expected, abs=0.03) and expected > 0.6  # 0.5 without the border
 
 

@@ -17,12 +17,14 @@ from tests.folders import save
 ROOT = pathlib.Path(__file__).parents[1]
 # Shorter training: what is written in the notebook, and what the test runs in its place.
 SHORTER = {
-    "quickstart": {
-        "total_epochs=20.0, warmup_epochs=2.0": "total_epochs=2.0, warmup_epochs=0.5",
-        "every_epochs = 10.0": "every_epochs = 1.0",
-    },
-    "finetune_your_images": {"total_epochs=float(epochs), warmup_epochs=2.0": "total_epochs=1.0, warmup_epochs=0.5"},
-    "features_and_attention": {},
+  "quickstart": {
+    "total_epochs=20.0, warmup_epochs=2.0": "total_epochs=2.0, warmup_epochs=0.5",
+    "every_epochs = 10.0": "every_epochs = 1.0",
+  },
+  "finetune_your_images": {
+    "total_epochs=float(epochs), warmup_epochs=2.0": "total_epochs=1.0, warmup_epochs=0.5"
+  },
+  "features_and_attention": {},
 }
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
 

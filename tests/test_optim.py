@@ -63,8 +63,19 @@ def test_layers_share_warmup_start_and_floor():
 def abstract_params(kind, depths):
   heads = tuple(2**i for i in range(len(depths)))
   encoder = make_encoder(
-      version=2, patch_size=4, embed_dim=32, depths=depths, num_heads=heads, window_sizes=(4,) * len(depths), trained_window_sizes=(),
-      mlp_ratio=4.0, drop_path_rate=0.0, extra_norm_every=0, dtype="float32", remat="none", unroll=False,
+    version=2,
+    patch_size=4,
+    embed_dim=32,
+    depths=depths,
+    num_heads=heads,
+    window_sizes=(4,) * len(depths),
+    trained_window_sizes=(),
+    mlp_ratio=4.0,
+    drop_path_rate=0.0,
+    extra_norm_every=0,
+    dtype="float32",
+    remat="none",
+    unroll=False,
   )
   images = jnp.zeros((1, 64, 64, 3))
   model = SimMim(encoder) if kind == "simmim" else Classifier(encoder, 10)
@@ -99,15 +110,23 @@ def test_official_fine_tuning_groups():
 def test_official_pretraining_quirk():
   groups = json.loads(golden("parameter_groups.json").read_text())["pretrain_official_quirk"]
   depths = tuple(groups["depths"])
-  decays = per_official_name(optim.decay_mask(abstract_params("simmim", depths), optim.OFFICIAL_PRETRAINING_DECAY_RULES), depths)
+  decays = per_official_name(
+    optim.decay_mask(abstract_params("simmim", depths), optim.OFFICIAL_PRETRAINING_DECAY_RULES), depths
+  )
   theirs = {name.removeprefix("encoder."): decay for name, decay in groups["weight_decay"].items()}
   assert {name: decay * 0.05 for name, decay in decays.items()} == theirs
 
 
 def test_without_the_quirk_bias_mlp_and_temperature_do_not_decay():
-  decays = flax.traverse_util.flatten_dict(optim.decay_mask(abstract_params("simmim", (2, 2)), optim.DECAY_RULES), sep="/")
+  decays = flax.traverse_util.flatten_dict(
+    optim.decay_mask(abstract_params("simmim", (2, 2)), optim.DECAY_RULES), sep="/"
+  )
   assert not any(decay for path, decay in decays.items() if "cpb" in path or "logit_scale" in path)
-  assert all(decay for path, decay in decays.items() if path.endswith(("qkv/kernel", "fc1/kernel", "reduction/kernel")) and "cpb" not in path)
+  assert all(
+    decay
+    for path, decay in decays.items()
+    if path.endswith(("qkv/kernel", "fc1/kernel", "reduction/kernel")) and "cpb" not in path
+  )
 
 
 def test_an_uncovered_parameter_is_an_error():
@@ -120,8 +139,17 @@ def test_adamw_by_hand():
   params = {"head": {"kernel": jnp.array([[1.0, -2.0]])}}
   schedule = functools.partial(optim.learning_rate, schedule="cosine", **RATE)
   optimizer = optim.make_optimizer(
-      params, schedule, peak_lr=0.5, weight_decay=0.1, decay_rules=optim.DECAY_RULES, depths=(2,), layer_decay=1.0, clip_norm=0.0,
-      b1=0.9, b2=0.999, eps=1e-8,
+    params,
+    schedule,
+    peak_lr=0.5,
+    weight_decay=0.1,
+    decay_rules=optim.DECAY_RULES,
+    depths=(2,),
+    layer_decay=1.0,
+    clip_norm=0.0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
   )
   state, p, m, v = optimizer.init(params), np.array([[1.0, -2.0]]), 0.0, 0.0
   for t, gradient in enumerate([np.array([[0.3, 0.1]]), np.array([[-0.2, 0.4]])]):
@@ -136,11 +164,22 @@ def test_adamw_by_hand():
 def test_clipping_is_over_all_parameters():
   params = {"a": {"kernel": jnp.zeros((2, 2))}, "b": {"bias": jnp.zeros(2)}}
   optimizer = optim.make_optimizer(
-      params, lambda step, peak: peak, peak_lr=1.0, weight_decay=0.0, decay_rules=optim.DECAY_RULES, depths=(2,), layer_decay=1.0,
-      clip_norm=5.0, b1=0.0, b2=0.0, eps=1.0,
+    params,
+    lambda step, peak: peak,
+    peak_lr=1.0,
+    weight_decay=0.0,
+    decay_rules=optim.DECAY_RULES,
+    depths=(2,),
+    layer_decay=1.0,
+    clip_norm=5.0,
+    b1=0.0,
+    b2=0.0,
+    eps=1.0,
   )
   gradients = {"a": {"kernel": jnp.full((2, 2), 3.0)}, "b": {"bias": jnp.full(2, 4.0)}}
   norm = np.sqrt(4 * 9 + 2 * 16)
   updates, _ = optimizer.update(gradients, optimizer.init(params), params)
   clipped = 3.0 * 5 / norm
-  np.testing.assert_allclose(updates["a"]["kernel"], np.full((2, 2), -clipped / (clipped + 1.0)), rtol=1e-5)  # Adam of b = 0: g / (|g| + eps)
+  np.testing.assert_allclose(
+    updates["a"]["kernel"], np.full((2, 2), -clipped / (clipped + 1.0)), rtol=1e-5
+  )  # Adam of b = 0: g / (|g| + eps)

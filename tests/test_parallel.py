@@ -30,7 +30,9 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
 
   Heads of eight dimensions: with two, a cosine may be that of a vector near zero, and the last bit decides.
   """
-  c = tiny.config(TASKS[model], model__embed_dim=64, model__num_heads=(8, 8), model__mlp_ratio=2.0, optim__ema_decay=0.5)
+  c = tiny.config(
+    TASKS[model], model__embed_dim=64, model__num_heads=(8, 8), model__mlp_ratio=2.0, optim__ema_decay=0.5
+  )
   if model == "tiny":
     c.model.update(depths=(2, 1), drop_path_rate=0.5)
   elif model == "dense":
@@ -89,9 +91,14 @@ def first_state(model):
 
 def batch_of(p):
   rng = np.random.default_rng(0)
-  batch = {"image": rng.integers(0, 256, p.batch["image"].shape, np.uint8), "label": rng.integers(0, 10, p.batch["label"].shape, np.int32)}
+  batch = {
+    "image": rng.integers(0, 256, p.batch["image"].shape, np.uint8),
+    "label": rng.integers(0, 10, p.batch["label"].shape, np.int32),
+  }
   if p.batch["label"].ndim > 1:
-    batch["label"] = np.where(rng.random(p.batch["label"].shape) < 0.1, 255, rng.integers(0, 10, p.batch["label"].shape)).astype(np.uint8)
+    batch["label"] = np.where(
+      rng.random(p.batch["label"].shape) < 0.1, 255, rng.integers(0, 10, p.batch["label"].shape)
+    ).astype(np.uint8)
   if p.batch["label"].dtype == np.float32:
     batch["label"] = np.where(batch["label"] == 255, np.nan, batch["label"]).astype(np.float32)
   if "mask" in p.batch:
@@ -104,34 +111,41 @@ def one_step(model, mesh_sizes, **changes):
   p, step = compiled(model, mesh_sizes, **changes)
   state = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model), p.state)
   state, sums = step(state, batch_of(p))
-  assert jax.tree.all(jax.tree.map(lambda leaf, like: leaf.sharding == like.sharding and leaf.dtype == like.dtype, state, p.state))
+  assert jax.tree.all(
+    jax.tree.map(
+      lambda leaf, like: leaf.sharding == like.sharding and leaf.dtype == like.dtype, state, p.state
+    )
+  )
   return jax.device_get((state, sums))
 
 
 def by_path(tree):
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 SAVE = {"model__remat": "save:attention,mlp_hidden"}
 
 
 @pytest.mark.parametrize(
-    "model, mesh_sizes, changes",
-    [
-        ("tiny", (8, 1, 1), {}),
-        ("tiny", (1, 8, 1), {"model__remat": "dots"}),
-        ("tiny", (2, 2, 2), {"model__attention_chunks": (4, 2)}),  # windows; heads, where a stage has one window
-        ("tiny", (1, 1, 8), {"model__remat": "block"}),
-        ("tiny", (2, 2, 2), {"zero1": True}),
-        ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
-        ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
-        ("dense", (2, 2, 2), {}),
-        ("giant", (8, 1, 1), SAVE),
-        ("giant", (1, 8, 1), {"optim__accumulation_steps": 2}),
-        ("giant", (2, 2, 2), {}),
-        ("giant", (1, 1, 8), {"model__attention_chunks": (2,)} | SAVE),
-    ],
-    ids=str,
+  "model, mesh_sizes, changes",
+  [
+    ("tiny", (8, 1, 1), {}),
+    ("tiny", (1, 8, 1), {"model__remat": "dots"}),
+    ("tiny", (2, 2, 2), {"model__attention_chunks": (4, 2)}),  # windows; heads, where a stage has one window
+    ("tiny", (1, 1, 8), {"model__remat": "block"}),
+    ("tiny", (2, 2, 2), {"zero1": True}),
+    ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
+    ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
+    ("dense", (2, 2, 2), {}),
+    ("giant", (8, 1, 1), SAVE),
+    ("giant", (1, 8, 1), {"optim__accumulation_steps": 2}),
+    ("giant", (2, 2, 2), {}),
+    ("giant", (1, 1, 8), {"model__attention_chunks": (2,)} | SAVE),
+  ],
+  ids=str,
 )
 def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
   state, sums = one_step(model, mesh_sizes, **changes)
@@ -145,7 +159,10 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
     assert np.abs(leaf).max() > 1e-5 * largest, path  # every parameter takes part
     np.testing.assert_allclose(gradient[path], leaf, rtol=0, atol=1e-5 * largest, err_msg=path)
   before = by_path(first_state(model).params)
-  for ours, theirs in ((by_path(state.params), by_path(theirs_state.params)), (by_path(state.ema), by_path(theirs_state.ema))):
+  for ours, theirs in (
+    (by_path(state.params), by_path(theirs_state.params)),
+    (by_path(state.ema), by_path(theirs_state.ema)),
+  ):
     largest = max(np.abs(leaf - before[path]).max() for path, leaf in theirs.items())
     for path, leaf in theirs.items():  # float32 itself rounds a parameter of 2 by 1e-7
       np.testing.assert_allclose(ours[path], leaf, rtol=1e-7, atol=1e-5 * largest, err_msg=path)
@@ -157,9 +174,15 @@ def evaluated(model):
   for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
     p, _ = program(model, mesh_sizes)
     batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
-    params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params)
+    params = jax.tree.map(
+      lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params
+    )
     with sharding.trace_on(p.mesh, p.rules):
-      found.append(jax.device_get(p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)))
+      found.append(
+        jax.device_get(
+          p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch)
+        )
+      )
   return batch, *found
 
 
@@ -202,14 +225,20 @@ def shapes(text):
 def collectives(hlo):
   """How many arrays of which kind every collective operation gives, combined ones taken apart: {(operation, dtype, shape): n}."""
   found = collections.Counter()
-  for out, name in re.findall(r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", hlo):
+  for out, name in re.findall(
+    r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", hlo
+  ):
     found.update((name, *shape) for shape in shapes(out))
   return found
 
 
 def stacked_kernels(params):
   """Shapes of the large arrays of a scanned stage."""
-  return [leaf.shape for path, leaf in by_path(params).items() if re.search("(qkv|attn/proj|mlp/fc[12])/kernel", path) and leaf.ndim == 3]
+  return [
+    leaf.shape
+    for path, leaf in by_path(params).items()
+    if re.search("(qkv|attn/proj|mlp/fc[12])/kernel", path) and leaf.ndim == 3
+  ]
 
 
 @pytest.mark.parametrize("changes", [{}, {"optim__accumulation_steps": 2}], ids=["plain", "accumulation"])
@@ -229,7 +258,10 @@ def test_zero1_accumulates_gradients_in_parts():
   loops = re.findall(r"= (\(.*?\)) while\(", step.as_text().partition("\nENTRY ")[2])
   carried = collections.Counter(shapes(max(loops, key=len)))
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
-  part = {leaf.shape: like.sharding.shard_shape(leaf.shape) for leaf, like in zip(*map(jax.tree.leaves, (p.state.params, p.state.ema)))}
+  part = {
+    leaf.shape: like.sharding.shard_shape(leaf.shape)
+    for leaf, like in zip(*map(jax.tree.leaves, (p.state.params, p.state.ema)))
+  }
   for kernel in set(stacked_kernels(p.state.params)):
     assert carried["f32", part[kernel]] == number[kernel], "the running sum"
     assert carried["f32", kernel] == number[kernel], "the parameter alone is whole"
@@ -241,7 +273,9 @@ def test_the_program_says_where_each_gradient_lives(zero1):
   p, step = program("giant", (1, 8, 1), optim__accumulation_steps=2, **({"zero1": True} if zero1 else {}))
   text = step.as_text()
   found = collections.Counter()
-  for dims, shape in re.findall(r"sdy\.sharding_constraint %\S+ <@\w+, \[(.*?)\]> : tensor<([\dx]+)xf32>", text):
+  for dims, shape in re.findall(
+    r"sdy\.sharding_constraint %\S+ <@\w+, \[(.*?)\]> : tensor<([\dx]+)xf32>", text
+  ):
     found[tuple(map(int, shape.split("x"))), "fsdp" in dims] += 1
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
   for kernel in set(stacked_kernels(p.state.params)):
@@ -252,7 +286,10 @@ def partitioned(step, folder):
   """HLO as each device gets it, before the CPU compiler widens bfloat16."""
   jax.config.update("jax_enable_compilation_cache", False)  # what is found there was not dumped
   try:
-    step.compile(compiler_options=FAST_TO_COMPILE | {"xla_dump_to": str(folder), "xla_dump_hlo_pass_re": "spmd-partitioning"})
+    step.compile(
+      compiler_options=FAST_TO_COMPILE
+      | {"xla_dump_to": str(folder), "xla_dump_hlo_pass_re": "spmd-partitioning"}
+    )
   finally:
     jax.config.update("jax_enable_compilation_cache", True)
   return max(pathlib.Path(folder).glob("*after_spmd-partitioning*.txt")).read_text()
@@ -260,20 +297,31 @@ def partitioned(step, folder):
 
 def test_kernels_travel_as_bfloat16(tmp_path):
   p, step = program("tiny", (1, 8, 1), model__dtype="bfloat16")
-  kernels = {path: leaf for path, leaf in by_path(p.state.params).items() if path.endswith("kernel") and "fsdp" in leaf.sharding.spec}
+  kernels = {
+    path: leaf
+    for path, leaf in by_path(p.state.params).items()
+    if path.endswith("kernel") and "fsdp" in leaf.sharding.spec
+  }
   in_encoder = {leaf.shape[-2:] for path, leaf in kernels.items() if path.startswith("encoder/")}
   assert {leaf.dtype for leaf in kernels.values()} == {np.dtype("float32")} and len(in_encoder) > 6
   # Said by the program: the cast kernel is divided as the parameter.
-  said = re.findall(r"sdy\.sharding_constraint %\S+ <@\w+, \[[^>]*\"fsdp\"[^>]*\]> : tensor<(\d+)x(\d+)xbf16>", step.as_text())
+  said = re.findall(
+    r"sdy\.sharding_constraint %\S+ <@\w+, \[[^>]*\"fsdp\"[^>]*\]> : tensor<(\d+)x(\d+)xbf16>", step.as_text()
+  )
   assert {tuple(map(int, shape)) for shape in said} >= in_encoder
   # Done by the compiler. The decoder computes in float32.
-  gathered = {(dtype, shape) for name, dtype, shape in collectives(partitioned(step, tmp_path)) if name == "all-gather"}
+  gathered = {
+    (dtype, shape) for name, dtype, shape in collectives(partitioned(step, tmp_path)) if name == "all-gather"
+  }
   decoder = p.state.params["decoder"]["kernel"].shape
   assert gathered == {("bf16", shape) for shape in in_encoder} | {("f32", decoder)}
 
 
 def test_attention_in_chunks_talks_to_no_other_device():
-  plain, chunked = (collectives(compiled("tiny", (2, 2, 2), **c)[1].as_text()) for c in ({}, {"model__attention_chunks": (4, 2)}))
+  plain, chunked = (
+    collectives(compiled("tiny", (2, 2, 2), **c)[1].as_text())
+    for c in ({}, {"model__attention_chunks": (4, 2)})
+  )
   assert plain and chunked == plain
 
 
@@ -289,7 +337,10 @@ def test_the_run_says_what_each_device_holds(tmp_path):
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
   text = run_config.describe(config("giant", (1, 8, 1)), data, p, 10, str(tmp_path))
   held = [sharding.bytes_per_device(tree) / 1e9 for tree in (p.state.params, p.state.opt_state, p.state.ema)]
-  assert "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held) in text
+  assert (
+    "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held)
+    in text
+  )
   assert "whole" not in text  # nothing above 4 MB
   rows = (tmp_path / "parameters.txt").read_text().splitlines()
   assert rows[0] == "parameter | shape | partition | bytes per device | weight decay"
@@ -299,8 +350,12 @@ def test_the_run_says_what_each_device_holds(tmp_path):
 
 def test_the_run_names_what_is_large_and_whole(tmp_path):
   p, _ = program("giant", (8, 1, 1), **SAVE)
-  big = jax.ShapeDtypeStruct((1000, 2000), np.float32, sharding=jax.sharding.NamedSharding(p.mesh, jax.sharding.PartitionSpec()))
+  big = jax.ShapeDtypeStruct(
+    (1000, 2000), np.float32, sharding=jax.sharding.NamedSharding(p.mesh, jax.sharding.PartitionSpec())
+  )
   state = dataclasses.replace(p.state, params={"encoder": {"kernel": big}}, opt_state=None, ema=None)
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
   text = run_config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
-  assert text.endswith("each device holds parameters 0.008 GB; the largest array that each holds whole is params/encoder/kernel, 8 MB")
+  assert text.endswith(
+    "each device holds parameters 0.008 GB; the largest array that each holds whole is params/encoder/kernel, 8 MB"
+  )

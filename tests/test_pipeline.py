@@ -30,14 +30,14 @@ def rows(mesh, owners, batch=16):
 
 
 @pytest.mark.parametrize(
-    "mesh, parts",
-    [  # of 1, of 2 and of 4 processes: (index, count) of each
-        ((8, 1, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
-        ((1, 8, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
-        ((2, 2, 2), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
-        ((1, 1, 8), [[(0, 1)], [(0, 1)] * 2, [(0, 1)] * 4]),
-        ((2, 1, 4), [[(0, 1)], [(0, 2), (1, 2)], [(0, 2), (0, 2), (1, 2), (1, 2)]]),
-    ],
+  "mesh, parts",
+  [  # of 1, of 2 and of 4 processes: (index, count) of each
+    ((8, 1, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
+    ((1, 8, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
+    ((2, 2, 2), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
+    ((1, 1, 8), [[(0, 1)], [(0, 1)] * 2, [(0, 1)] * 4]),
+    ((2, 1, 4), [[(0, 1)], [(0, 2), (1, 2)], [(0, 2), (0, 2), (1, 2), (1, 2)]]),
+  ],
 )
 def test_parts(mesh, parts):
   for expected in parts:
@@ -49,34 +49,44 @@ def test_parts(mesh, parts):
 def test_the_rows_are_those_of_the_sharding(mesh):
   spec = sharding.shard_batch(sharding.make_mesh(*mesh), RULES, 16)
   places = spec.devices_indices_map((16,))
-  assert [range(*places[device][0].indices(16)) for device in spec.mesh.devices.flat] == [part for _, part in rows(mesh, [0] * 8)]
+  assert [range(*places[device][0].indices(16)) for device in spec.mesh.devices.flat] == [
+    part for _, part in rows(mesh, [0] * 8)
+  ]
   assert pipeline.own_part(16, spec) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    "mesh, owners",
-    [
-        ((8, 1, 1), [0, 1, 0, 1, 2, 3, 2, 3]),  # processes take turns
-        ((8, 1, 1), [0, 0, 0, 0, 0, 0, 1, 1]),  # a process has more
-        ((2, 1, 4), [0, 0, 0, 1, 1, 1, 2, 2]),  # the second lies across two copies of the model
-        ((8, 1, 2), [0, 1, 1, 1, 1, 1, 1, 0] + [2] * 8),  # the first has two ends of what the second has whole
-    ],
+  "mesh, owners",
+  [
+    ((8, 1, 1), [0, 1, 0, 1, 2, 3, 2, 3]),  # processes take turns
+    ((8, 1, 1), [0, 0, 0, 0, 0, 0, 1, 1]),  # a process has more
+    ((2, 1, 4), [0, 0, 0, 1, 1, 1, 2, 2]),  # the second lies across two copies of the model
+    ((8, 1, 2), [0, 1, 1, 1, 1, 1, 1, 0] + [2] * 8),  # the first has two ends of what the second has whole
+  ],
 )
 def test_devices_that_lie_apart_are_refused(mesh, owners):
   for process in set(owners):
-    with pytest.raises(BadInput, match="mesh 2×4: the rows of a batch do not .* the mesh must list a process's devices together"):
+    with pytest.raises(
+      BadInput,
+      match="mesh 2×4: the rows of a batch do not .* the mesh must list a process's devices together",
+    ):
       pipeline.part_of(process, rows(mesh, owners), "2×4")
 
 
 def test_devices_that_take_turns_in_one_copy_of_the_model_are_fine():
-  assert {pipeline.part_of(process, rows((2, 1, 4), [0, 0, 1, 1, 0, 0, 1, 1]), "") for process in (0, 1)} == {(0, 1)}
+  assert {pipeline.part_of(process, rows((2, 1, 4), [0, 0, 1, 1, 0, 0, 1, 1]), "") for process in (0, 1)} == {
+    (0, 1)
+  }
 
 
 def test_a_batch_that_does_not_divide_is_refused():
   data = make_input(open_source("digits", "", "train"), batch=12)
   for batches in (data.train, data.evaluation):
     with pytest.raises(BadInput, match="'fsdp': 8.*: a batch of 12 does not divide"):
-      batches(*([0] if batches == data.train else []), NamedSharding(sharding.make_mesh(1, 8, 1), PartitionSpec(("data", "fsdp"))))
+      batches(
+        *([0] if batches == data.train else []),
+        NamedSharding(sharding.make_mesh(1, 8, 1), PartitionSpec(("data", "fsdp"))),
+      )
 
 
 def test_batches_are_on_the_devices_before_they_are_asked_for():
@@ -89,7 +99,9 @@ def test_batches_are_on_the_devices_before_they_are_asked_for():
 
   source, spec = open_source("digits", "", "val"), sharding.shard_batch(sharding.make_mesh(1, 8, 1), RULES, 8)
   seen = 0
-  for seen, (host, device) in enumerate(pipeline.to_device(batches(), spec, pipeline.BadRecords(source, 0.0)), 1):
+  for seen, (host, device) in enumerate(
+    pipeline.to_device(batches(), spec, pipeline.BadRecords(source, 0.0)), 1
+  ):
     assert len(drawn) == min(seen + 2, 6)
     assert device.keys() == {"image"} and device["image"].sharding == spec
     assert np.array_equal(device["image"], host["image"]) and (host["image"] == seen - 1).all()
@@ -111,7 +123,9 @@ def global_batches():
     for name, batch in (("train", train), ("eval", evaluation)):
       for key, value in batch.items():
         assert value.sharding == spec and len(value) == 16
-        found[f"{mesh} {name} {key}"] = np.asarray(multihost_utils.process_allgather(value, tiled=True)).tolist()
+        found[f"{mesh} {name} {key}"] = np.asarray(
+          multihost_utils.process_allgather(value, tiled=True)
+        ).tolist()
   return found
 
 
@@ -122,7 +136,10 @@ def test_several_processes_make_the_batches_of_one(count, tmp_path):
     port = server.getsockname()[1]
   arguments = [[str(port), str(i), str(count), str(tmp_path / f"{i}.json")] for i in range(count)]
   processes = [
-      subprocess.Popen([sys.executable, "-m", "tests.test_pipeline", *words], cwd=pathlib.Path(__file__).parents[1]) for words in arguments
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.test_pipeline", *words], cwd=pathlib.Path(__file__).parents[1]
+    )
+    for words in arguments
   ]
   try:
     assert [process.wait(timeout=200) for process in processes] == [0] * count

@@ -32,7 +32,8 @@ from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="compiling for a TPU needs libtpu: pip install -r requirements-plan.txt"
+  importlib.util.find_spec("libtpu") is None,
+  reason="compiling for a TPU needs libtpu: pip install -r requirements-plan.txt",
 )
 
 
@@ -47,14 +48,19 @@ def at_once(what, function):
 def test_slices_and_the_nearest_of_one_that_does_not_exist():
   assert chips.parse("v5p:4x4x4") == chips.Slice("v5p", (4, 4, 4))
   assert chips.parse("V5E:4x2") == chips.Slice("v5e", (2, 4))  # in any order
-  assert [chips.parse(name).num_chips for name in ("v4:2x2x1", "v5p:8x8x16", "tpu7x:2x2x1", "h200:16")] == [4, 1024, 8, 16]
+  assert [chips.parse(name).num_chips for name in ("v4:2x2x1", "v5p:8x8x16", "tpu7x:2x2x1", "h200:16")] == [
+    4,
+    1024,
+    8,
+    16,
+  ]
   for name, message in (
-      ("v5p:3x3x3", r"TPU v5p has no such slice; the nearest are v5p:2x4x4, v5p:2x2x4, v5p:4x4x4"),
-      ("h200:12", r"no such slice; the nearest are h200:16, h200:8"),
-      ("v5e:4x4x4", r"the nearest are v5e:8x8, "),
-      ("v5q:4x4x4", r"there is no chip 'v5q', did you mean v5[pe]\?"),
-      ("tpu:4", r"there is no chip 'tpu'; there are v4, v5e|did you mean tpu7x"),
-      ("v5p:4x-4", r"no such slice"),
+    ("v5p:3x3x3", r"TPU v5p has no such slice; the nearest are v5p:2x4x4, v5p:2x2x4, v5p:4x4x4"),
+    ("h200:12", r"no such slice; the nearest are h200:16, h200:8"),
+    ("v5e:4x4x4", r"the nearest are v5e:8x8, "),
+    ("v5q:4x4x4", r"there is no chip 'v5q', did you mean v5[pe]\?"),
+    ("tpu:4", r"there is no chip 'tpu'; there are v4, v5e|did you mean tpu7x"),
+    ("v5p:4x-4", r"no such slice"),
   ):
     with pytest.raises(BadInput, match=message):
       chips.parse(name)
@@ -77,7 +83,11 @@ def test_what_a_chip_can_receive():
 
 
 def test_the_peak_of_what_jax_calls_a_device():
-  assert chips.peak_flops("NVIDIA H200") == 989e12 and chips.peak_flops("TPU v5 lite") == 197e12 and chips.peak_flops("TPU v5") == 459e12
+  assert (
+    chips.peak_flops("NVIDIA H200") == 989e12
+    and chips.peak_flops("TPU v5 lite") == 197e12
+    and chips.peak_flops("TPU v5") == 459e12
+  )
   assert chips.peak_flops("cpu") is None
 
 
@@ -104,11 +114,11 @@ def program_with_collectives():
   text = function.lower(jax.ShapeDtypeStruct((64, 16), jnp.float32)).compile().as_text()
   small, large = 8 * 16 * 4, 32 * 16 * 4
   return text, {  # kind → (times, group, payload, received by a chip)
-      "all-gather": (5, 4, large, 5 * 3 * small),
-      "reduce-scatter": (5, 4, large, 5 * 3 * small),
-      "all-to-all": (5, 4, small, 5 * small * 3 // 4),
-      "collective-permute": (5, None, small, 5 * small),
-      "all-reduce": (5, 2, large, 5 * 2 * large // 2),
+    "all-gather": (5, 4, large, 5 * 3 * small),
+    "reduce-scatter": (5, 4, large, 5 * 3 * small),
+    "all-to-all": (5, 4, small, 5 * small * 3 // 4),
+    "collective-permute": (5, None, small, 5 * small),
+    "all-reduce": (5, 2, large, 5 * 2 * large // 2),
   }
 
 
@@ -124,7 +134,11 @@ def test_collectives_in_a_loop_count_as_often_as_it_runs(trip_count):
   outside = [c for c in found if c.times == 1]
   for kind, (times, group, payload, received) in expected.items():
     [collective] = [c for c in inside if c.kind == kind]
-    assert (collective.times, collective.payload_bytes, collective.link_bytes) == (times, payload, received), kind
+    assert (collective.times, collective.payload_bytes, collective.link_bytes) == (
+      times,
+      payload,
+      received,
+    ), kind
     assert group in (None, collective.group)
   assert len(inside) == 5
   assert [(c.kind, c.group) for c in outside] == [("all-reduce", 8)]
@@ -171,10 +185,10 @@ ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
 def test_collectives_as_a_tpu_writes_them():
   found, _ = hlo.collectives(TPU)
   assert [(c.kind, c.dtype, c.times, c.group, c.payload_bytes) for c in found] == [
-      ("all-gather", "bf16", 1, 4, 16 * 8 * 2),  # in two pieces
-      ("all-reduce", "f32", 1, 4, (3 + 5) * 4),
-      ("all-gather", "bf16", 1, 8, 32 * 8 * 2),  # started and done
-      ("reduce-scatter", "f32", 1, 8, 64 * 32 * 4),
+    ("all-gather", "bf16", 1, 4, 16 * 8 * 2),  # in two pieces
+    ("all-reduce", "f32", 1, 4, (3 + 5) * 4),
+    ("all-gather", "bf16", 1, 8, 32 * 8 * 2),  # started and done
+    ("reduce-scatter", "f32", 1, 8, 64 * 32 * 4),
   ]
   assert [c.link_bytes for c in found] == [12 * 8 * 2, 2 * 32 * 3 // 4, 28 * 8 * 2, 56 * 32 * 4]
   assert found[1].source == "jit(step)/norm"
@@ -185,7 +199,9 @@ def test_collectives_as_a_tpu_writes_them():
 
 @pytest.mark.parametrize("zero1", [False, True])
 def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
-  config = tiny.config("finetune", optim__ema_decay=0.9, optim__accumulation_steps=2, mesh__fsdp=4, mesh__model=2, zero1=zero1)
+  config = tiny.config(
+    "finetune", optim__ema_decay=0.9, optim__accumulation_steps=2, mesh__fsdp=4, mesh__model=2, zero1=zero1
+  )
   config.classification.num_classes = 10
   program = build(config, 1, 1)
   with sharding.trace_on(program.mesh, program.rules):
@@ -193,24 +209,39 @@ def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
   batch = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), program.batch)
 
   def on_first_device(tree):
-    return sum(s.data.nbytes for x in jax.tree.leaves(tree) for s in x.addressable_shards if s.device == jax.devices()[0])
+    return sum(
+      s.data.nbytes
+      for x in jax.tree.leaves(tree)
+      for s in x.addressable_shards
+      if s.device == jax.devices()[0]
+    )
 
   found = footprint.state_bytes(program.state, program.gradients, program.batch, 2)
-  parameters, average = on_first_device(state.params), on_first_device(state.ema)  # gradients are divided as the average
+  parameters, average = (
+    on_first_device(state.params),
+    on_first_device(state.ema),
+  )  # gradients are divided as the average
   assert found == {
-      "parameters": parameters, "optimizer": on_first_device((state.opt_state, state.step)), "ema": average,
-      "gradients": 2 * average, "batch": on_first_device(batch),
+    "parameters": parameters,
+    "optimizer": on_first_device((state.opt_state, state.step)),
+    "ema": average,
+    "gradients": 2 * average,
+    "batch": on_first_device(batch),
   }
   assert average < sum(x.nbytes for x in jax.tree.leaves(state.params)) / 3
   assert (parameters > average) == zero1
 
 
 def test_what_autodiff_keeps_of_an_image():
-  def loss(w, x):  # keeps x, for the gradient of w; what exp gives; the sine's cosine; w does not grow with the batch
+  def loss(
+    w, x
+  ):  # keeps x, for the gradient of w; what exp gives; the sine's cosine; w does not grow with the batch
     return jnp.sum(jnp.sin(jnp.exp(x @ w)))
 
   def kept(images):
-    return footprint._residual_bytes(loss, jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((images, 8), jnp.float32))
+    return footprint._residual_bytes(
+      loss, jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((images, 8), jnp.float32)
+    )
 
   assert footprint._per_image(kept) == 4 * (8 + 16 + 16)
 
@@ -232,7 +263,9 @@ def test_remat_keeps_less():
 def test_a_kernel_keeps_no_logits():
   blocks = {}
   for kernel in ("xla", "gpu"):
-    blocks[kernel] = fit._activations(tiny.config(model__attention_kernel=kernel, model__embed_dim=64, model__num_heads=(2, 4))).blocks
+    blocks[kernel] = fit._activations(
+      tiny.config(model__attention_kernel=kernel, model__embed_dim=64, model__num_heads=(2, 4))
+    ).blocks
   tokens, window = (64, 16), 16  # of the stages; each token has so many logits a head
   for ours, theirs, n, heads in zip(blocks["gpu"], blocks["xla"], tokens, (2, 4), strict=True):
     assert ours <= theirs - 4 * heads * n * window
@@ -268,7 +301,9 @@ def counted_flops(remat):
   return counted, roofline.work(program.task.model.encoder, config.data.image_size, 1, 1)
 
 
-@pytest.mark.parametrize("remat", ["none", "block", "dots", "save:qkv,mlp_hidden", "save:attention,attention_output,mlp_output"])
+@pytest.mark.parametrize(
+  "remat", ["none", "block", "dots", "save:qkv,mlp_hidden", "save:attention,attention_output,mlp_output"]
+)
 def test_flops_against_those_of_the_real_gradient(remat):
   counted, work = counted_flops(remat)
   without, model_only = counted_flops("none")
@@ -280,18 +315,22 @@ def test_flops_against_those_of_the_real_gradient(remat):
 
 def test_collectives_by_formula():
   mesh = sharding.make_mesh(2, 4, 1)
-  place = lambda shape, *spec: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, P(*spec)))
+  place = lambda shape, *spec: jax.ShapeDtypeStruct(
+    shape, jnp.float32, sharding=NamedSharding(mesh, P(*spec))
+  )
   params = {"kernel": place((16, 8), "fsdp", None), "bias": place((8,), None)}
   config = tiny.config(model__dtype="bfloat16", mesh__data=2, mesh__fsdp=4)
   model = build(config, 1, 1).task.model.encoder
-  found = roofline.collectives(model, params, sharding.shard_batch(mesh, config.sharding_rules, 16), 0, parts=3)
+  found = roofline.collectives(
+    model, params, sharding.shard_batch(mesh, config.sharding_rules, 16), 0, parts=3
+  )
   received = {(c.kind, c.dtype, c.source): c.link_bytes for c in found}
   own = 4 * 8 * 2  # bytes of a chip's part of the kernel, bfloat16
   assert received == {
-      ("all-gather", "bf16", "kernel"): 3 * 2 * 3 * own,  # in both passes, the parts of three others
-      ("reduce-scatter", "bf16", "kernel"): 3 * 3 * own,
-      ("all-reduce", "bf16", "kernel"): 3 * own,  # with the other half of the mesh: 2 · 1/2
-      ("all-reduce", "f32", "bias"): 3 * 2 * 7 * 8 * 4 // 8,
+    ("all-gather", "bf16", "kernel"): 3 * 2 * 3 * own,  # in both passes, the parts of three others
+    ("reduce-scatter", "bf16", "kernel"): 3 * 3 * own,
+    ("all-reduce", "bf16", "kernel"): 3 * own,  # with the other half of the mesh: 2 · 1/2
+    ("all-reduce", "f32", "bias"): 3 * 2 * 7 * 8 * 4 // 8,
   }
 
 
@@ -299,7 +338,9 @@ def test_step_time():
   place = chips.parse("v5p:4x4x4")
   sent = [hlo.Collective("all-gather", "bf16", 2, 64, 64 * 10**9, "")]
   time = roofline.step_time(place, roofline.Work(3 * 459 * 10**14, 459 * 10**14), 2765 * 10**9, sent)
-  assert time == pytest.approx((4 * 459e14 / (64 * 459e12), 1.0, 2 * 63e9 / 600e9)) and time.bound == max(time)
+  assert time == pytest.approx((4 * 459e14 / (64 * 459e12), 1.0, 2 * 63e9 / 600e9)) and time.bound == max(
+    time
+  )
 
 
 # The verdict and the advice.
@@ -309,9 +350,18 @@ def test_a_run_that_fits_and_one_that_does_not():
   config = fit.ready(swinv2_3b.get_config(), 64)
   place = chips.parse("h100:8")
   report = fit.check(config, place, analytic=False, patiently=at_once)
-  assert report["method"] == "analytic" and report["fits"] and report["chips"] == 8 and report["images_per_chip"] == 8
+  assert (
+    report["method"] == "analytic"
+    and report["fits"]
+    and report["chips"] == 8
+    and report["images_per_chip"] == 8
+  )
   sizes = report["bytes_per_chip"]
-  assert sizes["total"] == sum(size for kind, size in sizes.items() if kind != "total") <= report["memory_per_chip"]
+  assert (
+    sizes["total"]
+    == sum(size for kind, size in sizes.items() if kind != "total")
+    <= report["memory_per_chip"]
+  )
   assert sizes["parameters"] == pytest.approx(4 * 2.998e9 / 8, rel=0.02)
   assert sizes["optimizer"] == pytest.approx(2 * sizes["parameters"], rel=0.01)
   assert report["flops_per_step"] == pytest.approx(3 * report["recomputed_flops_per_step"])
@@ -321,20 +371,27 @@ def test_a_run_that_fits_and_one_that_does_not():
   assert not report["fits"]
   advice = fit.advise(config, place, report)
   assert advice["remat"] is None and advice["smallest_slice"] is None  # there are eight devices here
-  for key, value in (("accumulation_steps", advice["accumulation_steps"]), ("batch_size", advice["batch_size"])):
+  for key, value in (
+    ("accumulation_steps", advice["accumulation_steps"]),
+    ("batch_size", advice["batch_size"]),
+  ):
     changed = swinv2_3b.get_config()
     changed.data.batch_size = 9216
     (changed.optim if key == "accumulation_steps" else changed.data)[key] = value
     changed.data.eval_batch_size = 8
     assert fit.check(fit.ready(changed), place, analytic=True, patiently=at_once)["fits"], key
-    (changed.optim if key == "accumulation_steps" else changed.data)[key] = value // 2 if key == "accumulation_steps" else 2 * value
+    (changed.optim if key == "accumulation_steps" else changed.data)[key] = (
+      value // 2 if key == "accumulation_steps" else 2 * value
+    )
     assert not fit.check(fit.ready(changed), place, analytic=True, patiently=at_once)["fits"], key
 
 
 def test_remat_and_the_smallest_slice_are_advised():
   place, config = chips.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
   kept = fit._activations(config)
-  room = place.chip.memory_bytes / (kept.saved + kept.widest)  # images that a chip holds if nothing is recomputed
+  room = place.chip.memory_bytes / (
+    kept.saved + kept.widest
+  )  # images that a chip holds if nothing is recomputed
   config.data.batch_size = 64 * round(1.5 * 2 * room / 64)  # half as many again
   report = fit.check(config, place, analytic=True, patiently=at_once)
   assert not report["fits"]
@@ -372,32 +429,51 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch):
 
 
 def command(*arguments):
-  environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")}
+  environment = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
+  }
   environment["JAX_PLATFORMS"] = "cuda"  # as on a machine with GPUs: the planner wants none
   words = [sys.executable, "-m", "swin_jax.plan", *arguments]
   return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 SMALL = (  # `tests/tiny.py` as flags
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)", "--config.model.unroll=False",
-    "--config.model.dtype=bfloat16",
+  "--config=configs/quickstart.py:pretrain",
+  "--config.model.embed_dim=16",
+  "--config.model.depths=(2,2)",
+  "--config.model.unroll=False",
+  "--config.model.dtype=bfloat16",
 )
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("--config=configs/swinv2_3b.py", "--topology=v5p:3x3x3"), "nearest are v5p:2x4x4"),
-        (("--config=configs/swinv2_3b.py",), "--topology is missing; for example --topology=v5p:4x4x4"),
-        (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.optim.lrr=1"), "there is no config key config.optim.lrr"),
-        (
-            ("--config=configs/swinv2_3b.py", "--topology=h200:8", "--batch=100"),
-            "data.batch_size / optim.accumulation_steps (100,): dimension 0 does not divide into 8",
-        ),
-        (("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.mesh.model=3"), "does not fit the number of devices, 8"),
-        (("--config=configs/simmim_swinv2_base_w12_192.py", "--topology=h200", "--config.mesh.model=3"), "does not fit the number of devices"),
-        (("--config=configs/own_images.py:finetune", "--topology=h200:8"), "--config.classification.num_classes=1000"),
-    ],
+  "arguments, message",
+  [
+    (("--config=configs/swinv2_3b.py", "--topology=v5p:3x3x3"), "nearest are v5p:2x4x4"),
+    (("--config=configs/swinv2_3b.py",), "--topology is missing; for example --topology=v5p:4x4x4"),
+    (
+      ("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.optim.lrr=1"),
+      "there is no config key config.optim.lrr",
+    ),
+    (
+      ("--config=configs/swinv2_3b.py", "--topology=h200:8", "--batch=100"),
+      "data.batch_size / optim.accumulation_steps (100,): dimension 0 does not divide into 8",
+    ),
+    (
+      ("--config=configs/swinv2_3b.py", "--topology=h200:8", "--config.mesh.model=3"),
+      "does not fit the number of devices, 8",
+    ),
+    (
+      ("--config=configs/simmim_swinv2_base_w12_192.py", "--topology=h200", "--config.mesh.model=3"),
+      "does not fit the number of devices",
+    ),
+    (
+      ("--config=configs/own_images.py:finetune", "--topology=h200:8"),
+      "--config.classification.num_classes=1000",
+    ),
+  ],
 )
 def test_bad_input_is_one_line(arguments, message):
   done = command(*arguments)
@@ -411,7 +487,15 @@ def test_the_command_writes_what_its_help_explains(tmp_path):
   assert done.returncode == 0, done.stderr
   assert "fits [analytic" in done.stdout and "images/s at an assumed 50%" in done.stdout
   report = json.loads(out.read_text())
-  keys = {"fits", "chips", "bytes_per_chip", "memory_per_chip", "flops_per_step", "collectives", "step_seconds"}
+  keys = {
+    "fits",
+    "chips",
+    "bytes_per_chip",
+    "memory_per_chip",
+    "flops_per_step",
+    "collectives",
+    "step_seconds",
+  }
   assert keys <= report.keys() and report["chips"] == 16 and report["batch_size"] == 4096
   explained = command("--help").stdout
   for key in (*report, *report["bytes_per_chip"], *report["advice"]):
@@ -420,14 +504,18 @@ def test_the_command_writes_what_its_help_explains(tmp_path):
 
 @functools.cache
 def compiled_for(topology, *arguments):
-  out = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / f"plan_{abs(hash((topology, arguments)))}.json"
+  out = (
+    pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / f"plan_{abs(hash((topology, arguments)))}.json"
+  )
   done = command(*SMALL, f"--topology={topology}", f"--json={out}", *arguments)
   assert done.returncode == 0, done.stderr
   return json.loads(out.read_text()), done.stdout
 
 
 @needs_libtpu
-@pytest.mark.parametrize("topology, mesh", [("v5p:4x4x4", (1, 64, 1)), ("v5p:4x4x4", (4, 4, 4)), ("v6e:8x8", (1, 8, 8))])
+@pytest.mark.parametrize(
+  "topology, mesh", [("v5p:4x4x4", (1, 64, 1)), ("v5p:4x4x4", (4, 4, 4)), ("v6e:8x8", (1, 8, 8))]
+)
 def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   """jax's own order does not see to it on the first two: a host has 2 × 2 chips."""
   plan.set_environment()
@@ -436,7 +524,10 @@ def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   assert made.devices.shape == mesh and set(made.devices.flat) == set(devices)
   rows = NamedSharding(made, P(("data", "fsdp"))).devices_indices_map((256,))
   held = [(device.process_index, range(*index[0].indices(256))) for device, index in rows.items()]
-  parts = [pipeline.part_of(process, held, topology) for process in sorted({device.process_index for device in devices})]
+  parts = [
+    pipeline.part_of(process, held, topology)
+    for process in sorted({device.process_index for device in devices})
+  ]
   assert sorted({part.index for part in parts}) == list(range(parts[0].count))
 
 
@@ -451,13 +542,26 @@ def test_a_mesh_that_cannot_be_laid_over_the_slice():
 @pytest.mark.slow
 def test_a_tiny_run_compiled_for_a_slice():
   report, said = compiled_for("v5e:2x2")
-  assert report["method"] == "compiled" and report["fits"] and report["chips"] == 4 and report["loops_of_unknown_length"] == 0
+  assert (
+    report["method"] == "compiled"
+    and report["fits"]
+    and report["chips"] == 4
+    and report["loops_of_unknown_length"] == 0
+  )
   sizes, formula = report["bytes_per_chip"], report["analytic_bytes_per_chip"]
-  assert sizes["total"] < 1e8 and all(sizes[kind] == formula[kind] for kind in ("parameters", "optimizer", "ema", "batch", "gradients"))
+  assert sizes["total"] < 1e8 and all(
+    sizes[kind] == formula[kind] for kind in ("parameters", "optimizer", "ema", "batch", "gradients")
+  )
   assert "compiling the train step ..." in said and "fits [compiled]" in said
   # What is divided over the chips travels as often as by formula; how the compiler sums gradients is its own affair.
-  gathered = sum(row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather"))
-  expected = sum(row["payload_bytes"] for kind, row in report["analytic_collectives"].items() if kind.startswith("all-gather"))
+  gathered = sum(
+    row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather")
+  )
+  expected = sum(
+    row["payload_bytes"]
+    for kind, row in report["analytic_collectives"].items()
+    if kind.startswith("all-gather")
+  )
   assert gathered == pytest.approx(expected, rel=0.5)
 
 
@@ -465,7 +569,9 @@ def test_a_tiny_run_compiled_for_a_slice():
 @pytest.mark.slow
 def test_weights_are_gathered_in_the_compute_dtype():
   report, _ = compiled_for("v5e:2x2")
-  gathered = {kind: row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather")}
+  gathered = {
+    kind: row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather")
+  }
   assert gathered["all-gather bf16"] > 0
   decoder = 32 * 8 * 8 * 4  # predicts pixels in float32
   assert gathered.get("all-gather f32", 0) <= decoder < 0.1 * gathered["all-gather bf16"], gathered

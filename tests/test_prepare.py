@@ -75,7 +75,11 @@ def test_zip_is_the_folder(folder, tmp_path, prefix):
 def test_folder_without_splits_and_hold_out(folder, tmp_path):
   run(folder / "train", tmp_path / "whole", split="photos")
   run(folder / "train", tmp_path / "two", hold_out=0.25)
-  whole, train, val = read(tmp_path / "whole", "photos"), read(tmp_path / "two"), read(tmp_path / "two", "val")
+  whole, train, val = (
+    read(tmp_path / "whole", "photos"),
+    read(tmp_path / "two"),
+    read(tmp_path / "two", "val"),
+  )
   assert [len(train), len(val)] == [30, 10]
   assert sorted(images.contents(train) + images.contents(val)) == images.contents(whole)
   assert train.class_names == val.class_names == ("ant", "bee", "cat")
@@ -84,7 +88,11 @@ def test_folder_without_splits_and_hold_out(folder, tmp_path):
 
 def test_images_without_classes(tmp_path):
   run(images.make_folder(tmp_path / "in", {"photos": 5}, ()), tmp_path / "out")
-  assert len(read(tmp_path / "out")) == 5 and read(tmp_path / "out").num_classes == 0 and read(tmp_path / "out")[0].label == -1
+  assert (
+    len(read(tmp_path / "out")) == 5
+    and read(tmp_path / "out").num_classes == 0
+    and read(tmp_path / "out")[0].label == -1
+  )
 
 
 def test_npz_file_and_pattern(tmp_path):
@@ -93,7 +101,11 @@ def test_npz_file_and_pattern(tmp_path):
   run(tmp_path / "set_{split}.npz", tmp_path / "both")
   run(tmp_path / "set_test.npz", tmp_path / "one", split="val")
   original = images.contents(sources.open_source("npz", str(tmp_path / "set_{split}.npz"), "test"))
-  assert images.contents(read(tmp_path / "both", "test")) == images.contents(read(tmp_path / "one", "val")) == original
+  assert (
+    images.contents(read(tmp_path / "both", "test"))
+    == images.contents(read(tmp_path / "one", "val"))
+    == original
+  )
   assert len(read(tmp_path / "both")) == 7
 
 
@@ -114,13 +126,17 @@ def test_parts_give_what_one_run_gives(folder, tmp_path, capsys):
     read(tmp_path / "parts")
   run(folder, tmp_path / "parts", num_shards=3, part=(0, 2), num_threads=1)
   assert files(tmp_path / "one") == files(tmp_path / "parts")
-  assert capsys.readouterr().out.endswith(f":finetune --workdir=runs/own/finetune --config.data.path={tmp_path / 'parts'}\n")
+  assert capsys.readouterr().out.endswith(
+    f":finetune --workdir=runs/own/finetune --config.data.path={tmp_path / 'parts'}\n"
+  )
 
 
 def test_goes_on_where_it_was_killed(tmp_path):
   images.make_npz(tmp_path / "set_train.npz", 3000)
   out = tmp_path / "out"
-  line, options = command(f"--source={tmp_path}/set_{{split}}.npz", f"--out={out}", "--shards=30", "--num_threads=1")
+  line, options = command(
+    f"--source={tmp_path}/set_{{split}}.npz", f"--out={out}", "--shards=30", "--num_threads=1"
+  )
   process = subprocess.Popen(line, stdout=subprocess.DEVNULL, **options)
   while len(list(out.glob("*.array_record"))) < 3 and process.poll() is None:
     time.sleep(0.002)
@@ -133,7 +149,9 @@ def test_goes_on_where_it_was_killed(tmp_path):
   run(tmp_path / "set_{split}.npz", out, num_shards=30)
   run(tmp_path / "set_{split}.npz", tmp_path / "other", num_shards=30)
   assert files(out) == files(tmp_path / "other")
-  assert all(path.stat().st_mtime_ns == then for path, then in whole.items())  # whole shards were not written again
+  assert all(
+    path.stat().st_mtime_ns == then for path, then in whole.items()
+  )  # whole shards were not written again
 
 
 def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
@@ -148,11 +166,11 @@ def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options,message",
-    [
-        (dict(num_shards=3), "shards (4, now 3)"),
-        (dict(num_shards=4, short_side=4), "short_side (0, now 4), quality (0, now 90)"),
-    ],
+  "options,message",
+  [
+    (dict(num_shards=3), "shards (4, now 3)"),
+    (dict(num_shards=4, short_side=4), "short_side (0, now 4), quality (0, now 90)"),
+  ],
 )
 def test_other_settings_are_refused(folder, tmp_path, options, message):
   run(folder, tmp_path, num_shards=4)
@@ -205,7 +223,9 @@ def test_short_side(tmp_path):
   assert all(found[name] == (folder / name).read_bytes() for name in ("small.png", "equal.png"))
 
 
-@pytest.mark.parametrize("mode,expected", [("1", "L"), ("L", "L"), ("LA", "L"), ("P", "RGB"), ("RGBA", "RGB")])
+@pytest.mark.parametrize(
+  "mode,expected", [("1", "L"), ("L", "L"), ("LA", "L"), ("P", "RGB"), ("RGBA", "RGB")]
+)
 def test_shrinking_modes(mode, expected):
   out = io.BytesIO()
   Image.open(io.BytesIO(images.encode(0, (30, 30)))).convert(mode).save(out, "PNG")
@@ -256,7 +276,9 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
   assert not list((tmp_path / "out").glob("*.tmp"))
-  assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)  # a rerun is no way around
+  assert message in bad(
+    folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04
+  )  # a rerun is no way around
   paths[3].unlink()
   for path in paths:
     path.write_bytes(images.encode(0))
@@ -291,14 +313,17 @@ def test_bad_parts(part):
 
 
 @pytest.mark.parametrize(
-    "arguments,message",
-    [
-        (["--sorce=x"], "--sorce is unknown; did you mean --source?"),
-        (["--source=x"], "--out is missing; for example --out=data/prepared"),
-        (["--source=x", "--out=y", "z"], "'z' is no flag"),
-        (["--source=x", "--out=y", "--quality=200"], "flag --quality=200: 200 is not an integer in the range [1, 95]"),
-        (["--source=nowhere", "--out=y"], "nowhere does not exist"),
-    ],
+  "arguments,message",
+  [
+    (["--sorce=x"], "--sorce is unknown; did you mean --source?"),
+    (["--source=x"], "--out is missing; for example --out=data/prepared"),
+    (["--source=x", "--out=y", "z"], "'z' is no flag"),
+    (
+      ["--source=x", "--out=y", "--quality=200"],
+      "flag --quality=200: 200 is not an integer in the range [1, 95]",
+    ),
+    (["--source=nowhere", "--out=y"], "nowhere does not exist"),
+  ],
 )
 def test_bad_commands_end_with_one_line_and_2(arguments, message):
   line, options = command(*arguments, capture_output=True)
@@ -308,9 +333,14 @@ def test_bad_commands_end_with_one_line_and_2(arguments, message):
 
 
 def test_command(folder, tmp_path):
-  line, options = command(f"--source={folder}", f"--out={tmp_path / 'out'}", "--part=0/1", capture_output=True)
+  line, options = command(
+    f"--source={folder}", f"--out={tmp_path / 'out'}", "--part=0/1", capture_output=True
+  )
   result = subprocess.run(line, check=True, **options)
-  assert result.stdout.startswith("train  40 images in ") and f"--config.data.path={tmp_path / 'out'}\n" in result.stdout
+  assert (
+    result.stdout.startswith("train  40 images in ")
+    and f"--config.data.path={tmp_path / 'out'}\n" in result.stdout
+  )
   assert not result.stderr and len(read(tmp_path / "out", "val")) == 10
   help_line, options = command("--help", capture_output=True)
   result = subprocess.run(help_line, check=True, **options)

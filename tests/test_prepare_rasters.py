@@ -54,7 +54,9 @@ def test_tiles_cover_a_raster_once(folder, tmp_path):
   found = contents(tmp_path)
   corners = [(top, left) for top in (0, 11) for left in (0, 10, 20)]
   assert len(found) == 4 * 6
-  assert set(contents(tmp_path, "val")) == {f"val/{i}.tif at {top},{left}" for i in (0, 1) for top, left in corners}
+  assert set(contents(tmp_path, "val")) == {
+    f"val/{i}.tif at {top},{left}" for i in (0, 1) for top, left in corners
+  }
   for i in range(4):
     whole = np.full((23, 31, 5), np.nan, np.float32)
     for name, tile in found.items():
@@ -73,7 +75,9 @@ def test_without_tiles_rasters_stay_whole_and_folders_are_classes(tmp_path):
   run(tmp_path / "in", tmp_path / "out", hold_out=0.34)
   train, val = read(tmp_path / "out"), read(tmp_path / "out", "val")
   assert (len(train), len(val), train.class_names) == (4, 2, ("water", "wood"))
-  assert all(tile.dtype == np.uint16 and tile.shape == (12, 10, 4) for tile in contents(tmp_path / "out").values())
+  assert all(
+    tile.dtype == np.uint16 and tile.shape == (12, 10, 4) for tile in contents(tmp_path / "out").values()
+  )
   assert sorted([train[i].label for i in range(4)] + [val[i].label for i in range(2)]) == [0, 0, 0, 1, 1, 1]
 
 
@@ -105,11 +109,16 @@ def test_one_file(tmp_path):
 def test_images_are_no_rasters_unless_a_tile_is_asked_for(tmp_path):
   write_tif(tmp_path / "in" / "a.tif", scene(bands=3, dtype=np.uint8), photometric="RGB")
   run(tmp_path / "in", tmp_path / "image")
-  assert not arrays.is_packed(read(tmp_path / "image")[0].image) and not (tmp_path / "image" / "statistics.json").exists()
+  assert (
+    not arrays.is_packed(read(tmp_path / "image")[0].image)
+    and not (tmp_path / "image" / "statistics.json").exists()
+  )
   run(tmp_path / "in", tmp_path / "raster", cut=cut(tile=5))
   assert [tile.dtype for tile in contents(tmp_path / "raster").values()] == [np.uint8] * 4
   images.make_folder(tmp_path / "photos", {"train": 3})
-  assert "--tile, --nodata and --array are for rasters" in bad(tmp_path / "photos", tmp_path / "out", cut=cut(tile=5))
+  assert "--tile, --nodata and --array are for rasters" in bad(
+    tmp_path / "photos", tmp_path / "out", cut=cut(tile=5)
+  )
 
 
 # Statistics.
@@ -120,11 +129,18 @@ def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
   run(folder, tmp_path, cut=cut(tile=10, nodata=int(scene(50, 23, 31)[0, 0, 0])), num_threads=3)
   pixels = np.concatenate([tile.reshape(-1, 5) for tile in contents(tmp_path).values()]).astype(np.float64)
   found = statistics.read(tmp_path)
-  assert np.isnan(pixels[:, 0]).any() and (found["images"], found["split"], found["dtype"]) == (24, "train", "float32")
+  assert np.isnan(pixels[:, 0]).any() and (found["images"], found["split"], found["dtype"]) == (
+    24,
+    "train",
+    "float32",
+  )
   np.testing.assert_array_equal(found["valid"], (~np.isnan(pixels)).sum(axis=0))
   for name, expected in {
-      "mean": np.nanmean(pixels, axis=0), "std": np.nanstd(pixels, axis=0), "min": np.nanmin(pixels, axis=0),
-      "max": np.nanmax(pixels, axis=0), **{f"p{p}": np.nanpercentile(pixels, p, axis=0) for p in (1, 50, 99)},
+    "mean": np.nanmean(pixels, axis=0),
+    "std": np.nanstd(pixels, axis=0),
+    "min": np.nanmin(pixels, axis=0),
+    "max": np.nanmax(pixels, axis=0),
+    **{f"p{p}": np.nanpercentile(pixels, p, axis=0) for p in (1, 50, 99)},
   }.items():
     np.testing.assert_allclose(found[name], expected, rtol=1e-12, err_msg=name)
 
@@ -151,9 +167,16 @@ def test_statistics_of_images_are_made_without_a_source(tmp_path, capsys):
   images.make_folder(tmp_path / "in", {"train": 6, "val": 2})
   run(tmp_path / "in", tmp_path / "out")
   assert main(f"--out={tmp_path / 'out'}") == 0
-  pixels = np.concatenate([np.asarray(images.Image.open(path)).reshape(-1, 3) for path in sorted((tmp_path / "in/train").rglob("*.png"))])
+  pixels = np.concatenate(
+    [
+      np.asarray(images.Image.open(path)).reshape(-1, 3)
+      for path in sorted((tmp_path / "in/train").rglob("*.png"))
+    ]
+  )
   np.testing.assert_allclose(statistics.read(tmp_path / "out")["mean"], pixels.mean(axis=0))
-  config = tiny.config(data__source="array_record", data__path=str(tmp_path / "out"), data__mean=(), data__std=())
+  config = tiny.config(
+    data__source="array_record", data__path=str(tmp_path / "out"), data__mean=(), data__std=()
+  )
   config = run_config.with_statistics(config)
   np.testing.assert_allclose(config.data.mean, pixels.mean(axis=0) / 255)
   np.testing.assert_allclose(config.data.std, pixels.std(axis=0) / 255)
@@ -188,13 +211,29 @@ def test_statistics_are_made_once_and_of_this_set(folder, tmp_path, capsys):
 def test_a_set_from_before_maps_of_numbers_goes_on(folder, tmp_path):
   run(folder, tmp_path, cut=cut(tile=8))
   header = json.loads((tmp_path / "train.json").read_text())
-  assert header["made_from"].keys() == {"source", "hold_out", "short_side", "quality", "images", "listing", "tile", "nodata", "array", "bands"}
+  assert header["made_from"].keys() == {
+    "source",
+    "hold_out",
+    "short_side",
+    "quality",
+    "images",
+    "listing",
+    "tile",
+    "nodata",
+    "array",
+    "bands",
+  }
   run(folder, tmp_path, cut=cut(tile=8))
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(tile=11), "tile (10, now 11)"), (dict(nodata=3.0), "nodata (None, now 3.0)"), (dict(tile=0), "tile (10, now 0)"),
-])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(tile=11), "tile (10, now 11)"),
+    (dict(nodata=3.0), "nodata (None, now 3.0)"),
+    (dict(tile=0), "tile (10, now 0)"),
+  ],
+)
 def test_other_cuts_are_refused(folder, tmp_path, change, message):
   run(folder, tmp_path, num_shards=1, cut=cut(tile=10))
   assert message in bad(folder, tmp_path, num_shards=1, cut=cut(tile=10)._replace(**change))
@@ -213,7 +252,11 @@ def test_bad_rasters_are_named_left_out_and_counted(tmp_path, capsys):
   for tile in (0, 6):
     run(tmp_path / "in", tmp_path / f"out{tile}", max_bad_fraction=0.2, cut=cut(tile=tile))
     printed = capsys.readouterr()
-    for name in ("03.tif: cannot be read as a raster", "04.tif.*: has 6 bands, the first raster 5", "05.tif.*: cannot be read as a raster"):
+    for name in (
+      "03.tif: cannot be read as a raster",
+      "04.tif.*: has 6 bands, the first raster 5",
+      "05.tif.*: cannot be read as a raster",
+    ):
       assert re.search(f"^swin_jax: left out .*{name}", printed.err, re.MULTILINE), printed.err
     assert "unreadable and left out" in printed.out
   assert len(contents(tmp_path / "out0")) == 17
@@ -228,7 +271,11 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
   for _ in range(2):
     run(tmp_path / "in", tmp_path / "out", cut=cut(tile=10))
     printed = capsys.readouterr()
-    assert not printed.err and ", 1 without data left out" in printed.out and "is whole: train 3 images" in printed.out
+    assert (
+      not printed.err
+      and ", 1 without data left out" in printed.out
+      and "is whole: train 3 images" in printed.out
+    )
   assert sum(np.isnan(tile).any() for tile in contents(tmp_path / "out").values()) == 1
   write_tif(tmp_path / "none" / "x.tif", 0 * array, nodata=0)
   assert "holds no image in split 'train'" in bad(tmp_path / "none", tmp_path / "empty")
@@ -237,7 +284,9 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
 def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
   (tmp_path / "in").mkdir()
   (tmp_path / "in" / "a.npy").write_bytes(b"rubbish")
-  assert "holds no raster that can be read; a.npy: cannot be read as an array" in bad(tmp_path / "in", tmp_path / "out")
+  assert "holds no raster that can be read; a.npy: cannot be read as an array" in bad(
+    tmp_path / "in", tmp_path / "out"
+  )
   assert "does not exist" in bad(tmp_path / "absent.tif", tmp_path / "out", cut=cut(tile=5))
   np.savez(tmp_path / "x.npz", a=scene(), b=scene())
   assert "say by --array=NAME which one is meant" in bad(tmp_path / "x.npz", tmp_path / "out")
@@ -249,24 +298,37 @@ def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
 def test_statistics_fill_the_config(folder, tmp_path):
   run(folder, tmp_path, cut=cut(tile=10))
   found = statistics.read(tmp_path)
-  given = dict(data__source="array_record", data__path=str(tmp_path), data__mean=(), data__std=(), data__dtype="float32")
+  given = dict(
+    data__source="array_record", data__path=str(tmp_path), data__mean=(), data__std=(), data__dtype="float32"
+  )
   config = run_config.with_statistics(tiny.config(**given))
   assert config.data.mean == tuple(found["mean"]) and config.data.std == tuple(found["std"])
   trained = {"data": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
-  assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)  # what the weights have seen
+  assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (
+    1.0,
+    2.0,
+  )  # what the weights have seen
   found["std"][2] = 0.0
   statistics.write(str(tmp_path), found)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0
   for changes, message in (
-      (dict(data__dtype="uint8"), "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and --config.data"),
-      (dict(data__source="digits", data__path=""), "give --config.data.path of one, or numbers"),
-      (dict(data__path=str(tmp_path / "absent")), f"make it by python -m swin_jax.data.prepare --out={tmp_path / 'absent'}"),
+    (
+      dict(data__dtype="uint8"),
+      "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and --config.data",
+    ),
+    (dict(data__source="digits", data__path=""), "give --config.data.path of one, or numbers"),
+    (
+      dict(data__path=str(tmp_path / "absent")),
+      f"make it by python -m swin_jax.data.prepare --out={tmp_path / 'absent'}",
+    ),
   ):
     with pytest.raises(BadInput) as error:
       run_config.with_statistics(tiny.config(**given | changes))
     assert message in str(error.value) and "\n" not in str(error.value)
   (tmp_path / "statistics.json").write_text(json.dumps({"mean": []}))
-  with pytest.raises(BadInput, match="is damaged .*; delete it and run python -m swin_jax.data.prepare --out="):
+  with pytest.raises(
+    BadInput, match="is damaged .*; delete it and run python -m swin_jax.data.prepare --out="
+  ):
     run_config.with_statistics(tiny.config(**given))
 
 
@@ -279,10 +341,26 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
     write_tif(tmp_path / "in" / f"{i}.tif", array, nodata=-1, scales=(0.1,) * 6)
   run(tmp_path / "in", tmp_path / "set", cut=cut(tile=32), hold_out=0.34)
   config = tiny.config(
-      data__source="array_record", data__path=str(tmp_path / "set"), data__dtype="float32", data__mean=(), data__std=(),
-      data__batch_size=8, data__eval_batch_size=8, data__image_size=(16, 16), augment__rotate=True, mask__patch_size=2, model__patch_size=2,
-      model__depths=(1, 1), model__num_heads=(2, 2), model__window_sizes=(4, 4), optim__lr=0.6, optim__total_epochs=40.0,
-      optim__warmup_epochs=2.0, checkpoint__every_epochs=40.0, log__eval_every_epochs=40.0, log__picture_bands=(5, 1, 0),
+    data__source="array_record",
+    data__path=str(tmp_path / "set"),
+    data__dtype="float32",
+    data__mean=(),
+    data__std=(),
+    data__batch_size=8,
+    data__eval_batch_size=8,
+    data__image_size=(16, 16),
+    augment__rotate=True,
+    mask__patch_size=2,
+    model__patch_size=2,
+    model__depths=(1, 1),
+    model__num_heads=(2, 2),
+    model__window_sizes=(4, 4),
+    optim__lr=0.6,
+    optim__total_epochs=40.0,
+    optim__warmup_epochs=2.0,
+    checkpoint__every_epochs=40.0,
+    log__eval_every_epochs=40.0,
+    log__picture_bands=(5, 1, 0),
   )
   last = train.train(config, str(tmp_path / "run"))
   entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -294,13 +372,22 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
   assert train.evaluate_checkpoint(config, str(tmp_path / "run")) == last
 
 
-@pytest.mark.parametrize("changes, message", [
+@pytest.mark.parametrize(
+  "changes, message",
+  [
     (dict(data__dtype="int16"), "config.data.dtype = 'int16': there are 'uint8', 'float32'"),
-    (dict(data__dtype="float32", augment__rand_augment_operations=2), "RandAugment is for uint8 images, data.dtype is float32"),
-    (dict(augment__rotate=True, data__image_size=(32, 64)), "augment.rotate turns by 90°, which needs square images"),
+    (
+      dict(data__dtype="float32", augment__rand_augment_operations=2),
+      "RandAugment is for uint8 images, data.dtype is float32",
+    ),
+    (
+      dict(augment__rotate=True, data__image_size=(32, 64)),
+      "augment.rotate turns by 90°, which needs square images",
+    ),
     (dict(log__picture_bands=(0, 1)), "must be one or three of the bands 0 to 0"),
     (dict(log__picture_bands=(1,)), "must be one or three of the bands 0 to 0"),
-])
+  ],
+)
 def test_config_checks(changes, message):
   with pytest.raises(BadInput) as error:
     config_checks.check(tiny.config(**changes))

@@ -46,7 +46,10 @@ def test_load(tmp_path):
 def test_load_a_masked_image_model(tmp_path):
   model, params = swin_jax.load(imported(tmp_path, simmim=True, bands=4), dtype="bfloat16")
   images, mask = jnp.ones((2, 32, 32, 4)), np.zeros((2, 8, 8), int)
-  assert model.apply(params, images, mask).shape == images.shape and model.apply(params, images, mask).dtype == jnp.float32
+  assert (
+    model.apply(params, images, mask).shape == images.shape
+    and model.apply(params, images, mask).dtype == jnp.float32
+  )
   assert model.features(params, images, stages=(1,))[0].dtype == jnp.bfloat16
   with pytest.raises(BadInput, match=r"takes a mask \(2, 8, 8\)"):
     model.apply(params, images)
@@ -70,11 +73,13 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
   biases = {}
   for size, window in ((32, (4, 4)), (64, (8, 8))):
     _, state = Model(descriptions.adapt(model.description, window[0], size)).module.apply(
-        {"params": params}, jnp.zeros((1, size, size, 3)), mutable=SEEN[0]
+      {"params": params}, jnp.zeros((1, size, size, 3)), mutable=SEEN[0]
     )
     table = state[SEEN[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][SEEN[1]][0][1][0]
     biases[window] = dict(zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table)))
-  assert len(biases[4, 4]) == 49 and all(np.allclose(bias, biases[8, 8][offset], atol=1e-5) for offset, bias in biases[4, 4].items())
+  assert len(biases[4, 4]) == 49 and all(
+    np.allclose(bias, biases[8, 8][offset], atol=1e-5) for offset, bias in biases[4, 4].items()
+  )
   images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
   np.testing.assert_array_equal(other.apply(same, images), model.apply(params, images))
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
@@ -84,7 +89,9 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
 def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
   source = imported(tmp_path, version=1)
   capsys.readouterr()
-  assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64", f"--bias_tables={rule}") == 0
+  assert (
+    command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64", f"--bias_tables={rule}") == 0
+  )
   assert f"attn/bias_table (1, 49, 2) → (1, 225, 2), {rule}" in capsys.readouterr().out
   model, params = swin_jax.load(tmp_path / "wide")
   before = swin_jax.load(source)[1]["encoder"]["stage0"]["blocks"]["block1"]["attn"]["bias_table"]
@@ -103,13 +110,15 @@ def test_other_bands(rule):
   made = transfer.change_bands(kernel, 4, 5, rule).reshape(16, 5, 8)
   old = kernel.reshape(16, 3, 8)
   wanted = {
-      "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
-      "mean": [old.mean(1) * 3 / 5] * 5,
-      "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
+    "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
+    "mean": [old.mean(1) * 3 / 5] * 5,
+    "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
   }[rule]
   np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
   fewer = transfer.change_bands(kernel, 4, 1, rule).reshape(16, 1, 8)
-  np.testing.assert_allclose(fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6
+  )
 
 
 def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
@@ -120,7 +129,9 @@ def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
   (three, old), (four, new) = swin_jax.load(source), swin_jax.load(tmp_path / "four")
   image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
   more = np.concatenate([image, np.ones((1, 32, 32, 1), np.float32)], -1)
-  np.testing.assert_allclose(four.apply(new, four.normalise(more)), three.apply(old, three.normalise(image)), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    four.apply(new, four.normalise(more)), three.apply(old, three.normalise(image)), rtol=1e-5, atol=1e-6
+  )
   assert command("adapt", source, tmp_path / "six", "--bands=6") == 0
   six, new = swin_jax.load(tmp_path / "six")
   twice = six.apply(new, six.normalise(np.concatenate([image, image], -1)))
@@ -146,7 +157,9 @@ def test_classes_by_a_map(tmp_path, capsys):
   words = ("adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
   assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, *words)
   (tmp_path / "map.txt").write_text("cat\n")
-  assert "must have a line for each class: the number, from 0, of a saved class; line 1 has none" in refusal(capsys, *words)
+  assert "must have a line for each class: the number, from 0, of a saved class; line 1 has none" in refusal(
+    capsys, *words
+  )
   (tmp_path / "map.txt").write_text("1\n\n2\n")
   assert "line 2 has none" in refusal(capsys, *words)
   (tmp_path / "map.txt").write_text("")
@@ -161,7 +174,9 @@ def test_a_fixed_bias_is_what_the_mlp_makes(tmp_path, simmim):
   inputs = (images, np.zeros((2, 8, 8), int)) if simmim else (images,)
   fixed = model.fix_bias(params)
   np.testing.assert_allclose(model.apply(fixed, *inputs), model.apply(params, *inputs), atol=1e-6)
-  assert [f",{attention.BIAS_MLP_WIDTH}]" in str(jax.make_jaxpr(model.apply)(p, *inputs)) for p in (params, fixed)] == [True, False]
+  assert [
+    f",{attention.BIAS_MLP_WIDTH}]" in str(jax.make_jaxpr(model.apply)(p, *inputs)) for p in (params, fixed)
+  ] == [True, False]
   assert model.fix_bias(fixed) is fixed
   with pytest.raises(BadInput, match=r"the bias was fixed for other windows than \(2, 2\)"):
     model.features(fixed, images[:, :16, :16])

@@ -31,7 +31,13 @@ from tests.folders import save
 
 pytestmark = pytest.mark.slow
 # float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is larger than the noise.
-RUN = (*SMALL, *steps(30), "--config.log.every_steps=1", "--config.optim.eps=1e-4", "--config.log.num_pictures=0")
+RUN = (
+  *SMALL,
+  *steps(30),
+  "--config.log.every_steps=1",
+  "--config.optim.eps=1e-4",
+  "--config.log.num_pictures=0",
+)
 
 
 def losses(workdir):
@@ -51,7 +57,15 @@ def one(tmp_path_factory):
 def two(tmp_path_factory):
   """By the script for several processes on one machine."""
   workdir = tmp_path_factory.mktemp("two")
-  words = [sys.executable, "experiments/launch/local.py", "--processes=2", "--cpu_devices=4", "--", *RUN, f"--workdir={workdir}"]
+  words = [
+    sys.executable,
+    "experiments/launch/local.py",
+    "--processes=2",
+    "--cpu_devices=4",
+    "--",
+    *RUN,
+    f"--workdir={workdir}",
+  ]
   done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-3000:]
   assert "[0] 8 cpu as data 1 × fsdp 8 × model 1" in done.stdout and "[0] step 30/30" in done.stdout
@@ -103,7 +117,10 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
   with_folder = [(*RUN, f"--workdir={tmp_path}/{name}") for name in "ab"]
   outputs = finish(processes(2, 1, *with_folder), code=2)
   for output in outputs:
-    assert f"must be one folder that all hosts share; {socket.gethostname()} do not see that of process 0" in output
+    assert (
+      f"must be one folder that all hosts share; {socket.gethostname()} do not see that of process 0"
+      in output
+    )
 
 
 def test_a_workdir_in_use_is_refused_by_all(tmp_path):
@@ -113,11 +130,11 @@ def test_a_workdir_in_use_is_refused_by_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
-    [
-        (("--coordinator=localhost:1", "--num_processes=2"), "--process_id"),
-        (("--coordinator=localhost:1", "--num_processes=2", "--process_id=2"), "must be from 0 to 1"),
-    ],
+  "flags, message",
+  [
+    (("--coordinator=localhost:1", "--num_processes=2"), "--process_id"),
+    (("--coordinator=localhost:1", "--num_processes=2", "--process_id=2"), "must be from 0 to 1"),
+  ],
 )
 def test_flags_that_do_not_fit(tmp_path, flags, message):
   (output,) = finish([command(*RUN, f"--workdir={tmp_path}", *flags)], code=2)
@@ -132,12 +149,19 @@ def test_the_script_for_one_machine_ends_all_when_one_fails(tmp_path):
 
 
 def test_a_command_is_run_again_while_it_asks_for_it(tmp_path):
-  script = f'echo once >> {tmp_path}/runs; [ $(wc -l < {tmp_path}/runs) -ge 3 ] || exit 75'
-  done = subprocess.run(["experiments/launch/run_until_done.sh", "bash", "-c", script], cwd=ROOT, timeout=60, check=False)
+  script = f"echo once >> {tmp_path}/runs; [ $(wc -l < {tmp_path}/runs) -ge 3 ] || exit 75"
+  done = subprocess.run(
+    ["experiments/launch/run_until_done.sh", "bash", "-c", script], cwd=ROOT, timeout=60, check=False
+  )
   assert done.returncode == 0 and (tmp_path / "runs").read_text() == "once\n" * 3
   for code, restarts, runs in ((2, 5, 1), (134, 2, 3), (1, 0, 1)):
     (tmp_path / "runs").unlink()
-    words = ["experiments/launch/run_until_done.sh", "bash", "-c", f"echo once >> {tmp_path}/runs; exit {code}"]
+    words = [
+      "experiments/launch/run_until_done.sh",
+      "bash",
+      "-c",
+      f"echo once >> {tmp_path}/runs; exit {code}",
+    ]
     environment = os.environ | {"RESTARTS": str(restarts), "RESTART_SECONDS": "0"}
     assert subprocess.run(words, cwd=ROOT, timeout=60, env=environment, check=False).returncode == code
     assert (tmp_path / "runs").read_text() == "once\n" * runs
@@ -153,22 +177,27 @@ def test_a_command_that_is_ended_between_two_runs_is_not_run_again(tmp_path):
   assert process.wait(timeout=60) == 75 and (tmp_path / "runs").read_text() == "once\n"
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "experiments" / "launch").glob("*.s*")))
+@pytest.mark.parametrize(
+  "script", sorted(path.name for path in (ROOT / "experiments" / "launch").glob("*.s*"))
+)
 def test_shell_scripts_can_be_parsed(script):
   subprocess.run(["bash", "-n", f"experiments/launch/{script}"], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(
-    "environment, launcher",
-    [
-        ({}, None),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script, not one of its tasks
-        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
-        ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # no TPU here
-    ],
+  "environment, launcher",
+  [
+    ({}, None),
+    (
+      {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
+      None,
+    ),  # a batch script, not one of its tasks
+    ({"SLURM_STEP_NUM_TASKS": "1"}, None),
+    ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
+    ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+    ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+    ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # no TPU here
+  ],
 )
 def test_who_started_several_processes(environment, launcher):
   assert distributed.find_launcher(environment) == launcher
@@ -178,12 +207,23 @@ def test_several_start_from_a_model_folder(tmp_path):
   model = dict(embed_dim=16, depths=(2,), num_heads=(2,), window=8, image_size=32, simmim=True)
   weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(1, **model)))
   assert convert("import", weights, tmp_path / "ours", "--image_size=32") == 0
-  still = ("--config.optim.lr=0.0", "--config.optim.warmup_lr=0.0", "--config.log.num_pictures=0", f"--config.init_from={tmp_path}/ours")
-  finish(processes(2, 2, *SMALL, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run"))
+  still = (
+    "--config.optim.lr=0.0",
+    "--config.optim.warmup_lr=0.0",
+    "--config.log.num_pictures=0",
+    f"--config.init_from={tmp_path}/ours",
+  )
+  finish(
+    processes(
+      2, 2, *SMALL, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run"
+    )
+  )
   assert "3 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(tmp_path / "ours")
   kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"])
   adapted = transfer.change_bands(kernel, 4, 1, "repeat")  # the digits have one band
   np.testing.assert_array_equal(ours["encoder"]["patch_embed"]["proj"]["kernel"], adapted)
-  np.testing.assert_array_equal(ours["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"],
-                                theirs["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"])
+  np.testing.assert_array_equal(
+    ours["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"],
+    theirs["encoder"]["stage0"]["blocks"]["block1"]["attn"]["qkv"]["kernel"],
+  )

@@ -20,7 +20,16 @@ from tests import tiny
 
 FILL = (124, 116, 104)
 RECIPE = dict(operations=2, probability=0.5, magnitude=9.0, magnitude_std=0.5)
-LOOK_UP = ("invert", "posterize", "solarize", "solarize_add", "brightness", "auto_contrast", "equalize", "contrast")
+LOOK_UP = (
+  "invert",
+  "posterize",
+  "solarize",
+  "solarize_add",
+  "brightness",
+  "auto_contrast",
+  "equalize",
+  "contrast",
+)
 apply = jax.jit(rand_augment.apply)
 draw = jax.jit(rand_augment.draw, static_argnums=1, static_argnames=tuple(RECIPE))
 
@@ -36,7 +45,9 @@ def level(name, magnitude, sign):
 def apply_one(name, image, value):
   """One operation on uint8 [height, width] or [height, width, 3]."""
   pixels = np.asarray(image, np.uint8).reshape(1, *image.shape[:2], -1)
-  return np.asarray(apply(pixels, np.full((1, 1), index(name), np.int32), np.full((1, 1), value, np.float32)))[0].reshape(image.shape)
+  return np.asarray(
+    apply(pixels, np.full((1, 1), index(name), np.int32), np.full((1, 1), value, np.float32))
+  )[0].reshape(image.shape)
 
 
 def run(name, image, magnitude, sign=1):
@@ -50,14 +61,21 @@ def run(name, image, magnitude, sign=1):
 def photographs(bands):
   """Four of 96 × 128 pixels: plain, dark, of few values, of one value."""
   china, flower = (sklearn.datasets.load_sample_image(name) for name in ("china.jpg", "flower.jpg"))
-  images = [china[100:196, 200:328], flower[50:146, 300:428] // 3 + 20, china[200:296, :128] // 64 * 50, np.full_like(china[:96, :128], 77)]
+  images = [
+    china[100:196, 200:328],
+    flower[50:146, 300:428] // 3 + 20,
+    china[200:296, :128] // 64 * 50,
+    np.full_like(china[:96, :128], 77),
+  ]
   return [image[..., :bands] for image in images]
 
 
 def by_pillow(name, image, value):
   picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
   whole = name in ("posterize", "solarize", "solarize_add")
-  return np.asarray(pillow_operations.apply(picture, name, int(value) if whole else value)).reshape(image.shape)
+  return np.asarray(pillow_operations.apply(picture, name, int(value) if whole else value)).reshape(
+    image.shape
+  )
 
 
 @pytest.mark.parametrize("bands", [3, 1])
@@ -73,7 +91,10 @@ def test_every_operation_is_pillows(name, bands):
           assert not difference.any()
         # Where the border of the image passes right through the middle of a pixel, rounding decides what is outside.
         assert np.sum(difference > 1) <= 2
-        worst, differing = max(worst, np.sort(difference.ravel())[-3 * bands]), [*differing, np.mean(difference > 0)]
+        worst, differing = (
+          max(worst, np.sort(difference.ravel())[-3 * bands]),
+          [*differing, np.mean(difference > 0)],
+        )
   assert worst <= 1
   assert np.mean(differing) < 0.002
 
@@ -82,7 +103,11 @@ def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
   for low in range(256):
     image = np.tile(np.arange(256, dtype=np.uint8)[None], (256, 1))  # row h: the values from low to h
     image = np.clip(image, low, np.maximum(np.arange(256), low)[:, None]).astype(np.uint8)
-    ours = apply(image[:, None, :, None], np.full((256, 1), index("auto_contrast"), np.int32), np.zeros((256, 1), np.float32))
+    ours = apply(
+      image[:, None, :, None],
+      np.full((256, 1), index("auto_contrast"), np.int32),
+      np.zeros((256, 1), np.float32),
+    )
     for row, result in zip(image, np.asarray(ours)[:, 0, :, 0], strict=True):
       assert np.array_equal(result, by_pillow("auto_contrast", row[None, :, None], 0)[0, :, 0])
 
@@ -101,20 +126,20 @@ def test_all_at_once_is_one_after_the_other():
 
 
 @pytest.mark.parametrize(
-    "name, at_0, at_5, at_10, signed",
-    [
-        ("auto_contrast", 0, 0, 0, False),
-        ("equalize", 0, 0, 0, False),
-        ("invert", 0, 0, 0, False),
-        ("rotate", 0, 15, 30, True),
-        ("posterize", 4, 2, 0, False),
-        ("solarize", 256, 128, 0, False),
-        ("solarize_add", 0, 55, 110, False),
-        ("shear_x", 0, 0.15, 0.3, True),
-        ("shear_y", 0, 0.15, 0.3, True),
-        ("translate_x", 0, 0.225, 0.45, True),
-        ("translate_y", 0, 0.225, 0.45, True),
-    ],
+  "name, at_0, at_5, at_10, signed",
+  [
+    ("auto_contrast", 0, 0, 0, False),
+    ("equalize", 0, 0, 0, False),
+    ("invert", 0, 0, 0, False),
+    ("rotate", 0, 15, 30, True),
+    ("posterize", 4, 2, 0, False),
+    ("solarize", 256, 128, 0, False),
+    ("solarize_add", 0, 55, 110, False),
+    ("shear_x", 0, 0.15, 0.3, True),
+    ("shear_y", 0, 0.15, 0.3, True),
+    ("translate_x", 0, 0.225, 0.45, True),
+    ("translate_y", 0, 0.225, 0.45, True),
+  ],
 )
 def test_levels(name, at_0, at_5, at_10, signed):
   for magnitude, expected in ((0, at_0), (5, at_5), (10, at_10)):
@@ -143,25 +168,25 @@ def test_every_name_has_an_effect():
 
 
 @pytest.mark.parametrize(
-    "name, magnitude, sign, before, after",
-    [
-        ("invert", 0, 1, [0, 1, 100, 255], [255, 254, 155, 0]),
-        ("solarize", 0, 1, [0, 127, 128, 255], [0, 127, 128, 255]),
-        ("solarize", 5, 1, [0, 127, 128, 255], [0, 127, 127, 0]),
-        ("solarize", 10, 1, [0, 127, 128, 255], [255, 128, 127, 0]),
-        ("solarize_add", 10, 1, [0, 100, 127, 128], [110, 210, 237, 128]),
-        ("posterize", 0, 1, [15, 16, 31, 255], [0, 16, 16, 240]),
-        ("posterize", 5, 1, [63, 64, 127, 255], [0, 64, 64, 192]),
-        ("posterize", 9, 1, [127, 128, 200, 255], [0, 128, 128, 128]),
-        ("posterize", 10, 1, [127, 128, 200, 255], [0, 0, 0, 0]),
-        ("auto_contrast", 0, 1, [50, 101, 75, 60], [0, 255, 125, 50]),
-        ("brightness", 10, 1, [0, 100, 130, 255], [0, 190, 247, 255]),
-        ("brightness", 10, -1, [0, 100, 130, 255], [0, 10, 13, 25]),
-        # Around the mean, 100: 100 + 1.9 · (value - 100).
-        ("contrast", 10, 1, [80, 120, 90, 110], [62, 138, 81, 119]),
-        ("sharpness", 5, 1, [7, 7, 7, 7], [7, 7, 7, 7]),
-        ("color", 10, 1, [10, 20, 30, 40], [10, 20, 30, 40]),
-    ],
+  "name, magnitude, sign, before, after",
+  [
+    ("invert", 0, 1, [0, 1, 100, 255], [255, 254, 155, 0]),
+    ("solarize", 0, 1, [0, 127, 128, 255], [0, 127, 128, 255]),
+    ("solarize", 5, 1, [0, 127, 128, 255], [0, 127, 127, 0]),
+    ("solarize", 10, 1, [0, 127, 128, 255], [255, 128, 127, 0]),
+    ("solarize_add", 10, 1, [0, 100, 127, 128], [110, 210, 237, 128]),
+    ("posterize", 0, 1, [15, 16, 31, 255], [0, 16, 16, 240]),
+    ("posterize", 5, 1, [63, 64, 127, 255], [0, 64, 64, 192]),
+    ("posterize", 9, 1, [127, 128, 200, 255], [0, 128, 128, 128]),
+    ("posterize", 10, 1, [127, 128, 200, 255], [0, 0, 0, 0]),
+    ("auto_contrast", 0, 1, [50, 101, 75, 60], [0, 255, 125, 50]),
+    ("brightness", 10, 1, [0, 100, 130, 255], [0, 190, 247, 255]),
+    ("brightness", 10, -1, [0, 100, 130, 255], [0, 10, 13, 25]),
+    # Around the mean, 100: 100 + 1.9 · (value - 100).
+    ("contrast", 10, 1, [80, 120, 90, 110], [62, 138, 81, 119]),
+    ("sharpness", 5, 1, [7, 7, 7, 7], [7, 7, 7, 7]),
+    ("color", 10, 1, [10, 20, 30, 40], [10, 20, 30, 40]),
+  ],
 )
 def test_values_of_grey_pixels(name, magnitude, sign, before, after):
   image = np.array(before, np.uint8).reshape(2, 2)
@@ -176,7 +201,9 @@ def test_equalize_spreads_values_evenly():
 
 
 def test_color_moves_away_from_and_towards_luminance():
-  image = np.full((2, 2, 3), (200, 100, 50), np.uint8)  # luminance 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
+  image = np.full(
+    (2, 2, 3), (200, 100, 50), np.uint8
+  )  # luminance 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
   assert run("color", image, 5, -1)[0, 0].tolist() == [165, 110, 83]  # 124 + 0.55 · (value - 124), cut off
   assert run("color", image, 10, 1)[0, 0].tolist() == [255, 78, 0]
 
@@ -220,14 +247,19 @@ def test_shear_shifts_each_line_by_its_distance_from_the_border():
 def test_rotation_is_about_the_centre_and_bicubic():
   image = np.random.default_rng(0).integers(0, 256, (21, 21, 3), dtype=np.uint8)
   turned = run("rotate", image, 10)
-  assert np.array_equal(turned, np.asarray(Image.fromarray(image).rotate(30, Image.Resampling.BICUBIC, fillcolor=FILL)))
+  assert np.array_equal(
+    turned, np.asarray(Image.fromarray(image).rotate(30, Image.Resampling.BICUBIC, fillcolor=FILL))
+  )
   assert (turned[10, 10] == image[10, 10]).all()
   assert (turned[0, 0] == FILL).all()
   assert not np.array_equal(turned, run("rotate", image, 10, -1))
 
 
 def test_grey_image_gets_the_grey_fill():
-  assert set(run("rotate", np.zeros((20, 20), np.uint8), 9).ravel().tolist()) == {0, 117}  # 0.299 · 124 + 0.587 · 116 + 0.114 · 104
+  assert set(run("rotate", np.zeros((20, 20), np.uint8), 9).ravel().tolist()) == {
+    0,
+    117,
+  }  # 0.299 · 124 + 0.587 · 116 + 0.114 · 104
 
 
 # What is drawn.
@@ -238,7 +270,9 @@ def test_operations_are_uniform_with_replacement_and_left_out_half_of_the_time()
   operations, _ = (np.asarray(x) for x in draw(jax.random.key(0), n, **RECIPE))
   applied = operations != rand_augment.NOTHING
   for number, share in ((0, 0.25), (1, 0.5), (2, 0.25)):
-    assert np.mean(applied.sum(axis=1) == number) == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / n))
+    assert np.mean(applied.sum(axis=1) == number) == pytest.approx(
+      share, abs=5 * np.sqrt(share * (1 - share) / n)
+    )
   counts = np.bincount(operations[applied], minlength=15)
   assert len(counts) == 15 and np.abs(counts - n / 15).max() < 5 * np.sqrt(n / 15)
   both = operations[applied.all(axis=1)]
@@ -246,13 +280,17 @@ def test_operations_are_uniform_with_replacement_and_left_out_half_of_the_time()
 
 
 def test_magnitude_is_normal_drawn_anew_and_cut_with_either_sign():
-  operations, levels = (np.asarray(x) for x in draw(jax.random.key(1), 30000, **RECIPE | dict(probability=1.0)))
+  operations, levels = (
+    np.asarray(x) for x in draw(jax.random.key(1), 30000, **RECIPE | dict(probability=1.0))
+  )
   angles = levels[operations == index("rotate")]
   magnitudes = np.abs(angles) / 3
   assert len(angles) > 3500
   assert magnitudes.max() == pytest.approx(10.0)
   assert np.mean(magnitudes > 9.9999) == pytest.approx(0.0228, abs=0.01)  # beyond two deviations
-  assert magnitudes.mean() == pytest.approx(9.0, abs=0.04) and magnitudes.std() == pytest.approx(0.5, abs=0.03)
+  assert magnitudes.mean() == pytest.approx(9.0, abs=0.04) and magnitudes.std() == pytest.approx(
+    0.5, abs=0.03
+  )
   assert np.mean(angles > 0) == pytest.approx(0.5, abs=0.05)
   shifts = np.all(operations == index("translate_x"), axis=1)
   assert np.corrcoef(np.abs(levels[shifts]).T)[0, 1] == pytest.approx(0, abs=0.4)
@@ -279,35 +317,62 @@ def test_the_key_and_the_place_in_the_batch_alone_decide():
 
 def step_parts(**changes):
   """A config with RandAugment for every image, its program, and a batch."""
-  config = tiny.config("finetune", augment__rand_augment_operations=2, augment__rand_augment_probability=1.0, **changes)
+  config = tiny.config(
+    "finetune", augment__rand_augment_operations=2, augment__rand_augment_probability=1.0, **changes
+  )
   config = run_config.resolve(config, *[tuple("0123456789")] * 2)
-  return config, program.build(config, 89, 20), next(inputs.open_input(config).train_batches(0, pipeline.Part(0, 1)))
+  return (
+    config,
+    program.build(config, 89, 20),
+    next(inputs.open_input(config).train_batches(0, pipeline.Part(0, 1))),
+  )
 
 
 @pytest.mark.parametrize("mesh", [(1, 8, 1), (2, 2, 2), (4, 1, 2)])
 def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
-  config, p, batch = step_parts(**{f"mesh__{axis}": size for axis, size in zip(("data", "fsdp", "model"), mesh)})
+  config, p, batch = step_parts(
+    **{f"mesh__{axis}": size for axis, size in zip(("data", "fsdp", "model"), mesh)}
+  )
   augment = program.make_augment(config)
   alone = augment({"image": batch["image"]}, jax.random.key(3))["image"]
   assert not np.array_equal(alone, batch["image"])
   with sharding.trace_on(p.mesh, p.rules):
-    compiled = jax.jit(augment, in_shardings=(p.batch_sharding, None)).lower({"image": p.batch["image"]}, jax.random.key(3)).compile()
+    compiled = (
+      jax.jit(augment, in_shardings=(p.batch_sharding, None))
+      .lower({"image": p.batch["image"]}, jax.random.key(3))
+      .compile()
+    )
   placed = jax.device_put({"image": batch["image"]}, p.batch_sharding)
   spread = compiled(placed, jax.random.key(3))["image"]
   assert np.array_equal(spread, alone) and spread.sharding.is_equivalent_to(p.batch_sharding, 4)
-  assert not [word for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all") if word in compiled.as_text()]
+  assert not [
+    word
+    for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all")
+    if word in compiled.as_text()
+  ]
 
 
 def test_the_step_trains_on_augmented_images():
   """The loss of a step is that of the batch as `augment` leaves it; another step draws anew."""
-  config, p, batch = step_parts(classification__mixup_alpha=0.0, classification__cutmix_alpha=0.0, classification__erase_probability=0.0,
-                                model__drop_path_rate=0.0, model__depths=(1,), model__num_heads=(2,), model__window_sizes=(4,))
+  config, p, batch = step_parts(
+    classification__mixup_alpha=0.0,
+    classification__cutmix_alpha=0.0,
+    classification__erase_probability=0.0,
+    model__drop_path_rate=0.0,
+    model__depths=(1,),
+    model__num_heads=(2,),
+    model__window_sizes=(4,),
+  )
   batch = {name: batch[name] for name in ("image", "label")}
   augment, loss = jax.jit(program.make_augment(config)), jax.jit(p.task.loss)
   with sharding.trace_on(p.mesh, p.rules):
     state = p.init()
-    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), 1 << 30) for step in (0, 1)]
-    losses = [loss(state.params, seen, keys[0])[0] for seen in (batch, *(augment(batch, key) for key in keys))]
+    keys = [
+      jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), 1 << 30) for step in (0, 1)
+    ]
+    losses = [
+      loss(state.params, seen, keys[0])[0] for seen in (batch, *(augment(batch, key) for key in keys))
+    ]
     _, sums = p.step(state, jax.device_put(batch, p.batch_sharding))
   assert float(sums["loss"][0]) == pytest.approx(float(losses[1]), rel=1e-5)
   assert len({round(float(value), 5) for value in losses}) == 3

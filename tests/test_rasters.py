@@ -21,10 +21,18 @@ def read(path, **options):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("dtype, expected", [
-    (np.uint8, "uint8"), (np.uint16, "uint16"), (np.int16, "int16"), (np.float32, "float32"),
-    (np.uint32, "float32"), (np.int32, "float32"), (np.float64, "float32"),
-])
+@pytest.mark.parametrize(
+  "dtype, expected",
+  [
+    (np.uint8, "uint8"),
+    (np.uint16, "uint16"),
+    (np.int16, "int16"),
+    (np.float32, "float32"),
+    (np.uint32, "float32"),
+    (np.int32, "float32"),
+    (np.float64, "float32"),
+  ],
+)
 @pytest.mark.parametrize("suffix", ["tif", "npy", "npz"])
 def test_any_type_and_number_of_bands(tmp_path, dtype, expected, suffix):
   array = scene(bands=7).astype(dtype)
@@ -39,13 +47,23 @@ def test_any_type_and_number_of_bands(tmp_path, dtype, expected, suffix):
     found = rasters.read(file, path.name)
     assert found.dtype == expected and found.flags.c_contiguous
     np.testing.assert_array_equal(found, array.astype(expected))
-    np.testing.assert_array_equal(rasters.read(file, path.name, window=window), array[3:8, 2:8].astype(expected))
+    np.testing.assert_array_equal(
+      rasters.read(file, path.name, window=window), array[3:8, 2:8].astype(expected)
+    )
 
 
 def test_jpeg_2000(tmp_path):
   array = scene(height=32, width=40, bands=3, dtype=np.uint16)
   with rasterio.open(
-      tmp_path / "x.jp2", "w", driver="JP2OpenJPEG", height=32, width=40, count=3, dtype="uint16", QUALITY=100, REVERSIBLE="YES"
+    tmp_path / "x.jp2",
+    "w",
+    driver="JP2OpenJPEG",
+    height=32,
+    width=40,
+    count=3,
+    dtype="uint16",
+    QUALITY=100,
+    REVERSIBLE="YES",
   ) as file:
     file.write(np.moveaxis(array, -1, 0))
   np.testing.assert_array_equal(read(tmp_path / "x.jp2"), array)
@@ -105,7 +123,9 @@ def test_arrays_of_several_rasters_and_several_arrays(tmp_path):
   assert read(tmp_path / "grey.npy").shape == (12, 10, 1)
 
 
-@pytest.mark.parametrize("name, content, message", [
+@pytest.mark.parametrize(
+  "name, content, message",
+  [
     ("x.tif", b"rubbish", "cannot be read as a raster"),
     ("x.tif", b"", "cannot be read as a raster"),
     ("x.npy", b"rubbish", "cannot be read as an array: it is damaged"),
@@ -113,7 +133,8 @@ def test_arrays_of_several_rasters_and_several_arrays(tmp_path):
     ("x.npy", np.zeros(5), r"is an array \[5\], not \[height"),
     ("x.npy", np.zeros((0, 5, 2)), r"is an array \[0, 5, 2\]"),
     ("x.npy", np.zeros((3, 5, 2), complex), "holds complex128, not real numbers"),
-])
+  ],
+)
 def test_what_is_no_raster_is_said_in_a_line(tmp_path, name, content, message):
   if isinstance(content, np.ndarray):
     out = io.BytesIO()
@@ -185,7 +206,9 @@ def test_resizing_leaves_out_what_holds_no_data():
   found = image_ops.resize(gap, (8, 8), "bilinear")
   np.testing.assert_array_equal(found[..., 1], whole[..., 1])  # bands do not mix
   missing = np.isnan(found[..., 0])
-  assert missing[2, 2] and missing.sum() == 1  # its neighbours lose a part of their data, and are made of the rest
+  assert (
+    missing[2, 2] and missing.sum() == 1
+  )  # its neighbours lose a part of their data, and are made of the rest
   far = np.ones((8, 8), bool)
   far[1:4, 1:4] = False
   np.testing.assert_allclose(found[..., 0][far], whole[..., 0][far], rtol=1e-6)
@@ -195,7 +218,9 @@ def test_resizing_leaves_out_what_holds_no_data():
 
 
 def test_floats_are_padded_with_no_data():
-  found = [image_ops.random_crop(np.ones((4, 4, 2), np.float32), np.random.default_rng(seed), 3) for seed in range(9)]
+  found = [
+    image_ops.random_crop(np.ones((4, 4, 2), np.float32), np.random.default_rng(seed), 3) for seed in range(9)
+  ]
   assert np.isnan(found).any() and set(np.unique(np.nan_to_num(found, nan=-1))) == {-1, 1}
 
 

@@ -60,16 +60,24 @@ def _in_worker(errors, waits):
   return Failing(errors)
 
 
-@pytest.mark.parametrize("error", [STALE, ConnectionResetError("reset"), TimeoutError("timed out"), OSError(errno.EIO, "I/O error")])
+@pytest.mark.parametrize(
+  "error", [STALE, ConnectionResetError("reset"), TimeoutError("timed out"), OSError(errno.EIO, "I/O error")]
+)
 def test_what_fails_for_a_while_changes_nothing(error, caplog):
   logging._log_timer_per_token.clear()  # it warns once a minute
   source = Failing({i: (error, 3) for i in (2, 5, 6)})
-  assert_same(take(make_input(source).train_batches(0, WHOLE), 4), take(make_input(Failing({})).train_batches(0, WHOLE), 4))
+  assert_same(
+    take(make_input(source).train_batches(0, WHOLE), 4),
+    take(make_input(Failing({})).train_batches(0, WHOLE), 4),
+  )
   (message,) = [message for message in caplog.messages if "trying again" in message]
   assert message.startswith("record ") and str(error) in message
 
 
-@pytest.mark.parametrize("error", [ValueError("no record"), RuntimeError("mismatch"), FileNotFoundError("gone"), PermissionError("no")])
+@pytest.mark.parametrize(
+  "error",
+  [ValueError("no record"), RuntimeError("mismatch"), FileNotFoundError("gone"), PermissionError("no")],
+)
 def test_what_will_not_change_is_not_waited_for(error):
   source = Failing({2: (error, 1_000)})
   (batch,) = make_input(source, batch=12).eval_batches(WHOLE)
@@ -84,8 +92,8 @@ def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
     take(make_input(Failing({7: (STALE, 10_000)}), workers=workers).train_batches(0, WHOLE), 9)
   assert type(error.value) is Fault
   assert str(error.value) == (
-      "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover in 0 seconds. Mend it, or"
-      " copy that file anew; then the same command goes on from the last checkpoint"
+    "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover in 0 seconds. Mend it, or"
+    " copy that file anew; then the same command goes on from the last checkpoint"
   )
 
 
@@ -117,7 +125,9 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
     with pytest.raises(OSError) as error:
       source[0]
     assert error.value.errno == errno.ELOOP and error.value.filename == str(shard)
-    with pytest.raises(BadInput, match=f"record 0 cannot be read: .* symbolic links: '{shard}'; the storage did not recover"):
+    with pytest.raises(
+      BadInput, match=f"record 0 cannot be read: .* symbolic links: '{shard}'; the storage did not recover"
+    ):
       reading.read(source, 0)
     shard.unlink()
     with pytest.raises(FileNotFoundError):
@@ -126,5 +136,7 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
 
 
 def test_a_file_that_cannot_be_read_is_named():
-  with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):  # opens, but has nothing at address 0
+  with pytest.raises(
+    OSError, match="Input/output error: '/proc/self/mem'"
+  ):  # opens, but has nothing at address 0
     image_files.Disk("/proc/self").read("mem")

@@ -52,7 +52,9 @@ def do(folder, heading, flags):
   """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these. What each said."""
   for name in ("configs", "swin_jax"):
     (folder / name).symlink_to(ROOT / name)
-  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[1].split()
+  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[
+    1
+  ].split()
   said = []
   for command in block(heading, ""):
     words = shlex.split(command)
@@ -86,11 +88,22 @@ def test_rasters(tmp_path):
     array = rasters.scene(len(name), 400, 420, bands=7)
     array[:60, :200] = -9999
     rasters.write_tif(tmp_path / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
-  flags = ["--config.data.batch_size=6", "--config.data.eval_batch_size=1", "--config.optim.total_epochs=20", "--config.optim.lr=0.4"]
+  flags = [
+    "--config.data.batch_size=6",
+    "--config.data.eval_batch_size=1",
+    "--config.optim.total_epochs=20",
+    "--config.optim.lr=0.4",
+  ]
   flags += ["--config.optim.warmup_epochs=2", "--config.model.depths=1,1", "--config.model.num_heads=2,2"]
-  flags += ["--config.model.window_sizes=8,8", "--config.mask.patch_size=2", "--config.checkpoint.every_epochs=20"]
+  flags += [
+    "--config.model.window_sizes=8,8",
+    "--config.mask.patch_size=2",
+    "--config.checkpoint.every_epochs=20",
+  ]
   assert len(do(tmp_path, "Rasters of any bands", flags)) == 3
-  losses = [line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line]
+  losses = [
+    line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line
+  ]
   assert len(losses) == 4 and losses[-1] < 0.95 * losses[0]
   assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["scene-reconstruct.png"]
 
@@ -102,22 +115,33 @@ def test_every_pixel(tmp_path, monkeypatch):
   for split, count in (("train", 8), ("val", 2)):
     for i in range(count):
       classes = np.repeat([[0, 1]], 70, 0).repeat(50, 1).astype(np.uint8)
-      pixels = np.clip(rng.normal(np.where(classes[..., None], 60, 190), 20, (70, 100, 3)), 0, 255).astype(np.uint8)
+      pixels = np.clip(rng.normal(np.where(classes[..., None], 60, 190), 20, (70, 100, 3)), 0, 255).astype(
+        np.uint8
+      )
       for kind, image in (("images", pixels), ("labels", classes)):
         (tmp_path / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
   (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
   flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
-  flags += ["--config.model.depths=1,1,1,1", "--config.optim.warmup_epochs=0.5", "--config.log.eval_every_epochs=1"]
+  flags += [
+    "--config.model.depths=1,1,1,1",
+    "--config.optim.warmup_epochs=0.5",
+    "--config.log.eval_every_epochs=1",
+  ]
   _, trained, evaluated, _ = do(tmp_path, "Every pixel", flags)
-  assert "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
+  assert (
+    "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
+  )
   assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
   assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
   monkeypatch.chdir(tmp_path)
   made = {}
   exec("\n".join(block("Every pixel", "python")), made)
   found = labels.decode((tmp_path / "found/0.png").read_bytes())
-  assert found.shape == (70, 100) and made["classes"].shape == (128, 183)  # of the file, and as it is fitted into 256 × 128 px
+  assert found.shape == (70, 100) and made["classes"].shape == (
+    128,
+    183,
+  )  # of the file, and as it is fitted into 256 × 128 px
 
 
 @pytest.mark.slow
@@ -127,8 +151,18 @@ def test_a_number_for_every_pixel(tmp_path):
     array = rasters.scene(len(split), 330, 340, bands=3)
     rasters.write_tif(tmp_path / f"my_heights/{split}/images/1.tif", array)
     rasters.write_tif(tmp_path / f"my_heights/{split}/values/1.tif", array[..., :1].astype(np.float32))
-  flags = ["--config.data.batch_size=2", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1", "--config.optim.warmup_epochs=0.5"]
-  flags += ["--config.model.depths=1,1", "--config.model.num_heads=2,2", "--config.model.window_sizes=8,8", "--config.log.eval_every_epochs=1"]
+  flags = [
+    "--config.data.batch_size=2",
+    "--config.data.eval_batch_size=2",
+    "--config.optim.total_epochs=1",
+    "--config.optim.warmup_epochs=0.5",
+  ]
+  flags += [
+    "--config.model.depths=1,1",
+    "--config.model.num_heads=2,2",
+    "--config.model.window_sizes=8,8",
+    "--config.log.eval_every_epochs=1",
+  ]
   _, trained, _ = do(tmp_path, "A number for every pixel", flags)
   assert "eval/mean_absolute_error" in trained.stdout
   assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["1-regress.png"]
@@ -145,8 +179,10 @@ def run_here(command):
 def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
   """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made here."""
   for name, changes in {
-      "runs/own/finetune": {}, "runs/quickstart/pretrain": dict(bands=1, simmim=True), "runs/quickstart/finetune": dict(bands=1),
-      "models/tiny": {},
+    "runs/own/finetune": {},
+    "runs/quickstart/pretrain": dict(bands=1, simmim=True),
+    "runs/quickstart/finetune": dict(bands=1),
+    "models/tiny": {},
   }.items():
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     imported(tmp_path, name=name, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 4), **changes)
@@ -160,7 +196,9 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
       if not torch:
         continue
       state = official.random(official.state_dict(2, **folders.TINY))
-      torch.save({"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4])
+      torch.save(
+        {"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4]
+      )
     if "hf://" not in command:  # tests/test_hub.py
       run_here(command)
   pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
@@ -184,4 +222,6 @@ def test_the_files_it_points_to_are_there():
   found = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
   assert len(found) > 5 and not [path for path in found if not (ROOT / path).exists()]
   named = set(re.findall(r"`((?:tests/)?test_\w+\.py)`", TEXT))
-  assert len(named) > 10 and not [name for name in named if not (ROOT / "tests" / pathlib.Path(name).name).exists()]
+  assert len(named) > 10 and not [
+    name for name in named if not (ROOT / "tests" / pathlib.Path(name).name).exists()
+  ]

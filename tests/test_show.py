@@ -31,21 +31,33 @@ from tests import slow_block
 def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_window=None, mean=0.4):
   """Maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not square, and in the second stage as wide as the map."""
   return {
-      "task": "classification" if target_norm_window is None else "masked_pixels",
-      "model": dict(
-          version=version, patch_size=4, embed_dim=16, depths=[4, 2], num_heads=[2, 4], window_sizes=[[4, 3], [4, 3]],
-          trained_window_sizes=[[4, 3], [4, 3]] if version == 2 else [], mlp_ratio=2.0, extra_norm_every=0,
-      ),
-      "data": dict(image_size=list(image_size), dtype="uint8", mean=[mean] * bands, std=[0.25] * bands, class_names=[]),
-      "classification": dict(num_classes=0 if target_norm_window is not None else classes),
-      "masked_pixels": dict(target_norm_window=target_norm_window or 0),
+    "task": "classification" if target_norm_window is None else "masked_pixels",
+    "model": dict(
+      version=version,
+      patch_size=4,
+      embed_dim=16,
+      depths=[4, 2],
+      num_heads=[2, 4],
+      window_sizes=[[4, 3], [4, 3]],
+      trained_window_sizes=[[4, 3], [4, 3]] if version == 2 else [],
+      mlp_ratio=2.0,
+      extra_norm_every=0,
+    ),
+    "data": dict(
+      image_size=list(image_size), dtype="uint8", mean=[mean] * bands, std=[0.25] * bands, class_names=[]
+    ),
+    "classification": dict(num_classes=0 if target_norm_window is not None else classes),
+    "masked_pixels": dict(target_norm_window=target_norm_window or 0),
   }
 
 
 @functools.cache
 def load(version=2, **changes):
   description = describe(version, **changes)
-  shapes = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in descriptions.parameter_shapes(description).items()}
+  shapes = {
+    path: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for path, shape in descriptions.parameter_shapes(description).items()
+  }
   tree = flax.traverse_util.unflatten_dict(shapes, sep="/")
   return pretrained.Model(description), slow_block.random_params(tree, 0)
 
@@ -56,7 +68,9 @@ def photo(height=38, width=24, bands=3, seed=0):
 
 def block_params(params, stage, block):
   """Of one block of these models, whose blocks are stacked in pairs."""
-  return jax.tree.map(lambda leaf: leaf[block // 2], params["encoder"][f"stage{stage}"]["blocks"][f"block{block % 2}"])
+  return jax.tree.map(
+    lambda leaf: leaf[block // 2], params["encoder"][f"stage{stage}"]["blocks"][f"block{block % 2}"]
+  )
 
 
 @functools.cache
@@ -76,19 +90,27 @@ def block_input(version, stage, block):
 
 def geometry(version, stage, block):
   return dict(
-      version=version, num_heads=(2, 4)[stage], window=(4, 3), trained=(4, 3) if version == 2 else None, shifted=block % 2 == 1
+    version=version,
+    num_heads=(2, 4)[stage],
+    window=(4, 3),
+    trained=(4, 3) if version == 2 else None,
+    shifted=block % 2 == 1,
   )
 
 
 # Attention.
 
 
-@pytest.mark.parametrize("version, stage, block", [(1, 0, 2), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 0, 3), (2, 1, 1)])
+@pytest.mark.parametrize(
+  "version, stage, block", [(1, 0, 2), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 0, 3), (2, 1, 1)]
+)
 def test_attention_on_the_image_equals_loops_over_the_image(version, stage, block):
   """The loops know neither roll nor padding nor masks: tokens attend to those in their cell of a grid on the image."""
   model, params = load(version)
   seen = attention.capture(model, params, photo(), stage, block)
-  expected = slow_block.attention(block_input(version, stage, block), block_params(params, stage, block), **geometry(version, stage, block))
+  expected = slow_block.attention(
+    block_input(version, stage, block), block_params(params, stage, block), **geometry(version, stage, block)
+  )
   size = seen.map_size
   assert size == ((10, 6), (5, 3))[stage] and seen.stride == (4, 8)[stage]
   cell, _ = slow_block.cells(size, (4, 3), block % 2 == 1)
@@ -111,13 +133,19 @@ def test_the_weights_are_those_that_the_model_used(version):
   @slow_block.jit
   def run(params, inputs):
     return model.module.apply(
-        {"params": params}, inputs, mutable=["intermediates"], capture_intermediates=lambda module, _: module.name == "attn"
+      {"params": params},
+      inputs,
+      mutable=["intermediates"],
+      capture_intermediates=lambda module, _: module.name == "attn",
     )[1]["intermediates"]["encoder"]["stage0"]["blocks"]["block1"]["attn"]
 
   kept = run(params, inputs)
   values, p = np.asarray(kept["attention"][0][0])[1][..., 2, :], block_params(params, 0, 3)["attn"]["proj"]
   weights = attention.capture(model, params, photo(), 0, 3).weights
-  out = np.einsum("mkqt,mtkd->mqkd", weights, values[0]).reshape(*weights.shape[:1], 12, 16) @ p["kernel"] + p["bias"]
+  out = (
+    np.einsum("mkqt,mtkd->mqkd", weights, values[0]).reshape(*weights.shape[:1], 12, 16) @ p["kernel"]
+    + p["bias"]
+  )
   expected = np.asarray(kept["__call__"][0])[1, 0]
   np.testing.assert_allclose(out, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -134,8 +162,19 @@ def test_received_attention_of_uniform_weights_is_one():
 @pytest.mark.parametrize("version", [1, 2])
 def test_what_is_left_for_pictures_costs_training_nothing(version, remat, monkeypatch):
   encoder = swin.make_encoder(
-      version=version, patch_size=4, embed_dim=16, depths=(4, 2), num_heads=(2, 4), window_sizes=(4, 4), trained_window_sizes=(),
-      mlp_ratio=2.0, drop_path_rate=0.1, extra_norm_every=0, remat=remat, unroll=False, dtype="bfloat16",
+    version=version,
+    patch_size=4,
+    embed_dim=16,
+    depths=(4, 2),
+    num_heads=(2, 4),
+    window_sizes=(4, 4),
+    trained_window_sizes=(),
+    mlp_ratio=2.0,
+    drop_path_rate=0.1,
+    extra_norm_every=0,
+    remat=remat,
+    unroll=False,
+    dtype="bfloat16",
   )
   x = np.zeros((1, 32, 32, 3), np.float32)
 
@@ -210,7 +249,9 @@ def test_reconstruction_is_the_models_in_pixels(window):
   model, params = load(image_size=(32, 16), target_norm_window=window)
   image = photo(32, 16)
   made, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5, seed=3)
-  mask = masks.block_mask(np.random.default_rng(3), (32, 16), 8, 4, 0.5)  # a cell is a token of the last stage
+  mask = masks.block_mask(
+    np.random.default_rng(3), (32, 16), 8, 4, 0.5
+  )  # a cell is a token of the last stage
   np.testing.assert_array_equal(masked[:, :, 0], mask.repeat(4, 0).repeat(4, 1))
   normalised = (image - model.mean) / model.std
   out = np.asarray(model.apply(params, normalised[None], mask[None]))[0]
@@ -222,7 +263,9 @@ def test_reconstruction_is_the_models_in_pixels(window):
 
 def test_the_normalisation_of_targets_is_undone():
   x = photo()[None]
-  np.testing.assert_allclose(masked_pixels.in_pixels(masked_pixels.normalise_target(x, 5), x, 5), x, atol=1e-5)
+  np.testing.assert_allclose(
+    masked_pixels.in_pixels(masked_pixels.normalise_target(x, 5), x, 5), x, atol=1e-5
+  )
   assert masked_pixels.in_pixels(x, 2 * x, 0) is x
 
 
@@ -234,7 +277,9 @@ def test_picture_of_a_reconstruction():
   _, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5)
   masked, top = masked[:, :, 0].repeat(12, 0).repeat(12, 1), sheet.shape[0] - 8 - 384
   original, hidden, made, pasted = (sheet[top : top + 384, 8 + 200 * i : 200 + 200 * i] for i in range(4))
-  np.testing.assert_array_equal(original, np.round(image[:, :, ::-1] * 255).astype(np.uint8).repeat(12, 0).repeat(12, 1))
+  np.testing.assert_array_equal(
+    original, np.round(image[:, :, ::-1] * 255).astype(np.uint8).repeat(12, 0).repeat(12, 1)
+  )
   assert (hidden[masked] == drawing.GREY).all()
   np.testing.assert_array_equal(hidden[~masked], original[~masked])
   np.testing.assert_array_equal(pasted[masked], made[masked])
@@ -258,7 +303,9 @@ def test_features_are_principal_components_of_all_images_together():
     low, high = np.percentile(values, (2, 98), axis=0)
     expected = np.clip((values - low) / (high - low), 0, 1).reshape(made.shape)
     for i in range(3):  # a component's sign means nothing
-      error = min(np.abs(made[..., i] - expected[..., i]).max(), np.abs(1 - made[..., i] - expected[..., i]).max())
+      error = min(
+        np.abs(made[..., i] - expected[..., i]).max(), np.abs(1 - made[..., i] - expected[..., i]).max()
+      )
       assert error < 1e-3
     np.testing.assert_array_equal(made[0], made[2])
 
@@ -277,14 +324,22 @@ def test_colours_of_bands():
   image = photo(200, 250, 3)
   np.testing.assert_array_equal(drawing.to_rgb(image, image), np.round(image * 255).astype(np.uint8))
   np.testing.assert_array_equal(drawing.to_rgb(image + 9, image)[0, 0], [255] * 3)
-  np.testing.assert_array_equal(drawing.to_rgb(image, image, (1,)), np.round(image[:, :, [1] * 3] * 255).astype(np.uint8))
+  np.testing.assert_array_equal(
+    drawing.to_rgb(image, image, (1,)), np.round(image[:, :, [1] * 3] * 255).astype(np.uint8)
+  )
   wide = photo(200, 250, 13) * np.arange(1, 14, dtype=np.float32) * 50 - 7
   shown = drawing.to_rgb(wide, wide, (3, 12, 1)) / 255
   low, high = np.percentile(wide, (2, 98), axis=(0, 1))
-  np.testing.assert_allclose(shown, np.clip((wide - low) / (high - low), 0, 1)[:, :, [3, 12, 1]], atol=1 / 255)
-  np.testing.assert_allclose(drawing.to_rgb(wide * 0 + low + 0.25 * (high - low), wide) / 255, 0.25, atol=1 / 255)
+  np.testing.assert_allclose(
+    shown, np.clip((wide - low) / (high - low), 0, 1)[:, :, [3, 12, 1]], atol=1 / 255
+  )
+  np.testing.assert_allclose(
+    drawing.to_rgb(wide * 0 + low + 0.25 * (high - low), wide) / 255, 0.25, atol=1 / 255
+  )
   outside = drawing.to_rgb(image * 4, image * 4) / 255  # RGB, but not of 0..1
-  assert (outside == 0).mean() > 0.01 and (outside == 1).mean() > 0.01 and abs(np.median(outside) - 0.5) < 0.02
+  assert (
+    (outside == 0).mean() > 0.01 and (outside == 1).mean() > 0.01 and abs(np.median(outside) - 0.5) < 0.02
+  )
   with pytest.raises(BadInput, match="no band 13; the images have bands 0 to 12"):
     drawing.to_rgb(wide, wide, (0, 1, 13))
 
@@ -315,9 +370,14 @@ def test_a_frame_stays_in_the_picture():
 
 
 def test_a_long_caption_is_made_to_fit():
-  panels = [(caption, np.full((192, 192, 3), 255, np.uint8)) for caption in ("a", "Grad-CAM: " + "a class of a long name " * 3)]
+  panels = [
+    (caption, np.full((192, 192, 3), 255, np.uint8))
+    for caption in ("a", "Grad-CAM: " + "a class of a long name " * 3)
+  ]
   ink = (np.asarray(drawing.sheet(panels, 2)) < 128).any((0, 2))
-  assert 90 < ink[8:200].argmax() < 100 and ink[208:400].any() and not ink[200:206].any() and not ink[402:].any()
+  assert (
+    90 < ink[8:200].argmax() < 100 and ink[208:400].any() and not ink[200:206].any() and not ink[402:].any()
+  )
 
 
 def test_rows_of_a_sheet():
@@ -347,14 +407,18 @@ def test_images_of_a_folder(tmp_path):
   model, _ = load()
   found = list(images.read(model, tmp_path))
   assert [name for name, _ in found] == ["2", "1"]
-  assert found[0][1].shape == (38, 24, 3) and found[0][1].dtype == np.float32 and 0 <= found[0][1].min() <= found[0][1].max() <= 1
+  assert (
+    found[0][1].shape == (38, 24, 3)
+    and found[0][1].dtype == np.float32
+    and 0 <= found[0][1].min() <= found[0][1].max() <= 1
+  )
 
 
 def test_an_image_of_the_right_size_is_as_it_was(tmp_path):
   pixels = (photo() * 255).astype(np.uint8)
   model, _ = load()
   for array in (pixels, pixels / 255.0):
-    (name, image), = images.read(model, write(tmp_path / "a.npy", array))
+    ((name, image),) = images.read(model, write(tmp_path / "a.npy", array))
     assert name == "a"
     np.testing.assert_allclose(image, pixels / 255.0, atol=1e-6)
 
@@ -363,10 +427,10 @@ def test_only_the_ends_of_the_longer_side_are_cut_off(tmp_path):
   """76 × 48 pixels in the middle are what 38 × 24 are made of."""
   wide = np.zeros((76, 200, 3), np.uint8)
   wide[:, 76:124] = 200
-  (_, image), = images.read(load()[0], write(tmp_path / "wide.png", wide))
+  ((_, image),) = images.read(load()[0], write(tmp_path / "wide.png", wide))
   np.testing.assert_allclose(image, 200 / 255, atol=1e-6)
   tall = wide.transpose(1, 0, 2)[:, :48]
-  (_, image), = images.read(load()[0], write(tmp_path / "tall.png", tall))
+  ((_, image),) = images.read(load()[0], write(tmp_path / "tall.png", tall))
   np.testing.assert_allclose(image[7:31], 200 / 255, atol=0.1)  # 48 rows of 76
   assert image[:6].max() < 0.1 and image[32:].max() < 0.1
 
@@ -374,7 +438,10 @@ def test_only_the_ends_of_the_longer_side_are_cut_off(tmp_path):
 def test_float_is_resized_as_bytes_are(tmp_path):
   pixels = np.asarray(Image.fromarray((photo(8, 5) * 155 + 50).astype(np.uint8)).resize((75, 120)))
   model, _ = load()
-  made = [next(images.read(model, write(tmp_path / "a.npy", array)))[1] for array in (pixels, (pixels / 255).astype(np.float32))]
+  made = [
+    next(images.read(model, write(tmp_path / "a.npy", array)))[1]
+    for array in (pixels, (pixels / 255).astype(np.float32))
+  ]
   np.testing.assert_allclose(made[0], made[1], atol=1.01 / 255)
 
 
@@ -405,10 +472,16 @@ def test_arrays_of_many_bands_and_images(tmp_path):
 def saved(tmp_path_factory):
   """Model folders: a classifier, a backbone without head, a masked-image model."""
   root = tmp_path_factory.mktemp("models")
-  for name, changes in {"classifier": {}, "headless": dict(classes=0), "masked": dict(image_size=(32, 16), target_norm_window=5)}.items():
+  for name, changes in {
+    "classifier": {},
+    "headless": dict(classes=0),
+    "masked": dict(image_size=(32, 16), target_norm_window=5),
+  }.items():
     model, params = load(**changes)
     flat = flax.traverse_util.flatten_dict(params, sep="/")
-    folder.write(str(root / name), model.description, {path: leaf.shape for path, leaf in flat.items()}, flat.__getitem__)
+    folder.write(
+      str(root / name), model.description, {path: leaf.shape for path, leaf in flat.items()}, flat.__getitem__
+    )
   return root
 
 
@@ -427,21 +500,35 @@ def show(*words):
 
 
 @pytest.mark.parametrize(
-    "words, panels",
-    [
-        (("reconstruct", "masked", "--bands=0", "--mask_patch=16", "--seed=2", "--image_size=32,16"), (1, 4)),
-        (("attention", "classifier", "--stage=0", "--block=3", "--head=1", "--at=0.1,1.0", "--at=37,0", "--class=2"), (2, 3)),
-        (("attention", "headless", "--head=mean", "--window=5"), (2, 4)),
-        (("features", "masked", "--window=4,2"), (1, 3)),
-    ],
-    ids=("reconstruct", "attention", "attention without head", "features"),
+  "words, panels",
+  [
+    (("reconstruct", "masked", "--bands=0", "--mask_patch=16", "--seed=2", "--image_size=32,16"), (1, 4)),
+    (
+      (
+        "attention",
+        "classifier",
+        "--stage=0",
+        "--block=3",
+        "--head=1",
+        "--at=0.1,1.0",
+        "--at=37,0",
+        "--class=2",
+      ),
+      (2, 3),
+    ),
+    (("attention", "headless", "--head=mean", "--window=5"), (2, 4)),
+    (("features", "masked", "--window=4,2"), (1, 3)),
+  ],
+  ids=("reconstruct", "attention", "attention without head", "features"),
 )
 def test_the_command_writes_pictures(words, panels, saved, two, tmp_path, capsys):
   name, model, *rest = words
   assert show(name, saved / model, two, f"--out={tmp_path / 'a/b'}", *rest) == 0
   written = sorted((tmp_path / "a/b").iterdir())
   assert [path.name for path in written] == [f"cat-2-{name}.png", f"cat-{name}.png", f"dog-{name}.png"]
-  assert capsys.readouterr().out.splitlines() == [f"wrote {path}" for path in (written[1], written[2], written[0])]
+  assert capsys.readouterr().out.splitlines() == [
+    f"wrote {path}" for path in (written[1], written[2], written[0])
+  ]
   pixels = [np.asarray(Image.open(path)) for path in written]
   height = 384 if model == "masked" else 304
   assert pixels[0].shape[1] == 8 + panels[1] * (192 + 8)
@@ -464,13 +551,22 @@ def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(sa
   assert show("features", saved / "classifier", tmp_path / "in/b.npy", f"--out={tmp_path / 'out'}") == 0
   assert (tmp_path / "out/b-features.png").read_text() == "mine"
   assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-      "b-2-features.png", "b-attention.png", "b-features.png", "c-attention.png", "c-features.png",
+    "b-2-features.png",
+    "b-attention.png",
+    "b-features.png",
+    "c-attention.png",
+    "c-features.png",
   ]
 
 
 def test_masks_differ_and_can_be_had_again(saved, two, tmp_path):
   def masked(out, *flags):
-    assert show("reconstruct", saved / "masked", two / "dog.npy", two / "dog.npy", f"--out={tmp_path / out}", *flags) == 0
+    assert (
+      show(
+        "reconstruct", saved / "masked", two / "dog.npy", two / "dog.npy", f"--out={tmp_path / out}", *flags
+      )
+      == 0
+    )
     return [np.asarray(Image.open(path))[:, 208:400] for path in sorted((tmp_path / out).iterdir())]
 
   first, again, other = masked("a"), masked("b", "--seed=0"), masked("c", "--seed=7")
@@ -486,31 +582,31 @@ def refused(capsys, *words):
 
 
 @pytest.mark.parametrize(
-    "words, message",
-    [
-        (("reconstruct", "classifier"), "the model is no masked-image model"),
-        (("reconstruct", "masked", "--mask_patch=12"), "mask patches of 12 px must divide the image"),
-        (("reconstruct", "masked", "--mask_patch=0"), "must be positive"),
-        (("reconstruct", "masked", "--mask_ratio=1.5"), "a share of 1.5 cells cannot be masked"),
-        (("reconstruct", "masked", "--bands=3"), "there is no band 3; the images have bands 0 to 2"),
-        (("reconstruct", "masked", "--bands=1,2"), "'1,2' must be like 3,2,1 or 0"),
-        (("attention", "headless", "--class=1"), "the model has no head"),
-        (("attention", "masked", "--class=1"), "the model has no head"),
-        (("attention", "classifier", "--class=5"), "there is no class 5; the model has classes 0 to 4"),
-        (("attention", "classifier", "--cam_stage=2"), "there is no stage 2; the model has stages 0 to 1"),
-        (("attention", "classifier", "--stage=2"), "there is no stage 2; the model has stages 0 to 1"),
-        (("attention", "classifier", "--stage=-1"), "there is no stage -1"),
-        (("attention", "classifier", "--block=4"), "there is no block 4 in stage 0; it has blocks 0 to 3"),
-        (("attention", "classifier", "--head=2"), "there is no head 2 in this block; it has heads 0 to 1"),
-        (("attention", "classifier", "--head=most"), "'most' must be mean, or the number of a head"),
-        (("attention", "classifier", "--at=0.5"), "'0.5' must be like 0.5,0.5 or 112,112"),
-        (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
-        (("attention", "classifier", "--at=0.5,1.1"), "0.5,1.1 is not in the image"),
-        (("features", "classifier", "--window=0"), "'0' must be like 8 or 8,16"),
-        (("features", "classifier", "--stage=0"), "--stage=0 is unknown"),
-        (("features", "nothing"), "nothing"),
-    ],
-    ids=str,
+  "words, message",
+  [
+    (("reconstruct", "classifier"), "the model is no masked-image model"),
+    (("reconstruct", "masked", "--mask_patch=12"), "mask patches of 12 px must divide the image"),
+    (("reconstruct", "masked", "--mask_patch=0"), "must be positive"),
+    (("reconstruct", "masked", "--mask_ratio=1.5"), "a share of 1.5 cells cannot be masked"),
+    (("reconstruct", "masked", "--bands=3"), "there is no band 3; the images have bands 0 to 2"),
+    (("reconstruct", "masked", "--bands=1,2"), "'1,2' must be like 3,2,1 or 0"),
+    (("attention", "headless", "--class=1"), "the model has no head"),
+    (("attention", "masked", "--class=1"), "the model has no head"),
+    (("attention", "classifier", "--class=5"), "there is no class 5; the model has classes 0 to 4"),
+    (("attention", "classifier", "--cam_stage=2"), "there is no stage 2; the model has stages 0 to 1"),
+    (("attention", "classifier", "--stage=2"), "there is no stage 2; the model has stages 0 to 1"),
+    (("attention", "classifier", "--stage=-1"), "there is no stage -1"),
+    (("attention", "classifier", "--block=4"), "there is no block 4 in stage 0; it has blocks 0 to 3"),
+    (("attention", "classifier", "--head=2"), "there is no head 2 in this block; it has heads 0 to 1"),
+    (("attention", "classifier", "--head=most"), "'most' must be mean, or the number of a head"),
+    (("attention", "classifier", "--at=0.5"), "'0.5' must be like 0.5,0.5 or 112,112"),
+    (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
+    (("attention", "classifier", "--at=0.5,1.1"), "0.5,1.1 is not in the image"),
+    (("features", "classifier", "--window=0"), "'0' must be like 8 or 8,16"),
+    (("features", "classifier", "--stage=0"), "--stage=0 is unknown"),
+    (("features", "nothing"), "nothing"),
+  ],
+  ids=str,
 )
 def test_what_cannot_be_shown_is_said_in_a_line(words, message, saved, two, tmp_path, capsys):
   assert message in refused(capsys, words[0], saved / words[1], two, f"--out={tmp_path / 'out'}", *words[2:])
@@ -528,7 +624,9 @@ def test_images_that_cannot_be_read(saved, tmp_path, capsys):
   for name in ("text.png", "text.npy", "text.npz"):
     (tmp_path / name).write_text("no image")
     assert said(name).startswith(f"{tmp_path / name} cannot be read as an ")
-  (tmp_path / "cut.npy").write_bytes((tmp_path / "four.npy").read_bytes()[:900] if said("four.npy", photo(bands=4)) else b"")
+  (tmp_path / "cut.npy").write_bytes(
+    (tmp_path / "four.npy").read_bytes()[:900] if said("four.npy", photo(bands=4)) else b""
+  )
   assert "cannot be read as an array" in said("cut.npy")
   assert said("four.npy").endswith("four.npy has 4 bands, not 3")
   assert said("bytes.npy", np.zeros((8, 8, 4), np.uint8)).endswith("has 4 bands, not 3")
@@ -539,7 +637,7 @@ def test_images_that_cannot_be_read(saved, tmp_path, capsys):
   assert "cannot be read as an array" in said("objects.npy", np.array([{}], object))
   np.savez(tmp_path / "two.npz", a=photo(), b=photo(), c=np.zeros(3))
   assert said("two.npz").endswith(
-      "must hold one array [..., height, width, 3], the model's bands; it holds a [38, 24, 3], b [38, 24, 3], c [3]"
+    "must hold one array [..., height, width, 3], the model's bands; it holds a [38, 24, 3], b [38, 24, 3], c [3]"
   )
 
 

@@ -17,10 +17,23 @@ from tests.slow_block import jit
 
 
 def make_model(depths=(1,)):
-  return SimMim(swin.make_encoder(
-      version=2, patch_size=4, embed_dim=16, depths=depths, num_heads=(2,) * len(depths), window_sizes=(4,) * len(depths),
-      trained_window_sizes=(), mlp_ratio=1.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=True, dtype="float32",
-  ))
+  return SimMim(
+    swin.make_encoder(
+      version=2,
+      patch_size=4,
+      embed_dim=16,
+      depths=depths,
+      num_heads=(2,) * len(depths),
+      window_sizes=(4,) * len(depths),
+      trained_window_sizes=(),
+      mlp_ratio=1.0,
+      drop_path_rate=0.0,
+      extra_norm_every=0,
+      remat="none",
+      unroll=True,
+      dtype="float32",
+    )
+  )
 
 
 def shapes_of(model, images, mask):
@@ -40,14 +53,20 @@ def test_the_reconstruction_has_the_shape_of_the_images(bands, height, width):
   out, variables = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images, mask))
   assert out.shape == images.shape and out.dtype == jnp.float32
   assert flax.core.meta.unbox(variables)["params"]["decoder"]["kernel"].shape == (32, 8 * 8 * bands)
-  assert flax.core.meta.unbox(variables)["params"]["encoder"]["patch_embed"]["proj"]["kernel"].shape == (16 * bands, 16)
+  assert flax.core.meta.unbox(variables)["params"]["encoder"]["patch_embed"]["proj"]["kernel"].shape == (
+    16 * bands,
+    16,
+  )
 
 
 @pytest.mark.parametrize("bands, height, width", [(1, 16, 24), (4, 18, 9)])
 def test_every_decoder_channel_is_the_official_pixel(bands, height, width):
   model, (images, mask) = make_model(), make_batch(bands, height, width)
   params = slow_block.random_params(shapes_of(model, images, mask), 0)
-  params["decoder"] = {"kernel": np.zeros_like(params["decoder"]["kernel"]), "bias": np.arange(16 * bands, dtype=np.float32)}
+  params["decoder"] = {
+    "kernel": np.zeros_like(params["decoder"]["kernel"]),
+    "bias": np.arange(16 * bands, dtype=np.float32),
+  }
   out = jit(lambda *x: model.apply({"params": params}, *x))(images, mask)
   for y, x, band in np.ndindex(height, width, bands):
     assert (out[:, y, x, band] == band * 16 + (y % 4) * 4 + x % 4).all()
@@ -62,12 +81,18 @@ def test_masked_pixels_are_hidden_from_the_encoder(bands):
   other = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
   out = run(images, mask, params["mask_token"])
   np.testing.assert_array_equal(run(np.where(hidden, other, images), mask, params["mask_token"]), out)
-  assert np.abs(run(np.where(hidden, images, other), mask, params["mask_token"]) - out).max() > 1e-3  # the others are seen
+  assert (
+    np.abs(run(np.where(hidden, images, other), mask, params["mask_token"]) - out).max() > 1e-3
+  )  # the others are seen
   assert np.abs(run(images, mask, params["mask_token"] + 1) - out).max() > 1e-3  # and so is the token
-  np.testing.assert_array_equal(run(images, ~mask | mask, params["mask_token"]), run(other, ~mask | mask, params["mask_token"]))
+  np.testing.assert_array_equal(
+    run(images, ~mask | mask, params["mask_token"]), run(other, ~mask | mask, params["mask_token"])
+  )
   # Without a mask the token plays no part.
   nothing = np.zeros_like(mask)
-  np.testing.assert_array_equal(run(images, nothing, params["mask_token"]), run(images, nothing, params["mask_token"] + 1))
+  np.testing.assert_array_equal(
+    run(images, nothing, params["mask_token"]), run(images, nothing, params["mask_token"] + 1)
+  )
 
 
 @pytest.mark.parametrize("bands, height, width", [(1, 16, 24), (3, 15, 22), (14, 15, 22)])
@@ -78,12 +103,17 @@ def test_masked_l1_is_a_mean_over_masked_pixels(bands, height, width):
   total, count = 0.0, 0
   for b, y, x in np.ndindex(2, height, width):
     if mask[b, y // 4, x // 4]:
-      total, count = total + np.abs(target[b, y, x].astype(np.float64) - reconstruction[b, y, x]).sum(), count + 1
+      total, count = (
+        total + np.abs(target[b, y, x].astype(np.float64) - reconstruction[b, y, x]).sum(),
+        count + 1,
+      )
   loss = lambda r: masked_pixels.masked_l1(r, target, mask, 4)
   value, gradient = jit(jax.value_and_grad(loss))(reconstruction)
   np.testing.assert_allclose(value, total / (count + 1e-5) / bands, rtol=1e-6)
   inside = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (height, width))), gradient.shape)
-  np.testing.assert_allclose(gradient[inside], (np.sign(reconstruction - target) / (count + 1e-5) / bands)[inside], rtol=1e-6)
+  np.testing.assert_allclose(
+    gradient[inside], (np.sign(reconstruction - target) / (count + 1e-5) / bands)[inside], rtol=1e-6
+  )
   assert (gradient[~inside] == 0).all()
 
 
@@ -102,9 +132,13 @@ def test_pixels_without_data_weigh_nothing():
   mask = np.array([[[True, True], [False, False]]])
   loss = lambda r: masked_pixels.masked_l1(r, target, mask, 1, valid)
   value, gradient = jax.value_and_grad(loss)(np.zeros_like(target))
-  np.testing.assert_allclose(value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6)  # a pixel and a half, of two bands each
+  np.testing.assert_allclose(
+    value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6
+  )  # a pixel and a half, of two bands each
   np.testing.assert_array_equal(gradient != 0, valid & mask[..., None])
-  assert masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0  # not NaN
+  assert (
+    masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0
+  )  # not NaN
 
 
 @pytest.mark.parametrize("bands", [3, 14])
@@ -128,19 +162,25 @@ def test_normalised_target_without_data_equals_loops(window):
     box = (0, slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1), band)
     near = images[box][valid[box]].astype(np.float64)
     variance = near.var(ddof=1) if near.size > 1 else 0.0
-    np.testing.assert_allclose(ours[0, y, x, band], (images[0, y, x, band] - near.mean()) / math.sqrt(variance + 1e-6), atol=5e-3)
+    np.testing.assert_allclose(
+      ours[0, y, x, band], (images[0, y, x, band] - near.mean()) / math.sqrt(variance + 1e-6), atol=5e-3
+    )
 
 
 def both_bands(task, params, batch):
   """The pictures of each of two bands, by themselves grey."""
-  return np.concatenate([jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1)
+  return np.concatenate(
+    [jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1
+  )
 
 
 @pytest.mark.parametrize("target_norm_window", [0, 3])
 def test_the_task_on_floats_with_gaps(target_norm_window):
   """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
   model = make_model()
-  task = masked_pixels.make_task(model.encoder, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window)
+  task = masked_pixels.make_task(
+    model.encoder, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
+  )
   rng = np.random.default_rng(6)
   pixels = rng.normal((500, 40), (200, 30), (3, 16, 16, 2)).astype(np.float32)
   gap = rng.random((3, 16, 16, 2)) < 0.3
@@ -167,14 +207,18 @@ def test_pixel_mask():
   np.testing.assert_array_equal(masked_pixels.pixel_mask(mask, 2, (3, 3))[0, :, :, 0], expected)
 
 
-@pytest.mark.parametrize("window, height, width, bands", [(3, 6, 9, 1), (5, 7, 8, 4), (47, 12, 20, 3), (1, 3, 4, 2)])
+@pytest.mark.parametrize(
+  "window, height, width, bands", [(3, 6, 9, 1), (5, 7, 8, 4), (47, 12, 20, 3), (1, 3, 4, 2)]
+)
 def test_normalised_target_equals_loops(window, height, width, bands):
   images = (5.0 + np.random.default_rng(5).normal(size=(1, height, width, bands))).astype(np.float32)
   ours = jit(masked_pixels.normalise_target, static_argnums=1)(images, window)
   assert ours.shape == images.shape
   reach = window // 2
   for y, x, band in np.ndindex(height, width, bands):
-    near = images[0, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1, band].astype(np.float64)
+    near = images[0, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1, band].astype(
+      np.float64
+    )
     variance = near.var(ddof=1) if near.size > 1 else 0.0
     expected = (images[0, y, x, band] - near.mean()) / math.sqrt(variance + 1e-6)
     np.testing.assert_allclose(ours[0, y, x, band], expected, atol=1e-3)
@@ -188,11 +232,17 @@ def test_normalised_target_of_a_constant_image_is_finite():
 @pytest.mark.parametrize("target_norm_window", [0, 3])
 def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_norm_window):
   model = make_model()
-  task = masked_pixels.make_task(model.encoder, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window)
+  task = masked_pixels.make_task(
+    model.encoder, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window
+  )
   rng = np.random.default_rng(6)
   mask = np.zeros((2, 4, 4), bool)
   mask[0, :2], mask[1, 2:] = True, True  # as many in both, so a mean over images is a mean over pixels
-  batch = {"image": rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8), "mask": mask, "weight": np.ones(2, np.float32)}
+  batch = {
+    "image": rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8),
+    "mask": mask,
+    "weight": np.ones(2, np.float32),
+  }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
   value, sums = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]

@@ -49,7 +49,9 @@ def _tfds_set(tmp_path_factory, folder):
 
     def _info(self):
       label = tfds.features.ClassLabel(names=["ant", "bee", "cat"])
-      features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3)), "label": label})
+      features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(None, None, 3)), "label": label}
+      )
       return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
@@ -78,17 +80,17 @@ WHOLE = pipeline.Part(0, 1)
 
 def make_input(source, workers=0, seed=5, batch=8) -> pipeline.Input:
   return pipeline.Input(
-      train_source=source,
-      eval_source=source,
-      train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
-      eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
-      decode=decoding.DecodeImage(3),
-      seed=seed,
-      batch_size=batch,
-      eval_batch_size=batch,
-      max_bad_fraction=0.5,
-      num_threads=2,
-      num_workers=workers,
+    train_source=source,
+    eval_source=source,
+    train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
+    eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
+    decode=decoding.DecodeImage(3),
+    seed=seed,
+    batch_size=batch,
+    eval_batch_size=batch,
+    max_bad_fraction=0.5,
+    num_threads=2,
+    num_workers=workers,
   )
 
 
@@ -117,14 +119,18 @@ def test_folder(folder):
   files = sorted((folder / "train").glob("*/*"))
   labels = {"ant": 0, "bee": 1, "cat": 2}
   assert [source[i] for i in range(len(source))] == [
-      Example(path.read_bytes(), labels[path.parent.name], f"train/{path.parent.name}/{path.name}") for path in files
+    Example(path.read_bytes(), labels[path.parent.name], f"train/{path.parent.name}/{path.name}")
+    for path in files
   ]
   assert (source.num_classes, source.class_names) == (3, ("ant", "bee", "cat"))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_array_record_is_the_folder(folder, prepared, split):
-  source, original = open_source("array_record", str(prepared), split), open_source("folder", str(folder), split)
+  source, original = (
+    open_source("array_record", str(prepared), split),
+    open_source("folder", str(folder), split),
+  )
   assert images.contents(source) == images.contents(original)
   assert source.class_names == original.class_names
 
@@ -140,13 +146,18 @@ def test_tfds_finds_its_folder_in_the_environment(tfds_set):
   code = "from swin_jax.data import sources; print(len(sources.open_source('tfds', 'insects', 'train')))"
   root = pathlib.Path(__file__).parents[1]
   env = os.environ | {"TFDS_DATA_DIR": str(tfds_set), "PYTHONPATH": str(root)}
-  assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout == "23\n"
+  assert (
+    subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    == "23\n"
+  )
 
 
 def test_npz(tmp_path):
   images.make_npz(tmp_path / "set_train_png.npz", 7)
   source = open_source("npz", str(tmp_path / "set_{split}_png.npz"), "train")
-  assert [source[i] for i in range(len(source))] == [Example(images.encode(i), i % 3, f"set_train_png.npz/{i}") for i in range(7)]
+  assert [source[i] for i in range(len(source))] == [
+    Example(images.encode(i), i % 3, f"set_train_png.npz/{i}") for i in range(7)
+  ]
 
 
 def test_real_npz():
@@ -165,13 +176,21 @@ def test_digits():
 def test_every_source_survives_pickling(folder, prepared, tfds_dir, tmp_path):
   del tfds_dir
   images.make_npz(tmp_path / "train.npz", 100)
-  paths = {"folder": folder, "array_record": prepared, "tfds": "insects", "npz": tmp_path / "{split}.npz", "digits": ""}
+  paths = {
+    "folder": folder,
+    "array_record": prepared,
+    "tfds": "insects",
+    "npz": tmp_path / "{split}.npz",
+    "digits": "",
+  }
   for name, path in paths.items():
     source = open_source(name, str(path), "train")
     source[0]  # readers are open
     pickled = pickle.dumps(source)
     copy = pickle.loads(pickled)
-    assert [np.array_equal(copy[i].image, source[i].image) for i in range(len(source))] == [True] * len(source)
+    assert [np.array_equal(copy[i].image, source[i].image) for i in range(len(source))] == [True] * len(
+      source
+    )
     assert name == "digits" or len(pickled) < 5_000
 
 
@@ -199,7 +218,10 @@ def test_folder_details(tmp_path):
     (tmp_path / "train" / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "train" / path).write_bytes(path.encode())
   source = open_source("folder", str(tmp_path), "train")
-  assert list(source) == [Example(b"a/y.Jpeg", 0, "train/a/y.Jpeg"), Example(b"b/deep/er/x.PNG", 1, "train/b/deep/er/x.PNG")]
+  assert list(source) == [
+    Example(b"a/y.Jpeg", 0, "train/a/y.Jpeg"),
+    Example(b"b/deep/er/x.PNG", 1, "train/b/deep/er/x.PNG"),
+  ]
 
 
 def test_a_class_missing_from_one_split_shifts_no_label(tmp_path):
@@ -221,7 +243,9 @@ def test_same_seed_same_batches(prepared):
   source = open_source("array_record", str(prepared), "train")
   first = take(make_input(source).train_batches(0, WHOLE), 6)
   assert_same(first, take(make_input(source).train_batches(0, WHOLE), 6))
-  assert not np.array_equal(first[0]["index"], next(make_input(source, seed=6).train_batches(0, WHOLE))["index"])
+  assert not np.array_equal(
+    first[0]["index"], next(make_input(source, seed=6).train_batches(0, WHOLE))["index"]
+  )
   assert not np.array_equal(first[0]["image"], first[1]["image"])
 
 
@@ -237,22 +261,39 @@ def test_two_hosts_are_disjoint_and_together_complete(prepared):
 @pytest.mark.parametrize("before,after", [(1, 2), (4, 1), (2, 4)])
 def test_position_continues_on_another_number_of_hosts(prepared, before, after):
   source = open_source("array_record", str(prepared), "train")
-  one = [join(parts) for parts in zip(*(take(make_input(source).train_batches(0, pipeline.Part(h, before)), 5) for h in range(before)))]
-  other = [join(parts) for parts in zip(*(take(make_input(source).train_batches(3, pipeline.Part(h, after)), 2) for h in range(after)))]
+  one = [
+    join(parts)
+    for parts in zip(
+      *(take(make_input(source).train_batches(0, pipeline.Part(h, before)), 5) for h in range(before))
+    )
+  ]
+  other = [
+    join(parts)
+    for parts in zip(
+      *(take(make_input(source).train_batches(3, pipeline.Part(h, after)), 2) for h in range(after))
+    )
+  ]
   assert_same(one[3:], other)
 
 
 def test_workers_give_the_batches_of_threads(prepared):
   flags.FLAGS.mark_as_parsed()
   source = open_source("array_record", str(prepared), "train")
-  assert_same(take(make_input(source).train_batches(2, WHOLE), 4), take(make_input(source, workers=1).train_batches(2, WHOLE), 4))
+  assert_same(
+    take(make_input(source).train_batches(2, WHOLE), 4),
+    take(make_input(source, workers=1).train_batches(2, WHOLE), 4),
+  )
 
 
 @pytest.mark.parametrize("batch", [2, 6, 8, 46])
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_evaluation_covers_each_example_once(prepared, batch, hosts):
   source = open_source("array_record", str(prepared), "train")
-  parts = [b for host in range(hosts) for b in make_input(source, batch=batch).eval_batches(pipeline.Part(host, hosts))]
+  parts = [
+    b
+    for host in range(hosts)
+    for b in make_input(source, batch=batch).eval_batches(pipeline.Part(host, hosts))
+  ]
   seen = np.concatenate([b["index"][b["weight"] == 1] for b in parts])
   assert sorted(seen) == list(range(23))
   assert {len(b["index"]) for b in parts} == {batch // hosts}
@@ -278,7 +319,16 @@ class Damaged:
     return Example(self._bad.get(index, images.encode(index)), index % 3, f"{self._name} {index}")
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), RuntimeError("hash mismatch"), ValueError("no record"), b"rubbish", b""])
+@pytest.mark.parametrize(
+  "error",
+  [
+    FileNotFoundError("no such file"),
+    RuntimeError("hash mismatch"),
+    ValueError("no record"),
+    b"rubbish",
+    b"",
+  ],
+)
 def test_a_bad_record_gives_way_to_the_next(error, caplog):
   data = make_input(Damaged({1: error, 2: error}, f"{error} as number"), batch=5)
   batches = take(data.train_batches(0, WHOLE), 3)
@@ -286,8 +336,13 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
     assert sorted(zip(batch["index"], batch["bad"])) == [(0, 0), (3, 0), (3, 1), (3, 2), (4, 0)]
     assert all(batch["label"] == batch["index"] % 3)
   assert_same(batches, take(data.train_batches(0, WHOLE), 3))
-  messages = [message for message in caplog.messages if f"{error}" in message]  # others may still come from the test before
-  assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == ["1", "2"]  # each once, in all epochs
+  messages = [
+    message for message in caplog.messages if f"{error}" in message
+  ]  # others may still come from the test before
+  assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == [
+    "1",
+    "2",
+  ]  # each once, in all epochs
   (evaluation,) = data.eval_batches(WHOLE)
   assert evaluation["index"][evaluation["weight"] == 1].tolist() == [0, 3, 4]
   padded = [b for b in make_input(Damaged({1: error, 2: error}), batch=4).eval_batches(WHOLE)]
@@ -298,7 +353,11 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
 def test_nothing_but_bad_records(workers):
   flags.FLAGS.mark_as_parsed()
   with pytest.raises(BadInput, match="none of 5 records in a row could be read; the last: .*: no disk"):
-    next(make_input(Damaged({i: FileNotFoundError("no disk") for i in range(5)}), workers=workers).train_batches(0, WHOLE))
+    next(
+      make_input(Damaged({i: FileNotFoundError("no disk") for i in range(5)}), workers=workers).train_batches(
+        0, WHOLE
+      )
+    )
 
 
 def test_a_damaged_shard_loses_one_record(prepared, tmp_path):
@@ -360,12 +419,12 @@ def test_bad_npz(tmp_path):
   assert "did you mean" in bad("npz", tmp_path / "set_trai.npz")
   assert "has no split 'val'; it has train" in bad("npz", pattern, "val")
   for changes, message in [
-      (dict(offsets=None), "has no array offsets; it has jpeg, labels, class_names"),
-      (dict(class_names=None), "both labels and class_names"),
-      (dict(labels=np.arange(5)), "has 3 class names, but image 3 has label 3"),
-      (dict(labels=-np.ones(5, int)), "image 0 has label -1"),
-      (dict(labels=np.arange(4) % 3), "does not fit together"),
-      (dict(offsets=np.arange(6)), "does not fit together"),
+    (dict(offsets=None), "has no array offsets; it has jpeg, labels, class_names"),
+    (dict(class_names=None), "both labels and class_names"),
+    (dict(labels=np.arange(5)), "has 3 class names, but image 3 has label 3"),
+    (dict(labels=-np.ones(5, int)), "image 0 has label -1"),
+    (dict(labels=np.arange(4) % 3), "does not fit together"),
+    (dict(offsets=np.arange(6)), "does not fit together"),
   ]:
     images.make_npz(path, 5, **changes)
     assert message in bad("npz", pattern)
@@ -386,9 +445,9 @@ def test_bad_array_record(tmp_path, prepared, folder):
   assert "2 of 3 shards" in bad("array_record", tmp_path)
   header = json.loads((prepared / "train.json").read_text())
   for text, message in [
-      ("{", "is damaged"),
-      ("[]", "is damaged"),
-      (json.dumps(header | {"version": 99}), "format 99, this program reads 1"),
+    ("{", "is damaged"),
+    ("[]", "is damaged"),
+    (json.dumps(header | {"version": 99}), "format 99, this program reads 1"),
   ]:
     (tmp_path / "train.json").write_text(text)
     assert message in bad("array_record", tmp_path)

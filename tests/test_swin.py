@@ -27,15 +27,28 @@ from tests.slow_block import jit
 
 def make_encoder(**changes):
   numbers = dict(
-      version=2, patch_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 2), window_sizes=(4, 4), trained_window_sizes=(),
-      mlp_ratio=4.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=False, dtype="float32",
+    version=2,
+    patch_size=4,
+    embed_dim=16,
+    depths=(2, 2),
+    num_heads=(2, 2),
+    window_sizes=(4, 4),
+    trained_window_sizes=(),
+    mlp_ratio=4.0,
+    drop_path_rate=0.0,
+    extra_norm_every=0,
+    remat="none",
+    unroll=False,
+    dtype="float32",
   )
   return swin.make_encoder(**numbers | changes)
 
 
 def shapes_of(model, *inputs, **kwargs):
   """Abstract parameters without their axis names."""
-  return jax.eval_shape(lambda: flax.core.meta.unbox(model.init(jax.random.key(0), *inputs, **kwargs)["params"]))
+  return jax.eval_shape(
+    lambda: flax.core.meta.unbox(model.init(jax.random.key(0), *inputs, **kwargs)["params"])
+  )
 
 
 def flat(tree):
@@ -43,7 +56,9 @@ def flat(tree):
 
 
 def assert_close(ours, theirs, tolerance):
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * max(1e-3, np.abs(b).max())), ours, theirs)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * max(1e-3, np.abs(b).max())), ours, theirs
+  )
 
 
 # Scan, unroll, remat.
@@ -58,7 +73,9 @@ def make_stage(depth=4, unroll=False, remat="none", extra_norm_every=0, chunks=1
 
 @functools.cache
 def stage_params(depth=4, extra_norm_every=0):
-  return slow_block.random_params(shapes_of(make_stage(depth, extra_norm_every=extra_norm_every), IMAGE_MAP, None, train=False), 0)
+  return slow_block.random_params(
+    shapes_of(make_stage(depth, extra_norm_every=extra_norm_every), IMAGE_MAP, None, train=False), 0
+  )
 
 
 def stage_loss(stage):
@@ -84,7 +101,9 @@ def test_scan_equals_a_python_loop(depth, extra_norm_every, group):
 
   @functools.partial(jit, static_argnums=(0, 1))
   def run(shifted, extra_norm, p, x):
-    return swin.Block(2, 2, (4, 4), None, shifted, extra_norm, 2.0, jnp.float32).apply({"params": p}, x, None, train=False)
+    return swin.Block(2, 2, (4, 4), None, shifted, extra_norm, 2.0, jnp.float32).apply(
+      {"params": p}, x, None, train=False
+    )
 
   x = IMAGE_MAP
   for i in range(depth):
@@ -101,12 +120,17 @@ def test_unrolled_and_looped_are_one_tree():
 
 
 @pytest.mark.parametrize(
-    "choice",
-    [
-        dict(unroll=True), dict(remat="block"), dict(remat="dots"), dict(remat="save:attention,mlp_hidden"),
-        dict(unroll=True, remat="block"), dict(chunks=2), dict(chunks=8, remat="block"),
-    ],
-    ids=str,
+  "choice",
+  [
+    dict(unroll=True),
+    dict(remat="block"),
+    dict(remat="dots"),
+    dict(remat="save:attention,mlp_hidden"),
+    dict(unroll=True, remat="block"),
+    dict(chunks=2),
+    dict(chunks=8, remat="block"),
+  ],
+  ids=str,
 )
 def test_what_saves_memory_or_time_changes_no_number(choice):
   """Drop path is on: the random stream must be the same one, too. The map has four windows and two heads."""
@@ -115,7 +139,9 @@ def test_what_saves_memory_or_time_changes_no_number(choice):
 
 def test_drop_path_is_on_in_these_tests():
   (_, trained), _ = stage_result()
-  evaluated = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(stage_params(), IMAGE_MAP)
+  evaluated = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(
+    stage_params(), IMAGE_MAP
+  )
   assert np.abs(trained - evaluated).max() > 0.1
 
 
@@ -124,7 +150,9 @@ def test_drop_path_is_on_in_these_tests():
 def test_remat_and_unroll_are_in_the_program(remat, unroll):
   jaxpr = jax.make_jaxpr(stage_loss(make_stage(unroll=unroll, remat=remat)))(stage_params(), IMAGE_MAP)
   scans = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "scan"]
-  assert len(scans) == 2 and all(eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans)  # forward and backward
+  assert len(scans) == 2 and all(
+    eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans
+  )  # forward and backward
   found = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name in ("checkpoint", "remat", "remat2")]
   assert bool(found) == (remat != "none")
   assert all(eqn.params["prevent_cse"] == unroll for eqn in found)
@@ -142,11 +170,14 @@ def saved_values(remat):
 
 
 @pytest.mark.parametrize(
-    "name, width, padded, bias",
-    [
-        ("qkv", 3, True, 32), ("attention", 1, True, 0), ("attention_output", 1, True, 16),
-        ("mlp_hidden", 2, False, 32), ("mlp_output", 1, False, 16),
-    ],
+  "name, width, padded, bias",
+  [
+    ("qkv", 3, True, 32),
+    ("attention", 1, True, 0),
+    ("attention_output", 1, True, 16),
+    ("mlp_hidden", 2, False, 32),
+    ("mlp_output", 1, False, 16),
+  ],
 )
 def test_saved_by_name_is_that_tensor_and_no_other(name, width, padded, bias):
   """And no longer the bias that was added to make it."""
@@ -159,7 +190,10 @@ def test_every_block_has_the_tensors_that_can_be_saved(version):
   block = swin.Block(version, 2, (4, 4), None, True, True, 2.0, jnp.float32)
   params = shapes_of(block, IMAGE_MAP, None, train=False)
   jaxpr = jax.make_jaxpr(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
-  assert tuple(eqn.params["name"] for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "name") == remat.SAVEABLE
+  assert (
+    tuple(eqn.params["name"] for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "name")
+    == remat.SAVEABLE
+  )
 
 
 @pytest.mark.parametrize("name", ["all", "save", "save:", "save:qkv,atention", "keep:qkv"])
@@ -172,23 +206,39 @@ def test_an_unknown_remat_policy_names_those_there_are(name):
 # Attention in chunks.
 
 
-@pytest.mark.parametrize("chunks, heads", [((4, 2), (2, 4)), ((8, 1), (2, 4)), ((2, 4), (2, 4)), ((), (2, 4))])
+@pytest.mark.parametrize(
+  "chunks, heads", [((4, 2), (2, 4)), ((8, 1), (2, 4)), ((2, 4), (2, 4)), ((), (2, 4))]
+)
 def test_chunks_that_divide_windows_or_heads(chunks, heads):
-  config_checks.check(tiny.config(model__attention_chunks=chunks, model__num_heads=heads))  # four windows, then one
+  config_checks.check(
+    tiny.config(model__attention_chunks=chunks, model__num_heads=heads)
+  )  # four windows, then one
 
 
 @pytest.mark.parametrize(
-    "wrong, message",
-    [
-        (dict(model__attention_chunks=(3, 1)), r"model.attention_chunks\[0\] = 3: stage 0, .* neither the 4 windows .* nor, .* its 2 heads"),
-        (dict(model__attention_chunks=(16, 1)), r"attention_chunks\[0\] = 16: stage 0"),
-        (dict(model__attention_chunks=(1, 3)), r"attention_chunks\[1\] = 3: stage 1, .* the 1 windows of an image nor, .* its 4 heads"),
-        (dict(model__attention_chunks=(1, 4), mesh__model=2), r"attention_chunks\[1\] = 4: stage 1, .* its 2 heads"),  # on a device
-        (dict(model__attention_chunks=(0, 1)), r"attention_chunks\[0\] = 0"),
-        (dict(model__attention_chunks=(1,)), r"model.attention_chunks = \(1,\) needs one entry for each of the 2 stages"),
-        (dict(model__remat="save:logits"), "model.remat = 'save:logits': there are none"),
-    ],
-    ids=str,
+  "wrong, message",
+  [
+    (
+      dict(model__attention_chunks=(3, 1)),
+      r"model.attention_chunks\[0\] = 3: stage 0, .* neither the 4 windows .* nor, .* its 2 heads",
+    ),
+    (dict(model__attention_chunks=(16, 1)), r"attention_chunks\[0\] = 16: stage 0"),
+    (
+      dict(model__attention_chunks=(1, 3)),
+      r"attention_chunks\[1\] = 3: stage 1, .* the 1 windows of an image nor, .* its 4 heads",
+    ),
+    (
+      dict(model__attention_chunks=(1, 4), mesh__model=2),
+      r"attention_chunks\[1\] = 4: stage 1, .* its 2 heads",
+    ),  # on a device
+    (dict(model__attention_chunks=(0, 1)), r"attention_chunks\[0\] = 0"),
+    (
+      dict(model__attention_chunks=(1,)),
+      r"model.attention_chunks = \(1,\) needs one entry for each of the 2 stages",
+    ),
+    (dict(model__remat="save:logits"), "model.remat = 'save:logits': there are none"),
+  ],
+  ids=str,
 )
 def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, message):
   with pytest.raises(BadInput, match=message):
@@ -213,7 +263,8 @@ def test_attention_in_chunks_needs_less_memory(map_side, chunks):
 
 
 @pytest.mark.parametrize(
-    "depth, every, group", [(2, 0, 2), (18, 6, 6), (42, 6, 6), (4, 6, 2), (6, 0, 2), (3, 0, 3), (7, 6, 7), (1, 0, 1), (6, 3, 6)]
+  "depth, every, group",
+  [(2, 0, 2), (18, 6, 6), (42, 6, 6), (4, 6, 2), (6, 0, 2), (3, 0, 3), (7, 6, 7), (1, 0, 1), (6, 3, 6)],
 )
 def test_group_size(depth, every, group):
   assert swin.group_size(depth, every) == group
@@ -222,13 +273,13 @@ def test_group_size(depth, every, group):
 # Sizes and names.
 
 COUNTS = {  # no head, 1000 classes, 21841 classes, SimMIM; specification, section 11; huge and giant have extra norms
-    "tiny": (27_578_154, 28_347_154, 44_373_883, 29_940_618),
-    "small": (48_959_418, 49_728_418, 65_755_147, 51_321_882),
-    "base": (86_893_816, 87_918_816, 109_280_841, 90_042_744),
-    "large": (195_202_932, 196_739_932, 228_772_549, 199_924_788),
-    "huge": (655_219_370, 658_036_370, 716_745_467, 663_873_546),
-    "giant_1b": (1_060_976_996, 1_064_561_996, 1_139_276_981, 1_071_990_564),
-    "giant": (2_997_843_680, 3_001_940_680, 3_087_326_257, 3_010_430_176),
+  "tiny": (27_578_154, 28_347_154, 44_373_883, 29_940_618),
+  "small": (48_959_418, 49_728_418, 65_755_147, 51_321_882),
+  "base": (86_893_816, 87_918_816, 109_280_841, 90_042_744),
+  "large": (195_202_932, 196_739_932, 228_772_549, 199_924_788),
+  "huge": (655_219_370, 658_036_370, 716_745_467, 663_873_546),
+  "giant_1b": (1_060_976_996, 1_064_561_996, 1_139_276_981, 1_071_990_564),
+  "giant": (2_997_843_680, 3_001_940_680, 3_087_326_257, 3_010_430_176),
 }
 
 
@@ -257,8 +308,8 @@ def test_parameter_counts(name):
 
 
 @pytest.mark.parametrize(
-    "name, every, expected",
-    [("huge", 0, 655_210_922), ("giant", 0, 2_997_815_008), ("giant_1b", 6, 1_060_987_748)],
+  "name, every, expected",
+  [("huge", 0, 655_210_922), ("giant", 0, 2_997_815_008), ("giant_1b", 6, 1_060_987_748)],
 )
 def test_parameter_counts_of_the_other_choice_of_extra_norms(name, every, expected):
   assert count(size_params(name, "classifier", every)["encoder"]) == expected
@@ -285,7 +336,12 @@ REST += "merge0/reduction/kernel merge0/norm/scale merge0/norm/bias".split()
 def test_parameter_paths_are_an_interface(version, block):
   """Checkpoints, decay masks and layer-wise rates rely on these names: change them only together with a converter."""
   encoder, images = make_encoder(version=version, depths=(2, 3)), jnp.zeros((1, 32, 32, 3))
-  expected = {f"encoder/stage{i}/blocks/block{j}/{path}" for i, blocks in ((0, 2), (1, 3)) for j in range(blocks) for path in block}
+  expected = {
+    f"encoder/stage{i}/blocks/block{j}/{path}"
+    for i, blocks in ((0, 2), (1, 3))
+    for j in range(blocks)
+    for path in block
+  }
   expected |= {f"encoder/{path}" for path in REST}
   assert set(flat(shapes_of(Classifier(encoder, 5), images))) == expected | {"head/kernel", "head/bias"}
   simmim = set(flat(shapes_of(SimMim(encoder), images, jnp.zeros((1, 8, 8), bool))))
@@ -295,7 +351,11 @@ def test_parameter_paths_are_an_interface(version, block):
 def test_parameter_names_of_axes_and_initial_values():
   model = SimMim(make_encoder(depths=(2, 2)))
   boxed = jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 8, 8), bool))["params"]
-  assert boxed["encoder"]["stage0"]["blocks"]["block0"]["attn"]["qkv"]["kernel"].names == (axes.LAYERS, axes.EMBED, axes.HEADS)
+  assert boxed["encoder"]["stage0"]["blocks"]["block0"]["attn"]["qkv"]["kernel"].names == (
+    axes.LAYERS,
+    axes.EMBED,
+    axes.HEADS,
+  )
   params = flat(flax.core.meta.unbox(boxed))
   for path, value in params.items():
     name, value = path.rsplit("/")[-1], np.asarray(value)
@@ -322,7 +382,10 @@ def test_parameter_names_of_axes_and_initial_values():
 # Stochastic depth.
 
 
-@pytest.mark.parametrize("depths, last, step", [((2, 2, 6, 2), 0.2, 0.0181818), ((2, 2, 18, 2), 0.3, 0.0130435), ((2, 2, 18, 2), 0.5, 0.0217391)])
+@pytest.mark.parametrize(
+  "depths, last, step",
+  [((2, 2, 6, 2), 0.2, 0.0181818), ((2, 2, 18, 2), 0.3, 0.0130435), ((2, 2, 18, 2), 0.5, 0.0217391)],
+)
 def test_drop_path_rates(depths, last, step):
   rates = []
 
@@ -343,7 +406,9 @@ def test_drop_path_rates(depths, last, step):
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.9])
 def test_drop_path_statistics(rate):
   images = 8000
-  out = np.asarray(jit(layers.drop_path)(np.ones((images, 2, 3), np.float32), np.float32(rate), jax.random.key(0)))
+  out = np.asarray(
+    jit(layers.drop_path)(np.ones((images, 2, 3), np.float32), np.float32(rate), jax.random.key(0))
+  )
   assert (out == out[:, :1, :1]).all()  # a whole image
   kept = out[:, 0, 0] > 0
   np.testing.assert_allclose(out[kept], 1 / (1 - rate), rtol=1e-6)
@@ -355,12 +420,17 @@ def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation(
   x = np.broadcast_to(IMAGE_MAP[:1, :4, :4], (64, 4, 4, 16))
   params = slow_block.random_params(shapes_of(block, x, None, train=False), 2)
   apply = jit(
-      lambda rate, train: block.apply({"params": params}, x, rate, train=train, rngs={"dropout": jax.random.key(0)}), static_argnums=1
+    lambda rate, train: block.apply(
+      {"params": params}, x, rate, train=train, rngs={"dropout": jax.random.key(0)}
+    ),
+    static_argnums=1,
   )
   kinds = np.unique(np.round(np.asarray(apply(0.5, True))[:, 0, 0, 0], 4))
   assert len(kinds) == 4  # both, one, the other, none
   assert np.isclose(kinds, x[0, 0, 0, 0], atol=1e-3).any()
-  np.testing.assert_allclose(*(np.ptp(np.asarray(apply(rate, False)), axis=0) for rate in (0.5, 0.0)), atol=1e-6)
+  np.testing.assert_allclose(
+    *(np.ptp(np.asarray(apply(rate, False)), axis=0) for rate in (0.5, 0.0)), atol=1e-6
+  )
 
 
 def test_a_fresh_v2_block_is_the_identity():
@@ -373,9 +443,16 @@ def test_a_fresh_v2_block_is_the_identity():
 
 
 @pytest.mark.parametrize(
-    "map_size, window, shifted",
-    [((8, 8), (4, 4), True), ((9, 9), (4, 4), True), ((5, 13), (4, 4), True), ((9, 9), (4, 4), False), ((6, 7), (2, 5), True), ((4, 9), (4, 4), True)],
-    ids=str,
+  "map_size, window, shifted",
+  [
+    ((8, 8), (4, 4), True),
+    ((9, 9), (4, 4), True),
+    ((5, 13), (4, 4), True),
+    ((9, 9), (4, 4), False),
+    ((6, 7), (2, 5), True),
+    ((4, 9), (4, 4), True),
+  ],
+  ids=str,
 )
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_token_reaches_only_its_own_cell_of_the_image(version, map_size, window, shifted):
@@ -421,7 +498,8 @@ def test_window_that_is_not_square_in_a_backbone():
   assert [m.shape for m in maps] == [(1, 7, 9, 16), (1, 4, 5, 32)]
   # The first stage, block by block in loops.
   embedded = nn.Dense(16).apply(
-      {"params": params["patch_embed"]["proj"]}, images.reshape(7, 4, 9, 4, 3).transpose(0, 2, 1, 3, 4).reshape(7, 9, 48)
+    {"params": params["patch_embed"]["proj"]},
+    images.reshape(7, 4, 9, 4, 3).transpose(0, 2, 1, 3, 4).reshape(7, 9, 48),
   )
   x = slow_block.layer_norm(np.asarray(embedded, np.float64), params["patch_embed"]["norm"])
   for j in range(2):
@@ -444,10 +522,17 @@ def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
   dots = [eqn for eqn in equations if eqn.primitive.name == "dot_general"]
   logits = [eqn for eqn in dots if eqn.outvars[0].aval.shape == (3, 4, 2, 16, 16)]
   assert len(logits) == 1
-  assert logits[0].params["preferred_element_type"] == jnp.float32 and logits[0].outvars[0].aval.dtype == jnp.float32
+  assert (
+    logits[0].params["preferred_element_type"] == jnp.float32
+    and logits[0].outvars[0].aval.dtype == jnp.float32
+  )
   # Cosines are of unrounded unit vectors: see tests/test_kernels.py for what an inverse temperature of 100 makes of rounded ones.
-  assert {var.aval.dtype for var in logits[0].invars} == {jnp.dtype("float32" if version == 2 else "bfloat16")}
-  softmax = [eqn for eqn in equations if eqn.primitive.name == "exp" and eqn.outvars[0].aval.shape == (3, 4, 2, 16, 16)]
+  assert {var.aval.dtype for var in logits[0].invars} == {
+    jnp.dtype("float32" if version == 2 else "bfloat16")
+  }
+  softmax = [
+    eqn for eqn in equations if eqn.primitive.name == "exp" and eqn.outvars[0].aval.shape == (3, 4, 2, 16, 16)
+  ]
   assert len(softmax) == 1 and softmax[0].outvars[0].aval.dtype == jnp.float32
   # The other large products run in bfloat16; only the small bias MLP does not.
   wide = [eqn for eqn in dots if eqn.invars[0].aval.dtype == jnp.float32]
@@ -456,7 +541,9 @@ def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
 
 def test_bfloat16_backbone_is_near_float32():
   images = np.random.default_rng(6).normal(size=(2, 32, 32, 3)).astype(np.float32)
-  params = slow_block.random_params(shapes_of(make_encoder(depths=(2,), num_heads=(2,), window_sizes=(4,)), images), 6)
+  params = slow_block.random_params(
+    shapes_of(make_encoder(depths=(2,), num_heads=(2,), window_sizes=(4,)), images), 6
+  )
   outs = []
   for dtype in ("float32", "bfloat16"):
     encoder = make_encoder(depths=(2,), num_heads=(2,), window_sizes=(4,), dtype=dtype)
@@ -465,15 +552,32 @@ def test_bfloat16_backbone_is_near_float32():
 
 
 @pytest.mark.parametrize(
-    "name, version, window, image, gmacs",
-    [
-        ("tiny", 2, 8, 256, 5.93), ("tiny", 2, 16, 256, 6.61), ("small", 2, 8, 256, 11.51), ("small", 2, 16, 256, 12.65),
-        ("base", 2, 8, 256, 20.29), ("base", 2, 16, 256, 21.80), ("base", 2, 24, 384, 54.75), ("base", 2, 12, 192, 11.76),
-        ("base", 2, 14, 224, 16.32), ("large", 2, 16, 256, 47.49), ("large", 2, 24, 384, 115.42), ("large", 2, 12, 192, 25.96),
-        ("huge", 2, 12, 192, 85.75), ("huge", 2, 14, 224, 117.59), ("huge", 2, 24, 384, 364.2), ("giant", 2, 12, 192, 370.7),
-        ("giant", 2, 40, 640, 4639), ("tiny", 1, 7, 224, 4.49), ("small", 1, 7, 224, 8.75), ("base", 1, 7, 224, 15.44),
-        ("base", 1, 12, 384, 47.11), ("large", 1, 7, 224, 34.49), ("large", 1, 12, 384, 103.95),
-    ],
+  "name, version, window, image, gmacs",
+  [
+    ("tiny", 2, 8, 256, 5.93),
+    ("tiny", 2, 16, 256, 6.61),
+    ("small", 2, 8, 256, 11.51),
+    ("small", 2, 16, 256, 12.65),
+    ("base", 2, 8, 256, 20.29),
+    ("base", 2, 16, 256, 21.80),
+    ("base", 2, 24, 384, 54.75),
+    ("base", 2, 12, 192, 11.76),
+    ("base", 2, 14, 224, 16.32),
+    ("large", 2, 16, 256, 47.49),
+    ("large", 2, 24, 384, 115.42),
+    ("large", 2, 12, 192, 25.96),
+    ("huge", 2, 12, 192, 85.75),
+    ("huge", 2, 14, 224, 117.59),
+    ("huge", 2, 24, 384, 364.2),
+    ("giant", 2, 12, 192, 370.7),
+    ("giant", 2, 40, 640, 4639),
+    ("tiny", 1, 7, 224, 4.49),
+    ("small", 1, 7, 224, 8.75),
+    ("base", 1, 7, 224, 15.44),
+    ("base", 1, 12, 384, 47.11),
+    ("large", 1, 7, 224, 34.49),
+    ("large", 1, 12, 384, 103.95),
+  ],
 )
 def test_flops_as_published(name, version, window, image, gmacs):
   """Published are multiply-adds, to the printed digits; theirs have a head, and the last norm over four times the tokens."""
@@ -488,7 +592,10 @@ def test_flops_counts_padding_where_it_is_computed_and_bands():
   encoder = make_encoder(depths=(1,), num_heads=(2,), window_sizes=(4,))
   assert swin.flops(encoder, (32, 32), 4) - swin.flops(encoder, (32, 32), 3) == 2 * 64 * 16 * 16
   one_more = swin.flops(encoder, (36, 32), 3) - swin.flops(encoder, (32, 32), 3)
-  attention, token = 4 * 8 * (4 * 16 * 16 + 2 * 16 * 16), 49 * 16 + 2 * 16 + 8 * 16 * 16 + 16  # four rows of windows for one of tokens
+  attention, token = (
+    4 * 8 * (4 * 16 * 16 + 2 * 16 * 16),
+    49 * 16 + 2 * 16 + 8 * 16 * 16 + 16,
+  )  # four rows of windows for one of tokens
   assert one_more == 2 * (attention + 8 * token)
 
 
@@ -507,7 +614,10 @@ def test_pyramid(height, width):
   for _ in range(3):
     sides.append((math.ceil(sides[-1][0] / 2), math.ceil(sides[-1][1] / 2)))
   expected = [(4 * 2**i, 16 * 2**i, (2, *sides[i], 16 * 2**i)) for i in range(4)]
-  assert [(level.stride, level.channels, level.values.shape) for level in found] == expected + [expected[1], expected[3]]
+  assert [(level.stride, level.channels, level.values.shape) for level in found] == expected + [
+    expected[1],
+    expected[3],
+  ]
   assert (encoder.stride, encoder.channels) == (32, 128)
 
 
@@ -531,7 +641,13 @@ def test_merging_is_column_major_and_pads_odd_sides(version):
   params = slow_block.random_params(shapes_of(merge, x), 7)
   ours = jit(lambda x: merge.apply({"params": params}, x))(x)[0]
   padded = np.pad(x[0], ((0, 1), (0, 1), (0, 0)))
-  quads = np.concatenate([padded[0::2, 0::2], padded[1::2, 0::2], padded[0::2, 1::2], padded[1::2, 1::2]], axis=-1)
+  quads = np.concatenate(
+    [padded[0::2, 0::2], padded[1::2, 0::2], padded[0::2, 1::2], padded[1::2, 1::2]], axis=-1
+  )
   kernel, norm = params["reduction"]["kernel"], params["norm"]
-  theirs = slow_block.layer_norm(quads, norm) @ kernel if version == 1 else slow_block.layer_norm(quads @ kernel, norm)
+  theirs = (
+    slow_block.layer_norm(quads, norm) @ kernel
+    if version == 1
+    else slow_block.layer_norm(quads @ kernel, norm)
+  )
   np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())

@@ -42,7 +42,9 @@ def test_accumulation_equals_the_large_batch(task):
   """Without what is drawn per batch; 4 parts of 16 images, on 4 devices' worth of each."""
   results = []
   for parts in (1, 2):
-    config = tiny.config(task, optim__accumulation_steps=parts, model__drop_path_rate=0.0, optim__eps=1.0, **ONE_STAGE)
+    config = tiny.config(
+      task, optim__accumulation_steps=parts, model__drop_path_rate=0.0, optim__eps=1.0, **ONE_STAGE
+    )
     config = run_config.resolve(config, *[tuple("0123456789")] * 2)
     data, program = open_input(config), build(config, 89, 20)
     _, batch = next(data.train(0, program.batch_sharding))
@@ -71,8 +73,16 @@ def test_a_step_that_is_not_finite_changes_nothing():
 
 
 def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
-  config = tiny.config(optim__lr=1e30, optim__warmup_epochs=11 / 89, optim__warmup_lr=0.0, optim__clip_norm=0.0, checkpoint__every_epochs=1 / 89)
-  with pytest.raises(BadInput, match=r"step \d+: loss .*gradient norm .*its records are in .*nonfinite.jsonl"):
+  config = tiny.config(
+    optim__lr=1e30,
+    optim__warmup_epochs=11 / 89,
+    optim__warmup_lr=0.0,
+    optim__clip_norm=0.0,
+    checkpoint__every_epochs=1 / 89,
+  )
+  with pytest.raises(
+    BadInput, match=r"step \d+: loss .*gradient norm .*its records are in .*nonfinite.jsonl"
+  ):
     train.train(config, str(tmp_path))
   records = json.loads((tmp_path / "nonfinite.jsonl").read_text())
   assert len(records["records"]) == 16 and max(records["records"]) < 1437
@@ -82,31 +92,37 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, message",
-    [
-        (dict(model__num_heads=(3, 4)), r"model.num_heads\[0\] = 3 does not divide the 16 channels"),
-        (dict(model__window_sizes=(4,)), "model.window_sizes"),
-        (dict(model__window_sizes=(0, 4)), "at least one token"),
-        (dict(data__image_size=(2, 2)), "data.image_size"),
-        (dict(data__batch_size=17), "8"),
-        (dict(data__batch_size=5000), "1437 examples"),
-        (dict(mask__patch_size=12), "mask.patch_size = 12"),
-        (dict(mesh__data=3), "does not fit the number of devices, 8"),
-        (dict(init_from="/nowhere"), "config.init_from: /nowhere holds no checkpoint"),
-        (dict(init_from="/nowhere"), "; --config.init_from= starts from nothing"),
-        (dict(task="segment"), "config.task = 'segment': there are 'classification', 'masked_pixels'"),
-        (dict(augment__interpolation="cubic"), "config.augment.interpolation = 'cubic'"),
-        (dict(transfer__bias_tables="linear"), "config.transfer.bias_tables = 'linear': there are 'geometric', 'bicubic'"),
-        (dict(transfer__bands="first"), "config.transfer.bands = 'first'"),
-        (dict(augment__crop_scale=(0.5, 0.2)), "config.augment.crop_scale"),
-        (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
-        (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
-        (dict(log__every_steps=0), "config.log.every_steps = 0 must be at least 1"),
-        (dict(checkpoint__keep_latest=1), "config.checkpoint.keep_latest = 1 must be at least 2"),
-        (dict(optim__warmup_epochs=30.0), "config.optim.warmup_epochs = 30.0 must not be more than optim.total_epochs"),
-        (dict(model__drop_path_rate=1.0), "config.model.drop_path_rate"),
-        (dict(data__std=(0.0,)), "data.std"),
-    ],
+  "change, message",
+  [
+    (dict(model__num_heads=(3, 4)), r"model.num_heads\[0\] = 3 does not divide the 16 channels"),
+    (dict(model__window_sizes=(4,)), "model.window_sizes"),
+    (dict(model__window_sizes=(0, 4)), "at least one token"),
+    (dict(data__image_size=(2, 2)), "data.image_size"),
+    (dict(data__batch_size=17), "8"),
+    (dict(data__batch_size=5000), "1437 examples"),
+    (dict(mask__patch_size=12), "mask.patch_size = 12"),
+    (dict(mesh__data=3), "does not fit the number of devices, 8"),
+    (dict(init_from="/nowhere"), "config.init_from: /nowhere holds no checkpoint"),
+    (dict(init_from="/nowhere"), "; --config.init_from= starts from nothing"),
+    (dict(task="segment"), "config.task = 'segment': there are 'classification', 'masked_pixels'"),
+    (dict(augment__interpolation="cubic"), "config.augment.interpolation = 'cubic'"),
+    (
+      dict(transfer__bias_tables="linear"),
+      "config.transfer.bias_tables = 'linear': there are 'geometric', 'bicubic'",
+    ),
+    (dict(transfer__bands="first"), "config.transfer.bands = 'first'"),
+    (dict(augment__crop_scale=(0.5, 0.2)), "config.augment.crop_scale"),
+    (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
+    (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
+    (dict(log__every_steps=0), "config.log.every_steps = 0 must be at least 1"),
+    (dict(checkpoint__keep_latest=1), "config.checkpoint.keep_latest = 1 must be at least 2"),
+    (
+      dict(optim__warmup_epochs=30.0),
+      "config.optim.warmup_epochs = 30.0 must not be more than optim.total_epochs",
+    ),
+    (dict(model__drop_path_rate=1.0), "config.model.drop_path_rate"),
+    (dict(data__std=(0.0,)), "data.std"),
+  ],
 )
 def test_impossible_numbers_are_named(tmp_path, change, message):
   with pytest.raises(BadInput, match=message):
@@ -114,23 +130,37 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--config=configs/nowhere.py", "--workdir=W"], "--config=configs/nowhere.py: there is no such file"),
-        (["--config=configs/quickstart.py:pretrian", "--workdir=W"], "it has :pretrain, :finetune"),
-        (["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lrr=1"], 'no config key config.optim.lrr. Did you mean "lr"'),
-        (["--config=configs/quickstart.py", "--workdir=W", "--config.optim.learning_rate=1"], "no config key config.optim.learning_rate; "),
-        (["--config=configs/quickstart.py", "--workdir=W", "--config.optimizer.lr=1"], "no config key config.optimizer.lr; "),
-        (["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lr=fast"], "could not convert string to float: 'fast'"),
-        (["--config=configs/quickstart.py", "--workdir=W", "stray"], "'stray' is no flag"),
-        (["--config=configs/quickstart.py", "--workdirr=W"], "did you mean --workdir"),
-        (["--config=configs/quickstart.py"], "--workdir is missing"),
-        (["--workdir=W"], "--config is missing"),
-        (["--config=configs/quickstart.py", "--workdir=/proc/nowhere"], "cannot be written"),
-        (["--config=configs/quickstart.py", "--workdir=W", "--mode=test"], "train|eval"),
-    ],
+  "arguments, message",
+  [
+    (["--config=configs/nowhere.py", "--workdir=W"], "--config=configs/nowhere.py: there is no such file"),
+    (["--config=configs/quickstart.py:pretrian", "--workdir=W"], "it has :pretrain, :finetune"),
+    (
+      ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lrr=1"],
+      'no config key config.optim.lrr. Did you mean "lr"',
+    ),
+    (
+      ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.learning_rate=1"],
+      "no config key config.optim.learning_rate; ",
+    ),
+    (
+      ["--config=configs/quickstart.py", "--workdir=W", "--config.optimizer.lr=1"],
+      "no config key config.optimizer.lr; ",
+    ),
+    (
+      ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lr=fast"],
+      "could not convert string to float: 'fast'",
+    ),
+    (["--config=configs/quickstart.py", "--workdir=W", "stray"], "'stray' is no flag"),
+    (["--config=configs/quickstart.py", "--workdirr=W"], "did you mean --workdir"),
+    (["--config=configs/quickstart.py"], "--workdir is missing"),
+    (["--workdir=W"], "--config is missing"),
+    (["--config=configs/quickstart.py", "--workdir=/proc/nowhere"], "cannot be written"),
+    (["--config=configs/quickstart.py", "--workdir=W", "--mode=test"], "train|eval"),
+  ],
 )
 def test_a_mistaken_command_line_gets_one_line_and_exit_code_2(tmp_path, arguments, message):
-  process = command(*(argument.replace("=W", f"={tmp_path}/w") for argument in arguments), JAX_PLATFORMS="cpu")
+  process = command(
+    *(argument.replace("=W", f"={tmp_path}/w") for argument in arguments), JAX_PLATFORMS="cpu"
+  )
   output, _ = process.communicate(timeout=120)
   assert process.returncode == 2 and message in output and len(output.strip().splitlines()) == 1, output

@@ -34,7 +34,9 @@ def test_centre_and_corners_keep_their_place(old, new):
   assert (np.diff(resized[:, middle, 0]) > 0).all()
 
 
-@pytest.mark.parametrize("old, new, why", [(45, 169, "square windows"), (169, 45, "square windows"), (9, 169, "four tokens")])
+@pytest.mark.parametrize(
+  "old, new, why", [(45, 169, "square windows"), (169, 45, "square windows"), (9, 169, "four tokens")]
+)
 def test_windows_it_cannot_do_are_refused(old, new, why):
   with pytest.raises(BadInput, match=why):
     transfer.resize_bias_table(np.zeros((old, 1)), new)
@@ -42,8 +44,15 @@ def test_windows_it_cannot_do_are_refused(old, new, why):
 
 def pretrained(tmp_path, version=2, **changes):
   """A model folder of a masked-image model as `tests/tiny.py` has it, with random weights."""
-  model = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), window=4, image_size=32, patch=4, bands=1, simmim=True) | changes
-  path = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(version, **model)))
+  model = (
+    dict(
+      embed_dim=16, depths=(2, 2), num_heads=(2, 4), window=4, image_size=32, patch=4, bands=1, simmim=True
+    )
+    | changes
+  )
+  path = save(
+    tmp_path / "public" / "model.safetensors", official.random(official.state_dict(version, **model))
+  )
   assert command("import", path, tmp_path / "ours") == 0
   return str(tmp_path / "ours")
 
@@ -57,7 +66,9 @@ def test_a_run_starts_from_a_model_folder(tmp_path, capsys):
   train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0), str(tmp_path / "run"))
   assert "note: the weights in init_from were trained with other images" in capsys.readouterr().out
   report = (tmp_path / "run" / "transfer.txt").read_text()
-  assert report.startswith(f"from {source}: 77 arrays loaded, 0 adapted, 3 of its own dropped, 2 newly initialised")
+  assert report.startswith(
+    f"from {source}: 77 arrays loaded, 0 adapted, 3 of its own dropped, 2 newly initialised"
+  )
   assert "fresh    head/kernel" in report and "dropped  mask_token" in report
   ours, theirs = swin_jax.load(tmp_path / "run")[1]["encoder"], swin_jax.load(source)[1]["encoder"]
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs))
@@ -65,23 +76,31 @@ def test_a_run_starts_from_a_model_folder(tmp_path, capsys):
 
 def test_a_run_starts_with_other_bands_and_windows(tmp_path):
   source = pretrained(tmp_path, version=1, bands=3)
-  changes = dict(model__version=1, model__window_sizes=(8, 4), transfer__bands="mean", transfer__bias_tables="bicubic")
+  changes = dict(
+    model__version=1, model__window_sizes=(8, 4), transfer__bands="mean", transfer__bias_tables="bicubic"
+  )
   train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0, **changes), str(tmp_path / "run"))
   report = (tmp_path / "run" / "transfer.txt").read_text()
   assert "adapted  encoder/patch_embed/proj/kernel (48, 16) → (16, 16), bands by mean" in report
   assert "adapted  encoder/stage0/blocks/block1/attn/bias_table (1, 49, 2) → (1, 225, 2), bicubic" in report
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(source)
   kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"]).reshape(16, 3, 16)
-  np.testing.assert_allclose(ours["encoder"]["patch_embed"]["proj"]["kernel"], kernel.sum(1), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    ours["encoder"]["patch_embed"]["proj"]["kernel"], kernel.sum(1), rtol=1e-5, atol=1e-6
+  )
   table = np.asarray(theirs["encoder"]["stage0"]["blocks"]["block0"]["attn"]["bias_table"][0])
   wide = transfer.resize_bias_table_bicubic(table, 225)
-  np.testing.assert_allclose(ours["encoder"]["stage0"]["blocks"]["block0"]["attn"]["bias_table"][0], wide, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    ours["encoder"]["stage0"]["blocks"]["block0"]["attn"]["bias_table"][0], wide, rtol=1e-5, atol=1e-6
+  )
 
 
 def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   source = pretrained(tmp_path, simmim=False, classes=21)
   (tmp_path / "map.txt").write_text("\n".join(str(20 - 2 * k) for k in range(10)))
-  config = short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0, transfer__class_map=str(tmp_path / "map.txt"))
+  config = short(
+    init_from=source, optim__lr=0.0, optim__warmup_lr=0.0, transfer__class_map=str(tmp_path / "map.txt")
+  )
   train.train(config, str(tmp_path / "run"))
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(source)
   np.testing.assert_array_equal(ours["head"]["kernel"], theirs["head"]["kernel"][:, 20:0:-2])
@@ -93,12 +112,17 @@ def test_a_model_folder_is_not_trained_in(tmp_path):
   before = (tmp_path / "ours" / "config.json").read_text()
   with pytest.raises(BadInput, match="is a model folder; to start from it: --config.init_from="):
     train.train(short(init_from=source), source)
-  assert (tmp_path / "ours" / "config.json").read_text() == before and len(list((tmp_path / "ours").iterdir())) == 2
+  assert (tmp_path / "ours" / "config.json").read_text() == before and len(
+    list((tmp_path / "ours").iterdir())
+  ) == 2
 
 
 def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
-  with pytest.raises(BadInput, match=r"is Swin V1, this config's V2; for that one give --config.model.version=1 --config.model.depths=2,4$"):
+  with pytest.raises(
+    BadInput,
+    match=r"is Swin V1, this config's V2; for that one give --config.model.version=1 --config.model.depths=2,4$",
+  ):
     train.train(short(init_from=source), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
@@ -106,7 +130,10 @@ def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
 def test_a_class_map_without_a_head_is_refused(tmp_path):
   (tmp_path / "map.txt").write_text("0\n1\n")
   with pytest.raises(BadInput, match="has no head whose rows"):
-    train.train(short(init_from=pretrained(tmp_path), transfer__class_map=str(tmp_path / "map.txt")), str(tmp_path / "run"))
+    train.train(
+      short(init_from=pretrained(tmp_path), transfer__class_map=str(tmp_path / "map.txt")),
+      str(tmp_path / "run"),
+    )
 
 
 def test_a_model_folder_is_evaluated(tmp_path, capsys):
@@ -116,7 +143,10 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   assert command("adapt", tmp_path / "run", tmp_path / "slim") == 0
   assert command("export", tmp_path / "run", tmp_path / "x.safetensors", "--layout=official") == 0
   assert command("import", tmp_path / "x.safetensors", tmp_path / "again") == 0
-  sources, images = [str(tmp_path / name) for name in ("run", "slim", "again")], np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+  sources, images = (
+    [str(tmp_path / name) for name in ("run", "slim", "again")],
+    np.random.default_rng(0).random((2, 32, 32, 1), np.float32),
+  )
   logits = [np.asarray(model.apply(params, images)) for model, params in map(swin_jax.load, sources)]
   np.testing.assert_array_equal(logits[1], logits[0])
   np.testing.assert_array_equal(logits[2], logits[0])
@@ -134,7 +164,14 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   wide = changes | dict(model__window_sizes=(8, 4), transfer__bias_tables="bicubic")
   train.evaluate_checkpoint(short(**wide), str(tmp_path / "slim"))
   said = capsys.readouterr().out
-  assert "2 bias tables by the bicubic rule" in said and "note: class 3 is 'three' to the weights and '3' in the data\n" in said
+  assert (
+    "2 bias tables by the bicubic rule" in said
+    and "note: class 3 is 'three' to the weights and '3' in the data\n" in said
+  )
   assert command("adapt", tmp_path / "slim", tmp_path / "adapted", "--window=8", "--bias_tables=bicubic") == 0
-  again = train.evaluate_checkpoint(short(**changes | dict(model__window_sizes=(8, 8))), str(tmp_path / "adapted"))
-  assert again == train.evaluate_checkpoint(short(**wide | dict(model__window_sizes=(8, 8))), str(tmp_path / "slim"))
+  again = train.evaluate_checkpoint(
+    short(**changes | dict(model__window_sizes=(8, 8))), str(tmp_path / "adapted")
+  )
+  assert again == train.evaluate_checkpoint(
+    short(**wide | dict(model__window_sizes=(8, 8))), str(tmp_path / "slim")
+  )

@@ -27,8 +27,19 @@ CLASSES = 5
 
 def make_model(channels=32, **changes):
   numbers = dict(
-      version=2, patch_size=4, embed_dim=16, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 8), window_sizes=(4,) * 4, trained_window_sizes=(),
-      mlp_ratio=1.0, drop_path_rate=0.0, extra_norm_every=0, remat="none", unroll=False, dtype="float32",
+    version=2,
+    patch_size=4,
+    embed_dim=16,
+    depths=(2, 1, 1, 1),
+    num_heads=(2, 2, 4, 8),
+    window_sizes=(4,) * 4,
+    trained_window_sizes=(),
+    mlp_ratio=1.0,
+    drop_path_rate=0.0,
+    extra_norm_every=0,
+    remat="none",
+    unroll=False,
+    dtype="float32",
   )
   return upernet.UPerNet(swin.make_encoder(**numbers | changes), CLASSES, channels, 16)
 
@@ -60,16 +71,26 @@ def assert_close(ours, theirs, tolerance):
 # Sizes, costs, names.
 
 
-@pytest.mark.parametrize("name, millions, v1", [("tiny", 60, 59_941_862), ("small", 81, 81_259_766), ("base", 121, 121_279_716)])
+@pytest.mark.parametrize(
+  "name, millions, v1", [("tiny", 60, 59_941_862), ("small", 81, 81_259_766), ("base", 121, 121_279_716)]
+)
 def test_parameter_counts_as_published(name, millions, v1):
-  counts = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(boxed(published(name, *which)))) for which in ((1, 7), (2, 8))]
+  counts = [
+    sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(boxed(published(name, *which))))
+    for which in ((1, 7), (2, 8))
+  ]
   assert [round(count / 1e6) for count in counts] == [millions] * 2
   assert counts[0] == v1
 
 
 @pytest.mark.parametrize(
-    "name, image, gmacs",
-    [("tiny", (512, 2048), 945), ("small", (512, 2048), 1038), ("base", (512, 2048), 1188), ("base", (640, 2560), 1841)],
+  "name, image, gmacs",
+  [
+    ("tiny", (512, 2048), 945),
+    ("small", (512, 2048), 1038),
+    ("base", (512, 2048), 1188),
+    ("base", (640, 2560), 1841),
+  ],
 )
 def test_flops_as_published(name, image, gmacs):
   ours = upernet.flops(published(name, 1, 7), image, 3) / 2e9
@@ -87,14 +108,22 @@ def test_flops_of_a_small_head_term_by_term():
 
 def test_parameter_paths_are_an_interface():
   convs = [f"pool{k}" for k in (1, 2, 3, 6)] + [f"{kind}{i}" for kind in ("lateral", "fpn") for i in range(3)]
-  expected = {f"{conv}/{leaf}" for conv in convs + ["bottleneck", "fuse", "auxiliary"] for leaf in ("kernel", "norm/scale", "norm/bias")}
+  expected = {
+    f"{conv}/{leaf}"
+    for conv in convs + ["bottleneck", "fuse", "auxiliary"]
+    for leaf in ("kernel", "norm/scale", "norm/bias")
+  }
   expected |= {f"norm{i}/{leaf}" for i in range(3) for leaf in ("scale", "bias")}
-  expected |= {f"{head}/{leaf}" for head in ("classifier", "auxiliary_classifier") for leaf in ("kernel", "bias")}
+  expected |= {
+    f"{head}/{leaf}" for head in ("classifier", "auxiliary_classifier") for leaf in ("kernel", "bias")
+  }
   found = dict(flax.core.meta.unbox(boxed(make_model())))
   encoder = found.pop("encoder")
   assert set(flax.traverse_util.flatten_dict(found, sep="/")) == expected
   theirs = make_model().encoder
-  alone = jax.eval_shape(lambda: flax.core.meta.unbox(theirs.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"]))
+  alone = jax.eval_shape(
+    lambda: flax.core.meta.unbox(theirs.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"])
+  )
   assert encoder == alone  # a pre-trained backbone fits as it is, with its last norm
 
 
@@ -107,7 +136,9 @@ def test_initial_values():
 
 @pytest.mark.parametrize("channels, where", [(24, "norm over 24 channels"), (32, "two stages")])
 def test_what_cannot_be_built_is_refused(channels, where):
-  model = make_model(channels) if channels == 24 else make_model(depths=(2,), num_heads=(2,), window_sizes=(4,))
+  model = (
+    make_model(channels) if channels == 24 else make_model(depths=(2,), num_heads=(2,), window_sizes=(4,))
+  )
   with pytest.raises(BadInput, match=where):
     boxed(model)
 
@@ -122,13 +153,24 @@ def test_pooling_is_the_mean_of_its_parts(size):
     theirs = np.zeros((2, cells, cells, 3))
     for i in range(cells):
       for j in range(cells):
-        rows, columns = (slice(math.floor(k * n / cells), math.ceil((k + 1) * n / cells)) for k, n in zip((i, j), size))
+        rows, columns = (
+          slice(math.floor(k * n / cells), math.ceil((k + 1) * n / cells)) for k, n in zip((i, j), size)
+        )
         theirs[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
     assert_close(upernet.pool(x, cells), theirs, 1e-6)
 
 
 @pytest.mark.parametrize(
-    "old, new", [((4, 4), (8, 8)), ((3, 5), (5, 9)), ((1, 1), (3, 4)), ((6, 6), (2, 4)), ((2, 3), (2, 7)), ((5, 3), (5, 3))], ids=str
+  "old, new",
+  [
+    ((4, 4), (8, 8)),
+    ((3, 5), (5, 9)),
+    ((1, 1), (3, 4)),
+    ((6, 6), (2, 4)),
+    ((2, 3), (2, 7)),
+    ((5, 3), (5, 3)),
+  ],
+  ids=str,
 )
 def test_resizing_mixes_the_four_nearest(old, new):
   x = np.random.default_rng(1).normal(size=(2, *old, 3)).astype(np.float32)
@@ -151,13 +193,20 @@ def neighbours(i, old, new):
 @pytest.mark.parametrize("shape", [(1, 3, 16), (7, 5, 48)], ids=str)
 def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
   x = np.random.default_rng(2).normal(3.0, 2.0, size=(2, *shape)).astype(np.float32)
-  p = {"scale": np.linspace(1, 2, shape[-1], dtype=np.float32), "bias": np.linspace(-1, 1, shape[-1], dtype=np.float32)}
+  p = {
+    "scale": np.linspace(1, 2, shape[-1], dtype=np.float32),
+    "bias": np.linspace(-1, 1, shape[-1], dtype=np.float32),
+  }
   theirs = np.zeros_like(x)
   for image in range(2):
     for c in range(0, shape[-1], 16):
       group = x[image, ..., c : c + 16].astype(np.float64)
       theirs[image, ..., c : c + 16] = (group - group.mean()) / np.sqrt(group.var() + 1e-5)
-  assert_close(jit(lambda x: upernet.GroupNorm(jnp.float32).apply({"params": p}, x))(x), theirs * p["scale"] + p["bias"], 1e-5)
+  assert_close(
+    jit(lambda x: upernet.GroupNorm(jnp.float32).apply({"params": p}, x))(x),
+    theirs * p["scale"] + p["bias"],
+    1e-5,
+  )
 
 
 # The whole, against torch.
@@ -197,7 +246,9 @@ def test_logits_equal_those_of_torch(height, width):
     p = params[name]
     kernel = tensor(p["kernel"]).permute(3, 2, 0, 1)
     x = F.conv2d(x, kernel, padding=kernel.shape[-1] // 2)
-    return F.relu(F.group_norm(x, x.shape[1] // 16, tensor(p["norm"]["scale"]), tensor(p["norm"]["bias"]), eps=1e-5))
+    return F.relu(
+      F.group_norm(x, x.shape[1] // 16, tensor(p["norm"]["scale"]), tensor(p["norm"]["bias"]), eps=1e-5)
+    )
 
   def classify(x, p):
     return F.conv2d(x, tensor(p["kernel"]).T[:, :, None, None], tensor(p["bias"])).permute(0, 2, 3, 1).numpy()
@@ -207,7 +258,13 @@ def test_logits_equal_those_of_torch(height, width):
 
   stages = []
   for i, x in enumerate(maps[:-1]):
-    x = F.layer_norm(tensor(x), x.shape[-1:], tensor(params[f"norm{i}"]["scale"]), tensor(params[f"norm{i}"]["bias"]), eps=1e-5)
+    x = F.layer_norm(
+      tensor(x),
+      x.shape[-1:],
+      tensor(params[f"norm{i}"]["scale"]),
+      tensor(params[f"norm{i}"]["bias"]),
+      eps=1e-5,
+    )
     stages.append(x.permute(0, 3, 1, 2))
   last = tensor(last).permute(0, 3, 1, 2)
   pooled = [interpolate(conv(F.adaptive_avg_pool2d(last, k), f"pool{k}"), last) for k in (1, 2, 3, 6)]
@@ -247,7 +304,9 @@ def test_an_image_does_not_see_the_others_of_its_batch():
 
 def traced(model, train):
   rngs = {"dropout": jax.random.key(0)} if train else {}
-  jaxpr = jax.make_jaxpr(lambda p, x: model.apply({"params": p}, x, train=train, rngs=rngs))(random_params(), images_of(32, 40))
+  jaxpr = jax.make_jaxpr(lambda p, x: model.apply({"params": p}, x, train=train, rngs=rngs))(
+    random_params(), images_of(32, 40)
+  )
   return jaxpr, [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "conv_general_dilated"]
 
 
@@ -258,7 +317,9 @@ def test_the_auxiliary_classifier_and_dropout_are_in_training_alone():
   trained, convs = traced(make_model(), True)
   assert [aval.shape for aval in trained.out_avals] == [(2, 8, 10, CLASSES), (2, 2, 3, CLASSES)]
   assert len(convs) == 4 + 1 + 3 + 3 + 1 + 1
-  random = [sum("random" in eqn.primitive.name for eqn in primitives(jaxpr.jaxpr)) for jaxpr in (evaluated, trained)]
+  random = [
+    sum("random" in eqn.primitive.name for eqn in primitives(jaxpr.jaxpr)) for jaxpr in (evaluated, trained)
+  ]
   assert random[0] == 0 < random[1]
 
 
@@ -294,20 +355,28 @@ def head_params():
 
 def pyramid(dtype="float32", batch=2):
   rng = np.random.default_rng(4)
-  return tuple(jnp.asarray(rng.normal(size=(batch, 8 // 2**i, -(-10 // 2**i), 16 * 2**i)), dtype) for i in range(4))
+  return tuple(
+    jnp.asarray(rng.normal(size=(batch, 8 // 2**i, -(-10 // 2**i), 16 * 2**i)), dtype) for i in range(4)
+  )
 
 
 def test_a_head_in_bfloat16_is_finite_and_near_float32():
   exact, rounded = (
-      jit(lambda params, maps: head_alone(make_model(dtype=dtype), params, maps)[0])(head_params(), pyramid(dtype))
-      for dtype in ("float32", "bfloat16")
+    jit(lambda params, maps: head_alone(make_model(dtype=dtype), params, maps)[0])(
+      head_params(), pyramid(dtype)
+    )
+    for dtype in ("float32", "bfloat16")
   )
   assert rounded.dtype == jnp.float32 and np.isfinite(rounded).all()
   assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
 
 
 def test_dropout_drops_whole_channels_of_an_image():
-  run = jit(lambda params, maps: head_alone(make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(1)})[1])
+  run = jit(
+    lambda params, maps: head_alone(
+      make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(1)}
+    )[1]
+  )
   dropped = run(head_params(), pyramid(batch=64))
   assert [x.shape[-1] for x, _ in dropped] == [32, 16]
   for x, out in dropped:
@@ -366,16 +435,22 @@ def test_eight_devices_compute_the_gradient_of_one():
 def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
   """Not the activations of the whole batch in its stead, nor the part that the model axis divides."""
   _, grads, program = gradient((2, 2, 2))
-  kernels = collections.Counter((*leaf.shape[:3], leaf.shape[3] // 2) for leaf in grads.values() if leaf.ndim == 4)
+  kernels = collections.Counter(
+    (*leaf.shape[:3], leaf.shape[3] // 2) for leaf in grads.values() if leaf.ndim == 4
+  )
   gathered = collections.Counter()
   for out in re.findall(r"= (.*?) all-gather(?:-start)?\(", program):
     gathered.update(tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[(\d+,\d+,\d+,\d+)\]", out))
   assert {shape: gathered[shape] for shape in kernels} == kernels
-  assert not [shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)]  # another part of a kernel; the whole batch
+  assert not [
+    shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)
+  ]  # another part of a kernel; the whole batch
 
 
 def test_every_large_kernel_is_divided_over_fsdp_and_model():
-  mesh = jax.sharding.AbstractMesh((2, 8, 4), sharding.MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3)
+  mesh = jax.sharding.AbstractMesh(
+    (2, 8, 4), sharding.MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
+  )
   params = sharding.shard_parameters(boxed(published("base", 2, 8)), mesh, RULES)
   params.pop("encoder")
   for path, leaf in flax.traverse_util.flatten_dict(params, sep="/").items():

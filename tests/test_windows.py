@@ -7,14 +7,14 @@ import pytest
 from swin_jax.models import windows
 
 MAPS = [  # map, window, shift
-    ((8, 8), (4, 4), (2, 2)),
-    ((12, 8), (4, 4), (2, 2)),
-    ((9, 13), (4, 4), (2, 2)),
-    ((7, 10), (3, 5), (1, 2)),
-    ((6, 8), (6, 4), (0, 2)),
-    ((5, 8), (3, 4), (0, 0)),
-    ((10, 15), (5, 5), (2, 2)),
-    ((5, 3), (2, 3), (1, 0)),
+  ((8, 8), (4, 4), (2, 2)),
+  ((12, 8), (4, 4), (2, 2)),
+  ((9, 13), (4, 4), (2, 2)),
+  ((7, 10), (3, 5), (1, 2)),
+  ((6, 8), (6, 4), (0, 2)),
+  ((5, 8), (3, 4), (0, 0)),
+  ((10, 15), (5, 5), (2, 2)),
+  ((5, 3), (2, 3), (1, 0)),
 ]
 
 
@@ -30,7 +30,12 @@ def test_merge_undoes_partition(map_size, window, _):
 def test_partition_is_row_major():
   x = np.arange(4 * 6).reshape(1, 4, 6, 1)
   parts = windows.partition(x, (2, 3))[0, :, :, 0].tolist()
-  assert parts == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11], [12, 13, 14, 18, 19, 20], [15, 16, 17, 21, 22, 23]]
+  assert parts == [
+    [0, 1, 2, 6, 7, 8],
+    [3, 4, 5, 9, 10, 11],
+    [12, 13, 14, 18, 19, 20],
+    [15, 16, 17, 21, 22, 23],
+  ]
 
 
 @pytest.mark.parametrize("map_size, window, shift", MAPS)
@@ -82,37 +87,37 @@ def test_no_regions_where_nothing_is_shifted_or_padded():
 
 
 @pytest.mark.parametrize(
-    "map_size, window_size, shifted, expected",
-    [
-        ((8, 8), (4, 4), False, ((4, 4), (0, 0))),
-        ((8, 8), (4, 4), True, ((4, 4), (2, 2))),
-        ((8, 8), (8, 8), True, ((8, 8), (0, 0))),  # equal: one window, no shift
-        ((6, 6), (12, 12), True, ((6, 6), (0, 0))),  # the window shrinks
-        ((9, 9), (7, 7), True, ((7, 7), (3, 3))),  # half of an odd window, rounded down
-        ((8, 16), (8, 8), True, ((8, 8), (0, 4))),  # each axis by itself
-        ((6, 16), (8, 8), True, ((6, 8), (0, 4))),
-        ((16, 16), (4, 8), True, ((4, 8), (2, 4))),
-        ((16, 8), (4, 8), True, ((4, 8), (2, 0))),
-        ((3, 3), (1, 1), True, ((1, 1), (0, 0))),
-        ((1, 1), (8, 8), True, ((1, 1), (0, 0))),
-    ],
+  "map_size, window_size, shifted, expected",
+  [
+    ((8, 8), (4, 4), False, ((4, 4), (0, 0))),
+    ((8, 8), (4, 4), True, ((4, 4), (2, 2))),
+    ((8, 8), (8, 8), True, ((8, 8), (0, 0))),  # equal: one window, no shift
+    ((6, 6), (12, 12), True, ((6, 6), (0, 0))),  # the window shrinks
+    ((9, 9), (7, 7), True, ((7, 7), (3, 3))),  # half of an odd window, rounded down
+    ((8, 16), (8, 8), True, ((8, 8), (0, 4))),  # each axis by itself
+    ((6, 16), (8, 8), True, ((6, 8), (0, 4))),
+    ((16, 16), (4, 8), True, ((4, 8), (2, 4))),
+    ((16, 8), (4, 8), True, ((4, 8), (2, 0))),
+    ((3, 3), (1, 1), True, ((1, 1), (0, 0))),
+    ((1, 1), (8, 8), True, ((1, 1), (0, 0))),
+  ],
 )
 def test_window_and_shift(map_size, window_size, shifted, expected):
   assert windows.window_and_shift(map_size, window_size, shifted) == expected
 
 
 @pytest.mark.parametrize(
-    "image, window, effective, shifting",
-    [
-        (256, 8, (8, 8, 8, 8), (0, 1, 2)),
-        (256, 16, (16, 16, 16, 8), (0, 1)),
-        (192, 12, (12, 12, 12, 6), (0, 1)),
-        (384, 24, (24, 24, 24, 12), (0, 1)),
-        (224, 14, (14, 14, 14, 7), (0, 1)),
-        (224, 7, (7, 7, 7, 7), (0, 1, 2)),
-        (192, 6, (6, 6, 6, 6), (0, 1, 2)),
-        (640, 40, (40, 40, 40, 20), (0, 1)),
-    ],
+  "image, window, effective, shifting",
+  [
+    (256, 8, (8, 8, 8, 8), (0, 1, 2)),
+    (256, 16, (16, 16, 16, 8), (0, 1)),
+    (192, 12, (12, 12, 12, 6), (0, 1)),
+    (384, 24, (24, 24, 24, 12), (0, 1)),
+    (224, 14, (14, 14, 14, 7), (0, 1)),
+    (224, 7, (7, 7, 7, 7), (0, 1, 2)),
+    (192, 6, (6, 6, 6, 6), (0, 1, 2)),
+    (640, 40, (40, 40, 40, 20), (0, 1)),
+  ],
 )
 def test_windows_of_the_released_settings(image, window, effective, shifting):
   found = [windows.window_and_shift((image // 4 // 2**i,) * 2, (window, window), True) for i in range(4)]
@@ -131,16 +136,18 @@ def test_pad_is_at_the_bottom_and_the_right():
 
 
 @pytest.mark.parametrize(
-    "window, trained, values",
-    [
-        (8, 8, [0, 0.366512, 0.572069, 0.715614, 0.826016, 0.915745, 0.991335, 1.056642]),
-        (7, 6, [0, 0.459504, 0.690130, 0.845351, 0.962508, 1.056642, 1.135331]),
-        (12, 12, [0, 0.262832, 0.431819, 0.556617, 0.655611, 0.737665, 0.807737, 0.868886]),
-        (16, 12, [0, 0.262832, 0.431819, 0.556617, 0.655611, 0.737665, 0.807737, 0.868886]),
-    ],
+  "window, trained, values",
+  [
+    (8, 8, [0, 0.366512, 0.572069, 0.715614, 0.826016, 0.915745, 0.991335, 1.056642]),
+    (7, 6, [0, 0.459504, 0.690130, 0.845351, 0.962508, 1.056642, 1.135331]),
+    (12, 12, [0, 0.262832, 0.431819, 0.556617, 0.655611, 0.737665, 0.807737, 0.868886]),
+    (16, 12, [0, 0.262832, 0.431819, 0.556617, 0.655611, 0.737665, 0.807737, 0.868886]),
+  ],
 )
 def test_log_spaced_offsets(window, trained, values):
-  table = windows.log_spaced_offsets((window, window), (trained, trained)).reshape(2 * window - 1, 2 * window - 1, 2)
+  table = windows.log_spaced_offsets((window, window), (trained, trained)).reshape(
+    2 * window - 1, 2 * window - 1, 2
+  )
   for axis in range(2):
     line = table[:, 3, 0] if axis == 0 else table[3, :, 1]
     np.testing.assert_allclose(line[window - 1 :][: len(values)], values, atol=1e-6)
@@ -148,9 +155,17 @@ def test_log_spaced_offsets(window, trained, values):
 
 
 @pytest.mark.parametrize(
-    "window, trained, largest",
-    [(12, 12, 1.056642), (16, 12, 1.191330), (24, 12, 1.382633), (12, 6, 1.405744), (14, 12, 1.128686), (8, 6, 1.202936),
-     (32, 12, 1.519126), (40, 12, 1.625320)],
+  "window, trained, largest",
+  [
+    (12, 12, 1.056642),
+    (16, 12, 1.191330),
+    (24, 12, 1.382633),
+    (12, 6, 1.405744),
+    (14, 12, 1.128686),
+    (8, 6, 1.202936),
+    (32, 12, 1.519126),
+    (40, 12, 1.625320),
+  ],
 )
 def test_largest_offset(window, trained, largest):
   table = windows.log_spaced_offsets((window, window), (trained, trained))
@@ -161,7 +176,9 @@ def test_largest_offset(window, trained, largest):
 def test_offsets_of_a_window_that_is_not_square():
   table = windows.log_spaced_offsets((2, 3), (2, 3)).reshape(3, 5, 2)
   np.testing.assert_allclose(table[:, 0, 0], np.log2(9) / 3 * np.array([-1, 0, 1]), atol=1e-6)
-  np.testing.assert_allclose(table[0, :, 1], np.array([-np.log2(9), -np.log2(5), 0, np.log2(5), np.log2(9)]) / 3, atol=1e-6)
+  np.testing.assert_allclose(
+    table[0, :, 1], np.array([-np.log2(9), -np.log2(5), 0, np.log2(5), np.log2(9)]) / 3, atol=1e-6
+  )
 
 
 def test_offsets_of_one_token_are_finite():
@@ -180,4 +197,6 @@ def test_relative_index_finds_query_minus_key(window):
 
 
 def test_relative_index_written_out():
-  np.testing.assert_array_equal(windows.relative_index((2, 2)), [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]])
+  np.testing.assert_array_equal(
+    windows.relative_index((2, 2)), [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+  )

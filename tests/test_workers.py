@@ -50,8 +50,14 @@ main()
 def _parent(tmp_path):
   """A process that reads with workers, in a process group of its own."""
   process = subprocess.Popen(
-      [sys.executable, "-c", PARENT], cwd=pathlib.Path(__file__).parents[1], start_new_session=True, text=True, stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)},
+    [sys.executable, "-c", PARENT],
+    cwd=pathlib.Path(__file__).parents[1],
+    start_new_session=True,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    env=os.environ | {"TMPDIR": str(tmp_path)},
   )
   assert process.stdout.readline() == "ready\n"
   yield process
@@ -105,12 +111,12 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
 
 
 @pytest.mark.parametrize(
-    "number, workers, hint",
-    [
-        (signal.SIGKILL, 1, "SIGKILL, as when memory runs out: take fewer data.num_workers or data.num_threads"),
-        (signal.SIGBUS, 2, "SIGBUS, as when /dev/shm is full"),
-        (signal.SIGSEGV, 2, "SIGSEGV. The"),
-    ],
+  "number, workers, hint",
+  [
+    (signal.SIGKILL, 1, "SIGKILL, as when memory runs out: take fewer data.num_workers or data.num_threads"),
+    (signal.SIGBUS, 2, "SIGBUS, as when /dev/shm is full"),
+    (signal.SIGSEGV, 2, "SIGSEGV. The"),
+  ],
 )
 def test_a_worker_that_is_killed_is_named(number, workers, hint):
   flags.FLAGS.mark_as_parsed()
@@ -125,7 +131,9 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
     for _ in range(1_000):
       next(batches)
   assert time.monotonic() - began < 60
-  assert f"data worker process {worker.pid} was killed by {hint}" in str(error.value) and "\n" not in str(error.value)
+  assert f"data worker process {worker.pid} was killed by {hint}" in str(error.value) and "\n" not in str(
+    error.value
+  )
   assert set(multiprocessing.active_children()) == before
 
 
@@ -202,5 +210,7 @@ class Leaving:
 
 def test_a_worker_that_ends_is_named():
   flags.FLAGS.mark_as_parsed()
-  with pytest.raises(Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"):
+  with pytest.raises(
+    Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"
+  ):
     next(make_input(Leaving(), workers=1).train_batches(0, WHOLE))

@@ -31,7 +31,9 @@ def on_gpu_there() -> tuple[list[str], list[str]]:
   """The GPU half's contestants that can start here, and what is missing."""
   there, missing = [], []
   for name in CONTESTANTS["gpu"]:
-    (there if importlib.util.find_spec(re.match(r"\w+", name)[0].replace("swin_jax", "jax")) else missing).append(name)
+    (
+      there if importlib.util.find_spec(re.match(r"\w+", name)[0].replace("swin_jax", "jax")) else missing
+    ).append(name)
   for name in missing:
     print(f"{name}: not installed, left out", flush=True)
   return there, missing
@@ -72,12 +74,23 @@ def on_gpu(arguments: Any) -> None:
     raise BadInput(f"--json={out} is there already: give --resume to go on with it, or another name")
   hardware = gpu.find_gpu()
   if earlier and earlier["hardware"]["device"] != hardware["device"]:
-    raise BadInput(f"--resume: {out} was measured on {earlier['hardware']['device']}, and this is {hardware['device']}")
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a contestant that is left behind would keep its memory
+    raise BadInput(
+      f"--resume: {out} was measured on {earlier['hardware']['device']}, and this is {hardware['device']}"
+    )
+  signal.signal(
+    signal.SIGTERM, signal.default_int_handler
+  )  # as Ctrl-C: a contestant that is left behind would keep its memory
   there, missing = on_gpu_there()
   result = gpu.compare(
-      hardware, cases, tuple(batches), some(arguments.contestants, there, "contestants"), missing, out,
-      rounds=arguments.rounds or gpu.ROUNDS, limit_seconds=arguments.limit_seconds, entries=earlier and earlier["measurements"],
+    hardware,
+    cases,
+    tuple(batches),
+    some(arguments.contestants, there, "contestants"),
+    missing,
+    out,
+    rounds=arguments.rounds or gpu.ROUNDS,
+    limit_seconds=arguments.limit_seconds,
+    entries=earlier and earlier["measurements"],
   )
   print(report.table(result))
   if out and (chip := result["hardware"]["chip"]):
@@ -90,11 +103,19 @@ def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.compare", description=__doc__)
   parser.add_argument("--platform", required=True, choices=("cpu", "gpu"), help="where the work runs")
   parser.add_argument("--rounds", type=int, help="how often each takes its turn")
-  parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured; gpu: beside it a .md and a .svg")
+  parser.add_argument(
+    "--json", type=pathlib.Path, help="file for everything that was measured; gpu: beside it a .md and a .svg"
+  )
   parser.add_argument("--cases", help=f"gpu: of {', '.join(gpu.CASES)}, divided by commas; all without it")
-  parser.add_argument("--batches", type=cli.numbers, help=f"gpu: images a step, instead of {','.join(map(str, gpu.BATCHES))}")
-  parser.add_argument("--contestants", help=f"gpu: of {', '.join(CONTESTANTS['gpu'])}, divided by commas; all without it")
-  parser.add_argument("--limit_seconds", type=float, default=600, help="gpu: after which a measurement is given up")
+  parser.add_argument(
+    "--batches", type=cli.numbers, help=f"gpu: images a step, instead of {','.join(map(str, gpu.BATCHES))}"
+  )
+  parser.add_argument(
+    "--contestants", help=f"gpu: of {', '.join(CONTESTANTS['gpu'])}, divided by commas; all without it"
+  )
+  parser.add_argument(
+    "--limit_seconds", type=float, default=600, help="gpu: after which a measurement is given up"
+  )
   parser.add_argument("--resume", action="store_true", help="gpu: go on with what the file of --json holds")
   arguments = parser.parse_args(argv[1:])
   if arguments.rounds is not None and arguments.rounds < 1 or arguments.limit_seconds <= 0:

@@ -50,22 +50,22 @@ def _peer(work, name, mode=None, attention=None):
 
 _tuned = functools.partial(_peer, mode="max-autotune")
 CONTESTANTS = {
-    "cpu": {
-        "swin_jax": _ours,
-        "transformers": functools.partial(_peer, name="transformers"),
-        "transformers, torch.compile": functools.partial(_peer, name="transformers", mode="default"),
-        "timm": functools.partial(_peer, name="timm"),
-        "timm, torch.compile": functools.partial(_peer, name="timm", mode="default"),
-    },
-    "gpu": {
-        "swin_jax": _ours,
-        "swin_jax-kernels": functools.partial(_ours, kernel="gpu"),
-        "timm": functools.partial(_tuned, name="timm"),
-        "timm-sdpa": functools.partial(_tuned, name="timm", attention="SdpaAttention"),
-        "timm-flex": functools.partial(_tuned, name="timm", attention="FlexAttention"),
-        "torchvision": functools.partial(_tuned, name="torchvision"),
-        "transformers": functools.partial(_tuned, name="transformers"),
-    },
+  "cpu": {
+    "swin_jax": _ours,
+    "transformers": functools.partial(_peer, name="transformers"),
+    "transformers, torch.compile": functools.partial(_peer, name="transformers", mode="default"),
+    "timm": functools.partial(_peer, name="timm"),
+    "timm, torch.compile": functools.partial(_peer, name="timm", mode="default"),
+  },
+  "gpu": {
+    "swin_jax": _ours,
+    "swin_jax-kernels": functools.partial(_ours, kernel="gpu"),
+    "timm": functools.partial(_tuned, name="timm"),
+    "timm-sdpa": functools.partial(_tuned, name="timm", attention="SdpaAttention"),
+    "timm-flex": functools.partial(_tuned, name="timm", attention="FlexAttention"),
+    "torchvision": functools.partial(_tuned, name="torchvision"),
+    "transformers": functools.partial(_tuned, name="transformers"),
+  },
 }
 
 

@@ -60,13 +60,15 @@ def heat(names: list[str], work: dict[str, Any], rounds: int) -> dict[str, Any]:
           process.run(kind, 1)  # what it had freed may have been taken away while others had their turn
           rates[name][kind].append(work["batch"] * KINDS[kind] / process.run(kind, KINDS[kind])["seconds"])
       print(f"round {i + 1} of {rounds}", flush=True)
-  medians = {name: {kind: statistics.median(values) for kind, values in kinds.items()} for name, kinds in rates.items()}
+  medians = {
+    name: {kind: statistics.median(values) for kind, values in kinds.items()} for name, kinds in rates.items()
+  }
   best = {kind: max(names[1:], key=lambda name: medians[name][kind]) for kind in KINDS}
   return {f"{kind}_ratio": medians[names[0]][kind] / medians[best[kind]][kind] for kind in KINDS} | {
-      "best_peer": best,
-      "images_per_second": medians,
-      "rounds": rates,
-      "versions": {name: process.ready["versions"] for name, process in started.items()},
+    "best_peer": best,
+    "images_per_second": medians,
+    "rounds": rates,
+    "versions": {name: process.ready["versions"] for name, process in started.items()},
   }
 
 
@@ -80,18 +82,22 @@ def compare(rounds: int) -> dict[str, Any]:
   for name in missing:
     print(f"{name}: not installed, left out", flush=True)
   run_heats = [heat(names, WORK, rounds) for names in there]
-  return {f"{kind}_ratio": min(found[f"{kind}_ratio"] for found in run_heats) for kind in KINDS if run_heats} | {
-      "heats": run_heats,
-      "work": WORK,
-      "left_out": missing,
-      "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+  return {
+    f"{kind}_ratio": min(found[f"{kind}_ratio"] for found in run_heats) for kind in KINDS if run_heats
+  } | {
+    "heats": run_heats,
+    "work": WORK,
+    "left_out": missing,
+    "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
   }
 
 
 def processor() -> str:
   found = pathlib.Path("/proc/cpuinfo")
   lines = found.read_text().splitlines() if found.exists() else []
-  return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+  return next(
+    (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
+  )
 
 
 def table(result: dict[str, Any]) -> str:
@@ -101,7 +107,13 @@ def table(result: dict[str, Any]) -> str:
     (ours, best), *peers = found["images_per_second"].items()
     rows.append(f"| **{ours}** | {best['forward']:.2f} | {best['train']:.2f} |")
     for name, rates in peers:
-      rows.append(f"| {name} | " + " | ".join(f"{rates[kind]:.2f}, {best[kind] / rates[kind]:.2f} ×" for kind in KINDS) + " |")
+      rows.append(
+        f"| {name} | "
+        + " | ".join(f"{rates[kind]:.2f}, {best[kind] / rates[kind]:.2f} ×" for kind in KINDS)
+        + " |"
+      )
   if result["heats"]:
-    rows.append(f"| the smallest of the ratios | **{result['forward_ratio']:.2f} ×** | **{result['train_ratio']:.2f} ×** |")
+    rows.append(
+      f"| the smallest of the ratios | **{result['forward_ratio']:.2f} ×** | **{result['train_ratio']:.2f} ×** |"
+    )
   return "\n".join(rows)

@@ -24,7 +24,9 @@ class Floor(NamedTuple):
   seconds: float
 
 
-def floor(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int, chip: Chip, *, train: bool) -> Floor:
+def floor(
+  model: swin.Swin, image_size: tuple[int, int], bands: int, images: int, chip: Chip, *, train: bool
+) -> Floor:
   """Of a forward pass or, with `train`, of a step with AdamW; without the head, which is the task's.
 
   The backward pass has two products for each of the forward pass, on arrays of the same sizes; attention reads qkv and the gradient of
@@ -55,11 +57,20 @@ def _operations(model, image_size, bands):
   found = [(macs, moved, moved, weights, 1)]  # images need no gradient
   for i, (depth, size) in enumerate(zip(model.depths, maps)):
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
-    c, tokens, padded, n = model.embed_dim * 2**i, math.prod(size), math.prod(windows.padded_size(size, window)), math.prod(window)
+    c, tokens, padded, n = (
+      model.embed_dim * 2**i,
+      math.prod(size),
+      math.prod(windows.padded_size(size, window)),
+      math.prod(window),
+    )
     hidden = int(model.mlp_ratio * c)
     found += [product(tokens, 2 * c, c, 1)] if i else []
-    found += [product(padded, c, 3 * c, depth), product(padded, c, c, depth), product(tokens, c, hidden, depth),
-              product(tokens, hidden, c, depth)]
+    found += [
+      product(padded, c, 3 * c, depth),
+      product(padded, c, c, depth),
+      product(tokens, c, hidden, depth),
+      product(tokens, hidden, c, depth),
+    ]
     found.append((2 * padded * n * c, 4 * padded * c, 7 * padded * c, 0, depth))
     found.append((0, 3 * tokens * c, 4 * tokens * c, 0, 2 * depth))  # norm and sum
   return found

@@ -33,10 +33,17 @@ class FusedAttention(WindowAttention):
   def position_bias(self, tokens: int) -> torch.Tensor:
     """[K, N, N], contiguous, as the fused operations want it."""
     table = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table).flatten(0, 2))
-    return table[self.relative_position_index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
+    return (
+      table[self.relative_position_index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
+    )
 
   def attend(
-      self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None
+    self,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor,
+    mask: torch.Tensor | None,
   ) -> torch.Tensor:
     """Softmax attention.
 

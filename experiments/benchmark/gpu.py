@@ -25,7 +25,9 @@ HEADLINE = "B/w16/256"
 
 
 def _classifier(size, window, image_size, drop_path_rate):
-  return dict(size=size, window=window, image_size=image_size, dtype="bfloat16", drop_path_rate=drop_path_rate)
+  return dict(
+    size=size, window=window, image_size=image_size, dtype="bfloat16", drop_path_rate=drop_path_rate
+  )
 
 
 def _giant(remat):
@@ -33,24 +35,24 @@ def _giant(remat):
 
 
 CASES = {
-    HEADLINE: _classifier("base", 16, 256, 0.5),
-    "T/w16/256": _classifier("tiny", 16, 256, 0.2),
-    "B/w8/256": _classifier("base", 8, 256, 0.5),
-    "B/w24/384": _classifier("base", 24, 384, 0.2),
-    "L/w24/384": _classifier("large", 24, 384, 0.2),
-    "G/w12/192/SimMIM": _giant("block"),
-    "G/w12/192/SimMIM/no-remat": _giant("none"),
+  HEADLINE: _classifier("base", 16, 256, 0.5),
+  "T/w16/256": _classifier("tiny", 16, 256, 0.2),
+  "B/w8/256": _classifier("base", 8, 256, 0.5),
+  "B/w24/384": _classifier("base", 24, 384, 0.2),
+  "L/w24/384": _classifier("large", 24, 384, 0.2),
+  "G/w12/192/SimMIM": _giant("block"),
+  "G/w12/192/SimMIM/no-remat": _giant("none"),
 }
 BATCHES = (32, 64, 128, 256, 512)
 ROUNDS, ROUND_SECONDS = 5, 1.0
 # One GPU; of its memory ours gets what chips.py counts on, and takes it all at once, as a run does.
 ENVIRONMENT = {
-    "gpu": {
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
-        "JAX_PLATFORMS": "cuda",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92",
-    },
-    "cpu": {"JAX_PLATFORMS": "cpu"},
+  "gpu": {
+    "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
+    "JAX_PLATFORMS": "cuda",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92",
+  },
+  "cpu": {"JAX_PLATFORMS": "cpu"},
 }
 
 
@@ -62,15 +64,28 @@ def find_gpu() -> dict[str, Any]:
   """
   code = "import jax; print(jax.devices('gpu')[0].device_kind)"
   environment = os.environ | {"JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+  )
   if done.returncode:
     reason = (done.stderr.strip().splitlines() or [""])[-1]
-    raise BadInput(f'--platform=gpu: jax sees no GPU here (pip install "jax[cuda12]" brings what it needs): {reason}')
+    raise BadInput(
+      f'--platform=gpu: jax sees no GPU here (pip install "jax[cuda12]" brings what it needs): {reason}'
+    )
   found = {"device": done.stdout.strip().splitlines()[-1]}
   if shutil.which("nvidia-smi"):
     query = ["name", "driver_version", "memory.total", "power.limit", "clocks.max.sm"]
     done = subprocess.run(
-        ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0], f"--query-gpu={','.join(query)}", "--format=csv,noheader"], capture_output=True, text=True, check=False
+      [
+        "nvidia-smi",
+        "-i",
+        os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
+        f"--query-gpu={','.join(query)}",
+        "--format=csv,noheader",
+      ],
+      capture_output=True,
+      text=True,
+      check=False,
     )
     if not done.returncode:
       found["driver"] = dict(zip(query, done.stdout.splitlines()[0].split(", ")))
@@ -90,10 +105,18 @@ def why_not(name: str, work: dict[str, Any]) -> str:
 def schedule(cases: dict[str, dict], names: list[str]) -> list[tuple[str, str, str]]:
   """(case, kind, contestant) of everything that is measured, in that order."""
   kinds = {case: ("train",) if "config" in work else KINDS for case, work in cases.items()}
-  return [(case, kind, name) for case, work in cases.items() for kind in kinds[case] for name in names if not why_not(name, work)]
+  return [
+    (case, kind, name)
+    for case, work in cases.items()
+    for kind in kinds[case]
+    for name in names
+    if not why_not(name, work)
+  ]
 
 
-def measure(name: str, work: dict[str, Any], environment: dict[str, str], rounds: int, limit_seconds: float) -> dict[str, Any]:
+def measure(
+  name: str, work: dict[str, Any], environment: dict[str, str], rounds: int, limit_seconds: float
+) -> dict[str, Any]:
   """One contestant at one kind of work with one batch, in a process that has begun and ended when this returns.
 
   Returns:
@@ -109,8 +132,13 @@ def measure(name: str, work: dict[str, Any], environment: dict[str, str], rounds
       steps = max(1, round(ROUND_SECONDS * 3 / process.run(kind, 3)["seconds"]))
       turns = [process.run(kind, steps) for _ in range(rounds)]
     each = [turn["seconds"] / steps for turn in turns]
-    found = {"images_per_second": work["batch"] / statistics.median(each), "seconds_a_step": each, "steps_a_round": steps,
-             "peak_bytes": turns[-1]["peak_bytes"], **process.ready}
+    found = {
+      "images_per_second": work["batch"] / statistics.median(each),
+      "seconds_a_step": each,
+      "steps_a_round": steps,
+      "peak_bytes": turns[-1]["peak_bytes"],
+      **process.ready,
+    }
   except Ended as error:
     found = {"failed": str(error), "out_of_memory": error.out_of_memory, "log": error.log}
   return found | {"seconds": round(time.perf_counter() - began, 1)}
@@ -129,16 +157,20 @@ def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str)
   flops = swin.flops(model, config.data.image_size, bands) * (3 if kind == "train" else 1)
   floor = floors.floor(model, config.data.image_size, bands, work["batch"], place, train=kind == "train")
   return {
-      "mfu": images_per_second * flops / place.peak_flops,
-      "floor_share": images_per_second * floor.seconds / work["batch"],
-      "flops_per_second": images_per_second * flops,
-      "intensity": floor.flops / floor.traffic,
+    "mfu": images_per_second * flops / place.peak_flops,
+    "floor_share": images_per_second * floor.seconds / work["batch"],
+    "flops_per_second": images_per_second * flops,
+    "intensity": floor.flops / floor.traffic,
   }
 
 
 def best(entries: list[dict[str, Any]], case: str, kind: str, ours: bool) -> dict[str, Any] | None:
   """The fastest entry of ours or of the peers, over contestants and batches; None where none ran."""
-  there = [e for e in entries if (e["case"], e["kind"], e["contestant"].startswith(OURS)) == (case, kind, ours) and "failed" not in e]
+  there = [
+    e
+    for e in entries
+    if (e["case"], e["kind"], e["contestant"].startswith(OURS)) == (case, kind, ours) and "failed" not in e
+  ]
   return max(there, key=lambda entry: entry["images_per_second"], default=None)
 
 
@@ -147,7 +179,9 @@ def ratios(entries: list[dict[str, Any]], case: str) -> dict[str, Any]:
   found = {}
   for kind in KINDS:
     mine, theirs = (best(entries, case, kind, ours) for ours in (True, False))
-    found[f"{kind}_ratio"] = mine["images_per_second"] / theirs["images_per_second"] if mine and theirs else None
+    found[f"{kind}_ratio"] = (
+      mine["images_per_second"] / theirs["images_per_second"] if mine and theirs else None
+    )
     for whose, entry in (("ours", mine), ("best_peer", theirs)):
       keys = ("contestant", "batch", "images_per_second")
       found.setdefault(whose, {})[kind] = {key: entry[key] for key in keys} if entry else None
@@ -155,9 +189,17 @@ def ratios(entries: list[dict[str, Any]], case: str) -> dict[str, Any]:
 
 
 def compare(
-    hardware: dict[str, Any], cases: dict[str, dict], batches: tuple[int, ...], names: list[str], missing: list[str],
-    out: pathlib.Path | None, *, rounds: int = ROUNDS, limit_seconds: float = 600, entries: list[dict[str, Any]] | None = None,
-    device: str = "gpu",
+  hardware: dict[str, Any],
+  cases: dict[str, dict],
+  batches: tuple[int, ...],
+  names: list[str],
+  missing: list[str],
+  out: pathlib.Path | None,
+  *,
+  rounds: int = ROUNDS,
+  limit_seconds: float = 600,
+  entries: list[dict[str, Any]] | None = None,
+  device: str = "gpu",
 ) -> dict[str, Any]:
   """Measures what is asked for, and writes it after each measurement, so that what is cut short leaves what it has.
 
@@ -181,22 +223,27 @@ def compare(
   chip = next((name for name, chip in chips.CHIPS.items() if hardware["device"] in chip.kinds), None)
   entries, sweeps = list(entries or []), schedule(cases, names)
   began, left, done = time.perf_counter(), len(sweeps) * len(batches), 0
-  shown = cases | {case: work for case, work in CASES.items() if any(entry["case"] == case for entry in entries)}
+  shown = cases | {
+    case: work for case, work in CASES.items() if any(entry["case"] == case for entry in entries)
+  }
 
   def left_out(work):
     return {name: reason for name in names if (reason := why_not(name, work))}
 
   def result():
     return {
-        **ratios(entries, HEADLINE),
-        "headline": HEADLINE,
-        "cut_short": left > 0,
-        "cases": {case: {"work": work, "left_out": left_out(work), **ratios(entries, case)} for case, work in shown.items()},
-        "measurements": entries,
-        "asked": {"batches": batches, "contestants": names, "rounds": rounds, "limit_seconds": limit_seconds},
-        "left_out": missing,
-        "hardware": hardware | {"chip": chip, "cores": os.cpu_count()},
-        "versions": {name: version for entry in entries for name, version in entry.get("versions", {}).items()},
+      **ratios(entries, HEADLINE),
+      "headline": HEADLINE,
+      "cut_short": left > 0,
+      "cases": {
+        case: {"work": work, "left_out": left_out(work), **ratios(entries, case)}
+        for case, work in shown.items()
+      },
+      "measurements": entries,
+      "asked": {"batches": batches, "contestants": names, "rounds": rounds, "limit_seconds": limit_seconds},
+      "left_out": missing,
+      "hardware": hardware | {"chip": chip, "cores": os.cpu_count()},
+      "versions": {name: version for entry in entries for name, version in entry.get("versions", {}).items()},
     }
 
   def write():
@@ -211,10 +258,19 @@ def compare(
       label = {"case": case, "kind": kind, "contestant": name, "batch": batch}
       found = next((entry for entry in entries if label.items() <= entry.items()), None)
       if not found:
-        eta = f", about {(time.perf_counter() - began) / done * left / 60:.0f} minutes to go at most" if done else ""
+        eta = (
+          f", about {(time.perf_counter() - began) / done * left / 60:.0f} minutes to go at most"
+          if done
+          else ""
+        )
         print(f"{case}, {kind}, {name}, batch {batch}: {left} measurements left{eta}", flush=True)
         work = cases[case] | {"batch": batch}
-        order = {"platform": "gpu", "device": {"gpu": "cuda"}.get(device, device), "kinds": [kind], "check": kind == "forward"}
+        order = {
+          "platform": "gpu",
+          "device": {"gpu": "cuda"}.get(device, device),
+          "kinds": [kind],
+          "check": kind == "forward",
+        }
         found = label | measure(name, work | order, ENVIRONMENT[device], rounds, limit_seconds)
         if chip and "failed" not in found:
           found |= scores(work, kind, found["images_per_second"], chip)
@@ -233,5 +289,7 @@ def describe(entry: dict[str, Any]) -> str:
   """A measurement in a line."""
   if "failed" in entry:
     return ("out of memory: " if entry["out_of_memory"] else "failed: ") + entry["failed"]
-  share = f", MFU {entry['mfu']:.1%}, {entry['floor_share']:.1%} of the floor's speed" if "mfu" in entry else ""
+  share = (
+    f", MFU {entry['mfu']:.1%}, {entry['floor_share']:.1%} of the floor's speed" if "mfu" in entry else ""
+  )
   return f"{entry['images_per_second']:.1f} images/s, {entry['peak_bytes'] / 2**30:.1f} GiB{share}, in {entry['seconds']:.0f} s"

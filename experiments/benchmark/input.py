@@ -50,7 +50,13 @@ def ours(folder: str):
   from swin_jax.data import pipeline
 
   c = common.base()
-  c.data.update(source="folder", path=folder, eval_split="train", image_size=(WORK["image_size"],) * 2, batch_size=WORK["batch"])
+  c.data.update(
+    source="folder",
+    path=folder,
+    eval_split="train",
+    image_size=(WORK["image_size"],) * 2,
+    batch_size=WORK["batch"],
+  )
   c.data.num_threads = os.cpu_count()
   c.augment.update(crop_scale=WORK["crop_scale"], crop_ratio=WORK["crop_ratio"], interpolation="bicubic")
   data = inputs.open_input(c)
@@ -62,13 +68,17 @@ def ours(folder: str):
     normalise(images).block_until_ready()
     seconds.append(time.perf_counter() - start)
   how = {
-      "threads": c.data.num_threads,
-      "processes": c.data.num_workers,
-      "device": jax.devices()[0].device_kind,
-      "device_seconds_per_image_normalise": statistics.median(seconds) / WORK["batch"],
-      "device_seconds_per_image_whole_recipe": 1 / bench.on_devices(c, 1000)[0],  # with RandAugment, erasing, mixing: not in theirs
+    "threads": c.data.num_threads,
+    "processes": c.data.num_workers,
+    "device": jax.devices()[0].device_kind,
+    "device_seconds_per_image_normalise": statistics.median(seconds) / WORK["batch"],
+    "device_seconds_per_image_whole_recipe": 1
+    / bench.on_devices(c, 1000)[0],  # with RandAugment, erasing, mixing: not in theirs
   }
-  return data.train_batches(0, pipeline.Part(0, 1)), how | {"jax": jax.__version__, "grain": grain.__version__}
+  return data.train_batches(0, pipeline.Part(0, 1)), how | {
+    "jax": jax.__version__,
+    "grain": grain.__version__,
+  }
 
 
 class Files:
@@ -98,7 +108,10 @@ class InPillow:
       aspect = np.exp(torch.empty(1).uniform_(low, high).item())
       w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
       if 0 < w <= width and 0 < h <= height:
-        left, top = torch.randint(0, width - w + 1, (1,)).item(), torch.randint(0, height - h + 1, (1,)).item()
+        left, top = (
+          torch.randint(0, width - w + 1, (1,)).item(),
+          torch.randint(0, height - h + 1, (1,)).item(),
+        )
         break
     else:
       w = h = min(width, height)
@@ -119,7 +132,10 @@ def theirs(folder: str):
     from torchvision import transforms
 
     crop = transforms.RandomResizedCrop(
-        WORK["image_size"], WORK["crop_scale"], WORK["crop_ratio"], interpolation=transforms.InterpolationMode.BICUBIC
+      WORK["image_size"],
+      WORK["crop_scale"],
+      WORK["crop_ratio"],
+      interpolation=transforms.InterpolationMode.BICUBIC,
     )
     last = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     transform, by = transforms.Compose([crop, *last]), f"torchvision {torchvision.__version__}"
@@ -127,10 +143,20 @@ def theirs(folder: str):
     transform, by = InPillow(), "its transforms in Pillow and torch, because torchvision is not there"
 
   loader = torch.utils.data.DataLoader(
-      Files(folder, transform), WORK["batch"], shuffle=True, drop_last=True, num_workers=os.cpu_count(), persistent_workers=True
+    Files(folder, transform),
+    WORK["batch"],
+    shuffle=True,
+    drop_last=True,
+    num_workers=os.cpu_count(),
+    persistent_workers=True,
   )
   batches = itertools.chain.from_iterable(itertools.repeat(loader))  # by the same processes in every epoch
-  return batches, {"processes": os.cpu_count(), "transforms": by, "torch": torch.__version__, "pillow": Image.__version__}
+  return batches, {
+    "processes": os.cpu_count(),
+    "transforms": by,
+    "torch": torch.__version__,
+    "pillow": Image.__version__,
+  }
 
 
 def serve(contestant, folder: str, connection) -> None:
@@ -178,29 +204,36 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
       for name, connection in connections.items():
         connection.send(True)
         rates[name].append(connection.recv())
-      print(f"round {i + 1} of {rounds}: " + ", ".join(f"{name} {rate[-1]:.0f}" for name, rate in rates.items()), flush=True)
+      print(
+        f"round {i + 1} of {rounds}: " + ", ".join(f"{name} {rate[-1]:.0f}" for name, rate in rates.items()),
+        flush=True,
+      )
     for connection in connections.values():
       connection.send(False)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     sizes = [Image.open(path).size for path in files]
     return {
-        "input_ratio": medians["ours"] / medians["theirs"],
-        "images_per_second": medians,
-        "images_per_second_per_core": {name: rate / os.cpu_count() for name, rate in medians.items()},
-        "rounds": rates,
-        "how": how,
-        "images": {
-            "file": images.name, "count": len(files), "mean_bytes": statistics.mean(path.stat().st_size for path in files),
-            "mean_width_and_height": np.mean(sizes, axis=0).tolist(),
-        },
-        "work": WORK,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+      "input_ratio": medians["ours"] / medians["theirs"],
+      "images_per_second": medians,
+      "images_per_second_per_core": {name: rate / os.cpu_count() for name, rate in medians.items()},
+      "rounds": rates,
+      "how": how,
+      "images": {
+        "file": images.name,
+        "count": len(files),
+        "mean_bytes": statistics.mean(path.stat().st_size for path in files),
+        "mean_width_and_height": np.mean(sizes, axis=0).tolist(),
+      },
+      "work": WORK,
+      "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
     }
 
 
 def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.input", description=__doc__)
-  parser.add_argument("--images", required=True, type=pathlib.Path, help="zip file of JPEGs, .jpg; folders in it do not matter")
+  parser.add_argument(
+    "--images", required=True, type=pathlib.Path, help="zip file of JPEGs, .jpg; folders in it do not matter"
+  )
   parser.add_argument("--rounds", type=int, default=7, help="how often each takes its turn")
   parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
   arguments = parser.parse_args(argv[1:])

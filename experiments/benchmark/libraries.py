@@ -21,7 +21,10 @@ from swin_jax import cli
 from swin_jax.data import image_ops
 
 SIZE, ROUNDS = 256, 5
-METHODS = {"bicubic": (0.08, 1.0), "bilinear": (0.67, 1.0)}  # each with the share of the area that its recipe crops
+METHODS = {
+  "bicubic": (0.08, 1.0),
+  "bilinear": (0.67, 1.0),
+}  # each with the share of the area that its recipe crops
 
 
 def decoders():
@@ -31,7 +34,9 @@ def decoders():
     import simplejpeg
 
     found["simplejpeg"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB")
-    found["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB", fastdct=True, fastupsample=True)
+    found["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(
+      encoded, "RGB", fastdct=True, fastupsample=True
+    )
   if importlib.util.find_spec("cv2"):
     import cv2
 
@@ -42,14 +47,20 @@ def decoders():
 
 def resizers(method: str):
   """Name → (crop → resized)."""
-  found = {"Pillow": lambda crop: np.asarray(Image.fromarray(crop).resize((SIZE, SIZE), image_ops.INTERPOLATIONS[method]))}
+  found = {
+    "Pillow": lambda crop: np.asarray(
+      Image.fromarray(crop).resize((SIZE, SIZE), image_ops.INTERPOLATIONS[method])
+    )
+  }
   if image_ops.resizer:
     found["cykooz-resizer"] = lambda crop: image_ops.resize(crop, (SIZE, SIZE), method)
   if importlib.util.find_spec("cv2"):
     import cv2
 
     own = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_LINEAR
-    found[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=own)
+    found[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(
+      crop, (SIZE, SIZE), interpolation=own
+    )
     found["OpenCV, INTER_AREA"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
   if importlib.util.find_spec("pyvips"):
     import pyvips
@@ -57,7 +68,9 @@ def resizers(method: str):
     def vips(crop):
       image = pyvips.Image.new_from_array(np.ascontiguousarray(crop))
       kernel = "cubic" if method == "bicubic" else "linear"
-      return image.resize(SIZE / crop.shape[1], vscale=SIZE / crop.shape[0], kernel=kernel).numpy()[:SIZE, :SIZE]
+      return image.resize(SIZE / crop.shape[1], vscale=SIZE / crop.shape[0], kernel=kernel).numpy()[
+        :SIZE, :SIZE
+      ]
 
     found["libvips"] = vips
   return found
@@ -87,7 +100,9 @@ def main(argv: list[str]) -> None:
   arguments = parser.parse_args(argv[1:])
   with zipfile.ZipFile(arguments.images) as file:
     encoded = [file.read(name) for name in file.namelist() if name.endswith(".jpg")][:250]
-  print(f"Pillow {Image.__version__}\n| decode {arguments.images.name} | µs | mean difference | PSNR, dB |\n|---|---|---|---|")
+  print(
+    f"Pillow {Image.__version__}\n| decode {arguments.images.name} | µs | mean difference | PSNR, dB |\n|---|---|---|---|"
+  )
   compare(decoders(), encoded)
   images = [image_ops.decode(one, 3) for one in encoded]
   for method, scale in METHODS.items():

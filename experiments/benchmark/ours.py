@@ -35,7 +35,9 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
     c = common.base()
     common.set_model(c, 2, work["size"], work["window"], work["image_size"], work["drop_path_rate"])
     c.augment.rand_augment_operations = 0
-    c.classification.update(label_smoothing=SMOOTHING, mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0)
+    c.classification.update(
+      label_smoothing=SMOOTHING, mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0
+    )
     c.optim.update(lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
   c.model.update(dtype=work["dtype"], attention_kernel=kernel)
   c.data.update(batch_size=work["batch"], eval_batch_size=work["batch"])
@@ -49,9 +51,9 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
   rng = np.random.default_rng(0)
   shape = p.batch["image"].shape
   values = {
-      "image": rng.integers(0, 256, shape, np.uint8),
-      "label": rng.integers(0, CLASSES, shape[0]).astype(np.int32),
-      "mask": rng.random(p.batch["mask"].shape) < c.mask.ratio if "mask" in p.batch else None,
+    "image": rng.integers(0, 256, shape, np.uint8),
+    "label": rng.integers(0, CLASSES, shape[0]).astype(np.int32),
+    "mask": rng.random(p.batch["mask"].shape) < c.mask.ratio if "mask" in p.batch else None,
   }
   with sharding.trace_on(p.mesh, p.rules):
     held = {"state": p.init()}
@@ -68,7 +70,9 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
     kinds["train"] = train
   if "forward" in work["kinds"]:
     described = description.describe(json.loads(json.dumps(c.to_dict())), "the benchmark")
-    model = Model(described, work["dtype"], unroll=True, kernel=window_attention.choose(kernel, jax.devices()[0]))
+    model = Model(
+      described, work["dtype"], unroll=True, kernel=window_attention.choose(kernel, jax.devices()[0])
+    )
     images = jnp.asarray(model.normalise(values["image"]), jnp.float32)
     if "train" in work["kinds"]:
       params = jax.tree.map(jnp.array, held["state"].params)  # the step takes the state's own
@@ -85,7 +89,9 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
       return float(np.linalg.norm(held["logits"][:CHECKED] - stock) / np.linalg.norm(stock))
 
     kinds["forward"] = forward
-  return Contestant(kinds, lambda: jax.block_until_ready(held), _peak_bytes, deviation, {"jax": jax.__version__})
+  return Contestant(
+    kinds, lambda: jax.block_until_ready(held), _peak_bytes, deviation, {"jax": jax.__version__}
+  )
 
 
 def _awake(path, leaf):

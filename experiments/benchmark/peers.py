@@ -20,8 +20,13 @@ def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
   size = common.SIZES[work["size"]]
   config = library.Swinv2Config(
-      image_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=list(size["depths"]),
-      num_heads=list(size["num_heads"]), drop_path_rate=work["drop_path_rate"], num_labels=CLASSES,
+    image_size=work["image_size"],
+    window_size=work["window"],
+    embed_dim=size["embed_dim"],
+    depths=list(size["depths"]),
+    num_heads=list(size["num_heads"]),
+    drop_path_rate=work["drop_path_rate"],
+    num_labels=CLASSES,
   )
   return library.Swinv2ForImageClassification(config), library.__version__
 
@@ -32,8 +37,13 @@ def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
   size = common.SIZES[work["size"]]
   model = library.models.swin_transformer_v2.SwinTransformerV2(
-      img_size=work["image_size"], window_size=work["window"], embed_dim=size["embed_dim"], depths=size["depths"],
-      num_heads=size["num_heads"], drop_path_rate=work["drop_path_rate"], num_classes=CLASSES,
+    img_size=work["image_size"],
+    window_size=work["window"],
+    embed_dim=size["embed_dim"],
+    depths=size["depths"],
+    num_heads=size["num_heads"],
+    drop_path_rate=work["drop_path_rate"],
+    num_classes=CLASSES,
   )
   return model, library.__version__
 
@@ -44,9 +54,15 @@ def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
   size, parts = common.SIZES[work["size"]], library.models.swin_transformer
   model = parts.SwinTransformer(
-      patch_size=[4, 4], embed_dim=size["embed_dim"], depths=list(size["depths"]), num_heads=list(size["num_heads"]),
-      window_size=[work["window"]] * 2, stochastic_depth_prob=work["drop_path_rate"], num_classes=CLASSES,
-      block=parts.SwinTransformerBlockV2, downsample_layer=parts.PatchMergingV2,
+    patch_size=[4, 4],
+    embed_dim=size["embed_dim"],
+    depths=list(size["depths"]),
+    num_heads=list(size["num_heads"]),
+    window_size=[work["window"]] * 2,
+    stochastic_depth_prob=work["drop_path_rate"],
+    num_classes=CLASSES,
+    block=parts.SwinTransformerBlockV2,
+    downsample_layer=parts.PatchMergingV2,
   )
   return model, library.__version__
 
@@ -64,7 +80,9 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
   device, dtype = torch.device(work["device"]), getattr(torch, work["dtype"])
   model, version = {"transformers": transformers, "timm": timm, "torchvision": torchvision}[name](work)
   for module in model.modules():
-    if isinstance(module, torch.nn.LayerNorm):  # many start at zero, and zeros are multiplied faster than what a run meets
+    if isinstance(
+      module, torch.nn.LayerNorm
+    ):  # many start at zero, and zeros are multiplied faster than what a run meets
       torch.nn.init.ones_(module.weight)
   model.to(device)
   images = torch.randn(work["batch"], 3, work["image_size"], work["image_size"], device=device).to(dtype)
@@ -106,10 +124,10 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
     optimizer.zero_grad(set_to_none=True)
 
   return Contestant(
-      kinds={"forward": forward, "train": train},
-      wait=torch.cuda.synchronize if cuda else lambda: None,
-      # What is reserved: the memory of CUDA graphs is not seen by the count of what is allocated.
-      peak_bytes=torch.cuda.max_memory_reserved if cuda else lambda: 0,
-      deviation=lambda: ((forward()[:CHECKED].float() - stock).norm() / stock.norm()).item(),
-      versions={"torch": torch.__version__, name: version},
+    kinds={"forward": forward, "train": train},
+    wait=torch.cuda.synchronize if cuda else lambda: None,
+    # What is reserved: the memory of CUDA graphs is not seen by the count of what is allocated.
+    peak_bytes=torch.cuda.max_memory_reserved if cuda else lambda: 0,
+    deviation=lambda: ((forward()[:CHECKED].float() - stock).norm() / stock.norm()).item(),
+    versions={"torch": torch.__version__, name: version},
   )

@@ -38,7 +38,9 @@ class Process:
     ready: "versions" of what it runs on, and the "deviation" of its logits if that was to be checked.
   """
 
-  def __init__(self, name: str, work: dict[str, Any], environment: dict[str, str], limit_seconds: float | None = None):
+  def __init__(
+    self, name: str, work: dict[str, Any], environment: dict[str, str], limit_seconds: float | None = None
+  ):
     """Starts it and waits.
 
     Args:
@@ -53,8 +55,13 @@ class Process:
     self._errors = tempfile.TemporaryFile("w+")
     began = time.perf_counter()
     self._process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=self._errors, text=True, env=os.environ | environment, start_new_session=True,
+      [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=self._errors,
+      text=True,
+      env=os.environ | environment,
+      start_new_session=True,
     )
     self._timer = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, self._stop, [True])
     self._timer.daemon = True
@@ -86,7 +93,9 @@ class Process:
     lines = self._errors.read().strip().splitlines()
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|BadInput)\b", line)]
     reason = "it took too long" if self._late else (errors or lines or ["it said nothing"])[-1]
-    raise Ended(f"{self._name} ended with {code} {when}: {reason[:300]}", "\n".join([*lines[-LOG_LINES:], reason]))
+    raise Ended(
+      f"{self._name} ended with {code} {when}: {reason[:300]}", "\n".join([*lines[-LOG_LINES:], reason])
+    )
 
   def _stop(self, late=False):
     self._late = late

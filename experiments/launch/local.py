@@ -35,7 +35,9 @@ def echo(index, process):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--processes", type=int, required=True)
-  parser.add_argument("--cpu_devices", type=int, default=0, help="CPU devices of each process, to run without accelerators")
+  parser.add_argument(
+    "--cpu_devices", type=int, default=0, help="CPU devices of each process, to run without accelerators"
+  )
   parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, divided over the processes")
   parser.add_argument("flags", nargs="+", help="flags of swin_jax.main, after --")
   args = parser.parse_args()
@@ -47,11 +49,24 @@ def main():
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     coordinator = f"localhost:{probe.getsockname()[1]}"
-  command = [sys.executable, "-m", "swin_jax.main", *args.flags, f"--coordinator={coordinator}", f"--num_processes={args.processes}"]
+  command = [
+    sys.executable,
+    "-m",
+    "swin_jax.main",
+    *args.flags,
+    f"--coordinator={coordinator}",
+    f"--num_processes={args.processes}",
+  ]
   processes = [
-      subprocess.Popen([*command, f"--process_id={i}"], env=environment(i, args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       text=True, start_new_session=True)
-      for i in range(args.processes)
+    subprocess.Popen(
+      [*command, f"--process_id={i}"],
+      env=environment(i, args),
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      start_new_session=True,
+    )
+    for i in range(args.processes)
   ]
 
   def pass_on(number, _):

@@ -27,7 +27,9 @@ def score(x: np.ndarray, labels: np.ndarray, classes: list[int], seed: int) -> f
       train = rng.permutation(np.flatnonzero((np.isin(labels, classes) & ~probe.near(test)).ravel()))[:2000]
       seen, new = (x[date].reshape(-1, x.shape[-1]) for date in (one, other))
       scale = StandardScaler().fit(seen[train])
-      model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(len(classes), 1 / len(classes)))
+      model = LinearDiscriminantAnalysis(
+        solver="lsqr", shrinkage="auto", priors=np.full(len(classes), 1 / len(classes))
+      )
       model.fit(scale.transform(seen[train]), labels.ravel()[train])
       predicted[test] = model.predict(scale.transform(new[test.ravel()]))
     found.append(probe.mean_iou(predicted, labels, classes))
@@ -45,11 +47,17 @@ def main():
 
   report("bands themselves", [bands])
   for name, made in {
-      "SimMIM": [trained],
-      "random": [probe.random_params(model, seed, False) for seed in range(SEEDS)],
-      "random, live blocks": [probe.random_params(model, seed, True) for seed in range(SEEDS)],
+    "SimMIM": [trained],
+    "random": [probe.random_params(model, seed, False) for seed in range(SEEDS)],
+    "random, live blocks": [probe.random_params(model, seed, True) for seed in range(SEEDS)],
   }.items():
-    maps = [[m.reshape(*labels.shape, DATES, -1).transpose(2, 0, 1, 3) for m in probe.features(model, params, bands)] for params in made]
+    maps = [
+      [
+        m.reshape(*labels.shape, DATES, -1).transpose(2, 0, 1, 3)
+        for m in probe.features(model, params, bands)
+      ]
+      for params in made
+    ]
     report(f"{name}, stages 0 and 1", [np.concatenate(each, -1) for each in maps])
     for stage in (0, 1):
       report(f"{name}, stage {stage}", [each[stage] for each in maps])

@@ -28,7 +28,9 @@ def main():
   bands, labels, classes = probe.load_scene(arguments.data)
   size = tuple(-(-side // 32) * 32 for side in labels.shape)
   model, trained = swin_jax.load(arguments.run, image_size=size)
-  padded = np.pad(bands, ((0, 0), (0, size[0] - labels.shape[0]), (0, size[1] - labels.shape[1]), (0, 0)), mode="edge")
+  padded = np.pad(
+    bands, ((0, 0), (0, size[0] - labels.shape[0]), (0, size[1] - labels.shape[1]), (0, 0)), mode="edge"
+  )
   images = jnp.asarray(model.normalise(padded[-1:]))  # one date
   channels = sum(model.module.encoder.embed_dim * 2**i for i in range(2))
 
@@ -39,7 +41,9 @@ def main():
     return jax.nn.standardize(x, axis=(0, 1)) @ params["head"]["w"] + params["head"]["b"][None, None]
 
   rates = {"encoder": optax.adamw(RATE, weight_decay=0.05), "head": optax.adamw(1e-2, weight_decay=0.05)}
-  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.multi_transform(rates, {"encoder": "encoder", "head": "head"}))
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0), optax.multi_transform(rates, {"encoder": "encoder", "head": "head"})
+  )
 
   @jax.jit
   def step(params, state, rows, columns, wanted):
@@ -59,9 +63,15 @@ def main():
         free = np.flatnonzero((np.isin(labels, classes) & ~probe.near(test)).ravel())
         there = [free[flat[free] == c] for c in classes]
         chosen = np.concatenate([rng.choice(pixels, COUNT, replace=len(pixels) < COUNT) for pixels in there])
-        params = {"encoder": start, "head": {"w": jnp.zeros((channels, len(classes))), "b": jnp.zeros(len(classes))}}
+        params = {
+          "encoder": start,
+          "head": {"w": jnp.zeros((channels, len(classes))), "b": jnp.zeros(len(classes))},
+        }
         state = optimizer.init(params)
-        batch = *map(jnp.asarray, np.unravel_index(chosen, labels.shape)), jnp.asarray(np.searchsorted(classes, flat[chosen]))
+        batch = (
+          *map(jnp.asarray, np.unravel_index(chosen, labels.shape)),
+          jnp.asarray(np.searchsorted(classes, flat[chosen])),
+        )
         for _ in range(arguments.steps):
           params, state = step(params, state, *batch)
         predicted[test] = np.asarray(classes)[np.asarray(predict(params))][test]

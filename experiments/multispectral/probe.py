@@ -29,7 +29,11 @@ def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
   """(bands [dates, height, width, bands], class map, classes that are scored)."""
   with np.load(path) as file:
     if "lulc" in file:
-      return file["bands"][2:], file["lulc"], [2, 3, 4, 8]  # the first two dates are clouded; of class 1 there are 11 pixels
+      return (
+        file["bands"][2:],
+        file["lulc"],
+        [2, 3, 4, 8],
+      )  # the first two dates are clouded; of class 1 there are 11 pixels
     bands = file["bands"].transpose(1, 2, 0, 3)
     return bands.reshape(1, *bands.shape[:2], -1).astype(np.float32), file["weak_class_map"], [1, 2, 3, 4]
 
@@ -42,7 +46,10 @@ def random_params(model, seed: int, live_blocks: bool):
   params = flax.core.meta.unbox(model.module.init(jax.random.key(seed), images, mask)["params"])
   if live_blocks:
     flat = flax.traverse_util.flatten_dict(params, sep="/")
-    flat = {path: leaf + 1 if "norm" in path and path.endswith("scale") and not np.any(leaf) else leaf for path, leaf in flat.items()}
+    flat = {
+      path: leaf + 1 if "norm" in path and path.endswith("scale") and not np.any(leaf) else leaf
+      for path, leaf in flat.items()
+    }
     params = flax.traverse_util.unflatten_dict(flat, sep="/")
   return params
 
@@ -50,7 +57,9 @@ def random_params(model, seed: int, live_blocks: bool):
 def features(model, params, bands: np.ndarray) -> list[np.ndarray]:
   """Of each of the two stages [height, width, channels] of all dates together, each token's features on all of its pixels."""
   height, width = bands.shape[1:3]
-  padded = np.pad(bands, ((0, 0), (0, model.image_size[0] - height), (0, model.image_size[1] - width), (0, 0)), mode="edge")
+  padded = np.pad(
+    bands, ((0, 0), (0, model.image_size[0] - height), (0, model.image_size[1] - width), (0, 0)), mode="edge"
+  )
   maps = []
   for found in model.features(params, model.normalise(padded), stages=(0, 1)):
     zoom = model.image_size[0] // found.shape[1]
@@ -100,7 +109,10 @@ def score(x: np.ndarray, labels: np.ndarray, classes: list[int], count: int, see
 def mean_iou(predicted: np.ndarray, labels: np.ndarray, classes: list[int]) -> float:
   """Over classes, of pixels that have one of them, in per cent."""
   known = np.isin(labels, classes)
-  hit = [np.sum(known & (labels == c) & (predicted == c)) / np.sum(known & ((labels == c) | (predicted == c))) for c in classes]
+  hit = [
+    np.sum(known & (labels == c) & (predicted == c)) / np.sum(known & ((labels == c) | (predicted == c)))
+    for c in classes
+  ]
   return 100 * float(np.mean(hit))
 
 
@@ -120,14 +132,16 @@ def main():
     for count in LABELS:
       scores = [score(found[seed % len(found)], labels, classes, count, seed) for seed in range(SEEDS)]
       rows[name][count] = [float(np.mean(scores)), float(np.std(scores)), scores]
-    text = "  ".join(f"{count or 'all':>4}: {mean:5.1f} ± {std:3.1f}" for count, (mean, std, _) in rows[name].items())
+    text = "  ".join(
+      f"{count or 'all':>4}: {mean:5.1f} ± {std:3.1f}" for count, (mean, std, _) in rows[name].items()
+    )
     print(f"{name:34} {found[0].shape[-1]:4} features   {text}", flush=True)
 
   add("bands themselves", [bands.transpose(1, 2, 0, 3).reshape(*labels.shape, -1)])
   for name, made in {
-      "SimMIM": [trained],
-      "random": [random_params(model, seed, False) for seed in range(SEEDS)],
-      "random, live blocks": [random_params(model, seed, True) for seed in range(SEEDS)],
+    "SimMIM": [trained],
+    "random": [random_params(model, seed, False) for seed in range(SEEDS)],
+    "random, live blocks": [random_params(model, seed, True) for seed in range(SEEDS)],
   }.items():
     maps = [features(model, params, bands) for params in made]
     add(f"{name}, stages 0 and 1", [np.concatenate(each, -1) for each in maps])

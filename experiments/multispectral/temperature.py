@@ -37,16 +37,25 @@ def main(data: str, out: str):
     pixels[split].append((scene[known][:, reflective], kelvin[known]))
   (x, y), (x_val, y_val) = (tuple(map(np.concatenate, zip(*pixels[split]))) for split in ("train", "val"))
   fitted = make_pipeline(StandardScaler(), PolynomialFeatures(2), StandardScaler(), Ridge(1.0)).fit(x, y)
-  print(f"{len(y):,} pixels to train, mean {y.mean():.1f} K, deviation {y.std():.1f} K; {len(y_val):,} held back")
-  for name, guess in (("always the mean", np.full_like(y_val, y.mean())), ("ridge regression of the pixel itself", fitted.predict(x_val))):
+  print(
+    f"{len(y):,} pixels to train, mean {y.mean():.1f} K, deviation {y.std():.1f} K; {len(y_val):,} held back"
+  )
+  for name, guess in (
+    ("always the mean", np.full_like(y_val, y.mean())),
+    ("ridge regression of the pixel itself", fitted.predict(x_val)),
+  ):
     error = guess - y_val
-    print(f"{name}: mean absolute error {np.abs(error).mean():.2f} K, relative squared error {(error**2).sum() / ((y_val - y.mean()) ** 2).sum():.3f}")
+    print(
+      f"{name}: mean absolute error {np.abs(error).mean():.2f} K, relative squared error {(error**2).sum() / ((y_val - y.mean()) ** 2).sum():.3f}"
+    )
 
 
 def write(path: str, array: np.ndarray):
   os.makedirs(os.path.dirname(path), exist_ok=True)
   height, width, count = array.shape
-  with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=count, dtype=array.dtype, nodata=0) as file:
+  with rasterio.open(
+    path, "w", driver="GTiff", height=height, width=width, count=count, dtype=array.dtype, nodata=0
+  ) as file:
     file.write(np.moveaxis(array, -1, 0))
 
 

@@ -25,11 +25,21 @@ BATCH = 1024
 CONFIG = "configs/swinv2_3b.py"
 # Optimization level ("": the compiler's own, as the run has it) → slices that the step of CONFIG is compiled for.
 COMPILED = {
-    "": ("v4:4x4x4", "v4:4x4x8", "v5e:8x8", "v5e:8x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8", "v6e:8x16"),
-    "O1": (
-        "v4:4x4x4", "v4:4x4x8", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16", "v5p:2x2x2", "v5p:2x2x4", "v5p:2x4x4", "v5p:4x4x4",
-        "v6e:4x8", "v6e:8x8",
-    ),
+  "": ("v4:4x4x4", "v4:4x4x8", "v5e:8x8", "v5e:8x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8", "v6e:8x16"),
+  "O1": (
+    "v4:4x4x4",
+    "v4:4x4x8",
+    "v5e:4x8",
+    "v5e:8x8",
+    "v5e:8x16",
+    "v5e:16x16",
+    "v5p:2x2x2",
+    "v5p:2x2x4",
+    "v5p:2x4x4",
+    "v5p:4x4x4",
+    "v6e:4x8",
+    "v6e:8x8",
+  ),
 }
 
 
@@ -63,7 +73,11 @@ def remat(size: str, image_size: int) -> str:
 
 def mesh(size: str) -> dict[str, int]:
   """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as `configs/swinv2_3b.py`."""
-  return {"huge": dict(data=-1, fsdp=8), "giant_1b": dict(data=-1, fsdp=8), "giant": dict(data=1, fsdp=-1)}.get(size, dict(data=-1, fsdp=1))
+  return {
+    "huge": dict(data=-1, fsdp=8),
+    "giant_1b": dict(data=-1, fsdp=8),
+    "giant": dict(data=1, fsdp=-1),
+  }.get(size, dict(data=-1, fsdp=1))
 
 
 def by_formula() -> None:
@@ -77,22 +91,31 @@ def by_formula() -> None:
   from swin_jax import fit
 
   done, start = rows(), time.perf_counter()
-  keys = [(size, image_size, generation) for image_size in WINDOWS for size in SIZES for generation in GENERATIONS]
+  keys = [
+    (size, image_size, generation) for image_size in WINDOWS for size in SIZES for generation in GENERATIONS
+  ]
   for i, (size, image_size, generation) in enumerate(keys):
     key = f"{size} {image_size} {generation}"
     if key in done:
       continue
     config = common.base()
-    common.set_model(config, version=2, size=size, window=WINDOWS[image_size], image_size=image_size, drop_path_rate=0.2)
+    common.set_model(
+      config, version=2, size=size, window=WINDOWS[image_size], image_size=image_size, drop_path_rate=0.2
+    )
     config.model.update(remat=remat(size, image_size), unroll=False)
     config.mesh.update(mesh(size))
     config.classification.num_classes = 1000
     try:
-      report = fit.smallest(fit.ready(config, BATCH), generation, analytic=True, patiently=lambda what, function: function())
+      report = fit.smallest(
+        fit.ready(config, BATCH), generation, analytic=True, patiently=lambda what, function: function()
+      )
     except errors.BadInput as error:
       report = {"method": "analytic", "fits": False, "why": str(error)}
     add(key, report)
-    print(f"{i + 1}/{len(keys)} {key}: {report.get('topology', 'none')}  {time.perf_counter() - start:.0f} s", flush=True)
+    print(
+      f"{i + 1}/{len(keys)} {key}: {report.get('topology', 'none')}  {time.perf_counter() - start:.0f} s",
+      flush=True,
+    )
 
 
 def compiled_key(level: str, topology: str) -> str:
@@ -107,15 +130,28 @@ def compile_row(level: str, topology: str) -> None:
   environment = os.environ | ({"JAX_OPTIMIZATION_LEVEL": level} if level else {})
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "plan.json"
-    words = [sys.executable, "-m", "swin_jax.plan", f"--config={CONFIG}", f"--topology={topology}", f"--json={out}"]
+    words = [
+      sys.executable,
+      "-m",
+      "swin_jax.plan",
+      f"--config={CONFIG}",
+      f"--topology={topology}",
+      f"--json={out}",
+    ]
     if subprocess.run(words, env=environment, check=False).returncode == 0:
       add(key, json.loads(out.read_text()))
 
 
 def write_table() -> None:
   done, gib = rows(), 2**30
-  lines = ["Analytic: the smallest slice that holds a batch of 1024 at once; GiB a chip; seconds a step by the roofline.", ""]
-  lines += ["| size, px, window | remat | " + " | ".join(GENERATIONS) + " |", "|---|---|" + "---|" * len(GENERATIONS)]
+  lines = [
+    "Analytic: the smallest slice that holds a batch of 1024 at once; GiB a chip; seconds a step by the roofline.",
+    "",
+  ]
+  lines += [
+    "| size, px, window | remat | " + " | ".join(GENERATIONS) + " |",
+    "|---|---|" + "---|" * len(GENERATIONS),
+  ]
   for size in SIZES:
     for image_size, window in WINDOWS.items():
       cells = []
@@ -127,22 +163,42 @@ def write_table() -> None:
           cells.append(f"none ≤ {plan.VIRTUAL_DEVICES} chips")
         else:
           shape = row["topology"].partition(":")[2]
-          cells.append(f"{shape}: {row['bytes_per_chip']['total'] / gib:.1f} GiB, {row['step_seconds']:.3g} s")
+          cells.append(
+            f"{shape}: {row['bytes_per_chip']['total'] / gib:.1f} GiB, {row['step_seconds']:.3g} s"
+          )
       lines.append(f"| {size} {image_size} w{window} | {remat(size, image_size)} | {' | '.join(cells)} |")
-  lines += ["", f"Compiled: `{CONFIG}`, batch 9216. Level: optimization level, empty for the compiler's own. Memory in GiB a chip;"]
+  lines += [
+    "",
+    f"Compiled: `{CONFIG}`, batch 9216. Level: optimization level, empty for the compiler's own. Memory in GiB a chip;",
+  ]
   lines += ["sent: GB that a chip receives a step.", ""]
-  heads = ("slice", "level", "images a chip", "fits", "compiled", "of", "by formula", "ratio", "sent, compiled", "by formula", "compiling")
+  heads = (
+    "slice",
+    "level",
+    "images a chip",
+    "fits",
+    "compiled",
+    "of",
+    "by formula",
+    "ratio",
+    "sent, compiled",
+    "by formula",
+    "compiling",
+  )
   lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
   for level, topologies in COMPILED.items():
     for topology in topologies:
       if row := done.get(compiled_key(level, topology)):
         total, formula = row["bytes_per_chip"]["total"], row["analytic_bytes_per_chip"]["total"]
-        sent, expected = (sum(kind["link_bytes"] for kind in row[name].values()) / 1e9 for name in ("collectives", "analytic_collectives"))
+        sent, expected = (
+          sum(kind["link_bytes"] for kind in row[name].values()) / 1e9
+          for name in ("collectives", "analytic_collectives")
+        )
         verdict = "yes" if row["fits"] else "no" if row["accepted"] else "refused"
         lines.append(
-            f"| {topology} | {level} | {row['images_per_chip']} | {verdict} | {total / gib:.2f} | {row['memory_per_chip'] / gib:.2f}"
-            f" | {formula / gib:.2f} | {total / formula:.2f} | {f'{sent:.1f}' if row['accepted'] else ''} | {expected:.1f}"
-            f" | {row['compile_seconds']:.0f} s |"
+          f"| {topology} | {level} | {row['images_per_chip']} | {verdict} | {total / gib:.2f} | {row['memory_per_chip'] / gib:.2f}"
+          f" | {formula / gib:.2f} | {total / formula:.2f} | {f'{sent:.1f}' if row['accepted'] else ''} | {expected:.1f}"
+          f" | {row['compile_seconds']:.0f} s |"
         )
   (FOLDER / "table.md").write_text("\n".join(lines) + "\n")
 

@@ -39,7 +39,9 @@ def main():
   args = parser.parse_args()
   shutil.rmtree(args.out, ignore_errors=True)
   # Random: what compresses is written faster than a state is.
-  state = State({f"array{i}": jax.random.normal(jax.random.key(i), (250_000, 1000)) for i in range(args.gigabytes)})
+  state = State(
+    {f"array{i}": jax.random.normal(jax.random.key(i), (250_000, 1000)) for i in range(args.gigabytes)}
+  )
   state = jax.block_until_ready(step(state))
 
   def steps(count, more=lambda: True):
@@ -69,7 +71,9 @@ def main():
   size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
   print(f"state {args.gigabytes} GB, {size / 1e9:.2f} GB on disk")
   print(f"a step alone: median {np.median(alone) * 1e3:.0f} ms")
-  print(f"the save held up its step for {call:.2f} s, and the next, which must leave the saved numbers alone, took {first:.2f} s")
+  print(
+    f"the save held up its step for {call:.2f} s, and the next, which must leave the saved numbers alone, took {first:.2f} s"
+  )
   print(f"then it ran beside {len(beside)} steps, checksums included, until {total:.1f} s after its start:")
   print(f"median {np.median(beside) * 1e3:.0f} ms a step, worst {beside.max() * 1e3:.0f} ms")
   start = time.perf_counter()

@@ -21,11 +21,21 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10_000
 FLAGS = [
-    "--config=configs/quickstart.py:pretrain", "--config.model.embed_dim=16", "--config.model.depths=(2,2)",
-    "--config.model.num_heads=(2,4)", "--config.model.unroll=False", "--config.data.batch_size=16", "--config.data.eval_batch_size=36",
-    "--config.data.num_threads=1", "--config.optim.ema_decay=0.99", "--config.log.num_pictures=0", "--config.log.every_steps=20",
-    f"--config.optim.total_epochs={STEPS / 89}", f"--config.optim.warmup_epochs={STEPS / 10 / 89}",
-    f"--config.checkpoint.every_epochs={25 / 89}", f"--config.log.eval_every_epochs={100 / 89}",
+  "--config=configs/quickstart.py:pretrain",
+  "--config.model.embed_dim=16",
+  "--config.model.depths=(2,2)",
+  "--config.model.num_heads=(2,4)",
+  "--config.model.unroll=False",
+  "--config.data.batch_size=16",
+  "--config.data.eval_batch_size=36",
+  "--config.data.num_threads=1",
+  "--config.optim.ema_decay=0.99",
+  "--config.log.num_pictures=0",
+  "--config.log.every_steps=20",
+  f"--config.optim.total_epochs={STEPS / 89}",
+  f"--config.optim.warmup_epochs={STEPS / 10 / 89}",
+  f"--config.checkpoint.every_epochs={25 / 89}",
+  f"--config.log.eval_every_epochs={100 / 89}",
 ]
 
 # The command as it is, and besides the records of each step that is trained, one line a step.
@@ -52,8 +62,13 @@ cli.leave(main.main(sys.argv))
 def start(workdir):
   """The run as a process, from scratch or going on."""
   workdir.mkdir(parents=True, exist_ok=True)
-  return subprocess.Popen([sys.executable, "-c", TRACED, workdir.with_suffix(".records"), *FLAGS, f"--workdir={workdir}"], cwd=ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  return subprocess.Popen(
+    [sys.executable, "-c", TRACED, workdir.with_suffix(".records"), *FLAGS, f"--workdir={workdir}"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
 
 
 def trained_records(workdir):
@@ -77,7 +92,9 @@ def metrics(workdir):
 
 
 def newest_checkpoint(workdir):
-  return max((int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+  return max(
+    (int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=0
+  )
 
 
 def phase(workdir, output):
@@ -107,7 +124,10 @@ def main():
   start_up = time.time() - begun
   process.communicate()
   assert process.returncode == 0
-  print(f"undisturbed: {STEPS} steps in {time.time() - begun:.0f} s, of which start-up {start_up:.1f} s", flush=True)
+  print(
+    f"undisturbed: {STEPS} steps in {time.time() - begun:.0f} s, of which start-up {start_up:.1f} s",
+    flush=True,
+  )
 
   rng, ends = random.Random(args.seed), collections.Counter()
   for n in range(args.kills):
@@ -125,7 +145,10 @@ def main():
     # A SIGTERM in the first tenths of a second ends Python itself, before the command has begun.
     assert process.returncode in ((75, -15) if how == signal.SIGTERM else (-9,)), output
     assert process.returncode != -15 or not output, output
-    print(f"{n + 1}: {how.name} in {phase(killed, output)}; newest checkpoint {newest_checkpoint(killed)}", flush=True)
+    print(
+      f"{n + 1}: {how.name} in {phase(killed, output)}; newest checkpoint {newest_checkpoint(killed)}",
+      flush=True,
+    )
   process = start(killed)
   output, _ = process.communicate()
   assert process.returncode == 0, output
@@ -133,7 +156,9 @@ def main():
   for (how, where, code), count in sorted(ends.items()):
     print(f"{count:4d} × {how} in {where}, exit code {code}")
   made = len(killed.with_suffix(".records").read_text().splitlines())
-  print(f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last checkpoint before a SIGKILL")
+  print(
+    f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last checkpoint before a SIGKILL"
+  )
   ours, theirs = trained_records(killed), trained_records(whole)
   wrong = [step for step in range(1, STEPS + 1) if ours.get(step) != theirs[step]]
   print(f"steps that saw other records than the undisturbed run: {len(wrong)} of {STEPS}")

@@ -1,6 +1,6 @@
 """Evaluates Swin V2 and V1, trained at window 4 on 32 px, at larger windows on larger images, without any further training.
 
-  python -m experiments.window_transfer.evaluate OUT    # the folder that run_on_two_cores.sh trained in; prints the table of the README
+python -m experiments.window_transfer.evaluate OUT    # the folder that run_on_two_cores.sh trained in; prints the table of the README
 """
 
 import json
@@ -12,9 +12,9 @@ from swin_jax import train
 
 WINDOWS = (4, 6, 8, 10)  # the image grows alike: 8 px a token of the window
 ROWS = (
-    ("V2, log-spaced continuous bias", 2, "bicubic"),
-    ("V1, table by bicubic", 1, "bicubic"),
-    ("V1, table by the geometric rule", 1, "geometric"),
+  ("V2, log-spaced continuous bias", 2, "bicubic"),
+  ("V1, table by bicubic", 1, "bicubic"),
+  ("V1, table by the geometric rule", 1, "geometric"),
 )
 
 
@@ -25,7 +25,9 @@ def top1(out: pathlib.Path, version: int, window: int, bias_tables: str) -> floa
     value = stored["model"][name]
     config.model[name] = tuple(value) if isinstance(value, list) else value
   config.model.window_sizes = (window, window)
-  config.data.update(path=stored["data"]["path"], image_size=(8 * window, 8 * window), eval_batch_size=500, num_threads=2)
+  config.data.update(
+    path=stored["data"]["path"], image_size=(8 * window, 8 * window), eval_batch_size=500, num_threads=2
+  )
   config.transfer.bias_tables = bias_tables
   return train.evaluate_checkpoint(config, str(out / f"v{version}"))["eval/top1"]
 
@@ -34,7 +36,13 @@ def main(out: pathlib.Path) -> None:
   table = [["top-1, %"] + [f"window {w}, {8 * w} px" for w in WINDOWS], ["---"] * (len(WINDOWS) + 1)]
   for name, version, bias_tables in ROWS:
     values = [100 * top1(out, version, window, bias_tables) for window in WINDOWS]
-    table.append([name] + [f"{value:.1f} ({value - values[0]:+.1f})" if value != values[0] else f"{value:.1f}" for value in values])
+    table.append(
+      [name]
+      + [
+        f"{value:.1f} ({value - values[0]:+.1f})" if value != values[0] else f"{value:.1f}"
+        for value in values
+      ]
+    )
   print("\n".join("| " + " | ".join(row) + " |" for row in table))
 
 

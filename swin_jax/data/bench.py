@@ -40,13 +40,13 @@ from swin_jax.progress import say
 
 # Stage → what bounds the pipeline where that takes longest, and what to do then.
 STAGES = {
-    "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at once; many small files are read"
-            " faster from the shards that python -m swin_jax.data.prepare writes",
-    "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the images are much larger than the"
-              " run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
-    "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it faster, and where the images are"
-                       " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
-    "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
+  "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at once; many small files are read"
+  " faster from the shards that python -m swin_jax.data.prepare writes",
+  "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the images are much larger than the"
+  " run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
+  "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it faster, and where the images are"
+  " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
+  "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
 }
 _AT_MOST = 512  # images whose stages are timed
 
@@ -70,7 +70,9 @@ def main(argv: Sequence[str]) -> int:
 
   def body():
     # Here, because another command that is imported beside this one may have a flag of the same name.
-    config = config_flags.DEFINE_config_file("config", None, "Config file and, after a colon, the kind of run.", lock_config=True)
+    config = config_flags.DEFINE_config_file(
+      "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
+    )
     seconds = flags.DEFINE_integer("seconds", 20, "How long the pipeline is measured.", lower_bound=1)
     cli.parse_config_flags(argv, __doc__, config, [])
     logging.set_verbosity(logging.WARNING)
@@ -81,7 +83,10 @@ def main(argv: Sequence[str]) -> int:
     measured = measure(data, seconds.value)
     say(describe(ready, measured))
     rate, devices = on_devices(ready, len(data.train_source.class_names))
-    say(f"then on {devices}: {rate:,.0f} images/s through what is done to a batch before the model" + bound_there(rate, measured))
+    say(
+      f"then on {devices}: {rate:,.0f} images/s through what is done to a batch before the model"
+      + bound_there(rate, measured)
+    )
 
   return cli.exit_code(body)
 
@@ -121,7 +126,11 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
 def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
   """Stage → mean seconds for one image, of images that are read for the first time here; all in this thread."""
   source, rng = data.train_source, np.random.default_rng(data.seed)
-  took, count, start = dict.fromkeys([stage for stage in STAGES if stage != "rest"], 0.0), 0, time.perf_counter()
+  took, count, start = (
+    dict.fromkeys([stage for stage in STAGES if stage != "rest"], 0.0),
+    0,
+    time.perf_counter(),
+  )
   for index in rng.permutation(len(source))[:_AT_MOST]:
     times = [time.perf_counter()]
     try:
@@ -145,7 +154,11 @@ def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
 
 def _crew(data: pipeline.Input) -> str:
   threads = f"{data.num_threads} thread{'s' * (data.num_threads != 1)}"
-  return f"{data.num_workers} process{'es' * (data.num_workers != 1)} of {threads}" if data.num_workers else threads
+  return (
+    f"{data.num_workers} process{'es' * (data.num_workers != 1)} of {threads}"
+    if data.num_workers
+    else threads
+  )
 
 
 def describe(config: ConfigDict, measured: Measured) -> str:
@@ -155,7 +168,9 @@ def describe(config: ConfigDict, measured: Measured) -> str:
   height, width = config.data.image_size
   speed = f"{rate:,.0f} images/s of {height} × {width} pixels, {rate / cores:,.0f} per core on {cores} core{'s' * (cores != 1)}"
   lines = [f"{speed}; of a core's time for one image"]
-  lines += [f"  {stage:<16}{1e6 * took:7,.0f} µs  {100 * took / total:3.0f} %" for stage, took in seconds.items()]
+  lines += [
+    f"  {stage:<16}{1e6 * took:7,.0f} µs  {100 * took / total:3.0f} %" for stage, took in seconds.items()
+  ]
   largest = max(seconds, key=seconds.get)
   advice = _crew_advice(config.data, cores) if largest == "rest" else ""
   return "\n".join([*lines, STAGES[largest].format(100 * seconds[largest] / total) + advice])
@@ -190,8 +205,10 @@ def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
   batch_sharding = sharding.shard_batch(mesh, config.sharding_rules, count, "data.batch_size")
   rng = np.random.default_rng(0)
   batch = {
-      "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8).astype(config.data.dtype),
-      "label": rng.integers(0, max(num_classes, 1), count).astype(np.int32),
+    "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8).astype(
+      config.data.dtype
+    ),
+    "label": rng.integers(0, max(num_classes, 1), count).astype(np.int32),
   }
   batch = jax.device_put(batch, batch_sharding)
   with sharding.trace_on(mesh, config.sharding_rules):

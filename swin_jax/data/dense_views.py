@@ -13,7 +13,9 @@ from swin_jax.data import labels
 from swin_jax.data import targets
 from swin_jax.data.decoding import Mapped
 
-MAX_CLASS_SHARE = 0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
+MAX_CLASS_SHARE = (
+  0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
+)
 _TRIES = 10  # to find such a crop, as there
 
 
@@ -103,7 +105,9 @@ class EvalView:
     return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
 
 
-def on_canvas(image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]) -> dict[str, np.ndarray]:
+def on_canvas(
+  image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]
+) -> dict[str, np.ndarray]:
   """Image and map at the upper left of a canvas of (height, width), as a view gives them."""
   height, width = found.shape
   whole = np.empty((*canvas, image.shape[-1]), image.dtype)

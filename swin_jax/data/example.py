@@ -48,8 +48,8 @@ class Source(Protocol):
 def no_split(path: str, split: str, splits: Iterable[str]) -> str:
   """What a source says when a split is not one of its splits."""
   return (
-      f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split; prepare --hold_out=0.1 makes a"
-      " split of its own"
+    f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split; prepare --hold_out=0.1 makes a"
+    " split of its own"
   )
 
 

@@ -22,7 +22,9 @@ from swin_jax.data.example import no_split
 from swin_jax.errors import BadInput
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-_SPLIT = re.compile(r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE)
+_SPLIT = re.compile(
+  r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
+)
 
 
 class Tree(Protocol):
@@ -112,7 +114,11 @@ def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str
     entries = tree.entries(folder)
     names = [name for name, is_folder in entries if is_folder]
     splits = [name for name in names if is_split(name)]
-    if splits or len(names) != 1 or any(_is_image(name, extensions) for name, is_folder in entries if not is_folder):
+    if (
+      splits
+      or len(names) != 1
+      or any(_is_image(name, extensions) for name, is_folder in entries if not is_folder)
+    ):
       return folder, splits
     folder += names[0] + "/"
 
@@ -125,7 +131,9 @@ class ImageFiles:
 
   targets = ""
 
-  def __init__(self, tree: Tree, folder: str, split: str, splits: Sequence[str], extensions: Sequence[str] = EXTENSIONS):
+  def __init__(
+    self, tree: Tree, folder: str, split: str, splits: Sequence[str], extensions: Sequence[str] = EXTENSIONS
+  ):
     """Lists the images.
 
     Args:
@@ -142,14 +150,18 @@ class ImageFiles:
     self._folder = folder + (split and split + "/")
     where = os.path.join(tree.name, self._folder)
     own = set(folders(tree, self._folder))
-    self.class_names = tuple(sorted(own.union(*(folders(tree, folder + other) for other in splits)))) if own else ()
+    self.class_names = (
+      tuple(sorted(own.union(*(folders(tree, folder + other) for other in splits)))) if own else ()
+    )
     self.num_classes = len(self.class_names)
     label = {name: i for i, name in enumerate(self.class_names)}
     paths, offsets, labels = bytearray(), array("q", [0]), array("i")
     for path in find(tree, self._folder, "", extensions):
       head, slash, _ = path.partition("/")
       if own and not slash:
-        raise BadInput(f"{where} holds class folders, but also images of its own, such as {path}; move those away")
+        raise BadInput(
+          f"{where} holds class folders, but also images of its own, such as {path}; move those away"
+        )
       paths += os.fsencode(path)
       offsets.append(len(paths))
       labels.append(label[head] if own else -1)
@@ -162,7 +174,9 @@ class ImageFiles:
 
   def __getitem__(self, index: int) -> Example:
     path = self.path(index)
-    return Example(self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace"))
+    return Example(
+      self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace")
+    )
 
   def path(self, index: int) -> str:
     """Of an image, in its tree."""
@@ -191,8 +205,8 @@ def open_folder(path: str, split: str) -> ImageFiles:
     if splits:
       raise BadInput(no_split(path, split, splits))
     raise BadInput(
-        f"{path} has no folder '{split}'{' but ' + ', '.join(names[:5]) if names else ''}; for images without splits:"
-        f" python -m swin_jax.data.prepare --source={path} --out=FOLDER --hold_out=0.1"
+      f"{path} has no folder '{split}'{' but ' + ', '.join(names[:5]) if names else ''}; for images without splits:"
+      f" python -m swin_jax.data.prepare --source={path} --out=FOLDER --hold_out=0.1"
     )
   return ImageFiles(tree, "", split, [name for name in names if is_split(name) or name == split])
 

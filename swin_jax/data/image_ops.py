@@ -17,9 +17,21 @@ try:
 except ImportError:  # it has no wheel for Linux on ARM
   resizer = None
 
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow; the others hold more, which a JPEG cannot
+EIGHT_BIT_MODES = (
+  "1",
+  "L",
+  "LA",
+  "P",
+  "RGB",
+  "RGBA",
+  "CMYK",
+  "YCbCr",
+)  # of Pillow; the others hold more, which a JPEG cannot
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom"}  # Pillow's cubic, a = -0.5, under its other name
+_FILTERS = {
+  "bilinear": "bilinear",
+  "bicubic": "catmull_rom",
+}  # Pillow's cubic, a = -0.5, under its other name
 
 
 def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
@@ -100,7 +112,10 @@ def _resize_band(band: np.ndarray, size: tuple[int, int], method: Image.Resampli
   """`resize` of one band by Pillow."""
   if band.dtype == np.uint8 or not (missing := np.isnan(band)).any():
     return np.asarray(Image.fromarray(band).resize(size[::-1], method))
-  filled, there = (np.asarray(Image.fromarray(x).resize(size[::-1], method)) for x in (np.where(missing, 0, band), np.float32(~missing)))
+  filled, there = (
+    np.asarray(Image.fromarray(x).resize(size[::-1], method))
+    for x in (np.where(missing, 0, band), np.float32(~missing))
+  )
   return np.where(there >= 0.5, filled / np.maximum(there, 0.5), np.float32(np.nan))
 
 
@@ -110,18 +125,22 @@ def _resize_bytes(image: np.ndarray, size: tuple[int, int], interpolation: str) 
   kind = getattr(resizer.PixelType, "U8" if bands == 1 else f"U8x{bands}")
   method = resizer.ResizeAlg.convolution(resizer.FilterType[_FILTERS[interpolation]])
   resized = resizer.ImageData(size[1], size[0], kind)
-  options = resizer.ResizeOptions(method, use_alpha=False)  # the last of two or four bands is one like the others
-  resizer.Resizer().resize(resizer.ImageData(width, height, kind, image.tobytes()), resized, options)  # one of its own: it is not shared
+  options = resizer.ResizeOptions(
+    method, use_alpha=False
+  )  # the last of two or four bands is one like the others
+  resizer.Resizer().resize(
+    resizer.ImageData(width, height, kind, image.tobytes()), resized, options
+  )  # one of its own: it is not shared
   return np.frombuffer(resized.get_buffer(), np.uint8).reshape(*size, bands)
 
 
 def random_resized_crop(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    interpolation: str,
+  image: np.ndarray,
+  rng: np.random.Generator,
+  size: tuple[int, int],
+  scale: tuple[float, float],
+  ratio: tuple[float, float],
+  interpolation: str,
 ) -> np.ndarray:
   """Crops a box of random area and aspect ratio and resizes it.
 
@@ -172,7 +191,9 @@ def random_rotation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return np.rot90(image, rng.integers(4))
 
 
-def center_crop(image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str) -> np.ndarray:
+def center_crop(
+  image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str
+) -> np.ndarray:
   """Resizes to `size` / crop_fraction at the short side, keeping the aspect ratio, and cuts the central `size` out.
 
   The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images of 32 pixels and less, no

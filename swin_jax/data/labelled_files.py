@@ -25,7 +25,9 @@ from swin_jax.errors import BadInput
 IMAGES = "images"
 LABELS = ("labels", "annotations", "masks")
 VALUES = "values"
-_OF_VALUES = tuple(dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS)))
+_OF_VALUES = tuple(
+  dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS))
+)
 
 
 class Split(NamedTuple):
@@ -64,7 +66,11 @@ class Split(NamedTuple):
       ValueError: it cannot be read, or holds what is no label; the message names it.
     """
     try:
-      return labels.read(tree.read(path), self.classes) if self.classes else targets.read_values(tree.read(path), path, None, self.nodata)
+      return (
+        labels.read(tree.read(path), self.classes)
+        if self.classes
+        else targets.read_values(tree.read(path), path, None, self.nodata)
+      )
     except ValueError as error:
       raise ValueError(f"{path} {error}") from error
 
@@ -119,7 +125,9 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   found: dict[str, str] = {}
   for path in image_files.find(tree, folder, "", extensions):
     if (other := found.setdefault(path.rpartition(".")[0], path)) != path:
-      raise BadInput(f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear; remove one")
+      raise BadInput(
+        f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear; remove one"
+      )
   return found
 
 
@@ -145,13 +153,19 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   if nodata is not None and not all(of_values):
     raise BadInput(f"--values_nodata is for maps of numbers; {tree.name} holds labels")
   # Beside the folders of maps, or among the maps.
-  classes = next(filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in found.values())))), None)
+  classes = next(
+    filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in found.values())))),
+    None,
+  )
   if classes is None and not all(of_values):
     raise BadInput(
-        f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
-        f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps, prepare the folder of the images alone"
+      f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
+      f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps, prepare the folder of the images alone"
     )
-  return {split: Split(*folders, None if kind == VALUES else classes, nodata) for split, (*folders, kind) in found.items()}
+  return {
+    split: Split(*folders, None if kind == VALUES else classes, nodata)
+    for split, (*folders, kind) in found.items()
+  }
 
 
 def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
@@ -167,11 +181,15 @@ def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
   if not found:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
-    raise BadInput(f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and {wanted}/{split}")
+    raise BadInput(
+      f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and {wanted}/{split}"
+    )
   if split not in found:
     raise BadInput(no_split(path, split, found))
   if found[split].targets != wanted:
-    raise BadInput(f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be {split}/{wanted}")
+    raise BadInput(
+      f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be {split}/{wanted}"
+    )
   return LabelledFiles(tree, found[split])
 
 
@@ -182,13 +200,19 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
     inside = image_files.folders(tree, f"{folder}{split}/")
     # A folder around all, with the splits below, is no split itself.
     below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
-    if IMAGES in inside and (maps := _maps(tree, f"{folder}{split}/", inside)) and not any(map(image_files.is_split, below)):
+    if (
+      IMAGES in inside
+      and (maps := _maps(tree, f"{folder}{split}/", inside))
+      and not any(map(image_files.is_split, below))
+    ):
       found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/", maps
     elif IMAGES in inside and _must_have_maps(split):
       without.append(split)
   if found and without:
     kind = next(iter(found.values()))[-1]
-    raise BadInput(f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind}, or remove it")
+    raise BadInput(
+      f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind}, or remove it"
+    )
   return found
 
 
@@ -197,10 +221,15 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
-  of_images, of_maps = (set(filter(image_files.is_split, image_files.folders(tree, f"{folder}{kind}/"))) for kind in (IMAGES, maps))
+  of_images, of_maps = (
+    set(filter(image_files.is_split, image_files.folders(tree, f"{folder}{kind}/")))
+    for kind in (IMAGES, maps)
+  )
   names = sorted(of_images & of_maps)
   if names and (without := sorted(filter(_must_have_maps, of_images - of_maps))):
-    raise BadInput(f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or remove the images")
+    raise BadInput(
+      f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or remove the images"
+    )
   splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/", maps) for split in names}
   return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/", maps)}
 
@@ -213,9 +242,15 @@ def _must_have_maps(split: str) -> bool:
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
   """The folder of maps; one of text, as other programs keep boxes in, is none."""
   kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
-  found = [name for name in kinds if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)]
+  found = [
+    name
+    for name in kinds
+    if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)
+  ]
   if VALUES in found and len(found) > 1:
-    raise BadInput(f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of its own")
+    raise BadInput(
+      f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of its own"
+    )
   return next(iter(found), None)
 
 

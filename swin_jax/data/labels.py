@@ -54,7 +54,9 @@ def parse(name: str, text: str, where: str) -> Classes:
       if not isinstance(names, list):
         raise TypeError("classes is no list")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise BadInput(f"{where} must be like {{\"classes\": [\"sky\", \"road\"], \"ignore_index\": 255}}: {error}") from error
+      raise BadInput(
+        f'{where} must be like {{"classes": ["sky", "road"], "ignore_index": 255}}: {error}'
+      ) from error
     if not (ignored is None or (type(ignored) is int and 0 <= ignored <= NONE)):
       raise BadInput(f"{where}: ignore_index must be a number from 0 to {NONE}, not {ignored!r}")
   elif name == "objectInfo150.txt":
@@ -102,7 +104,9 @@ def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
   if len(wrong):
     more = f" and {len(wrong) - 1} other values" if len(wrong) > 1 else ""
     last = len(classes.names) - 1
-    raise ValueError(f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; the {last + 1} classes do not know it")
+    raise ValueError(
+      f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; the {last + 1} classes do not know it"
+    )
   return classes.of_value[values].astype(np.uint8)
 
 
@@ -122,7 +126,9 @@ def decode(encoded: bytes) -> np.ndarray:
   try:
     with Image.open(io.BytesIO(encoded)) as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-        raise ValueError(f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF")
+        raise ValueError(
+          f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF"
+        )
       return as_bytes(np.asarray(file))
   except UnidentifiedImageError:  # its text is the address of a buffer
     raise ValueError("cannot be read as a label map: it is no image file") from None

@@ -6,7 +6,11 @@ import numpy as np
 
 
 def block_mask(
-    rng: np.random.Generator, image_size: tuple[int, int], mask_patch_size: int, model_patch_size: int, ratio: float
+  rng: np.random.Generator,
+  image_size: tuple[int, int],
+  mask_patch_size: int,
+  model_patch_size: int,
+  ratio: float,
 ) -> np.ndarray:
   """Masks ⌈ratio · cells⌉ randomly chosen cells of mask_patch_size × mask_patch_size pixels.
 
@@ -27,16 +31,18 @@ def block_mask(
     raise ValueError(f"a share of {ratio} cells cannot be masked")
   if min(mask_patch_size, model_patch_size, *image_size) < 1:
     raise ValueError(
-        f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size} px must be positive"
+      f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size} px must be positive"
     )
   if mask_patch_size % model_patch_size or any(side % mask_patch_size for side in image_size):
     raise ValueError(
-        f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the model's patch of"
-        f" {model_patch_size} px"
+      f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the model's patch of"
+      f" {model_patch_size} px"
     )
   rows, columns = (side // mask_patch_size for side in image_size)
   cells = np.zeros(rows * columns, bool)
-  count = math.ceil(round(cells.size * ratio, 6))  # rounded first: 100 · 0.55 is a little more than 55 in binary
+  count = math.ceil(
+    round(cells.size * ratio, 6)
+  )  # rounded first: 100 · 0.55 is a little more than 55 in binary
   cells[rng.permutation(cells.size)[:count]] = True
   scale = mask_patch_size // model_patch_size
   return cells.reshape(rows, columns).repeat(scale, axis=0).repeat(scale, axis=1)

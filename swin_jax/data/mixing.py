@@ -55,7 +55,7 @@ def erase(images: jax.Array, rng: jax.Array, probability: float) -> jax.Array:
 
 
 def mix(
-    images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup_alpha: float, cutmix_alpha: float
+  images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup_alpha: float, cutmix_alpha: float
 ) -> tuple[jax.Array, jax.Array]:
   """Mixup or cutmix of each image with its mirror in the batch (i with B-1-i).
 
@@ -77,7 +77,9 @@ def mix(
     return images, targets
   groups = len(images) // GROUP if len(images) % GROUP == 0 else 1
   split = [x.reshape(groups, -1, *x.shape[1:]) for x in (images, targets)]
-  mixed = jax.vmap(functools.partial(_mix_group, mixup_alpha, cutmix_alpha))(*split, jax.random.split(rng, groups))
+  mixed = jax.vmap(functools.partial(_mix_group, mixup_alpha, cutmix_alpha))(
+    *split, jax.random.split(rng, groups)
+  )
   return mixed[0].reshape(images.shape), mixed[1].reshape(targets.shape)
 
 
@@ -92,9 +94,9 @@ def _mix_group(mixup_alpha: float, cutmix_alpha: float, images, targets, rng) ->
 
   partner = images[::-1]
   images = jnp.where(
-      use_cutmix,
-      jnp.where(pasted[None, ..., None], partner, images),
-      mixup_share * images + (1.0 - mixup_share) * partner,
+    use_cutmix,
+    jnp.where(pasted[None, ..., None], partner, images),
+    mixup_share * images + (1.0 - mixup_share) * partner,
   )
   share = jnp.where(use_cutmix, cutmix_share, mixup_share)
   return images, share * targets + (1.0 - share) * targets[::-1]

@@ -34,7 +34,9 @@ def distort(images: jax.Array, rng: jax.Array) -> jax.Array:
   first = happens(keys[4])
   x = _clip(x * jnp.where(first, contrast, 1.0))
   x = _saturate_and_turn(
-      x, jnp.where(happens(keys[5]), draw(keys[6], *RANGE), 1.0), jnp.where(happens(keys[7]), draw(keys[8], -HUE, HUE), 0.0)
+    x,
+    jnp.where(happens(keys[5]), draw(keys[6], *RANGE), 1.0),
+    jnp.where(happens(keys[7]), draw(keys[8], -HUE, HUE), 0.0),
   )
   x = _clip(x * jnp.where(first, 1.0, contrast))
   return jnp.round(x).astype(jnp.uint8)
@@ -53,7 +55,9 @@ def _saturate_and_turn(x: jax.Array, factor: jax.Array, turn: jax.Array) -> jax.
   spread = value - least
   safe = jnp.maximum(spread, 1e-6)
   r, g, b = (x[..., i : i + 1] for i in range(3))
-  hue = jnp.where(r == value, (g - b) / safe, jnp.where(g == value, 2.0 + (b - r) / safe, 4.0 + (r - g) / safe))
+  hue = jnp.where(
+    r == value, (g - b) / safe, jnp.where(g == value, 2.0 + (b - r) / safe, 4.0 + (r - g) / safe)
+  )
   hue = jnp.where(spread > 0, hue / 6.0, 0.0) + turn
   chroma = value * jnp.minimum(spread / jnp.maximum(value, 1e-6) * factor, 1.0)
   position = (jnp.asarray([5.0, 3.0, 1.0])[None, None, None] + 6.0 * hue) % 6.0

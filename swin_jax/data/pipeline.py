@@ -55,8 +55,8 @@ def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
   size = blocks[process][1] - blocks[process][0] if blocks[process] else 0
   if distinct != {(i * size, (i + 1) * size) for i in range(len(distinct))}:
     raise BadInput(
-        f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the mesh must list a process's"
-        " devices together, and its axis model divide their number or be a multiple of it"
+      f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the mesh must list a process's"
+      " devices together, and its axis model divide their number or be a multiple of it"
     )
   return Part(blocks[process][0] // size, len(distinct))
 
@@ -126,7 +126,9 @@ class Input:
     data = data.batch(self.eval_batch_size // part.count)
     return self._iterate(data[part.index :: part.count])
 
-  def train(self, first: int, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
+  def train(
+    self, first: int, sharding: jax.sharding.NamedSharding
+  ) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
     """`train_batches` on the devices: the part that this process's devices hold."""
     batches = self.train_batches(first, own_part(self.batch_size, sharding))
     return to_device(batches, sharding, BadRecords(self.train_source, self.max_bad_fraction))
@@ -140,10 +142,15 @@ class Input:
     return workers.Sent(source) if self.num_workers else source
 
   def _iterate(self, data: grain.MapDataset) -> Iterator[Batch]:
-    data = data.to_iter_dataset(grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=max(self.num_threads, 4)))
+    data = data.to_iter_dataset(
+      grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=max(self.num_threads, 4))
+    )
     if not self.num_workers:
       return iter(data)
-    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2), workers.end_with_parent)
+    data = data.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2),
+      workers.end_with_parent,
+    )
     return workers.watch(iter(data), self.num_workers)
 
 
@@ -165,12 +172,14 @@ class BadRecords:
     self.seen += len(batch["bad"])
     if self.count > max(self._allowed, self._max_fraction * self.seen):
       raise BadInput(
-          f"{self.count} of {self.seen + self.count} records could not be read (named above), more than data.max_bad_fraction ="
-          f" {self._max_fraction}; mend them, or allow more"
+        f"{self.count} of {self.seen + self.count} records could not be read (named above), more than data.max_bad_fraction ="
+        f" {self._max_fraction}; mend them, or allow more"
       )
 
 
-def to_device(batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2):
+def to_device(
+  batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2
+):
   """Yields (host batch, global device arrays), placed `ahead` batches before they are asked for.
 
   "bad" and "index" stay on the host.
@@ -179,7 +188,9 @@ def to_device(batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, re
   for batch in batches:
     records.add(batch)
     device = {
-        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items() if key not in ("bad", "index")
+      key: jax.make_array_from_process_local_data(sharding, value)
+      for key, value in batch.items()
+      if key not in ("bad", "index")
     }
     waiting.append((batch, device))
     if len(waiting) > ahead:

@@ -19,7 +19,9 @@ def holds_data(images: jax.Array) -> jax.Array:
   return jnp.ones(images.shape[:-1], bool) if there is None else jnp.any(there, axis=-1)
 
 
-def visible(normalised: jax.Array, there: jax.Array | None, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def visible(
+  normalised: jax.Array, there: jax.Array | None, mean: Sequence[float], std: Sequence[float]
+) -> jax.Array:
   """Normalised images as pixels of 0..1.
 
   Those of uint8 as they were; those of numbers of any range by two deviations around the mean, and black where there is no data.
@@ -41,7 +43,9 @@ def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
   return jnp.take(images, jnp.asarray(bands), axis=-1)
 
 
-def as_rgb(images: jax.Array, mean: Sequence[float], std: Sequence[float], bands: Sequence[int] = ()) -> jax.Array:
+def as_rgb(
+  images: jax.Array, mean: Sequence[float], std: Sequence[float], bands: Sequence[int] = ()
+) -> jax.Array:
   """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1; see `visible`.
 
   Args:

@@ -48,16 +48,33 @@ from swin_jax.errors import BadInput
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder, zip, npz file or pattern with {split}, or tfds:NAME.")
 _OUT = flags.DEFINE_string("out", None, "Folder for the shards; created.")
-_SPLIT = flags.DEFINE_string("split", "", "The only split to prepare; for a source without splits its name, train if empty.")
+_SPLIT = flags.DEFINE_string(
+  "split", "", "The only split to prepare; for a source without splits its name, train if empty."
+)
 _HOLD_OUT = flags.DEFINE_float("hold_out", 0.0, "Share of the only split that becomes val.", 0.0, 0.9)
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 0, "Pixels; larger images are shrunk to it. 0: images keep their bytes.", 0)
+_SHORT_SIDE = flags.DEFINE_integer(
+  "short_side", 0, "Pixels; larger images are shrunk to it. 0: images keep their bytes.", 0
+)
 _QUALITY = flags.DEFINE_integer("quality", 90, "JPEG quality of images that are shrunk.", 1, 95)
 _SHARDS = flags.DEFINE_integer("shards", 0, "Files per split; 0: one per 4,096 images.", 0)
 _PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n == i.")
-_MAX_BAD = flags.DEFINE_float("max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0)
-_TILE = flags.DEFINE_integer("tile", 0, "Pixels; rasters are cut into equal tiles of this size or more, less than twice it. 0: they stay whole.", 0)
-_NODATA = flags.DEFINE_float("nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare.")
-_VALUES_NODATA = flags.DEFINE_float("values_nodata", None, "Number of pixels of which nothing is known, in maps of numbers, beside what these declare.")
+_MAX_BAD = flags.DEFINE_float(
+  "max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0
+)
+_TILE = flags.DEFINE_integer(
+  "tile",
+  0,
+  "Pixels; rasters are cut into equal tiles of this size or more, less than twice it. 0: they stay whole.",
+  0,
+)
+_NODATA = flags.DEFINE_float(
+  "nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare."
+)
+_VALUES_NODATA = flags.DEFINE_float(
+  "values_nodata",
+  None,
+  "Number of pixels of which nothing is known, in maps of numbers, beside what these declare.",
+)
 _ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be empty where each holds one.")
 _THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
 
@@ -75,27 +92,35 @@ def main(argv: list[str]) -> int:
       return
     cli.parse_flags(argv, __doc__, [(_SOURCE, "data/photos")])
     prepare(
-        _SOURCE.value, _OUT.value, split=_SPLIT.value, hold_out=_HOLD_OUT.value, short_side=_SHORT_SIDE.value, quality=_QUALITY.value,
-        num_shards=_SHARDS.value, part=parse_part(_PART.value), max_bad_fraction=_MAX_BAD.value, num_threads=_THREADS.value,
-        cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value, _VALUES_NODATA.value),
+      _SOURCE.value,
+      _OUT.value,
+      split=_SPLIT.value,
+      hold_out=_HOLD_OUT.value,
+      short_side=_SHORT_SIDE.value,
+      quality=_QUALITY.value,
+      num_shards=_SHARDS.value,
+      part=parse_part(_PART.value),
+      max_bad_fraction=_MAX_BAD.value,
+      num_threads=_THREADS.value,
+      cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value, _VALUES_NODATA.value),
     )
 
   return cli.exit_code(body)
 
 
 def prepare(
-    source: str,
-    out: str,
-    *,
-    split: str = "",
-    hold_out: float = 0.0,
-    short_side: int = 0,
-    quality: int = 90,
-    num_shards: int = 0,
-    part: tuple[int, int] = (0, 1),
-    max_bad_fraction: float = 0.01,
-    num_threads: int = 2,
-    cut: tiles.Cut = tiles.Cut(),
+  source: str,
+  out: str,
+  *,
+  split: str = "",
+  hold_out: float = 0.0,
+  short_side: int = 0,
+  quality: int = 90,
+  num_shards: int = 0,
+  part: tuple[int, int] = (0, 1),
+  max_bad_fraction: float = 0.01,
+  num_threads: int = 2,
+  cut: tiles.Cut = tiles.Cut(),
 ) -> None:
   """Writes the shards of this part that are not there yet; see the flags.
 
@@ -103,10 +128,14 @@ def prepare(
     BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is full.
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
-    raise BadInput(f"--out={out} is inside the source, where its folder would be taken for a class; choose another")
+    raise BadInput(
+      f"--out={out} is inside the source, where its folder would be taken for a class; choose another"
+    )
   plan = splits.make_plan(source, split, hold_out, cut)
   name = os.path.basename(os.path.abspath(source))
-  made_from = dict(source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0)
+  made_from = dict(
+    source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
+  )
   headers = {}
   for name, (examples, order) in plan.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
@@ -114,15 +143,21 @@ def prepare(
     if isinstance(examples, tiles.Tiles):
       settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
     settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
-    headers[name] = dict(version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings)
+    headers[name] = dict(
+      version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
+    )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
-    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):  # nothing written yet is no other set
+    if glob.glob(
+      os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")
+    ):  # nothing written yet is no other set
       shards.check_same_set(out, name, headers[name])
   try:
     for name, header in headers.items():
       shards.write_header(out, name, header)
     for name, (examples, order) in plan.items():
-      _write_split(out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads)
+      _write_split(
+        out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
+      )
   except (OSError, RuntimeError) as error:  # unreadable images do not come here
     raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
   _say_next(out, plan, headers, num_threads)
@@ -157,16 +192,22 @@ def parse_part(text: str) -> tuple[int, int]:
   return int(i), int(n)
 
 
-def _write_split(out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads) -> None:
+def _write_split(
+  out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads
+) -> None:
   """Writes this part's missing shards of one split."""
   num_shards = header["num_shards"]
   mine = range(part[0], num_shards, part[1])
-  index = {shard: order[shard * len(order) // num_shards : (shard + 1) * len(order) // num_shards] for shard in mine}
+  index = {
+    shard: order[shard * len(order) // num_shards : (shard + 1) * len(order) // num_shards] for shard in mine
+  }
   path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
   records = {shard: shards.count_records(path[shard]) for shard in mine}
   left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
   empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
-  if isinstance(examples, tiles.Tiles):  # what is missing from shards that were there before is most likely of that kind
+  if isinstance(
+    examples, tiles.Tiles
+  ):  # what is missing from shards that were there before is most likely of that kind
     empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
   total = sum(map(len, index.values()))
@@ -181,8 +222,8 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
         if left_out[each] and os.path.exists(path[each]):
           os.remove(path[each])
       raise BadInput(
-          f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
-          f" {total}; mend or remove them, or allow more"
+        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
+        f" {total}; mend or remove them, or allow more"
       )
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
@@ -193,7 +234,9 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
       try:
         writer = shards.open_writer(temporary)
         try:
-          for record, name, error in _records(pool, examples, index[shard], short_side, quality, 4 * num_threads):
+          for record, name, error in _records(
+            pool, examples, index[shard], short_side, quality, 4 * num_threads
+          ):
             if isinstance(error, tiles.NoData):
               empty += 1
             elif error:
@@ -203,7 +246,9 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
             progress.add()
         finally:
           writer.close()
-        shards.check_same_set(out, split, header)  # another part may have been started with other settings meanwhile
+        shards.check_same_set(
+          out, split, header
+        )  # another part may have been started with other settings meanwhile
         shards.publish(temporary, path[shard])
       except BaseException:
         if os.path.exists(temporary):
@@ -212,7 +257,9 @@ def _write_split(out, split, examples, order, header, part, short_side, quality,
   progress.finish(sum(left_out.values()), empty)
 
 
-def _records(pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int) -> Iterator[tuple]:
+def _records(
+  pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
+) -> Iterator[tuple]:
   """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in memory."""
 
   def load(i: int) -> tuple:
@@ -257,10 +304,16 @@ class _Progress:
       self._said = now
       rate = (self._done - self._before) / (now - self._start)
       left = int((self._total - self._done) / rate)
-      print(f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02} left", flush=True)
+      print(
+        f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02} left",
+        flush=True,
+      )
 
   def finish(self, left_out: int, empty: int) -> None:
-    seconds, before = time.monotonic() - self._start, f", {self._before:,} were there before" if self._before else ""
+    seconds, before = (
+      time.monotonic() - self._start,
+      f", {self._before:,} were there before" if self._before else "",
+    )
     bad = f", {empty:,} without data left out" if empty else ""
     bad += f", {left_out:,} unreadable and left out" if left_out else ""
     print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
@@ -269,14 +322,16 @@ class _Progress:
 def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
   """Prints the command that trains on what was written, or which shards other parts still have to write."""
   missing = [
-      path
-      for split, header in headers.items()
-      for shard in range(header["num_shards"])
-      if not os.path.exists(path := shards.shard_path(out, split, shard, header["num_shards"]))
+    path
+    for split, header in headers.items()
+    for shard in range(header["num_shards"])
+    if not os.path.exists(path := shards.shard_path(out, split, shard, header["num_shards"]))
   ]
   if missing:
     first = os.path.basename(missing[0])
-    print(f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}")
+    print(
+      f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}"
+    )
     return
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
   targets = next(iter(headers.values())).get("targets", "")
@@ -288,7 +343,9 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   print(f"{out} is whole: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
-  evaluate = next((name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train)
+  evaluate = next(
+    (name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train
+  )
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
   config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
@@ -302,7 +359,9 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   for kind, run in kinds.items():
     print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
-    print("There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart.")
+    print(
+      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart."
+    )
 
 
 if __name__ == "__main__":

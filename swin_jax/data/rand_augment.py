@@ -18,21 +18,21 @@ BANDS = (1, 3)  # numbers of bands that the operations are defined for
 
 # In the order of their kinds, below; within a kind `_plain_table`, `_counted_table` and `_matrix` know them by their names.
 OPERATIONS = (
-    "invert",
-    "posterize",
-    "solarize",
-    "solarize_add",
-    "brightness",
-    "auto_contrast",
-    "equalize",
-    "contrast",
-    "color",
-    "sharpness",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
+  "invert",
+  "posterize",
+  "solarize",
+  "solarize_add",
+  "brightness",
+  "auto_contrast",
+  "equalize",
+  "contrast",
+  "color",
+  "sharpness",
+  "rotate",
+  "shear_x",
+  "shear_y",
+  "translate_x",
+  "translate_y",
 )
 NOTHING = -1  # in the place of an operation that is left out
 _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
@@ -42,7 +42,7 @@ _FILL = {3: (124, 116, 104), 1: (117,)}
 
 
 def draw(
-    rng: jax.Array, batch: int, *, operations: int, probability: float, magnitude: float, magnitude_std: float
+  rng: jax.Array, batch: int, *, operations: int, probability: float, magnitude: float, magnitude_std: float
 ) -> tuple[jax.Array, jax.Array]:
   """Draws what is done to each image; what an image gets depends on its place in the batch alone.
 
@@ -78,13 +78,13 @@ def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Ar
   """
   share = magnitude / MAX_MAGNITUDE
   levels = {
-      "rotate": sign * 30 * share,
-      "posterize": 4 - jnp.floor(4 * share),
-      "solarize": 256 - jnp.floor(256 * share),
-      "solarize_add": jnp.floor(110 * share),
-      **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), 1 + sign * 0.9 * share),
-      **dict.fromkeys(("shear_x", "shear_y"), sign * 0.3 * share),
-      **dict.fromkeys(("translate_x", "translate_y"), sign * 0.45 * share),
+    "rotate": sign * 30 * share,
+    "posterize": 4 - jnp.floor(4 * share),
+    "solarize": 256 - jnp.floor(256 * share),
+    "solarize_add": jnp.floor(110 * share),
+    **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), 1 + sign * 0.9 * share),
+    **dict.fromkeys(("shear_x", "shear_y"), sign * 0.3 * share),
+    **dict.fromkeys(("translate_x", "translate_y"), sign * 0.45 * share),
   }
   return _choose(operation, levels, jnp.zeros_like(share))
 
@@ -119,12 +119,12 @@ def in_turns(at_once: int | None, images: jax.Array, operations: jax.Array, leve
 def _apply(image: jax.Array, operation: jax.Array, value: jax.Array) -> jax.Array:
   """One operation at a `level` on uint8 [height, width, bands]."""
   kinds = {  # by their last operations
-      NOTHING: lambda image: image,
-      _INDEX["brightness"]: lambda image: _look_up(image, _plain_table(operation, value)),
-      _INDEX["contrast"]: lambda image: _look_up(image, _counted_table(image, operation, value)),
-      _INDEX["color"]: lambda image: _blend(_luminance(image), image, value),
-      _INDEX["sharpness"]: lambda image: _blend(_smooth(image), image, value),
-      _INDEX["translate_y"]: lambda image: _warp(image, _matrix(operation, value, *image.shape[:2])),
+    NOTHING: lambda image: image,
+    _INDEX["brightness"]: lambda image: _look_up(image, _plain_table(operation, value)),
+    _INDEX["contrast"]: lambda image: _look_up(image, _counted_table(image, operation, value)),
+    _INDEX["color"]: lambda image: _blend(_luminance(image), image, value),
+    _INDEX["sharpness"]: lambda image: _blend(_smooth(image), image, value),
+    _INDEX["translate_y"]: lambda image: _warp(image, _matrix(operation, value, *image.shape[:2])),
   }
   kind = jnp.searchsorted(np.array(list(kinds)), operation)
   return jax.lax.switch(kind, list(kinds.values()), image)
@@ -149,10 +149,10 @@ def _plain_table(operation: jax.Array, value: jax.Array) -> jax.Array:
   v = jnp.arange(256)
   whole = value.astype(jnp.int32)
   tables = {
-      "posterize": v & (0xFF << (8 - whole)),
-      "solarize": jnp.where(v < whole, v, 255 - v),
-      "solarize_add": jnp.where(v < 128, jnp.minimum(v + whole, 255), v),
-      "brightness": _blend(jnp.zeros_like(v), v, value).astype(jnp.int32),
+    "posterize": v & (0xFF << (8 - whole)),
+    "solarize": jnp.where(v < whole, v, 255 - v),
+    "solarize_add": jnp.where(v < 128, jnp.minimum(v + whole, 255), v),
+    "brightness": _blend(jnp.zeros_like(v), v, value).astype(jnp.int32),
   }
   return _choose(operation, tables, 255 - v)
 
@@ -164,8 +164,8 @@ def _counted_table(image: jax.Array, operation: jax.Array, value: jax.Array) -> 
   mean = jnp.sum(_luminance(image)[..., 0], dtype=jnp.uint32) * 2 + image[..., 0].size
   mean = (mean // (2 * image[..., 0].size)).astype(jnp.int32)  # rounded
   tables = {
-      "equalize": _equalize_table(counts),
-      "contrast": jnp.broadcast_to(_blend(mean, v, value).astype(jnp.int32), counts.shape),
+    "equalize": _equalize_table(counts),
+    "contrast": jnp.broadcast_to(_blend(mean, v, value).astype(jnp.int32), counts.shape),
   }
   return _choose(operation, tables, _auto_contrast_table(counts))
 
@@ -248,12 +248,12 @@ def _matrix(operation: jax.Array, value: jax.Array, height: int, width: int) -> 
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   zero = jnp.zeros_like(value)
   return (
-      cos,
-      sin + _choose(operation, {"shear_x": value}, zero),
-      (1 - cos) * width / 2 - sin * height / 2 + _choose(operation, {"translate_x": value * width}, zero),
-      -sin + _choose(operation, {"shear_y": value}, zero),
-      cos,
-      (1 - cos) * height / 2 + sin * width / 2 + _choose(operation, {"translate_y": value * height}, zero),
+    cos,
+    sin + _choose(operation, {"shear_x": value}, zero),
+    (1 - cos) * width / 2 - sin * height / 2 + _choose(operation, {"translate_x": value * width}, zero),
+    -sin + _choose(operation, {"shear_y": value}, zero),
+    cos,
+    (1 - cos) * height / 2 + sin * width / 2 + _choose(operation, {"translate_y": value * height}, zero),
   )
 
 
@@ -267,13 +267,21 @@ def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
   left, top = jnp.floor(x - 0.5), jnp.floor(y - 0.5)
   dx, dy = (x - 0.5 - left)[..., None], (y - 0.5 - top)[..., None]
   # The bands of a pixel as one number: so they are fetched at once.
-  packed = jnp.sum(image.astype(jnp.uint32) << (8 * np.arange(bands, dtype=np.uint32))[None, None], axis=-1).reshape(-1)
+  packed = jnp.sum(
+    image.astype(jnp.uint32) << (8 * np.arange(bands, dtype=np.uint32))[None, None], axis=-1
+  ).reshape(-1)
   columns = [jnp.clip(left.astype(jnp.int32) + i, 0, width - 1) for i in range(-1, 3)]
 
   def row(j):
     start = jnp.clip(top.astype(jnp.int32) + j, 0, height - 1) * width
     pixels = [packed.at[start + column].get(mode="promise_in_bounds")[..., None] for column in columns]
-    return _cubic(*((pixel >> (8 * np.arange(bands, dtype=np.uint32))[None, None] & 255).astype(jnp.float32) for pixel in pixels), dx)
+    return _cubic(
+      *(
+        (pixel >> (8 * np.arange(bands, dtype=np.uint32))[None, None] & 255).astype(jnp.float32)
+        for pixel in pixels
+      ),
+      dx,
+    )
 
   warped = jnp.clip(_cubic(*map(row, range(-1, 3)), dy), 0, 255).astype(jnp.uint8)  # Pillow cuts off, too
   return jnp.where(inside[..., None], warped, np.array(_FILL[bands], np.uint8)[None, None])

@@ -19,7 +19,13 @@ import numpy as np
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
-_KEPT = ("uint8", "uint16", "int16", "float16", "float32")  # the other types become float32, which is what a model sees
+_KEPT = (
+  "uint8",
+  "uint16",
+  "int16",
+  "float16",
+  "float32",
+)  # the other types become float32, which is what a model sees
 
 
 class Window(NamedTuple):
@@ -60,7 +66,13 @@ def shape(file: str | bytes | np.ndarray, name: str, array: str = "") -> tuple[i
 
 
 def read(
-    file: str | bytes | np.ndarray, name: str, *, index: int = 0, window: Window | None = None, nodata: float | None = None, array: str = ""
+  file: str | bytes | np.ndarray,
+  name: str,
+  *,
+  index: int = 0,
+  window: Window | None = None,
+  nodata: float | None = None,
+  array: str = "",
 ) -> np.ndarray:
   """A window of a raster, [height, width, bands].
 
@@ -84,7 +96,9 @@ def read(
     return _read_gdal(raster, window, nodata)
 
 
-def load(file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False) -> np.ndarray | tuple[int, ...]:
+def load(
+  file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False
+) -> np.ndarray | tuple[int, ...]:
   """The array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands], four dimensions stay.
 
   An .npy on disk is mapped, so that a window of it reads no more than that.
@@ -109,11 +123,15 @@ def load(file: str | bytes | np.ndarray, name: str, array: str = "", header: boo
   except _Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    reason = "it is damaged, or neither .npy nor .npz" if "pickle" in str(error) else " ".join(str(error).split())
+    reason = (
+      "it is damaged, or neither .npy nor .npz" if "pickle" in str(error) else " ".join(str(error).split())
+    )
     raise ValueError(f"cannot be read as an array: {reason}") from error
   size = (*size, 1) if len(size) == 2 else tuple(size)
   if len(size) not in (3, 4) or not all(size):
-    raise ValueError(f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]")
+    raise ValueError(
+      f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]"
+    )
   return size if header else found.reshape(size)
 
 
@@ -124,17 +142,26 @@ class _Unclear(ValueError):
 def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
   """Which array of an .npz, and its shape; only headers are read."""
   shapes = {name: _header(arrays, name) for name in arrays.files}
-  fitting = [wanted] if wanted in shapes else [name for name, size in shapes.items() if not wanted and len(size) in (3, 4)]
+  fitting = (
+    [wanted]
+    if wanted in shapes
+    else [name for name, size in shapes.items() if not wanted and len(size) in (3, 4)]
+  )
   if len(fitting) == 1:
     return fitting[0], shapes[fitting[0]]
   held = ", ".join(f"{name} {list(size)}" for name, size in shapes.items()) or "nothing"
-  raise _Unclear(f"holds {held}; " + (f"there is no array '{wanted}'" if wanted else "say by --array=NAME which one is meant"))
+  raise _Unclear(
+    f"holds {held}; "
+    + (f"there is no array '{wanted}'" if wanted else "say by --array=NAME which one is meant")
+  )
 
 
 def _header(arrays, name: str) -> tuple[int, ...]:
   with arrays.zip.open(f"{name}.npy") as file:
     version = np.lib.format.read_magic(file)
-    return (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)[0]
+    return (
+      np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    )(file)[0]
 
 
 def _slices(window: Window) -> tuple[slice, slice]:
@@ -165,7 +192,9 @@ def _open(file: str | bytes):
         raster = rasterio.open(os.fspath(file))
       yield stack.enter_context(raster)
     except RasterioIOError as error:
-      reason = re.sub(r"'?/vsimem/\S+?'? ", "it is ", str(error))  # the name that a file in memory has for GDAL tells nobody anything
+      reason = re.sub(
+        r"'?/vsimem/\S+?'? ", "it is ", str(error)
+      )  # the name that a file in memory has for GDAL tells nobody anything
       raise ValueError(f"cannot be read as a raster: {' '.join(reason.split())}") from error
 
 
@@ -190,7 +219,9 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
     there = pixels == nodata
     declared = there if declared is None else declared | there
   if scales is not None:
-    pixels = (pixels * scales[0] + scales[1]).astype(np.float32)  # in float64 first, or 16 bits with an offset lose some
+    pixels = (pixels * scales[0] + scales[1]).astype(
+      np.float32
+    )  # in float64 first, or 16 bits with an offset lose some
   if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
     declared = infinite if declared is None else declared | infinite
   if declared is not None:
@@ -215,16 +246,24 @@ def place(file: str) -> Place | None:
     ValueError: it cannot be read.
   """
   with _open(file) as raster:
-    return None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
+    return (
+      None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
+    )
 
 
 def check_place(one: Place | None, other: Place | None) -> None:
   """Raises ValueError where both say where they lie, and it is not the same."""
-  if one and other and (one.crs != other.crs or not one.transform.almost_equals(other.transform, precision=1e-6)):
+  if (
+    one
+    and other
+    and (one.crs != other.crs or not one.transform.almost_equals(other.transform, precision=1e-6))
+  ):
     raise ValueError("lies at another place on Earth than its image, or in other coordinates")
 
 
-def write(path: str, pixels: np.ndarray, where: Place | None, nodata: float, colours: np.ndarray | None = None) -> None:
+def write(
+  path: str, pixels: np.ndarray, where: Place | None, nodata: float, colours: np.ndarray | None = None
+) -> None:
   """Writes a GeoTIFF of one band.
 
   Args:
@@ -239,7 +278,9 @@ def write(path: str, pixels: np.ndarray, where: Place | None, nodata: float, col
   _be_quiet()
   placed = where._asdict() if where else {}
   size = dict(height=pixels.shape[0], width=pixels.shape[1], count=1)
-  with rasterio.open(path, "w", driver="GTiff", dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed) as raster:
+  with rasterio.open(
+    path, "w", driver="GTiff", dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed
+  ) as raster:
     raster.write(pixels, 1)
     if colours is not None:
       raster.write_colormap(1, {i: (*map(int, colour), 255) for i, colour in enumerate(colours)})

@@ -26,7 +26,9 @@ _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # So many records in a row that cannot be read are not damage, but files that are gone.
 _MAX_BAD_IN_A_ROW = 100
-_gone = threading.Event()  # a read was given up, and none has succeeded since: the other threads need not wait as long for the same
+_gone = (
+  threading.Event()
+)  # a read was given up, and none has succeeded since: the other threads need not wait as long for the same
 _named: set[str] = set()  # bad records this process has logged; they come again every epoch
 
 
@@ -50,12 +52,14 @@ def read(source: sources.Source, index: int) -> Example:
       reason = f"record {index} cannot be read: {' '.join(str(error).split())}"
       wait = next(waits, None)
       if wait == _WAITS[0]:
-        logging.log_every_n_seconds(logging.WARNING, "%s; trying again for %.0f seconds", 60, reason, sum(_WAITS))
+        logging.log_every_n_seconds(
+          logging.WARNING, "%s; trying again for %.0f seconds", 60, reason, sum(_WAITS)
+        )
       if wait is None or _gone.wait(wait):
         _gone.set()
         raise Fault(
-            f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command"
-            " goes on from the last checkpoint"
+          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command"
+          " goes on from the last checkpoint"
         ) from error
 
 
@@ -75,7 +79,9 @@ class Load:
         example = read(self.source, i)
         decoded = self.decode(example)
       except (ValueError, RuntimeError, *_ANSWERS) as error:
-        reason = f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
+        reason = (
+          f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
+        )
         if (key := example.name if example else reason) not in _named:
           _named.add(key)
           logging.warning("left out: %s", reason)
@@ -92,4 +98,7 @@ class LoadOnce(Load):
   def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     example = super().__call__(index % len(self.source), rng)
     inside = index < len(self.source)
-    return example | {"weight": np.float32(inside and example["bad"] == 0), "bad": np.int32(inside and example["bad"])}
+    return example | {
+      "weight": np.float32(inside and example["bad"] == 0),
+      "bad": np.int32(inside and example["bad"]),
+    }

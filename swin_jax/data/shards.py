@@ -94,14 +94,20 @@ def read_header(path: str, split: str) -> dict[str, Any]:
     with open(header_path(path, split), encoding="utf-8") as file:
       header = json.load(file)
       if header["version"] != VERSION:
-        raise BadInput(f"{file.name} has format {header['version']}, this program reads {VERSION}: prepare the set again")
+        raise BadInput(
+          f"{file.name} has format {header['version']}, this program reads {VERSION}: prepare the set again"
+        )
       return header
   except FileNotFoundError:
     raise BadInput(_explain_missing(path, split)) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
     if os.path.isfile(path):
-      raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}") from error
-    raise BadInput(f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again") from error
+      raise BadInput(
+        f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}"
+      ) from error
+    raise BadInput(
+      f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again"
+    ) from error
 
 
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
@@ -119,14 +125,19 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
   if there == header:
     return
   before, now = (value | value["made_from"] for value in (there, header))
-  names = {"num_shards": "shards", "images": "number of images", "listing": "files or order", "class_names": "class names"}
+  names = {
+    "num_shards": "shards",
+    "images": "number of images",
+    "listing": "files or order",
+    "class_names": "class names",
+  }
   others = []
   for key in before | now:
     if key != "made_from" and before.get(key) != now.get(key):
       values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now.get(key)})"
       others.append(names.get(key, key) + values)
   raise BadInput(
-      f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out, or delete it"
+    f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out, or delete it"
   )
 
 
@@ -165,13 +176,15 @@ class Shards:
     if missing:
       more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
       raise BadInput(
-          f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short: {', '.join(missing[:3])}{more}; run prepare"
-          " again: it writes these alone"
+        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short: {', '.join(missing[:3])}{more}; run prepare"
+        " again: it writes these alone"
       )
     if not sum(counts):
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
     # With its record count in its name a file is not opened a second time; workers open what they read.
-    self._data = array_record_data_source.ArrayRecordDataSource([f"{p}[0:{count}]" for p, count in zip(paths, counts)])
+    self._data = array_record_data_source.ArrayRecordDataSource(
+      [f"{p}[0:{count}]" for p, count in zip(paths, counts)]
+    )
 
   def __len__(self) -> int:
     return len(self._data)
@@ -185,20 +198,29 @@ class Shards:
     except ValueError as error:
       raise ValueError(f"record {index} of {self._where}: {error}") from error
     if example.label >= self.num_classes:
-      raise BadInput(f"{self._where} has {self.num_classes} class names, but {example.name} has label {example.label}")
+      raise BadInput(
+        f"{self._where} has {self.num_classes} class names, but {example.name} has label {example.label}"
+      )
     return example
 
 
 def splits(path: str) -> list[str]:
   """The names of the splits that a prepared set has, sorted."""
-  names = [os.path.basename(name)[: -len(".json")] for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))]
-  return [name for name in names if glob.glob(os.path.join(glob.escape(path), f"{glob.escape(name)}-*.array_record"))]
+  names = [
+    os.path.basename(name)[: -len(".json")]
+    for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))
+  ]
+  return [
+    name
+    for name in names
+    if glob.glob(os.path.join(glob.escape(path), f"{glob.escape(name)}-*.array_record"))
+  ]
 
 
 def _explain_missing(path: str, split: str) -> str:
   if there := splits(path):
     return no_split(path, split, there)
   return (
-      f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
-      f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"
+    f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
+    f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"
   )

@@ -19,10 +19,10 @@ from swin_jax.errors import BadInput
 
 # name → what data.path is
 _PATHS = {
-    "array_record": "a folder that prepare wrote",
-    "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
-    "npz": "a pattern like data/cifar10_{split}.npz",
-    "tfds": "a TensorFlow Datasets name, like imagenet2012",
+  "array_record": "a folder that prepare wrote",
+  "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
+  "npz": "a pattern like data/cifar10_{split}.npz",
+  "tfds": "a TensorFlow Datasets name, like imagenet2012",
 }
 
 
@@ -40,9 +40,13 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   """
   if name == "digits":
     if path:
-      raise BadInput(f"data.path={path} is set, but data.source=digits reads no files; set data.source to {' or '.join(_PATHS)}")
+      raise BadInput(
+        f"data.path={path} is set, but data.source=digits reads no files; set data.source to {' or '.join(_PATHS)}"
+      )
     if targets == "values":
-      raise BadInput("data.source=digits has no values of pixels: give --config.data.source=array_record and --config.data.path")
+      raise BadInput(
+        "data.source=digits has no values of pixels: give --config.data.source=array_record and --config.data.path"
+      )
     return InkedDigits(split) if targets else Digits(split)
   if name not in _PATHS:
     known = [*_PATHS, "digits"]
@@ -53,16 +57,22 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
     raise BadInput(f"data.source={name} needs --config.data.path: {_PATHS[name]}")
   if name in ("tfds", "npz"):
     if targets:
-      raise BadInput(f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare made of one")
+      raise BadInput(
+        f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare made of one"
+      )
     return Tfds(path, split) if name == "tfds" else open_npz(path, split)
   check_exists(path)
   if name == "folder":
-    return labelled_files.open_folder(path, split, targets) if targets else image_files.open_folder(path, split)
+    return (
+      labelled_files.open_folder(path, split, targets) if targets else image_files.open_folder(path, split)
+    )
   found = shards.Shards(path, split)
   if targets and found.targets != targets:
     raise BadInput(
-        f"{path} holds no {targets} of pixels" + f", but {found.targets}" * bool(found.targets) + ": prepare it from a folder with"
-        f" SPLIT/images, SPLIT/{targets}" + " and a classes.txt" * (targets == "labels") + "; see the README"
+      f"{path} holds no {targets} of pixels"
+      + f", but {found.targets}" * bool(found.targets)
+      + ": prepare it from a folder with"
+      f" SPLIT/images, SPLIT/{targets}" + " and a classes.txt" * (targets == "labels") + "; see the README"
     )
   return found
 
@@ -125,7 +135,9 @@ def npz_splits(pattern: str) -> dict[str, str]:
   """The files {split: path} that a pattern with {split} matches."""
   head, tail = pattern.split("{split}", 1)
   found = sorted(glob.glob(f"{glob.escape(head)}*{glob.escape(tail)}"))
-  return {path[len(head) : len(path) - len(tail)]: path for path in found if len(path) > len(head) + len(tail)}
+  return {
+    path[len(head) : len(path) - len(tail)]: path for path in found if len(path) > len(head) + len(tail)
+  }
 
 
 def open_npz(pattern: str, split: str) -> "Npz":
@@ -136,7 +148,9 @@ def open_npz(pattern: str, split: str) -> "Npz":
   """
   if pattern.count("{split}") != 1:
     check_exists(pattern)
-    raise BadInput(f"{pattern} is one file for one split; write {{split}} where its name has the split, like set_{{split}}.npz")
+    raise BadInput(
+      f"{pattern} is one file for one split; write {{split}} where its name has the split, like set_{{split}}.npz"
+    )
   found = npz_splits(pattern)
   if not found:
     check_exists(os.path.dirname(pattern) or ".")
@@ -176,13 +190,23 @@ class Npz:
       raise BadInput(f"{path} cannot be read as an npz file: {error}") from error
     self.num_classes = len(self.class_names)
     offsets = self._offsets
-    if n < 1 or offsets[0] != 0 or offsets[-1] != len(self._bytes) or np.any(np.diff(offsets) < 0) or len(self.labels) != n:
+    if (
+      n < 1
+      or offsets[0] != 0
+      or offsets[-1] != len(self._bytes)
+      or np.any(np.diff(offsets) < 0)
+      or len(self.labels) != n
+    ):
       sizes = f"{len(self._bytes)} bytes, {n} images by its offsets, {len(self.labels)} labels"
       raise BadInput(f"{path} does not fit together: {sizes}")
-    outside = np.flatnonzero((self.labels < 0) | (self.labels >= self.num_classes)) if self.num_classes else ()
+    outside = (
+      np.flatnonzero((self.labels < 0) | (self.labels >= self.num_classes)) if self.num_classes else ()
+    )
     if len(outside):
       first = outside[0]
-      raise BadInput(f"{path} has {self.num_classes} class names, but image {first} has label {self.labels[first]}")
+      raise BadInput(
+        f"{path} has {self.num_classes} class names, but image {first} has label {self.labels[first]}"
+      )
 
   def __reduce__(self):
     return Npz, (self._path,)  # a worker reads the file itself: quicker than sending what is in it
@@ -210,20 +234,20 @@ def open_tfds_builder(name: str):
   except tfds.core.DatasetNotFoundError:
     near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 1)
     raise BadInput(
-        f"tfds knows no '{name}', and {tfds.core.constants.DATA_DIR} (TFDS_DATA_DIR) holds none"
-        + (f"; did you mean {near[0]}?" if near else "")
+      f"tfds knows no '{name}', and {tfds.core.constants.DATA_DIR} (TFDS_DATA_DIR) holds none"
+      + (f"; did you mean {near[0]}?" if near else "")
     ) from None
   except (ValueError, AssertionError, ImportError) as error:
     raise BadInput(f"tfds cannot open '{name}': {str(error).partition(chr(10))[0]}") from error
   if not builder.info.splits:
     raise BadInput(
-        f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to where it is, or prepare it once: python -c"
-        f" \"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare(file_format='array_record')\""
+      f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to where it is, or prepare it once: python -c"
+      f" \"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare(file_format='array_record')\""
     )
   if not builder.info.available_file_formats() & set(tfds.core.FileFormat.with_random_access()):
     raise BadInput(
-        f"{builder.data_path} is stored as {builder.info.file_format.value}, which needs TensorFlow; convert it once where"
-        f" TensorFlow is installed: tfds convert_format --dataset_version_dir={builder.data_path} --out_file_format=array_record"
+      f"{builder.data_path} is stored as {builder.info.file_format.value}, which needs TensorFlow; convert it once where"
+      f" TensorFlow is installed: tfds convert_format --dataset_version_dir={builder.data_path} --out_file_format=array_record"
     )
   return builder
 
@@ -250,14 +274,19 @@ class Tfds:
     self._data = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     missing = [path for path in map(str, builder.info.splits[split].filepaths) if not os.path.exists(path)]
     if missing:
-      raise BadInput(f"tfds: {len(missing)} files of {name} are missing, such as {missing[0]}; prepare it again")
+      raise BadInput(
+        f"tfds: {len(missing)} files of {name} are missing, such as {missing[0]}; prepare it again"
+      )
     self._opened_by = name, split
     self._labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     self.class_names = tuple(features["label"].names) if self._labelled else ()
     self.num_classes = len(self.class_names)
 
   def __reduce__(self):
-    return Tfds, self._opened_by  # what TFDS holds refers to the class that built the set, which a worker may not have
+    return (
+      Tfds,
+      self._opened_by,
+    )  # what TFDS holds refers to the class that built the set, which a worker may not have
 
   def __len__(self) -> int:
     return len(self._data)
@@ -268,4 +297,8 @@ class Tfds:
     except RuntimeError as error:
       self._data.data_source = copy.copy(self._data.data_source)
       raise shards.explain(error, f"record {index} of {self._opened_by[0]}") from error
-    return Example(example["image"], int(example["label"]) if self._labelled else -1, "/".join((*self._opened_by, str(index))))
+    return Example(
+      example["image"],
+      int(example["label"]) if self._labelled else -1,
+      "/".join((*self._opened_by, str(index))),
+    )

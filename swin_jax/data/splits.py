@@ -31,20 +31,22 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
       raise BadInput(
-          f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images: maps of pixels lie in"
-          f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
+        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images: maps of pixels lie in"
+        f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
   if not hold_out:
     return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
   if len(found) > 1 or "val" in found:
-    raise BadInput(f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split")
+    raise BadInput(
+      f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split"
+    )
   ((name, examples),) = found.items()
   order = _permutation(len(examples))
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
     raise BadInput(
-        f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold back a larger share, or cut"
-        " rasters by a smaller --tile"
+      f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold back a larger share, or cut"
+      " rasters by a smaller --tile"
     )
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 
@@ -64,7 +66,10 @@ def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Sou
       return {split or "train": sources.Npz(source)}
     tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
     if labelled := labelled_files.find(tree, values_nodata):
-      return {name: labelled_files.LabelledFiles(tree, labelled[name]) for name in wanted_splits(source, split, list(labelled))}
+      return {
+        name: labelled_files.LabelledFiles(tree, labelled[name])
+        for name in wanted_splits(source, split, list(labelled))
+      }
     folder, splits = image_files.find_splits(tree)
     if not splits:
       return {split or "train": image_files.ImageFiles(tree, folder, "", ())}

@@ -41,7 +41,9 @@ def training_split(path: str) -> str:
   names = shards.splits(path)
   if not names:
     raise BadInput(f"{path} holds no set that prepare wrote; give --source=")
-  return next((name for name in ("train", *names) if name in names and name.lower().startswith("train")), names[0])
+  return next(
+    (name for name in ("train", *names) if name in names and name.lower().startswith("train")), names[0]
+  )
 
 
 def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[str, Any]:
@@ -61,8 +63,14 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
   def load(index: int):
     try:
       record = source[index]
-      image = arrays.unpack(record.image) if arrays.is_packed(record.image) else image_ops.decode(record.image, 3)
-      target = targets.where_data(image, targets.decode(record.target))[..., None] if source.targets == "values" else None
+      image = (
+        arrays.unpack(record.image) if arrays.is_packed(record.image) else image_ops.decode(record.image, 3)
+      )
+      target = (
+        targets.where_data(image, targets.decode(record.target))[..., None]
+        if source.targets == "values"
+        else None
+      )
     except (ValueError, RuntimeError):
       return None
     colour = arrays.is_packed(record.image) or (image[..., :1] != image).any()
@@ -87,8 +95,14 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
   if values.sample and not values.moments[0]:
     raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
-  found = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}  # files are read in colour
-  about = {"images": len(source) - unreadable, "unreadable": unreadable, "dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
+  found = {
+    name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()
+  }  # files are read in colour
+  about = {
+    "images": len(source) - unreadable,
+    "unreadable": unreadable,
+    "dtype": dtypes.pop() if len(dtypes) == 1 else "float32",
+  }
   return found | ({"values": values.compute()} if values.sample else {}) | about
 
 
@@ -106,7 +120,7 @@ class _Columns:
     """
     if self.moments is not None and len(moments[0]) != len(self.moments[0]):
       raise BadInput(
-          f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number, so prepare each apart"
+        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number, so prepare each apart"
       )
     self.moments = moments if self.moments is None else _merge(self.moments, moments)
     self.sample.append(sample)
@@ -114,7 +128,13 @@ class _Columns:
   def compute(self) -> dict[str, list[float]]:
     count, mean, squares, low, high = self.moments
     percentiles = np.nanpercentile(np.concatenate(self.sample), _PERCENTILES, axis=0)
-    found = {"mean": mean, "std": np.sqrt(squares / count), "min": low, "max": high, "valid": count.astype(np.int64)}
+    found = {
+      "mean": mean,
+      "std": np.sqrt(squares / count),
+      "min": low,
+      "max": high,
+      "valid": count.astype(np.int64),
+    }
     found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles)}
     return {name: row.tolist() for name, row in found.items()}
 
@@ -122,7 +142,9 @@ class _Columns:
 def _look(image: np.ndarray, each: int, seed: int) -> tuple[Sequence[np.ndarray], np.ndarray]:
   """The moments of [height, width, bands], and at most so many pixels of it."""
   flat = image.reshape(-1, image.shape[-1])
-  chosen = flat if len(flat) <= each else flat[np.random.default_rng(seed).choice(len(flat), each, replace=False)]
+  chosen = (
+    flat if len(flat) <= each else flat[np.random.default_rng(seed).choice(len(flat), each, replace=False)]
+  )
   return _moments(flat), chosen.astype(np.float32)
 
 
@@ -133,7 +155,13 @@ def _moments(flat: np.ndarray) -> Sequence[np.ndarray]:
   count = valid.sum(axis=0).astype(np.float64)
   mean = np.sum(values, axis=0, where=valid) / np.maximum(count, 1)
   squares = np.sum((values - mean) ** 2, axis=0, where=valid)
-  return count, mean, squares, np.min(values, axis=0, where=valid, initial=np.inf), np.max(values, axis=0, where=valid, initial=-np.inf)
+  return (
+    count,
+    mean,
+    squares,
+    np.min(values, axis=0, where=valid, initial=np.inf),
+    np.max(values, axis=0, where=valid, initial=-np.inf),
+  )
 
 
 def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
@@ -184,7 +212,7 @@ def read(path: str) -> dict[str, Any]:
     return found
   except (FileNotFoundError, NotADirectoryError):
     raise BadInput(
-        f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by {command}"
+      f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by {command}"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
@@ -194,8 +222,8 @@ def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
   """Raises BadInput where the pixels of a set, by its statistics, are not what data.dtype takes them for."""
   if dtype == "uint8" and found["dtype"] != "uint8":
     raise BadInput(
-        f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py,"
-        " and --config.data.dtype=float32"
+      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py,"
+      " and --config.data.dtype=float32"
     )
 
 
@@ -208,5 +236,9 @@ def describe(path: str) -> str:
   rows = [(str(band), found, band) for band in itertools.islice(range(len(found["mean"])), 64)]
   rows += [("value", found["values"], 0)] if "values" in found else []
   for name, numbers, i in rows:
-    lines.append(f"{name:>5}" + "".join(f"{numbers[column][i]:12.5g}" for column in columns) + f"{numbers['valid'][i]:14,}")
+    lines.append(
+      f"{name:>5}"
+      + "".join(f"{numbers[column][i]:12.5g}" for column in columns)
+      + f"{numbers['valid'][i]:14,}"
+    )
   return "\n".join(lines)

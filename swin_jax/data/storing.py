@@ -60,8 +60,12 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
       image.load()
       return encoded
     if image.mode not in image_ops.EIGHT_BIT_MODES:
-      raise ValueError(f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side")
-    small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(size, Image.Resampling.LANCZOS)
+      raise ValueError(
+        f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side"
+      )
+    small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(
+      size, Image.Resampling.LANCZOS
+    )
   out = io.BytesIO()
   small.save(out, "JPEG", quality=quality)
   return out.getvalue()

@@ -20,7 +20,9 @@ def where_data(image: np.ndarray, target: np.ndarray) -> np.ndarray:
   return np.where(np.isnan(image).all(axis=-1), target.dtype.type(unknown(target.dtype)), target)
 
 
-def read_values(file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None) -> np.ndarray:
+def read_values(
+  file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
+) -> np.ndarray:
   """The numbers in a file of one band: a raster or a grey image, see `rasters.read`. What is declared to be no data is not known.
 
   Raises:
@@ -28,7 +30,11 @@ def read_values(file: str | bytes, name: str, window: rasters.Window | None = No
   """
   count, _, _, bands = rasters.shape(file, name)
   if count != 1 or bands != 1:
-    raise ValueError(f"has {image_ops.count_bands(bands)}" * (bands != 1) + f"holds {count} rasters" * (bands == 1) + ", and must have one")
+    raise ValueError(
+      f"has {image_ops.count_bands(bands)}" * (bands != 1)
+      + f"holds {count} rasters" * (bands == 1)
+      + ", and must have one"
+    )
   return rasters.read(file, name, window=window, nodata=nodata)[..., 0].astype(np.float32)
 
 
@@ -57,6 +63,11 @@ def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """To `size` (height, width) in pixels: each takes the class at its middle; numbers are interpolated, see `image_ops.resize`."""
   if target.dtype != np.uint8:
-    return target if target.shape == tuple(size) else image_ops.resize(target[..., None], size, "bilinear")[..., 0]
-  rows, columns = (np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1) for old, new in zip(target.shape, size))
+    return (
+      target if target.shape == tuple(size) else image_ops.resize(target[..., None], size, "bilinear")[..., 0]
+    )
+  rows, columns = (
+    np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
+    for old, new in zip(target.shape, size)
+  )
   return target[rows[:, None], columns]

@@ -67,8 +67,14 @@ class Tiles:
   """
 
   def __init__(
-      self, tree: image_files.Tree, paths: Sequence[str], labels: Sequence[int], class_names: Sequence[str], cut: Cut,
-      kind: str = "", read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
+    self,
+    tree: image_files.Tree,
+    paths: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    cut: Cut,
+    kind: str = "",
+    read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
 
@@ -95,7 +101,9 @@ class Tiles:
       sizes = list(pool.map(self._size, self._files))
     self._sizes = np.array(sizes, np.int64).reshape(-1, 3)  # rasters, height, width
     self.bands = self._find_bands()
-    self._grid = np.maximum(self._sizes[:, 1:] // cut.tile, 1) if cut.tile else np.ones_like(self._sizes[:, 1:])
+    self._grid = (
+      np.maximum(self._sizes[:, 1:] // cut.tile, 1) if cut.tile else np.ones_like(self._sizes[:, 1:])
+    )
     counts = self._sizes[:, 0] * self._grid.prod(axis=1)
     self._ends = np.cumsum(counts)
     self.labels = np.repeat(np.asarray(labels, np.int64), counts)
@@ -112,15 +120,23 @@ class Tiles:
       ValueError: it cannot be read, or has another number of bands than the other rasters.
     """
     file = int(np.searchsorted(self._ends, index, side="right"))
-    path, (_, height, width), (rows, columns) = self._files[file], map(int, self._sizes[file]), map(int, self._grid[file])
+    path, (_, height, width), (rows, columns) = (
+      self._files[file],
+      map(int, self._sizes[file]),
+      map(int, self._grid[file]),
+    )
     if self._read_map and self._sizes[file][0] > 1:
       raise ValueError(f"{path}: holds {self._sizes[file][0]} rasters, but has one map")
     raster, part = divmod(index - (int(self._ends[file - 1]) if file else 0), rows * columns)
     (top, bottom), (left, right) = _part(height, rows, part // columns), _part(width, columns, part % columns)
     window = rasters.Window(top, left, bottom - top, right - left) if rows * columns > 1 else None
-    name = path + (f"[{raster}]" if self._sizes[file][0] > 1 else "") + (f" at {top},{left}" if window else "")
+    name = (
+      path + (f"[{raster}]" if self._sizes[file][0] > 1 else "") + (f" at {top},{left}" if window else "")
+    )
     try:
-      image = rasters.read(self._open(path), path, index=raster, window=window, nodata=self._cut.nodata, array=self._cut.array)
+      image = rasters.read(
+        self._open(path), path, index=raster, window=window, nodata=self._cut.nodata, array=self._cut.array
+      )
     except (OSError, ValueError) as error:
       raise ValueError(f"{name}: {error}") from error
     if image.shape[-1] != self.bands:
@@ -128,7 +144,11 @@ class Tiles:
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
     try:
-      target = self._read_map(file, window, (height, width) if height else image.shape[:2]) if self._read_map else None
+      target = (
+        self._read_map(file, window, (height, width) if height else image.shape[:2])
+        if self._read_map
+        else None
+      )
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from error
     return Example(image, int(self.labels[index]), name, target)
@@ -143,7 +163,9 @@ class Tiles:
     if rasters.one_to_a_file(path):
       return self._tree.read(path)
     on_disk = isinstance(self._tree, image_files.Disk)
-    return rasters.load(os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array)
+    return rasters.load(
+      os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
+    )
 
   def _size(self, path: str) -> tuple[int, int, int]:
     if not self._cut.tile and rasters.one_to_a_file(path):
@@ -155,7 +177,9 @@ class Tiles:
 
   def _shape(self, path: str) -> tuple[int, int, int, int]:
     on_disk = isinstance(self._tree, image_files.Disk)
-    return rasters.shape(os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array)
+    return rasters.shape(
+      os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
+    )
 
   def _find_bands(self) -> int:
     reason = ""
@@ -185,7 +209,11 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   elif "{split}" in source:
     paths = sources.npz_splits(source)
     first = next(iter(paths.values()), "")
-    found = {name: _file(path, cut) for name, path in paths.items()} if first and _is_raster(first, lambda: first) else None
+    found = (
+      {name: _file(path, cut) for name, path in paths.items()}
+      if first and _is_raster(first, lambda: first)
+      else None
+    )
     if found:
       found = {name: found[name] for name in wanted_splits(source, split, list(found))}
   elif source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
@@ -196,7 +224,9 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     sources.check_exists(source)
     found = _in_tree(source, split, cut)
   if found is None and cut.asks_for_rasters:
-    raise BadInput(f"--tile, --nodata and --array are for rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none")
+    raise BadInput(
+      f"--tile, --nodata and --array are for rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
+    )
   return found
 
 
@@ -204,7 +234,11 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
   labelled = labelled_files.find(tree, cut.values_nodata)
   top = next(iter(labelled.values())).images if labelled else ""
-  images = [] if cut.asks_for_rasters else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
+  images = (
+    []
+    if cut.asks_for_rasters
+    else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
+  )
   path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
   # Where there are images, an array beside them is something else of theirs.
   if path is None or next(image_files.find(tree, top, "", images), None):
@@ -212,7 +246,9 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
     return None
   if labelled:
-    return {name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))}
+    return {
+      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))
+    }
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
   found = {}
   for name in wanted_splits(source, split, splits) if splits else [""]:
@@ -228,7 +264,9 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
 
   @functools.lru_cache(_KEPT_OPEN)
   def check_place(file: int) -> None:
-    if isinstance(tree, image_files.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
+    if isinstance(tree, image_files.Disk) and all(
+      rasters.one_to_a_file(path[file]) for path in (paths, maps)
+    ):
       rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
@@ -236,24 +274,34 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
       check_place(file)
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
-    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):  # a window of it costs no more than that
+    if (
+      window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk)
+    ):  # a window of it costs no more than that
       try:
         return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
       except ValueError as error:
         raise ValueError(f"{maps[file]} {error}") from error
     found = whole(file)
     targets.check_size(found.shape, size)
-    return found[window.top : window.top + window.height, window.left : window.left + window.width] if window else found
+    return (
+      found[window.top : window.top + window.height, window.left : window.left + window.width]
+      if window
+      else found
+    )
 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
 
 
-def _window_of_map(path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split) -> np.ndarray:
+def _window_of_map(
+  path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split
+) -> np.ndarray:
   targets.check_size(rasters.shape(path, path)[1:3], size)
   values = targets.read_values(path, path, window, split.nodata)
   if not split.classes:
     return values
-  return label_maps.from_values(label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes)
+  return label_maps.from_values(
+    label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes
+  )
 
 
 def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:

@@ -17,7 +17,9 @@ class Mask:
   ratio: float
 
   def __call__(self, image_size: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {"mask": masks.block_mask(rng, image_size, self.mask_patch_size, self.model_patch_size, self.ratio)}
+    return {
+      "mask": masks.block_mask(rng, image_size, self.mask_patch_size, self.model_patch_size, self.ratio)
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +46,13 @@ class Augment:
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     if self.crop_padding:
-      image = image_ops.random_crop(image_ops.resize(image, self.image_size, self.interpolation), rng, self.crop_padding)
+      image = image_ops.random_crop(
+        image_ops.resize(image, self.image_size, self.interpolation), rng, self.crop_padding
+      )
     else:
-      image = image_ops.random_resized_crop(image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation)
+      image = image_ops.random_resized_crop(
+        image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation
+      )
     image = image_ops.random_flip(image, rng, self.flip_probability)
     image = image_ops.random_rotation(image, rng) if self.rotate else image
     return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})

@@ -24,8 +24,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SECONDS_TO_NOTICE = 30  # that a worker has died, for grain, which does so within one, if at all
 _SECONDS_TO_END = 60  # for workers; grain itself kills them after 25
 _HINTS = {
-    signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more memory",
-    signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer data.num_workers",
+  signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more memory",
+  signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer data.num_workers",
 }
 
 
@@ -84,14 +84,18 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
     how = f"ended with exit code {code}; its words are above"
     if code < 0:
       how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
-    raise Fault(f"data worker process{pid} {how}. The same command goes on from the last checkpoint") from error
+    raise Fault(
+      f"data worker process{pid} {how}. The same command goes on from the last checkpoint"
+    ) from error
   finally:
     if not drawn.end(_SECONDS_TO_END):
       for worker in set(multiprocessing.active_children()) - others:
         worker.kill()
 
 
-def _next(drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[multiprocessing.Process]) -> dict | None:
+def _next(
+  drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[multiprocessing.Process]
+) -> dict | None:
   """The next batch; None at the end.
 
   Args:
@@ -111,7 +115,9 @@ def _next(drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[
       dead = next((worker for worker in workers if worker.exitcode), None)
       waited += bool(dead)
       if waited > _SECONDS_TO_NOTICE:
-        raise RuntimeError(f"Worker process was terminated unexpectedly with exit code {dead.exitcode}") from None
+        raise RuntimeError(
+          f"Worker process was terminated unexpectedly with exit code {dead.exitcode}"
+        ) from None
 
 
 class _Drawing:

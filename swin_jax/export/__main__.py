@@ -25,7 +25,9 @@ import sys
 from swin_jax import cli
 from swin_jax.errors import BadInput
 
-LARGEST_BYTES = 2**31 - 2**26  # of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
+LARGEST_BYTES = (
+  2**31 - 2**26
+)  # of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
 
 
 def _parser() -> cli.Parser:
@@ -35,9 +37,18 @@ def _parser() -> cli.Parser:
   parser.add_argument("--format", default="stablehlo", choices=("stablehlo", "onnx"), help="of the program")
   parser.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   parser.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
-  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the matrix products")
-  parser.add_argument("--features", action="store_true", help="the output of every stage instead of the logits")
-  parser.add_argument("--weights", default="inside", choices=("inside", "beside"), help="inside the program, up to 2 GB, or beside it")
+  parser.add_argument(
+    "--dtype", default="float32", choices=("float32", "bfloat16"), help="of the matrix products"
+  )
+  parser.add_argument(
+    "--features", action="store_true", help="the output of every stage instead of the logits"
+  )
+  parser.add_argument(
+    "--weights",
+    default="inside",
+    choices=("inside", "beside"),
+    help="inside the program, up to 2 GB, or beside it",
+  )
   return parser
 
 
@@ -49,7 +60,9 @@ def main(argv: list[str]) -> int:
 def _export(arguments) -> None:
   beside = arguments.weights == "beside"
   if arguments.format == "onnx" and (beside or arguments.dtype != "float32"):
-    raise BadInput("--format=onnx has float32 products and its weights inside; leave out --dtype and --weights")
+    raise BadInput(
+      "--format=onnx has float32 products and its weights inside; leave out --dtype and --weights"
+    )
 
   import jax  # it takes seconds; a typo should not
 
@@ -62,17 +75,31 @@ def _export(arguments) -> None:
 
   folder.check_free(arguments.destination)
   model, params = pretrained.load(
-      arguments.source, window=arguments.window, image_size=arguments.image_size, dtype=arguments.dtype, kernel="xla"
+    arguments.source,
+    window=arguments.window,
+    image_size=arguments.image_size,
+    dtype=arguments.dtype,
+    kernel="xla",
   )
   if arguments.format == "onnx" and descriptions.pads(model.description):
-    raise BadInput("--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window")
+    raise BadInput(
+      "--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window"
+    )
   forward = forwards.make(model, params, arguments.features)
   size = sum(leaf.nbytes for leaf in forward.weights.values())
   if not beside and size > LARGEST_BYTES:
-    raise BadInput(f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside, which ONNX has not")
-  print(f"{arguments.source}: {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}")
+    raise BadInput(
+      f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside, which ONNX has not"
+    )
+  print(
+    f"{arguments.source}: {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}"
+  )
 
-  about = forward.describe() | {key: getattr(arguments, key) for key in ("format", "weights", "dtype")} | {"jax": jax.__version__}
+  about = (
+    forward.describe()
+    | {key: getattr(arguments, key) for key in ("format", "weights", "dtype")}
+    | {"jax": jax.__version__}
+  )
   with folder.new(arguments.destination) as path:
     if arguments.format == "onnx":
       about |= onnx.write(path, forward)
@@ -81,8 +108,16 @@ def _export(arguments) -> None:
     (path / folder.CONFIG).write_text(json.dumps(model.description | {"export": about}, indent=2) + "\n")
     sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
   for kind in ("inputs", "outputs"):
-    print(f"{kind}: " + ", ".join(f"{array['name']} {' × '.join(map(str, array['shape']))} {array['dtype']}" for array in about[kind]))
-  print(f"wrote {arguments.destination}: " + ", ".join(f"{name} {size / 1e3:,.0f} kB" for name, size in sizes.items()))
+    print(
+      f"{kind}: "
+      + ", ".join(
+        f"{array['name']} {' × '.join(map(str, array['shape']))} {array['dtype']}" for array in about[kind]
+      )
+    )
+  print(
+    f"wrote {arguments.destination}: "
+    + ", ".join(f"{name} {size / 1e3:,.0f} kB" for name, size in sizes.items())
+  )
 
 
 if __name__ == "__main__":

@@ -31,11 +31,15 @@ class Forward(NamedTuple):
     outputs = jax.tree.leaves(jax.eval_shape(self.run, self.weights, *self.inputs.values()))
     arrays = {"inputs": self.inputs, "outputs": dict(zip(self.outputs, outputs, strict=True))}
     return {
-        kind: [
-            {"name": name, "shape": [dim if isinstance(dim, int) else str(dim) for dim in array.shape], "dtype": array.dtype.name}
-            for name, array in named.items()
-        ]
-        for kind, named in arrays.items()
+      kind: [
+        {
+          "name": name,
+          "shape": [dim if isinstance(dim, int) else str(dim) for dim in array.shape],
+          "dtype": array.dtype.name,
+        }
+        for name, array in named.items()
+      ]
+      for kind, named in arrays.items()
     }
 
 
@@ -55,8 +59,12 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
     patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
     inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
   else:
-    has_classes = model.description["task"] == "segmentation" or model.description["classification"]["num_classes"]
-    outputs = ("logits" if has_classes else "values" if model.description["task"] == "pixel_regression" else "pooled",)
+    has_classes = (
+      model.description["task"] == "segmentation" or model.description["classification"]["num_classes"]
+    )
+    outputs = (
+      "logits" if has_classes else "values" if model.description["task"] == "pixel_regression" else "pooled",
+    )
 
   def run(weights, *inputs):
     params = flax.traverse_util.unflatten_dict(weights, sep="/")

@@ -32,7 +32,10 @@ def read_weights(path):
   start = 8 + int.from_bytes(data[:8].tobytes(), "little")
   header = json.loads(data[8:start].tobytes())
   header.pop("__metadata__", None)
-  flat = {name: data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]] for name, entry in header.items()}
+  flat = {
+    name: data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]
+    for name, entry in header.items()
+  }
   return {name: flat[name].view("<f4").reshape(entry["shape"]) for name, entry in header.items()}
 
 

@@ -30,15 +30,17 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     import jax2onnx
     import onnx
   except ImportError as error:
-    raise BadInput(f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt") from error
+    raise BadInput(
+      f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt"
+    ) from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant
   # Traced here: jax2onnx traces with a jax.numpy that it has patched, and flax's scan does not survive that.
   traced = jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values())
   model = jax2onnx.to_onnx(
-      lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),
-      list(forward.inputs.values()),
-      input_names=list(forward.inputs),
-      output_names=list(forward.outputs),
+    lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),
+    list(forward.inputs.values()),
+    input_names=list(forward.inputs),
+    output_names=list(forward.outputs),
   )
   onnx.save(model, path / MODEL)
   return {"opset": {entry.domain: entry.version for entry in model.opset_import}[""]}

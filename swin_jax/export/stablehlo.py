@@ -30,7 +30,11 @@ def write(path: pathlib.Path, forward: Forward, beside: bool) -> dict[str, Any]:
     What config.json should say of it.
   """
   function = forward.run if beside else lambda *inputs: forward.run(forward.weights, *inputs)
-  weights = [{name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in forward.weights.items()}] if beside else []
+  weights = (
+    [{name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in forward.weights.items()}]
+    if beside
+    else []
+  )
   with _without_paths():
     exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*weights, *forward.inputs.values())
   (path / PROGRAM).write_bytes(exported.serialize())

@@ -37,7 +37,13 @@ def tile_size(tokens: int) -> int:
 
 
 def window_attention(
-    qkv: jax.Array, bias: jax.Array, scale: jax.Array, regions: np.ndarray | None, *, cosine: bool, interpret: bool = False
+  qkv: jax.Array,
+  bias: jax.Array,
+  scale: jax.Array,
+  regions: np.ndarray | None,
+  *,
+  cosine: bool,
+  interpret: bool = False,
 ) -> jax.Array:
   """Attention among the tokens of each window.
 
@@ -54,7 +60,9 @@ def window_attention(
   """
   b, m, n, k, _, d = qkv.shape
   if not interpret and d not in (16, 32, 64):
-    raise BadInput(f"attention_kernel = 'gpu' is for heads of 16, 32 or 64 channels, not {d}: 'xla' takes any")
+    raise BadInput(
+      f"attention_kernel = 'gpu' is for heads of 16, 32 or 64 channels, not {d}: 'xla' takes any"
+    )
   p, tile = b * m, tile_size(n)
   side = tiles.count(n, tile)
   call = functools.partial(_call, regions, cosine, interpret, tile)
@@ -62,7 +70,9 @@ def window_attention(
   @jax.custom_vjp
   def attend(qkv, bias, scale):
     splits = _splits(p, k * side)
-    return call(_attend, side, splits, [("PNKD", qkv), ("KNN", bias), ("K", scale)], [("PNKD", (p, n, k, d), qkv.dtype)])[0]
+    return call(
+      _attend, side, splits, [("PNKD", qkv), ("KNN", bias), ("K", scale)], [("PNKD", (p, n, k, d), qkv.dtype)]
+    )[0]
 
   def backward(inputs, out_grad):
     qkv, bias, scale = inputs
@@ -74,12 +84,16 @@ def window_attention(
     if side == 1:
       qkv_grad, bias_grad, scale_grad = call(_gradients, 1, splits, inputs, [grad, *parts])
     else:
-      query_grad, log_sum, mean = call(_query_gradients, side, _splits(p, k * side), inputs, [grad, sums, sums])
+      query_grad, log_sum, mean = call(
+        _query_gradients, side, _splits(p, k * side), inputs, [grad, sums, sums]
+      )
       known = [("PKN", log_sum), ("PKN", mean)]
       bias_grad, scale_grad = call(_bias_gradients, squares, splits, inputs + known, parts)
       inputs[1] = ("KNN", bias.swapaxes(1, 2))  # key first
       inputs += [*known, ("PNKD", query_grad)]
-      (qkv_grad,) = call(_key_gradients, side, _splits(p, k * side), inputs, [grad], in_place={len(inputs) - 1: 0})
+      (qkv_grad,) = call(
+        _key_gradients, side, _splits(p, k * side), inputs, [grad], in_place={len(inputs) - 1: 0}
+      )
     return qkv_grad, bias_grad.sum(0), scale_grad.sum((0, 2))
 
   attend.defvjp(lambda *inputs: (attend(*inputs), inputs), backward)
@@ -115,15 +129,15 @@ def _call(regions, cosine, interpret, tile, kernel, count, splits, inputs, resul
   if regions is not None:
     inputs = [*inputs, ("MN", jnp.asarray(regions, jnp.int32))]
   return pl.pallas_call(
-      functools.partial(kernel, tile=tile, cosine=cosine),
-      grid=(heads, count, splits),
-      in_specs=[spec(names, x.shape) for names, x in inputs],
-      out_specs=[spec(names, shape) for names, shape, _ in results],
-      out_shape=[jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in results],
-      input_output_aliases=in_place or {},
-      compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
-      interpret=interpret,
-      name="window" + kernel.__name__,
+    functools.partial(kernel, tile=tile, cosine=cosine),
+    grid=(heads, count, splits),
+    in_specs=[spec(names, x.shape) for names, x in inputs],
+    out_specs=[spec(names, shape) for names, shape, _ in results],
+    out_shape=[jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in results],
+    input_output_aliases=in_place or {},
+    compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
+    interpret=interpret,
+    name="window" + kernel.__name__,
   )(*(x for _, x in inputs))
 
 
@@ -134,11 +148,15 @@ def _attend(qkv_ref, bias_ref, scale_ref, *refs, tile, cosine):
   bias, scale = tiles.bias_of(rows, bias_ref), scale_ref[...]
 
   def window(w, _):
-    query = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, rows, parts[0]), cosine)[0] * scale, dtype, cosine)
+    query = tiles.factors(
+      formula.normalised(tiles.load(qkv_ref, w, rows, parts[0]), cosine)[0] * scale, dtype, cosine
+    )
 
     def keys(columns, carry):
       top, total, out = carry
-      key = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine)
+      key = tiles.factors(
+        formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine
+      )
       logits = tiles.masked(tiles.products(query, key) + bias(columns), labels, w, rows, columns, tokens)
       new_top = jnp.maximum(top, jnp.max(logits, axis=1))
       exponentials, shrink = jnp.exp(logits - new_top[:, None]), jnp.exp(top - new_top)
@@ -146,7 +164,9 @@ def _attend(qkv_ref, bias_ref, scale_ref, *refs, tile, cosine):
       return new_top, total * shrink + jnp.sum(exponentials, axis=1), out * shrink[:, None] + product
 
     zeros = jnp.zeros(tile, jnp.float32)
-    _, total, out = tiles.over_window(rows, tokens, keys, (zeros - jnp.inf, zeros, jnp.zeros(query[0].shape, jnp.float32)))
+    _, total, out = tiles.over_window(
+      rows, tokens, keys, (zeros - jnp.inf, zeros, jnp.zeros(query[0].shape, jnp.float32))
+    )
     tiles.store(out / total[:, None], out_ref, w, rows)
 
   tiles.over_windows(qkv_ref, window)
@@ -168,7 +188,9 @@ def _query_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, co
 
     def keys(columns, carry):
       top, total, mean, key_sum, grad = carry
-      key = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine)
+      key = tiles.factors(
+        formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine
+      )
       logits = tiles.masked(tiles.products(query, key) + bias(columns), labels, w, rows, columns, tokens)
       weights_grad = tiles.dot(out_grad, tiles.load(qkv_ref, w, columns, parts[2]), 1, 1)
       new_top = jnp.maximum(top, jnp.max(logits, axis=1))
@@ -181,8 +203,12 @@ def _query_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, co
       return new_top, new_total, new_mean, key_sum, grad
 
     zeros, wide = jnp.zeros(tile, jnp.float32), jnp.zeros(unit.shape, jnp.float32)
-    top, total, mean, _, grad = tiles.over_window(rows, tokens, keys, (zeros - jnp.inf, zeros, zeros, wide, wide))
-    tiles.store(formula.through_norm(grad * (scale / total)[:, None], unit, length), grad_ref, w, rows, parts[0])
+    top, total, mean, _, grad = tiles.over_window(
+      rows, tokens, keys, (zeros - jnp.inf, zeros, zeros, wide, wide)
+    )
+    tiles.store(
+      formula.through_norm(grad * (scale / total)[:, None], unit, length), grad_ref, w, rows, parts[0]
+    )
     tiles.store(top + jnp.log(total), log_sum_ref, w, rows)
     tiles.store(mean, mean_ref, w, rows)
 
@@ -201,13 +227,17 @@ def _key_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mean
 
     def queries(columns, carry):
       key_grad, value_grad = carry
-      query = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, columns, parts[0]), cosine)[0] * scale, dtype, cosine)
+      query = tiles.factors(
+        formula.normalised(tiles.load(qkv_ref, w, columns, parts[0]), cosine)[0] * scale, dtype, cosine
+      )
       out_grad = tiles.load(out_grad_ref, w, columns)
       logits = tiles.products(key, query) + tiles.load(bias_ref, rows, columns)
       logits = tiles.masked(logits, labels, w, rows, columns, tokens, key_axis=0)
       weights = jnp.exp(logits - tiles.load(log_sum_ref, w, columns)[None, :])
       logits_grad = weights * (tiles.dot(value, out_grad, 1, 1) - tiles.load(mean_ref, w, columns)[None, :])
-      return key_grad + tiles.dot(logits_grad.astype(dtype), query[0], 1, 0), value_grad + tiles.dot(weights.astype(dtype), out_grad, 1, 0)
+      return key_grad + tiles.dot(logits_grad.astype(dtype), query[0], 1, 0), value_grad + tiles.dot(
+        weights.astype(dtype), out_grad, 1, 0
+      )
 
     zeros = jnp.zeros(unit.shape, jnp.float32)
     key_grad, value_grad = tiles.over_window(rows, tokens, queries, (zeros, zeros))
@@ -226,16 +256,24 @@ def _bias_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mea
 
   def window(w, carry):
     bias_grad, scale_grad = carry
-    query = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, rows, parts[0]), cosine)[0] * scale, dtype, cosine)
-    key = tiles.factors(formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine)
+    query = tiles.factors(
+      formula.normalised(tiles.load(qkv_ref, w, rows, parts[0]), cosine)[0] * scale, dtype, cosine
+    )
+    key = tiles.factors(
+      formula.normalised(tiles.load(qkv_ref, w, columns, parts[1]), cosine)[0], dtype, cosine
+    )
     cosines = tiles.products(query, key)  # times the scale
     logits = tiles.masked(cosines + bias, labels, w, rows, columns, tokens)
     weights = jnp.exp(logits - tiles.load(log_sum_ref, w, rows)[:, None])
-    weights_grad = tiles.dot(tiles.load(out_grad_ref, w, rows), tiles.load(qkv_ref, w, columns, parts[2]), 1, 1)
+    weights_grad = tiles.dot(
+      tiles.load(out_grad_ref, w, rows), tiles.load(qkv_ref, w, columns, parts[2]), 1, 1
+    )
     logits_grad = weights * (weights_grad - tiles.load(mean_ref, w, rows)[:, None])
     return bias_grad + logits_grad, scale_grad + jnp.sum(logits_grad * cosines, axis=1)
 
-  bias_grad, scale_grad = tiles.over_windows(qkv_ref, window, (jnp.zeros((tile, tile), jnp.float32), jnp.zeros(tile, jnp.float32)))
+  bias_grad, scale_grad = tiles.over_windows(
+    qkv_ref, window, (jnp.zeros((tile, tile), jnp.float32), jnp.zeros(tile, jnp.float32))
+  )
   tiles.store(bias_grad, bias_grad_ref, pl.program_id(2), rows, columns)
   scale_grad_ref[pl.program_id(2), pl.program_id(1)] = jnp.sum(scale_grad) / scale
 
@@ -265,6 +303,8 @@ def _gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, cosine):
     tiles.store(tiles.dot(weights.astype(dtype), out_grad, 0, 0), grad_ref, w, rows, parts[2])
     return bias_grad + logits_grad, scale_grad + jnp.sum(logits_grad * cosines, axis=1)
 
-  bias_grad, scale_grad = tiles.over_windows(qkv_ref, window, (jnp.zeros((tile, tile), jnp.float32), jnp.zeros(tile, jnp.float32)))
+  bias_grad, scale_grad = tiles.over_windows(
+    qkv_ref, window, (jnp.zeros((tile, tile), jnp.float32), jnp.zeros(tile, jnp.float32))
+  )
   tiles.store(bias_grad, bias_grad_ref, pl.program_id(2), rows, rows)
   scale_grad_ref[pl.program_id(2), 0] = jnp.sum(scale_grad) / scale

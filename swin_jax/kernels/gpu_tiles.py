@@ -79,7 +79,14 @@ def bias_of(rows: pl.Slice, bias_ref: Any) -> Callable[[pl.Slice], jax.Array]:
 
 
 def masked(
-    logits: jax.Array, labels: list[Any], w: jax.Array, rows: pl.Slice, columns: pl.Slice, tokens: int, *, key_axis: int = 1
+  logits: jax.Array,
+  labels: list[Any],
+  w: jax.Array,
+  rows: pl.Slice,
+  columns: pl.Slice,
+  tokens: int,
+  *,
+  key_axis: int = 1,
 ) -> jax.Array:
   """The logits with the mask of the regions, and -inf where there is no key.
 
@@ -118,4 +125,6 @@ def dot(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
   """The product of two matrices, contracted over axis i of a and j of b, in float32."""
   # Matrix units have no float32; six products of parts of two bytes are as exact.
   precision = jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X6 if a.dtype == jnp.float32 else None
-  return jax.lax.dot_general(a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision)
+  return jax.lax.dot_general(
+    a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision
+  )

@@ -49,15 +49,26 @@ def make_plan(num_windows: int, tokens: int, heads: int, head_dim: int) -> Plan:
   row = 4 * -(-tokens // LANES) * LANES
   tiles = [n for n in range(ROWS, tokens, ROWS) if tokens % n == 0 and n * row <= TILE_BYTES]
   tile = tokens if tokens * row <= TILE_BYTES or not tiles else tiles[-1]
-  whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [heads]  # that fill whole registers
+  whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [
+    heads
+  ]  # that fill whole registers
   fitting = [n for n in whole if n * tokens * row <= BIAS_BYTES]
   group = max((n for n in fitting if n <= MAX_HEADS), default=min(fitting, default=1))
-  windows = min((n for n in range(1, num_windows + 1) if num_windows % n == 0 and n * tokens >= MIN_TOKENS), default=num_windows)
+  windows = min(
+    (n for n in range(1, num_windows + 1) if num_windows % n == 0 and n * tokens >= MIN_TOKENS),
+    default=num_windows,
+  )
   return Plan(group, windows, tile, heads_first=not fitting)
 
 
 def window_attention(
-    qkv: jax.Array, bias: jax.Array, scale: jax.Array, regions: np.ndarray | None, *, cosine: bool, interpret: bool = False
+  qkv: jax.Array,
+  bias: jax.Array,
+  scale: jax.Array,
+  regions: np.ndarray | None,
+  *,
+  cosine: bool,
+  interpret: bool = False,
 ) -> jax.Array:
   """Attention among the tokens of each window.
 
@@ -124,28 +135,36 @@ def _call(plan, num_windows, regions, cosine, interpret, kernel, tensors, bias, 
     labels, cycle = jnp.asarray(regions, jnp.int32), num_windows // plan.windows
     inputs += [labels[:, :, None], labels[:, None, :]]
     in_specs += [
-        pl.BlockSpec((plan.windows, n, 1), lambda g, i: (i % cycle, 0, 0)),
-        pl.BlockSpec((plan.windows, 1, n), lambda g, i: (i % cycle, 0, 0)),
+      pl.BlockSpec((plan.windows, n, 1), lambda g, i: (i % cycle, 0, 0)),
+      pl.BlockSpec((plan.windows, 1, n), lambda g, i: (i % cycle, 0, 0)),
     ]
   if backward:
     out_specs = [spec(wide), of_group, pl.BlockSpec((1, 1, LANES), lambda g, i: (g, 0, 0))]
-    out_shape = [shape(wide), jax.ShapeDtypeStruct((k, n, n), jnp.float32), jax.ShapeDtypeStruct((groups, 1, LANES), jnp.float32)]
+    out_shape = [
+      shape(wide),
+      jax.ShapeDtypeStruct((k, n, n), jnp.float32),
+      jax.ShapeDtypeStruct((groups, 1, LANES), jnp.float32),
+    ]
   else:
     out_specs, out_shape = [spec(d)], [shape(d)]
   products = 5 if backward else 2
-  moved = sum(x.size * x.dtype.itemsize for x in (*tensors, bias)) + sum(x.size * x.dtype.itemsize for x in out_shape)
+  moved = sum(x.size * x.dtype.itemsize for x in (*tensors, bias)) + sum(
+    x.size * x.dtype.itemsize for x in out_shape
+  )
   made = pl.pallas_call(
-      functools.partial(kernel, plan=plan, cosine=cosine, masked=regions is not None),
-      grid=(groups, p // plan.windows),
-      in_specs=in_specs,
-      out_specs=out_specs,
-      out_shape=out_shape,
-      compiler_params=pltpu.CompilerParams(
-          dimension_semantics=("parallel", "arbitrary" if backward else "parallel"), vmem_limit_bytes=MEMORY_BYTES
-      ),
-      cost_estimate=pl.CostEstimate(flops=products * 2 * p * k * n * n * d, transcendentals=p * k * n * n, bytes_accessed=moved),
-      interpret=interpret,
-      name="window_attention_backward" if backward else "window_attention",
+    functools.partial(kernel, plan=plan, cosine=cosine, masked=regions is not None),
+    grid=(groups, p // plan.windows),
+    in_specs=in_specs,
+    out_specs=out_specs,
+    out_shape=out_shape,
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "arbitrary" if backward else "parallel"), vmem_limit_bytes=MEMORY_BYTES
+    ),
+    cost_estimate=pl.CostEstimate(
+      flops=products * 2 * p * k * n * n * d, transcendentals=p * k * n * n, bytes_accessed=moved
+    ),
+    interpret=interpret,
+    name="window_attention_backward" if backward else "window_attention",
   )(*inputs)
   if not backward:
     return [restore(made[0], d)]
@@ -201,7 +220,9 @@ def _backward(scale_ref, bias_ref, qkv_ref, out_grad_ref, *refs, plan, cosine, m
         query_grad = _dot(narrow, unit_key.astype(k.dtype), 1, 0)
         key_grad += _dot(narrow, (unit * scale).astype(k.dtype), 0, 0)
         scale_grad += jnp.sum(logits_grad * cosines)
-        grad_ref[w, rows, lanes[0]] = formula.through_norm(query_grad * scale, unit, length).astype(grad_ref.dtype)
+        grad_ref[w, rows, lanes[0]] = formula.through_norm(query_grad * scale, unit, length).astype(
+          grad_ref.dtype
+        )
       grad_ref[w, :, lanes[1]] = formula.through_norm(key_grad, unit_key, key_length).astype(grad_ref.dtype)
       grad_ref[w, :, lanes[2]] = value_grad.astype(grad_ref.dtype)
       lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
@@ -247,4 +268,6 @@ def _softmax(logits, mask):
 def _dot(a, b, i, j):
   """The product of two matrices, contracted over axis i of a and j of b, in float32."""
   precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-  return jax.lax.dot_general(a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision)
+  return jax.lax.dot_general(
+    a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision
+  )

@@ -8,18 +8,22 @@ from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
 
 CHOICES = ("auto", "xla", "gpu")  # what may be asked for, see `choose`
-SMALL = ("TPU v2", "TPU v3", "TPU v4")  # chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
+SMALL = (
+  "TPU v2",
+  "TPU v3",
+  "TPU v4",
+)  # chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
 
 
 def window_attention(
-    qkv: jax.Array,
-    bias: jax.Array,
-    logit_scale: jax.Array | None,
-    regions: np.ndarray | None,
-    *,
-    kernel: str = "xla",
-    window_chunks: int = 1,
-    head_chunks: int = 1,
+  qkv: jax.Array,
+  bias: jax.Array,
+  logit_scale: jax.Array | None,
+  regions: np.ndarray | None,
+  *,
+  kernel: str = "xla",
+  window_chunks: int = 1,
+  head_chunks: int = 1,
 ) -> jax.Array:
   """Softmax attention among the tokens of each window.
 
@@ -46,11 +50,15 @@ def window_attention(
       from swin_jax.kernels import gpu as own
 
     heads, cosine = qkv.shape[3], logit_scale is not None
-    scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
+    scale = (
+      formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
+    )
     return own.window_attention(qkv, bias, scale, regions, cosine=cosine)
 
   def attend(qkv, bias, logit_scale):
-    return _one_after_another(lambda qkv, regions: _attend(qkv, bias, logit_scale, regions), window_chunks, (qkv, regions), (1, 0), 1)
+    return _one_after_another(
+      lambda qkv, regions: _attend(qkv, bias, logit_scale, regions), window_chunks, (qkv, regions), (1, 0), 1
+    )
 
   return _one_after_another(attend, head_chunks, (qkv, bias, logit_scale), (3, 0, 0), 3)
 
@@ -65,7 +73,9 @@ def choose(kernel: str, device: jax.Device) -> str:
 def check(kernel: str, platform: str) -> None:
   """Raises BadInput where a kernel is asked for that devices of this platform cannot run."""
   if kernel == "gpu" and platform != "gpu":
-    raise BadInput(f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}': 'auto' runs there")
+    raise BadInput(
+      f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}': 'auto' runs there"
+    )
 
 
 def _one_after_another(function, chunks, arrays, split, out_split):
@@ -92,7 +102,11 @@ def _attend(qkv, bias, logit_scale, regions):
 
 
 def attention_weights(
-    q: jax.Array, k: jax.Array, bias: jax.Array, logit_scale: jax.Array | None, regions: jax.Array | np.ndarray | None
+  q: jax.Array,
+  k: jax.Array,
+  bias: jax.Array,
+  logit_scale: jax.Array | None,
+  regions: jax.Array | np.ndarray | None,
 ) -> jax.Array:
   """How much each query looks at each key of its window: float32 [B, M, K, N, N] (query, key); rows sum to 1.
 
@@ -109,7 +123,9 @@ def attention_weights(
   # An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
   wide = logit_scale is not None and dtype != jnp.float32
   q, k = (x if wide else x.astype(dtype) for x in (q, k))
-  precision = jax.lax.Precision.HIGH if wide else None  # on GPUs and TPUs, as exact as two bytes for each of two parts
+  precision = (
+    jax.lax.Precision.HIGH if wide else None
+  )  # on GPUs and TPUs, as exact as two bytes for each of two parts
   logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, precision=precision, preferred_element_type=jnp.float32)
   bias = bias[None, None]
   logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]

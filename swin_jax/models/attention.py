@@ -58,8 +58,12 @@ class CosineWindowAttention(nn.Module):
     zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
     q_bias = self.param("q_bias", zeros, (c,)).reshape(k, c // k)
     v_bias = self.param("v_bias", zeros, (c,)).reshape(k, c // k)
-    qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)  # keys have none: softmax would not see it
-    logit_scale = self.param("logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,))
+    qkv_bias = jnp.stack(
+      [q_bias, jnp.zeros_like(q_bias), v_bias], axis=1
+    )  # keys have none: softmax would not see it
+    logit_scale = self.param(
+      "logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,)
+    )
 
     qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
     qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
@@ -74,7 +78,9 @@ class CosineWindowAttention(nn.Module):
   def _bias_table(self) -> jax.Array:
     """The continuous relative position bias of every offset, [offsets, K] float32, between 0 and 16."""
     if any(name.startswith("bias_") for name in self.variables.get("params", ())):
-      raise BadInput(f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were before")
+      raise BadInput(
+        f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were before"
+      )
     offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
     hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
     per_offset = layers.dense(self.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
@@ -119,7 +125,7 @@ def _attend(qkv, bias, logit_scale, regions, window_size, chunks, kernel) -> jax
     bias = bias.T[:, windows.relative_index(window_size)] if is_table else bias
     window_chunks, head_chunks = windows.chunk_counts(chunks, qkv.shape[1], qkv.shape[3])
     return window_attention(
-        qkv, bias, logit_scale, regions, kernel=kernel, window_chunks=window_chunks, head_chunks=head_chunks
+      qkv, bias, logit_scale, regions, kernel=kernel, window_chunks=window_chunks, head_chunks=head_chunks
     )
 
   qkv_names = (axes.BATCH, None, None, axes.HEADS, None, None)

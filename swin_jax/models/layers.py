@@ -58,14 +58,14 @@ def narrow(kernel: jax.Array, names: Sequence[str | None], dtype: jnp.dtype) -> 
 
 
 def dense(
-    features: int,
-    names: tuple[str | None, str | None],
-    *,
-    use_bias: bool = True,
-    dtype: jnp.dtype = jnp.float32,
-    init: Callable[..., jax.Array] = default_init,
-    bias_init: Callable[..., jax.Array] = nn.initializers.zeros,
-    name: str | None = None,
+  features: int,
+  names: tuple[str | None, str | None],
+  *,
+  use_bias: bool = True,
+  dtype: jnp.dtype = jnp.float32,
+  init: Callable[..., jax.Array] = default_init,
+  bias_init: Callable[..., jax.Array] = nn.initializers.zeros,
+  name: str | None = None,
 ) -> nn.Dense:
   """A linear layer [..., I] → [..., features] whose kernel [I, features] has the logical names `names`."""
 
@@ -73,13 +73,13 @@ def dense(
     return x.astype(dtype), narrow(kernel, names, dtype), None if bias is None else bias.astype(dtype)
 
   return nn.Dense(
-      features,
-      use_bias=use_bias,
-      dtype=dtype,
-      promote_dtype=cast,
-      kernel_init=boxed(init, *names),
-      bias_init=boxed(bias_init, names[1] if names[1] != axes.EMBED else None),
-      name=name,
+    features,
+    use_bias=use_bias,
+    dtype=dtype,
+    promote_dtype=cast,
+    kernel_init=boxed(init, *names),
+    bias_init=boxed(bias_init, names[1] if names[1] != axes.EMBED else None),
+    name=name,
   )
 
 
@@ -138,7 +138,9 @@ class Mlp(nn.Module):
     hidden = dense(int(c * self.ratio), (axes.EMBED, axes.MLP), dtype=self.dtype, name="fc1")(x)
     hidden = checkpoint_name(hidden, "mlp_hidden")  # before GELU, whose gradient needs it
     hidden = constrain(gelu(hidden), axes.BATCH, None, None, axes.MLP)
-    return checkpoint_name(dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden), "mlp_output")
+    return checkpoint_name(
+      dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden), "mlp_output"
+    )
 
 
 class PatchEmbed(nn.Module):
@@ -207,7 +209,9 @@ class _Reduction(nn.Module):
   def __call__(self, dimensions: str, x: jax.Array) -> jax.Array:
     c, names = x.shape[-1], (axes.EMBED, axes.MERGED)
     kernel = self.param("kernel", boxed(default_init, *names), (4 * c, self.features))
-    kernel = constrain(narrow(kernel, names, self.dtype), None, axes.MERGED)  # whole before its rows are taken apart, or it travels thrice
+    kernel = constrain(
+      narrow(kernel, names, self.dtype), None, axes.MERGED
+    )  # whole before its rows are taken apart, or it travels thrice
     kernel = kernel.reshape(2, 2, c, self.features)
     return jnp.einsum(f"{dimensions},qrcd->bhwd", x.astype(self.dtype), kernel)
 

@@ -21,9 +21,9 @@ def policy(name: str) -> Callable | None:
     BadInput: no such policy or tensor.
   """
   policies = {
-      "none": None,
-      "block": jax.checkpoint_policies.nothing_saveable,
-      "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "none": None,
+    "block": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   }
   if name in policies:
     return policies[name]

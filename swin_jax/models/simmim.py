@@ -29,9 +29,15 @@ class SimMim(nn.Module):
     mask_token = self.param("mask_token", layers.boxed(layers.default_init, None), (self.encoder.embed_dim,))
     x, _ = self.encoder(images, mask=mask, mask_token=mask_token, train=train)
     init = layers.fan_in_uniform(c)
-    x = layers.dense(r * r * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder")(x.astype(jnp.float32))
+    x = layers.dense(r * r * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder")(
+      x.astype(jnp.float32)
+    )
     x = layers.gather(x, axes.BATCH, None, None, axes.PIXELS)  # the rows of one square lie on several devices
     b, height, width, _ = x.shape
     # The official pixel shuffle: band, then row, then column inside the square.
-    x = x.reshape(b, height, width, bands, r, r).transpose(0, 1, 4, 2, 5, 3).reshape(b, height * r, width * r, bands)
+    x = (
+      x.reshape(b, height, width, bands, r, r)
+      .transpose(0, 1, 4, 2, 5, 3)
+      .reshape(b, height * r, width * r, bands)
+    )
     return x[:, : images.shape[1], : images.shape[2]]

@@ -56,8 +56,8 @@ class Block(nn.Module):
   def __call__(self, x: jax.Array, drop_rate: jax.Array | None, *, train: bool) -> jax.Array:
     post_norm = self.version == 2
     norms = [
-        layers.LayerNorm(self.dtype, nn.initializers.zeros if post_norm else nn.initializers.ones, name=name)
-        for name in ("norm1", "norm2")
+      layers.LayerNorm(self.dtype, nn.initializers.zeros if post_norm else nn.initializers.ones, name=name)
+      for name in ("norm1", "norm2")
     ]
     for norm, branch in zip(norms, (self._attend, layers.Mlp(self.mlp_ratio, self.dtype, name="mlp"))):
       y = norm(branch(x)) if post_norm else branch(norm(x))
@@ -75,7 +75,9 @@ class Block(nn.Module):
     x = windows.partition(jnp.roll(x, (-shift[0], -shift[1]), (1, 2)) if shift != (0, 0) else x, window)
     how = dict(dtype=self.dtype, chunks=self.attention_chunks, kernel=self.attention_kernel, name="attn")
     if self.version == 2:
-      attend = attention.CosineWindowAttention(self.num_heads, window, self.trained_window_size or window, **how)
+      attend = attention.CosineWindowAttention(
+        self.num_heads, window, self.trained_window_size or window, **how
+      )
     else:
       attend = attention.DotProductWindowAttention(self.num_heads, window, **how)
     x = windows.merge(attend(x, regions), window, padded)
@@ -118,20 +120,32 @@ class Stage(nn.Module):
     group = group_size(self.depth, self.extra_norm_every)
     length = self.depth // group
     unroll = self.unroll or length == 1
-    block = _BlockGroup(group, self.extra_norm_every, self.remat, unroll, self.version, self.num_heads, self.window_size,
-                        self.trained_window_size, self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel,
-                        name="blocks")
+    block = _BlockGroup(
+      group,
+      self.extra_norm_every,
+      self.remat,
+      unroll,
+      self.version,
+      self.num_heads,
+      self.window_size,
+      self.trained_window_size,
+      self.mlp_ratio,
+      self.dtype,
+      self.attention_chunks,
+      self.attention_kernel,
+      name="blocks",
+    )
 
     def body(block, x, rates):
       return block(x, rates, train=train), None
 
     scan = nn.scan(
-        body,
-        variable_axes={"params": 0, attention.SEEN[0]: 0},
-        split_rngs={"params": True, "dropout": True},
-        length=length,
-        unroll=length if unroll else 1,
-        metadata_params={nn.PARTITION_NAME: axes.LAYERS},
+      body,
+      variable_axes={"params": 0, attention.SEEN[0]: 0},
+      split_rngs={"params": True, "dropout": True},
+      length=length,
+      unroll=length if unroll else 1,
+      metadata_params={nn.PARTITION_NAME: axes.LAYERS},
     )
     x, _ = scan(block, x, None if drop_rates is None else drop_rates.reshape(length, group))
     return x
@@ -163,8 +177,19 @@ class _BlockGroup(nn.Module):
       run = nn.remat(run, policy=policy, prevent_cse=self.unrolled)
     for j in range(self.size):
       extra_norm = self.extra_norm_every > 0 and (j + 1) % self.extra_norm_every == 0
-      block = Block(self.version, self.num_heads, self.window_size, self.trained_window_size, j % 2 == 1, extra_norm,
-                    self.mlp_ratio, self.dtype, self.attention_chunks, self.attention_kernel, name=f"block{j}")
+      block = Block(
+        self.version,
+        self.num_heads,
+        self.window_size,
+        self.trained_window_size,
+        j % 2 == 1,
+        extra_norm,
+        self.mlp_ratio,
+        self.dtype,
+        self.attention_chunks,
+        self.attention_kernel,
+        name=f"block{j}",
+      )
       x = run(block, x, None if drop_rates is None else drop_rates[j])
     return x
 
@@ -206,12 +231,12 @@ class Swin(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      images: jax.Array,
-      *,
-      mask: jax.Array | None = None,
-      mask_token: jax.Array | None = None,
-      train: bool = False,
+    self,
+    images: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    mask_token: jax.Array | None = None,
+    train: bool = False,
   ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Runs the backbone.
 
@@ -227,15 +252,31 @@ class Swin(nn.Module):
     """
     rates = None
     if self.drop_path_rate > 0:
-      rates = np.split(np.linspace(0, self.drop_path_rate, sum(self.depths), dtype=np.float32), np.cumsum(self.depths)[:-1])
-    x = layers.PatchEmbed(self.patch_size, self.embed_dim, self.dtype, name="patch_embed")(images.astype(self.dtype))
+      rates = np.split(
+        np.linspace(0, self.drop_path_rate, sum(self.depths), dtype=np.float32), np.cumsum(self.depths)[:-1]
+      )
+    x = layers.PatchEmbed(self.patch_size, self.embed_dim, self.dtype, name="patch_embed")(
+      images.astype(self.dtype)
+    )
     if mask is not None:
       x = jnp.where(mask[..., None], mask_token.astype(self.dtype)[None, None, None], x)
     maps, chunks = [], self.attention_chunks or (1,) * len(self.depths)
     for i, depth in enumerate(self.depths):
-      stage = Stage(depth, self.extra_norm_every, self.remat, self.unroll, self.version, self.num_heads[i],
-                    self.window_sizes[i], self.trained_window_sizes[i], self.mlp_ratio, self.dtype, chunks[i],
-                    self.attention_kernel, name=f"stage{i}")
+      stage = Stage(
+        depth,
+        self.extra_norm_every,
+        self.remat,
+        self.unroll,
+        self.version,
+        self.num_heads[i],
+        self.window_sizes[i],
+        self.trained_window_sizes[i],
+        self.mlp_ratio,
+        self.dtype,
+        chunks[i],
+        self.attention_kernel,
+        name=f"stage{i}",
+      )
       x = stage(x, None if rates is None else rates[i], train=train)
       maps.append(x)
       if i + 1 < len(self.depths):
@@ -258,7 +299,9 @@ class Swin(nn.Module):
     return self.embed_dim * 2 ** (len(self.depths) - 1)
 
 
-def make_encoder(*, version: int, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, **numbers) -> Swin:
+def make_encoder(
+  *, version: int, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, **numbers
+) -> Swin:
   """The backbone from plain numbers: a window is one number or (height, width); no trained windows means the same windows.
 
   Raises:
@@ -267,11 +310,12 @@ def make_encoder(*, version: int, window_sizes: Sequence, trained_window_sizes: 
   if version not in (1, 2) or dtype not in ("bfloat16", "float32"):
     raise ValueError(f"version {version} of 1, 2; dtype {dtype} of bfloat16, float32")
   return Swin(
-      version=version,
-      window_sizes=tuple(windows.pair(size) for size in window_sizes),
-      trained_window_sizes=tuple(windows.pair(size) for size in trained_window_sizes) or (None,) * len(window_sizes),
-      dtype=jnp.dtype(dtype),
-      **numbers,
+    version=version,
+    window_sizes=tuple(windows.pair(size) for size in window_sizes),
+    trained_window_sizes=tuple(windows.pair(size) for size in trained_window_sizes)
+    or (None,) * len(window_sizes),
+    dtype=jnp.dtype(dtype),
+    **numbers,
   )
 
 
@@ -294,5 +338,7 @@ def flops(model: Swin, image_size: tuple[int, int], bands: int) -> int:
     padded, n = int(np.prod(windows.padded_size(size, window))), int(np.prod(window))
     if i > 0:  # merging into this stage; V1 norms before the product
       macs += tokens * (2 * c * c + (2 * c if model.version == 1 else c))
-    macs += depth * (2 * c * tokens + padded * (4 * c * c + 2 * n * c) + int(2 * model.mlp_ratio * tokens * c * c))
+    macs += depth * (
+      2 * c * tokens + padded * (4 * c * c + 2 * n * c) + int(2 * model.mlp_ratio * tokens * c * c)
+    )
   return 2 * (macs + tokens * c)

@@ -71,9 +71,15 @@ class ConvNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     names = (None, None, axes.EMBED, axes.MLP)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # the default of the published code
-    kernel = self.param("kernel", layers.boxed(init, *names), (self.size, self.size, x.shape[-1], self.features))
-    kernel = layers.constrain(layers.narrow(kernel, names, self.dtype), None, None, None, axes.MLP)  # else activations may travel instead
-    x = jax.lax.conv_general_dilated(x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    kernel = self.param(
+      "kernel", layers.boxed(init, *names), (self.size, self.size, x.shape[-1], self.features)
+    )
+    kernel = layers.constrain(
+      layers.narrow(kernel, names, self.dtype), None, None, None, axes.MLP
+    )  # else activations may travel instead
+    x = jax.lax.conv_general_dilated(
+      x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     x = layers.constrain(x, axes.BATCH, None, None, axes.MLP)
     x = nn.relu(GroupNorm(self.dtype, name="norm")(x))
     return layers.constrain(x, axes.BATCH, None, None, None)  # the next one reads all channels

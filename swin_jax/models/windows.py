@@ -12,7 +12,7 @@ from swin_jax.errors import BadInput
 
 
 def window_and_shift(
-    map_size: tuple[int, int], window_size: tuple[int, int], shifted: bool
+  map_size: tuple[int, int], window_size: tuple[int, int], shifted: bool
 ) -> tuple[tuple[int, int], tuple[int, int]]:
   """Returns the window a map really uses and how far it is shifted, each (height, width) in tokens.
 
@@ -41,7 +41,7 @@ def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
   if chunks > 0 and chunks % windows == 0 and heads % (chunks // windows) == 0:
     return windows, chunks // windows
   raise BadInput(
-      f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads"
+    f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads"
   )
 
 
@@ -86,7 +86,7 @@ def merge(x, window: tuple[int, int], map_size: tuple[int, int]):
 
 
 def regions(
-    map_size: tuple[int, int], padded: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
+  map_size: tuple[int, int], padded: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
 ) -> np.ndarray | None:
   """Which tokens of a window belong together after the map was padded and rolled by -shift.
 
@@ -102,7 +102,9 @@ def regions(
   for axis in range(2):
     position = np.arange(padded[axis])
     if shift[axis]:
-      label = (position >= padded[axis] - window[axis]).astype(np.int32) + (position >= padded[axis] - shift[axis])
+      label = (position >= padded[axis] - window[axis]).astype(np.int32) + (
+        position >= padded[axis] - shift[axis]
+      )
     else:
       label = np.zeros(padded[axis], np.int32)
     labels.append(label)
@@ -138,5 +140,7 @@ def log_spaced_offsets(window: tuple[int, int], trained_window: tuple[int, int])
   """
   unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
   x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)
-  log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(np.float32)  # numpy's of float32 is not exact
+  log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(
+    np.float32
+  )  # numpy's of float32 is not exact
   return np.sign(x) * log2 / np.float32(3)

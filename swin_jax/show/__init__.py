@@ -1,8 +1,8 @@
 """Pictures of what a model does: by `python -m swin_jax.show`, or in a notebook:
 
-  from swin_jax.show import attention, images, reconstruction
+from swin_jax.show import attention, images, reconstruction
 
-  model, params = swin_jax.load("runs/pretrain")
-  for name, image in images.read(model, "photos"):
-    display(reconstruction.picture(model, params, image), attention.picture(model, params, image))
+model, params = swin_jax.load("runs/pretrain")
+for name, image in images.read(model, "photos"):
+  display(reconstruction.picture(model, params, image), attention.picture(model, params, image))
 """

@@ -35,7 +35,10 @@ from swin_jax.show import output
 from swin_jax.tasks import kinds
 
 
-_TASKS = {"segment": "segmentation", "regress": "pixel_regression"}  # commands that are for models of one task
+_TASKS = {
+  "segment": "segmentation",
+  "regress": "pixel_regression",
+}  # commands that are for models of one task
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
@@ -64,16 +67,37 @@ def _parser() -> cli.Parser:
   common.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
   common.add_argument("images", metavar="IMAGES", nargs="+", help="image files, folders of them, .npy, .npz")
   common.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures")
-  common.add_argument("--window", type=_numbers("8 or 8,16", 1, 1, 2), help="tokens, or HEIGHT,WIDTH, for all stages, as in swin_jax.load")
-  common.add_argument("--image_size", type=_numbers("224 or 192,256", 1, 1, 2), help="pixels, or HEIGHT,WIDTH, as in swin_jax.load")
-  common.add_argument("--bands", type=_numbers("3,2,1 or 0", 0, 1, 3), default=(), help="shown as red, green, blue, or grey; from 0")
+  common.add_argument(
+    "--window",
+    type=_numbers("8 or 8,16", 1, 1, 2),
+    help="tokens, or HEIGHT,WIDTH, for all stages, as in swin_jax.load",
+  )
+  common.add_argument(
+    "--image_size",
+    type=_numbers("224 or 192,256", 1, 1, 2),
+    help="pixels, or HEIGHT,WIDTH, as in swin_jax.load",
+  )
+  common.add_argument(
+    "--bands",
+    type=_numbers("3,2,1 or 0", 0, 1, 3),
+    default=(),
+    help="shown as red, green, blue, or grey; from 0",
+  )
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
-  commands = parser.add_subparsers(dest="command", required=True, metavar="reconstruct|attention|features|segment|regress")
+  commands = parser.add_subparsers(
+    dest="command", required=True, metavar="reconstruct|attention|features|segment|regress"
+  )
 
-  command = commands.add_parser("reconstruct", parents=[common], help="original, masked, reconstructed, pasted")
+  command = commands.add_parser(
+    "reconstruct", parents=[common], help="original, masked, reconstructed, pasted"
+  )
   command.add_argument("--mask_ratio", type=float, default=0.6, help="share that is masked")
-  command.add_argument("--mask_patch", type=int, help="pixels, side of a masked cell; as much as a token of the last stage if not said")
+  command.add_argument(
+    "--mask_patch",
+    type=int,
+    help="pixels, side of a masked cell; as much as a token of the last stage if not said",
+  )
   command.add_argument("--seed", type=int, default=0, help="of the first image's mask; the next has the next")
 
   command = commands.add_parser("attention", parents=[common], help="where a block looks, and Grad-CAM")
@@ -81,17 +105,26 @@ def _parser() -> cli.Parser:
   command.add_argument("--block", type=int, help="of the stage, from 0; its last if not said")
   command.add_argument("--head", type=_head, help="of the block, from 0, or mean")
   command.add_argument(
-      "--at", type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False), action="append",
-      help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be given again",
+    "--at",
+    type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False),
+    action="append",
+    help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be given again",
   )
-  command.add_argument("--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said")
+  command.add_argument(
+    "--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said"
+  )
   command.add_argument("--cam_stage", type=int, help="of Grad-CAM, from 0; the last if not said")
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 
   for name, what in (("segment", "class"), ("regress", "number")):
-    command, maps = commands.add_parser(name, parents=[common], help=f"the {what} of every pixel"), kinds.TARGETS[_TASKS[name]]
-    command.add_argument(f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images")
+    command, maps = (
+      commands.add_parser(name, parents=[common], help=f"the {what} of every pixel"),
+      kinds.TARGETS[_TASKS[name]],
+    )
+    command.add_argument(
+      f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images"
+    )
     command.add_argument("--maps", metavar="DIR", help="folder for what the model says, as maps")
   return parser
 
@@ -109,11 +142,15 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.show import whole_images
 
   files = [file for path in arguments.images for file in images.find(path)]
-  window, size = (value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size))
+  window, size = (
+    value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size)
+  )
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
   task, truth = _TASKS.get(arguments.command), None
   if task and model.description["task"] != task:
-    raise BadInput(f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is for task={task}")
+    raise BadInput(
+      f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is for task={task}"
+    )
   if task:
     drawing.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
@@ -141,11 +178,15 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"wrote {path}", flush=True)
   if refused:
     others = len(refused) - 1
-    more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (others > 0) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
+    more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (
+      others > 0
+    ) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
     raise BadInput(refused[0] + more)
 
 
-def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+def _pictures(
+  model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
+) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, image)."""
   from swin_jax.show import attention
   from swin_jax.show import features
@@ -155,7 +196,12 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
   if arguments.command == "reconstruct":
     ratio, patch = arguments.mask_ratio, arguments.mask_patch
     for seed, (name, image) in enumerate(found, arguments.seed):
-      yield name, reconstruction.picture(model, params, image, mask_ratio=ratio, mask_patch=patch, seed=seed, bands=bands)
+      yield (
+        name,
+        reconstruction.picture(
+          model, params, image, mask_ratio=ratio, mask_patch=patch, seed=seed, bands=bands
+        ),
+      )
   elif arguments.command == "attention":
     keys = ("stage", "block", "head", "label", "cam_stage", "bands")
     chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
@@ -169,7 +215,9 @@ def _pictures(model: Any, params: Any, found: Iterator[tuple[str, Any]], argumen
       yield from zip(names, features.pictures(model, params, images, bands=bands))
 
 
-def _answers(model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+def _answers(
+  model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
+) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
   from swin_jax.show import regression
   from swin_jax.show import segmentation

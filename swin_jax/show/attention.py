@@ -56,7 +56,9 @@ class Attention:
 
   def _find(self, row, column):
     if not (0 <= row < self.map_size[0] and 0 <= column < self.map_size[1]):
-      raise BadInput(f"there is no token ({row}, {column}) on a map of {self.map_size[0]} × {self.map_size[1]}")
+      raise BadInput(
+        f"there is no token ({row}, {column}) on a map of {self.map_size[0]} × {self.map_size[1]}"
+      )
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
@@ -66,7 +68,9 @@ class Attention:
     return out.reshape(*values.shape[:-1], *self.map_size)
 
 
-def capture(model: Model, params: Any, image: np.ndarray, stage: int | None = None, block: int | None = None) -> Attention:
+def capture(
+  model: Model, params: Any, image: np.ndarray, stage: int | None = None, block: int | None = None
+) -> Attention:
   """The attention of one block.
 
   Args:
@@ -90,7 +94,9 @@ def capture(model: Model, params: Any, image: np.ndarray, stage: int | None = No
   padded = windows.padded_size(size, window)
   tokens = np.full(padded, -1)
   tokens[: size[0], : size[1]] = np.arange(size[0] * size[1]).reshape(size)
-  tokens = windows.partition(np.roll(tokens, (-shift[0], -shift[1]), (0, 1))[None, :, :, None], window)[0, :, :, 0]
+  tokens = windows.partition(np.roll(tokens, (-shift[0], -shift[1]), (0, 1))[None, :, :, None], window)[
+    0, :, :, 0
+  ]
   regions = windows.regions(size, padded, window, shift)
   regions = np.zeros_like(tokens) if regions is None else regions
   weights = _weights(model, params, model.normalise(image)[None], regions, stage, block, window)
@@ -107,23 +113,25 @@ def _weights(model, params, images, regions, stage, block, window):
   group = swin.group_size(encoder.depths[stage], encoder.extra_norm_every)
   blocks = seen[layers.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
   leaves = blocks[f"block{block % group}"]["attn"][layers.SEEN[1]][0]
-  qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)  # what the scan has stacked
+  qkv, table, logit_scale = jax.tree.map(
+    lambda leaf: leaf[block // group], leaves
+  )  # what the scan has stacked
   bias = table.T[:, windows.relative_index(window)]
   return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, regions)
 
 
 def picture(
-    model: Model,
-    params: Any,
-    image: np.ndarray,
-    *,
-    stage: int | None = None,
-    block: int | None = None,
-    head: int | None = None,
-    at: Sequence[tuple[float, float]] = QUERIES,
-    label: int | None = None,
-    cam_stage: int | None = None,
-    bands: Sequence[int] = (),
+  model: Model,
+  params: Any,
+  image: np.ndarray,
+  *,
+  stage: int | None = None,
+  block: int | None = None,
+  head: int | None = None,
+  at: Sequence[tuple[float, float]] = QUERIES,
+  label: int | None = None,
+  cam_stage: int | None = None,
+  bands: Sequence[int] = (),
 ) -> Image.Image:
   """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a class (Grad-CAM).
 
@@ -146,24 +154,37 @@ def picture(
   zoom = original.shape[0] // image.shape[0]
   side = seen.stride * zoom  # of a token on a panel
   received = seen.received()[chosen].mean(0)
-  received = np.minimum(received, np.percentile(received, 99))  # or a few tokens that all look at leave the others dark
-  panels = [("image", original), ("attention received", drawing.heat(original, drawing.spread(received, side, original.shape[:2])))]
+  received = np.minimum(
+    received, np.percentile(received, 99)
+  )  # or a few tokens that all look at leave the others dark
+  panels = [
+    ("image", original),
+    ("attention received", drawing.heat(original, drawing.spread(received, side, original.shape[:2]))),
+  ]
   if label is not None or model.description["classification"]["num_classes"]:
     values, stride, label, probability = grad_cam(model, params, image, label, cam_stage)
     values = drawing.spread(values, stride * zoom, original.shape[:2], smooth=True)
-    panels.append((f"Grad-CAM: {model.class_name(label)} ({probability:.0%})", drawing.heat(original, values)))
+    panels.append(
+      (f"Grad-CAM: {model.class_name(label)} ({probability:.0%})", drawing.heat(original, values))
+    )
   for point in at:
     pixel = _pixel(point, image.shape[:2])
     row, column = (p // seen.stride for p in pixel)
     looks, reach = seen.of(row, column)[chosen].mean(0), seen.reach(row, column)
     box = (row * side, column * side, (row + 1) * side, (column + 1) * side)
-    panel = drawing.heat(original, *(drawing.spread(values, side, original.shape[:2]) for values in (looks, reach)))
+    panel = drawing.heat(
+      original, *(drawing.spread(values, side, original.shape[:2]) for values in (looks, reach))
+    )
     panels.append((f"from row {pixel[0]}, column {pixel[1]}", drawing.frame(panel, box)))
   return drawing.sheet(panels, 4)
 
 
 def _pixel(point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
   pixel = tuple(p if isinstance(p, int) else min(int(p * side), side - 1) for p, side in zip(point, size))
-  if any(p < 0 or p >= side for p, side in zip(pixel, size)) or any(isinstance(p, float) and p > 1 for p in point):
-    raise BadInput(f"{point[0]},{point[1]} is not in the image of {size[0]} × {size[1]} px; 0.5,0.5 would be its middle")
+  if any(p < 0 or p >= side for p, side in zip(pixel, size)) or any(
+    isinstance(p, float) and p > 1 for p in point
+  ):
+    raise BadInput(
+      f"{point[0]},{point[1]} is not in the image of {size[0]} × {size[1]} px; 0.5,0.5 would be its middle"
+    )
   return pixel

@@ -63,7 +63,11 @@ def spread(values: np.ndarray, side: int, size: tuple[int, int], smooth: bool = 
     smooth: interpolate between the middles of the tokens.
   """
   if smooth:
-    values = np.asarray(Image.fromarray(values).resize((values.shape[1] * side, values.shape[0] * side), Image.Resampling.BILINEAR))
+    values = np.asarray(
+      Image.fromarray(values).resize(
+        (values.shape[1] * side, values.shape[0] * side), Image.Resampling.BILINEAR
+      )
+    )
   else:
     values = values.repeat(side, axis=0).repeat(side, axis=1)
   return values[: size[0], : size[1]]
@@ -91,7 +95,12 @@ def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
   image = Image.fromarray(panel)
   draw, (top, left, bottom, right) = ImageDraw.Draw(image), box
   # A token at the border may reach over the image; its frame is drawn inside.
-  left, top, right, bottom = max(left - 2, 0), max(top - 2, 0), min(right + 1, image.width - 1), min(bottom + 1, image.height - 1)
+  left, top, right, bottom = (
+    max(left - 2, 0),
+    max(top - 2, 0),
+    min(right + 1, image.width - 1),
+    min(bottom + 1, image.height - 1),
+  )
   draw.rectangle((left, top, right, bottom), outline=(0, 0, 0), width=1)
   draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=(255, 255, 255), width=1)
   return np.asarray(image)

@@ -29,7 +29,9 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
 
   def tokens():
     for image in images:
-      yield [np.asarray(x[0], np.float64) for x in model.features(params, model.normalise(image)[None], stages)]
+      yield [
+        np.asarray(x[0], np.float64) for x in model.features(params, model.normalise(image)[None], stages)
+      ]
       progress.step()
 
   count, total, product = [0] * len(stages), [0.0] * len(stages), [0.0] * len(stages)
@@ -39,7 +41,9 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
       count[i], total[i], product[i] = count[i] + len(x), total[i] + x.sum(0), product[i] + x.T @ x
   means = [t / n for t, n in zip(total, count)]
   axes = [_axes(p / n - np.outer(mean, mean)) for p, n, mean in zip(product, count, means)]
-  values = [np.stack(x) for x in zip(*([(x - m) @ a for x, m, a in zip(maps, means, axes)] for maps in tokens()))]
+  values = [
+    np.stack(x) for x in zip(*([(x - m) @ a for x, m, a in zip(maps, means, axes)] for maps in tokens()))
+  ]
   return [_stretch(x).astype(np.float32) for x in values]
 
 
@@ -55,7 +59,9 @@ def _stretch(values: np.ndarray) -> np.ndarray:
   return np.clip((values - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
 
 
-def pictures(model: Model, params: Any, images: Sequence[np.ndarray], *, bands: Sequence[int] = ()) -> list[Image.Image]:
+def pictures(
+  model: Model, params: Any, images: Sequence[np.ndarray], *, bands: Sequence[int] = ()
+) -> list[Image.Image]:
   """Of each image, itself and the components of every stage as red, green, blue; a colour means the same in all pictures.
 
   Args: as `components`; bands: as `drawing.to_rgb`.
@@ -70,8 +76,11 @@ def pictures(model: Model, params: Any, images: Sequence[np.ndarray], *, bands: 
   for i, original in enumerate(originals):
     size, zoom = original.shape[:2], original.shape[0] // images[i].shape[0]
     panels = [
-        (f"stage {stage}", np.round(drawing.spread(values[i], patch * 2**stage * zoom, size) * 255.0).astype(np.uint8))
-        for stage, values in enumerate(stages)
+      (
+        f"stage {stage}",
+        np.round(drawing.spread(values[i], patch * 2**stage * zoom, size) * 255.0).astype(np.uint8),
+      )
+      for stage, values in enumerate(stages)
     ]
     made.append(drawing.sheet([("image", original), *panels], 1 + len(panels)))
   return made

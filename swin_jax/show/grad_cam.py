@@ -21,7 +21,9 @@ class GradCam(NamedTuple):
   probability: float
 
 
-def grad_cam(model: Model, params: Any, image: np.ndarray, label: int | None = None, stage: int | None = None) -> GradCam:
+def grad_cam(
+  model: Model, params: Any, image: np.ndarray, label: int | None = None, stage: int | None = None
+) -> GradCam:
   """Grad-CAM of one image.
 
   The channels of a stage's output, each weighed by the mean gradient of the class's logit with respect to it, are added up; what
@@ -43,7 +45,9 @@ def grad_cam(model: Model, params: Any, image: np.ndarray, label: int | None = N
     raise BadInput(f"there is no class {label}; the model has classes 0 to {classes - 1}")
   stage = len(encoder.depths) - 1 if stage is None else stage
   model.check_stage(stage)
-  heat, label, probability = _grad_cam(model, params, model.normalise(image)[None], -1 if label is None else label, stage)
+  heat, label, probability = _grad_cam(
+    model, params, model.normalise(image)[None], -1 if label is None else label, stage
+  )
   return GradCam(np.asarray(heat), encoder.patch_size * 2**stage, int(label), float(probability))
 
 

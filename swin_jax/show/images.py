@@ -29,7 +29,11 @@ def find(path: str) -> list[pathlib.Path]:
   if not root.is_dir():
     return [root]
   suffixes = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
-  names = sorted(file.relative_to(root) for file in root.rglob("*") if file.name.lower().endswith(suffixes) and file.is_file())
+  names = sorted(
+    file.relative_to(root)
+    for file in root.rglob("*")
+    if file.name.lower().endswith(suffixes) and file.is_file()
+  )
   if found := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
     return found
   raise BadInput(f"{path} holds no image ({' '.join(suffixes)})")
@@ -63,7 +67,10 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
           if not len(array):
             raise ValueError("holds no image")
           for i, image in enumerate(array):
-            yield f"{file.stem}-{i:0{len(str(len(array) - 1))}}", _view(image, bands, model.image_size, of_floats)
+            yield (
+              f"{file.stem}-{i:0{len(str(len(array) - 1))}}",
+              _view(image, bands, model.image_size, of_floats),
+            )
           continue
         image = array
       elif of_floats and rasters.one_to_a_file(file.name):
@@ -107,7 +114,9 @@ def _array(file: pathlib.Path, bands: int) -> np.ndarray:
   fitting = [name for name, array in arrays.items() if array.ndim in (3, 4) and array.shape[-1] == bands]
   if len(fitting) != 1:
     held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-    raise ValueError(f"must hold one array [..., height, width, {bands}], the model's bands; it holds {held or 'nothing'}")
+    raise ValueError(
+      f"must hold one array [..., height, width, {bands}], the model's bands; it holds {held or 'nothing'}"
+    )
   return arrays[fitting[0]]
 
 

@@ -44,5 +44,7 @@ class Maps:
       file.putpalette(self._colours.tobytes())
       file.save(path)
     else:
-      rasters.write(str(path), found, image.place, targets.unknown(found.dtype), self._colours if of_classes else None)
+      rasters.write(
+        str(path), found, image.place, targets.unknown(found.dtype), self._colours if of_classes else None
+      )
     return path

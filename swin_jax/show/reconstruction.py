@@ -14,7 +14,13 @@ from swin_jax.tasks import masked_pixels
 
 
 def reconstruct(
-    model: Model, params: Any, image: np.ndarray, *, mask_ratio: float = 0.6, mask_patch: int | None = None, seed: int = 0
+  model: Model,
+  params: Any,
+  image: np.ndarray,
+  *,
+  mask_ratio: float = 0.6,
+  mask_patch: int | None = None,
+  seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Masks an image at random and has the model reconstruct it.
 
@@ -38,25 +44,33 @@ def reconstruct(
   encoder = model.module.encoder
   try:
     mask = masks.block_mask(
-        np.random.default_rng(seed), image.shape[:2], encoder.stride if mask_patch is None else mask_patch, encoder.patch_size, mask_ratio
+      np.random.default_rng(seed),
+      image.shape[:2],
+      encoder.stride if mask_patch is None else mask_patch,
+      encoder.patch_size,
+      mask_ratio,
     )
   except ValueError as error:
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
   normalised = model.normalise(image)[None]
   window = model.description["masked_pixels"]["target_norm_window"]
-  out = masked_pixels.in_pixels(model.apply(params, normalised, mask[None]), normalised, window, ~np.isnan(image)[None])
-  return np.asarray(out)[0] * model.std + model.mean, np.asarray(masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2]))
+  out = masked_pixels.in_pixels(
+    model.apply(params, normalised, mask[None]), normalised, window, ~np.isnan(image)[None]
+  )
+  return np.asarray(out)[0] * model.std + model.mean, np.asarray(
+    masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2])
+  )
 
 
 def picture(
-    model: Model,
-    params: Any,
-    image: np.ndarray,
-    *,
-    mask_ratio: float = 0.6,
-    mask_patch: int | None = None,
-    seed: int = 0,
-    bands: Sequence[int] = (),
+  model: Model,
+  params: Any,
+  image: np.ndarray,
+  *,
+  mask_ratio: float = 0.6,
+  mask_patch: int | None = None,
+  seed: int = 0,
+  bands: Sequence[int] = (),
 ) -> Image.Image:
   """Original, masked, reconstructed, and the reconstruction pasted into the original, side by side.
 
@@ -68,9 +82,9 @@ def picture(
   original, reconstructed = (drawing.to_rgb(x, image, bands) for x in (image, made))
   masked = drawing.enlarge(masked)
   panels = {
-      "original": original,
-      "masked": np.where(masked, np.uint8(drawing.GREY), original),
-      "reconstructed": reconstructed,
-      "pasted": np.where(masked, reconstructed, original),
+    "original": original,
+    "masked": np.where(masked, np.uint8(drawing.GREY), original),
+    "reconstructed": reconstructed,
+    "pasted": np.where(masked, reconstructed, original),
   }
   return drawing.sheet(list(panels.items()), len(panels))

@@ -19,7 +19,13 @@ def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
   return targets.where_data(image, whole_images.answer(model, params, image).argmax(-1).astype(np.uint8))
 
 
-def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()) -> Image.Image:
+def picture(
+  model: Model,
+  image: np.ndarray,
+  found: np.ndarray,
+  truth: np.ndarray | None = None,
+  bands: Sequence[int] = (),
+) -> Image.Image:
   """The image, the classes of its pixels laid over it and, where the truth is known, this and the errors; with a legend.
 
   Args:
@@ -35,9 +41,13 @@ def picture(model: Model, image: np.ndarray, found: np.ndarray, truth: np.ndarra
   image, found, truth = whole_images.for_a_picture(image, found, truth)
   known = np.full(found.shape, labels.NONE) if truth is None else truth.astype(np.int32)
   rgb = whole_images.pixels_of(model, image, bands)
-  views = np.asarray(label_pictures.label_views(rgb, found[None].astype(np.int32), known[None], len(model.class_names)))[0]
+  views = np.asarray(
+    label_pictures.label_views(rgb, found[None].astype(np.int32), known[None], len(model.class_names))
+  )[0]
   shown = sorted({*np.unique(found), *np.unique(known)} - {labels.NONE})
   there = known != labels.NONE
-  errors = None if truth is None else f"{np.mean((known != found)[there]) if there.any() else 0:.1%} of pixels"
+  errors = (
+    None if truth is None else f"{np.mean((known != found)[there]) if there.any() else 0:.1%} of pixels"
+  )
   sheet = whole_images.sheet(views, errors)
   return Image.fromarray(legend.with_legend(sheet, model.class_names, shown))

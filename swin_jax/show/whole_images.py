@@ -82,7 +82,9 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
     if found.dtype == np.uint8 and found.shape[-1] == bands:
       return found
     there, wanted = (image_ops.count_bands(count) for count in (found.shape[-1], bands))
-    raise ValueError(f"is a raster of {there}, {found.dtype}; the model takes 8-bit images of {wanted}") from error
+    raise ValueError(
+      f"is a raster of {there}, {found.dtype}; the model takes 8-bit images of {wanted}"
+    ) from error
 
 
 class Truth:
@@ -108,12 +110,16 @@ class Truth:
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
       classes = next((found for found in said if found), numbered)
       if len(classes.names) > num_classes:
-        raise BadInput(f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}")
+        raise BadInput(
+          f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}"
+        )
     self._split = labelled_files.Split("", "", classes)
     self._maps: dict[str, str] = {}
     for path in image_files.find(self._tree, "", "", self._split.extensions):
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
-        raise BadInput(f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that holds one")
+        raise BadInput(
+          f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that holds one"
+        )
 
   def of(self, image: Whole) -> np.ndarray:
     """The map of an image, fitted as it is.
@@ -147,7 +153,9 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
     BadInput: no such model, or another number of bands.
   """
   if not model.targets:
-    raise BadInput("the model has no answers for pixels; take one of task=segmentation or task=pixel_regression")
+    raise BadInput(
+      "the model has no answers for pixels; take one of task=segmentation or task=pixel_regression"
+    )
   seen, forward = model.normalise(pixels), functools.partial(model.apply, params)
   window = model.description["dense"]["window"] or model.description["dense"]["eval_canvas"]
   size = pixels.shape[:2]
@@ -170,7 +178,10 @@ def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarra
   if max(image.shape[:2]) <= _LARGEST:
     return [image, *maps]
   size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
-  return [image_ops.resize(image, size, "bilinear"), *(found if found is None else targets.resize(found, size) for found in maps)]
+  return [
+    image_ops.resize(image, size, "bilinear"),
+    *(found if found is None else targets.resize(found, size) for found in maps),
+  ]
 
 
 def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Array:

@@ -15,15 +15,15 @@ from swin_jax.tasks.task import Task
 
 
 def make_task(
-    encoder: Swin,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    num_classes: int,
-    label_smoothing: float,
-    mixup_alpha: float,
-    cutmix_alpha: float,
-    erase_probability: float,
+  encoder: Swin,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  num_classes: int,
+  label_smoothing: float,
+  mixup_alpha: float,
+  cutmix_alpha: float,
+  erase_probability: float,
 ) -> Task:
   """Classification by a linear head on the pooled features of a backbone.
 
@@ -57,7 +57,11 @@ def make_task(
     # Among equal scores the label counts as last, so an output that is constant, or NaN, scores 0 and not 1.
     rank = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], axis=1)), axis=1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    sums = {"loss": jnp.sum(losses * weight), "top1": jnp.sum((rank <= 1) * weight), "top5": jnp.sum((rank <= 5) * weight)}
+    sums = {
+      "loss": jnp.sum(losses * weight),
+      "top1": jnp.sum((rank <= 1) * weight),
+      "top5": jnp.sum((rank <= 5) * weight),
+    }
     return {name: (value, count) for name, value in sums.items()}
 
   return Task(model, init, loss, eval_sums, None, ("eval/top1", True), functools.partial(flops, encoder))

@@ -11,7 +11,9 @@ import numpy as np
 from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
 
-Forward = Callable[[jax.Array], jax.Array]  # images [B, height, width, bands] → scores [B, ⌈height / s⌉, ⌈width / s⌉, classes]
+Forward = Callable[
+  [jax.Array], jax.Array
+]  # images [B, height, width, bands] → scores [B, ⌈height / s⌉, ⌈width / s⌉, classes]
 
 
 class Views(NamedTuple):
@@ -28,7 +30,9 @@ class Views(NamedTuple):
   mirrored: bool = False
 
 
-def predict(forward: Forward, images: jax.Array, views: Views, answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax) -> jax.Array:
+def predict(
+  forward: Forward, images: jax.Array, views: Views, answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax
+) -> jax.Array:
   """Answers, averaged over the views.
 
   Args:
@@ -41,7 +45,11 @@ def predict(forward: Forward, images: jax.Array, views: Views, answer: Callable[
     float32 [B, height, width, classes].
   """
   size = images.shape[1:3]
-  look = functools.partial(slide, forward, window=views.window) if views.window else functools.partial(whole, forward)
+  look = (
+    functools.partial(slide, forward, window=views.window)
+    if views.window
+    else functools.partial(whole, forward)
+  )
   total, count = 0.0, 0
   for scale in views.scales:
     scaled = images if scale == 1 else resize(images, tuple(max(1, round(side * scale)) for side in size))

@@ -23,9 +23,16 @@ def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_c
   colours = jnp.asarray(legend.palette(num_classes), jnp.float32) / 255.0
 
   def overlay(classes, there):
-    return jnp.where(there[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels)
+    return jnp.where(
+      there[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels
+    )
 
   known = truth != NONE
   wrong = (known & (predicted != truth))[..., None]
-  views = [pixels, overlay(truth, known), overlay(predicted, predicted != NONE), jnp.where(wrong, 1.0, 0.4 * pixels)]
+  views = [
+    pixels,
+    overlay(truth, known),
+    overlay(predicted, predicted != NONE),
+    jnp.where(wrong, 1.0, 0.4 * pixels),
+  ]
   return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -27,7 +27,9 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     BadInput: a neighbourhood without a middle pixel.
   """
   if target_norm_window < 0 or (target_norm_window and target_norm_window % 2 == 0):
-    raise BadInput(f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels")
+    raise BadInput(
+      f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels"
+    )
   model = SimMim(encoder)
 
   def forward(params, batch, **kwargs):
@@ -50,9 +52,14 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     images, reconstruction = forward(params, batch)
     valid = pixels.valid(batch["image"])
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
-    errors, weight = each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid), batch["weight"]
+    errors, weight = (
+      each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid),
+      batch["weight"],
+    )
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
-      weight *= jnp.any(valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3))
+      weight *= jnp.any(
+        valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3)
+      )
     return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
   def pictures(params, batch, bands=()):
@@ -64,11 +71,24 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     views = pixels.visible(views, None if valid is None else valid[:, None], mean, std)
     return jnp.round(pixels.shown(views, bands) * 255.0).astype(jnp.uint8)
 
-  return Task(model, init, loss, eval_sums, pictures, ("eval/loss", False), functools.partial(flops, encoder), "reconstruction")
+  return Task(
+    model,
+    init,
+    loss,
+    eval_sums,
+    pictures,
+    ("eval/loss", False),
+    functools.partial(flops, encoder),
+    "reconstruction",
+  )
 
 
 def masked_l1(
-    reconstruction: jax.Array, target: jax.Array, mask: jax.Array, patch_size: int, valid: jax.Array | None = None
+  reconstruction: jax.Array,
+  target: jax.Array,
+  mask: jax.Array,
+  patch_size: int,
+  valid: jax.Array | None = None,
 ) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
 
@@ -106,7 +126,9 @@ def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = N
   return (images - mean) / std
 
 
-def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
+def in_pixels(
+  reconstruction: jax.Array, images: jax.Array, window: int, valid: jax.Array | None = None
+) -> jax.Array:
   """What a model reconstructs, as normalised images, with the normalisation of its target undone.
 
   Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation are the original's.
@@ -122,7 +144,9 @@ def in_pixels(reconstruction: jax.Array, images: jax.Array, window: int, valid: 
   return reconstruction * std + mean
 
 
-def local_statistics(images: jax.Array, window: int, valid: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+def local_statistics(
+  images: jax.Array, window: int, valid: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
   """Mean and deviation of the neighbourhood of each pixel, per band; at the border, of the pixels there are.
 
   Official code (target normalisation of the V2 recipe): unbiased variance, √(v + 1e-6), in float32.

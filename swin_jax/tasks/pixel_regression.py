@@ -18,14 +18,14 @@ from swin_jax.tasks.task import Task
 
 
 def make_task(
-    encoder: Swin,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    channels: int,
-    value_mean: float,
-    value_std: float,
-    views: dense.Views,
+  encoder: Swin,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  channels: int,
+  value_mean: float,
+  value_std: float,
+  views: dense.Views,
 ) -> Task:
   """Regression by UPerNet on a backbone.
 
@@ -45,7 +45,9 @@ def make_task(
 
   def predicted(params, batch):
     images = mixing.normalise(batch["image"], mean, std)
-    return dense.predict(functools.partial(model.apply, {"params": params}), images, views, lambda scores: scores)[..., 0]
+    return dense.predict(
+      functools.partial(model.apply, {"params": params}), images, views, lambda scores: scores
+    )[..., 0]
 
   def init(rng, batch):
     return model.init(rng, mixing.normalise(batch["image"], mean, std))["params"]
@@ -67,8 +69,15 @@ def make_task(
     return value_pictures.value_views(pixels, found, target(batch))
 
   return Task(
-      model, init, loss, eval_sums, pictures, ("eval/mean_absolute_error", False), functools.partial(upernet.flops, model),
-      pictures_show="regression", legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
+    model,
+    init,
+    loss,
+    eval_sums,
+    pictures,
+    ("eval/mean_absolute_error", False),
+    functools.partial(upernet.flops, model),
+    pictures_show="regression",
+    legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
   )
 
 
@@ -84,7 +93,9 @@ def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:
   return jnp.sum(jnp.where(known, jnp.abs(scores - target), 0.0)) / jnp.maximum(jnp.sum(known), 1)
 
 
-def error_sums(predicted: jax.Array, target: jax.Array, unit: float) -> dict[str, tuple[jax.Array, jax.Array]]:
+def error_sums(
+  predicted: jax.Array, target: jax.Array, unit: float
+) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Sums for the scores of numbers.
 
   Args:
@@ -100,8 +111,8 @@ def error_sums(predicted: jax.Array, target: jax.Array, unit: float) -> dict[str
   errors = jnp.where(known, predicted - target, 0.0)
   count, absolute, squared = jnp.sum(known), jnp.sum(jnp.abs(errors)), jnp.sum(errors**2)
   return {
-      "loss": (absolute, count),
-      "mean_absolute_error": (absolute * unit, count),
-      "mean_squared_error": (squared * unit**2, count),
-      "relative_squared_error": (squared, jnp.sum(target**2)),
+    "loss": (absolute, count),
+    "mean_absolute_error": (absolute * unit, count),
+    "mean_squared_error": (squared * unit**2, count),
+    "relative_squared_error": (squared, jnp.sum(target**2)),
   }

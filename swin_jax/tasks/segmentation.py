@@ -20,13 +20,13 @@ from swin_jax.tasks.task import Task
 
 
 def make_task(
-    encoder: Swin,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    num_classes: int,
-    channels: int,
-    views: dense.Views,
+  encoder: Swin,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  num_classes: int,
+  channels: int,
+  views: dense.Views,
 ) -> Task:
   """Segmentation by UPerNet on a backbone.
 
@@ -39,7 +39,9 @@ def make_task(
   model = upernet.UPerNet(encoder, num_classes, channels)
 
   def probabilities(params, batch):
-    return dense.predict(functools.partial(model.apply, {"params": params}), mixing.normalise(batch["image"], mean, std), views)
+    return dense.predict(
+      functools.partial(model.apply, {"params": params}), mixing.normalise(batch["image"], mean, std), views
+    )
 
   def init(rng, batch):
     return model.init(rng, mixing.normalise(batch["image"], mean, std))["params"]
@@ -66,8 +68,15 @@ def make_task(
     return label_pictures.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
 
   return Task(
-      model, init, loss, eval_sums, pictures, ("eval/mean_iou", True), functools.partial(upernet.flops, model),
-      pictures_show="segmentation", legend=legend.with_legend,
+    model,
+    init,
+    loss,
+    eval_sums,
+    pictures,
+    ("eval/mean_iou", True),
+    functools.partial(upernet.flops, model),
+    pictures_show="segmentation",
+    legend=legend.with_legend,
   )
 
 
@@ -80,7 +89,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """
   known = labels != NONE
   logits = dense.resize(logits, labels.shape[1:3])
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, labels, 0).astype(jnp.int32))
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits, jnp.where(known, labels, 0).astype(jnp.int32)
+  )
   return jnp.sum(jnp.where(known, losses, 0.0)) / jnp.maximum(jnp.sum(known), 1)
 
 

@@ -27,9 +27,9 @@ def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> ja
     return jnp.where(there[..., None], shown, 0.4 * pixels)
 
   views = [
-      pixels,
-      coloured(jnp.where(known, truth, 0.0), legend.VALUE_REACH, legend.HEAT, known),
-      coloured(jnp.nan_to_num(predicted), legend.VALUE_REACH, legend.HEAT, ~jnp.isnan(predicted)),
-      coloured(jnp.where(known, predicted - truth, 0.0), legend.ERROR_REACH, legend.TOO_LOW_TOO_HIGH, known),
+    pixels,
+    coloured(jnp.where(known, truth, 0.0), legend.VALUE_REACH, legend.HEAT, known),
+    coloured(jnp.nan_to_num(predicted), legend.VALUE_REACH, legend.HEAT, ~jnp.isnan(predicted)),
+    coloured(jnp.where(known, predicted - truth, 0.0), legend.ERROR_REACH, legend.TOO_LOW_TOO_HIGH, known),
   ]
   return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -29,28 +29,56 @@ def _parser() -> cli.Parser:
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
   command.add_argument("destination", metavar="DST", help="the model folder to make")
-  command.add_argument("--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="whose names it must have")
-  command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell")
-  command.add_argument("--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell")
-  command.add_argument("--trained_window", type=cli.size, help="V2: the windows of pre-training, one a stage; 0 for no others")
-  command.add_argument("--mean", type=cli.numbers, help="of the images per band, 0..1, where it is not what is supposed and said")
+  command.add_argument(
+    "--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="whose names it must have"
+  )
+  command.add_argument(
+    "--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell"
+  )
+  command.add_argument(
+    "--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell"
+  )
+  command.add_argument(
+    "--trained_window", type=cli.size, help="V2: the windows of pre-training, one a stage; 0 for no others"
+  )
+  command.add_argument(
+    "--mean", type=cli.numbers, help="of the images per band, 0..1, where it is not what is supposed and said"
+  )
   command.add_argument("--std", type=cli.numbers, help="likewise")
-  command.add_argument("--target_norm_window", type=int, help="SimMIM with normalised targets: pixels (47 in the V2 recipe); 0 for none")
-  command.add_argument("--allow_pickle", action="store_true", help="read files that could run code; only if you trust who made them")
+  command.add_argument(
+    "--target_norm_window",
+    type=int,
+    help="SimMIM with normalised targets: pixels (47 in the V2 recipe); 0 for none",
+  )
+  command.add_argument(
+    "--allow_pickle",
+    action="store_true",
+    help="read files that could run code; only if you trust who made them",
+  )
 
-  command = commands.add_parser("adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes")
+  command = commands.add_parser(
+    "adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes"
+  )
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
   command.add_argument("destination", metavar="DST", help="the model folder to make")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
-  command.add_argument("--bias_tables", choices=choices.BIAS_TABLES, help="V1 at another window; geometric unless given")
+  command.add_argument(
+    "--bias_tables", choices=choices.BIAS_TABLES, help="V1 at another window; geometric unless given"
+  )
   command.add_argument("--bands", type=int, help="bands of the images")
-  command.add_argument("--band_rule", choices=choices.BANDS, help="what they are made of; repeat unless given")
-  command.add_argument("--class_map", default="", help="file: line k is the class of SRC that becomes class k")
+  command.add_argument(
+    "--band_rule", choices=choices.BANDS, help="what they are made of; repeat unless given"
+  )
+  command.add_argument(
+    "--class_map", default="", help="file: line k is the class of SRC that becomes class k"
+  )
 
   command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  command.add_argument("destination", metavar="DST.safetensors", help="the file to make; for hf, a config.json is made beside it")
+  command.add_argument(
+    "destination", metavar="DST.safetensors", help="the file to make; for hf, a config.json is made beside it"
+  )
   command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="whose names")
   return parser
 
@@ -100,9 +128,15 @@ def _adapt(arguments) -> None:
   rules = transfer.Rules(arguments.bias_tables or "geometric", band_rule, arguments.class_map)
   classes = transfer.read_class_map(arguments.class_map) if arguments.class_map else None
   before = descriptions.describe(saved.config, saved.source)
-  description = descriptions.adapt(before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes)
-  if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(before["data"]["mean"]):
-    raise BadInput(f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}")
+  description = descriptions.adapt(
+    before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes
+  )
+  if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(
+    before["data"]["mean"]
+  ):
+    raise BadInput(
+      f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}"
+    )
   shapes = descriptions.parameter_shapes(description)
   adapt, report = transfer.plan(saved, shapes, rules)
   transfer.check_whole(saved, shapes, report)
@@ -115,7 +149,11 @@ def _adapt(arguments) -> None:
   folder.write(arguments.destination, description, shapes, read)
   print(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
   if arguments.bands:
-    print("; ".join(f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")))
+    print(
+      "; ".join(
+        f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")
+      )
+    )
   print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
 
 

@@ -22,27 +22,27 @@ from swin_jax.models.simmim import SimMim
 # What an encoder's weights are made for, whatever its windows, images and task.
 ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
 KEYS = {
-    "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
-    "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
-    "classification": ("num_classes",),  # 0: no head, the pooled features
-    "masked_pixels": ("target_norm_window",),
+  "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
+  "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
+  "classification": ("num_classes",),  # 0: no head, the pooled features
+  "masked_pixels": ("target_norm_window",),
 }
 BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
 OF_TASK = {  # only models of this task have them
-    "segmentation": {"segmentation": ("num_classes", "channels")},
-    "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
+  "segmentation": {"segmentation": ("num_classes", "channels")},
+  "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
 }
 DENSE = {"dense": ("sides", "eval_canvas", "window")}  # of both: how images are fitted and seen
 
 _NAMES = {  # (width, blocks) → what the papers and the hub call it
-    (96, (2, 2, 6, 2)): "T",
-    (96, (2, 2, 18, 2)): "S",
-    (128, (2, 2, 18, 2)): "B",
-    (192, (2, 2, 18, 2)): "L",
-    (352, (2, 2, 18, 2)): "H",
-    (448, (2, 2, 18, 2)): "giant of 1.06 B",
-    (512, (2, 2, 42, 2)): "giant of 2.6 B",
-    (512, (2, 2, 42, 4)): "G",
+  (96, (2, 2, 6, 2)): "T",
+  (96, (2, 2, 18, 2)): "S",
+  (128, (2, 2, 18, 2)): "B",
+  (192, (2, 2, 18, 2)): "L",
+  (352, (2, 2, 18, 2)): "H",
+  (448, (2, 2, 18, 2)): "giant of 1.06 B",
+  (512, (2, 2, 42, 2)): "giant of 2.6 B",
+  (512, (2, 2, 42, 4)): "G",
 }
 
 
@@ -67,7 +67,9 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     made["data"]["class_names"] = list(made["data"]["class_names"])
     model = made["model"]
     model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
-    model["trained_window_sizes"] = [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
+    model["trained_window_sizes"] = (
+      [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
+    )
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   return made
@@ -95,17 +97,17 @@ def pads(description: dict[str, Any]) -> bool:
   maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
   smallest = model["patch_size"] * 2 ** (len(maps) - 1)
   return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
-      windows.padded_size(size, window) != size for size, window in zip(maps, used_windows(description))
+    windows.padded_size(size, window) != size for size, window in zip(maps, used_windows(description))
   )
 
 
 def adapt(
-    description: dict[str, Any],
-    window: Any = None,
-    image_size: Any = None,
-    bands: int | None = None,
-    band_rule: str = "repeat",
-    class_rows: Sequence[int] | None = None,
+  description: dict[str, Any],
+  window: Any = None,
+  image_size: Any = None,
+  bands: int | None = None,
+  band_rule: str = "repeat",
+  class_rows: Sequence[int] | None = None,
 ) -> dict[str, Any]:
   """The same model for other windows, images, bands and classes.
 
@@ -134,9 +136,9 @@ def adapt(
     for name, neutral in (("mean", 0.0), ("std", 1.0)):
       old = made["data"][name]
       made["data"][name] = {
-          "repeat": [old[i % len(old)] for i in range(bands)],
-          "mean": [sum(old) / len(old)] * bands,
-          "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
+        "repeat": [old[i % len(old)] for i in range(bands)],
+        "mean": [sum(old) / len(old)] * bands,
+        "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
       }[band_rule]
   if class_rows is not None:
     names = made["data"]["class_names"]
@@ -146,12 +148,17 @@ def adapt(
 
 
 def make_module(
-    description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
+  description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
 ) -> SimMim | Classifier | upernet.UPerNet:
   """The model as a linen module, for inference."""
   encoder = swin.make_encoder(
-      **description["model"], drop_path_rate=0.0, remat="none", attention_chunks=(), attention_kernel=kernel,
-      unroll=unroll, dtype=dtype,
+    **description["model"],
+    drop_path_rate=0.0,
+    remat="none",
+    attention_chunks=(),
+    attention_kernel=kernel,
+    unroll=unroll,
+    dtype=dtype,
   )
   if description["task"] == "masked_pixels":
     return SimMim(encoder)
@@ -169,8 +176,12 @@ def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
   images = jax.ShapeDtypeStruct((1, height, width, len(description["data"]["mean"])), jnp.float32)
   mask = jax.ShapeDtypeStruct((1, -(-height // patch), -(-width // patch)), jnp.bool_)
   inputs = (images, mask) if description["task"] == "masked_pixels" else (images,)
-  variables = jax.eval_shape(lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs)
-  return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()}
+  variables = jax.eval_shape(
+    lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs
+  )
+  return {
+    path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()
+  }
 
 
 def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
@@ -190,12 +201,14 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
   trained = ""
-  if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(description):
+  if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(
+    description
+  ):
     trained = f", trained with {_windows(model['trained_window_sizes'])}"
   return (
-      f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
-      f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
-      f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+    f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
+    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
+    f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 

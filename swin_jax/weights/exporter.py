@@ -21,7 +21,9 @@ from swin_jax.weights.folder import check_free
 from swin_jax.weights.folder import Saved
 
 
-def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], Callable[[str], np.ndarray]]:
+def plan(
+  saved: Saved, layout: str
+) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], Callable[[str], np.ndarray]]:
   """A saved model in another layout.
 
   Args:
@@ -38,12 +40,16 @@ def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np
   model, masked = description["model"], description["task"] == "masked_pixels"
   if kinds.TARGETS[description["task"]]:
     raise BadInput(
-        f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m swin_jax.export writes it whole"
+      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m swin_jax.export writes it whole"
     )
   if layout != "official" and model["extra_norm_every"]:
-    raise BadInput(f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for")
+    raise BadInput(
+      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for"
+    )
   if masked and layout == "timm":
-    raise BadInput(f"{saved.source} is a masked-image model, which timm has none of; --layout=official or hf, or fine-tune it first")
+    raise BadInput(
+      f"{saved.source} is a masked-image model, which timm has none of; --layout=official or hf, or fine-tune it first"
+    )
   spelling = layouts.make(layout, model["version"], masked)
   table, makers = {}, {}
   for path, shape in saved.shapes.items():
@@ -66,7 +72,9 @@ def plan(saved: Saved, layout: str) -> tuple[dict[str, tuple[tuple[int, ...], np
 
   @functools.lru_cache(maxsize=1)  # blocks that are stacked here are written one after the other
   def ours(path):
-    return np.asarray(saved.read({path: jax.ShapeDtypeStruct(saved.shapes[path], np.float32, sharding=here)})[path])
+    return np.asarray(
+      saved.read({path: jax.ShapeDtypeStruct(saved.shapes[path], np.float32, sharding=here)})[path]
+    )
 
   def read(name):
     if name in constants:
@@ -92,7 +100,9 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     raise BadInput(f"{destination} must end in .safetensors")
   description = descriptions.describe(saved.config, saved.source)
   config = _hf_config(description, saved.source) if layout == "hf" else None
-  how_to_load = _how_to_load_hf(config, path) if config else _how_to_load(description, path, layout, saved.source)
+  how_to_load = (
+    _how_to_load_hf(config, path) if config else _how_to_load(description, path, layout, saved.source)
+  )
   targets = [path] + ([path.with_name("config.json")] if config else [])
   check_free(destination)
   if there := [str(target) for target in targets if target.exists()]:
@@ -109,7 +119,9 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   said = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
   if descriptions.pads(description):
     height, width = description["data"]["image_size"]
-    said.append(f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked, there it takes part")
+    said.append(
+      f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked, there it takes part"
+    )
   return [*said, how_to_load]
 
 
@@ -122,7 +134,9 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
   model, used = description["model"], descriptions.used_windows(description)
   largest = max(max(windows.pair(window)) for window in model["window_sizes"])
   maps = windows.map_sizes(description["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  if any(windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)):
+  if any(
+    windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)
+  ):
     raise BadInput(f"{source} has windows {used}; other programs have one square window for all stages")
   trained = [windows.pair(window) for window in model["trained_window_sizes"]]
   if any(h != w for h, w in trained):
@@ -134,27 +148,31 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   model, data = description["model"], description["data"]
   window, trained = _windows(description, source)
   if model["version"] == 1 and set(descriptions.used_windows(description)) != {(window, window)}:
-    raise BadInput(f"{source} has smaller windows on its small maps; Hugging Face's V1 has the same in every stage")
+    raise BadInput(
+      f"{source} has smaller windows on its small maps; Hugging Face's V1 has the same in every stage"
+    )
   height, width = data["image_size"]
   family = "Swinv2" if model["version"] == 2 else "Swin"
   classes = description["classification"]["num_classes"]
   masked = description["task"] == "masked_pixels"
   config = {
-      "architectures": [family + ("ForMaskedImageModeling" if masked else "ForImageClassification" if classes else "Model")],
-      "model_type": family.lower(),
-      "image_size": height if height == width else [height, width],
-      "patch_size": model["patch_size"],
-      "num_channels": len(data["mean"]),
-      "embed_dim": model["embed_dim"],
-      "depths": list(model["depths"]),
-      "num_heads": list(model["num_heads"]),
-      "window_size": window,
-      "mlp_ratio": model["mlp_ratio"],
-      "qkv_bias": True,
-      "hidden_act": "gelu",
-      "layer_norm_eps": 1e-5,
-      "use_absolute_embeddings": False,
-      "encoder_stride": model["patch_size"] * 2 ** (len(model["depths"]) - 1),
+    "architectures": [
+      family + ("ForMaskedImageModeling" if masked else "ForImageClassification" if classes else "Model")
+    ],
+    "model_type": family.lower(),
+    "image_size": height if height == width else [height, width],
+    "patch_size": model["patch_size"],
+    "num_channels": len(data["mean"]),
+    "embed_dim": model["embed_dim"],
+    "depths": list(model["depths"]),
+    "num_heads": list(model["num_heads"]),
+    "window_size": window,
+    "mlp_ratio": model["mlp_ratio"],
+    "qkv_bias": True,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "use_absolute_embeddings": False,
+    "encoder_stride": model["patch_size"] * 2 ** (len(model["depths"]) - 1),
   }
   if model["version"] == 2:
     config["pretrained_window_sizes"] = trained
@@ -176,15 +194,15 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, s
   model, data, version = description["model"], description["data"], description["model"]["version"]
   window, trained = _windows(description, source)
   arguments = {
-      "img_size": tuple(data["image_size"]),
-      "patch_size": model["patch_size"],
-      "in_chans": len(data["mean"]),
-      "num_classes": description["classification"]["num_classes"],
-      "embed_dim": model["embed_dim"],
-      "depths": tuple(model["depths"]),
-      "num_heads": tuple(model["num_heads"]),
-      "window_size": window,
-      "mlp_ratio": model["mlp_ratio"],
+    "img_size": tuple(data["image_size"]),
+    "patch_size": model["patch_size"],
+    "in_chans": len(data["mean"]),
+    "num_classes": description["classification"]["num_classes"],
+    "embed_dim": model["embed_dim"],
+    "depths": tuple(model["depths"]),
+    "num_heads": tuple(model["num_heads"]),
+    "window_size": window,
+    "mlp_ratio": model["mlp_ratio"],
   }
   if version == 2:
     arguments["pretrained_window_sizes"] = tuple(trained)
@@ -197,7 +215,9 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, s
   elif description["task"] == "masked_pixels":
     stride = model["patch_size"] * 2 ** (len(model["depths"]) - 1)
     encoder = f"{family}ForSimMIM({arguments})"
-    made = f"SimMIM(config, {encoder}, {stride}, in_chans={len(data['mean'])}, patch_size={model['patch_size']})"
+    made = (
+      f"SimMIM(config, {encoder}, {stride}, in_chans={len(data['mean'])}, patch_size={model['patch_size']})"
+    )
   else:
     made = f"{family}({arguments})"
   return f"model = {made}; model.load_state_dict(safetensors.torch.load_file('{path}'))"

@@ -43,7 +43,7 @@ class SavedFolder:
       raise BadInput(f"{source} has no {CONFIG} that can be read, which must describe the model") from error
     if not isinstance(config, Mapping) or "model" not in config:
       raise BadInput(
-          f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights import {source} DST"
+        f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights import {source} DST"
       )
     self.config = descriptions.describe(config, self.source)
     self._tensors = tensor_files.open_tensors(str(path / WEIGHTS))
@@ -72,7 +72,9 @@ def open_saved(source: str) -> Saved:
   if (path / WEIGHTS).exists():
     return SavedFolder(source)
   if path.is_file() or hub.is_address(source):
-    raise BadInput(f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST")
+    raise BadInput(
+      f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST"
+    )
   return checkpoint.SavedParameters(source)
 
 
@@ -83,7 +85,9 @@ def check_no_model(workdir: str) -> None:
     BadInput: it is one.
   """
   if (pathlib.Path(workdir) / WEIGHTS).exists():
-    raise BadInput(f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another --workdir")
+    raise BadInput(
+      f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another --workdir"
+    )
 
 
 def check_free(destination: str) -> None:
@@ -125,7 +129,10 @@ def new(destination: str) -> Iterator[pathlib.Path]:
 
 
 def write(
-    destination: str, description: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
+  destination: str,
+  description: dict[str, Any],
+  shapes: Mapping[str, tuple[int, ...]],
+  read: Callable[[str], np.ndarray],
 ) -> None:
   """Writes a model folder, whole or not at all, one parameter after the other.
 
@@ -137,6 +144,10 @@ def write(
     write_weights(path, shapes, read)
 
 
-def write_weights(path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]) -> None:
+def write_weights(
+  path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
+) -> None:
   """Writes the weights of a model folder, one parameter after the other."""
-  tensor_files.write(path / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read)
+  tensor_files.write(
+    path / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read
+  )

@@ -51,13 +51,18 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   for path, shape in shapes.items():
     name = official.names(path, model)
     stacked = isinstance(name, list)
-    pieces[path] = [found.spell(name) for name in (name if stacked else [name])], official.form((name[0] if stacked else name), model)
+    pieces[path] = (
+      [found.spell(name) for name in (name if stacked else [name])],
+      official.form((name[0] if stacked else name), model),
+    )
     for parts in pieces[path][0]:
       used.update(parts)
       missing = [part for part in parts if part not in tensors.shapes]
       theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path][1])
       if theirs != shape[stacked:]:
-        wrong.append(f"{' + '.join(missing or parts)} {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}")
+        wrong.append(
+          f"{' + '.join(missing or parts)} {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
+        )
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
   if wrong or left:
     said = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
@@ -66,13 +71,19 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
 
   def read(path):
     names, form = pieces[path]
-    parts = [form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names]
+    parts = [
+      form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names
+    ]
     if wrong := [name for name, part in zip(names, parts) if not np.isfinite(part).all()]:
-      raise BadInput(f"{tensors.source}: {' + '.join(wrong[0])} holds numbers that are not finite; fetch it again")
+      raise BadInput(
+        f"{tensors.source}: {' + '.join(wrong[0])} holds numbers that are not finite; fetch it again"
+      )
     return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
 
   constants = _check_constants(tensors, found, description)
-  notes.append(f"{len(used)} tensors used, {constants} constants as they follow from the windows, none left over")
+  notes.append(
+    f"{len(used)} tensors used, {constants} constants as they follow from the windows, none left over"
+  )
   return Import(description, found, shapes, read, notes)
 
 
@@ -86,17 +97,25 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
   found = [name for name in tensors.shapes if layouts.is_buffer(name)]
   for name in found:
     value = tensors.read(name)
-    constant = wanted[name]() if name in wanted else np.zeros(value.shape) if name.endswith("k_bias") else None
-    if constant is None or constant.shape != value.shape or not np.allclose(value, constant, rtol=1e-2, atol=1e-2):  # may be of 16 bits
+    constant = (
+      wanted[name]() if name in wanted else np.zeros(value.shape) if name.endswith("k_bias") else None
+    )
+    if (
+      constant is None
+      or constant.shape != value.shape
+      or not np.allclose(value, constant, rtol=1e-2, atol=1e-2)
+    ):  # may be of 16 bits
       windows, data = descriptions.used_windows(description), description["data"]
       raise BadInput(
-          f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and windows {windows}; give"
-          " --image_size, --window or --trained_window if these are wrong"
+        f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and windows {windows}; give"
+        " --image_size, --window or --trained_window if these are wrong"
       )
   return len(found)
 
 
-def _shape_of(parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form) -> tuple[int, ...] | None:
+def _shape_of(
+  parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form
+) -> tuple[int, ...] | None:
   """The shape that tensors of these names have here; nothing is read, and no memory used."""
   sizes = [shapes[part] for part in parts]
   if any(len(size) != len(sizes[0]) or size[1:] != sizes[0][1:] for size in sizes):

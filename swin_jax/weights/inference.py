@@ -14,7 +14,10 @@ from swin_jax.models import windows
 from swin_jax.weights.layouts import Layout
 from swin_jax.weights.tensors import Tensors
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # what public models of three bands were trained with
+IMAGENET_MEAN, IMAGENET_STD = (
+  [0.485, 0.456, 0.406],
+  [0.229, 0.224, 0.225],
+)  # what public models of three bands were trained with
 
 
 class Hints(NamedTuple):
@@ -62,9 +65,14 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   if has(first.format(0, "logit_scale")):
     version, num_heads = 2, [shape(first.format(i, "logit_scale"))[0] for i in range(len(depths))]
   elif has(first.format(0, "relative_position_bias_table")):
-    version, num_heads = 1, [shape(first.format(i, "relative_position_bias_table"))[1] for i in range(len(depths))]
+    version, num_heads = (
+      1,
+      [shape(first.format(i, "relative_position_bias_table"))[1] for i in range(len(depths))],
+    )
   else:
-    names = [layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")]
+    names = [
+      layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")
+    ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
   masked = has("decoder.0.weight")
   num_classes = shape("head.weight")[0] if has("head.weight") and not masked else 0
@@ -73,43 +81,68 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
 
   description = {
-      "task": "masked_pixels" if masked else "classification",
-      "model": {
-          "version": version,
-          "patch_size": patch[0],
-          "embed_dim": embed_dim,
-          "depths": depths,
-          "num_heads": num_heads,
-          "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
-          "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
-      },
-      # Nobody's 8-bit images have more than four bands.
-      "data": {"dtype": "uint8" if bands <= 4 else "float32", "class_names": _class_names(tensors.folder / "config.json", num_classes)},
-      "classification": {"num_classes": num_classes},
-      "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
+    "task": "masked_pixels" if masked else "classification",
+    "model": {
+      "version": version,
+      "patch_size": patch[0],
+      "embed_dim": embed_dim,
+      "depths": depths,
+      "num_heads": num_heads,
+      "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
+      "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
+    },
+    # Nobody's 8-bit images have more than four bands.
+    "data": {
+      "dtype": "uint8" if bands <= 4 else "float32",
+      "class_names": _class_names(tensors.folder / "config.json", num_classes),
+    },
+    "classification": {"num_classes": num_classes},
+    "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
   }
   sizes, origins = _sizes(tensors, layout, description["model"], hints)
   description["data"]["image_size"] = sizes["image_size"]
   description["model"] |= {"window_sizes": sizes["window"], "trained_window_sizes": sizes["trained_window"]}
   description["data"] |= _normalisation(tensors.folder, bands, hints, origins)
   if masked:
-    target = f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "as they are"
-    origins.append(f"targets are pixels {target}" + (" (if not: --target_norm_window)" if hints.target_norm_window is None else ""))
+    target = (
+      f"normalised by {hints.target_norm_window} px around them"
+      if hints.target_norm_window
+      else "as they are"
+    )
+    origins.append(
+      f"targets are pixels {target}"
+      + (" (if not: --target_norm_window)" if hints.target_norm_window is None else "")
+    )
   return description, origins
 
 
-def _normalisation(folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]) -> dict[str, list[float]]:
+def _normalisation(
+  folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]
+) -> dict[str, list[float]]:
   """mean and std of the images: said by flags, in a file beside the weights, or supposed."""
-  config, cfg = _json(folder / "preprocessor_config.json"), _json(folder / "config.json").get("pretrained_cfg") or {}
+  config, cfg = (
+    _json(folder / "preprocessor_config.json"),
+    _json(folder / "config.json").get("pretrained_cfg") or {},
+  )
   beside = {"mean": config.get("image_mean", cfg.get("mean")), "std": config.get("image_std", cfg.get("std"))}
-  supposed = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if bands == 3 else {"mean": [0.0] * bands, "std": [1.0] * bands}
+  supposed = (
+    {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if bands == 3
+    else {"mean": [0.0] * bands, "std": [1.0] * bands}
+  )
   made = {}
   for name, value in supposed.items():
     said, found = getattr(hints, name), beside[name]
     if said is not None and len(said) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one a band; it has {len(said)}")
     if said is None:
-      where = "from the file beside it" if found and len(found) == bands else "of ImageNet" if bands == 3 else f"{value[0]:g}"
+      where = (
+        "from the file beside it"
+        if found and len(found) == bands
+        else "of ImageNet"
+        if bands == 3
+        else f"{value[0]:g}"
+      )
       origins.append(f"{name} {where} (if not: --{name})")
     made[name] = [float(number) for number in (said or (found if found and len(found) == bands else value))]
   return made
@@ -117,8 +150,14 @@ def _normalisation(folder: pathlib.Path, bands: int, hints: Hints, origins: list
 
 def _depths(tensors: Tensors, layout: Layout) -> list[int]:
   start = re.escape(layout.spell("layers.0.downsample.norm.weight")[0].partition("layers.")[0])
-  blocks = {(int(m[1]), int(m[2])) for name in tensors.shapes if (m := re.match(rf"{start}layers\.(\d+)\.blocks\.(\d+)\.", name))}
-  depths = [sum(stage == i for stage, _ in blocks) for i in range(1 + max((stage for stage, _ in blocks), default=-1))]
+  blocks = {
+    (int(m[1]), int(m[2]))
+    for name in tensors.shapes
+    if (m := re.match(rf"{start}layers\.(\d+)\.blocks\.(\d+)\.", name))
+  }
+  depths = [
+    sum(stage == i for stage, _ in blocks) for i in range(1 + max((stage for stage, _ in blocks), default=-1))
+  ]
   if not depths or blocks != {(i, j) for i, depth in enumerate(depths) for j in range(depth)}:
     raise BadInput(f"{tensors.source}: some of its blocks are missing; it has {depths} in its stages")
   return depths
@@ -130,11 +169,15 @@ def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], s
     return 0
   every = 1 + min(j for _, j in found)
   if found != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
-    raise BadInput(f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)} (stage, block)")
+    raise BadInput(
+      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)} (stage, block)"
+    )
   return every
 
 
-def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints) -> tuple[dict[str, list], list[str]]:
+def _sizes(
+  tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
+) -> tuple[dict[str, list], list[str]]:
   """image_size, window and trained_window as lists, and a line for each that says where it comes from."""
   version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
   buffers = _from_buffers(tensors, layout, version, patch, stages)
@@ -142,7 +185,9 @@ def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
   flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
   found, origins, missing = {"trained_window": []}, [], []
-  for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:  # V1's tables belong to their window
+  for name in ("image_size", "window", "trained_window")[
+    : 3 if version == 2 else 2
+  ]:  # V1's tables belong to their window
     for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
       if name in known:
         found[name] = _lists(name, known[name], stages)
@@ -152,24 +197,29 @@ def _sizes(tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
       missing.append(name)
   if missing:
     raise BadInput(
-        f"{tensors.source} does not say its {' and '.join(_MEANING[name] for name in missing)}: give "
-        + " and ".join(f"--{name}= ({_EXAMPLE[name]})" for name in missing)
+      f"{tensors.source} does not say its {' and '.join(_MEANING[name] for name in missing)}: give "
+      + " and ".join(f"--{name}= ({_EXAMPLE[name]})" for name in missing)
     )
   if flags.get("trained_window") and isinstance(flags["trained_window"], int) and stages > 1:
     if flags["trained_window"] != max(map(max, found["window"])):
-      raise BadInput(f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps shrink windows")
+      raise BadInput(
+        f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps shrink windows"
+      )
     found["trained_window"] = [None] * stages
   maps = windows.map_sizes(found["image_size"], patch, stages)
-  used = [list(windows.window_and_shift(size, tuple(window), False)[0]) for size, window in zip(maps, found["window"])]
+  used = [
+    list(windows.window_and_shift(size, tuple(window), False)[0])
+    for size, window in zip(maps, found["window"])
+  ]
   found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
   return found, origins
 
 
 _MEANING = {"image_size": "image size", "window": "windows", "trained_window": "trained windows"}
 _EXAMPLE = {
-    "image_size": "in pixels",
-    "window": "in tokens, one number or one a stage",
-    "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than --window",
+  "image_size": "in pixels",
+  "window": "in tokens, one number or one a stage",
+  "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than --window",
 }
 
 
@@ -209,13 +259,20 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
     values = tensors.read(table)[0]
     trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
   found = {"window": used} | ({"trained_window": trained} if version == 2 else {})
-  mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))  # without one, the map may be one window or the file hold no masks
-  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:  # a square image, which the masks themselves confirm or not
+  mask = tensors.shapes.get(
+    name_of(0, 1, "attn_mask")
+  )  # without one, the map may be one window or the file hold no masks
+  if (
+    mask and math.isqrt(mask[0]) ** 2 == mask[0]
+  ):  # a square image, which the masks themselves confirm or not
     rows = math.isqrt(mask[0])
     found["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
     # A window that a small map has shrunk would be what it was on a larger one.
     maps = windows.map_sizes(found["image_size"], patch, stages)
-    if all(tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0] for size, window in zip(maps, used)):
+    if all(
+      tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0]
+      for size, window in zip(maps, used)
+    ):
       found["window"] = [used[0]] * stages
   return found
 
@@ -231,8 +288,13 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   """What Hugging Face's or timm's config.json says, if it is of this model."""
   config, found = _json(path), {}
   if config.get("model_type") in ("swin", "swinv2"):
-    theirs = {name: config.get(name, model[name]) for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")}
-    if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (model["version"] == 2):
+    theirs = {
+      name: config.get(name, model[name])
+      for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")
+    }
+    if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (
+      model["version"] == 2
+    ):
       return {}  # of another file in the same folder
     if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
       theirs = f"hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}"
@@ -244,7 +306,9 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     found = {"image_size": larger or size, "window": window or before, "trained_window": 0}
     if window:  # pre-trained with another: shrunk where the maps were small
       maps = windows.map_sizes(windows.pair(size), model["patch_size"], len(model["depths"]))
-      found["trained_window"] = [windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps]
+      found["trained_window"] = [
+        windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps
+      ]
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
     found |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
   return {name: value for name, value in found.items() if value is not None}
@@ -254,7 +318,12 @@ def _class_names(path: pathlib.Path, count: int) -> list[str]:
   """The labels of Hugging Face's config.json, if it is of as many classes and somebody has named them."""
   labels = _json(path).get("id2label") or {}
   names = [labels.get(str(i)) for i in range(count)]
-  return names if len(labels) == count and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names)) else []
+  return (
+    names
+    if len(labels) == count
+    and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names))
+    else []
+  )
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

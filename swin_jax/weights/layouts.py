@@ -10,23 +10,27 @@ from typing import NamedTuple
 from swin_jax.errors import BadInput
 from swin_jax.weights.official import BUFFERS
 
-_HF_WHOLE = {"patch_embed.proj": "embeddings.patch_embeddings.projection", "patch_embed.norm": "embeddings.norm", "norm": "layernorm"}
+_HF_WHOLE = {
+  "patch_embed.proj": "embeddings.patch_embeddings.projection",
+  "patch_embed.norm": "embeddings.norm",
+  "norm": "layernorm",
+}
 _HF_BLOCK = {
-    "norm1": ("layernorm_before",),
-    "norm2": ("layernorm_after",),
-    "mlp.fc1": ("intermediate.dense",),
-    "mlp.fc2": ("output.dense",),
-    "attn.proj": ("attention.output.dense",),
-    "attn.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attn.q_bias": ("attention.self.query.bias",),
-    "attn.v_bias": ("attention.self.value.bias",),
-    "attn.logit_scale": ("attention.self.logit_scale",),
-    "attn.cpb_mlp.0": ("attention.self.continuous_position_bias_mlp.0",),
-    "attn.cpb_mlp.2": ("attention.self.continuous_position_bias_mlp.2",),
-    "attn.relative_position_bias_table": ("attention.self.relative_position_bias_table",),
-    "attn.relative_position_index": ("attention.self.relative_position_index",),
-    "attn.relative_coords_table": ("attention.self.relative_coords_table",),
-    "attn_mask": ("attn_mask",),
+  "norm1": ("layernorm_before",),
+  "norm2": ("layernorm_after",),
+  "mlp.fc1": ("intermediate.dense",),
+  "mlp.fc2": ("output.dense",),
+  "attn.proj": ("attention.output.dense",),
+  "attn.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+  "attn.q_bias": ("attention.self.query.bias",),
+  "attn.v_bias": ("attention.self.value.bias",),
+  "attn.logit_scale": ("attention.self.logit_scale",),
+  "attn.cpb_mlp.0": ("attention.self.continuous_position_bias_mlp.0",),
+  "attn.cpb_mlp.2": ("attention.self.continuous_position_bias_mlp.2",),
+  "attn.relative_position_bias_table": ("attention.self.relative_position_bias_table",),
+  "attn.relative_position_index": ("attention.self.relative_position_index",),
+  "attn.relative_coords_table": ("attention.self.relative_coords_table",),
+  "attn_mask": ("attn_mask",),
 }
 
 
@@ -85,27 +89,40 @@ def detect(names: Iterable[str], source: str) -> Layout:
   """
   names = [name for name in names if not is_buffer(name)]
   for part, what in (
-      ("absolute_pos_embed", "absolute position embeddings"),
-      ("position_embeddings", "absolute position embeddings"),
-      ("meta_mlp", "the position bias of timm's swinv2_cr models"),
-      ("moe_layer", "mixtures of experts"),
-      ("spatial_mlp", "the spatial layers of Swin-MLP"),
+    ("absolute_pos_embed", "absolute position embeddings"),
+    ("position_embeddings", "absolute position embeddings"),
+    ("meta_mlp", "the position bias of timm's swinv2_cr models"),
+    ("moe_layer", "mixtures of experts"),
+    ("spatial_mlp", "the spatial layers of Swin-MLP"),
   ):
     if found := next((name for name in names if part in name), None):
       raise BadInput(f"{source} has {what} ({found}); Swin V1 and V2 have none")
-  for stem, layout in (("embeddings.patch_embeddings.projection.weight", "hf"), ("patch_embed.proj.weight", "official")):
+  for stem, layout in (
+    ("embeddings.patch_embeddings.projection.weight", "hf"),
+    ("patch_embed.proj.weight", "official"),
+  ):
     if found := next((name for name in names if name.endswith(stem)), None):
       encoder = found.removesuffix(stem)
       break
   else:
-    raise BadInput(f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are {', '.join(sorted(names)[:3])}")
+    raise BadInput(
+      f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are {', '.join(sorted(names)[:3])}"
+    )
   if not any(".blocks.0." in name for name in names):
-    raise BadInput(f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are {', '.join(sorted(names)[:3])}")
+    raise BadInput(
+      f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are {', '.join(sorted(names)[:3])}"
+    )
   merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d+)\.downsample\.", name))}
-  if layout == "official" and ((merges and 0 not in merges) or any(".head.fc." in f".{name}" for name in names)):
+  if layout == "official" and (
+    (merges and 0 not in merges) or any(".head.fc." in f".{name}" for name in names)
+  ):
     layout = "timm"
   outer = re.sub(r"(encoder|swinv2|swin)\.$", "", encoder)
-  renamed = [(theirs, ours) for theirs, ours in (("rpe_mlp", "cpb_mlp"), ("enorm", "norm3")) if any(theirs in name for name in names)]
+  renamed = [
+    (theirs, ours)
+    for theirs, ours in (("rpe_mlp", "cpb_mlp"), ("enorm", "norm3"))
+    if any(theirs in name for name in names)
+  ]
   return Layout(layout, encoder, outer, tuple(renamed))
 
 

@@ -18,41 +18,41 @@ from swin_jax.models.swin import group_size
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
 
 _WHOLE = {  # what is there once
-    "mask_token": "mask_token",
-    "encoder/patch_embed/proj/kernel": "patch_embed.proj.weight",
-    "encoder/patch_embed/proj/bias": "patch_embed.proj.bias",
-    "encoder/patch_embed/norm/scale": "patch_embed.norm.weight",
-    "encoder/patch_embed/norm/bias": "patch_embed.norm.bias",
-    "encoder/norm/scale": "norm.weight",
-    "encoder/norm/bias": "norm.bias",
-    "head/kernel": "head.weight",
-    "head/bias": "head.bias",
-    "decoder/kernel": "decoder.0.weight",
-    "decoder/bias": "decoder.0.bias",
+  "mask_token": "mask_token",
+  "encoder/patch_embed/proj/kernel": "patch_embed.proj.weight",
+  "encoder/patch_embed/proj/bias": "patch_embed.proj.bias",
+  "encoder/patch_embed/norm/scale": "patch_embed.norm.weight",
+  "encoder/patch_embed/norm/bias": "patch_embed.norm.bias",
+  "encoder/norm/scale": "norm.weight",
+  "encoder/norm/bias": "norm.bias",
+  "head/kernel": "head.weight",
+  "head/bias": "head.bias",
+  "decoder/kernel": "decoder.0.weight",
+  "decoder/bias": "decoder.0.bias",
 }
 _BLOCK = {  # inside a block
-    "norm1/scale": "norm1.weight",
-    "norm1/bias": "norm1.bias",
-    "norm2/scale": "norm2.weight",
-    "norm2/bias": "norm2.bias",
-    # The released code has no extra norm; this is its name in SatVision's.
-    "extra_norm/scale": "norm3.weight",
-    "extra_norm/bias": "norm3.bias",
-    "attn/qkv/kernel": "attn.qkv.weight",
-    "attn/qkv/bias": "attn.qkv.bias",
-    "attn/q_bias": "attn.q_bias",
-    "attn/v_bias": "attn.v_bias",
-    "attn/logit_scale": "attn.logit_scale",
-    "attn/cpb_fc1/kernel": "attn.cpb_mlp.0.weight",
-    "attn/cpb_fc1/bias": "attn.cpb_mlp.0.bias",
-    "attn/cpb_fc2/kernel": "attn.cpb_mlp.2.weight",
-    "attn/bias_table": "attn.relative_position_bias_table",
-    "attn/proj/kernel": "attn.proj.weight",
-    "attn/proj/bias": "attn.proj.bias",
-    "mlp/fc1/kernel": "mlp.fc1.weight",
-    "mlp/fc1/bias": "mlp.fc1.bias",
-    "mlp/fc2/kernel": "mlp.fc2.weight",
-    "mlp/fc2/bias": "mlp.fc2.bias",
+  "norm1/scale": "norm1.weight",
+  "norm1/bias": "norm1.bias",
+  "norm2/scale": "norm2.weight",
+  "norm2/bias": "norm2.bias",
+  # The released code has no extra norm; this is its name in SatVision's.
+  "extra_norm/scale": "norm3.weight",
+  "extra_norm/bias": "norm3.bias",
+  "attn/qkv/kernel": "attn.qkv.weight",
+  "attn/qkv/bias": "attn.qkv.bias",
+  "attn/q_bias": "attn.q_bias",
+  "attn/v_bias": "attn.v_bias",
+  "attn/logit_scale": "attn.logit_scale",
+  "attn/cpb_fc1/kernel": "attn.cpb_mlp.0.weight",
+  "attn/cpb_fc1/bias": "attn.cpb_mlp.0.bias",
+  "attn/cpb_fc2/kernel": "attn.cpb_mlp.2.weight",
+  "attn/bias_table": "attn.relative_position_bias_table",
+  "attn/proj/kernel": "attn.proj.weight",
+  "attn/proj/bias": "attn.proj.bias",
+  "mlp/fc1/kernel": "mlp.fc1.weight",
+  "mlp/fc1/bias": "mlp.fc1.bias",
+  "mlp/fc2/kernel": "mlp.fc2.weight",
+  "mlp/fc2/bias": "mlp.fc2.bias",
 }
 _MERGE = {"reduction/kernel": "reduction.weight", "norm/scale": "norm.weight", "norm/bias": "norm.bias"}
 
@@ -76,7 +76,10 @@ def names(path: str, model: dict[str, Any]) -> list[str] | str:
   if m := re.fullmatch(r"encoder/stage(\d+)/blocks/block(\d+)/(.*)", path):
     i, j, leaf = int(m[1]), int(m[2]), _BLOCK[m[3]]
     depth = model["depths"][i]
-    return [f"layers.{i}.blocks.{start + j}.{leaf}" for start in range(0, depth, group_size(depth, model["extra_norm_every"]))]
+    return [
+      f"layers.{i}.blocks.{start + j}.{leaf}"
+      for start in range(0, depth, group_size(depth, model["extra_norm_every"]))
+    ]
   m = re.fullmatch(r"encoder/merge(\d+)/(.*)", path)
   return f"layers.{m[1]}.downsample.{_MERGE[m[2]]}"
 
@@ -86,8 +89,8 @@ def form(name: str, model: dict[str, Any]) -> Form:
   if name == "patch_embed.proj.weight":  # [C, bands, p, p] ↔ [p·p·bands, C]
     p = model["patch_size"]
     return Form(
-        lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
-        lambda x: x.reshape(p, p, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+      lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+      lambda x: x.reshape(p, p, -1, x.shape[-1]).transpose(3, 2, 0, 1),
     )
   if name == "decoder.0.weight":
     return Form(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
@@ -95,7 +98,9 @@ def form(name: str, model: dict[str, Any]) -> Form:
     return Form(lambda x: x.reshape(-1), lambda x: x[None, None])
   if name.endswith("logit_scale"):
     return Form(lambda x: x.reshape(-1), lambda x: x[:, None, None])
-  if name.endswith(("attn.qkv.weight", "attn.qkv.bias")):  # rows (q|k|v, head, channel) ↔ columns (head, q|k|v, channel)
+  if name.endswith(
+    ("attn.qkv.weight", "attn.qkv.bias")
+  ):  # rows (q|k|v, head, channel) ↔ columns (head, q|k|v, channel)
     k = model["num_heads"][int(name.split(".")[1])]
     return Form(lambda x: _swap(x, 3, k).T, lambda x: _swap(x.T, k, 3))
   if name.endswith(".weight") and "norm" not in name:
@@ -116,12 +121,18 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
     for j in range(depth):
       window, shift = windows.window_and_shift(size, windows.pair(model["window_sizes"][i]), j % 2 == 1)
       block = f"layers.{i}.blocks.{j}"
-      made[f"{block}.attn.relative_position_index"] = lambda window=window: windows.relative_index(window).astype(np.int64)
+      made[f"{block}.attn.relative_position_index"] = lambda window=window: windows.relative_index(
+        window
+      ).astype(np.int64)
       if model["version"] == 2:
         trained = windows.pair(model["trained_window_sizes"][i])
-        made[f"{block}.attn.relative_coords_table"] = lambda window=window, trained=trained: coords_table(window, trained)
+        made[f"{block}.attn.relative_coords_table"] = lambda window=window, trained=trained: coords_table(
+          window, trained
+        )
       if shift != (0, 0):
-        made[f"{block}.attn_mask"] = lambda size=size, window=window, shift=shift: _attention_mask(size, window, shift)
+        made[f"{block}.attn_mask"] = lambda size=size, window=window, shift=shift: _attention_mask(
+          size, window, shift
+        )
   return made
 
 

@@ -18,7 +18,11 @@ from swin_jax.errors import BadInput
 from swin_jax.progress import Progress
 from swin_jax.weights import hub
 
-ENTRIES = ("model", "module", "state_dict")  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+ENTRIES = (
+  "model",
+  "module",
+  "state_dict",
+)  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
@@ -64,7 +68,11 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
   return _open_torch(path, source, allow_pickle)
 
 
-def write(path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], np.dtype]], read: Callable[[str], np.ndarray]) -> None:
+def write(
+  path: pathlib.Path,
+  tensors: Iterable[tuple[str, tuple[int, ...], np.dtype]],
+  read: Callable[[str], np.ndarray],
+) -> None:
   """Writes a .safetensors file, whole or not at all, one tensor after the other.
 
   The library's own writer wants all tensors in memory, twice.
@@ -110,7 +118,9 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
     try:
       file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
-      raise BadInput(f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again") from error
+      raise BadInput(
+        f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again"
+      ) from error
     files |= {name: file for name in file.keys()}
   shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
   return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), path.parent)
@@ -126,30 +136,38 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     import torch
   except ImportError as error:
     raise BadInput(
-        f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
-        f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
-        f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
+      f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
+      f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
+      f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
     ) from error
   with open(path, "rb") as file:
     start = file.read(20)
   zipped = start.startswith(b"PK")
-  if not zipped and not start.startswith(b"\x80"):  # the older format, which cannot be read a tensor at a time
+  if not zipped and not start.startswith(
+    b"\x80"
+  ):  # the older format, which cannot be read a tensor at a time
     raise BadInput(f"{source} is no file of torch's, nor .safetensors: it begins with {start!r}")
   try:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
   except MemoryError:
     raise
   except Exception as error:  # its readers raise whatever they stumble upon
-    if not allow_pickle and isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):
+    if (
+      not allow_pickle
+      and isinstance(error, pickle.UnpicklingError)
+      and "Weights only load failed" in str(error)
+    ):
       raise BadInput(
-          f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
+        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
       ) from error
     if isinstance(error, ModuleNotFoundError):
       why = f"needs {error.name} to be read: pip install {error.name}"
     else:
       why = "is no file of torch's, nor .safetensors, or is cut short"
     raise BadInput(f"{source} {why}") from error
-  state = {name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)}
+  state = {
+    name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)
+  }
   shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
 
   def read(name):
@@ -174,7 +192,9 @@ def _state(loaded: Any, source: str) -> Mapping[str, Any]:
   found = f"it is a {type(loaded).__name__}"
   if isinstance(loaded, Mapping):
     found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
-  raise BadInput(f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}")
+  raise BadInput(
+    f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}"
+  )
 
 
 def _plain(value: np.ndarray) -> np.ndarray:
