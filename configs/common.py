@@ -28,7 +28,7 @@ def base() -> ConfigDict:
   c.seed = 0  # of parameters, data order, augmentation and drop path
   c.init_from = ""  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from scratch
   c.transfer = ConfigDict(
-    dict(  # how what has another shape is taken over from init_from; see swin_jax/transfer.py
+    dict(  # how what has another shape is taken over from init_from; see swin_jax/saved/transfer.py
       bias_tables="geometric",  # V1 at another window; or "bicubic", from ImageNet-22K to 1K
       bands="repeat",  # the patch embedding for other bands; or "mean", "zero"
       class_map="",  # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other classes

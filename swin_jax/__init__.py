@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
   if name == "load":  # only now: jax takes seconds, and a mistyped flag should not
-    from swin_jax.pretrained import load
+    from swin_jax.saved.pretrained import load
 
     return load
   raise AttributeError(f"module 'swin_jax' has no attribute '{name}'")

@@ -15,17 +15,15 @@ from collections.abc import Sequence
 import os
 import sys
 
-from swin_jax import host_memory
+from swin_jax.terminal import host_memory
 
 if __name__ == "__main__":
   host_memory.restart_on_large_pages("swin_jax.main")  # before the rest, which takes time to import
 
-from absl import flags
-from absl import logging
+from absl import flags, logging
 from ml_collections import config_flags
 
-from swin_jax import cli
-from swin_jax import preemption
+from swin_jax.terminal import cli, preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
@@ -50,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     # What was compiled once is not compiled again, by this run when it goes on or by another.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
-    from swin_jax import distributed  # jax takes seconds; a typo should not
-    from swin_jax import train
+    from swin_jax.mesh import distributed  # jax takes seconds; a typo should not
+    from swin_jax.run import train
 
     run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
     with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):

@@ -2,10 +2,8 @@
 
 from safetensors.numpy import save_file
 
-from swin_jax.weights import folder
-from swin_jax.weights import importer
-from swin_jax.weights import inference
-from swin_jax.weights import tensors
+from swin_jax.saved import folder, tensors
+from swin_jax.weights import importer, inference
 from swin_jax.weights.__main__ import main
 from tests import official
 

@@ -1,8 +1,6 @@
 """The operations of RandAugment by Pillow, as the augmentation library of the official configs calls them: what ours must equal."""
 
-from PIL import Image
-from PIL import ImageEnhance
-from PIL import ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 _FILL = {"RGB": (124, 116, 104), "L": 117}
 

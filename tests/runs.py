@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from swin_jax import checkpoint
+from swin_jax.saved import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -11,12 +11,11 @@ import time
 
 import pytest
 
-from swin_jax.data import bench
-from swin_jax.data import image_ops
-from swin_jax.data.sources import open_source
-from swin_jax.errors import BadInput
-from tests import runs
-from tests import tiny
+from swin_jax.data.read import image_ops
+from swin_jax.data.read.sources import open_source
+from swin_jax.run import bench
+from swin_jax.terminal.errors import BadInput
+from tests import runs, tiny
 from tests.test_sources import make_input
 
 README = (runs.ROOT / "README.md").read_text()
@@ -135,7 +134,7 @@ def test_what_the_devices_do(kind):
 
 def command(*words):
   return subprocess.run(
-    [sys.executable, "-m", "swin_jax.data.bench", *words],
+    [sys.executable, "-m", "swin_jax.run.bench", *words],
     cwd=runs.ROOT,
     capture_output=True,
     text=True,
@@ -144,7 +143,7 @@ def command(*words):
 
 
 def test_the_command_of_the_readme():
-  words = shlex.split(re.search(r"^python -m swin_jax.data.bench (.*)$", README, re.M)[1])
+  words = shlex.split(re.search(r"^python -m swin_jax.run.bench (.*)$", README, re.M)[1])
   done = command(*words[:1], "--seconds=1", "--config.data.num_workers=1")
   assert done.returncode == 0, done.stderr
   start, first, *stages, bound, device = done.stdout.splitlines()

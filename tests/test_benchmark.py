@@ -11,17 +11,11 @@ import zipfile
 
 import pytest
 
-from experiments.benchmark import compare
-from experiments.benchmark import cpu
-from experiments.benchmark import floor
-from experiments.benchmark import gpu
+from experiments.benchmark import compare, cpu, floor, gpu, ours, process, report
 from experiments.benchmark import input as input_benchmark
-from experiments.benchmark import ours
-from experiments.benchmark import process
-from experiments.benchmark import report
-from swin_jax import chips
-from swin_jax.errors import BadInput
+from swin_jax.mesh import hardware
 from swin_jax.models import swin
+from swin_jax.terminal.errors import BadInput
 from tests import runs
 
 HARDWARE = {"device": "NVIDIA H200"}
@@ -89,7 +83,7 @@ def test_a_fused_timm_is_the_stock_one(attention):
 
 def test_the_floor():
   """Its FLOPs are the model's, its traffic and time those counted by hand for one stage of one block of one window."""
-  chip = chips.CHIPS["h200"]
+  chip = hardware.CHIPS["h200"]
   for name in ("B/w16/256", "G/w12/192/SimMIM"):
     config = ours.config_of(gpu.CASES[name] | {"batch": 2})
     model, size = swin.make_encoder(**config.model), config.data.image_size

@@ -5,18 +5,16 @@ import json
 
 import jax
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from swin_jax import checkpoint
-from swin_jax import manifest
-from swin_jax import sharding
-from swin_jax.checkpoint import Checkpoints
-from swin_jax.errors import BadInput
-from swin_jax.errors import Fault
-from swin_jax.state import TrainState
+from swin_jax.mesh import sharding
+from swin_jax.run.state import TrainState
+from swin_jax.saved import checkpoint, manifest
+from swin_jax.saved.checkpoint import Checkpoints
+from swin_jax.terminal.errors import BadInput, Fault
 from tests.runs import flip_a_byte
 
 BEST = ("eval/top1", True)

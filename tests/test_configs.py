@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from configs import common
-from swin_jax import run_config
-from swin_jax import same_run
-from swin_jax.program import build
-from swin_jax.program import TASKS
+from swin_jax.run import compatibility
+from swin_jax.run import config as run_config
+from swin_jax.run.program import TASKS, build
 from swin_jax.tasks import kinds
 from tests import runs
 
@@ -34,7 +33,7 @@ def commands(name):
 
 
 def keys(config):
-  return set(same_run.flatten(config.to_dict()))
+  return set(compatibility.flatten(config.to_dict()))
 
 
 RUNS = [(name, kind) for name in NAMES for config, kind, _ in commands(name)]

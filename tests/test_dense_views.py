@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from swin_jax.data import dense_views
-from swin_jax.data import photometric
-from swin_jax.data.decoding import Mapped
+from swin_jax.data.read.decoding import Mapped
+from swin_jax.data.view import dense_views
+from swin_jax.ops import photometric
 
 
 def example(height=40, width=60, classes=7, seed=0):

@@ -14,8 +14,8 @@ import pytest
 import swin_jax
 from swin_jax.export import __main__ as command
 from swin_jax.export import stablehlo
-from swin_jax.weights import description as descriptions
-from swin_jax.weights import folder
+from swin_jax.saved import description as descriptions
+from swin_jax.saved import folder
 
 ROOT = pathlib.Path(__file__).parents[1]
 BATCHES = (1, 3, 8)

@@ -16,30 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from swin_jax import checkpoint
-from swin_jax import cli
-from swin_jax import distributed
-from swin_jax import manifest
-from swin_jax import metrics
-from swin_jax import preemption
-from swin_jax import program
-from swin_jax import run_config
-from swin_jax import train
-from swin_jax.data import pipeline
-from swin_jax.data import sources
-from swin_jax.errors import BadInput
-from swin_jax.errors import Preempted
+from swin_jax.data.feed import pipeline
+from swin_jax.data.read import sources
+from swin_jax.mesh import distributed
+from swin_jax.run import config, metrics, program, train
+from swin_jax.saved import checkpoint, manifest
+from swin_jax.terminal import cli, preemption
+from swin_jax.terminal.errors import BadInput, Preempted
 from tests import tiny
-from tests.runs import assert_same
-from tests.runs import command
-from tests.runs import finish
-from tests.runs import flip_a_byte
-from tests.runs import lines
-from tests.runs import read_until
-from tests.runs import ROOT
-from tests.runs import saved
-from tests.runs import SMALL
-from tests.runs import steps
+from tests.runs import ROOT, SMALL, assert_same, command, finish, flip_a_byte, lines, read_until, saved, steps
 
 # One stage; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
 SHORT = dict(
@@ -341,7 +326,7 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monke
     BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"
   ):
     run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
-  schedule, peak = run_config.learning_rate(tiny.config(), 89, 20)
+  schedule, peak = config.learning_rate(tiny.config(), 89, 20)
   applied = [float(schedule(np.float32(update), peak)) for update in range(20 - len(left_out))]
   np.testing.assert_allclose(rates, applied, rtol=1e-5)  # a step that is left out does not move the schedule
 
@@ -370,7 +355,7 @@ def test_no_device_is_one_line(monkeypatch):
 
 
 def test_two_runs_in_one_workdir_are_refused(tmp_path):
-  with run_config.own(str(tmp_path)), pytest.raises(BadInput, match="another process is training in"):
+  with config.own(str(tmp_path)), pytest.raises(BadInput, match="another process is training in"):
     run(tmp_path)
 
 

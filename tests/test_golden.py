@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from swin_jax.saved import description, tensors
 from swin_jax.tasks import masked_pixels
-from swin_jax.weights import importer
-from swin_jax.weights import description
-from swin_jax.weights import inference
-from swin_jax.weights import tensors
+from swin_jax.weights import importer, inference
 
 HERE = pathlib.Path(__file__).parent / "golden"
 ELSEWHERE = pathlib.Path(

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from swin_jax import host_memory
+from swin_jax.terminal import host_memory
 
 FAULTS = """
 import resource

@@ -10,8 +10,7 @@ import sys
 import threading
 
 from tests import official
-from tests.folders import save
-from tests.folders import TINY
+from tests.folders import TINY, save
 
 
 class Hub:

@@ -14,8 +14,8 @@ from PIL import Image
 import pytest
 import sklearn.datasets
 
-from swin_jax.data import image_ops
-from swin_jax.data import views
+from swin_jax.data.read import image_ops
+from swin_jax.data.view import views
 
 METHODS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 RATIO = (3 / 4, 4 / 3)

@@ -11,22 +11,16 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax import ahead_of_time
-from swin_jax import chips
-from swin_jax import config_checks
-from swin_jax import fit
-from swin_jax import plan
-from swin_jax import sharding
-from swin_jax.errors import BadInput
-from swin_jax.kernels import formula
-from swin_jax.kernels import gpu
-from swin_jax.kernels import tpu
+from swin_jax.kernels import formula, gpu, tpu
 from swin_jax.kernels import window_attention as kernels
-from swin_jax.models import swin
-from swin_jax.models import windows
-from swin_jax.program import build
-from tests import slow_block
-from tests import tiny
+from swin_jax.mesh import hardware, sharding
+from swin_jax.models import swin, windows
+from swin_jax.plan import __main__ as plan
+from swin_jax.plan import ahead_of_time, report
+from swin_jax.run import checks
+from swin_jax.run.program import build
+from swin_jax.terminal.errors import BadInput
+from tests import slow_block, tiny
 from tests.test_plan import needs_libtpu
 
 
@@ -175,7 +169,7 @@ def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
   with pytest.raises(
     BadInput, match=r"config.model.attention_kernel = 'tpu': there are 'auto', 'xla', 'gpu'"
   ):
-    config_checks.check(tiny.config(model__attention_kernel="tpu"))
+    checks.check(tiny.config(model__attention_kernel="tpu"))
   with pytest.raises(BadInput, match=r"kernel must be one of \('auto', 'xla', 'gpu'\), not 'tpu'"):
     swin_jax.load(tmp_path, kernel="tpu")
   with pytest.raises(
@@ -186,9 +180,9 @@ def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
   with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
     build(tiny.config(model__attention_kernel="gpu"), 10, 10)
   with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
-    fit.check(
+    report.check(
       tiny.config(model__attention_kernel="gpu"),
-      chips.parse("v5e:2x2"),
+      hardware.parse("v5e:2x2"),
       analytic=True,
       patiently=lambda _, function: function(),
     )
@@ -218,7 +212,7 @@ def largest(text):
 @pytest.mark.parametrize("chip", COMPILED)
 def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
   plan.set_environment()
-  device = ahead_of_time.devices_of(chips.parse(chip))[0]
+  device = ahead_of_time.devices_of(hardware.parse(chip))[0]
   here = jax.sharding.SingleDeviceSharding(device)
   for images, size, window, shift, heads in COMPILED[chip]:
     regions = windows.regions(size, size, window, shift)
@@ -255,7 +249,7 @@ def test_no_array_of_a_train_step_is_as_large_as_the_logits():
     data__batch_size=4,
     **{f"model__{name}": value for name, value in model.items()},
   )
-  program = build(config, 10, 10, ahead_of_time.devices_of(chips.parse("v5e:1x1")))
+  program = build(config, 10, 10, ahead_of_time.devices_of(hardware.parse("v5e:1x1")))
   with sharding.trace_on(program.mesh, program.rules):
     text = program.step.lower(program.state, program.batch).compile().as_text()
   assert text.count("tpu_custom_call") == 4 and largest(text) < 4 * 32 * 32 * 256
@@ -279,7 +273,7 @@ def passes(text, elements):
 def test_a_block_passes_over_its_widest_activation_eight_times():
   """Written before and after GELU and read once; backward both are read once, their gradient is written once and read twice."""
   plan.set_environment()
-  here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(chips.parse("v5e:1x1"))[0])
+  here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(hardware.parse("v5e:1x1"))[0])
   block = swin.Block(2, 4, (8, 8), None, True, False, 4.0, jnp.bfloat16, attention_kernel="tpu")
   x = jax.ShapeDtypeStruct((64, 16, 16, 128), jnp.bfloat16, sharding=here)
   rate, key = (jax.eval_shape(make) for make in (lambda: jnp.float32(0), lambda: jax.random.key(0)))

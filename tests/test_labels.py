@@ -9,21 +9,15 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax import run_config
-from swin_jax.data import decoding
-from swin_jax.data import image_files
-from swin_jax.data import labelled_files
-from swin_jax.data import labels
-from swin_jax.data import prepare
-from swin_jax.data import sources
-from swin_jax.data import targets
-from swin_jax.data import tiles
-from swin_jax.data.example import Example
-from swin_jax.errors import BadInput
-from swin_jax.inputs import open_input
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import decoding, image_files, labelled_files, labels, sources, targets
+from swin_jax.data.read.example import Example
+from swin_jax.run import config as run_config
+from swin_jax.run.inputs import open_input
+from swin_jax.terminal.errors import BadInput
 from tests import tiny
-from tests.rasters import scene
-from tests.rasters import write_tif
+from tests.rasters import scene, write_tif
 from tests.test_sources import WHOLE
 
 CLASSES = "sky\nroad\ncar\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from swin_jax.data import masks
+from swin_jax.data.view import masks
 
 
 @pytest.mark.parametrize(

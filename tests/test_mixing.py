@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from swin_jax.data import mixing
-from swin_jax.data import pixels
+from swin_jax.ops import mixing, pixels
 
 SIZE = (12, 20)
 

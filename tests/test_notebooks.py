@@ -11,8 +11,7 @@ from PIL import Image
 import pytest
 
 from tests import official
-from tests.folders import command
-from tests.folders import save
+from tests.folders import command, save
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Shorter training: what is written in the notebook, and what the test runs in its place.

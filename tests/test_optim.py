@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from swin_jax import optim
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import make_encoder
+from swin_jax.run import optim
 from swin_jax.weights import official
 from tests.test_golden import golden
 

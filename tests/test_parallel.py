@@ -12,14 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from swin_jax import run_config
-from swin_jax import sharding
-from swin_jax import train
-from swin_jax.kernels import gpu
-from swin_jax.kernels import tpu
-from swin_jax.state import TrainState
-from tests import slow_block
-from tests import tiny
+from swin_jax.kernels import gpu, tpu
+from swin_jax.mesh import sharding
+from swin_jax.run import config, train
+from swin_jax.run.state import TrainState
+from tests import slow_block, tiny
 from tests.slow_block import FAST_TO_COMPILE
 
 TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values": "pretrain"}
@@ -335,7 +332,7 @@ def test_a_kernel_divided_by_its_outputs_stays_where_it_is():
 def test_the_run_says_what_each_device_holds(tmp_path):
   p, _ = program("giant", (1, 8, 1))
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
-  text = run_config.describe(config("giant", (1, 8, 1)), data, p, 10, str(tmp_path))
+  text = config.describe(config("giant", (1, 8, 1)), data, p, 10, str(tmp_path))
   held = [sharding.bytes_per_device(tree) / 1e9 for tree in (p.state.params, p.state.opt_state, p.state.ema)]
   assert (
     "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held)
@@ -355,7 +352,7 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
   )
   state = dataclasses.replace(p.state, params={"encoder": {"kernel": big}}, opt_state=None, ema=None)
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
-  text = run_config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
+  text = config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
   assert text.endswith(
     "each device holds parameters 0.008 GB; the largest array that each holds whole is params/encoder/kernel, 8 MB"
   )

@@ -5,13 +5,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import swin_jax
-from swin_jax import transfer
 from swin_jax.models import windows
+from swin_jax.saved import transfer
 from swin_jax.weights import layouts
 from tests import official
-from tests.folders import command
-from tests.folders import refusal
-from tests.folders import TINY
+from tests.folders import TINY, command, refusal
 
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -r requirements-peers.txt")
 import safetensors.torch  # noqa: E402  (needs torch)

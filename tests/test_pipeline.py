@@ -7,15 +7,14 @@ import subprocess
 import sys
 
 import jax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from swin_jax import sharding
-from swin_jax.data import pipeline
-from swin_jax.data.sources import open_source
-from swin_jax.errors import BadInput
+from swin_jax.data.feed import pipeline
+from swin_jax.data.read.sources import open_source
+from swin_jax.mesh import sharding
+from swin_jax.terminal.errors import BadInput
 from tests.test_sources import make_input
 
 RULES = (("batch", ("data", "fsdp")),)

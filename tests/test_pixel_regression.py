@@ -12,35 +12,22 @@ import pytest
 import rasterio
 
 import swin_jax
-from swin_jax import config_checks
-from swin_jax import legend
-from swin_jax import metrics
-from swin_jax import run_config
-from swin_jax import train
-from swin_jax.data import dense_views
-from swin_jax.data import prepare
-from swin_jax.data import rasters
-from swin_jax.data import sources
-from swin_jax.data import statistics
-from swin_jax.data import targets
-from swin_jax.data import tiles
-from swin_jax.data.decoding import DecodeMapped
-from swin_jax.data.decoding import Mapped
-from swin_jax.errors import BadInput
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import rasters, sources, statistics, targets
+from swin_jax.data.read.decoding import DecodeMapped, Mapped
+from swin_jax.data.view import dense_views
+from swin_jax.drawing import legend, value_pictures
 from swin_jax.export import loader
 from swin_jax.export.__main__ import main as export
-from swin_jax.inputs import open_input
+from swin_jax.run import checks, config, metrics, train
+from swin_jax.run.inputs import open_input
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import pixel_regression
-from swin_jax.tasks import value_pictures
-from tests import runs
-from tests import tiny
-from tests.rasters import scene
-from tests.rasters import write_tif
-from tests.test_labels import files
-from tests.test_labels import jpeg
-from tests.test_labels import run
-from tests.test_labels import write
+from swin_jax.terminal.errors import BadInput
+from tests import runs, tiny
+from tests.rasters import scene, write_tif
+from tests.test_labels import files, jpeg, run, write
 
 PLACE = dict(crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 5400000, 30, 30))
 
@@ -125,13 +112,13 @@ def test_statistics_of_values_are_numpys(folder):
   assert values["mean"] == pytest.approx([wanted.mean()]) and values["std"] == pytest.approx([wanted.std()])
   assert values["valid"] == [wanted.size] and values["p50"] == pytest.approx([np.median(wanted)], rel=1e-3)
   assert "\nvalue" in statistics.describe(str(folder / "out"))
-  filled = run_config.with_statistics(config(folder / "out"))
+  filled = config.with_statistics(config(folder / "out"))
   assert (
     filled.pixel_regression.value_mean == values["mean"][0]
     and filled.pixel_regression.value_std == values["std"][0]
   )
   said = config(folder / "out", pixel_regression__value_mean=1.0, pixel_regression__value_std=2.0)
-  assert run_config.with_statistics(said).pixel_regression.value_mean == 1.0
+  assert config.with_statistics(said).pixel_regression.value_mean == 1.0
 
 
 @pytest.mark.parametrize("source", ["folder", "array_record"])
@@ -287,7 +274,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     ("classification", "has values of pixels, not of images"),
   ):
     with pytest.raises(BadInput, match=message):
-      open_input(run_config.with_statistics(config(values, task=task)))
+      open_input(config.with_statistics(config(values, task=task)))
   with pytest.raises(BadInput, match="data.source=digits has no values of pixels"):
     open_input(
       config("", data__source="digits", data__mean=(0.0,), data__std=(1.0,), pixel_regression__value_std=1.0)
@@ -302,13 +289,13 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   with pytest.raises(
     BadInput, match="holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values"
   ):
-    run_config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
+    config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
   with pytest.raises(
     BadInput, match="value_std = 0 stands for the statistics.json .* --config.pixel_regression.value_mean=250"
   ):
-    run_config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
+    config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
   with pytest.raises(BadInput, match="value_mean is given without value_std"):
-    run_config.with_statistics(config(values, pixel_regression__value_mean=3.0))
+    config.with_statistics(config(values, pixel_regression__value_mean=3.0))
   for changes, message in (
     (dict(pixel_regression__value_std=-1.0), "value_std = -1.0 must be positive"),
     (dict(pixel_regression__channels=24), "pixel_regression.channels = 24 must be a multiple of 16"),
@@ -320,7 +307,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     ),
   ):
     with pytest.raises(BadInput, match=message):
-      config_checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
+      checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
   both = write(tmp_path / "both", files() | {"classes.txt": "a\nb\nc\n", "train/values/1.png": jpeg(9, 9, 0)})
   with pytest.raises(BadInput, match="holds both labels and values; prepare each from a folder of its own"):
     sources.open_source("folder", both, "train", "values")

@@ -11,23 +11,20 @@ import subprocess
 import sys
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec as P
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
 from configs import swinv2_3b
-from swin_jax import ahead_of_time
-from swin_jax import chips
-from swin_jax import fit
-from swin_jax import footprint
-from swin_jax import hlo
-from swin_jax import plan
-from swin_jax import roofline
-from swin_jax import sharding
-from swin_jax.data import pipeline
-from swin_jax.errors import BadInput
-from swin_jax.program import build
+from swin_jax.data.feed import pipeline
+from swin_jax.mesh import hardware, sharding
+from swin_jax.plan import __main__ as plan
+from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
+from swin_jax.plan import report as fit
+from swin_jax.run.program import build
+from swin_jax.terminal.errors import BadInput
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,9 +43,11 @@ def at_once(what, function):
 
 
 def test_slices_and_the_nearest_of_one_that_does_not_exist():
-  assert chips.parse("v5p:4x4x4") == chips.Slice("v5p", (4, 4, 4))
-  assert chips.parse("V5E:4x2") == chips.Slice("v5e", (2, 4))  # in any order
-  assert [chips.parse(name).num_chips for name in ("v4:2x2x1", "v5p:8x8x16", "tpu7x:2x2x1", "h200:16")] == [
+  assert hardware.parse("v5p:4x4x4") == hardware.Slice("v5p", (4, 4, 4))
+  assert hardware.parse("V5E:4x2") == hardware.Slice("v5e", (2, 4))  # in any order
+  assert [
+    hardware.parse(name).num_chips for name in ("v4:2x2x1", "v5p:8x8x16", "tpu7x:2x2x1", "h200:16")
+  ] == [
     4,
     1024,
     8,
@@ -63,18 +62,18 @@ def test_slices_and_the_nearest_of_one_that_does_not_exist():
     ("v5p:4x-4", r"no such slice"),
   ):
     with pytest.raises(BadInput, match=message):
-      chips.parse(name)
+      hardware.parse(name)
 
 
 def test_slices_are_sorted_and_within_the_largest():
-  for generation, chip in chips.CHIPS.items():
-    sizes = [place.num_chips for place in chips.slices(generation)]
+  for generation, chip in hardware.CHIPS.items():
+    sizes = [place.num_chips for place in hardware.slices(generation)]
     assert sizes == sorted(sizes) and sizes[-1] <= chip.max_chips
     assert sizes[-1] == chip.max_chips or generation in ("v5p", "tpu7x")
 
 
 def test_what_a_chip_can_receive():
-  speed = lambda name: chips.parse(name).link_speed
+  speed = lambda name: hardware.parse(name).link_speed
   assert speed("v5p:4x4x4") == 600e9  # a torus: all six links
   assert speed("v5p:2x2x1") == 600e9 * 2 / 6  # a square: two links a chip
   assert speed("v5p:2x2x2") == 300e9
@@ -84,11 +83,11 @@ def test_what_a_chip_can_receive():
 
 def test_the_peak_of_what_jax_calls_a_device():
   assert (
-    chips.peak_flops("NVIDIA H200") == 989e12
-    and chips.peak_flops("TPU v5 lite") == 197e12
-    and chips.peak_flops("TPU v5") == 459e12
+    hardware.peak_flops("NVIDIA H200") == 989e12
+    and hardware.peak_flops("TPU v5 lite") == 197e12
+    and hardware.peak_flops("TPU v5") == 459e12
   )
-  assert chips.peak_flops("cpu") is None
+  assert hardware.peak_flops("cpu") is None
 
 
 # Collectives of a compiled program.
@@ -335,7 +334,7 @@ def test_collectives_by_formula():
 
 
 def test_step_time():
-  place = chips.parse("v5p:4x4x4")
+  place = hardware.parse("v5p:4x4x4")
   sent = [hlo.Collective("all-gather", "bf16", 2, 64, 64 * 10**9, "")]
   time = roofline.step_time(place, roofline.Work(3 * 459 * 10**14, 459 * 10**14), 2765 * 10**9, sent)
   assert time == pytest.approx((4 * 459e14 / (64 * 459e12), 1.0, 2 * 63e9 / 600e9)) and time.bound == max(
@@ -348,7 +347,7 @@ def test_step_time():
 
 def test_a_run_that_fits_and_one_that_does_not():
   config = fit.ready(swinv2_3b.get_config(), 64)
-  place = chips.parse("h100:8")
+  place = hardware.parse("h100:8")
   report = fit.check(config, place, analytic=False, patiently=at_once)
   assert (
     report["method"] == "analytic"
@@ -387,7 +386,7 @@ def test_a_run_that_fits_and_one_that_does_not():
 
 
 def test_remat_and_the_smallest_slice_are_advised():
-  place, config = chips.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
+  place, config = hardware.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
   kept = fit._activations(config)
   room = place.chip.memory_bytes / (
     kept.saved + kept.widest
@@ -422,7 +421,7 @@ def test_what_a_refusal_says():
 def test_without_the_compiler_it_says_what_to_install(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(BadInput, match=r"needs libtpu.*pip install -r requirements-plan\.txt"):
-    ahead_of_time.devices_of(chips.parse("v5e:2x2"))
+    ahead_of_time.devices_of(hardware.parse("v5e:2x2"))
 
 
 # The command.
@@ -519,7 +518,7 @@ def compiled_for(topology, *arguments):
 def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   """jax's own order does not see to it on the first two: a host has 2 × 2 chips."""
   plan.set_environment()
-  devices = ahead_of_time.devices_of(chips.parse(topology))
+  devices = ahead_of_time.devices_of(hardware.parse(topology))
   made = sharding.make_mesh(*mesh, devices=devices)
   assert made.devices.shape == mesh and set(made.devices.flat) == set(devices)
   rows = NamedSharding(made, P(("data", "fsdp"))).devices_indices_map((256,))

@@ -14,11 +14,10 @@ import zipfile
 from PIL import Image
 import pytest
 
-from swin_jax.data import prepare
-from swin_jax.data import shards
-from swin_jax.data import sources
-from swin_jax.data import storing
-from swin_jax.errors import BadInput
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import encoding
+from swin_jax.data.read import shards, sources
+from swin_jax.terminal.errors import BadInput
 from tests import images
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -229,15 +228,15 @@ def test_short_side(tmp_path):
 def test_shrinking_modes(mode, expected):
   out = io.BytesIO()
   Image.open(io.BytesIO(images.encode(0, (30, 30)))).convert(mode).save(out, "PNG")
-  assert Image.open(io.BytesIO(storing.shrink(out.getvalue(), 10, 90))).mode == expected
+  assert Image.open(io.BytesIO(encoding.shrink(out.getvalue(), 10, 90))).mode == expected
 
 
 def test_sixteen_bits_are_kept_or_named():
   out = io.BytesIO()
   Image.new("I;16", (30, 30), 40_000).save(out, "TIFF")
-  assert storing.shrink(out.getvalue(), 0, 90) == out.getvalue()
+  assert encoding.shrink(out.getvalue(), 0, 90) == out.getvalue()
   with pytest.raises(ValueError, match="without --short_side"):
-    storing.shrink(out.getvalue(), 10, 90)
+    encoding.shrink(out.getvalue(), 10, 90)
 
 
 # Unreadable images.

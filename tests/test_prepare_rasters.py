@@ -8,23 +8,15 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from swin_jax import config_checks
-from swin_jax import run_config
-from swin_jax import train
-from swin_jax.data import arrays
-from swin_jax.data import prepare
-from swin_jax.data import statistics
-from swin_jax.data import tiles
-from swin_jax.errors import BadInput
-from tests import images
-from tests import tiny
-from tests.rasters import scene
-from tests.rasters import write_tif
-from tests.test_prepare import bad
-from tests.test_prepare import files
-from tests.test_prepare import read
-from tests.test_prepare import run
-
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import array_files, statistics
+from swin_jax.run import checks, train
+from swin_jax.run import config as run_config
+from swin_jax.terminal.errors import BadInput
+from tests import images, tiny
+from tests.rasters import scene, write_tif
+from tests.test_prepare import bad, files, read, run
 
 cut = tiles.Cut
 
@@ -37,7 +29,9 @@ def main(*words):
 def contents(out, split="train"):
   """{name: tile} of a split."""
   source = read(out, split)
-  return {example.name: arrays.unpack(example.image) for example in (source[i] for i in range(len(source)))}
+  return {
+    example.name: array_files.unpack(example.image) for example in (source[i] for i in range(len(source)))
+  }
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -110,7 +104,7 @@ def test_images_are_no_rasters_unless_a_tile_is_asked_for(tmp_path):
   write_tif(tmp_path / "in" / "a.tif", scene(bands=3, dtype=np.uint8), photometric="RGB")
   run(tmp_path / "in", tmp_path / "image")
   assert (
-    not arrays.is_packed(read(tmp_path / "image")[0].image)
+    not array_files.is_packed(read(tmp_path / "image")[0].image)
     and not (tmp_path / "image" / "statistics.json").exists()
   )
   run(tmp_path / "in", tmp_path / "raster", cut=cut(tile=5))
@@ -390,5 +384,5 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
 )
 def test_config_checks(changes, message):
   with pytest.raises(BadInput) as error:
-    config_checks.check(tiny.config(**changes))
+    checks.check(tiny.config(**changes))
   assert message in str(error.value)

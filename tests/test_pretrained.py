@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax import transfer
-from swin_jax.errors import BadInput
-from swin_jax.models import attention
-from swin_jax.models import windows
+from swin_jax.models import attention, windows
 from swin_jax.models.attention import SEEN
-from swin_jax.pretrained import Model
-from swin_jax.weights import choices
-from swin_jax.weights import description as descriptions
-from tests.folders import command
-from tests.folders import imported
-from tests.folders import refusal
+from swin_jax.saved import choices, transfer
+from swin_jax.saved import description as descriptions
+from swin_jax.saved.pretrained import Model
+from swin_jax.terminal.errors import BadInput
+from tests.folders import command, imported, refusal
 
 
 def test_load(tmp_path):

@@ -12,22 +12,13 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax import distributed
-from swin_jax import run_config
-from swin_jax import transfer
+from swin_jax.mesh import distributed
+from swin_jax.run import config
+from swin_jax.saved import transfer
 from tests import official
-from tests.runs import assert_same
-from tests.runs import command
-from tests.runs import finish
-from tests.runs import lines
-from tests.runs import processes
-from tests.runs import read_until
-from tests.runs import ROOT
-from tests.runs import saved
-from tests.runs import SMALL
-from tests.runs import steps
 from tests.folders import command as convert
 from tests.folders import save
+from tests.runs import ROOT, SMALL, assert_same, command, finish, lines, processes, read_until, saved, steps
 
 pytestmark = pytest.mark.slow
 # float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is larger than the noise.
@@ -124,7 +115,7 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
 
 
 def test_a_workdir_in_use_is_refused_by_all(tmp_path):
-  with run_config.own(str(tmp_path)):
+  with config.own(str(tmp_path)):
     outputs = finish(processes(2, 1, *RUN, f"--workdir={tmp_path}"), code=2)
   assert all("another process is training in" in output for output in outputs)
 

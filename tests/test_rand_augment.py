@@ -9,14 +9,12 @@ from PIL import Image
 import pytest
 import sklearn.datasets
 
-from swin_jax import inputs
-from swin_jax import program
-from swin_jax import run_config
-from swin_jax import sharding
-from swin_jax.data import pipeline
-from swin_jax.data import rand_augment
-from tests import pillow_operations
-from tests import tiny
+from swin_jax.data.feed import pipeline
+from swin_jax.mesh import sharding
+from swin_jax.ops import rand_augment
+from swin_jax.run import config as run_config
+from swin_jax.run import inputs, program
+from tests import pillow_operations, tiny
 
 FILL = (124, 116, 104)
 RECIPE = dict(operations=2, probability=0.5, magnitude=9.0, magnitude_std=0.5)

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from swin_jax.data import arrays
-from swin_jax.data import decoding
-from swin_jax.data import image_ops
-from swin_jax.data import rasters
-from swin_jax.data.example import Example
+from swin_jax.data.read import array_files, decoding, image_ops, rasters
+from swin_jax.data.read.example import Example
 from tests import images
-from tests.rasters import scene
-from tests.rasters import write_tif
+from tests.rasters import scene, write_tif
 
 
 def read(path, **options):
@@ -166,30 +162,30 @@ def test_real_rasters():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_packed_array_is_the_array(dtype):
   array = scene(dtype=dtype)
-  record = arrays.pack(array[:, ::2])
-  found = arrays.unpack(record)
-  assert arrays.is_packed(record) and found.dtype == dtype
+  record = array_files.pack(array[:, ::2])
+  found = array_files.unpack(record)
+  assert array_files.is_packed(record) and found.dtype == dtype
   np.testing.assert_array_equal(found, array[:, ::2])
   with pytest.raises(ValueError, match="damaged array"):
-    arrays.unpack(record[:-20])
+    array_files.unpack(record[:-20])
 
 
 def test_files_are_no_packed_arrays():
-  assert not any(map(arrays.is_packed, (images.encode(0), images.encode(0, kind="JPEG"), b"", scene())))
+  assert not any(map(array_files.is_packed, (images.encode(0), images.encode(0, kind="JPEG"), b"", scene())))
 
 
 def test_decoding_gives_the_type_that_is_asked_for():
   decode = lambda image, bands, dtype: decoding.DecodeImage(bands, dtype)(Example(image, -1, "x"))
   tile = scene(bands=5)
-  found = decode(arrays.pack(tile), 5, "float32")
+  found = decode(array_files.pack(tile), 5, "float32")
   assert found.dtype == np.float32
   np.testing.assert_array_equal(found, tile)
   with pytest.raises(ValueError, match=r"is int16 \[12, 10, 5\], not \[height, width, 4\]"):
-    decode(arrays.pack(tile), 4, "float32")
+    decode(array_files.pack(tile), 4, "float32")
   with pytest.raises(ValueError, match="is int16 .* not uint8"):
-    decode(arrays.pack(tile), 5, "uint8")
+    decode(array_files.pack(tile), 5, "uint8")
   bytes_ = scene(bands=6, dtype=np.uint8)
-  np.testing.assert_array_equal(decode(arrays.pack(bytes_), 6, "uint8"), bytes_)
+  np.testing.assert_array_equal(decode(array_files.pack(bytes_), 6, "uint8"), bytes_)
   picture = decode(images.encode(0), 3, "float32")  # as it is: 0 to 255
   assert picture.dtype == np.float32
   np.testing.assert_array_equal(picture, image_ops.decode(images.encode(0), 3))

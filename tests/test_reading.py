@@ -5,22 +5,17 @@ import errno
 import os
 import time
 
-from absl import flags
-from absl import logging
+from absl import flags, logging
 import pytest
 
-from swin_jax.data import image_files
-from swin_jax.data import prepare
-from swin_jax.data import reading
-from swin_jax.data.example import Example
-from swin_jax.data.sources import open_source
-from swin_jax.errors import BadInput
-from swin_jax.errors import Fault
+from swin_jax.data.feed import reading
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.read import image_files
+from swin_jax.data.read.example import Example
+from swin_jax.data.read.sources import open_source
+from swin_jax.terminal.errors import BadInput, Fault
 from tests import images
-from tests.test_sources import assert_same
-from tests.test_sources import make_input
-from tests.test_sources import take
-from tests.test_sources import WHOLE
+from tests.test_sources import WHOLE, assert_same, make_input, take
 
 STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/data/shard 3")
 

@@ -11,11 +11,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax.data import labels
-from tests import folders
-from tests import official
-from tests import rasters
-from tests import runs
+from swin_jax.data.read import labels
+from tests import folders, official, rasters, runs
 from tests.folders import imported
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -7,20 +7,15 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax import checkpoint
-from swin_jax import preemption
-from swin_jax import run_config
-from swin_jax import same_run
-from swin_jax import train
-from swin_jax.data import pipeline
-from swin_jax.errors import BadInput
-from swin_jax.errors import Preempted
-from swin_jax.program import build
-from swin_jax.weights import description
+from swin_jax.data.feed import pipeline
+from swin_jax.run import compatibility, train
+from swin_jax.run import config as run_config
+from swin_jax.run.program import build
+from swin_jax.saved import checkpoint, description
+from swin_jax.terminal import preemption
+from swin_jax.terminal.errors import BadInput, Preempted
 from tests import tiny
-from tests.runs import command
-from tests.runs import lines
-from tests.runs import saved
+from tests.runs import command, lines, saved
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +141,7 @@ def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp
 
 
 def test_another_number_of_images_is_refused(finished, monkeypatch):
-  monkeypatch.setattr("swin_jax.data.sources.Digits.__len__", lambda self: 1400)
+  monkeypatch.setattr("swin_jax.data.read.sources.Digits.__len__", lambda self: 1400)
   with pytest.raises(BadInput, match="trained on 1437 examples"):
     config = tiny.config(
       optim__ema_decay=0.9,
@@ -159,21 +154,21 @@ def test_another_number_of_images_is_refused(finished, monkeypatch):
 
 def test_another_number_of_parts_may_go_on(finished):
   config = tiny.config(optim__ema_decay=0.9, optim__accumulation_steps=2)
-  same_run.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
+  compatibility.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
 
 
 def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(finished):
   config, stored = tiny.config(optim__ema_decay=0.9), checkpoint.stored_config(str(finished))
   stored["data"]["class_names"] = ["cat", "dog"]
   with pytest.raises(BadInput, match=r"another config: data.class_names \(\['cat', 'dog'\] → \[\]\)"):
-    same_run.check_same_run(config, stored, str(finished))
+    compatibility.check_same_run(config, stored, str(finished))
   del stored["data"]["class_names"]
-  same_run.check_same_run(config, stored, str(finished))
+  compatibility.check_same_run(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
   for group, key in (("data", "dtype"), ("augment", "rotate"), ("log", "picture_bands")):
     del stored[group][key]
-  same_run.check_same_run(config, stored, str(finished))
-  same_run.check_same_model(config, stored, str(finished))
+  compatibility.check_same_run(config, stored, str(finished))
+  compatibility.check_same_model(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["dtype"] == "uint8"
 
 

@@ -12,28 +12,19 @@ import pytest
 import rasterio
 
 import swin_jax
-from swin_jax import legend
-from swin_jax import metrics
-from swin_jax import optim
-from swin_jax import same_run
-from swin_jax import train
-from swin_jax.data import dense_views
-from swin_jax.data import image_ops
-from swin_jax.data import targets
-from swin_jax.errors import BadInput
+from swin_jax.data.read import image_ops, targets
+from swin_jax.data.view import dense_views
+from swin_jax.drawing import label_pictures, legend
+from swin_jax.run import compatibility, metrics, optim, train
 from swin_jax.show import whole_images
 from swin_jax.show.__main__ import main as show
 from swin_jax.show.segmentation import segment
-from swin_jax.tasks import dense
-from swin_jax.tasks import label_pictures
-from swin_jax.tasks import segmentation
-from tests import runs
-from tests import tiny
+from swin_jax.tasks import dense, segmentation
+from swin_jax.terminal.errors import BadInput
+from tests import runs, tiny
 from tests.rasters import write_tif
-from tests.test_labels import CLASSES
-from tests.test_labels import png
+from tests.test_labels import CLASSES, png, write
 from tests.test_labels import run as prepare
-from tests.test_labels import write
 
 
 def test_scores_of_a_confusion_matrix_by_hand():
@@ -427,16 +418,16 @@ def test_a_stored_config_without_newer_keys_goes_on(tmp_path):
   settings = tiny.config()
   stored = json.loads(json.dumps(settings.to_dict()))
   del stored["segmentation"], stored["dense"]
-  same_run.check_same_run(settings, stored, str(tmp_path))
+  compatibility.check_same_run(settings, stored, str(tmp_path))
   # What such a run did is known: it has not done otherwise since.
   del stored["augment"]["rotate"], stored["data"]["dtype"]
-  same_run.check_same_run(settings, stored, str(tmp_path))
+  compatibility.check_same_run(settings, stored, str(tmp_path))
   for changes, message in (
     (dict(augment__rotate=True), "augment.rotate"),
     (dict(data__dtype="float32"), "data.dtype"),
   ):
     with pytest.raises(BadInput, match=message):
-      same_run.check_same_run(tiny.config(**changes), stored, str(tmp_path))
+      compatibility.check_same_run(tiny.config(**changes), stored, str(tmp_path))
   stored["optim"]["lr"] = 7.0
   with pytest.raises(BadInput, match="optim.lr"):
-    same_run.check_same_run(settings, stored, str(tmp_path))
+    compatibility.check_same_run(settings, stored, str(tmp_path))

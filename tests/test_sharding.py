@@ -5,21 +5,20 @@ import math
 import re
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 import pytest
 
 from configs import common
-from swin_jax import axes
-from swin_jax import sharding
-from swin_jax.errors import BadInput
-from swin_jax.models import layers
-from swin_jax.models import swin
+from swin_jax.mesh import axes, sharding
+from swin_jax.models import layers, swin
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from swin_jax.state import abstract_state
+from swin_jax.run.state import abstract_state
+from swin_jax.terminal.errors import BadInput
 
 RULES = common.base().sharding_rules
 MAX_REPLICATED_BYTES = 4e6

@@ -10,21 +10,16 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax import pretrained
-from swin_jax.data import masks
-from swin_jax.errors import BadInput
-from swin_jax.models import layers
-from swin_jax.models import swin
+from swin_jax.data.view import masks
+from swin_jax.drawing import panels as drawing
+from swin_jax.models import layers, swin
+from swin_jax.saved import description as descriptions
+from swin_jax.saved import folder, pretrained
 from swin_jax.show import __main__ as command
-from swin_jax.show import attention
-from swin_jax.show import drawing
-from swin_jax.show import features
-from swin_jax.show import images
-from swin_jax.show import reconstruction
+from swin_jax.show import attention, features, images, reconstruction
 from swin_jax.show.grad_cam import grad_cam
 from swin_jax.tasks import masked_pixels
-from swin_jax.weights import description as descriptions
-from swin_jax.weights import folder
+from swin_jax.terminal.errors import BadInput
 from tests import slow_block
 
 

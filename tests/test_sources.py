@@ -11,15 +11,12 @@ from absl import flags
 import numpy as np
 import pytest
 
-from swin_jax.data import image_files
-from swin_jax.data import decoding
-from swin_jax.data import pipeline
-from swin_jax.data import prepare
-from swin_jax.data import shards
-from swin_jax.data import sources
-from swin_jax.data import views
-from swin_jax.data.example import Example
-from swin_jax.errors import BadInput
+from swin_jax.data.feed import pipeline
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.read import decoding, image_files, shards, sources
+from swin_jax.data.read.example import Example
+from swin_jax.data.view import views
+from swin_jax.terminal.errors import BadInput
 from tests import images
 
 open_source = sources.open_source

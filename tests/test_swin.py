@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 
 from configs.common import SIZES
-from swin_jax import axes
-from swin_jax import config_checks
-from swin_jax.errors import BadInput
-from swin_jax.models import layers
-from swin_jax.models import remat
-from swin_jax.models import swin
+from swin_jax.mesh import axes
+from swin_jax.models import layers, remat, swin
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from tests import slow_block
-from tests import tiny
+from swin_jax.run import checks
+from swin_jax.terminal.errors import BadInput
+from tests import slow_block, tiny
 from tests.jaxprs import primitives
 from tests.slow_block import jit
 
@@ -210,9 +207,7 @@ def test_an_unknown_remat_policy_names_those_there_are(name):
   "chunks, heads", [((4, 2), (2, 4)), ((8, 1), (2, 4)), ((2, 4), (2, 4)), ((), (2, 4))]
 )
 def test_chunks_that_divide_windows_or_heads(chunks, heads):
-  config_checks.check(
-    tiny.config(model__attention_chunks=chunks, model__num_heads=heads)
-  )  # four windows, then one
+  checks.check(tiny.config(model__attention_chunks=chunks, model__num_heads=heads))  # four windows, then one
 
 
 @pytest.mark.parametrize(
@@ -242,7 +237,7 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
 )
 def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, message):
   with pytest.raises(BadInput, match=message):
-    config_checks.check(tiny.config(**wrong))
+    checks.check(tiny.config(**wrong))
 
 
 @pytest.mark.parametrize("map_side, chunks", [(16, 4), (8, 4)], ids=["windows", "heads"])

@@ -8,16 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from swin_jax import run_config
-from swin_jax import sharding
-from swin_jax import train
-from swin_jax.data import image_ops
-from swin_jax.errors import BadInput
-from swin_jax.inputs import open_input
-from swin_jax.program import build
+from swin_jax.data.read import image_ops
+from swin_jax.mesh import sharding
+from swin_jax.run import config as run_config
+from swin_jax.run import train
+from swin_jax.run.inputs import open_input
+from swin_jax.run.program import build
+from swin_jax.terminal.errors import BadInput
 from tests import tiny
-from tests.runs import command
-from tests.runs import saved
+from tests.runs import command, saved
 
 ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,))
 

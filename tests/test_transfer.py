@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax import train
-from swin_jax import transfer
-from swin_jax.errors import BadInput
-from tests import official
-from tests import tiny
-from tests.folders import command
-from tests.folders import save
+from swin_jax.run import train
+from swin_jax.saved import transfer
+from swin_jax.terminal.errors import BadInput
+from tests import official, tiny
+from tests.folders import command, save
 
 
 def offsets(window):

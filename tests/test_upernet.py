@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from configs import common
-from swin_jax import sharding
-from swin_jax.errors import BadInput
-from swin_jax.models import swin
-from swin_jax.models import upernet
+from swin_jax.mesh import sharding
+from swin_jax.models import swin, upernet
+from swin_jax.terminal.errors import BadInput
 from tests import slow_block
 from tests.jaxprs import primitives
 from tests.slow_block import jit

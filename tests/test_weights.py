@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from swin_jax.errors import BadInput
-from swin_jax.weights import choices
-from swin_jax.weights import description as descriptions
-from swin_jax.weights import folder
-from swin_jax.weights import importer
-from swin_jax.weights import inference
-from swin_jax.weights import layouts
-from swin_jax.weights import tensors
+from swin_jax.saved import choices, folder, tensors
+from swin_jax.saved import description as descriptions
+from swin_jax.terminal.errors import BadInput
+from swin_jax.weights import importer, inference, layouts
 from tests import official
-from tests.folders import command
-from tests.folders import imported
-from tests.folders import refusal
-from tests.folders import save
-from tests.folders import TINY
+from tests.folders import TINY, command, imported, refusal, save
 from tests.test_golden import golden
 
 

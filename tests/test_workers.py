@@ -15,12 +15,11 @@ from absl import flags
 import numpy as np
 import pytest
 
-from swin_jax.data import sources
-from swin_jax.data.example import Example
-from swin_jax.data.workers import watch
-from swin_jax.errors import Fault
-from tests.test_sources import make_input
-from tests.test_sources import WHOLE
+from swin_jax.data.feed.workers import watch
+from swin_jax.data.read import sources
+from swin_jax.data.read.example import Example
+from swin_jax.terminal.errors import Fault
+from tests.test_sources import WHOLE, make_input
 
 # Reads batches of two workers as told by the lines of its input, and says what it did.
 PARENT = """
@@ -140,8 +139,8 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
 @pytest.mark.parametrize("drawn", [0, 2])
 def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeypatch):
   """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the lock for ever."""
-  monkeypatch.setattr("swin_jax.data.workers._SECONDS_TO_NOTICE", 2)
-  monkeypatch.setattr("swin_jax.data.workers._SECONDS_TO_END", 2)
+  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_NOTICE", 2)
+  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_END", 2)
   ended = threading.Event()
 
   class Iterator:

@@ -17,14 +17,11 @@ import signal
 import sys
 from typing import Any
 
-from experiments.benchmark import cpu
-from experiments.benchmark import gpu
-from experiments.benchmark import report
-from experiments.benchmark import result_file
+from experiments.benchmark import cpu, gpu, report, result_file
 from experiments.benchmark.contestant import CONTESTANTS
-from swin_jax import chips
-from swin_jax import cli
-from swin_jax.errors import BadInput
+from swin_jax.mesh import hardware as chips
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
 
 
 def on_gpu_there() -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
 """The CPU half: ours and two of a peer's wait in processes of their own and run in turns, so that what else happens meets all alike.
 
-Ours has its memory in large pages, as `swin_jax.main` has on a CPU (`swin_jax/host_memory.py`); the peers have in one heat and not in
+Ours has its memory in large pages, as `swin_jax.main` has on a CPU (`swin_jax/terminal/host_memory.py`); the peers have in one heat and not in
 another. Of all heats the smallest ratio counts.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.benchmark.contestant import CONTESTANTS
 from experiments.benchmark.process import Process
-from swin_jax import host_memory
+from swin_jax.terminal import host_memory
 
 LARGE = ", large pages"  # after the name of one whose memory is in them
 KINDS = {"forward": 4, "train": 1}  # → batches of a turn, which take alike long

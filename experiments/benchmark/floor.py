@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from swin_jax.chips import Chip
-from swin_jax.models import swin
-from swin_jax.models import windows
+from swin_jax.mesh.hardware import Chip
+from swin_jax.models import swin, windows
 
 
 class Floor(NamedTuple):

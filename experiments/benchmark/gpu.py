@@ -15,9 +15,8 @@ import sys
 import time
 from typing import Any
 
-from experiments.benchmark.process import Ended
-from experiments.benchmark.process import Process
-from swin_jax.errors import BadInput
+from experiments.benchmark.process import Ended, Process
+from swin_jax.terminal.errors import BadInput
 
 KINDS = ("forward", "train")
 OURS = "swin_jax"  # the first word of our contestants
@@ -147,9 +146,9 @@ def measure(
 def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str) -> dict[str, float]:
   """mfu: model FLOPs over the chip's peak; floor_share: of the speed that `floor.py` allows; intensity: its FLOPs a byte."""
   os.environ["JAX_PLATFORMS"] = "cpu"  # this process leaves the GPU alone
-  from experiments.benchmark import ours
-  from swin_jax import chips
   from experiments.benchmark import floor as floors
+  from experiments.benchmark import ours
+  from swin_jax.mesh import hardware as chips
   from swin_jax.models import swin
 
   config = ours.config_of(work)
@@ -218,7 +217,7 @@ def compare(
     What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the headline case. `cut_short` until
     all is done.
   """
-  from swin_jax import chips
+  from swin_jax.mesh import hardware as chips
 
   chip = next((name for name, chip in chips.CHIPS.items() if hardware["device"] in chip.kinds), None)
   entries, sweeps = list(entries or []), schedule(cases, names)

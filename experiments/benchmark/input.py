@@ -28,8 +28,8 @@ from PIL import Image
 
 from experiments.benchmark import result_file
 from experiments.benchmark.cpu import processor
-from swin_jax import cli
-from swin_jax.errors import BadInput
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
 
 WORK = dict(image_size=256, batch=64, crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -44,10 +44,9 @@ def ours(folder: str):
   import jax
 
   from configs import common
-  from swin_jax import inputs
-  from swin_jax.data import bench
-  from swin_jax.data import mixing
-  from swin_jax.data import pipeline
+  from swin_jax.data.feed import pipeline
+  from swin_jax.ops import mixing
+  from swin_jax.run import bench, inputs
 
   c = common.base()
   c.data.update(

@@ -17,8 +17,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from swin_jax import cli
-from swin_jax.data import image_ops
+from swin_jax.data.read import image_ops
+from swin_jax.terminal import cli
 
 SIZE, ROUNDS = 256, 5
 METHODS = {

@@ -10,19 +10,20 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from configs import common
-from experiments.benchmark.contestant import CHECKED
-from experiments.benchmark.contestant import CLASSES
-from experiments.benchmark.contestant import CLIP_NORM
-from experiments.benchmark.contestant import Contestant
-from experiments.benchmark.contestant import LEARNING_RATE
-from experiments.benchmark.contestant import SMOOTHING
-from experiments.benchmark.contestant import WEIGHT_DECAY
-from swin_jax import program
-from swin_jax import run_config
-from swin_jax import sharding
+from experiments.benchmark.contestant import (
+  CHECKED,
+  CLASSES,
+  CLIP_NORM,
+  LEARNING_RATE,
+  SMOOTHING,
+  WEIGHT_DECAY,
+  Contestant,
+)
 from swin_jax.kernels import window_attention
-from swin_jax.pretrained import Model
-from swin_jax.weights import description
+from swin_jax.mesh import sharding
+from swin_jax.run import config, program
+from swin_jax.saved import description
+from swin_jax.saved.pretrained import Model
 
 
 def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
@@ -41,7 +42,7 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
     c.optim.update(lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
   c.model.update(dtype=work["dtype"], attention_kernel=kernel)
   c.data.update(batch_size=work["batch"], eval_batch_size=work["batch"])
-  return run_config.resolve(c, range(CLASSES), range(CLASSES))
+  return config.resolve(c, range(CLASSES), range(CLASSES))
 
 
 def contestant(work: dict[str, Any], kernel: str) -> Contestant:

@@ -5,13 +5,15 @@ from typing import Any
 import torch
 
 from configs import common
-from experiments.benchmark.contestant import CHECKED
-from experiments.benchmark.contestant import CLASSES
-from experiments.benchmark.contestant import CLIP_NORM
-from experiments.benchmark.contestant import Contestant
-from experiments.benchmark.contestant import LEARNING_RATE
-from experiments.benchmark.contestant import SMOOTHING
-from experiments.benchmark.contestant import WEIGHT_DECAY
+from experiments.benchmark.contestant import (
+  CHECKED,
+  CLASSES,
+  CLIP_NORM,
+  LEARNING_RATE,
+  SMOOTHING,
+  WEIGHT_DECAY,
+  Contestant,
+)
 
 
 def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from swin_jax.errors import Fault
+from swin_jax.terminal.errors import Fault
 
 LOG_LINES = 40  # of what a process said at its end
 

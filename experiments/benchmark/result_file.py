@@ -2,7 +2,7 @@
 
 import pathlib
 
-from swin_jax.errors import BadInput
+from swin_jax.terminal.errors import BadInput
 
 
 def check(path: pathlib.Path | None) -> None:

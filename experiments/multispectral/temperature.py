@@ -14,8 +14,7 @@ import numpy as np
 import rasterio
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 # Of Landsat 8, band 10: radiance per number and its offset, and the constants of its Planck curve (USGS, Landsat 8 Data Users Handbook).
 _GAIN, _OFFSET, _K1, _K2 = 3.342e-4, 0.1, 774.8853, 1321.0789

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from swin_jax import plan
+from swin_jax.plan import __main__ as plan
 
 FOLDER = pathlib.Path(__file__).parent
 ROWS = FOLDER / "rows.jsonl"
@@ -87,8 +87,8 @@ def by_formula() -> None:
 
   jax.config.update("jax_num_cpu_devices", plan.VIRTUAL_DEVICES)
   from configs import common
-  from swin_jax import errors
-  from swin_jax import fit
+  from swin_jax.plan import report as fit
+  from swin_jax.terminal import errors
 
   done, start = rows(), time.perf_counter()
   keys = [

@@ -16,8 +16,8 @@ import flax
 import jax
 import numpy as np
 
-from swin_jax import manifest
-from swin_jax.checkpoint import Checkpoints
+from swin_jax.saved import manifest
+from swin_jax.saved.checkpoint import Checkpoints
 
 
 @flax.struct.dataclass

@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 from configs import cifar10
-from swin_jax import train
+from swin_jax.run import train
 
 WINDOWS = (4, 6, 8, 10)  # the image grows alike: 8 px a token of the window
 ROWS = (

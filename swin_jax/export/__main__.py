@@ -22,8 +22,8 @@ jax promises that model.stablehlo runs where jax is up to six months newer, or t
 import json
 import sys
 
-from swin_jax import cli
-from swin_jax.errors import BadInput
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
 
 LARGEST_BYTES = (
   2**31 - 2**26
@@ -66,12 +66,10 @@ def _export(arguments) -> None:
 
   import jax  # it takes seconds; a typo should not
 
-  from swin_jax import pretrained
   from swin_jax.export import forward as forwards
-  from swin_jax.export import onnx
-  from swin_jax.export import stablehlo
-  from swin_jax.weights import description as descriptions
-  from swin_jax.weights import folder
+  from swin_jax.export import onnx, stablehlo
+  from swin_jax.saved import description as descriptions
+  from swin_jax.saved import folder, pretrained
 
   folder.check_free(arguments.destination)
   model, params = pretrained.load(

@@ -8,7 +8,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from swin_jax import pretrained
+from swin_jax.saved import pretrained
 
 
 class Forward(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from swin_jax.errors import BadInput
 from swin_jax.export.forward import Forward
+from swin_jax.terminal.errors import BadInput
 
 MODEL = "model.onnx"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from swin_jax.export import loader
 from swin_jax.export.forward import Forward
-from swin_jax.weights import folder
+from swin_jax.saved import folder
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, LOADER = "model.stablehlo", "load.py"

@@ -18,9 +18,9 @@ from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
 from swin_jax.kernels import gpu_tiles as tiles
+from swin_jax.terminal.errors import BadInput
 
 PROGRAMS = 512  # that there should be: a few for each of the 132 multiprocessors of an H200
 SHARE = 8  # windows at least of a program that leaves a part of the gradient of the bias behind

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax.errors import BadInput
 from swin_jax.kernels import formula
+from swin_jax.terminal.errors import BadInput
 
 CHOICES = ("auto", "xla", "gpu")  # what may be asked for, see `choose`
 SMALL = (

@@ -6,12 +6,10 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax import axes
-from swin_jax import sharding
-from swin_jax.errors import BadInput
 from swin_jax.kernels.window_attention import window_attention
-from swin_jax.models import layers
-from swin_jax.models import windows
+from swin_jax.mesh import axes, sharding
+from swin_jax.models import layers, windows
+from swin_jax.terminal.errors import BadInput
 
 BIAS_MLP_WIDTH = 512  # official code; the paper does not say
 # Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model with this collection

@@ -10,8 +10,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from swin_jax import axes
-from swin_jax import sharding
+from swin_jax.mesh import axes, sharding
 from swin_jax.models import windows
 
 # Official code: trunc_normal of std 0.02 cut at ±2, that is at 100 σ. jax's truncated_normal would cut at 2 σ and shrink the std.
@@ -219,4 +218,4 @@ class _Reduction(nn.Module):
 def _check(names):
   unknown = [name for name in names if name is not None and name not in axes.ALL]
   if unknown:
-    raise ValueError(f"no such logical axis: {unknown}; swin_jax/axes.py lists them")
+    raise ValueError(f"no such logical axis: {unknown}; swin_jax/mesh/axes.py lists them")

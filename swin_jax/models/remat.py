@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from swin_jax.errors import BadInput
+from swin_jax.terminal.errors import BadInput
 
 # Tensors of a block, in the order they are made, as the layers name them: [B, H, W, C], but qkv three times as wide and mlp_hidden
 # mlp_ratio times.

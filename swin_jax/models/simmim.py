@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from swin_jax import axes
+from swin_jax.mesh import axes
 from swin_jax.models import layers
 from swin_jax.models.swin import Swin
 

@@ -8,11 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax import axes
-from swin_jax.models import attention
-from swin_jax.models import layers
-from swin_jax.models import remat
-from swin_jax.models import windows
+from swin_jax.mesh import axes
+from swin_jax.models import attention, layers, remat, windows
 
 
 class FeatureMap(NamedTuple):

@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax import axes
-from swin_jax.errors import BadInput
-from swin_jax.models import layers
-from swin_jax.models import swin
-from swin_jax.models import windows
+from swin_jax.mesh import axes
+from swin_jax.models import layers, swin, windows
+from swin_jax.terminal.errors import BadInput
 
 POOLS = (1, 2, 3, 6)  # cells per side that the last stage is pooled to; UPerNet, section 3.1, after PSPNet
 GROUP = 16  # channels that are normed together

@@ -8,7 +8,7 @@ One legend for the whole package:
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax.errors import BadInput
+from swin_jax.terminal.errors import BadInput
 
 
 def window_and_shift(

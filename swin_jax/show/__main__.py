@@ -29,11 +29,10 @@ from collections.abc import Callable, Iterator
 import sys
 from typing import Any
 
-from swin_jax import cli
-from swin_jax.errors import BadInput
 from swin_jax.show import output
 from swin_jax.tasks import kinds
-
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
 
 _TASKS = {
   "segment": "segmentation",
@@ -135,11 +134,10 @@ def main(argv: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-  from swin_jax import pretrained  # jax takes seconds; a typo should not
-  from swin_jax.progress import Progress
-  from swin_jax.show import drawing
-  from swin_jax.show import images
-  from swin_jax.show import whole_images
+  from swin_jax.drawing import panels
+  from swin_jax.saved import pretrained  # jax takes seconds; a typo should not
+  from swin_jax.show import images, whole_images
+  from swin_jax.terminal.progress import Progress
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (
@@ -152,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> None:
       f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is for task={task}"
     )
   if task:
-    drawing.check_bands(arguments.bands, len(model.mean))
+    panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
     truth = whole_images.Truth(f"--{model.targets}", arguments.truth, len(model.class_names))
   progress = Progress("files", len(files))
@@ -188,9 +186,7 @@ def _pictures(
   model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, image)."""
-  from swin_jax.show import attention
-  from swin_jax.show import features
-  from swin_jax.show import reconstruction
+  from swin_jax.show import attention, features, reconstruction
 
   bands = arguments.bands
   if arguments.command == "reconstruct":
@@ -219,8 +215,7 @@ def _answers(
   model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
-  from swin_jax.show import regression
-  from swin_jax.show import segmentation
+  from swin_jax.show import regression, segmentation
   from swin_jax.show.maps import Maps
 
   maps = None

@@ -9,14 +9,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from swin_jax.errors import BadInput
+from swin_jax.drawing import panels as drawing
 from swin_jax.kernels.window_attention import attention_weights
 from swin_jax.models import attention as layers
-from swin_jax.models import swin
-from swin_jax.models import windows
-from swin_jax.pretrained import Model
-from swin_jax.show import drawing
+from swin_jax.models import swin, windows
+from swin_jax.saved.pretrained import Model
 from swin_jax.show.grad_cam import grad_cam
+from swin_jax.terminal.errors import BadInput
 
 QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 

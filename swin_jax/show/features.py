@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from swin_jax.pretrained import Model
-from swin_jax.progress import Progress
-from swin_jax.show import drawing
+from swin_jax.drawing import panels as drawing
+from swin_jax.saved.pretrained import Model
+from swin_jax.terminal.progress import Progress
 
 
 def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swin_jax.errors import BadInput
-from swin_jax.pretrained import Model
+from swin_jax.saved.pretrained import Model
+from swin_jax.terminal.errors import BadInput
 
 
 class GradCam(NamedTuple):

@@ -6,11 +6,9 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data import image_files
-from swin_jax.data import image_ops
-from swin_jax.data import rasters
-from swin_jax.errors import BadInput
-from swin_jax.pretrained import Model
+from swin_jax.data.read import image_files, image_ops, rasters
+from swin_jax.saved.pretrained import Model
+from swin_jax.terminal.errors import BadInput
 
 ARRAYS = (".npy", ".npz")
 

@@ -6,12 +6,11 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from swin_jax import legend
-from swin_jax.data import rasters
-from swin_jax.data import targets
-from swin_jax.errors import BadInput
+from swin_jax.data.read import rasters, targets
+from swin_jax.drawing import legend
 from swin_jax.show import output
 from swin_jax.show.whole_images import Whole
+from swin_jax.terminal.errors import BadInput
 
 
 class Maps:

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from swin_jax.errors import BadInput
+from swin_jax.terminal.errors import BadInput
 
 
 def folder(flag: str, path: str) -> pathlib.Path:

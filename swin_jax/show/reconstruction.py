@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from swin_jax.data import masks
-from swin_jax.errors import BadInput
-from swin_jax.pretrained import Model
-from swin_jax.show import drawing
+from swin_jax.data.view import masks
+from swin_jax.drawing import panels as drawing
+from swin_jax.saved.pretrained import Model
 from swin_jax.tasks import masked_pixels
+from swin_jax.terminal.errors import BadInput
 
 
 def reconstruct(

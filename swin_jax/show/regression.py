@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from swin_jax import legend
-from swin_jax.data import targets
-from swin_jax.pretrained import Model
+from swin_jax.data.read import targets
+from swin_jax.drawing import legend, value_pictures
+from swin_jax.saved.pretrained import Model
 from swin_jax.show import whole_images
-from swin_jax.tasks import value_pictures
 
 
 def regress(model: Model, params: Any, image: np.ndarray) -> np.ndarray:

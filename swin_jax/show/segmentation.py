@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from swin_jax import legend
-from swin_jax.data import labels
-from swin_jax.data import targets
-from swin_jax.pretrained import Model
+from swin_jax.data.read import labels, targets
+from swin_jax.drawing import label_pictures, legend
+from swin_jax.saved.pretrained import Model
 from swin_jax.show import whole_images
-from swin_jax.tasks import label_pictures
 
 
 def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:

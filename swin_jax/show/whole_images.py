@@ -9,20 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from swin_jax.data import dense_views
-from swin_jax.data import image_files
-from swin_jax.data import image_ops
-from swin_jax.data import labelled_files
-from swin_jax.data import labels
-from swin_jax.data import rasters
-from swin_jax.data import targets
-from swin_jax.data.pixels import as_rgb
-from swin_jax.errors import BadInput
-from swin_jax.pretrained import Model
-from swin_jax.progress import Progress
-from swin_jax.show import drawing
+from swin_jax.data.read import image_files, image_ops, labelled_files, labels, rasters, targets
+from swin_jax.data.view import dense_views
+from swin_jax.drawing import panels as drawing
+from swin_jax.ops.pixels import as_rgb
+from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
 from swin_jax.tasks import dense
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress
 
 _LARGEST = 2048  # pixels, side of a panel
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from swin_jax.data import mixing
 from swin_jax.models.heads import Classifier
-from swin_jax.models.swin import flops
-from swin_jax.models.swin import Swin
+from swin_jax.models.swin import Swin, flops
+from swin_jax.ops import mixing
 from swin_jax.tasks.task import Task
 
 

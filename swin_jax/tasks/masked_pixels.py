@@ -6,13 +6,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from swin_jax.data import mixing
-from swin_jax.data import pixels
-from swin_jax.errors import BadInput
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import flops
-from swin_jax.models.swin import Swin
+from swin_jax.models.swin import Swin, flops
+from swin_jax.ops import mixing, pixels
 from swin_jax.tasks.task import Task
+from swin_jax.terminal.errors import BadInput
 
 
 def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:

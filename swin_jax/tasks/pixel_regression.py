@@ -6,14 +6,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from swin_jax import legend
-from swin_jax.data import mixing
-from swin_jax.data.pixels import as_rgb
-from swin_jax.data.pixels import holds_data
+from swin_jax.drawing import legend, value_pictures
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
+from swin_jax.ops import mixing
+from swin_jax.ops.pixels import as_rgb, holds_data
 from swin_jax.tasks import dense
-from swin_jax.tasks import value_pictures
 from swin_jax.tasks.task import Task
 
 

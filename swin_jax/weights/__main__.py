@@ -17,9 +17,9 @@ A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load
 
 import sys
 
-from swin_jax import cli
-from swin_jax.errors import BadInput
-from swin_jax.weights import choices
+from swin_jax.saved import choices
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
 
 
 def _parser() -> cli.Parser:
@@ -94,11 +94,12 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.weights import description  # jax takes seconds; a typo should not
-  from swin_jax.weights import folder
-  from swin_jax.weights import importer
-  from swin_jax.weights import inference
-  from swin_jax.weights import tensors
+  from swin_jax.saved import (
+    description,  # jax takes seconds; a typo should not
+    folder,
+    tensors,
+  )
+  from swin_jax.weights import importer, inference
 
   folder.check_free(arguments.destination)
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
@@ -114,9 +115,8 @@ def _adapt(arguments) -> None:
   import jax
   import numpy as np
 
-  from swin_jax import transfer
-  from swin_jax.weights import description as descriptions
-  from swin_jax.weights import folder
+  from swin_jax.saved import description as descriptions
+  from swin_jax.saved import folder, transfer
 
   folder.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
@@ -158,8 +158,8 @@ def _adapt(arguments) -> None:
 
 
 def _export(arguments) -> None:
+  from swin_jax.saved import folder
   from swin_jax.weights import exporter
-  from swin_jax.weights import folder
 
   for line in exporter.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
     print(line)

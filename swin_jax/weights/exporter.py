@@ -9,16 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from swin_jax import files
-from swin_jax.errors import BadInput
 from swin_jax.models import windows
+from swin_jax.saved import description as descriptions
+from swin_jax.saved import tensors
+from swin_jax.saved.folder import Saved, check_free
 from swin_jax.tasks import kinds
-from swin_jax.weights import description as descriptions
-from swin_jax.weights import layouts
-from swin_jax.weights import official
-from swin_jax.weights import tensors
-from swin_jax.weights.folder import check_free
-from swin_jax.weights.folder import Saved
+from swin_jax.terminal import files
+from swin_jax.terminal.errors import BadInput
+from swin_jax.weights import layouts, official
 
 
 def plan(

@@ -5,12 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swin_jax.errors import BadInput
-from swin_jax.weights import description as descriptions
-from swin_jax.weights import inference
-from swin_jax.weights import layouts
-from swin_jax.weights import official
-from swin_jax.weights.tensors import Tensors
+from swin_jax.saved import description as descriptions
+from swin_jax.saved.tensors import Tensors
+from swin_jax.terminal.errors import BadInput
+from swin_jax.weights import inference, layouts, official
 
 
 class Import(NamedTuple):

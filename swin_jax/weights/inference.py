@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swin_jax.errors import BadInput
 from swin_jax.models import windows
+from swin_jax.saved.tensors import Tensors
+from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.layouts import Layout
-from swin_jax.weights.tensors import Tensors
 
 IMAGENET_MEAN, IMAGENET_STD = (
   [0.485, 0.456, 0.406],

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import re
 from typing import NamedTuple
 
-from swin_jax.errors import BadInput
+from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.official import BUFFERS
 
 _HF_WHOLE = {

@@ -1,0 +1,68 @@
+"""An example → its record as `prepare` stores it: checked, shrunk if that is asked for, packed."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from swin_jax.data.read import array_files, image_ops, shards, targets
+from swin_jax.data.read.example import Example
+
+
+def store(example: Example, short_side: int, quality: int) -> bytes:
+  """The record of an example whose image is a file, which keeps its bytes or is shrunk as `shrink` says, or an array, which stays as it is.
+
+  Raises:
+    Exception: see `shrink`; or its map has not the image's size.
+  """
+  if isinstance(example.image, np.ndarray):
+    target = None if example.target is None else targets.encode(example.target)
+    return shards.pack(example._replace(image=array_files.pack(example.image), target=target))
+  target = _fit(example, short_side)  # first, since it is quick to refuse
+  return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=target))
+
+
+def _fit(example: Example, short_side: int) -> bytes | None:
+  """The map of an example, shrunk as its image.
+
+  Raises:
+    ValueError: it has not the image's size.
+  """
+  if example.target is None:
+    return None
+  with Image.open(io.BytesIO(example.image)) as image:
+    size = image.size[::-1]
+  targets.check_size(example.target.shape, size)
+  return targets.encode(targets.resize(example.target, _shrunk(size, short_side)))
+
+
+def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+  """The two sides of an image of these two once its short side is at most so long; 0: as it is."""
+  if not short_side or min(size) <= short_side:
+    return size
+  factor = short_side / min(size)
+  return tuple(max(short_side, round(side * factor)) for side in size)
+
+
+def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
+  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and keep their bytes.
+
+  Raises:
+    Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
+  """
+  with Image.open(io.BytesIO(encoded)) as image:
+    size = _shrunk(image.size, short_side)
+    if size == image.size:
+      image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
+      image.load()
+      return encoded
+    if image.mode not in image_ops.EIGHT_BIT_MODES:
+      raise ValueError(
+        f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side"
+      )
+    small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(
+      size, Image.Resampling.LANCZOS
+    )
+  out = io.BytesIO()
+  small.save(out, "JPEG", quality=quality)
+  return out.getvalue()

@@ -1,0 +1,84 @@
+"""The splits of an image set, and the order in which their examples are written: what `prepare.py` is to do."""
+
+import functools
+import os
+import zlib
+
+import numpy as np
+
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import image_files, labelled_files, sources
+from swin_jax.data.read.example import Source, wanted_splits
+from swin_jax.terminal.errors import BadInput
+
+# split → (source, the indices of its examples in the order they are written)
+Plan = dict[str, tuple[Source, np.ndarray]]
+
+
+def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.Cut()) -> Plan:
+  """Finds the splits of a source and the order of their examples; `cut` says how rasters become examples.
+
+  Raises:
+    BadInput: there is no such source or split, or nothing in it.
+  """
+  found = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
+  if cut.values_nodata is not None and any(examples.targets != "values" for examples in found.values()):
+    raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
+  for examples in found.values():
+    if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
+      others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
+      raise BadInput(
+        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images: maps of pixels lie in"
+        f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
+      )
+  if not hold_out:
+    return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
+  if len(found) > 1 or "val" in found:
+    raise BadInput(
+      f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split"
+    )
+  ((name, examples),) = found.items()
+  order = _permutation(len(examples))
+  held_out = round(hold_out * len(order))
+  if not 0 < held_out < len(order):
+    raise BadInput(
+      f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold back a larger share, or cut"
+      " rasters by a smaller --tile"
+    )
+  return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
+
+
+def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Source]:
+  """All splits of a source, or the one that is asked for."""
+  if source.startswith("tfds:"):
+    name = source.removeprefix("tfds:")
+    splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
+  elif "{split}" in source:
+    splits, load = list(sources.npz_splits(source)), functools.partial(sources.open_npz, source)
+    if not splits:
+      sources.open_npz(source, split)  # says why
+  else:
+    sources.check_exists(source)
+    if source.lower().endswith(".npz"):
+      return {split or "train": sources.Npz(source)}
+    tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
+    if labelled := labelled_files.find(tree, values_nodata):
+      return {
+        name: labelled_files.LabelledFiles(tree, labelled[name])
+        for name in wanted_splits(source, split, list(labelled))
+      }
+    folder, splits = image_files.find_splits(tree)
+    if not splits:
+      return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
+    load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
+  return {name: load(split=name) for name in wanted_splits(source, split, splits)}
+
+
+def _permutation(n: int) -> np.ndarray:
+  return np.random.default_rng(0).permutation(n)
+
+
+def checksum(examples: Source, order: np.ndarray) -> int:
+  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are refused."""
+  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
+  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))

@@ -1,0 +1,223 @@
+"""Image files in a folder or a zip: which there are, in which splits, and what their folders say about their classes.
+
+  path/<split>/<class>/**/*.jpg    labelled: the sorted class folders are 0, 1, 2, …
+  path/<split>/**/*.jpg            without labels
+
+Names that begin with a dot are passed over. The class folders of all splits count together, so that a class that is absent from
+one split shifts no label there.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+import os
+import re
+import threading
+from typing import Protocol
+import zipfile
+
+import numpy as np
+
+from swin_jax.data.read.example import Example, no_split
+from swin_jax.terminal.errors import BadInput
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_SPLIT = re.compile(
+  r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
+)
+
+
+class Tree(Protocol):
+  """Folders and files; paths inside it are written with "/", and "" is its root."""
+
+  name: str
+
+  def entries(self, folder: str) -> list[tuple[str, bool]]:
+    """(name, is a folder) of what a folder holds, sorted, hidden names left out."""
+
+  def read(self, path: str) -> bytes: ...
+
+
+class Disk:
+  """A folder on disk."""
+
+  def __init__(self, path: str):
+    self.name = path
+
+  def entries(self, folder: str) -> list[tuple[str, bool]]:
+    try:
+      with os.scandir(os.path.join(self.name, folder)) as found:
+        return sorted((entry.name, entry.is_dir()) for entry in found if not entry.name.startswith("."))
+    except OSError as error:
+      raise BadInput(f"{error.filename or self.name} cannot be listed: {error.strerror}") from error
+
+  def read(self, path: str) -> bytes:
+    try:
+      with open(os.path.join(self.name, path), "rb") as file:
+        return file.read()
+    except OSError as error:
+      error.filename = os.path.join(self.name, path)  # which only `open` tells
+      raise
+
+
+class Zip:
+  """A zip file; members are read where they lie, one at a time, because a zip handle holds one position."""
+
+  def __init__(self, path: str):
+    self.name = path
+    self._lock = threading.Lock()
+    try:
+      self._file = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+      raise BadInput(f"{path} cannot be opened as a zip file: {error}") from error
+    self._folders: dict[str, dict[str, bool]] = {"": {}}
+    for member in self._file.namelist():
+      *folders, name = member.split("/")
+      if "__MACOSX" in folders or any(part.startswith(".") for part in (*folders, name)):
+        continue
+      parent = ""
+      for folder in folders:
+        self._folders[parent][folder] = True
+        parent += folder + "/"
+        self._folders.setdefault(parent, {})
+      if name:
+        self._folders[parent][name] = False
+
+  def entries(self, folder: str) -> list[tuple[str, bool]]:
+    return sorted(self._folders[folder and folder.rstrip("/") + "/"].items())
+
+  def read(self, path: str) -> bytes:
+    try:
+      with self._lock:
+        return self._file.read(path)
+    except zipfile.BadZipFile as error:
+      raise ValueError(str(error)) from error
+
+
+def folders(tree: Tree, folder: str) -> list[str]:
+  """The sorted names of the folders in a folder."""
+  return [name for name, is_folder in tree.entries(folder) if is_folder]
+
+
+def is_split(name: str) -> bool:
+  """Whether a folder is called as splits are: train, val, test2017, …"""
+  return bool(_SPLIT.fullmatch(name))
+
+
+def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str, list[str]]:
+  """Finds (folder with a "/" at its end or "", its splits); no splits where the images or class folders lie in it directly.
+
+  Folders that only wrap another, as in most zip files, are opened.
+  """
+  folder = ""
+  while True:
+    entries = tree.entries(folder)
+    names = [name for name, is_folder in entries if is_folder]
+    splits = [name for name in names if is_split(name)]
+    if (
+      splits
+      or len(names) != 1
+      or any(_is_image(name, extensions) for name, is_folder in entries if not is_folder)
+    ):
+      return folder, splits
+    folder += names[0] + "/"
+
+
+class ImageFiles:
+  """The images of one split in a folder or zip, sorted by class and name. See `example.Source`.
+
+  Paths are held in one piece of memory: about 50 bytes an image, and quick to pickle.
+  """
+
+  targets = ""
+
+  def __init__(
+    self, tree: Tree, folder: str, split: str, splits: Sequence[str], extensions: Sequence[str] = EXTENSIONS
+  ):
+    """Lists the images.
+
+    Args:
+      tree: where they are.
+      folder: that holds the splits: "", or with a "/" at its end.
+      split: the folder of this one, "" if `folder` is it.
+      splits: all that share their classes with it.
+      extensions: of what counts as an image.
+
+    Raises:
+      BadInput: no image, or images beside class folders.
+    """
+    self.tree = tree
+    self._folder = folder + (split and split + "/")
+    where = os.path.join(tree.name, self._folder)
+    own = set(folders(tree, self._folder))
+    self.class_names = (
+      tuple(sorted(own.union(*(folders(tree, folder + other) for other in splits)))) if own else ()
+    )
+    self.num_classes = len(self.class_names)
+    label = {name: i for i, name in enumerate(self.class_names)}
+    paths, offsets, labels = bytearray(), array("q", [0]), array("i")
+    for path in find(tree, self._folder, "", extensions):
+      head, slash, _ = path.partition("/")
+      if own and not slash:
+        raise BadInput(
+          f"{where} holds class folders, but also images of its own, such as {path}; move those away"
+        )
+      paths += os.fsencode(path)
+      offsets.append(len(paths))
+      labels.append(label[head] if own else -1)
+    if not labels:
+      raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
+    self._paths, self._offsets, self.labels = bytes(paths), np.asarray(offsets), np.asarray(labels)
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def __getitem__(self, index: int) -> Example:
+    path = self.path(index)
+    return Example(
+      self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace")
+    )
+
+  def path(self, index: int) -> str:
+    """Of an image, in its tree."""
+    return self._folder + os.fsdecode(self._paths[self._offsets[index] : self._offsets[index + 1]])
+
+  @property
+  def listing(self) -> bytes:
+    """All paths, to tell one set from another."""
+    return self._paths
+
+
+def open_folder(path: str, split: str) -> ImageFiles:
+  """The images in path/split.
+
+  Raises:
+    BadInput: there is no such folder, or it holds no images.
+  """
+  if not os.path.isdir(path):
+    raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip and npz files")
+  tree = Disk(path)
+  names = folders(tree, "")
+  if split not in names:
+    splits = [name for name in names if is_split(name)]
+    if os.path.isfile(os.path.join(path, f"{split}.json")):
+      raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
+    if splits:
+      raise BadInput(no_split(path, split, splits))
+    raise BadInput(
+      f"{path} has no folder '{split}'{' but ' + ', '.join(names[:5]) if names else ''}; for images without splits:"
+      f" python -m swin_jax.data.prepare --source={path} --out=FOLDER --hold_out=0.1"
+    )
+  return ImageFiles(tree, "", split, [name for name in names if is_split(name) or name == split])
+
+
+def find(tree: Tree, root: str, folder: str = "", extensions: Sequence[str] = EXTENSIONS) -> Iterator[str]:
+  """Paths of the images below root + folder, relative to root."""
+  for name, is_folder in tree.entries(root + folder):
+    if is_folder:
+      yield from find(tree, root, f"{folder}{name}/", extensions)
+    elif _is_image(name, tuple(extensions)):
+      yield folder + name
+
+
+def _is_image(name: str, extensions: Sequence[str]) -> bool:
+  return name.lower().endswith(tuple(extensions))

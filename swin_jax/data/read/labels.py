@@ -1,0 +1,148 @@
+"""Label maps: one class for each pixel, as uint8 [height, width], in which 255 is no class; and what a set says of its classes.
+
+A set's folder holds one of these, else its classes are unknown:
+
+  classes.txt        a name a line; a label is the number of its line, from 0
+  classes.json       {"classes": [names by label], "ignore_index": a label that is no class, if there is one}
+  objectInfo150.txt  of ADE20K: 0 is no class, 1 the first of the table
+
+In all of them 255 is no class.
+"""
+
+import io
+import json
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from swin_jax.terminal.errors import BadInput
+
+NONE = 255
+FILES = ("classes.txt", "classes.json", "objectInfo150.txt")
+
+
+class Classes(NamedTuple):
+  """The classes of a set.
+
+  Attributes:
+    names: by class.
+    of_value: int16 [256], the class of each value that a label file may hold: NONE, or -1 where it must not.
+  """
+
+  names: tuple[str, ...]
+  of_value: np.ndarray
+
+
+def parse(name: str, text: str, where: str) -> Classes:
+  """Reads what one of `FILES` says.
+
+  Args:
+    name: of the file.
+    text: in it.
+    where: it lies, for messages.
+
+  Raises:
+    BadInput: it says nothing usable.
+  """
+  first, ignored = 0, None
+  if name == "classes.json":
+    try:
+      found = json.loads(text)
+      names, ignored = found["classes"], found.get("ignore_index")
+      if not isinstance(names, list):
+        raise TypeError("classes is no list")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise BadInput(
+        f'{where} must be like {{"classes": ["sky", "road"], "ignore_index": 255}}: {error}'
+      ) from error
+    if not (ignored is None or (type(ignored) is int and 0 <= ignored <= NONE)):
+      raise BadInput(f"{where}: ignore_index must be a number from 0 to {NONE}, not {ignored!r}")
+  elif name == "objectInfo150.txt":
+    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    names, first = [row[-1].split(",")[0].strip() for row in rows[1:]], 1
+  else:
+    names = [line.strip() for line in text.splitlines()]
+    while names and not names[-1]:
+      names.pop()
+  names = [" ".join(str(name).split()) for name in names]
+  if "" in names:
+    raise BadInput(f"{where} has no name for label {names.index('') + first}")
+  if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+    raise BadInput(f"{where} calls two classes '{twice[0]}'; give them names of their own")
+  kept = [label for label in range(len(names)) if label != ignored]
+  if not kept or first + len(names) > NONE:
+    raise BadInput(f"{where} names {len(kept)} classes; there must be 1 to {NONE - first}")
+  of_value = np.full(256, -1, np.int16)
+  of_value[NONE] = NONE
+  of_value[:first] = NONE
+  if ignored is not None:
+    of_value[ignored] = NONE
+  for i, label in enumerate(kept):
+    of_value[label + first] = i
+  return Classes(tuple(names[label] for label in kept), of_value)
+
+
+def read(encoded: bytes, classes: Classes) -> np.ndarray:
+  """The label map in an image file.
+
+  Raises:
+    ValueError: it is no image of one band, or holds a value that is no label.
+  """
+  return from_values(decode(encoded), classes)
+
+
+def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
+  """The label map of the values in a file, uint8 [height, width].
+
+  Raises:
+    ValueError: one is no label.
+  """
+  counts = np.bincount(values.ravel(), minlength=256)
+  wrong = np.flatnonzero((classes.of_value < 0) & (counts > 0))
+  if len(wrong):
+    more = f" and {len(wrong) - 1} other values" if len(wrong) > 1 else ""
+    last = len(classes.names) - 1
+    raise ValueError(
+      f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; the {last + 1} classes do not know it"
+    )
+  return classes.of_value[values].astype(np.uint8)
+
+
+def encode(target: np.ndarray) -> bytes:
+  """A label map as the bytes of a PNG file."""
+  out = io.BytesIO()
+  Image.fromarray(target).save(out, "PNG")
+  return out.getvalue()
+
+
+def decode(encoded: bytes) -> np.ndarray:
+  """The values in an image file, uint8 [height, width].
+
+  Raises:
+    ValueError: it is damaged, or no image of one band of small whole numbers.
+  """
+  try:
+    with Image.open(io.BytesIO(encoded)) as file:
+      if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+        raise ValueError(
+          f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF"
+        )
+      return as_bytes(np.asarray(file))
+  except UnidentifiedImageError:  # its text is the address of a buffer
+    raise ValueError("cannot be read as a label map: it is no image file") from None
+  except ValueError:
+    raise
+  except Exception as error:  # Pillow's readers raise whatever their format's parser raises
+    raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+  """Numbers of any type as uint8.
+
+  Raises:
+    ValueError: some are larger or smaller.
+  """
+  if values.min() < 0 or values.max() > NONE:
+    raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")
+  return values.astype(np.uint8)

@@ -1,0 +1,224 @@
+"""A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in training.
+
+  {path}/{split}.json                              class names, number of shards, and what they were made from
+  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with maps also
+                                                   "target": bytes, as `targets.encode` writes them
+
+The JSON file comes first and says how many shards there must be; a shard gets its name when it is whole.
+"""
+
+from concurrent import futures
+import copy
+import errno
+import glob
+import json
+import os
+import re
+from typing import Any
+
+from array_record.python import array_record_data_source, array_record_module
+import msgpack
+
+from swin_jax.data.read.example import Example, no_split
+from swin_jax.terminal.errors import BadInput
+
+VERSION = 1
+# One record per chunk, or a random read decodes its neighbours too; images are compressed already.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+
+
+def shard_path(path: str, split: str, shard: int, num_shards: int) -> str:
+  return os.path.join(path, f"{split}-{shard:05d}-of-{num_shards:05d}.array_record")
+
+
+def header_path(path: str, split: str) -> str:
+  return os.path.join(path, f"{split}.json")
+
+
+def pack(example: Example) -> bytes:
+  """One record. The image must be encoded."""
+  return msgpack.packb({key: value for key, value in example._asdict().items() if value is not None})
+
+
+def unpack(record: bytes) -> Example:
+  """The inverse of `pack`.
+
+  Raises:
+    ValueError: this is no such record.
+  """
+  try:
+    return Example(**msgpack.unpackb(record))
+  except TypeError as error:
+    raise ValueError("is not a record that prepare wrote") from error
+
+
+def open_writer(path: str) -> Any:
+  """An ArrayRecordWriter; it raises RuntimeError when the disk is full."""
+  return array_record_module.ArrayRecordWriter(path, _WRITER_OPTIONS)
+
+
+def count_records(path: str) -> int:
+  """How many records a shard has; -1 if it is absent, cut short or damaged in its index."""
+  if not os.path.isfile(path):
+    return -1
+  reader = array_record_module.ArrayRecordReader(path)
+  # A file that is cut short opens with no records and no exception.
+  count = reader.num_records() if reader.ok() else -1
+  if count >= 0:  # a reader that is not well raises when it is closed
+    reader.close()
+  return count
+
+
+def explain(error: RuntimeError, record: str) -> OSError | ValueError:
+  """What ArrayRecord's one kind of error means: OSError where a call to the system failed, else ValueError, which is damage.
+
+  A reader that failed while it opened its file, or whose file handle is stale, fails for ever. Copy the data source then: a copy
+  opens its files anew.
+  """
+  failed = re.match(r"\w+\(\) failed: ([^;]*)(?:; (?:reading|opening) ([^;]*))?", str(error))
+  if not failed:
+    return ValueError(f"{record}: {error}")
+  number = next((number for number in errno.errorcode if os.strerror(number) == failed[1]), errno.EIO)
+  return OSError(number, failed[1], failed[2] or record)
+
+
+def read_header(path: str, split: str) -> dict[str, Any]:
+  """The JSON file of a split.
+
+  Raises:
+    BadInput: it is missing or damaged.
+  """
+  try:
+    with open(header_path(path, split), encoding="utf-8") as file:
+      header = json.load(file)
+      if header["version"] != VERSION:
+        raise BadInput(
+          f"{file.name} has format {header['version']}, this program reads {VERSION}: prepare the set again"
+        )
+      return header
+  except FileNotFoundError:
+    raise BadInput(_explain_missing(path, split)) from None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    if os.path.isfile(path):
+      raise BadInput(
+        f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}"
+      ) from error
+    raise BadInput(
+      f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again"
+    ) from error
+
+
+def write_header(path: str, split: str, header: dict[str, Any]) -> None:
+  """Writes the JSON file of a split, and the folder."""
+  os.makedirs(path, exist_ok=True)
+  temporary = f"{header_path(path, split)}.{os.getpid()}.tmp"
+  with open(temporary, "w", encoding="utf-8") as file:
+    json.dump(header, file, ensure_ascii=False)
+  publish(temporary, header_path(path, split))
+
+
+def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
+  """Raises BadInput if the shards of this split are of another set, and says by what they differ."""
+  there, header = read_header(path, split), json.loads(json.dumps(header))
+  if there == header:
+    return
+  before, now = (value | value["made_from"] for value in (there, header))
+  names = {
+    "num_shards": "shards",
+    "images": "number of images",
+    "listing": "files or order",
+    "class_names": "class names",
+  }
+  others = []
+  for key in before | now:
+    if key != "made_from" and before.get(key) != now.get(key):
+      values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now.get(key)})"
+      others.append(names.get(key, key) + values)
+  raise BadInput(
+    f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out, or delete it"
+  )
+
+
+def publish(temporary: str, path: str) -> None:
+  """Gives a whole file its name; after a power cut it is there whole or not at all."""
+  _sync(temporary)
+  os.replace(temporary, path)
+  _sync(os.path.dirname(path) or ".")
+
+
+def _sync(path: str) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+class Shards:
+  """One split of a prepared set. See `example.Source`."""
+
+  def __init__(self, path: str, split: str):
+    """Opens all shards.
+
+    Raises:
+      BadInput: there is no such split, or shards are missing or cut short.
+    """
+    header = read_header(path, split)
+    self.class_names, self.targets = tuple(header["class_names"]), header.get("targets", "")
+    self.num_classes = len(self.class_names)
+    self._where = header_path(path, split)
+    paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
+    with futures.ThreadPoolExecutor(32) as pool:
+      counts = list(pool.map(count_records, paths))
+    missing = [os.path.basename(p) for p, count in zip(paths, counts) if count < 0]
+    if missing:
+      more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+      raise BadInput(
+        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short: {', '.join(missing[:3])}{more}; run prepare"
+        " again: it writes these alone"
+      )
+    if not sum(counts):
+      raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
+    # With its record count in its name a file is not opened a second time; workers open what they read.
+    self._data = array_record_data_source.ArrayRecordDataSource(
+      [f"{p}[0:{count}]" for p, count in zip(paths, counts)]
+    )
+
+  def __len__(self) -> int:
+    return len(self._data)
+
+  def __getitem__(self, index: int) -> Example:
+    try:
+      example = unpack(self._data[index])
+    except RuntimeError as error:
+      self._data = copy.copy(self._data)
+      raise explain(error, f"record {index} of {self._where}") from error
+    except ValueError as error:
+      raise ValueError(f"record {index} of {self._where}: {error}") from error
+    if example.label >= self.num_classes:
+      raise BadInput(
+        f"{self._where} has {self.num_classes} class names, but {example.name} has label {example.label}"
+      )
+    return example
+
+
+def splits(path: str) -> list[str]:
+  """The names of the splits that a prepared set has, sorted."""
+  names = [
+    os.path.basename(name)[: -len(".json")]
+    for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))
+  ]
+  return [
+    name
+    for name in names
+    if glob.glob(os.path.join(glob.escape(path), f"{glob.escape(name)}-*.array_record"))
+  ]
+
+
+def _explain_missing(path: str, split: str) -> str:
+  if there := splits(path):
+    return no_split(path, split, there)
+  return (
+    f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
+    f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"
+  )

@@ -1,0 +1,243 @@
+"""What the bands of a prepared set are like: mean, deviation, percentiles; made once by `prepare`, read by every run.
+
+  {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of 8-bit images):
+    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype; split, records and made_from tell which set
+    values: the same of the number that each pixel has, where the set has such
+
+Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or more.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent import futures
+import itertools
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from swin_jax.data.read import array_files, image_ops, shards, targets
+from swin_jax.data.read.example import Source
+from swin_jax.terminal.errors import BadInput
+
+_SAMPLE = 2**20  # pixels, at least, if there are so many
+_MAX_BAD = 0.01  # of the records, which prepare has seen whole
+_PERCENTILES = (1, 50, 99)
+
+
+def path_of(path: str) -> str:
+  return os.path.join(path, "statistics.json")
+
+
+def training_split(path: str) -> str:
+  """The split that statistics are of: "train", or one that begins so, or the first.
+
+  Raises:
+    BadInput: there is none.
+  """
+  names = shards.splits(path)
+  if not names:
+    raise BadInput(f"{path} holds no set that prepare wrote; give --source=")
+  return next(
+    (name for name in ("train", *names) if name in names and name.lower().startswith("train")), names[0]
+  )
+
+
+def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[str, Any]:
+  """Statistics of all bands, see above.
+
+  Args:
+    source: of images or of tiles as `prepare` stores them.
+    num_threads: that read.
+    tick: called after every record.
+
+  Raises:
+    BadInput: too many records cannot be read, their bands differ, or none holds data.
+  """
+  each = -(-_SAMPLE // len(source))
+  bands, values, unreadable, dtypes, coloured = _Columns(), _Columns(), 0, set(), False
+
+  def load(index: int):
+    try:
+      record = source[index]
+      image = (
+        array_files.unpack(record.image)
+        if array_files.is_packed(record.image)
+        else image_ops.decode(record.image, 3)
+      )
+      target = (
+        targets.where_data(image, targets.decode(record.target))[..., None]
+        if source.targets == "values"
+        else None
+      )
+    except (ValueError, RuntimeError):
+      return None
+    colour = array_files.is_packed(record.image) or (image[..., :1] != image).any()
+    return image.dtype.name, colour, *(x if x is None else _look(x, each, index) for x in (image, target))
+
+  with futures.ThreadPoolExecutor(num_threads) as pool:
+    for start in range(0, len(source), 64):  # so few in memory, added up in the order of the set
+      for found in pool.map(load, range(start, min(start + 64, len(source)))):
+        tick()
+        if found is None:
+          unreadable += 1
+          continue
+        dtype, colour, image, target = found
+        coloured |= bool(colour)
+        bands.add(*image)
+        if target:
+          values.add(*target)
+        dtypes.add(dtype)
+  if unreadable > _MAX_BAD * len(source):
+    raise BadInput(f"{unreadable} of {len(source)} records cannot be read: prepare the set again")
+  if len(absent := np.flatnonzero(bands.moments[0] == 0)):
+    raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
+  if values.sample and not values.moments[0]:
+    raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
+  found = {
+    name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()
+  }  # files are read in colour
+  about = {
+    "images": len(source) - unreadable,
+    "unreadable": unreadable,
+    "dtype": dtypes.pop() if len(dtypes) == 1 else "float32",
+  }
+  return found | ({"values": values.compute()} if values.sample else {}) | about
+
+
+class _Columns:
+  """Statistics of columns of numbers, added up."""
+
+  def __init__(self):
+    self.moments, self.sample = None, []
+
+  def add(self, moments: Sequence[np.ndarray], sample: np.ndarray) -> None:
+    """Adds what `_look` has seen.
+
+    Raises:
+      BadInput: there are more or fewer columns.
+    """
+    if self.moments is not None and len(moments[0]) != len(self.moments[0]):
+      raise BadInput(
+        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number, so prepare each apart"
+      )
+    self.moments = moments if self.moments is None else _merge(self.moments, moments)
+    self.sample.append(sample)
+
+  def compute(self) -> dict[str, list[float]]:
+    count, mean, squares, low, high = self.moments
+    percentiles = np.nanpercentile(np.concatenate(self.sample), _PERCENTILES, axis=0)
+    found = {
+      "mean": mean,
+      "std": np.sqrt(squares / count),
+      "min": low,
+      "max": high,
+      "valid": count.astype(np.int64),
+    }
+    found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles)}
+    return {name: row.tolist() for name, row in found.items()}
+
+
+def _look(image: np.ndarray, each: int, seed: int) -> tuple[Sequence[np.ndarray], np.ndarray]:
+  """The moments of [height, width, bands], and at most so many pixels of it."""
+  flat = image.reshape(-1, image.shape[-1])
+  chosen = (
+    flat if len(flat) <= each else flat[np.random.default_rng(seed).choice(len(flat), each, replace=False)]
+  )
+  return _moments(flat), chosen.astype(np.float32)
+
+
+def _moments(flat: np.ndarray) -> Sequence[np.ndarray]:
+  """Of [pixels, bands]: valid pixels, mean, sum of squared deviations, least, largest; in float64."""
+  valid = ~np.isnan(flat) if flat.dtype.kind == "f" else np.ones(flat.shape, bool)
+  values = flat.astype(np.float64)
+  count = valid.sum(axis=0).astype(np.float64)
+  mean = np.sum(values, axis=0, where=valid) / np.maximum(count, 1)
+  squares = np.sum((values - mean) ** 2, axis=0, where=valid)
+  return (
+    count,
+    mean,
+    squares,
+    np.min(values, axis=0, where=valid, initial=np.inf),
+    np.max(values, axis=0, where=valid, initial=-np.inf),
+  )
+
+
+def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+  """The moments of both together (Chan et al., 1979): no sum of squares that would cancel."""
+  count = one[0] + other[0]
+  share = other[0] / np.maximum(count, 1)
+  apart = other[1] - one[1]
+  squares = one[2] + other[2] + apart**2 * one[0] * share
+  return count, one[1] + apart * share, squares, np.minimum(one[3], other[3]), np.maximum(one[4], other[4])
+
+
+def is_there(path: str, of: dict[str, Any]) -> bool:
+  """Whether there are statistics of this very set."""
+  try:
+    found = read(path)
+  except BadInput:
+    return False
+  return all(found.get(key) == value for key, value in json.loads(json.dumps(of)).items())
+
+
+def write(path: str, values: dict[str, Any]) -> None:
+  """Writes the file whole.
+
+  Raises:
+    BadInput: it cannot be written.
+  """
+  temporary = f"{path_of(path)}.{os.getpid()}.tmp"
+  try:
+    with open(temporary, "w", encoding="utf-8") as file:
+      json.dump(values, file, indent=1, ensure_ascii=False)
+    shards.publish(temporary, path_of(path))
+  except OSError as error:
+    raise BadInput(f"{path_of(path)} cannot be written: {error.strerror}; then run prepare again") from error
+
+
+def read(path: str) -> dict[str, Any]:
+  """The statistics of a prepared set.
+
+  Raises:
+    BadInput: there are none, or they are damaged; the message names the command that makes them.
+  """
+  command = f"python -m swin_jax.data.prepare --out={path}"
+  try:
+    with open(path_of(path), encoding="utf-8") as file:
+      found = json.load(file)
+    if not found["mean"] or len(found["mean"]) != len(found["std"]):
+      raise ValueError("no bands")
+    return found
+  except (FileNotFoundError, NotADirectoryError):
+    raise BadInput(
+      f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by {command}"
+    ) from None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
+
+
+def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
+  """Raises BadInput where the pixels of a set, by its statistics, are not what data.dtype takes them for."""
+  if dtype == "uint8" and found["dtype"] != "uint8":
+    raise BadInput(
+      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py,"
+      " and --config.data.dtype=float32"
+    )
+
+
+def describe(path: str) -> str:
+  """A table for the person at the terminal, one line a band."""
+  found = read(path)
+  columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
+  lines = [f"{path_of(path)}: {found['images']:,} images of split '{found['split']}', {found['dtype']}"]
+  lines.append(" band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
+  rows = [(str(band), found, band) for band in itertools.islice(range(len(found["mean"])), 64)]
+  rows += [("value", found["values"], 0)] if "values" in found else []
+  for name, numbers, i in rows:
+    lines.append(
+      f"{name:>5}"
+      + "".join(f"{numbers[column][i]:12.5g}" for column in columns)
+      + f"{numbers['valid'][i]:14,}"
+    )
+  return "\n".join(lines)

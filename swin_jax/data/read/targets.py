@@ -1,0 +1,70 @@
+"""What belongs to each pixel, as maps [height, width]: a class, uint8 (`labels.py`), or a number, float32, NaN where it is not known."""
+
+import numpy as np
+
+from swin_jax.data.read import array_files, image_ops, labels, rasters
+
+
+def unknown(dtype: np.dtype) -> int | float:
+  """What a map of this type holds where nothing is known."""
+  return labels.NONE if dtype == np.uint8 else float("nan")
+
+
+def where_data(image: np.ndarray, target: np.ndarray) -> np.ndarray:
+  """The map of an image [height, width, bands] as far as this holds data: of no data nothing is known."""
+  if image.dtype.kind != "f":
+    return target
+  return np.where(np.isnan(image).all(axis=-1), target.dtype.type(unknown(target.dtype)), target)
+
+
+def read_values(
+  file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
+) -> np.ndarray:
+  """The numbers in a file of one band: a raster or a grey image, see `rasters.read`. What is declared to be no data is not known.
+
+  Raises:
+    ValueError: it cannot be read, or holds more bands or rasters.
+  """
+  count, _, _, bands = rasters.shape(file, name)
+  if count != 1 or bands != 1:
+    raise ValueError(
+      f"has {image_ops.count_bands(bands)}" * (bands != 1)
+      + f"holds {count} rasters" * (bands == 1)
+      + ", and must have one"
+    )
+  return rasters.read(file, name, window=window, nodata=nodata)[..., 0].astype(np.float32)
+
+
+def encode(target: np.ndarray) -> bytes:
+  """A map as bytes: classes as a PNG file, numbers as `arrays.pack` has them."""
+  return labels.encode(target) if target.dtype == np.uint8 else array_files.pack(target)
+
+
+def decode(target: bytes | np.ndarray) -> np.ndarray:
+  """A map as sources give it and `encode` writes it.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  if not isinstance(target, bytes):
+    return target
+  return array_files.unpack(target) if array_files.is_packed(target) else labels.decode(target)
+
+
+def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
+  """Raises ValueError where a map has not the (height, width) of its image."""
+  if tuple(found) != tuple(size):
+    raise ValueError(f"its map has {found[0]} × {found[1]} pixels, the image {size[0]} × {size[1]}")
+
+
+def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """To `size` (height, width) in pixels: each takes the class at its middle; numbers are interpolated, see `image_ops.resize`."""
+  if target.dtype != np.uint8:
+    return (
+      target if target.shape == tuple(size) else image_ops.resize(target[..., None], size, "bilinear")[..., 0]
+    )
+  rows, columns = (
+    np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
+    for old, new in zip(target.shape, size)
+  )
+  return target[rows[:, None], columns]

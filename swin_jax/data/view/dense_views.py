@@ -1,0 +1,116 @@
+"""An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in evaluation.
+
+Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a pixel can be, and nothing is
+known of it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from swin_jax.data.read import image_ops, labels, targets
+from swin_jax.data.read.decoding import Mapped
+
+MAX_CLASS_SHARE = (
+  0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
+)
+_TRIES = 10  # to find such a crop, as there
+
+
+def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
+  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of `sides`, times a factor.
+
+  Without `sides` the size itself, times the factor.
+  """
+  scale = factor * (min(max(sides) / max(size), min(sides) / min(size)) if sides else 1.0)
+  return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Training view: resized by a random factor, cropped, mirrored; colours are for the device (`photometric.py`).
+
+  As the recipe of ADE20K has it (Swin V1, section A2.3).
+
+  Attributes:
+    image_size: (height, width) in pixels of the crop.
+    sides: long and short, in pixels, that an image is fitted into first, or (); see `fit`.
+    scale_range: of the factor that comes to it, uniform.
+    flip_probability: of mirroring left and right.
+    interpolation: of the image.
+    fill: per band, of what lies beyond it.
+    rotate: turn square crops by a random multiple of 90°.
+  """
+
+  image_size: tuple[int, int]
+  sides: tuple[int, ...]
+  scale_range: tuple[float, float]
+  flip_probability: float
+  interpolation: str
+  fill: tuple[float, ...]
+  rotate: bool = False
+
+  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
+    found = targets.resize(example.target, size)
+    top, left = self._corner(found, rng)
+    height, width = self.image_size
+    image = image_ops.resize(example.image, size, self.interpolation)[top : top + height, left : left + width]
+    found = found[top : top + height, left : left + width]
+    if rng.random() < self.flip_probability:
+      image, found = image[:, ::-1], found[:, ::-1]
+    view = on_canvas(image, found, self.image_size, self.fill)
+    turns = rng.integers(4) if self.rotate else 0
+    return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
+
+  def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """Of a random crop; of classes, one that a single one fills only if no other was found."""
+    spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size)]
+    for _ in range(_TRIES):
+      top, left = (int(rng.integers(each + 1)) for each in spare)
+      if found.dtype != np.uint8:
+        break
+      crop = found[top : top + self.image_size[0], left : left + self.image_size[1]]
+      counts = np.bincount(crop.ravel(), minlength=256)[: labels.NONE]
+      if np.count_nonzero(counts) > 1 and counts.max() < MAX_CLASS_SHARE * counts.sum():
+        break
+    return top, left
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalView:
+  """Evaluation view: the whole image, fitted into a canvas at its upper left.
+
+  Attributes:
+    canvas: (height, width) in pixels, of every batch.
+    sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the canvas is too small for that.
+    interpolation, fill: as of `Augment`.
+  """
+
+  canvas: tuple[int, int]
+  sides: tuple[int, ...]
+  interpolation: str
+  fill: tuple[float, ...]
+
+  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    del rng
+    old = example.image.shape[:2]
+    size = fit(old, self.sides)
+    if size[0] > self.canvas[0] or size[1] > self.canvas[1]:
+      scale = min(self.canvas[0] / old[0], self.canvas[1] / old[1])
+      size = tuple(min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas))
+    image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
+    return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
+
+
+def on_canvas(
+  image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]
+) -> dict[str, np.ndarray]:
+  """Image and map at the upper left of a canvas of (height, width), as a view gives them."""
+  height, width = found.shape
+  whole = np.empty((*canvas, image.shape[-1]), image.dtype)
+  whole[...] = np.asarray(fill, image.dtype)
+  whole[:height, :width] = image
+  target = np.full(canvas, targets.unknown(found.dtype), found.dtype)
+  target[:height, :width] = found
+  return {"image": whole, "label": target}

@@ -1,0 +1,72 @@
+"""A decoded image → what the model sees of it, in training and in evaluation: the augmentations put together."""
+
+import dataclasses
+
+import numpy as np
+
+from swin_jax.data.read import image_ops
+from swin_jax.data.view import masks
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """How masks are drawn; see `masks.block_mask`."""
+
+  mask_patch_size: int
+  model_patch_size: int
+  ratio: float
+
+  def __call__(self, image_size: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {
+      "mask": masks.block_mask(rng, image_size, self.mask_patch_size, self.model_patch_size, self.ratio)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Training view of a decoded image: random crop, flip, a mask where one is asked for; the rest is for the device.
+
+  Attributes:
+    image_size: (height, width) in pixels.
+    crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
+    crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
+    flip_probability: of mirroring left and right.
+    mask: None for tasks without masks.
+    rotate: turn by a random multiple of 90°.
+  """
+
+  image_size: tuple[int, int]
+  crop_scale: tuple[float, float]
+  crop_ratio: tuple[float, float]
+  crop_padding: int
+  interpolation: str
+  flip_probability: float
+  mask: Mask | None
+  rotate: bool = False
+
+  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    if self.crop_padding:
+      image = image_ops.random_crop(
+        image_ops.resize(image, self.image_size, self.interpolation), rng, self.crop_padding
+      )
+    else:
+      image = image_ops.random_resized_crop(
+        image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation
+      )
+    image = image_ops.random_flip(image, rng, self.flip_probability)
+    image = image_ops.random_rotation(image, rng) if self.rotate else image
+    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalView:
+  """Evaluation view of a decoded image: see `image_ops.center_crop`."""
+
+  image_size: tuple[int, int]
+  crop_fraction: float
+  interpolation: str
+  mask: Mask | None
+
+  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    image = image_ops.center_crop(image, self.image_size, self.crop_fraction, self.interpolation)
+    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})

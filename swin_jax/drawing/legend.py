@@ -1,0 +1,84 @@
+"""Colours of classes and of numbers, and what says so under a picture."""
+
+from collections.abc import Sequence
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# From dark blue over magenta and orange to light yellow, ever lighter, so that it also reads in grey.
+HEAT = np.float32([[12, 10, 60], [100, 20, 115], [195, 50, 85], [245, 145, 35], [255, 250, 170]])
+TOO_LOW_TOO_HIGH = np.float32([[20, 60, 160], [245, 245, 245], [170, 20, 30]])
+VALUE_REACH, ERROR_REACH = 2.0, 1.0  # deviations to both sides that the colours of values and of errors reach
+
+
+def palette(count: int) -> np.ndarray:
+  """uint8 [count, 3]: a colour for each class; those of neighbouring numbers are far apart, and the same class has always the same."""
+  colours = []
+  for i in range(count):
+    hue = (i * 0.61803398875) % 1.0  # the golden ratio spreads them evenly, however many there are
+    colours.append(colorsys.hsv_to_rgb(hue, (0.9, 0.55, 0.75)[i % 3], (0.95, 0.8, 0.6)[i // 3 % 3]))
+  return np.round(255 * np.asarray(colours)).astype(np.uint8)
+
+
+def with_legend(
+  picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None
+) -> np.ndarray:
+  """Puts the names of classes and their colours under a picture.
+
+  Args:
+    picture: uint8 [height, width, 3].
+    class_names: by class.
+    shown: the classes that are named; None for all.
+  """
+  shown = range(len(class_names)) if shown is None else shown
+  size, font, gap = _sizes(picture)
+  measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+  places, x, y = [], gap, gap
+  for i in shown:
+    length = size + gap + round(measure.textlength(class_names[i], font)) + 2 * gap
+    if x > gap and x + length > picture.shape[1]:
+      x, y = gap, y + size + gap
+    places.append((x, y))
+    x += length
+  strip = Image.new("RGB", (picture.shape[1], y + size + gap), "white")
+  draw = ImageDraw.Draw(strip)
+  colours = palette(len(class_names))
+  for i, (x, y) in zip(shown, places):
+    draw.rectangle((x, y, x + size, y + size - 1), fill=tuple(map(int, colours[i])), outline="black")
+    draw.text((x + size + gap, y - size // 8), class_names[i], "black", font)
+  return np.concatenate([picture, np.asarray(strip)])
+
+
+def with_scales(picture: np.ndarray, mean: float, std: float, errors: bool = True) -> np.ndarray:
+  """Puts scales under a picture: which colours are which values, and which errors.
+
+  Args:
+    picture: uint8 [height, width, 3].
+    mean, std: of the values, in their unit.
+    errors: whether there are any in it.
+  """
+  size, font, gap = _sizes(picture)
+  scales = (
+    ("values", HEAT, mean - VALUE_REACH * std, mean + VALUE_REACH * std),
+    ("errors", TOO_LOW_TOO_HIGH, -ERROR_REACH * std, ERROR_REACH * std),
+  )[: 1 + errors]
+  strip = Image.new("RGB", (picture.shape[1], len(scales) * (size + gap) + gap), "white")
+  draw = ImageDraw.Draw(strip)
+  for i, (name, colours, low, high) in enumerate(scales):
+    y, texts = gap + i * (size + gap), (f"{name} {low:.4g} or less", f"{high:.4g} or more")
+    lengths = [round(draw.textlength(text, font)) for text in texts]
+    left, right = max(lengths[0] + 2 * gap, 6 * size), picture.shape[1] - lengths[1] - 2 * gap
+    if right > left:
+      place = np.linspace(0, len(colours) - 1, right - left)
+      bar = np.stack([np.interp(place, np.arange(len(colours)), colours[:, j]) for j in range(3)], axis=-1)
+      strip.paste(Image.fromarray(np.repeat(np.round(bar).astype(np.uint8)[None], size, axis=0)), (left, y))
+    draw.text((left - lengths[0] - gap, y - size // 8), texts[0], "black", font)
+    draw.text((max(right, left) + gap, y - size // 8), texts[1], "black", font)
+  return np.concatenate([picture, np.asarray(strip)])
+
+
+def _sizes(picture: np.ndarray) -> tuple[int, ImageFont.FreeTypeFont, int]:
+  """Height of a line in pixels, its font, and the gap between two."""
+  size = max(12, min(picture.shape[1] // 40, 20))
+  return size, ImageFont.load_default(size), size // 2

@@ -1,0 +1,147 @@
+"""Several processes: how a run joins the others, and what they tell one another outside of the steps."""
+
+from collections.abc import Mapping
+import contextlib
+import glob
+import importlib.util
+import os
+import pathlib
+import secrets
+import socket
+import urllib.request
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from swin_jax.terminal.errors import BadInput, Fault, Preempted
+
+_METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+
+
+@contextlib.contextmanager
+def processes(coordinator: str | None, num_processes: int | None, process_id: int | None):
+  """Joins the other processes of a run, and parts from them when all have ended well or stopped together.
+
+  By the flags if they are given, else where a TPU pod, Slurm or Open MPI started several; on one machine that was not asked, nothing
+  happens. Must come before anything that uses a device.
+
+  Args:
+    coordinator: HOST:PORT of process 0.
+    num_processes, process_id: how many processes, and which this one is.
+
+  Raises:
+    BadInput: some flags of the three are missing.
+    Fault: the others could not be reached.
+  """
+  given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+  missing = [f"--{name}" for name, value in given.items() if value is None]
+  launcher = None
+  if not missing:
+    if not 0 <= process_id < num_processes:
+      raise BadInput(
+        f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}"
+      )
+    settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
+    settings["cluster_detection_method"] = "deactivate"
+  elif len(missing) < 3:
+    raise BadInput(
+      f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}"
+    )
+  elif launcher := find_launcher(os.environ):
+    settings = {}
+  else:
+    yield
+    return
+  try:
+    jax.distributed.initialize(**settings)
+  except (RuntimeError, ValueError) as error:
+    by_hand = f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
+    where = by_hand if launcher else f"process 0 at {coordinator}"
+    raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
+  try:
+    yield
+  except Preempted:
+    with contextlib.suppress(
+      RuntimeError
+    ):  # all is saved; that another process was killed meanwhile changes nothing
+      jax.distributed.shutdown()
+    raise
+  jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
+
+
+def check_devices() -> None:
+  """Checks that jax finds devices to compute on.
+
+  Raises:
+    BadInput: it does not.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    wanted = os.environ.get("JAX_PLATFORMS")
+    reason = " ".join(str(error).split()) or f"is jax installed for JAX_PLATFORMS={wanted}?"
+    raise BadInput(f"jax finds no device to compute on: {reason}") from error
+
+
+def find_launcher(environment: Mapping[str, str]) -> str | None:
+  """What started several processes; None if nothing did."""
+  if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+    return "Slurm"
+  if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    return "Open MPI"
+  if importlib.util.find_spec("libtpu") and (glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")):
+    hosts = (
+      environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or _tpu_metadata()
+    )
+    if len(hosts.split(",")) > 1 or int(environment.get("MEGASCALE_NUM_SLICES", 1)) > 1:
+      return "the TPU pod"
+  return None
+
+
+def _tpu_metadata() -> str:
+  """The hosts of this TPU slice by the cloud's metadata server; empty where there is none."""
+  request = urllib.request.Request(_METADATA, headers={"Metadata-Flavor": "Google"})
+  try:
+    with urllib.request.urlopen(request, timeout=5) as answer:
+      return answer.read().decode()
+  except OSError:
+    return ""
+
+
+def gather(text: str) -> list[str]:
+  """What each process says, by process; all of them must call this."""
+  if jax.process_count() == 1:
+    return [text]
+  data = np.frombuffer(text.encode(), np.uint8)
+  size = int(multihost_utils.process_allgather(np.int32(len(data))).max())
+  rows = multihost_utils.process_allgather(np.pad(data, (0, size - len(data))))
+  return [row.tobytes().rstrip(b"\0").decode() for row in np.asarray(rows)]
+
+
+def check_shared(folder: str) -> None:
+  """Checks that every process sees the folder of process 0, which makes it.
+
+  Raises:
+    BadInput: some do not; the message names them.
+  """
+  if jax.process_count() == 1:
+    return
+  token = pathlib.Path(folder) / f".seen-by-all-{gather(secrets.token_hex(4))[0]}"
+  error = ""
+  if jax.process_index() == 0:
+    try:
+      token.parent.mkdir(parents=True, exist_ok=True)
+      token.touch()
+    except OSError as e:
+      error = f"--workdir={folder} cannot be written: {e.strerror or e}"
+  error = gather(error)[0]
+  blind = [name for name in gather("" if error or token.exists() else socket.gethostname()) if name]
+  if jax.process_index() == 0:
+    token.unlink(missing_ok=True)
+  if error or blind:
+    blind = ", ".join(sorted(set(blind)))
+    raise BadInput(
+      error
+      or f"--workdir={folder} must be one folder that all hosts share; {blind} do not see that of process 0"
+    )

@@ -1,0 +1,231 @@
+"""From logical names to devices: one mesh, one table of rules, and a resolver that refuses to guess.
+
+A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a name without a rule and
+drops the second of two dimensions on one mesh axis; this one raises, for parameters and activations alike.
+"""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from swin_jax.mesh import axes
+from swin_jax.terminal.errors import BadInput
+
+MESH_AXES = ("data", "fsdp", "model")
+Rule = tuple[str, str | tuple[str, ...] | None]
+
+
+def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """The mesh of all devices; one of the sizes may be -1: what is left.
+
+  In the order that jax finds best for the links between the devices, if the devices of each process then hold rows of the batch that
+  follow one another, as reading the data in parts demands; else ordered by process.
+
+  Raises:
+    BadInput: the sizes do not multiply to the number of devices, or do not follow the links of a TPU slice.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = {"data": data, "fsdp": fsdp, "model": model}
+  free = [axis for axis, size in sizes.items() if size == -1]
+  fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+  impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
+  if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
+    raise BadInput(
+      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1:"
+      " fsdp is, unless it is set"
+    )
+  if free:
+    sizes[free[0]] = len(devices) // fixed
+  try:
+    mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+  except NotImplementedError as error:
+    raise BadInput(
+      f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides"
+    ) from error
+  if not _together(mesh.devices):
+    by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
+    mesh = Mesh(np.array(by_process).reshape(mesh.devices.shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+  return mesh
+
+
+def _together(devices: np.ndarray) -> bool:
+  rows = {}
+  for row, copies in enumerate(devices.reshape(-1, devices.shape[-1])):
+    for device in copies:
+      rows.setdefault(device.process_index, set()).add(row)
+  return all(max(held) - min(held) + 1 == len(held) for held in rows.values())
+
+
+def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
+  """The rules as name → mesh axes.
+
+  Raises:
+    BadInput: a name of no logical axis, a mesh axis that does not exist, or two rules for one name.
+  """
+  table = {}
+  for name, target in rules:
+    target = (target,) if isinstance(target, str) else tuple(target or ())
+    if name not in axes.ALL:
+      raise BadInput(
+        f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}"
+      )
+    if unknown := [axis for axis in target if axis not in MESH_AXES]:
+      raise BadInput(
+        f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}"
+      )
+    if name in table:
+      raise BadInput(f"two sharding rules for '{name}': {table[name]} and {target}")
+    table[name] = target
+  return table
+
+
+def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+  """The rules of parameters under ZeRO-1: as `rules`, but fsdp divides nothing except the batch."""
+  table = check_rules(rules)
+  return tuple(
+    (name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp"))
+    for name, target in table.items()
+  )
+
+
+def spec(
+  path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]
+) -> PartitionSpec:
+  """The partition of one array whose dimensions carry the logical `names`.
+
+  Raises:
+    BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes do not divide; the message
+      names the array.
+  """
+  table, used, parts = check_rules(rules), {}, []
+  for dimension, (size, name) in enumerate(zip(shape, names, strict=True)):
+    if name is not None and name not in table:
+      raise BadInput(f"{path} {shape}: no sharding rule for its dimension {dimension}, '{name}'")
+    target = tuple(axis for axis in table.get(name, ()) if mesh.shape[axis] > 1)
+    for axis in target:
+      if axis in used:
+        raise BadInput(
+          f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' both on mesh axis '{axis}'"
+        )
+      used[axis] = name
+    ways = int(np.prod([mesh.shape[axis] for axis in target]))
+    if size % ways:
+      raise BadInput(
+        f"{path} {shape}: dimension {dimension} does not divide into {ways}, by rule {name} → {target}"
+      )
+    parts.append(target if len(target) > 1 else target[0] if target else None)
+  return PartitionSpec(*parts)
+
+
+def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
+  """Boxed abstract parameters → the same tree, unboxed, with a NamedSharding on every leaf (`jax.ShapeDtypeStruct`)."""
+
+  def resolve(path, leaf):
+    if not isinstance(leaf, nn.Partitioned):
+      raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: make it with layers.boxed")
+    value = leaf.value
+    partition = spec(
+      jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules
+    )
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=NamedSharding(mesh, partition))
+
+  return jax.tree_util.tree_map_with_path(resolve, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+
+def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int, name: str = "a batch") -> NamedSharding:
+  """The sharding of every array of a batch, by its first dimension.
+
+  Raises:
+    BadInput: the batch, which has this name in the message, does not divide.
+  """
+  return NamedSharding(mesh, spec(name, (batch_size,), (axes.BATCH,), mesh, rules))
+
+
+def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:
+  """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere does nothing.
+
+  Args:
+    x: being traced.
+    names: one for each dimension.
+    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of being kept whole.
+
+  Raises:
+    BadInput: as `spec`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  partition = spec("an activation", x.shape, tuple(names), mesh, nn.get_logical_axis_rules())
+  if loosely:
+    partition = PartitionSpec(
+      *(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition))
+    )
+  return jax.lax.with_sharding_constraint(x, partition)
+
+
+def per_device(
+  function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]
+) -> jax.Array:
+  """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to another device.
+
+  Args:
+    function: arrays → one array; the same on parts as on the whole.
+    arguments: arrays, or None for what is absent.
+    names: of the dimensions of each argument.
+    out_names: of the result's, each among those of the arguments.
+
+  Raises:
+    BadInput: as `spec`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return function(*arguments)
+  rules = nn.get_logical_axis_rules()
+  alone = tuple(axis for axis, size in mesh.shape.items() if size == 1)
+
+  def part(shape, names):
+    first, *rest = spec("an activation", shape, tuple(names), mesh, rules)
+    # Gradients are summed over every axis that is not named, even one of a single device.
+    return PartitionSpec((*alone, *((first,) if isinstance(first, str) else first or ())), *rest)
+
+  parts = tuple(PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names))
+  out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
+  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn of a loop inside.
+  return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arguments)
+
+
+def bytes_per_device(tree: Any) -> int:
+  """What one device holds of a tree of arrays with shardings, abstract or real."""
+  return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def largest_replicated(tree: Any) -> tuple[str, int]:
+  """Path and bytes of the largest array that every device holds whole; ("", 0) if there is none, or only one device."""
+  found = [("", 0)]
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if leaf.sharding.is_fully_replicated and leaf.sharding.num_devices > 1:
+      found.append((jax.tree_util.keystr(path, simple=True, separator="/"), _local_bytes(leaf)))
+  return max(found, key=lambda pair: pair[1])
+
+
+def _local_bytes(leaf):
+  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def batch_parts(mesh: Mesh, rules: Sequence[Rule]) -> int:
+  """Into how many parts the rules divide a batch."""
+  return math.prod(mesh.shape[axis] for axis in check_rules(rules)[axes.BATCH])
+
+
+@contextlib.contextmanager
+def trace_on(mesh: Mesh, rules: Sequence[Rule]):
+  """What any function of the model must be traced in: without it the constraints on activations vanish without a word."""
+  rules = [(name, target or None) for name, target in check_rules(rules).items()]
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    yield

@@ -1,0 +1,202 @@
+"""Says, before it is rented, whether a run fits a TPU slice or GPU nodes: memory, collectives, time of a step, what to change.
+
+  python -m swin_jax.plan --config=FILE[:kind] --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
+
+For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip install -r
+requirements-plan.txt. It takes minutes, as the run's own compilation does. With JAX_OPTIMIZATION_LEVEL=O1 in the environment it takes
+a third to a half of them, and the plan is of a run that has that in its environment too. GPUs
+(h100:8, h200:16, eight to a node) are estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest
+slice of v5p that fits. No data is opened. The exit code is 0 whether it fits or not.
+
+Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
+  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
+  method                   "compiled" or "analytic"; compiled plans were 0.54 to 1.74 times the analytic bytes, most within 20 %
+  topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
+  batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
+  remat                    the policy
+  bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
+                           twice when accumulated. activations: what autodiff keeps of the images for the backward pass under the
+                           policy; without one, the results of matrix products. temporaries: compiled, all else that the compiler
+                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled):
+                           of the arguments to tiles; the program. total: their sum
+  memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
+  analytic_bytes_per_chip  the same by formula
+  flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
+  collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
+                           compiled: read from the optimised program; if refused, by formula. analytic_collectives: by formula
+  roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
+  images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
+  advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
+                           accumulation_steps, a remat policy, the smallest_slice of the generation; null where there is none
+  compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives are counted once);
+  libtpu, jax: versions
+"""
+
+from collections.abc import Callable, Sequence
+import concurrent.futures
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from swin_jax.mesh import hardware
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits."
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0
+)
+_JSON = flags.DEFINE_string("json", "", "File to write the result to.")
+_ANALYTIC = flags.DEFINE_bool(
+  "analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu."
+)
+
+VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
+
+
+def set_environment() -> None:
+  """What jax and libtpu must find in the environment; to be called before jax is imported."""
+  os.environ["JAX_PLATFORMS"] = "cpu"  # whatever the machine has and its user has set: nothing is run on it
+  for name, value in {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else a second process is refused by a lock file
+    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask what machine this is
+    "TPU_WORKER_HOSTNAMES": "localhost",  # these two only keep warnings away
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_MIN_LOG_LEVEL": "3",
+  }.items():
+    os.environ.setdefault(name, value)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command and returns its exit code."""
+
+  def body():
+    cli.parse_config_flags(argv, __doc__, _CONFIG, [(_TOPOLOGY, "v5p:4x4x4")])
+    place = None if _TOPOLOGY.value in hardware.CHIPS else hardware.parse(_TOPOLOGY.value)
+    out = pathlib.Path(_JSON.value) if _JSON.value else None
+    if out and not out.parent.is_dir():
+      raise BadInput(f"--json={out}: there is no folder {out.parent}")
+    logging.set_verbosity(logging.ERROR)
+    set_environment()
+    import jax  # only now does the environment hold
+
+    jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
+    from swin_jax.plan import report as fit
+
+    config = fit.ready(_CONFIG.value, _BATCH.value)
+    if place:
+      report = fit.check(config, place, analytic=_ANALYTIC.value, patiently=patiently)
+    else:
+      report = fit.smallest(config, _TOPOLOGY.value, analytic=_ANALYTIC.value, patiently=patiently)
+    report["advice"] = patiently(
+      "looking for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
+    )
+    print(describe(report))
+    if out:
+      out.write_text(json.dumps(report, indent=2) + "\n")
+
+  return cli.exit_code(body)
+
+
+def patiently(what: str, function: Callable[[], Any]) -> Any:
+  """Runs a function, says so, and every ten seconds for how long; in a thread, so that Ctrl-C is heard while it runs."""
+  start, done = time.perf_counter(), concurrent.futures.Future()
+
+  def run():
+    try:
+      done.set_result(function())
+    except BaseException as error:  # raised again where it was asked for
+      done.set_exception(error)
+
+  print(f"{what} ...", flush=True)
+  threading.Thread(target=run, daemon=True).start()
+  while not concurrent.futures.wait([done], timeout=10).done:
+    print(f"{what} ... {time.perf_counter() - start:.0f} s", flush=True)
+  return done.result()
+
+
+def describe(report: dict[str, Any]) -> str:
+  """The report for the person at the terminal."""
+  gib, sizes, memory = 2**30, report["bytes_per_chip"], report["memory_per_chip"]
+  analytic = report["method"] == "analytic"
+  verdict = "fits" if report["fits"] else "DOES NOT FIT"
+  if analytic:
+    how = "[analytic: by formula, nothing was compiled]"
+  else:
+    level = f" at optimization level {report['optimization_level']}" if report["optimization_level"] else ""
+    word = (
+      ", the compiler refused it"
+      if not report["accepted"]
+      else ""
+      if report["fits"]
+      else ", although the compiler accepted it"
+    )
+    how = f"[compiled{level}]{word}"
+  close = (
+    analytic and 0.55 < sizes["total"] / memory < 1.85
+  )  # plans of the 3 B model were 0.54 to 1.74 times the formula
+  parts, again, times = (
+    report["accumulation_steps"],
+    report["recomputed_flops_per_step"],
+    report["roofline_seconds"],
+  )
+  lines = [
+    f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
+    f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
+    f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
+    + ("; too close for a formula to be sure" if close else ""),
+  ]
+  by_formula = report["analytic_bytes_per_chip"]
+  for kind, size in sizes.items():
+    other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
+    lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
+  lines.append(
+    f"  FLOPs a step: {report['flops_per_step']:.4g}"
+    + (f", and {again:.4g} recomputed by remat" if again else "")
+  )
+  tables = {"collectives": report["collectives"]} if analytic or report["accepted"] else {}
+  tables |= {} if analytic else {"collectives by formula": report["analytic_collectives"]}
+  for name, table in tables.items():
+    for kind, row in table.items():
+      lines.append(
+        f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step"
+      )
+  if report.get("loops_of_unknown_length"):
+    lines.append(
+      f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once"
+    )
+  terms = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in times.items())
+  lines.append(
+    f"  roofline of a step: {report['step_seconds']:.4g} s, the longest of {terms};"
+    f" {report['images_per_second']:.4g} images/s at an assumed {report['efficiency']:.0%} of that"
+  )
+  advice = report.get("advice", {})
+  for key, text in (
+    ("remat", "with --config.model.remat={} it would fit"),
+    ("accumulation_steps", "with --config.optim.accumulation_steps={} it would fit"),
+    ("batch_size", "the largest batch that fits here: --batch={}"),
+    ("smallest_slice", "the smallest slice for the config as it is: --topology={}"),
+  ):
+    if advice.get(key) and (key in ("batch_size", "smallest_slice") or not report["fits"]):
+      lines.append(f"  by formula: {text.format(advice[key])}")
+  if not report["fits"] and not any(advice.values()):
+    lines.append(
+      "  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch together may"
+    )
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  cli.leave(main(sys.argv))

@@ -1,0 +1,135 @@
+"""How many bytes of its memory a train step takes on each chip, by formula: from shapes alone, on no device.
+
+The state is exact: its shardings decide. What the backward pass needs is what autodiff keeps, traced through the real loss at two
+batch sizes; of a loss without remat the results of matrix products, since compilers compute what lies between them again. What they
+make of it differs by some 20 % either way: `experiments/scale` compares.
+"""
+
+from collections.abc import Callable
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from swin_jax.mesh.sharding import bytes_per_device
+from swin_jax.models import swin, windows
+from swin_jax.run.state import TrainState
+from swin_jax.tasks.task import Task
+
+
+class Activations(NamedTuple):
+  """What one image leaves behind for the backward pass, in bytes.
+
+  Attributes:
+    saved: kept through the whole forward pass, under the model's remat policy.
+    widest: there beside it at the widest moment of the backward pass: a whole block where blocks are recomputed; about half of one
+      where nothing is, for then the products are there already.
+    blocks: kept by one block of each stage if nothing in it were recomputed.
+  """
+
+  saved: int
+  widest: int
+  blocks: tuple[int, ...]
+
+
+def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_steps: int) -> dict[str, int]:
+  """Bytes per chip by kind, exactly as the shardings divide them.
+
+  Args:
+    state, gradients: abstract, with shardings.
+    batch: abstract, with shardings.
+    accumulation_steps: parts of the batch; a sum of gradients is kept beside those of a part.
+
+  Returns:
+    parameters, optimizer, ema, batch: what the step gets. gradients: float32.
+  """
+  return {
+    "parameters": bytes_per_device(state.params),
+    "optimizer": bytes_per_device(state.opt_state) + bytes_per_device(state.step),
+    "ema": bytes_per_device(state.ema),
+    "gradients": bytes_per_device(gradients) * (2 if accumulation_steps > 1 else 1),
+    "batch": bytes_per_device(batch),
+  }
+
+
+def activations(
+  task: Task, params: Any, batch: dict[str, jax.ShapeDtypeStruct], image_size: tuple[int, int]
+) -> Activations:
+  """What the gradient of the real loss keeps of each image: the arrays that grow with the batch.
+
+  Args:
+    task: gives model and loss; `task.model.encoder` is the backbone.
+    params: abstract.
+    batch: abstract, of any size.
+    image_size: (height, width) pixels.
+  """
+  model = task.model.encoder
+
+  def loss(params, batch):
+    return task.loss(params, batch, jax.random.key(0))[0]
+
+  def of_size(images):
+    return {name: jax.ShapeDtypeStruct((images, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+
+  if model.remat == "none":
+    loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
+  params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+  saved = _per_image(lambda images: _residual_bytes(loss, params, of_size(images)))
+  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
+  blocks = tuple(_block_bytes(model, stage, size) for stage, size in enumerate(maps))
+  return Activations(saved, max(blocks) // (2 if model.remat == "none" else 1), blocks)
+
+
+def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: Any) -> int:
+  """Of the widest moment of the backward pass, on one chip: a block's activations, its weights put together, and their gradient.
+
+  Args:
+    kept: see `activations`.
+    images: of one part of the batch, on this chip.
+    params: abstract.
+    compute_dtype: of the weights put together.
+  """
+  block_weights = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    if "blocks" in jax.tree_util.keystr(path, simple=True, separator="/").split("/"):
+      block_weights = max(block_weights, math.prod(leaf.shape[1:]))  # the first dimension counts the blocks
+  return kept.widest * images + 2 * block_weights * jnp.dtype(compute_dtype).itemsize
+
+
+def _block_bytes(model: swin.Swin, stage: int, map_size: tuple[int, int]) -> int:
+  shifted, extra_norm = model.depths[stage] > 1, False
+  chunks = (model.attention_chunks or (1,) * len(model.depths))[stage]
+  block = swin.Block(
+    model.version,
+    model.num_heads[stage],
+    model.window_sizes[stage],
+    model.trained_window_sizes[stage],
+    shifted,
+    extra_norm,
+    model.mlp_ratio,
+    model.dtype,
+    chunks,
+    model.attention_kernel,
+  )
+
+  def bytes_of(images):
+    x = jax.ShapeDtypeStruct((images, *map_size, model.embed_dim * 2**stage), model.dtype)
+    params = jax.eval_shape(lambda x: nn.meta.unbox(block.init(jax.random.key(0), x, None, train=False)), x)
+    return _residual_bytes(lambda params, x: block.apply(params, x, None, train=True), params, x)
+
+  return _per_image(bytes_of)
+
+
+def _per_image(bytes_of: Callable[[int], int]) -> int:
+  return (bytes_of(4) - bytes_of(2)) // 2  # what does not grow with the batch is no activation
+
+
+def _residual_bytes(function: Callable, *args: Any) -> int:
+  """Of what the derivative of `function` keeps; each array once, however often it is kept."""
+
+  def kept(*args):
+    return list({id(x): x for x in jax.tree.leaves(jax.vjp(function, *args)[1])}.values())
+
+  return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.eval_shape(kept, *args))

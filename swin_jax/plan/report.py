@@ -1,0 +1,323 @@
+"""Whether a run fits a slice: the real train step, compiled for it or estimated by formula, and what to change where it does not."""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import functools
+import importlib.metadata
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from swin_jax.kernels import window_attention
+from swin_jax.mesh import hardware, sharding
+from swin_jax.mesh.hardware import Slice
+from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
+from swin_jax.run import checks
+from swin_jax.run import config as run_config
+from swin_jax.run.program import build
+from swin_jax.tasks import kinds
+from swin_jax.terminal.errors import BadInput
+
+EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
+ARGUMENTS = (
+  "parameters",
+  "optimizer",
+  "ema",
+  "batch",
+)  # of a step; the compiler counts them apart from what it makes
+
+
+class Formula(NamedTuple):
+  """A run on a slice, by formula.
+
+  Attributes:
+    bytes_per_chip: by kind.
+    flops: of a step.
+    sent: its collectives.
+    traffic: bytes through the memory of one chip in a step.
+    mesh: axis → chips.
+    images: of a part of the batch, on one chip.
+  """
+
+  bytes_per_chip: dict[str, int]
+  flops: roofline.Work
+  sent: list[hlo.Collective]
+  traffic: int
+  mesh: dict[str, int]
+  images: int
+
+  @property
+  def total(self) -> int:
+    return sum(self.bytes_per_chip.values())
+
+
+def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
+  """The config as a run without its data would see it.
+
+  Args:
+    config: as given.
+    batch_size: of training and evaluation instead of the config's; 0 for the config's.
+
+  Raises:
+    BadInput: mistakes in it, or a number of classes that only the data would tell.
+  """
+  config = run_config.with_statistics(config)
+  if batch_size:
+    config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
+  checks.check(config)
+  if kinds.TARGETS[config.task]:
+    raise BadInput(
+      f"the planner knows no head but those of classification and masked_pixels; it cannot plan task={config.task}"
+    )
+  if config.task == "classification" and not config.classification.num_classes:
+    raise BadInput(
+      "the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say"
+    )
+  return config
+
+
+def by_formula(config: ConfigDict, place: Slice) -> Formula:
+  """A run as `ready` gives it, on a slice, without compiling: on as many virtual CPU devices as the slice has chips.
+
+  Raises:
+    BadInput: the batch or a parameter does not divide over the chips.
+  """
+  devices = jax.devices()[: place.num_chips]
+  if len(devices) < place.num_chips:
+    raise ValueError(
+      f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)} devices"
+    )
+  program = build(config, 1, 1, devices)
+  model, parts = program.task.model.encoder, config.optim.accumulation_steps
+  kept = _activations(config)
+  images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
+  state = footprint.state_bytes(program.state, program.gradients, program.batch, parts)
+  sizes = state | {
+    "activations": kept.saved * images,
+    "temporaries": footprint.temporary_bytes(kept, images, program.state.params, model.dtype),
+  }
+  flops = roofline.work(model, config.data.image_size, len(config.data.mean), config.data.batch_size)
+  traffic = roofline.memory_traffic(
+    model, kept, images * parts, parts, sum(state.values()), program.state.params
+  )
+  tokens = roofline.residual_stream_bytes(model, config.data.image_size) * images * parts
+  sent = roofline.collectives(model, program.state.params, program.batch_sharding, tokens, parts)
+  return Formula(sizes, flops, sent, traffic, dict(program.mesh.shape), images)
+
+
+def check(
+  config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
+  """Whether a run fits, and what it does, as a dict for JSON; `plan.py` says what each key means.
+
+  Args:
+    config: as `ready` gives it.
+    place: the slice.
+    analytic: by formula alone; GPUs always are.
+    patiently: (what is done, function) → the function's result, while saying that it is being done.
+
+  Raises:
+    BadInput: see `by_formula` and `ahead_of_time.devices_of`; or the chips cannot run the attention kernel.
+  """
+  window_attention.check(config.model.attention_kernel, "tpu" if place.is_tpu else "gpu")
+  devices = ahead_of_time.devices_of(place) if place.is_tpu and not analytic else None
+  formula = patiently("estimating by formula", lambda: by_formula(config, place))
+  sizes, sent, memory, extra = formula.bytes_per_chip, formula.sent, place.chip.memory_bytes, {}
+  fits = formula.total <= memory
+  if devices is not None:
+    compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
+    sizes = _compiled_sizes(formula, compiled)
+    fits = (
+      compiled.accepted and sum(sizes.values()) <= memory
+    )  # it has been seen to accept a little more than the memory
+    extra |= {
+      "accepted": compiled.accepted,
+      "compile_seconds": round(compiled.seconds, 1),
+      "libtpu": importlib.metadata.version("libtpu"),
+    }
+    extra["optimization_level"] = jax.config.jax_optimization_level.replace("UNKNOWN", "")
+    if compiled.accepted:
+      sent, extra["loops_of_unknown_length"] = hlo.collectives(compiled.text)
+  time = roofline.step_time(place, formula.flops, formula.traffic, sent)
+  return {
+    "topology": str(place),
+    "chip": place.chip.title,
+    "method": "analytic" if devices is None else "compiled",
+    "fits": fits,
+    "chips": place.num_chips,
+    "mesh": formula.mesh,
+    "batch_size": config.data.batch_size,
+    "accumulation_steps": config.optim.accumulation_steps,
+    "images_per_chip": formula.images,
+    "remat": config.model.remat,
+    "bytes_per_chip": sizes | {"total": sum(sizes.values())},
+    "memory_per_chip": memory,
+    "analytic_bytes_per_chip": formula.bytes_per_chip | {"total": formula.total},
+    "flops_per_step": formula.flops.model,
+    "recomputed_flops_per_step": formula.flops.recomputed,
+    "collectives": _by_kind(sent),
+    "analytic_collectives": _by_kind(formula.sent),
+    "roofline_seconds": time._asdict(),
+    "step_seconds": time.bound,
+    "efficiency": EFFICIENCY,
+    "images_per_second": EFFICIENCY * config.data.batch_size / time.bound,
+    "jax": jax.__version__,
+    **extra,
+  }
+
+
+def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str, Any]:
+  """What would fit, by formula, scaled by what the compiler said of this slice.
+
+  Args:
+    config, place: of the report.
+    report: of `check`.
+
+  Returns:
+    batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch as it is fits this slice. remat:
+    a policy with which it fits, all else as it is. smallest_slice: of this generation, all else as it is. Each None where there is none.
+  """
+  fixed = sum(
+    report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch")
+  )
+  by_images = report["bytes_per_chip"]["total"] - fixed
+  expected = (
+    report["analytic_bytes_per_chip"]["activations"] + report["analytic_bytes_per_chip"]["temporaries"]
+  )
+  scale, images = by_images / expected, report["images_per_chip"]
+  memory = place.chip.memory_bytes
+
+  def with_remat(policy):
+    kept = _activations(_changed(config, policy))
+    return fixed + scale * (kept.saved + kept.widest) * images <= memory
+
+  def smallest_slice():
+    for candidate, found in _candidates(config, place.generation, scale):
+      if (
+        found.total
+        + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"])
+        <= memory
+      ):
+        return str(candidate)
+    return None
+
+  batch, now = config.data.batch_size, config.optim.accumulation_steps
+  ways = batch // now // images
+
+  def room(parts):  # images that a chip can hold at once
+    second_gradient = report["bytes_per_chip"]["gradients"] if parts > 1 and now == 1 else 0
+    return max(int((memory - fixed - second_gradient) / (by_images / images)), 0)
+
+  fewest = next(
+    (k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)),
+    None,
+  )
+  stricter = {"none": ("dots", "block"), "block": ()}.get(config.model.remat, ("block",))
+  return {
+    "batch_size": room(now) * ways * now or None,
+    "accumulation_steps": fewest,
+    "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
+    "smallest_slice": smallest_slice(),
+  }
+
+
+def smallest(
+  config: ConfigDict, generation: str, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
+  """The report of the smallest slice of a generation that fits: proposed by formula, confirmed by the compiler.
+
+  Args:
+    config, analytic, patiently: as in `check`.
+    generation: key of `chips.CHIPS`.
+
+  Raises:
+    BadInput: none fits, or it divides over none.
+  """
+  place = None
+  for place, formula in _candidates(config, generation):
+    if formula.total > 1.2 * place.chip.memory_bytes:
+      continue
+    report = check(config, place, analytic=analytic, patiently=patiently)
+    if report["fits"]:
+      return report
+  if place is None:
+    by_formula(
+      config, [place for place in hardware.slices(generation) if place.num_chips <= len(jax.devices())][-1]
+    )  # says why not
+  raise BadInput(
+    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would"
+  )
+
+
+def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iterator[tuple[Slice, Formula]]:
+  """The slices that the run divides over, the smallest first, without those that could not hold the activations of their images."""
+  kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
+  for place in hardware.slices(generation):
+    if place.num_chips > len(jax.devices()):
+      return
+    if (
+      scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes
+    ):  # the formula is not that far off
+      continue
+    with contextlib.suppress(BadInput):  # does not divide
+      yield place, by_formula(config, place)
+
+
+def _compile(
+  config: ConfigDict, devices: Sequence[jax.Device], sizes: dict[str, int]
+) -> ahead_of_time.Compiled:
+  program = build(config, 1, 1, devices)
+
+  def lower():
+    with sharding.trace_on(program.mesh, program.rules):
+      return program.step.lower(program.state, program.batch)
+
+  return ahead_of_time.compile_step(lower, sum(sizes[kind] for kind in ARGUMENTS))
+
+
+def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[str, int]:
+  """State, batch and gradients by their shardings, as in the formula; the rest as the compiler planned it."""
+  sizes = {kind: formula.bytes_per_chip[kind] for kind in (*ARGUMENTS, "gradients")}
+  rest = max(compiled.temporary_bytes - sizes["gradients"], 0)
+  activations = min(formula.bytes_per_chip["activations"], rest)
+  padding = compiled.arguments_bytes - sum(sizes[kind] for kind in ARGUMENTS)
+  return sizes | {
+    "activations": activations,
+    "temporaries": rest - activations,
+    "padding": padding,
+    "program": compiled.program_bytes,
+  }
+
+
+def _activations(config: ConfigDict) -> footprint.Activations:
+  """Of one image: mesh, batch and optimizer make no difference, so it is traced once for all slices."""
+  config = config.copy_and_resolve_references()
+  config.mesh.update(data=1, fsdp=1, model=1)
+  config.data.update(batch_size=1, eval_batch_size=1)
+  config.optim.accumulation_steps = 1
+  return _traced_activations(FrozenConfigDict(config))
+
+
+@functools.cache
+def _traced_activations(config: FrozenConfigDict) -> footprint.Activations:
+  program = build(config, 1, 1, jax.devices()[:1])
+  return footprint.activations(program.task, program.state.params, program.batch, config.data.image_size)
+
+
+def _changed(config: ConfigDict, remat: str) -> ConfigDict:
+  config = config.copy_and_resolve_references()
+  config.model.remat = remat
+  return config
+
+
+def _by_kind(sent: list[hlo.Collective]) -> dict[str, dict[str, int]]:
+  table: dict[str, dict[str, int]] = {}
+  for collective in sent:
+    row = table.setdefault(
+      f"{collective.kind} {collective.dtype}", {"times": 0, "payload_bytes": 0, "link_bytes": 0}
+    )
+    row["times"] += collective.times
+    row["payload_bytes"] += collective.times * collective.payload_bytes
+    row["link_bytes"] += collective.link_bytes
+  return table

@@ -1,0 +1,170 @@
+"""How long a train step takes at least, by formula: what it computes, what it moves through memory, what the chips send each other."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from swin_jax.mesh.hardware import Slice
+from swin_jax.models import remat, swin, windows
+from swin_jax.plan.footprint import Activations
+from swin_jax.plan.hlo import Collective
+
+
+class Work(NamedTuple):
+  """Floating point operations of one step over all chips, two per multiply-add.
+
+  Attributes:
+    model: forward and backward pass, three times the forward pass of `swin.flops`; what MFU counts.
+    recomputed: what remat adds.
+  """
+
+  model: int
+  recomputed: int
+
+
+class StepTime(NamedTuple):
+  """Seconds of one step at the makers' peak rates; the longest bounds the step, as if the others hid behind it."""
+
+  compute: float
+  memory: float
+  interconnect: float
+
+  @property
+  def bound(self) -> float:
+    return max(self)
+
+
+def work(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int) -> Work:
+  """Of a step on `images` images; what remat computes again is the forward pass, without what it saves."""
+  forward, products = swin.flops(model, image_size, bands), _products(model, image_size)
+  if model.remat == "none":
+    again = 0
+  elif model.remat == "dots":  # saves what has no batch dimensions, which is all but attention's two products
+    again = products["logits"] + products["attention"]
+  else:
+    again = forward - sum(products[name] for name in remat.saved(model.remat))
+  return Work(3 * forward * images, again * images)
+
+
+def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
+  """Of one image, the outputs of all blocks together."""
+  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
+  sizes = (
+    depth * math.prod(size) * model.embed_dim * 2**i
+    for i, (depth, size) in enumerate(zip(model.depths, maps))
+  )
+  return sum(sizes) * jnp.dtype(model.dtype).itemsize
+
+
+def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
+  """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the logits."""
+  total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
+  for i, (depth, size) in enumerate(
+    zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))
+  ):
+    window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
+    c, tokens, padded, n = (
+      model.embed_dim * 2**i,
+      math.prod(size),
+      math.prod(windows.padded_size(size, window)),
+      math.prod(window),
+    )
+    mlp = int(2 * depth * tokens * model.mlp_ratio * c * c)
+    block = {
+      "qkv": 6 * depth * padded * c * c,
+      "logits": 2 * depth * padded * n * c,
+      "attention": 2 * depth * padded * n * c,
+      "attention_output": 2 * depth * padded * c * c,
+      "mlp_hidden": mlp,
+      "mlp_output": mlp,
+    }
+    total = {name: total[name] + block[name] for name in total}
+  return total
+
+
+def memory_traffic(
+  model: swin.Swin, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
+) -> int:
+  """Bytes that one chip moves through its memory in a step, roughly.
+
+  A block's activations are written and read in the forward pass, read again in the backward pass, and their gradients written and
+  read; a recomputed forward pass writes and reads once more. Weights are read in both passes and their gradient is written, in each
+  part of the batch; the update reads and writes the state.
+
+  Args:
+    model: the backbone.
+    kept: see `footprint.activations`.
+    images: of a step, on this chip.
+    parts: accumulation steps.
+    state_bytes: parameters, moments, average and gradients on this chip.
+    params: abstract.
+  """
+  activations = sum(depth * block for depth, block in zip(model.depths, kept.blocks)) * images
+  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(model.dtype).itemsize
+  return activations * (5 if model.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
+
+
+def collectives(
+  model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+) -> list[Collective]:
+  """What the shardings make the chips send each other in a step.
+
+  In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in the forward and in the
+  backward pass, in the compute dtype, and its gradient is summed and divided again; the gradient of what every chip holds is summed in
+  float32. Where the model axis divides heads and hidden units, each branch of a block sums its output, and in the backward pass the
+  gradient of its input.
+
+  Args:
+    model: the backbone.
+    params: abstract, with shardings.
+    batch_sharding: of the batch.
+    tokens_bytes: residual stream of all blocks together, of one chip's images of a step.
+    parts: accumulation steps.
+  """
+  mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
+  found, dtype = [], jnp.dtype(model.dtype)
+  names = {2: "bf16", 4: "f32"}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
+    own = math.prod(leaf.shape) // math.prod(mesh.shape[axis] for axis in axes - batch_axes)
+    gathered = math.prod(mesh.shape[axis] for axis in axes & batch_axes)
+    summed = math.prod(mesh.shape[axis] for axis in batch_axes - axes)
+    width = dtype.itemsize if leaf.ndim > 1 else 4
+    if gathered > 1:
+      found.append(Collective("all-gather", names[width], 2 * parts, gathered, own * width, name))
+      found.append(Collective("reduce-scatter", names[width], parts, gathered, own * width, name))
+    if summed > 1:
+      width = 4 if gathered == 1 else width
+      found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
+  if (ways := mesh.shape.get("model", 1)) > 1:
+    # Of the forward pass once more, the branches whose output is not saved.
+    times = (
+      4
+      if model.remat in ("none", "dots")
+      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(model.remat)))
+    )
+    found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
+  return found
+
+
+def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
+  return {axis for part in spec if part for axis in ((part,) if isinstance(part, str) else part)}
+
+
+def step_time(place: Slice, flops: Work, traffic: int, sent: list[Collective]) -> StepTime:
+  """Seconds of a step on a slice.
+
+  Args:
+    place: the slice.
+    flops: of the whole step.
+    traffic: bytes through one chip's memory.
+    sent: collectives of the step.
+  """
+  chip = place.chip
+  return StepTime(
+    compute=sum(flops) / (chip.peak_flops * place.num_chips),
+    memory=traffic / chip.memory_speed,
+    interconnect=sum(collective.link_bytes for collective in sent) / place.link_speed,
+  )

@@ -1,0 +1,237 @@
+"""Says how fast a run's input pipeline is on this machine, where its time goes, and what would make it faster.
+
+  python -m swin_jax.run.bench --config=FILE[:kind] [--seconds=20] [--config.group.key=value]
+
+It reads, decodes, crops and batches as the run itself would, with its threads and worker processes, but trains nothing. Then it times
+the stages for one image after the other in one thread, and what is done to a batch on the devices: RandAugment, normalisation, erasing,
+mixing. A run needs as many images a second as its `perf/images_per_second` says; `perf/data_seconds` says how long it waited for them.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import itertools
+import os
+import sys
+import time
+from typing import NamedTuple
+
+from absl import flags, logging
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, config_flags
+import numpy as np
+
+from swin_jax.data.feed import pipeline, reading
+from swin_jax.mesh import distributed, sharding
+from swin_jax.ops import mixing
+from swin_jax.run import checks, inputs, program
+from swin_jax.run import config as run_config
+from swin_jax.terminal import cli, host_memory
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress, say
+
+# Stage → what bounds the pipeline where that takes longest, and what to do then.
+STAGES = {
+  "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at once; many small files are read"
+  " faster from the shards that python -m swin_jax.data.prepare writes",
+  "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the images are much larger than the"
+  " run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
+  "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it faster, and where the images are"
+  " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
+  "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
+}
+_AT_MOST = 512  # images whose stages are timed
+
+
+class Measured(NamedTuple):
+  """What the pipeline does.
+
+  Attributes:
+    rate: images a second.
+    cores: that it can use.
+    seconds: stage → of one core for one image.
+  """
+
+  rate: float
+  cores: int
+  seconds: dict[str, float]
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command and returns its exit code."""
+
+  def body():
+    # Here, because another command that is imported beside this one may have a flag of the same name.
+    config = config_flags.DEFINE_config_file(
+      "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
+    )
+    seconds = flags.DEFINE_integer("seconds", 20, "How long the pipeline is measured.", lower_bound=1)
+    cli.parse_config_flags(argv, __doc__, config, [])
+    logging.set_verbosity(logging.WARNING)
+    distributed.check_devices()
+    ready = run_config.with_statistics(config.value)
+    checks.check(ready)
+    data = inputs.open_input(ready)
+    measured = measure(data, seconds.value)
+    say(describe(ready, measured))
+    rate, devices = on_devices(ready, len(data.train_source.class_names))
+    say(
+      f"then on {devices}: {rate:,.0f} images/s through what is done to a batch before the model"
+      + bound_there(rate, measured)
+    )
+
+  return cli.exit_code(body)
+
+
+def measure(data: pipeline.Input, seconds: float) -> Measured:
+  """The pipeline of one host that makes whole batches, after it has started, for at least so many seconds; and its stages.
+
+  Raises:
+    BadInput: too many records cannot be read.
+  """
+  cores = min(os.cpu_count(), data.num_threads * max(data.num_workers, 1))
+  stages = _time_stages(data, seconds / 4)
+  records = pipeline.BadRecords(data.train_source, data.max_bad_fraction)
+  batches = data.train_batches(0, pipeline.Part(0, 1))
+  # Threads that start together also end together: they are waited for in rounds.
+  several = data.num_threads * max(data.num_workers, 1)
+
+  def make_round():
+    for batch in itertools.islice(batches, several):
+      records.add(batch)
+
+  say(f"starting {_crew(data)}, each with a batch of {data.batch_size} images")
+  make_round()
+  progress = Progress("measuring, seconds", seconds)
+  start = before = time.perf_counter()
+  rounds = 0
+  while before - start < seconds:
+    make_round()
+    rounds += 1
+    now = time.perf_counter()
+    progress.step(min(now - before, start + seconds - before))
+    before = now
+  rate = rounds * several * data.batch_size / (before - start)
+  return Measured(rate, cores, stages | {"rest": max(cores / rate - sum(stages.values()), 0.0)})
+
+
+def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
+  """Stage → mean seconds for one image, of images that are read for the first time here; all in this thread."""
+  source, rng = data.train_source, np.random.default_rng(data.seed)
+  took, count, start = (
+    dict.fromkeys([stage for stage in STAGES if stage != "rest"], 0.0),
+    0,
+    time.perf_counter(),
+  )
+  for index in rng.permutation(len(source))[:_AT_MOST]:
+    times = [time.perf_counter()]
+    try:
+      example = reading.read(source, int(index))
+      times.append(time.perf_counter())
+      decoded = data.decode(example)
+      times.append(time.perf_counter())
+    except (ValueError, RuntimeError, OSError):
+      continue  # the pipeline names and counts them
+    data.train_view(decoded, rng)
+    times.append(time.perf_counter())
+    count += 1
+    for stage, (before, after) in zip(took, itertools.pairwise(times), strict=True):
+      took[stage] += after - before
+    if times[-1] - start > seconds:
+      break
+  if not count:
+    raise BadInput(f"none of {min(len(source), _AT_MOST)} records could be read")
+  return {stage: total / count for stage, total in took.items()}
+
+
+def _crew(data: pipeline.Input) -> str:
+  threads = f"{data.num_threads} thread{'s' * (data.num_threads != 1)}"
+  return (
+    f"{data.num_workers} process{'es' * (data.num_workers != 1)} of {threads}"
+    if data.num_workers
+    else threads
+  )
+
+
+def describe(config: ConfigDict, measured: Measured) -> str:
+  """What `measure` found, in words; the last line says what bounds it."""
+  rate, cores, seconds = measured
+  total = sum(seconds.values())
+  height, width = config.data.image_size
+  speed = f"{rate:,.0f} images/s of {height} × {width} pixels, {rate / cores:,.0f} per core on {cores} core{'s' * (cores != 1)}"
+  lines = [f"{speed}; of a core's time for one image"]
+  lines += [
+    f"  {stage:<16}{1e6 * took:7,.0f} µs  {100 * took / total:3.0f} %" for stage, took in seconds.items()
+  ]
+  largest = max(seconds, key=seconds.get)
+  advice = _crew_advice(config.data, cores) if largest == "rest" else ""
+  return "\n".join([*lines, STAGES[largest].format(100 * seconds[largest] / total) + advice])
+
+
+def bound_there(rate: float, measured: Measured) -> str:
+  """What follows where the devices augment fewer images a second than come."""
+  if rate >= measured.rate:
+    return ""
+  come = f", fewer than the {measured.rate:,.0f} that come: this bounds the input here"
+  return come + "; most of it is RandAugment, augment.rand_augment_operations"
+
+
+def _crew_advice(data: ConfigDict, cores: int) -> str:
+  """What else to try with threads and processes, if anything."""
+  there = os.cpu_count()
+  if data.num_threads * max(data.num_workers, 1) != there:
+    return f": try data.num_threads={there} data.num_workers=0"
+  if not data.num_workers and cores >= 8:
+    return f": try data.num_threads=4 data.num_workers={cores // 4}"
+  return "; each core has its thread, so there is nothing to gain by others"
+
+
+def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
+  """Images a second through what is done to a training batch on all devices before the model sees it; and which devices these are."""
+  mesh = sharding.make_mesh(**config.mesh)
+  parts = sharding.batch_parts(mesh, config.sharding_rules)
+  # A whole batch of many devices may not fit where there is one; so many fit anywhere, and are a group that mixes.
+  count = min(config.data.batch_size, mixing.GROUP * parts) // parts * parts
+  if not count:
+    raise BadInput(f"data.batch_size = {config.data.batch_size} does not divide over {parts} devices")
+  batch_sharding = sharding.shard_batch(mesh, config.sharding_rules, count, "data.batch_size")
+  rng = np.random.default_rng(0)
+  batch = {
+    "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8).astype(
+      config.data.dtype
+    ),
+    "label": rng.integers(0, max(num_classes, 1), count).astype(np.int32),
+  }
+  batch = jax.device_put(batch, batch_sharding)
+  with sharding.trace_on(mesh, config.sharding_rules):
+    prepare = jax.jit(_prepare(config, max(num_classes, 1)), out_shardings=batch_sharding)
+    jax.block_until_ready(prepare(batch, jax.random.key(0)))
+    start, times = time.perf_counter(), 0
+    while not times or time.perf_counter() - start < 2:
+      times += 1
+      jax.block_until_ready(prepare(batch, jax.random.key(times)))
+  device = mesh.devices.flat[0]
+  return count * times / (time.perf_counter() - start), f"{mesh.size} × {device.device_kind}"
+
+
+def _prepare(config: ConfigDict, num_classes: int) -> Callable[[dict, jax.Array], jax.Array]:
+  """(batch, rng) → images for the model, by the steps and in the order of the run's augmentation and task."""
+  augment = program.make_augment(config)
+  normalise = functools.partial(mixing.normalise, mean=config.data.mean, std=config.data.std)
+  c = config.classification
+
+  def prepare(batch, rng):
+    rngs = jax.random.split(rng, 3)
+    images = normalise((augment(batch, rngs[0]) if augment else batch)["image"])
+    if config.task == "classification":
+      targets = jax.nn.one_hot(batch["label"], num_classes, dtype=jnp.float32)
+      images = mixing.erase(images, rngs[1], c.erase_probability) if c.erase_probability else images
+      images, _ = mixing.mix(images, targets, rngs[2], mixup_alpha=c.mixup_alpha, cutmix_alpha=c.cutmix_alpha)
+    return images
+
+  return prepare
+
+
+if __name__ == "__main__":
+  host_memory.restart_on_large_pages("swin_jax.run.bench")
+  cli.leave(main(sys.argv))

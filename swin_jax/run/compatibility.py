@@ -1,0 +1,165 @@
+"""Whether a config fits what is there: the run that it continues, the model it evaluates, the weights it starts from."""
+
+from collections.abc import Sequence
+import json
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from swin_jax.models.windows import pair
+from swin_jax.saved.description import BEFORE, ENCODER, KEYS, OF_TASK
+from swin_jax.terminal.errors import BadInput
+
+# What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
+MAY_DIFFER = (
+  "mesh",
+  "sharding_rules",
+  "zero1",
+  "log",
+  "profile",
+  "checkpoint",
+  "data.num_threads",
+  "data.num_workers",
+  "data.max_bad_fraction",
+  "model.remat",
+  "model.attention_chunks",
+  "model.attention_kernel",
+  "model.unroll",
+  "optim.accumulation_steps",
+  "optim.skip_nonfinite_steps",
+)
+
+
+def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
+  """Refuses to continue a run under another config.
+
+  Raises:
+    BadInput: keys differ that may not.
+  """
+  ours = flatten(json.loads(json.dumps(config.to_dict())))
+  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there were not yet.
+  theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
+  allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
+  differing = [
+    f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
+    for key in sorted(ours.keys() | theirs.keys())
+    if ours.get(key) != theirs.get(key)
+    and not any(key == name or key.startswith(name + ".") for name in allowed)
+  ]
+  if differing:
+    longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
+    hint = "; another number of epochs needs --config.checkpoint.longer_schedule" if longer else ""
+    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    shown = f"{', '.join(differing[:5])}{more}{hint}"
+    raise BadInput(
+      f"{workdir} holds a run with another config: {shown}; take another --workdir, or that config"
+    )
+
+
+def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
+  """Refuses to evaluate weights under a config that gives their numbers another meaning; windows and image size may differ.
+
+  Raises:
+    BadInput: keys differ that may not.
+  """
+  if config.task != stored["task"]:
+    raise BadInput(
+      f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of that task"
+    )
+  names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
+  of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
+  names += [f"{group}.{key}" for group, keys in of_task.get(config.task, {}).items() for key in keys]
+  ours, theirs = (
+    flatten(json.loads(json.dumps(config.to_dict()))),
+    {"data.dtype": BEFORE["dtype"]} | flatten(stored),
+  )
+  if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
+    classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
+    raise BadInput(
+      f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes"
+    )
+  if differing := [
+    f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)
+  ]:
+    flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
+    raise BadInput(
+      f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}"
+    )
+
+
+def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
+  """Refuses weights of another encoder; windows, image size and bands may differ.
+
+  Raises:
+    BadInput: keys differ that may not; the message names the flags that would do.
+  """
+  names = [f"model.{name}" for name in ENCODER]
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
+  if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
+    wanted = [
+      *differing,
+      *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else []),
+    ]
+    flags = _flags(
+      theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}, wanted
+    )
+    kind = (
+      f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}"
+      if "model.version" in differing
+      else "another one"
+    )
+    raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
+
+
+def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
+  """A note where the weights in init_from have seen images of as many bands normalised otherwise; else nothing."""
+  ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
+  if len(ours) != len(theirs) or all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs)):
+    return ""
+  flags = _flags(flatten(source), ["data.mean", "data.std"])
+  return f"note: the weights in init_from were trained with other images; for the same: {flags}"
+
+
+def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
+  """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else nothing."""
+  names = zip(described["data"]["class_names"], config.data.class_names)
+  label, (theirs, ours) = next(
+    ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
+  )
+  return "" if label is None else f"note: class {label} is '{theirs}' to the weights and '{ours}' in the data"
+
+
+def check_same_data(before: int, now: int, split: str) -> None:
+  """Refuses to continue on data of another size: order and schedule would change.
+
+  Raises:
+    BadInput: the number of examples differs.
+  """
+  if before != now:
+    raise BadInput(
+      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new --workdir"
+    )
+
+
+def _flags(values: dict[str, Any], names: Sequence[str]) -> str:
+  """The flags that give these keys these values; a comma after a single number makes it a tuple."""
+
+  def text(value):
+    if not isinstance(value, (list, tuple)):
+      return value
+    return ",".join(map(str, value)) + "," * (len(value) == 1)
+
+  return " ".join(f"--config.{name}={text(values[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+  text = str(value)
+  return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+  return flat

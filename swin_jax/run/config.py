@@ -1,0 +1,248 @@
+"""A run's config and its folder: what it leaves to the data and to other runs, and numbers derived from it."""
+
+from collections.abc import Sequence
+import contextlib
+import fcntl
+import functools
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from swin_jax.data.read import statistics
+from swin_jax.mesh import distributed, sharding
+from swin_jax.models.windows import pair
+from swin_jax.run import optim
+from swin_jax.saved.description import trained_windows
+from swin_jax.tasks import kinds
+from swin_jax.terminal import files
+from swin_jax.terminal.errors import BadInput
+
+
+@contextlib.contextmanager
+def own(workdir: str):
+  """Makes the run's folder, and keeps other runs out of it for as long as this one lives.
+
+  Raises:
+    BadInput: it cannot be made or written, or another run is in it.
+  """
+  with contextlib.ExitStack() as stack:
+    error = ""
+    if jax.process_index() == 0:
+      try:
+        os.makedirs(workdir, exist_ok=True)
+        lock = stack.enter_context(open(pathlib.Path(workdir) / ".lock", "w"))
+      except OSError as e:
+        error = f"--workdir={workdir} cannot be written: {e.strerror or e}"
+      else:
+        with contextlib.suppress(OSError):  # a file system without locks
+          try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, whatever ends it
+          except BlockingIOError:
+            error = f"another process is training in --workdir={workdir}; wait for it, or take another folder"
+    if error := distributed.gather(error)[0]:
+      raise BadInput(error)
+    yield
+
+
+def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -> ConfigDict:
+  """The config with data.mean and data.std said, and of values their own: where they are not, those of the data's statistics.json.
+
+  To be called before anything else reads the config: the number of data.mean is the number of bands.
+
+  Args:
+    config: as given.
+    trained: the resolved config of weights that are evaluated: theirs are what the weights have seen, whatever the data is like.
+
+  Raises:
+    BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
+  """
+  config = config.copy_and_resolve_references()
+  d = config.data
+  if bool(len(d.mean)) != bool(len(d.std)):
+    raise BadInput(
+      f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json"
+    )
+  values = (
+    config.pixel_regression
+    if config.task == "pixel_regression" and not config.pixel_regression.value_std
+    else None
+  )
+  if trained:
+    if not len(d.mean):
+      d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
+    if values and trained["task"] == config.task:
+      values.update({name: trained["pixel_regression"][name] for name in ("value_mean", "value_std")})
+    return config
+  if len(d.mean) and not values:
+    return config
+  if values and values.value_mean:
+    raise BadInput(
+      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of the data's statistics.json"
+    )
+  if values and len(d.mean) and (d.source != "array_record" or not d.path):
+    raise BadInput(
+      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give --config.data.path of one, or"
+      " both numbers, as in --config.pixel_regression.value_mean=250 --config.pixel_regression.value_std=80"
+    )
+  if d.source != "array_record" or not d.path:
+    raise BadInput(
+      "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give --config.data.path of one,"
+      " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
+    )
+  found = statistics.read(d.path)
+  if not len(d.mean):
+    statistics.check_type(d.path, found, d.dtype)
+    scale = 255.0 if d.dtype == "uint8" else 1.0
+    d.mean = tuple(value / scale for value in found["mean"])
+    d.std = tuple(
+      value / scale or 1.0 for value in found["std"]
+    )  # a band that is the same everywhere is not to be divided by nothing
+  if values:
+    if "values" not in found:
+      raise BadInput(
+        f"{d.path} holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values; see the README"
+      )
+    values.update(value_mean=found["values"]["mean"][0], value_std=found["values"]["std"][0] or 1.0)
+  return config
+
+
+def resolve(
+  config: ConfigDict,
+  train_classes: Sequence[str],
+  eval_classes: Sequence[str],
+  *,
+  stored: dict[str, Any] | None = None,
+  source: dict[str, Any] | None = None,
+) -> ConfigDict:
+  """Fills what the config leaves to the data and to the run it starts from.
+
+  Args:
+    config: as given.
+    train_classes, eval_classes: class names of the data, by label; empty if it has no labels.
+    stored: the resolved config of this run, if it is continued.
+    source: the resolved config of the run whose weights are taken over, if there is one.
+
+  Raises:
+    BadInput: data or weights do not fit; the message names the keys.
+  """
+  config = config.copy_and_resolve_references()
+  model = config.model
+  if config.task in ("classification", "segmentation"):
+    wanted, found = config[config.task].num_classes, len(train_classes)
+    if not found:
+      raise BadInput(
+        f"the training data has no labels (a folder needs one folder per class), so task={config.task} cannot be"
+      )
+    if tuple(eval_classes) != tuple(train_classes):
+      raise BadInput(
+        f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({found})"
+      )
+    if wanted and wanted < found:
+      raise BadInput(f"the data has labels up to {found - 1}, but {config.task}.num_classes = {wanted}")
+    config[config.task].num_classes = wanted or found
+    config.data.class_names = tuple(train_classes)
+  if model.version == 2 and stored:
+    model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
+  elif model.version == 2 and source:
+    trained, wanted = trained_windows(source), tuple(pair(size) for size in model.trained_window_sizes)
+    if wanted and wanted != trained:
+      raise BadInput(
+        f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()"
+      )
+    model.trained_window_sizes = trained
+  elif model.version == 2 and kinds.TARGETS[config.task]:
+    model.trained_window_sizes = trained_windows(
+      config.to_dict()
+    )  # the crop's: the maps of whole images may hold larger windows
+  return config
+
+
+def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
+  """(steps per epoch, total steps).
+
+  Raises:
+    BadInput: less data than a batch.
+  """
+  steps = num_examples // config.data.batch_size
+  if not steps:
+    split = config.data.train_split
+    raise BadInput(
+      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: take a smaller one"
+    )
+  return steps, max(1, round(config.optim.total_epochs * steps))
+
+
+def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
+  """Steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept for good ("keep"; 0 for none)."""
+  every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
+  every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
+  return every | {"keep": every["save"] * config.checkpoint.keep_every}
+
+
+def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
+  """(step, peak) → learning rate, and the peak, scaled to the batch size."""
+  o, scale = config.optim, config.data.batch_size / 512
+  rate = functools.partial(
+    optim.learning_rate,
+    schedule=o.schedule,
+    total_steps=total_steps,
+    warmup_steps=round(o.warmup_epochs * steps_per_epoch),
+    warmup_lr=o.warmup_lr * scale,
+    min_lr=o.min_lr * scale,
+    milestones=tuple(round(epoch * steps_per_epoch) for epoch in o.milestone_epochs),
+    decay_rate=o.decay_rate,
+  )
+  return rate, o.lr * scale
+
+
+def write(config: ConfigDict, workdir: str) -> None:
+  """Writes the resolved config to the workdir."""
+  if jax.process_index() > 0:
+    return
+  files.write(pathlib.Path(workdir) / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
+  """The run in a few lines; the config and a table of all parameters are in the workdir."""
+  rows, state = [], program.state
+  decays = (
+    optim.OFFICIAL_PRETRAINING_DECAY_RULES if config.optim.official_pretraining_decay else optim.DECAY_RULES
+  )
+  mask = jax.tree.leaves(optim.decay_mask(state.params, decays))
+  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask):
+    rows.append(
+      (
+        optim.path_name(path),
+        leaf.shape,
+        leaf.sharding.spec,
+        sharding.bytes_per_device(leaf),
+        "decays" if decay else "",
+      )
+    )
+  if jax.process_index() == 0:
+    lines = ["parameter | shape | partition | bytes per device | weight decay"] + [
+      " | ".join(map(str, row)).rstrip() for row in rows
+    ]
+    (pathlib.Path(workdir) / "parameters.txt").write_text("\n".join(lines) + "\n")
+  count = sum(math.prod(row[1]) for row in rows)
+  mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
+  held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}
+  held = ", ".join(
+    f"{name} {sharding.bytes_per_device(tree) / 1e9:.3g} GB"
+    for name, tree in held.items()
+    if tree is not None
+  )
+  path, whole = sharding.largest_replicated(state)
+  whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
+  return (
+    f"{config.task}, Swin V{config.model.version}: {count:,} parameters, {program.flops / 1e9:.3g} GFLOP an image;"
+    f" {sum(mask)} of {len(mask)} arrays decay ({workdir}/parameters.txt)\n"
+    f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to train,"
+    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
+    f"each device holds {held}{whole}"
+  )

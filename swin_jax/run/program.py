@@ -1,0 +1,207 @@
+"""What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
+
+With `inputs.py`, `run_config.py`, `same_run.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from swin_jax.kernels import window_attention
+from swin_jax.mesh import axes, sharding
+from swin_jax.models import swin
+from swin_jax.ops import photometric, rand_augment
+from swin_jax.run import config as run_config
+from swin_jax.run import optim
+from swin_jax.run.state import TrainState, abstract_state, init_state
+from swin_jax.run.step import make_step
+from swin_jax.tasks import classification, dense, kinds, masked_pixels, pixel_regression, segmentation
+from swin_jax.tasks.task import Task
+
+TASKS = {
+  "classification": classification,
+  "masked_pixels": masked_pixels,
+  "segmentation": segmentation,
+  "pixel_regression": pixel_regression,
+}
+
+
+class Program(NamedTuple):
+  """What a config means on the devices at hand; nothing is computed or allocated yet.
+
+  Attributes:
+    task: model and objective.
+    mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
+    batch_sharding, eval_batch_sharding: of every array of a batch.
+    batch: abstract training batch with shardings.
+    state: abstract `TrainState` with shardings.
+    gradients: abstract gradients with shardings.
+    init: () → a fresh state.
+    step: (state, batch) → (state, sums).
+    eval_step: (params, batch) → sums.
+    pictures: (params, batch) → uint8 pictures, or None.
+    flops: of one image's forward pass.
+  """
+
+  task: Task
+  mesh: jax.sharding.Mesh
+  rules: tuple
+  batch_sharding: jax.sharding.NamedSharding
+  eval_batch_sharding: jax.sharding.NamedSharding
+  batch: dict[str, jax.ShapeDtypeStruct]
+  state: TrainState
+  gradients: Any
+  init: Callable[[], TrainState]
+  step: Any
+  eval_step: Any
+  pictures: Any
+  flops: int
+
+
+def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
+  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment, or photometric distortion.
+
+  None where there is nothing of the kind.
+  """
+  a = config.augment
+  if kinds.TARGETS[config.task]:
+    if not config.dense.photometric:
+      return None
+    return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
+  if not a.rand_augment_operations:
+    return None
+
+  def augment(batch, rng):
+    images = batch["image"]
+    drawn = rand_augment.draw(
+      rng,
+      len(images),
+      operations=a.rand_augment_operations,
+      probability=a.rand_augment_probability,
+      magnitude=a.rand_augment_magnitude,
+      magnitude_std=a.rand_augment_magnitude_std,
+    )
+    names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
+    return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
+
+  return augment
+
+
+def build(
+  config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None
+) -> Program:
+  """A resolved config → functions and shardings, for these devices or else for all there are.
+
+  Raises:
+    BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not for want of a kernel.
+  """
+  # Mesh and sharding.
+  mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  rules = sharding.whole_parameters(config.sharding_rules) if config.zero1 else config.sharding_rules
+  part = config.data.batch_size // config.optim.accumulation_steps
+  batch_sharding = sharding.shard_batch(mesh, rules, part, "data.batch_size / optim.accumulation_steps")
+  eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size, "data.eval_batch_size")
+
+  # Model.
+  bands = len(config.data.mean)
+  if devices is None:
+    window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
+  kernel = window_attention.choose(config.model.attention_kernel, mesh.devices.flat[0])
+  encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
+  targets, dense_config = kinds.TARGETS[config.task], config.dense
+  views = (
+    dict(views=dense.Views(dense_config.window, dense_config.scales, dense_config.mirrored))
+    if targets
+    else {}
+  )
+  task = TASKS[config.task].make_task(
+    encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views
+  )
+  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
+  fields = {
+    "image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)),
+    "label": ((), jnp.int32),
+  }
+  if config.task == "masked_pixels":
+    fields["mask"] = (token_map, jnp.bool_)
+  if targets:
+    fields["label"] = (config.data.image_size, jnp.uint8 if targets == "labels" else jnp.float32)
+  parts = sharding.batch_parts(mesh, rules)
+  batch = {
+    name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
+    for name, (shape, dtype) in fields.items()
+  }
+
+  def init_params(rng):
+    return task.init(
+      rng, {name: jnp.zeros((parts, *shape), dtype) for name, (shape, dtype) in fields.items()}
+    )
+
+  # Optimizer and state.
+  rate, peak_lr = run_config.learning_rate(config, steps_per_epoch, total_steps)
+  o = config.optim
+
+  def make_optimizer(params):
+    return optim.make_optimizer(
+      params,
+      rate,
+      peak_lr=peak_lr,
+      weight_decay=o.weight_decay,
+      depths=config.model.depths,
+      layer_decay=o.layer_decay,
+      decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES
+      if o.official_pretraining_decay
+      else optim.DECAY_RULES,
+      clip_norm=o.clip_norm,
+      b1=o.b1,
+      b2=o.b2,
+      eps=o.eps,
+    )
+
+  state, optimizer, gradients = abstract_state(
+    init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules
+  )
+  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+  # Steps.
+  step = make_step(
+    task,
+    make_augment(config),
+    optimizer,
+    lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
+    jax.tree.map(lambda leaf: leaf.sharding, gradients),
+    seed=config.seed,
+    accumulation_steps=o.accumulation_steps,
+    ema_decay=o.ema_decay,
+  )
+
+  def first_pictures(params, batch):
+    wanted = config.log.num_pictures
+    images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # as many on every device
+    return task.pictures(params, images, config.log.picture_bands)[:wanted]
+
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
+  return Program(
+    task=task,
+    mesh=mesh,
+    rules=rules,
+    batch_sharding=batch_sharding,
+    eval_batch_sharding=eval_batch_sharding,
+    batch=batch,
+    state=state,
+    gradients=gradients,
+    init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
+    step=jax.jit(
+      step,
+      in_shardings=(state_shardings, batch_sharding),
+      out_shardings=(state_shardings, everywhere),
+      donate_argnums=0,
+    ),
+    eval_step=jax.jit(task.eval_sums, **on_params),
+    pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
+    flops=task.flops(config.data.image_size, bands),
+  )

@@ -1,0 +1,89 @@
+"""What a training run is made of between two steps, and how it comes into being already divided over the devices."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import optax
+
+from swin_jax.mesh import sharding
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything a step changes. All leaves are `jax.Array`s (or, abstract, `jax.ShapeDtypeStruct`s).
+
+  Attributes:
+    step: int32 scalar, steps done.
+    params: float32 tree.
+    opt_state: the optimizer's.
+    ema: exponential moving average of params, or None where the run keeps none.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  ema: Any
+
+  @property
+  def eval_params(self):
+    """What to evaluate: the average where there is one."""
+    return self.params if self.ema is None else self.ema
+
+
+def abstract_state(
+  init_params: Callable[[jax.Array], Any],
+  make_optimizer: Callable[[Any], optax.GradientTransformation],
+  with_ema: bool,
+  mesh: Mesh,
+  rules: Sequence[sharding.Rule],
+  state_rules: Sequence[sharding.Rule] | None = None,
+) -> tuple[TrainState, optax.GradientTransformation, Any]:
+  """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is computed.
+
+  Args:
+    init_params: rng → boxed parameters.
+    make_optimizer: abstract parameters → the optimizer (its masks and rates depend on names and shapes).
+    with_ema: whether the state holds an average.
+    mesh, rules: see `sharding.py`.
+    state_rules: of gradients, optimizer moments and the average; None to divide them as the parameters.
+
+  Raises:
+    BadInput: a parameter that the rules cannot place.
+  """
+  boxed = jax.eval_shape(init_params, jax.random.key(0))
+  params = sharding.shard_parameters(boxed, mesh, rules)
+  divided = sharding.shard_parameters(boxed, mesh, state_rules or rules)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+
+  def place(leaf, like=None):
+    return jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=everywhere if like is None else like.sharding
+    )
+
+  optimizer = make_optimizer(params)
+  opt_state = optax.tree_utils.tree_map_params(
+    optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
+  )
+  step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, divided
+
+
+def init_state(
+  rng: jax.Array,
+  init_params: Callable[[jax.Array], Any],
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
+) -> TrainState:
+  """A fresh state, every array made where it will live."""
+
+  def init(rng):
+    params = flax.core.meta.unbox(init_params(rng))
+    # The average starts as a copy: donating the state must not donate one buffer twice.
+    ema = None if abstract.ema is None else jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
+
+  return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(rng)

@@ -1,0 +1,347 @@
+"""The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import itertools
+import time
+from typing import NamedTuple
+
+import flax
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from swin_jax.data.feed import pipeline
+from swin_jax.mesh import distributed, sharding
+from swin_jax.run import checks, compatibility, metrics
+from swin_jax.run import config as run_config
+from swin_jax.run.evaluate import evaluate
+from swin_jax.run.inputs import open_input
+from swin_jax.run.program import Program, build
+from swin_jax.run.state import TrainState
+from swin_jax.saved import checkpoint, description, folder, transfer
+from swin_jax.tasks import kinds
+from swin_jax.terminal import preemption
+from swin_jax.terminal.errors import BadInput, Preempted
+from swin_jax.terminal.progress import duration, say
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+  """Trains in `workdir`, or goes on training there.
+
+  Returns:
+    The last evaluation.
+
+  Raises:
+    BadInput: see `errors.py`; also for losses that are not finite, and where saving fails.
+    Preempted: it was asked to stop, and has saved what it did.
+  """
+  started = time.perf_counter()
+  # 1. Config.
+  config = run_config.with_statistics(config)
+  checks.check(config)
+  folder.check_no_model(workdir)
+  distributed.check_shared(workdir)
+  stored = checkpoint.stored_config(workdir)
+  start = _open_start(config.init_from) if config.init_from and not stored else None
+  # 2. Input pipeline.
+  data = open_input(config)
+  classes = data.train_source.class_names, data.eval_source.class_names
+  config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
+  if stored:
+    compatibility.check_same_run(config, stored, workdir)
+  elif start:
+    compatibility.check_same_encoder(config, start.config)
+    if note := compatibility.other_normalisation(config, start.config):
+      say(note)
+  steps_per_epoch, total_steps = run_config.count_steps(config, len(data.train_source))
+  every = run_config.intervals(config, steps_per_epoch)
+  # 3.-5. Mesh and sharding, model, train step.
+  program = build(config, steps_per_epoch, total_steps)
+  if start:  # what it lacks is said now
+    shapes = {
+      path: leaf.shape
+      for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()
+    }
+    transfer.plan(start, shapes, transfer.Rules(**config.transfer))
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
+    # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
+    c = config.checkpoint
+    checkpoints = checkpoint.Checkpoints(
+      workdir, c.keep_latest, every["keep"], c.keep_best, program.task.best
+    )
+    stack.callback(checkpoints.close)
+    restored = checkpoints.restore(program.state)
+    if restored:
+      compatibility.check_same_data(
+        restored.data["num_examples"], len(data.train_source), config.data.train_split
+      )
+      if restored.step > total_steps:
+        raise BadInput(
+          f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}"
+        )
+      say(f"continuing {workdir} from step {restored.step}")
+    else:
+      state = program.init()
+      if config.init_from:
+        start = start or _open_start(config.init_from)  # None where all checkpoints here proved damaged
+        params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
+        state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
+        say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
+      restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
+    run_config.write(config, workdir)
+    say(run_config.describe(config, data, program, total_steps, workdir))
+    # 7. Loop.
+    writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
+    stack.callback(writer.close)
+    clock = metrics.Clock(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
+    log = metrics.TrainLog(
+      writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
+    )
+    profiler = metrics.Profiler(workdir, **config.profile)
+    stack.callback(profiler.close)
+    evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
+  took = duration(time.perf_counter() - started)
+  say(
+    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}"
+  )
+  return evaluation
+
+
+def _open_start(init_from: str) -> folder.Saved:
+  try:
+    return folder.open_saved(init_from)
+  except BadInput as error:
+    raise BadInput(f"config.init_from: {error}; --config.init_from= starts from nothing") from error
+
+
+class _Run(NamedTuple):
+  """What the loop works with; `every` holds the steps between two evaluations and between two saves."""
+
+  config: ConfigDict
+  data: pipeline.Input
+  program: Program
+  every: dict[str, int]
+  total_steps: int
+  checkpoints: checkpoint.Checkpoints
+  log: metrics.TrainLog
+  profiler: metrics.Profiler
+
+  def is_due(self, what: str, step: int) -> bool:
+    return step > 0 and (step % self.every[what] == 0 or step == self.total_steps)
+
+
+def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
+  program, clock, state = run.program, run.log.clock, restored.state
+  nonfinite_steps, evaluation = restored.data["nonfinite_steps"], restored.evaluation
+  batches = train_step = last = None
+  saved_step = restored.step
+
+  def read():
+    """Waits for the last step's sums and logs them."""
+    nonlocal last, nonfinite_steps
+    if last is None:
+      return
+    (step, sums, index), last = last, None
+    sums = jax.device_get(sums)
+    if not _is_finite(sums):
+      nonfinite_steps += 1
+      _report_nonfinite(run, step, sums, index, nonfinite_steps)
+      sums = {}  # the step changed nothing
+    run.log.add(step, sums)
+
+  def save(step):
+    nonlocal saved_step
+    # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
+    rest = {
+      "num_examples": len(run.data.train_source),
+      "interval": run.log.sums,
+      "nonfinite_steps": nonfinite_steps,
+    }
+    with clock.measure("checkpoint"):
+      run.checkpoints.save(step, state, rest, run.config.to_dict())
+    saved_step = step
+
+  def stop(step):
+    with clock.measure("checkpoint"):
+      run.checkpoints.wait()
+    raise Preempted(f"stopped, saved at step {step}; the same command goes on")
+
+  if preemption.requested():
+    stop(saved_step)
+  if evaluation is None and run.is_due("evaluate", restored.step):  # the run was stopped while it evaluated
+    evaluation = _evaluate(run, restored.step, state) or stop(saved_step)
+  for step in range(restored.step + 1, run.total_steps + 1):
+    if train_step is None:
+      batches = run.data.train(restored.step, program.batch_sharding)
+    try:
+      with clock.measure("data"):
+        host_batch, batch = next(batches)
+    except BadInput:
+      if (
+        step - 1 > saved_step and jax.process_count() == 1
+      ):  # several could not save without this one, nor know that it fails
+        read()
+        save(step - 1)
+      raise
+    if train_step is None:
+      say("compiling the train step ...")
+      with sharding.trace_on(program.mesh, program.rules):
+        train_step = program.step.lower(state, batch).compile()
+      preemption.protect()
+      clock.restart()
+    with run.profiler.step(step):
+      state, sums = train_step(state, batch)
+    read()  # one step late: the device never waits for the host
+    last = step, sums, host_batch["index"]
+    run.profiler.after(step, sums)
+    run.checkpoints.poll()
+
+    stopping = preemption.requested()
+    if stopping or run.is_due("save", step) or run.is_due("evaluate", step):
+      read()  # before the next batch is drawn, so that model and data position agree
+      save(step)
+      if stopping:
+        stop(step)
+      if run.is_due("evaluate", step):
+        evaluation = _evaluate(run, step, state) or stop(step)
+  return evaluation
+
+
+def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | None:
+  """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was asked to stop."""
+
+  def stop():
+    run.checkpoints.poll()
+    return preemption.requested()
+
+  with run.log.clock.measure("evaluation"):
+    start = time.perf_counter()
+    evaluation = run_evaluation(
+      run.program, run.data, state, run.config.data.class_names, run.log.writer, stop
+    )
+    if evaluation:
+      run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
+  if evaluation:
+    with run.log.clock.measure("checkpoint"):
+      run.checkpoints.add_evaluation(step, evaluation)
+  return evaluation
+
+
+def run_evaluation(
+  program: Program,
+  data: pipeline.Input,
+  state: TrainState,
+  class_names: Sequence[str],
+  writer: metrics.Writer | None = None,
+  stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped.
+
+  Raises:
+    BadInput: there is nothing to score.
+  """
+  batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
+  num_batches = -(-len(data.eval_source) // data.eval_batch_size)
+  first = next(batches)
+  with sharding.trace_on(program.mesh, program.rules):
+    values = evaluate(
+      program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names
+    )
+    if values is not None and program.task.best[0] not in values:
+      raise BadInput(
+        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any"
+      )
+    if values and program.pictures and writer:
+      pictures = np.asarray(program.pictures(state.eval_params, first))[
+        : len(data.eval_source)
+      ]  # a batch that is not full repeats some
+      writer.pictures(
+        int(state.step),
+        program.task.pictures_show,
+        pictures,
+        lambda grid: program.task.legend(grid, class_names),
+      )
+  return values
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
+  """Evaluates the newest checkpoint in `workdir`, or the model folder that it is.
+
+  Raises:
+    BadInput: there is none, or it is of another model.
+    Preempted: it was asked to stop.
+  """
+  saved = folder.open_saved(workdir)
+  config = run_config.with_statistics(config, saved.config)
+  checks.check(config)
+  config.data.train_split = config.data.eval_split  # the training images need not be there
+  data = open_input(config)
+  config = run_config.resolve(
+    config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
+  )
+  compatibility.check_same_model(config, saved.config, workdir)
+  if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
+    say(note)
+  program = build(config, steps_per_epoch=1, total_steps=1)
+  wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
+  arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
+  state = dataclasses.replace(
+    program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
+  )
+  seen, how = config.data.image_size, ""
+  if kinds.TARGETS[config.task]:
+    window, canvas = config.dense.window, config.dense.eval_canvas
+    seen, how = (tuple(map(min, window, canvas)), " by a sliding window") if window else (canvas, " or less")
+    how += ", those over " + " × ".join(map(str, canvas)) + " made smaller"
+  images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
+  adapted = (
+    f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
+  )
+  used, own = (
+    description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config)
+  )
+  say(
+    f"evaluating {saved.source} on {images}, windows {used}"
+    + (f" (its own: {own})" if used != own else "")
+    + adapted
+  )
+  values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
+  if values is None:
+    raise Preempted("stopped while evaluating; the same command starts it again")
+  say(
+    metrics.in_short(values)
+    + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
+  )
+  return values
+
+
+def _is_finite(sums: dict[str, tuple]) -> bool:
+  return bool(np.isfinite(sums["loss"][0]) and np.isfinite(sums["grad_norm"][0]))
+
+
+def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.ndarray, count: int) -> None:
+  """Writes down the records of a step whose loss or gradient is not finite.
+
+  Raises:
+    BadInput: it is one too many.
+  """
+  if jax.process_count() > 1:
+    index = multihost_utils.process_allgather(index, tiled=True)
+  records = np.unique(index).tolist()
+  loss, grad_norm = float(sums["loss"][0] / sums["loss"][1]), float(sums["grad_norm"][0])
+  run.log.writer.nonfinite(step, records)
+  what = (
+    f"step {step}: loss {loss}, gradient norm {grad_norm}; its records are in {run.log.writer.nonfinite_path}"
+  )
+  most = run.config.optim.skip_nonfinite_steps
+  if count > most:
+    raise BadInput(
+      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr,"
+      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one"
+    )
+  say(f"{what}; left out, number {count} of at most {most}")

@@ -1,0 +1,218 @@
+"""What a model is: the part of a run's config that the meaning of its weights depends on, as config.json of a model folder holds it.
+
+The keys are those of `configs/common.py`, so that a workdir and a model folder are read alike.
+"""
+
+from collections.abc import Sequence
+import copy
+import math
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from swin_jax.models import swin, upernet, windows
+from swin_jax.models.heads import Classifier
+from swin_jax.models.simmim import SimMim
+from swin_jax.terminal.errors import BadInput
+
+# What an encoder's weights are made for, whatever its windows, images and task.
+ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
+KEYS = {
+  "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
+  "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
+  "classification": ("num_classes",),  # 0: no head, the pooled features
+  "masked_pixels": ("target_norm_window",),
+}
+BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
+OF_TASK = {  # only models of this task have them
+  "segmentation": {"segmentation": ("num_classes", "channels")},
+  "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
+}
+DENSE = {"dense": ("sides", "eval_canvas", "window")}  # of both: how images are fitted and seen
+
+_NAMES = {  # (width, blocks) → what the papers and the hub call it
+  (96, (2, 2, 6, 2)): "T",
+  (96, (2, 2, 18, 2)): "S",
+  (128, (2, 2, 18, 2)): "B",
+  (192, (2, 2, 18, 2)): "L",
+  (352, (2, 2, 18, 2)): "H",
+  (448, (2, 2, 18, 2)): "giant of 1.06 B",
+  (512, (2, 2, 42, 2)): "giant of 2.6 B",
+  (512, (2, 2, 42, 4)): "G",
+}
+
+
+def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
+  """The description in a run's config, or in a config.json, with the trained windows said.
+
+  Args:
+    config: of a run or a model folder.
+    source: what to call it in messages.
+
+  Raises:
+    BadInput: it lacks something; the message names it.
+  """
+  try:
+    config = config | {"data": BEFORE | config["data"]}
+    of_task = OF_TASK.get(config["task"], {})
+    wanted = KEYS | of_task | (DENSE if of_task else {})
+    made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
+    made["task"] = config["task"]
+    if made["task"] != "classification":
+      made["classification"]["num_classes"] = 0
+    made["data"]["class_names"] = list(made["data"]["class_names"])
+    model = made["model"]
+    model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
+    model["trained_window_sizes"] = (
+      [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
+    )
+  except (KeyError, TypeError, IndexError) as error:
+    raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
+  return made
+
+
+def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+  """The windows that a model's weights have seen, per stage: a small map shrinks them."""
+  model = config["model"]
+  if model["trained_window_sizes"]:
+    return tuple(windows.pair(size) for size in model["trained_window_sizes"])
+  return used_windows(config)
+
+
+def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+  """The windows that a model uses on images of its config's size, per stage."""
+  model = config["model"]
+  maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
+  nominal = [windows.pair(window) for window in model["window_sizes"]]
+  return tuple(windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal))
+
+
+def pads(description: dict[str, Any]) -> bool:
+  """Whether images of its config's size are padded anywhere: patches, windows or merging stick out."""
+  model, sides = description["model"], description["data"]["image_size"]
+  maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
+  smallest = model["patch_size"] * 2 ** (len(maps) - 1)
+  return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
+    windows.padded_size(size, window) != size for size, window in zip(maps, used_windows(description))
+  )
+
+
+def adapt(
+  description: dict[str, Any],
+  window: Any = None,
+  image_size: Any = None,
+  bands: int | None = None,
+  band_rule: str = "repeat",
+  class_rows: Sequence[int] | None = None,
+) -> dict[str, Any]:
+  """The same model for other windows, images, bands and classes.
+
+  Args:
+    description: of the model.
+    window: for all stages, or (height, width); None to keep them. Where the stages have their own and it is None, they keep them.
+    image_size: pixels, or (height, width); None to keep it.
+    bands: of the images; None to keep them.
+    band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones alike.
+    class_rows: the class that each becomes, by label; None to keep them.
+
+  Raises:
+    BadInput: a window, an image size or a number of bands that is none.
+  """
+  for name, size in (("window", window), ("image_size", image_size)):
+    if size is not None and not (len(windows.pair(size)) == 2 and min(windows.pair(size)) > 0):
+      raise BadInput(f"{name} must be a positive number, or height and width, not {size}")
+  made = copy.deepcopy(description)
+  if window is not None:
+    made["model"]["window_sizes"] = [list(windows.pair(window))] * len(made["model"]["depths"])
+  if image_size is not None:
+    made["data"]["image_size"] = list(windows.pair(image_size))
+  if bands is not None:
+    if bands < 1:
+      raise BadInput(f"bands must be a positive number, not {bands}")
+    for name, neutral in (("mean", 0.0), ("std", 1.0)):
+      old = made["data"][name]
+      made["data"][name] = {
+        "repeat": [old[i % len(old)] for i in range(bands)],
+        "mean": [sum(old) / len(old)] * bands,
+        "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
+      }[band_rule]
+  if class_rows is not None:
+    names = made["data"]["class_names"]
+    made["data"]["class_names"] = [names[row] for row in class_rows] if max(class_rows) < len(names) else []
+    made["classification"]["num_classes"] = len(class_rows)
+  return made
+
+
+def make_module(
+  description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
+) -> SimMim | Classifier | upernet.UPerNet:
+  """The model as a linen module, for inference."""
+  encoder = swin.make_encoder(
+    **description["model"],
+    drop_path_rate=0.0,
+    remat="none",
+    attention_chunks=(),
+    attention_kernel=kernel,
+    unroll=unroll,
+    dtype=dtype,
+  )
+  if description["task"] == "masked_pixels":
+    return SimMim(encoder)
+  if description["task"] == "segmentation":
+    return upernet.UPerNet(encoder, **description["segmentation"])
+  if description["task"] == "pixel_regression":
+    return upernet.UPerNet(encoder, 1, description["pixel_regression"]["channels"])
+  return Classifier(encoder, description["classification"]["num_classes"])
+
+
+def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+  """The shape of every parameter, by path; nothing is computed."""
+  module, (height, width) = make_module(description), description["data"]["image_size"]
+  patch = description["model"]["patch_size"]
+  images = jax.ShapeDtypeStruct((1, height, width, len(description["data"]["mean"])), jnp.float32)
+  mask = jax.ShapeDtypeStruct((1, -(-height // patch), -(-width // patch)), jnp.bool_)
+  inputs = (images, mask) if description["task"] == "masked_pixels" else (images,)
+  variables = jax.eval_shape(
+    lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs
+  )
+  return {
+    path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()
+  }
+
+
+def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
+  """The model in two lines."""
+  model, data = description["model"], description["data"]
+  size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
+  if description["task"] == "masked_pixels":
+    head = "masked-image model (SimMIM)"
+  elif description["task"] == "segmentation":
+    head = f"UPerNet of {description['segmentation']['num_classes']} classes"
+  elif description["task"] == "pixel_regression":
+    head = "UPerNet of one value"
+  else:
+    classes = description["classification"]["num_classes"]
+    head = f"classifier of {classes} classes" if classes else "backbone without head"
+  height, width = data["image_size"]
+  bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
+  extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
+  trained = ""
+  if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(
+    description
+  ):
+    trained = f", trained with {_windows(model['trained_window_sizes'])}"
+  return (
+    f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
+    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
+    f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+  )
+
+
+def _list(numbers: Any) -> str:
+  return ", ".join(map(str, numbers))
+
+
+def _windows(sizes: Any) -> str:
+  return ", ".join(str(h) if h == w else f"{h}×{w}" for h, w in map(windows.pair, sizes))

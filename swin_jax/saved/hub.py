@@ -1,0 +1,78 @@
+"""Models of the Hugging Face hub, by hf://owner/name[/file]."""
+
+import json
+import pathlib
+
+from swin_jax.terminal.errors import BadInput
+
+SCHEME = "hf://"
+
+
+def is_address(source: str) -> bool:
+  """Whether a source lies on the hub."""
+  return str(source).startswith(SCHEME)
+
+
+def parts(index: pathlib.Path) -> list[str]:
+  """The files that a model is divided over, by its model.safetensors.index.json.
+
+  Raises:
+    BadInput: it is none.
+  """
+  try:
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise BadInput(f"{index} is no index of safetensors files") from error
+
+
+def fetch(address: str) -> pathlib.Path:
+  """Fetches a model into Hugging Face's cache, with the settings beside it; what is there already is not fetched again.
+
+  Args:
+    address: hf://owner/name, or hf://owner/name/file.
+
+  Returns:
+    The file, or the folder that holds model.safetensors.
+
+  Raises:
+    BadInput: there is no such model or file, or no way to it.
+  """
+  import huggingface_hub
+  from huggingface_hub import errors
+  from huggingface_hub.utils import logging
+
+  logging.set_verbosity_error()  # it announces every try; what comes of them is said here
+  owner, _, rest = address.removeprefix(SCHEME).partition("/")
+  name, _, file = rest.partition("/")
+  if not owner or not name:
+    raise BadInput(f"{address}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE")
+
+  def one(file):
+    try:
+      return pathlib.Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file))
+    except errors.LocalEntryNotFoundError:
+      raise
+    except errors.EntryNotFoundError:
+      return None
+
+  try:
+    folder = pathlib.PurePosixPath(file).parent
+    for beside in ("config.json", "preprocessor_config.json"):
+      one(str(folder / beside))
+    if file:
+      found = one(file)
+    elif found := one("model.safetensors"):
+      found = found.parent
+    elif index := one("model.safetensors.index.json"):
+      for part in parts(index):
+        one(part)
+      found = index.parent
+    else:
+      found = one("pytorch_model.bin")
+    if found is None:
+      there = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
+      weights = [file for file in there if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
+      raise BadInput(f"{address}: there is no such file; there are {', '.join(weights[:8]) or 'no weights'}")
+  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
+    raise BadInput(f"{address} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
+  return found

@@ -1,0 +1,201 @@
+"""Files of named tensors: .safetensors and torch's read one tensor at a time, .safetensors written one tensor at a time.
+
+A model of 3 B parameters passes through the memory of a laptop.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+import pathlib
+import pickle
+import tempfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from swin_jax.saved import hub
+from swin_jax.terminal import files
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress
+
+ENTRIES = (
+  "model",
+  "module",
+  "state_dict",
+)  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
+
+
+class Tensors(NamedTuple):
+  """What a file holds.
+
+  Attributes:
+    source: what to call it in messages.
+    shapes: of every tensor, by name.
+    read: name → the tensor; float32, or int64 for whole numbers.
+    folder: where a config.json that describes it would lie.
+  """
+
+  source: str
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+  folder: pathlib.Path
+
+
+def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
+  """Opens a file, a folder with model.safetensors or pytorch_model.bin, or hf://owner/name[/file].
+
+  Args:
+    source: where.
+    allow_pickle: read also what only Python's pickle can, which may run code that the file holds.
+
+  Raises:
+    BadInput: it cannot be read.
+  """
+  path = hub.fetch(source) if hub.is_address(source) else pathlib.Path(source)
+  if path.is_dir():
+    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    found = next((path / name for name in names if (path / name).exists()), None)
+    if found is None:
+      raise BadInput(f"{source} holds none of {', '.join(names)}; name the file")
+    path = found
+  if not path.is_file():
+    raise BadInput(f"{source}: there is no such file")
+  if path.suffix == ".json":
+    return _open_parts(path, source)
+  if path.suffix == ".safetensors":
+    return _open_safetensors([path], source)
+  return _open_torch(path, source, allow_pickle)
+
+
+def write(
+  path: pathlib.Path,
+  tensors: Iterable[tuple[str, tuple[int, ...], np.dtype]],
+  read: Callable[[str], np.ndarray],
+) -> None:
+  """Writes a .safetensors file, whole or not at all, one tensor after the other.
+
+  The library's own writer wants all tensors in memory, twice.
+
+  Args:
+    path: of the file.
+    tensors: (name, shape, dtype) of each; float32 or int64.
+    read: name → the tensor.
+  """
+  header, end = {"__metadata__": {"format": "pt"}}, 0  # what the readers of Hugging Face and torch ask for
+  for name, shape, dtype in tensors:
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [end, end + size]}
+    end += size
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)
+  progress = Progress(f"{path.name}, MB", end / 1e6)
+  handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+  try:
+    with open(handle, "wb") as file:
+      file.write(len(text).to_bytes(8, "little") + text)
+      for name, entry in header.items():
+        if name != "__metadata__":
+          value = np.asarray(read(name), order="C")
+          if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
+            raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
+          file.write(memoryview(value.reshape(-1)).cast("B"))
+          progress.step(value.nbytes / 1e6)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(partial, 0o666 & ~files.umask())
+    os.replace(partial, path)
+  finally:
+    pathlib.Path(partial).unlink(missing_ok=True)
+
+
+def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
+  import ml_dtypes  # teaches numpy bfloat16
+  import safetensors
+
+  files = {}
+  for path in paths:
+    try:
+      file = safetensors.safe_open(path, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+      raise BadInput(
+        f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again"
+      ) from error
+    files |= {name: file for name in file.keys()}
+  shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
+  return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), path.parent)
+
+
+def _open_parts(index: pathlib.Path, source: str) -> Tensors:
+  """A model that Hugging Face's library has divided over several files."""
+  return _open_safetensors([index.parent / name for name in hub.parts(index)], source)
+
+
+def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
+  try:
+    import torch
+  except ImportError as error:
+    raise BadInput(
+      f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
+      f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
+      f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
+    ) from error
+  with open(path, "rb") as file:
+    start = file.read(20)
+  zipped = start.startswith(b"PK")
+  if not zipped and not start.startswith(
+    b"\x80"
+  ):  # the older format, which cannot be read a tensor at a time
+    raise BadInput(f"{source} is no file of torch's, nor .safetensors: it begins with {start!r}")
+  try:
+    loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
+  except MemoryError:
+    raise
+  except Exception as error:  # its readers raise whatever they stumble upon
+    if (
+      not allow_pickle
+      and isinstance(error, pickle.UnpicklingError)
+      and "Weights only load failed" in str(error)
+    ):
+      raise BadInput(
+        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
+      ) from error
+    if isinstance(error, ModuleNotFoundError):
+      why = f"needs {error.name} to be read: pip install {error.name}"
+    else:
+      why = "is no file of torch's, nor .safetensors, or is cut short"
+    raise BadInput(f"{source} {why}") from error
+  state = {
+    name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)
+  }
+  shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+  def read(name):
+    tensor = state[name].detach()
+    return _plain((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+  return Tensors(source, shapes, read, path.parent)
+
+
+def _state(loaded: Any, source: str) -> Mapping[str, Any]:
+  """The weights in what torch has loaded."""
+
+  def holds_tensors(entry):
+    return isinstance(entry, Mapping) and any(hasattr(value, "shape") for value in entry.values())
+
+  if isinstance(loaded, Mapping):
+    for entry in ENTRIES:
+      if holds_tensors(loaded.get(entry)):
+        return loaded[entry]
+    if holds_tensors(loaded):
+      return loaded
+  found = f"it is a {type(loaded).__name__}"
+  if isinstance(loaded, Mapping):
+    found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
+  raise BadInput(
+    f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}"
+  )
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+  return value.astype(np.int64 if value.dtype.kind in "iub" else np.float32, copy=False)

@@ -1,0 +1,331 @@
+"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of every name.
+
+V2 needs no change of weights for another window: its bias is a function of offsets in units of the trained window. V1's tables are
+interpolated. The patch embedding is made to fit other bands, and a head to fit other classes where a file says which are which.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import pathlib
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+
+from swin_jax.saved.folder import Saved
+from swin_jax.terminal.errors import BadInput
+
+PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """How arrays of another shape are taken over.
+
+  Attributes:
+    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from ImageNet-22K to 1K.
+    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep the first and "zero"
+      the rest; the first two scale the kernel by old / new bands, so that what comes out is as large as before.
+    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; "" for a fresh head where
+      the number of classes differs.
+  """
+
+  bias_tables: str = "geometric"
+  bands: str = "repeat"
+  class_map: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What became of every parameter, by path."""
+
+  source: str
+  loaded: list[str]
+  adapted: list[str]
+  dropped: list[str]
+  fresh: list[str]
+
+  def __str__(self) -> str:
+    lines = [
+      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, {len(self.dropped)} of its own"
+      f" dropped, {len(self.fresh)} newly initialised"
+    ]
+    for title in ("adapted", "dropped", "fresh", "loaded"):
+      lines += [f"  {title:8} {path}" for path in getattr(self, title)]
+    return "\n".join(lines)
+
+
+class Plan(NamedTuple):
+  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the report."""
+
+  adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
+  report: Report
+
+
+def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> Plan:
+  """Finds out what a model takes over from a saved one: the encoder, and heads of the same shape.
+
+  Args:
+    saved: where from.
+    shapes: of every parameter of the model, by path.
+    rules: for arrays of another shape.
+
+  Raises:
+    BadInput: the encoders differ, or the rules do not fit; the message names the parameters.
+  """
+  patch_size, adapt = saved.config["model"]["patch_size"], {}
+  for path in sorted(saved.shapes.keys() & shapes.keys()):
+    if how := _adaptation(path, saved.shapes[path], shapes[path], patch_size, rules):
+      adapt[path] = how
+  same = sorted(
+    path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt
+  )
+  if rules.class_map and "head/kernel" not in adapt:
+    raise BadInput(f"{saved.source} has no head whose rows {rules.class_map} could choose")
+  taken = {*same, *adapt}
+  report = Report(
+    source=str(saved.source),
+    loaded=same,
+    adapted=[f"{path} {saved.shapes[path]} → {shapes[path]}, {how}" for path, (how, _) in adapt.items()],
+    dropped=sorted(saved.shapes.keys() - taken),
+    fresh=sorted(shapes.keys() - taken),
+  )
+  if wrong := [path for path in report.fresh + report.dropped if path.startswith("encoder/")]:
+    shown = [
+      f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]
+    ]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise BadInput(
+      f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}{more}"
+    )
+  return Plan({path: function for path, (_, function) in adapt.items()}, report)
+
+
+def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Report) -> None:
+  """Refuses what leaves a parameter fresh or drops one.
+
+  Raises:
+    BadInput: the models differ; the message names a parameter.
+  """
+  for path in report.fresh + report.dropped:
+    ours, theirs = shapes.get(path, "(absent)"), saved.shapes.get(path, "(absent)")
+    raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
+
+
+def read(
+  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
+) -> tuple[dict[str, jax.Array], Report]:
+  """Reads what a model takes over from a saved one.
+
+  Args:
+    saved, rules: as in `plan`.
+    wanted: every parameter of the model by path, with its sharding.
+
+  Returns:
+    The parameters by path, without those that are to be fresh, and the report.
+
+  Raises:
+    BadInput: as `plan`.
+  """
+  adapt, report = plan(saved, {path: leaf.shape for path, leaf in wanted.items()}, rules)
+  everywhere = _whole(next(iter(wanted.values())).sharding)
+  arrays = saved.read(
+    {path: wanted[path] for path in report.loaded}
+    | {
+      path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere)
+      for path in adapt
+    }
+  )
+  for path, function in adapt.items():
+    value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
+    # Every process has made it: `device_put` would compare what they have, over the network.
+    arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
+  return arrays, report
+
+
+def read_all(
+  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
+) -> tuple[dict[str, jax.Array], Report]:
+  """As `read`, for a model that takes over everything.
+
+  Raises:
+    BadInput: as `plan` and `check_whole`.
+  """
+  arrays, report = read(saved, wanted, rules)
+  check_whole(saved, {path: leaf.shape for path, leaf in wanted.items()}, report)
+  return arrays, report
+
+
+def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[Any, Report]:
+  """Replaces the encoder of fresh parameters by a saved one; a head of the same shape comes along.
+
+  Args:
+    saved: where from.
+    params: fresh parameters, as sharded arrays.
+    rules: for arrays of another shape.
+    workdir: gets the report, as `transfer.txt`.
+
+  Returns:
+    The parameters, sharded as before, and the report.
+
+  Raises:
+    BadInput: as `plan`.
+  """
+  flat = flax.traverse_util.flatten_dict(params, sep="/")
+  wanted = {
+    path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()
+  }
+  arrays, report = read(saved, wanted, rules)
+  if jax.process_index() == 0:
+    (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
+  return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
+
+
+def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+  """Every device of a sharding has all of it."""
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+  return sharding
+
+
+def _adaptation(
+  path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int, rules: Rules
+) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
+  """How an array of another shape is taken over, in a word and as a function; None if it is not."""
+  if path.startswith("head/") and rules.class_map:
+    rows = _class_map(rules.class_map, shape[-1], wanted[-1])
+    return f"the classes of {rules.class_map}", lambda x: x[..., rows]
+  if shape == wanted:
+    return None
+  if path.endswith("bias_table"):
+    resize = {"geometric": resize_bias_table, "bicubic": resize_bias_table_bicubic}[rules.bias_tables]
+    return rules.bias_tables, lambda x: np.stack([resize(table, wanted[1]) for table in x])
+  if (
+    path == PATCH_KERNEL
+    and shape[1] == wanted[1]
+    and shape[0] % patch_size**2 == 0 == wanted[0] % patch_size**2
+  ):
+    bands = wanted[0] // patch_size**2
+    return f"bands by {rules.bands}", lambda x: change_bands(x, patch_size, bands, rules.bands)
+  return None
+
+
+def change_bands(kernel: np.ndarray, patch_size: int, bands: int, rule: str) -> np.ndarray:
+  """A patch embedding for another number of bands.
+
+  Args:
+    kernel: float [p·p·bands, C], bands innermost.
+    patch_size: p, in pixels.
+    bands: that are wanted.
+    rule: see `Rules`.
+
+  Returns:
+    float [p·p·bands, C].
+  """
+  kernel = kernel.reshape(patch_size**2, -1, kernel.shape[-1])
+  old = kernel.shape[1]
+  if rule == "repeat":
+    made = kernel[:, np.arange(bands) % old] * (old / bands)
+  elif rule == "mean":
+    made = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
+  else:
+    made = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
+  return made.reshape(-1, kernel.shape[-1])
+
+
+def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
+  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning after SimMIM.
+
+  The source offsets are spread so that neighbours lie q times farther apart with each step from the centre, which keeps what is near
+  as it is; the values in between come from a bicubic spline.
+
+  Args:
+    table: float [(2·old - 1)², heads].
+    entries: (2·new - 1)².
+
+  Returns:
+    float64 [entries, heads].
+
+  Raises:
+    BadInput: a window that is not square, or of fewer than four tokens a side.
+  """
+  from scipy import interpolate  # only V1 needs it
+
+  old, new = _sides(table, entries)
+  if min(old, new) < 7:
+    raise BadInput(
+      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more a side"
+    )
+  low, high = 1.01, 1.5
+  while high - low > 1e-6:
+    q = (low + high) / 2
+    if (1 - q ** (old // 2)) / (1 - q) > new // 2:
+      high = q
+    else:
+      low = q
+  steps = np.cumsum(q ** np.arange(old // 2))
+  source = np.concatenate([-steps[::-1], [0.0], steps])
+  target = np.arange(-(new // 2), new // 2 + 0.1)
+  heads = [
+    interpolate.RectBivariateSpline(source, source, table[:, k].reshape(old, old))(target, target).reshape(-1)
+    for k in range(table.shape[1])
+  ]
+  return np.stack(heads, axis=-1)
+
+
+def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
+  """Interpolates a V1 bias table to another square window: the official rule from ImageNet-22K to 1K.
+
+  torch's bicubic: a = -0.75, half-pixel centres, borders repeated, no filter when shrinking.
+
+  Args, returns, raises: as `resize_bias_table`, for any square window.
+  """
+  old, new = _sides(table, entries)
+  position = (np.arange(new) + 0.5) * old / new - 0.5
+  first = np.floor(position).astype(int) - 1
+  weights = np.zeros((new, old))
+  for tap in range(4):
+    x = np.abs(position - first - tap)
+    near, far = (1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3
+    np.add.at(weights, (np.arange(new), np.clip(first + tap, 0, old - 1)), np.where(x <= 1, near, far))
+  return np.einsum("io,jp,opk->ijk", weights, weights, table.reshape(old, old, -1)).reshape(entries, -1)
+
+
+def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
+  old, new = (round(n**0.5) for n in (table.shape[0], entries))
+  if old * old != table.shape[0] or new * new != entries:
+    raise BadInput("a V1 bias table can be taken over to another window only between square windows")
+  return old, new
+
+
+def read_class_map(path: str) -> np.ndarray:
+  """The saved class of each new one, by label: int [classes].
+
+  Raises:
+    BadInput: the file is none.
+  """
+  try:
+    lines = pathlib.Path(path).read_text().splitlines()
+  except (OSError, ValueError) as error:
+    raise BadInput(f"the class map {path} cannot be read: {error}") from error
+  if not lines or not all(line.strip().isdigit() for line in lines):
+    wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
+    raise BadInput(
+      f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line {wrong + 1} has none"
+    )
+  return np.array([int(line) for line in lines])
+
+
+def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
+  """The saved class of each wanted one.
+
+  Raises:
+    BadInput: the file is none, or does not fit.
+  """
+  rows = read_class_map(path)
+  if len(rows) != wanted:
+    raise BadInput(f"{path} has {len(rows)} lines, but the model {wanted} classes")
+  if wrong := [row for row in rows if not 0 <= row < saved]:
+    raise BadInput(f"{path} names class {wrong[0]}, but the saved head has 0 to {saved - 1}")
+  return rows
