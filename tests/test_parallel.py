@@ -14,7 +14,8 @@ import pytest
 
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
-from swin_jax.run import config, train
+from swin_jax.run import config as run_config
+from swin_jax.run import train
 from swin_jax.run.state import TrainState
 from tests import slow_block, tiny
 from tests.slow_block import FAST_TO_COMPILE

@@ -20,7 +20,8 @@ from swin_jax.data.view import dense_views
 from swin_jax.drawing import legend, value_pictures
 from swin_jax.export import loader
 from swin_jax.export.__main__ import main as export
-from swin_jax.run import checks, config, metrics, train
+from swin_jax.run import checks, metrics, train
+from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import pixel_regression
@@ -112,13 +113,13 @@ def test_statistics_of_values_are_numpys(folder):
   assert values["mean"] == pytest.approx([wanted.mean()]) and values["std"] == pytest.approx([wanted.std()])
   assert values["valid"] == [wanted.size] and values["p50"] == pytest.approx([np.median(wanted)], rel=1e-3)
   assert "\nvalue" in statistics.describe(str(folder / "out"))
-  filled = config.with_statistics(config(folder / "out"))
+  filled = run_config.with_statistics(config(folder / "out"))
   assert (
     filled.pixel_regression.value_mean == values["mean"][0]
     and filled.pixel_regression.value_std == values["std"][0]
   )
   said = config(folder / "out", pixel_regression__value_mean=1.0, pixel_regression__value_std=2.0)
-  assert config.with_statistics(said).pixel_regression.value_mean == 1.0
+  assert run_config.with_statistics(said).pixel_regression.value_mean == 1.0
 
 
 @pytest.mark.parametrize("source", ["folder", "array_record"])
@@ -274,7 +275,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     ("classification", "has values of pixels, not of images"),
   ):
     with pytest.raises(BadInput, match=message):
-      open_input(config.with_statistics(config(values, task=task)))
+      open_input(run_config.with_statistics(config(values, task=task)))
   with pytest.raises(BadInput, match="data.source=digits has no values of pixels"):
     open_input(
       config("", data__source="digits", data__mean=(0.0,), data__std=(1.0,), pixel_regression__value_std=1.0)
@@ -289,13 +290,13 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   with pytest.raises(
     BadInput, match="holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values"
   ):
-    config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
+    run_config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
   with pytest.raises(
     BadInput, match="value_std = 0 stands for the statistics.json .* --config.pixel_regression.value_mean=250"
   ):
-    config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
+    run_config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
   with pytest.raises(BadInput, match="value_mean is given without value_std"):
-    config.with_statistics(config(values, pixel_regression__value_mean=3.0))
+    run_config.with_statistics(config(values, pixel_regression__value_mean=3.0))
   for changes, message in (
     (dict(pixel_regression__value_std=-1.0), "value_std = -1.0 must be positive"),
     (dict(pixel_regression__channels=24), "pixel_regression.channels = 24 must be a multiple of 16"),

@@ -317,14 +317,36 @@ def test_extra_norms_of_huge_and_giant():
     assert found == {f"stage2/blocks/block5/extra_norm/{leaf}": (groups, width) for leaf in ("scale", "bias")}
 
 
-BLOCK = """
-  attn/cpb_fc1/bias attn/cpb_fc1/kernel attn/cpb_fc2/kernel attn/logit_scale attn/proj/bias attn/proj/kernel attn/q_bias attn/qkv/kernel
-  attn/v_bias mlp/fc1/bias mlp/fc1/kernel mlp/fc2/bias mlp/fc2/kernel norm1/bias norm1/scale norm2/bias norm2/scale
-""".split()
+BLOCK = [
+  "attn/cpb_fc1/bias",
+  "attn/cpb_fc1/kernel",
+  "attn/cpb_fc2/kernel",
+  "attn/logit_scale",
+  "attn/proj/bias",
+  "attn/proj/kernel",
+  "attn/q_bias",
+  "attn/qkv/kernel",
+  "attn/v_bias",
+  "mlp/fc1/bias",
+  "mlp/fc1/kernel",
+  "mlp/fc2/bias",
+  "mlp/fc2/kernel",
+  "norm1/bias",
+  "norm1/scale",
+  "norm2/bias",
+  "norm2/scale",
+]
 BLOCK_V1 = [path for path in BLOCK if not path.startswith("attn/")]
-BLOCK_V1 += "attn/bias_table attn/proj/bias attn/proj/kernel attn/qkv/bias attn/qkv/kernel".split()
-REST = "patch_embed/proj/kernel patch_embed/proj/bias patch_embed/norm/scale patch_embed/norm/bias norm/scale norm/bias".split()
-REST += "merge0/reduction/kernel merge0/norm/scale merge0/norm/bias".split()
+BLOCK_V1 += ["attn/bias_table", "attn/proj/bias", "attn/proj/kernel", "attn/qkv/bias", "attn/qkv/kernel"]
+REST = [
+  "patch_embed/proj/kernel",
+  "patch_embed/proj/bias",
+  "patch_embed/norm/scale",
+  "patch_embed/norm/bias",
+  "norm/scale",
+  "norm/bias",
+]
+REST += ["merge0/reduction/kernel", "merge0/norm/scale", "merge0/norm/bias"]
 
 
 @pytest.mark.parametrize("version, block", [(2, BLOCK), (1, BLOCK_V1)])

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from configs import common
-from experiments.benchmark.contestant import (
+from experiments.benchmark.contract import (
   CHECKED,
   CLASSES,
   CLIP_NORM,

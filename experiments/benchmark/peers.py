@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from configs import common
-from experiments.benchmark.contestant import (
+from experiments.benchmark.contract import (
   CHECKED,
   CLASSES,
   CLIP_NORM,

@@ -41,12 +41,13 @@ FLAGS = [
 # The command as it is, and besides the records of each step that is trained, one line a step.
 TRACED = """
 import sys
-from swin_jax import cli, main, preemption
+from swin_jax import main
+from swin_jax.terminal import cli, preemption
 trace = open(sys.argv.pop(1), "a")
 watch = preemption.watch
 def watch_and_trace():
   watch()  # first, as ever: the pipeline takes seconds to import
-  from swin_jax.data import pipeline
+  from swin_jax.data.feed import pipeline
   train = pipeline.Input.train
   def traced(self, first, sharding):
     for step, pair in enumerate(train(self, first, sharding), first + 1):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import contextlib
 import glob
 import importlib.util
+import itertools
 import os
 import pathlib
 import secrets
@@ -14,6 +15,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from swin_jax.terminal import preemption, progress
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
@@ -59,6 +61,9 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     by_hand = f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
     where = by_hand if launcher else f"process 0 at {coordinator}"
     raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
+  progress.set_process(jax.process_index())
+  asked = itertools.count()
+  preemption.agree_by(lambda: multihost_utils.reached_preemption_sync_point(next(asked)))
   try:
     yield
   except Preempted:

@@ -1,11 +1,7 @@
-"""Images on the device as a person sees them, whatever their numbers are, and where they hold data."""
-
-from collections.abc import Sequence
+"""Where images on the device hold data."""
 
 import jax
 import jax.numpy as jnp
-
-from swin_jax.ops import mixing
 
 
 def valid(images: jax.Array) -> jax.Array | None:
@@ -17,41 +13,3 @@ def holds_data(images: jax.Array) -> jax.Array:
   """Which pixels of images as a batch holds them have data in any band, bool [..., height, width]."""
   there = valid(images)
   return jnp.ones(images.shape[:-1], bool) if there is None else jnp.any(there, axis=-1)
-
-
-def visible(
-  normalised: jax.Array, there: jax.Array | None, mean: Sequence[float], std: Sequence[float]
-) -> jax.Array:
-  """Normalised images as pixels of 0..1.
-
-  Those of uint8 as they were; those of numbers of any range by two deviations around the mean, and black where there is no data.
-
-  Args:
-    normalised: float32 [..., height, width, bands].
-    there: of `valid`, of a shape that can be broadcast to that.
-    mean, std: of the images, per band.
-  """
-  if there is None:
-    lead = (None,) * (normalised.ndim - 1)
-    return jnp.clip(normalised * jnp.asarray(std)[lead] + jnp.asarray(mean)[lead], 0.0, 1.0)
-  return jnp.where(there, jnp.clip(normalised / 4.0 + 0.5, 0.0, 1.0), 0.0)
-
-
-def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
-  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where there are fewer."""
-  bands = tuple(bands) or ((0, 1, 2) if images.shape[-1] >= 3 else (0,))
-  return jnp.take(images, jnp.asarray(bands), axis=-1)
-
-
-def as_rgb(
-  images: jax.Array, mean: Sequence[float], std: Sequence[float], bands: Sequence[int] = ()
-) -> jax.Array:
-  """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1; see `visible`.
-
-  Args:
-    images: uint8 or float32 [B, height, width, bands], as a batch holds them.
-    mean, std: of the images, per band.
-    bands: see `shown`.
-  """
-  pixels = shown(visible(mixing.normalise(images, mean, std), valid(images), mean, std), bands)
-  return pixels if pixels.shape[-1] == 3 else jnp.repeat(pixels, 3, axis=-1)

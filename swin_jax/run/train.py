@@ -23,6 +23,7 @@ from swin_jax.run.inputs import open_input
 from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.saved import checkpoint, description, folder, transfer
+from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kinds
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
@@ -112,7 +113,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   return evaluation
 
 
-def _open_start(init_from: str) -> folder.Saved:
+def _open_start(init_from: str) -> Saved:
   try:
     return folder.open_saved(init_from)
   except BadInput as error:

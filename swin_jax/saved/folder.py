@@ -15,6 +15,7 @@ import numpy as np
 from swin_jax.saved import checkpoint, hub
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors as tensor_files
+from swin_jax.saved.saved import Saved
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -22,7 +23,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class SavedFolder:
-  """The parameters in a model folder, read when they are asked for. The interface is that of `checkpoint.SavedParameters`.
+  """The parameters in a model folder, read when they are asked for. See `saved.Saved`.
 
   Args:
     source: the folder.
@@ -56,9 +57,6 @@ class SavedFolder:
       # Every process has read it: `device_put` would compare what they have, over the network.
       arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)
     return arrays
-
-
-Saved = SavedFolder | checkpoint.SavedParameters
 
 
 def open_saved(source: str) -> Saved:

@@ -13,6 +13,7 @@ from swin_jax.kernels import window_attention
 from swin_jax.models import attention, windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, transfer
+from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kinds
 from swin_jax.terminal.errors import BadInput
 
@@ -233,7 +234,7 @@ def load(
 
 
 def read(
-  saved: folder.Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()
+  saved: Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()
 ) -> tuple[Any, transfer.Report]:
   """The parameters of a saved model for a description adapted from its own, on the first device, and what became of each.
 

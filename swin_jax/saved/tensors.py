@@ -110,7 +110,6 @@ def write(
 
 
 def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
-  import ml_dtypes  # teaches numpy bfloat16
   import safetensors
 
   files = {}

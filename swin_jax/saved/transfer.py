@@ -13,7 +13,7 @@ import flax
 import jax
 import numpy as np
 
-from swin_jax.saved.folder import Saved
+from swin_jax.saved.saved import Saved
 from swin_jax.terminal.errors import BadInput
 
 PATCH_KERNEL = "encoder/patch_embed/proj/kernel"

@@ -12,7 +12,7 @@ import numpy as np
 from swin_jax.data.read import image_files, image_ops, labelled_files, labels, rasters, targets
 from swin_jax.data.view import dense_views
 from swin_jax.drawing import panels as drawing
-from swin_jax.ops.pixels import as_rgb
+from swin_jax.drawing.pixels import as_rgb
 from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
 from swin_jax.tasks import dense
@@ -186,7 +186,8 @@ def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Arra
     BadInput: there is no such band.
   """
   drawing.check_bands(bands, image.shape[-1])
-  return as_rgb(image[None], model.mean, model.std, bands)
+  there = None if image.dtype == np.uint8 else ~np.isnan(image[None])
+  return as_rgb(model.normalise(image)[None], there, model.mean, model.std, bands)
 
 
 def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from swin_jax.drawing import pixels as drawn
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing, pixels
@@ -66,8 +67,8 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
-    views = pixels.visible(views, None if valid is None else valid[:, None], mean, std)
-    return jnp.round(pixels.shown(views, bands) * 255.0).astype(jnp.uint8)
+    views = drawn.visible(views, None if valid is None else valid[:, None], mean, std)
+    return jnp.round(drawn.shown(views, bands) * 255.0).astype(jnp.uint8)
 
   return Task(
     model,

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.drawing import legend, value_pictures
+from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import as_rgb, holds_data
+from swin_jax.ops.pixels import holds_data, valid
 from swin_jax.tasks import dense
 from swin_jax.tasks.task import Task
 
@@ -62,7 +63,7 @@ def make_task(
     return error_sums(predicted(params, batch), wanted, value_std)
 
   def pictures(params, batch, bands=()):
-    pixels = as_rgb(batch["image"], mean, std, bands)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
     found = jnp.where(holds_data(batch["image"]), predicted(params, batch), jnp.nan)
     return value_pictures.value_views(pixels, found, target(batch))
 

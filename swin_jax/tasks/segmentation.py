@@ -9,10 +9,11 @@ import optax
 
 from swin_jax.data.read.labels import NONE
 from swin_jax.drawing import label_pictures, legend
+from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import as_rgb, holds_data
+from swin_jax.ops.pixels import holds_data, valid
 from swin_jax.tasks import dense
 from swin_jax.tasks.task import Task
 
@@ -62,7 +63,7 @@ def make_task(
 
   def pictures(params, batch, bands=()):
     classes = jnp.where(holds_data(batch["image"]), jnp.argmax(probabilities(params, batch), axis=-1), NONE)
-    pixels = as_rgb(batch["image"], mean, std, bands)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
     return label_pictures.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
 
   return Task(

@@ -5,7 +5,7 @@ While there is nothing to save, a signal ends the process at once, even in the m
 them, and agrees on the step; from the moment they have joined SIGTERM waits for the next `requested`, after the first step that is.
 """
 
-import itertools
+from collections.abc import Callable
 import os
 import signal
 import socket
@@ -18,7 +18,7 @@ INTERRUPTED = 130  # by Ctrl-C
 _signal: int | None = None  # the first that was received
 _something_to_save = False
 _wakeup: tuple[socket.socket, socket.socket]  # kept open
-_asked = itertools.count()
+_agree: Callable[[], bool] | None = None  # of several processes
 
 
 def watch() -> None:
@@ -39,13 +39,15 @@ def protect() -> None:
   _something_to_save = True
 
 
+def agree_by(agree: Callable[[], bool]) -> None:
+  """Tells by what several processes agree on the step at which they stop; it is called once for each `requested`."""
+  global _agree
+  _agree = agree
+
+
 def requested() -> bool:
   """Whether to save and stop now. All processes ask equally often, and all get the same answer."""
-  if _several_processes():
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.reached_preemption_sync_point(next(_asked))
-  return _signal is not None
+  return _agree() if _agree else _signal is not None
 
 
 def exit_code() -> int:
@@ -69,10 +71,5 @@ def _listen(reader: socket.socket) -> None:
     if not again:
       hint = " (Ctrl-C again: at once)" if number == signal.SIGINT else ""
       print(f"swin_jax: stopping as soon as the run is saved{hint}", file=sys.stderr, flush=True)
-      if _several_processes():
+      if _agree:
         os.kill(os.getpid(), signal.SIGTERM)  # jax's service tells the others
-
-
-def _several_processes() -> bool:
-  jax = sys.modules.get("jax")  # it takes seconds to import; where nobody has, there is but one process
-  return jax is not None and hasattr(jax, "distributed") and jax.distributed.is_initialized()

@@ -2,7 +2,7 @@
 
 import time
 
-import jax
+_process = 0  # of several, the number of this one
 
 
 class Progress:
@@ -21,9 +21,15 @@ class Progress:
       say(f"{self._what}: {self._done:,.0f} of {self._total:,.0f}, {left} left")
 
 
+def set_process(index: int) -> None:
+  """Tells which of several processes this one is: only process 0 prints."""
+  global _process
+  _process = index
+
+
 def say(line: str) -> None:
   """Prints a line for the person at the terminal, once however many processes there are."""
-  if jax.process_index() == 0:
+  if _process == 0:
     print(line, flush=True)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from swin_jax.models import windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
-from swin_jax.saved.folder import Saved, check_free
+from swin_jax.saved.folder import check_free
+from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kinds
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
