@@ -1,9 +1,13 @@
-"""CIFAR-10 with a small Swin V2: what SimMIM pre-training gains over training from scratch at equal fine-tuning cost.
+"""CIFAR-10 with a small Swin V2: what SimMIM pre-training gains over training from scratch at equal
+fine-tuning cost.
 
   python -m swin_jax.data.prepare --source=CIFAR10 --out=data/cifar10
-  python -m swin_jax.main --config=configs/cifar10.py:pretrain --workdir=runs/cifar10/pretrain --config.data.path=data/cifar10
-  python -m swin_jax.main --config=configs/cifar10.py:finetune --workdir=runs/cifar10/finetune --config.data.path=data/cifar10
-  python -m swin_jax.main --config=configs/cifar10.py:scratch --workdir=runs/cifar10/scratch --config.data.path=data/cifar10
+  python -m swin_jax.main --config=configs/cifar10.py:pretrain --workdir=runs/cifar10/pretrain \
+      --config.data.path=data/cifar10
+  python -m swin_jax.main --config=configs/cifar10.py:finetune --workdir=runs/cifar10/finetune \
+      --config.data.path=data/cifar10
+  python -m swin_jax.main --config=configs/cifar10.py:scratch --workdir=runs/cifar10/scratch \
+      --config.data.path=data/cifar10
 
 CIFAR10 is anything `prepare` reads, with splits train and test. Results: experiments/simmim_gain/README.md.
 """

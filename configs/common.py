@@ -1,14 +1,17 @@
-"""Every key of a config, with its meaning; the size table; how `:arg` is read; how a run is shrunk for a laptop.
+"""Every key of a config, with its meaning; the size table; how `:arg` is read; how a run is shrunk for a
+laptop.
 
-A config file calls `base()`, changes what its run needs, and returns it. The result is locked: a key that is not here fails, and so
-does a value of another type. Configs import nothing of swin_jax, so that they load in milliseconds, anywhere.
+A config file calls `base()`, changes what its run needs, and returns it. The result is locked: a key that is
+not here fails, and so does a value of another type. Configs import nothing of swin_jax, so that they load in
+milliseconds, anywhere.
 """
 
 from ml_collections import ConfigDict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Width of the first stage, blocks and heads per stage, and after how many blocks H and G have an extra norm (V2, section 3.2).
+# Width of the first stage, blocks and heads per stage, and after how many blocks H and G have an extra norm
+# (V2, section 3.2).
 SIZES = {
   "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
   "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
@@ -26,12 +29,16 @@ def base() -> ConfigDict:
   c = ConfigDict()
   c.task = "classification"  # or "masked_pixels" (SimMIM), and by UPerNet "segmentation", "pixel_regression"
   c.seed = 0  # of parameters, data order, augmentation and drop path
-  c.init_from = ""  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from scratch
+  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from
+  # scratch
+  c.init_from = ""
   c.transfer = ConfigDict(
     dict(  # how what has another shape is taken over from init_from; see swin_jax/saved/transfer.py
       bias_tables="geometric",  # V1 at another window; or "bicubic", from ImageNet-22K to 1K
       bands="repeat",  # the patch embedding for other bands; or "mean", "zero"
-      class_map="",  # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other classes
+      # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other
+      # classes
+      class_map="",
     )
   )
 
@@ -41,20 +48,21 @@ def base() -> ConfigDict:
       patch_size=4,  # pixels
       **SIZES["tiny"],
       window_sizes=(8, 8, 8, 8),  # tokens, per stage; (height, width) for a window that is not square
-      # V2: the windows the weights were trained with, per stage: offsets are measured in them. () = those of the run in init_from,
-      # or window_sizes
+      # V2: the windows the weights were trained with, per stage: offsets are measured in them. () = those of
+      # the run in init_from, or window_sizes
       trained_window_sizes=(),
       mlp_ratio=4.0,
       drop_path_rate=0.2,  # of the last block; more for larger models and longer training
       dtype="bfloat16",  # of matrix products and activations; float32 on a CPU, where bfloat16 is slower
-      # What the backward pass computes again to save memory. "block": every block; "dots": all of it but its matrix products;
-      # "save:qkv,mlp_hidden": all but the named, see swin_jax/models/remat.py
+      # What the backward pass computes again to save memory. "block": every block; "dots": all of it but its
+      # matrix products; "save:qkv,mlp_hidden": all but the named, see swin_jax/models/remat.py
       remat="none",
-      # Per stage: parts that the attention of an image is computed in, one after the other, so that the logits of one part are all
-      # that there is: windows, then heads. For large maps and windows, see the sequential self-attention of V2, section 3.4; () = at once
+      # Per stage: parts that the attention of an image is computed in, one after the other, so that the
+      # logits of one part are all that there is: windows, then heads. For large maps and windows, see the
+      # sequential self-attention of V2, section 3.4; () = at once
       attention_chunks=(),
-      # On TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere; "gpu": kernels for NVIDIA GPUs that keep none
-      # either, not yet run on one
+      # On TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere; "gpu": kernels for
+      # NVIDIA GPUs that keep none either, not yet run on one
       attention_kernel="auto",
       unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
     )
@@ -90,21 +98,26 @@ def base() -> ConfigDict:
 
   c.data = ConfigDict(
     dict(
-      source="array_record",  # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
+      # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
+      source="array_record",
       path="",  # folder or file; for tfds its name, like "imagenet2012"
       train_split="train",
       eval_split="val",
       image_size=(256, 256),  # (height, width) pixels
-      dtype="uint8",  # of the pixels in a batch; "float32" for rasters of any other numbers, NaN where there is no data
-      # Per band, of uint8 scaled to 0..1, of float32 as it is; their number is the number of bands. () = those in the statistics.json that
-      # prepare writes
+      # of the pixels in a batch; "float32" for rasters of any other numbers, NaN where there is no data
+      dtype="uint8",
+      # Per band, of uint8 scaled to 0..1, of float32 as it is; their number is the number of bands. () =
+      # those in the statistics.json that prepare writes
       mean=IMAGENET_MEAN,
       std=IMAGENET_STD,
-      class_names=(),  # by label; a run finds them in the data and writes them here, for pictures and for other programs
+      # by label; a run finds them in the data and writes them here, for pictures and for other programs
+      class_names=(),
       batch_size=1024,  # images per step, over all devices
       eval_batch_size=1024,
-      num_threads=8,  # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
-      num_workers=0,  # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
+      # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
+      num_threads=8,
+      # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
+      num_workers=0,
       max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
     )
   )
@@ -116,12 +129,14 @@ def base() -> ConfigDict:
       interpolation="bicubic",  # or "bilinear"
       flip_probability=0.5,
       rotate=False,  # by a random multiple of 90°, for images from above
-      # RandAugment: so many operations per image, each applied with the probability; N(magnitude, magnitude_std) of 10; 0 = off
+      # RandAugment: so many operations per image, each applied with the probability; N(magnitude,
+      # magnitude_std) of 10; 0 = off
       rand_augment_operations=2,
       rand_augment_probability=0.5,
       rand_augment_magnitude=9.0,
       rand_augment_magnitude_std=0.5,
-      eval_crop_fraction=0.875,  # central share of the short side that evaluation sees; 1.0 = the whole image, resized
+      # central share of the short side that evaluation sees; 1.0 = the whole image, resized
+      eval_crop_fraction=0.875,
     )
   )
   c.dense = ConfigDict(
@@ -136,8 +151,8 @@ def base() -> ConfigDict:
         704,
         704,
       ),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
-      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () = the image at once; scales
-      # whose answers are averaged; whether each is seen mirrored too
+      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () =
+      # the image at once; scales whose answers are averaged; whether each is seen mirrored too
       window=(),
       scales=(1.0,),
       mirrored=False,
@@ -158,18 +173,21 @@ def base() -> ConfigDict:
       lr=5e-4,
       warmup_lr=5e-7,  # where warm-up starts
       min_lr=5e-6,  # where "cosine" ends
-      schedule="cosine",  # or "linear" (to 1 % of lr), "polynomial" (to min_lr along a line), "step", "multistep"
+      # or "linear" (to 1 % of lr), "polynomial" (to min_lr along a line), "step", "multistep"
+      schedule="cosine",
       milestone_epochs=(),  # "multistep": when the rate falls; "step": (every how many epochs,)
       decay_rate=0.1,  # by how much it falls
       weight_decay=0.05,
-      official_pretraining_decay=False,  # decay bias MLP and logit scale too, as the official SimMIM code does by mistake
+      # decay bias MLP and logit scale too, as the official SimMIM code does by mistake
+      official_pretraining_decay=False,
       layer_decay=1.0,  # rate factor from a layer to the one below; 0.75-0.9 when fine-tuning
       clip_norm=5.0,  # of the gradient over all parameters; 0 = off
       b1=0.9,
       b2=0.999,
       eps=1e-8,
       ema_decay=0.0,  # per step, of the average that is evaluated; 0 = none; 0.9999 for long runs
-      skip_nonfinite_steps=0,  # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
+      # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
+      skip_nonfinite_steps=0,
       accumulation_steps=1,  # parts a batch is computed in, one after the other, to save memory
     )
   )
@@ -187,8 +205,9 @@ def base() -> ConfigDict:
     ("features", ("fsdp", "model")),
     ("classes", None),  # there may be any number
   )
-  # ZeRO-1: every device holds all parameters that the model axis does not divide, while gradients, optimizer state and average are
-  # divided by fsdp too. No kernel is gathered for each use; all are, once a step. For a model whose parameters fit, 4 bytes each.
+  # ZeRO-1: every device holds all parameters that the model axis does not divide, while gradients, optimizer
+  # state and average are divided by fsdp too. No kernel is gathered for each use; all are, once a step. For a
+  # model whose parameters fit, 4 bytes each.
   c.zero1 = False
 
   c.checkpoint = ConfigDict(
@@ -205,7 +224,9 @@ def base() -> ConfigDict:
       every_steps=50,
       eval_every_epochs=1.0,
       num_pictures=8,  # of masked, reconstructed images after each evaluation
-      picture_bands=(),  # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are fewer
+      # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are
+      # fewer
+      picture_bands=(),
     )
   )
   c.profile = ConfigDict(
@@ -276,7 +297,9 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
 def set_dense(
   c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
 ) -> None:
-  """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0 along a line."""
+  """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0
+  along a line.
+  """
   c.task = task
   c.data.image_size = crop
   c.dense.update(sides=sides, eval_canvas=canvas)
@@ -308,7 +331,9 @@ def set_multiscale(c: ConfigDict) -> None:
 
 
 def debug(c: ConfigDict) -> ConfigDict:
-  """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe, windows and extra norms."""
+  """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe,
+  windows and extra norms.
+  """
   depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
   c.model.update(embed_dim=16, depths=depths, num_heads=(1, 2, 4, 8), dtype="float32", unroll=False)
   c.init_from = ""

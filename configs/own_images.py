@@ -1,11 +1,16 @@
-"""Your own images: SimMIM on all of them, then fine-tuning on their classes; or training from scratch, to compare.
+"""Your own images: SimMIM on all of them, then fine-tuning on their classes; or training from scratch, to
+compare.
 
-  python -m swin_jax.main --config=configs/own_images.py:pretrain --workdir=runs/own/pretrain --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_images.py:finetune --workdir=runs/own/finetune --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_images.py:scratch --workdir=runs/own/scratch --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_images.py:pretrain --workdir=runs/own/pretrain \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_images.py:finetune --workdir=runs/own/finetune \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_images.py:scratch --workdir=runs/own/scratch \
+      --config.data.path=DATA
 
-DATA is what `python -m swin_jax.data.prepare` made of your folder. Swin V2-T at 256 px, for one GPU. On a CPU take smaller images and
-a narrower model, in all of the commands: --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
+DATA is what `python -m swin_jax.data.prepare` made of your folder. Swin V2-T at 256 px, for one GPU. On a CPU
+take smaller images and a narrower model, in all of the commands: --config.data.image_size=64,64
+--config.model.embed_dim=48 --config.model.dtype=float32
 """
 
 from configs import common

@@ -1,12 +1,18 @@
-"""Your own images with a class or a number for every pixel: Swin V2-T + UPerNet, fine-tuned from SimMIM on them or from scratch.
+"""Your own images with a class or a number for every pixel: Swin V2-T + UPerNet, fine-tuned from SimMIM on
+them or from scratch.
 
-  python -m swin_jax.main --config=configs/own_labels.py:finetune --workdir=runs/own/labels --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_labels.py:scratch --workdir=runs/own/labels_scratch --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_labels.py:regress --workdir=runs/own/values --config.data.path=VALUES
+  python -m swin_jax.main --config=configs/own_labels.py:finetune --workdir=runs/own/labels \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_labels.py:scratch --workdir=runs/own/labels_scratch \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_labels.py:regress --workdir=runs/own/values \
+      --config.data.path=VALUES
 
-DATA is what `python -m swin_jax.data.prepare` made of images and label maps, VALUES of images and maps of numbers, like depth. The first
-and the last start from runs/own/pretrain, which own_images.py makes, or from --config.init_from=SRC. On a CPU take smaller images and crops, and the same narrow model
-as there: --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32 --config.dense.sides=256,128
+DATA is what `python -m swin_jax.data.prepare` made of images and label maps, VALUES of images and maps of
+numbers, like depth. The first and the last start from runs/own/pretrain, which own_images.py makes, or from
+--config.init_from=SRC. On a CPU take smaller images and crops, and the same narrow model as there:
+--config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
+--config.dense.sides=256,128
 --config.dense.eval_canvas=128,176 --config.dense.window=64,64
 """
 
@@ -17,7 +23,8 @@ def get_config(arg=None):
   kind = common.parse(arg, ("finetune", "scratch", "regress"))
   c = common.base()
   common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
-  # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's size.
+  # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's
+  # size.
   common.set_dense(
     c,
     "pixel_regression" if kind == "regress" else "segmentation",

@@ -1,15 +1,20 @@
-"""Your own rasters, of any number of bands and type: SimMIM, then fine-tuning on their classes, or on classes or numbers of their pixels.
+"""Your own rasters, of any number of bands and type: SimMIM, then fine-tuning on their classes, or on classes
+or numbers of their pixels.
 
-  python -m swin_jax.main --config=configs/own_rasters.py:pretrain --workdir=runs/rasters/pretrain --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_rasters.py:finetune --workdir=runs/rasters/finetune --config.data.path=DATA
-  python -m swin_jax.main --config=configs/own_rasters.py:segment --workdir=runs/rasters/segment --config.data.path=LABELLED
-  python -m swin_jax.main --config=configs/own_rasters.py:regress --workdir=runs/rasters/regress --config.data.path=MEASURED
+  python -m swin_jax.main --config=configs/own_rasters.py:pretrain --workdir=runs/rasters/pretrain \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_rasters.py:finetune --workdir=runs/rasters/finetune \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/own_rasters.py:segment --workdir=runs/rasters/segment \
+      --config.data.path=LABELLED
+  python -m swin_jax.main --config=configs/own_rasters.py:regress --workdir=runs/rasters/regress \
+      --config.data.path=MEASURED
 
-DATA is what `python -m swin_jax.data.prepare --tile=160` made of your GeoTIFFs. Their bands, and how these are normalised, are found in its
-statistics.json. LABELLED is the same of rasters with a label map each, MEASURED of rasters with a raster of one band each that holds
-what is to be known, and :segment and :regress an UPerNet on that encoder. A small Swin V2 of 12 M parameters at 128 px with patches of
-2 px, since what matters in such images is small, for one GPU.
-On a CPU add:
+DATA is what `python -m swin_jax.data.prepare --tile=160` made of your GeoTIFFs. Their bands, and how these
+are normalised, are found in its statistics.json. LABELLED is the same of rasters with a label map each,
+MEASURED of rasters with a raster of one band each that holds what is to be known, and :segment and :regress
+an UPerNet on that encoder. A small Swin V2 of 12 M parameters at 128 px with patches of 2 px, since what
+matters in such images is small, for one GPU. On a CPU add:
 --config.data.image_size=64,64 --config.model.embed_dim=32 --config.model.dtype=float32
 """
 
@@ -42,7 +47,8 @@ def get_config(arg=None):
     c[c.task].channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"
   c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128), batch_size=128, eval_batch_size=128)
-  # What makes sense of numbers of any kind, seen from above: crops that hardly change the scale, flips and turns.
+  # What makes sense of numbers of any kind, seen from above: crops that hardly change the scale, flips and
+  # turns.
   c.augment.update(crop_scale=(0.5, 1.0), interpolation="bilinear", rotate=True, rand_augment_operations=0)
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
   if kind in ("segment", "regress"):

@@ -1,19 +1,24 @@
-"""SatVision-TOA: Swin V2 giant, 2.6 B parameters, 14 bands of MODIS at the top of the atmosphere, window 8, 128 px: SimMIM.
+"""SatVision-TOA: Swin V2 giant, 2.6 B parameters, 14 bands of MODIS at the top of the atmosphere, window 8,
+128 px: SimMIM.
 
-  python -m swin_jax.main --config=configs/satvision_giant.py --workdir=runs/satvision_giant --config.data.path=DATA
-  python -m swin_jax.main --config=configs/satvision_giant.py:debug --workdir=runs/satvision_giant_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/satvision_giant.py --workdir=runs/satvision_giant \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/satvision_giant.py:debug \
+      --workdir=runs/satvision_giant_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare --tile=128` made of 14-band rasters: reflectance in per cent (bands 0 to 4 and 6) and
-brightness temperature in kelvin (the others), as published. For other rasters of 14 bands take the statistics of DATA instead, by
-"--config.data.mean=()" "--config.data.std=()"
+DATA is what `python -m swin_jax.data.prepare --tile=128` made of 14-band rasters: reflectance in per cent
+(bands 0 to 4 and 6) and brightness temperature in kelvin (the others), as published. For other rasters of 14
+bands take the statistics of DATA instead, by "--config.data.mean=()" "--config.data.std=()"
 
-The recipe is that of github.com/nasa-nccs-hpda/pytorch-caney, configs/mim_pretrain_swinv2_satvision_giant_128_onecycle_100ep.yaml at
-8f8d9b1; parameters, gradients and Adam moments take 42 GB, divided over the fsdp axis.
+The recipe is that of github.com/nasa-nccs-hpda/pytorch-caney,
+configs/mim_pretrain_swinv2_satvision_giant_128_onecycle_100ep.yaml at 8f8d9b1; parameters, gradients and Adam
+moments take 42 GB, divided over the fsdp axis.
 """
 
 from configs import common
 
-# pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures from their least to their largest, to 0..1.
+# pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures from their least to
+# their largest, to 0..1.
 COLDEST = {
   5: 223.1222,
   7: 178.9174,
@@ -46,8 +51,8 @@ def get_config(arg=None):
   c.data.update(dtype="float32", mean=tuple(COLDEST.get(i, 0.0) for i in range(14)))
   c.data.std = tuple(WARMEST.get(i, 100.0) - COLDEST.get(i, 0.0) for i in range(14))
   c.augment.flip_probability = 0.0
-  # 64 images a GPU for 50 epochs. How many GPUs is not in it, nor is there a schedule in the published program: its rate stays at 3e-4,
-  # whatever the batch.
+  # 64 images a GPU for 50 epochs. How many GPUs is not in it, nor is there a schedule in the published
+  # program: its rate stays at 3e-4, whatever the batch.
   c.data.update(batch_size=512, eval_batch_size=512)
   c.optim.update(
     total_epochs=50.0, warmup_epochs=10.0, lr=3e-4, warmup_lr=1e-4, min_lr=2e-4, milestone_epochs=(700.0,)

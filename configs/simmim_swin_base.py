@@ -1,7 +1,10 @@
-"""Swin V1-B, window 6, 192 px: SimMIM pre-training on ImageNet-1K, 800 epochs. Published: 84.0 % top-1 after fine-tuning.
+"""Swin V1-B, window 6, 192 px: SimMIM pre-training on ImageNet-1K, 800 epochs. Published: 84.0 % top-1 after
+fine-tuning.
 
-  python -m swin_jax.main --config=configs/simmim_swin_base.py --workdir=runs/simmim_swin_base --config.data.path=DATA
-  python -m swin_jax.main --config=configs/simmim_swin_base.py:debug --workdir=runs/simmim_swin_base_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/simmim_swin_base.py --workdir=runs/simmim_swin_base \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/simmim_swin_base.py:debug \
+      --workdir=runs/simmim_swin_base_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

@@ -1,7 +1,10 @@
-"""Swin V2-B, window 12, 192 px: SimMIM pre-training on ImageNet-1K, 800 epochs. Published: 85.04 % top-1 after fine-tuning.
+"""Swin V2-B, window 12, 192 px: SimMIM pre-training on ImageNet-1K, 800 epochs. Published: 85.04 % top-1
+after fine-tuning.
 
-  python -m swin_jax.main --config=configs/simmim_swinv2_base_w12_192.py --workdir=runs/simmim_swinv2_base_w12_192 --config.data.path=DATA
-  python -m swin_jax.main --config=configs/simmim_swinv2_base_w12_192.py:debug --workdir=runs/simmim_swinv2_base_w12_192_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/simmim_swinv2_base_w12_192.py \
+      --workdir=runs/simmim_swinv2_base_w12_192 --config.data.path=DATA
+  python -m swin_jax.main --config=configs/simmim_swinv2_base_w12_192.py:debug \
+      --workdir=runs/simmim_swinv2_base_w12_192_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

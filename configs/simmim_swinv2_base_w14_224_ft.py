@@ -1,10 +1,14 @@
-"""Swin V2-B, window 12 → 14, 192 → 224 px: fine-tuning on ImageNet-1K after SimMIM, 100 epochs. Published: 85.04 % top-1.
+"""Swin V2-B, window 12 → 14, 192 → 224 px: fine-tuning on ImageNet-1K after SimMIM, 100 epochs. Published:
+85.04 % top-1.
 
-  python -m swin_jax.main --config=configs/simmim_swinv2_base_w14_224_ft.py --workdir=runs/simmim_swinv2_base_w14_224_ft --config.data.path=DATA
-  python -m swin_jax.main --config=configs/simmim_swinv2_base_w14_224_ft.py:debug --workdir=runs/simmim_swinv2_base_w14_224_ft_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/simmim_swinv2_base_w14_224_ft.py \
+      --workdir=runs/simmim_swinv2_base_w14_224_ft --config.data.path=DATA
+  python -m swin_jax.main --config=configs/simmim_swinv2_base_w14_224_ft.py:debug \
+      --workdir=runs/simmim_swinv2_base_w14_224_ft_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
-Starts from the run of `configs/simmim_swinv2_base_w12_192.py` in runs/simmim_swinv2_base_w12_192; another: --config.init_from=WORKDIR.
+DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from the run of
+`configs/simmim_swinv2_base_w12_192.py` in runs/simmim_swinv2_base_w12_192; another:
+--config.init_from=WORKDIR.
 """
 
 from configs import common

@@ -1,7 +1,8 @@
 """Swin V1-L, window 7, 224 px: ImageNet-22K, 90 epochs. Published, after fine-tuning on 1K: 86.3 % top-1.
 
   python -m swin_jax.main --config=configs/swin_large.py --workdir=runs/swin_large --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swin_large.py:debug --workdir=runs/swin_large_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swin_large.py:debug \
+      --workdir=runs/swin_large_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
 """

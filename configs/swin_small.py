@@ -1,7 +1,8 @@
 """Swin V1-S, window 7, 224 px: ImageNet-1K from scratch, 300 epochs. Published: 83.2 % top-1.
 
   python -m swin_jax.main --config=configs/swin_small.py --workdir=runs/swin_small --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swin_small.py:debug --workdir=runs/swin_small_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swin_small.py:debug \
+      --workdir=runs/swin_small_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

@@ -1,7 +1,8 @@
 """Swin V1-T, window 7, 224 px: ImageNet-1K from scratch, 300 epochs. Published: 81.2 % top-1.
 
   python -m swin_jax.main --config=configs/swin_tiny.py --workdir=runs/swin_tiny --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swin_tiny.py:debug --workdir=runs/swin_tiny_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swin_tiny.py:debug \
+      --workdir=runs/swin_tiny_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

@@ -3,8 +3,8 @@
   python -m swin_jax.main --config=configs/swinv2_3b.py --workdir=runs/g --config.data.path=DATA
   python -m swin_jax.main --config=configs/swinv2_3b.py:debug --workdir=runs/g_debug    # a minute on a CPU
 
-DATA is a folder that `python -m swin_jax.data.prepare` made. The paper's 70 M images are private: epochs count yours.
-Parameters, gradients and Adam moments take 48 GB, divided over the fsdp axis.
+DATA is a folder that `python -m swin_jax.data.prepare` made. The paper's 70 M images are private: epochs
+count yours. Parameters, gradients and Adam moments take 48 GB, divided over the fsdp axis.
 """
 
 from configs import common

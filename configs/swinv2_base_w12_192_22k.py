@@ -1,7 +1,10 @@
-"""Swin V2-B, window 12, 192 px: ImageNet-22K, 90 epochs. Published, after fine-tuning on 1K: 86.2 % top-1 at 256 px, 87.1 % at 384 px.
+"""Swin V2-B, window 12, 192 px: ImageNet-22K, 90 epochs. Published, after fine-tuning on 1K: 86.2 % top-1 at
+256 px, 87.1 % at 384 px.
 
-  python -m swin_jax.main --config=configs/swinv2_base_w12_192_22k.py --workdir=runs/swinv2_base_w12_192_22k --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swinv2_base_w12_192_22k.py:debug --workdir=runs/swinv2_base_w12_192_22k_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swinv2_base_w12_192_22k.py \
+      --workdir=runs/swinv2_base_w12_192_22k --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_base_w12_192_22k.py:debug \
+      --workdir=runs/swinv2_base_w12_192_22k_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
 """

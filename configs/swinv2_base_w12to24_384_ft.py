@@ -1,11 +1,14 @@
 """Swin V2-B, window 12 → 24, 192 → 384 px: ImageNet-22K → 1K, 30 epochs. Published: 87.1 % top-1.
 
-  python -m swin_jax.main --config=configs/swinv2_base_w12to24_384_ft.py --workdir=runs/swinv2_base_w12to24_384_ft --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swinv2_base_w12to24_384_ft.py:debug --workdir=runs/swinv2_base_w12to24_384_ft_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swinv2_base_w12to24_384_ft.py \
+      --workdir=runs/swinv2_base_w12to24_384_ft --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_base_w12to24_384_ft.py:debug \
+      --workdir=runs/swinv2_base_w12to24_384_ft_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
-Starts from the run of `configs/swinv2_base_w12_192_22k.py` in runs/swinv2_base_w12_192_22k; another: --config.init_from=WORKDIR, or a
-model folder that `python -m swin_jax.weights import` made of the published weights. The published runs took over rows of the 22K head:
+DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from the run of
+`configs/swinv2_base_w12_192_22k.py` in runs/swinv2_base_w12_192_22k; another: --config.init_from=WORKDIR, or
+a model folder that `python -m swin_jax.weights import` made of the published weights. The published runs took
+over rows of the 22K head:
 --config.transfer.class_map=map22kto1k.txt, a file of the official code; without it the head starts fresh.
 """
 

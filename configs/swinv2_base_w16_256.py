@@ -1,7 +1,9 @@
 """Swin V2-B, window 16, 256 px: ImageNet-1K from scratch, 300 epochs. Published: 84.6 % top-1.
 
-  python -m swin_jax.main --config=configs/swinv2_base_w16_256.py --workdir=runs/swinv2_base_w16_256 --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swinv2_base_w16_256.py:debug --workdir=runs/swinv2_base_w16_256_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swinv2_base_w16_256.py --workdir=runs/swinv2_base_w16_256 \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_base_w16_256.py:debug \
+      --workdir=runs/swinv2_base_w16_256_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

@@ -1,7 +1,9 @@
 """Swin V2-T, window 16, 256 px: ImageNet-1K from scratch, 300 epochs. Published: 82.8 % top-1.
 
-  python -m swin_jax.main --config=configs/swinv2_tiny_w16_256.py --workdir=runs/swinv2_tiny_w16_256 --config.data.path=DATA
-  python -m swin_jax.main --config=configs/swinv2_tiny_w16_256.py:debug --workdir=runs/swinv2_tiny_w16_256_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/swinv2_tiny_w16_256.py --workdir=runs/swinv2_tiny_w16_256 \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/swinv2_tiny_w16_256.py:debug \
+      --workdir=runs/swinv2_tiny_w16_256_debug    # a minute on a CPU
 
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """

@@ -1,10 +1,13 @@
 """Swin V2-B + UPerNet on ADE20K, 121 M parameters: a class of 150 for every pixel (Swin V2, appendix A1).
 
-  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py --workdir=runs/ade20k_b --config.data.path=DATA
-  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py:debug --workdir=runs/ade20k_b_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py --workdir=runs/ade20k_b \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py:debug \
+      --workdir=runs/ade20k_b_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC starts from an encoder of
-ImageNet, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, and mirrored.
+DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC
+starts from an encoder of ImageNet, a run or model folder, as the paper does. With the kind :multiscale and
+--mode=eval a run is tested at six scales, and mirrored.
 """
 
 from configs import common

@@ -1,11 +1,13 @@
 """Swin V2-L + UPerNet on ADE20K, 234 M parameters: a class of 150 for every pixel (Swin V2, appendix A2.1).
 
-  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py --workdir=runs/ade20k_l --config.data.path=DATA
-  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug --workdir=runs/ade20k_l_debug    # a minute on a CPU
+  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py --workdir=runs/ade20k_l \
+      --config.data.path=DATA
+  python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug \
+      --workdir=runs/ade20k_l_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC starts from an encoder of
-ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale and --mode=eval a run is tested at six scales, and
-mirrored.
+DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC
+starts from an encoder of ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale
+and --mode=eval a run is tested at six scales, and mirrored.
 """
 
 from configs import common

@@ -1,4 +1,7 @@
-"""Swin Transformer V2 for JAX. `load` is what notebooks need; everything else is a command, see the README."""
+"""Swin Transformer V2 for JAX.
+
+`load` is what notebooks need; everything else is a command, see the README.
+"""
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,6 @@
-"""What state dicts of the official code hold, names and shapes, written down from its description and not from our importer."""
+"""What state dicts of the official code hold, names and shapes, written down from its description and not
+from our importer.
+"""
 
 import json
 
@@ -20,7 +22,9 @@ def index(window):
 
 
 def mask(side, window, shift):
-  """0 within, -100 across the regions that a shift brings together, float32 [windows, w², w²]; regions are numbered on the map."""
+  """0 within, -100 across the regions that a shift brings together, float32 [windows, w², w²]; regions are
+  numbered on the map.
+  """
   labels = np.zeros((side, side))
   cuts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
   for i, rows in enumerate(cuts):
@@ -113,7 +117,9 @@ def state_dict(
 
 
 def write_sparse(path, tensors):
-  """A .safetensors file of these arrays, and of zeros for what is a shape only: they take no room on the disk."""
+  """A .safetensors file of these arrays, and of zeros for what is a shape only: they take no room on the
+  disk.
+  """
   header, end = {}, 0
   for name, value in tensors.items():
     shape, kind = (

@@ -1,4 +1,6 @@
-"""The operations of RandAugment by Pillow, as the augmentation library of the official configs calls them: what ours must equal."""
+"""The operations of RandAugment by Pillow, as the augmentation library of the official configs calls them:
+what ours must equal.
+"""
 
 from PIL import Image, ImageEnhance, ImageOps
 

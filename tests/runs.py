@@ -1,4 +1,6 @@
-"""What tests of whole runs share: the command as a process or as several, what a checkpoint holds, what the log says."""
+"""What tests of whole runs share: the command as a process or as several, what a checkpoint holds, what the
+log says.
+"""
 
 import json
 import os
@@ -88,7 +90,9 @@ def command(*arguments, module="swin_jax.main", **environment):
 
 
 def processes(count, devices, *arguments):
-  """The command as `count` processes with `devices` CPU devices each; the arguments are flags, or one tuple of flags a process."""
+  """The command as `count` processes with `devices` CPU devices each; the arguments are flags, or one tuple
+  of flags a process.
+  """
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]

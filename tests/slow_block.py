@@ -1,7 +1,8 @@
 """One transformer block in numpy loops, float64: the definition that the fast one is tested against.
 
-Written without roll, padding and masks: a token attends to the tokens of the image that lie in its cell of a grid, and the grid of
-a shifted block begins half a window further down and right, so that its first and last cells are cut off by the image's edge.
+Written without roll, padding and masks: a token attends to the tokens of the image that lie in its cell of a
+grid, and the grid of a shifted block begins half a window further down and right, so that its first and last
+cells are cut off by the image's edge.
 """
 
 import functools
@@ -16,7 +17,9 @@ jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
 def cells(map_size, window, shifted):
-  """Cell of the grid of every token, int [H·W, 2], and the window really used: an axis that fits into one window is one cell."""
+  """Cell of the grid of every token, int [H·W, 2], and the window really used: an axis that fits into one
+  window is one cell.
+  """
   ids, used = [], []
   for axis, (size, w) in enumerate(zip(map_size, window)):
     one = size <= w
@@ -57,8 +60,8 @@ def layer_norm(x, p):
 def jacobian(function, x):
   """[outputs, *x.shape]: the gradient of each of the function's outputs, one after the other.
 
-  Not `jax.jacrev`: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is vmapped over many outputs (its
-  "ynn" fusions; newer ones do not).
+  Not `jax.jacrev`: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is vmapped over
+  many outputs (its "ynn" fusions; newer ones do not).
   """
   outputs = math.prod(jax.eval_shape(function, x).shape)
   one = jax.grad(lambda x, i: function(x).reshape(-1)[i])
@@ -82,7 +85,9 @@ def random_params(shapes, seed):
 
 
 def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
-  """x [H, W, C] → how much each token looks at each other in the block with parameters p: [K, H·W, H·W] (query, key)."""
+  """x [H, W, C] → how much each token looks at each other in the block with parameters p: [K, H·W, H·W]
+  (query, key).
+  """
   p, y = _to_float64(p), np.asarray(x, np.float64).reshape(-1, x.shape[2])
   y = y if version == 2 else layer_norm(y, p["norm1"])
   return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]

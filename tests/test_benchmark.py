@@ -34,7 +34,9 @@ def test_every_part_can_be_imported(module):
 
 @pytest.mark.parametrize("attention", ["SdpaAttention", "FlexAttention"])
 def test_a_fused_timm_is_the_stock_one(attention):
-  """Values and gradients in float64, with shifted windows and a map smaller than the window; FlexAttention has gradients on GPUs only."""
+  """Values and gradients in float64, with shifted windows and a map smaller than the window; FlexAttention
+  has gradients on GPUs only.
+  """
   torch = pytest.importorskip("torch", reason="torch is not installed")
   timm = pytest.importorskip("timm", reason="timm is not installed")
   from experiments.benchmark import fused
@@ -82,7 +84,9 @@ def test_a_fused_timm_is_the_stock_one(attention):
 
 
 def test_the_floor():
-  """Its FLOPs are the model's, its traffic and time those counted by hand for one stage of one block of one window."""
+  """Its FLOPs are the model's, its traffic and time those counted by hand for one stage of one block of one
+  window.
+  """
   chip = hardware.CHIPS["h200"]
   for name in ("B/w16/256", "G/w12/192/SimMIM"):
     config = ours.config_of(gpu.CASES[name] | {"batch": 2})
@@ -111,7 +115,9 @@ def test_the_floor():
 
 
 def faked(monkeypatch, rates):
-  """Has `measure` answer from a table: (contestant, batch) → images a second; what is not in it runs out of memory."""
+  """Has `measure` answer from a table: (contestant, batch) → images a second; what is not in it runs out of
+  memory.
+  """
   asked = []
 
   def measure(name, work, environment, rounds, limit_seconds):

@@ -215,7 +215,8 @@ def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatc
   monkeypatch.setattr(manifest, "write", full)
   with pytest.raises(
     Fault,
-    match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is whole",
+    match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is"
+    " whole",
   ):
     write(tmp_path, 2)
   assert read(tmp_path, state(0)).step == 1

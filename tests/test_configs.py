@@ -1,4 +1,6 @@
-"""Every config loads without swin_jax, is locked, has all keys, and builds its abstract state; its docstring holds its commands."""
+"""Every config loads without swin_jax, is locked, has all keys, and builds its abstract state; its docstring
+holds its commands.
+"""
 
 import importlib
 import pathlib
@@ -103,7 +105,10 @@ def test_a_whole_group_cannot_be_replaced_unseen():
 
 
 def test_configs_load_in_milliseconds_without_jax():
-  code = "import sys, configs.swinv2_3b as c; c.get_config(); sys.exit(any(m in sys.modules for m in ('jax', 'swin_jax', 'tensorflow')))"
+  code = (
+    "import sys, configs.swinv2_3b as c; c.get_config(); sys.exit(any(m in sys.modules for m in"
+    " ('jax', 'swin_jax', 'tensorflow')))"
+  )
   assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -1,4 +1,6 @@
-"""Crops of images with label maps: image and map stay together, no class fills a crop, whole images lie on their canvas."""
+"""Crops of images with label maps: image and map stay together, no class fills a crop, whole images lie on
+their canvas.
+"""
 
 import colorsys
 

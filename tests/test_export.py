@@ -21,7 +21,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 BATCHES = (1, 3, 8)
 KINDS = ("v1", "v2", "simmim")
 # Runs what follows it where nothing can be imported that only this program needs.
-ALONE = "import sys; sys.modules |= dict.fromkeys(['swin_jax', 'flax', 'safetensors', 'orbax', 'optax', 'ml_collections']); "
+ALONE = (
+  "import sys; sys.modules |= dict.fromkeys(['swin_jax', 'flax', 'safetensors', 'orbax', 'optax',"
+  " 'ml_collections']); "
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,8 @@ def test_the_loader_needs_only_jax(models, tmp_path):
   inputs = inputs_for(model, 3)
   np.savez(tmp_path / "in.npz", *inputs)
   code = ALONE + (
-    f"sys.path.insert(0, {str(exported)!r}); import load, numpy as np; run, config = load.load(); inputs = np.load('in.npz');"
+    f"sys.path.insert(0, {str(exported)!r}); import load, numpy as np; run, config = load.load(); inputs ="
+    " np.load('in.npz');"
     " np.save('out.npy', run(inputs['arr_0'], inputs['arr_1']))"
   )
   subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -1,4 +1,6 @@
-"""What goes wrong in long runs: after each of these the same command goes on, and the end is that of a run nothing happened to."""
+"""What goes wrong in long runs: after each of these the same command goes on, and the end is that of a run
+nothing happened to.
+"""
 
 import contextlib
 import json
@@ -59,13 +61,17 @@ def assert_equal_runs(one, other, last=20):
 
 
 def ask_after(monkeypatch, times):
-  """Asks the run to stop when it looks the so many-th time: before the first step, after each, before each batch of an evaluation."""
+  """Asks the run to stop when it looks the so many-th time: before the first step, after each, before each
+  batch of an evaluation.
+  """
   asked = iter(range(10**6))
   monkeypatch.setattr(preemption, "requested", lambda: next(asked) >= times)
 
 
 def run_whole_and_stopped(tmp_path, monkeypatch, times, **changes):
-  """One run in `whole` and one in `stopped`, which is asked to stop the so many-th time and goes on; they must be equal."""
+  """One run in `whole` and one in `stopped`, which is asked to stop the so many-th time and goes on; they
+  must be equal.
+  """
   run(tmp_path / "whole", **changes)
   with monkeypatch.context() as m, pytest.raises(Preempted):
     ask_after(m, times)
@@ -260,7 +266,10 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
   monkeypatch.setattr(checkpoint.Checkpoints, "save", saving)
   monkeypatch.setattr(preemption, "requested", look)
   with small_disk(workdir, 50_000):
-    message = r"the checkpoint of step 1[05] could not be saved.*no space left on the disk; the one of step (5|10) is whole"
+    message = (
+      r"the checkpoint of step 1[05] could not be saved.*no space left on the disk; the one of step"
+      r" (5|10) is whole"
+    )
     with pytest.raises(BadInput, match=message) as caught:
       run(workdir, log__eval_every_epochs=1.0)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,6 @@
-"""The models, filled by the importer, equal the official code, timm and transformers: every tensor within 2e-5 of its largest value."""
+"""The models, filled by the importer, equal the official code, timm and transformers: every tensor within
+2e-5 of its largest value.
+"""
 
 import json
 import os

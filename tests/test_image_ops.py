@@ -1,6 +1,7 @@
 """Decoding, resizing and cropping: against Pillow called directly and the official arithmetic restated.
 
-Where resizing is Pillow's up to rounding, what is cut out where is tested with Pillow's own in its place, pixel by pixel.
+Where resizing is Pillow's up to rounding, what is cut out where is tested with Pillow's own in its place,
+pixel by pixel.
 """
 
 from concurrent import futures
@@ -201,7 +202,8 @@ def test_resize_is_pillows_to_within_rounding(name, height, width, interpolation
     direct = np.asarray(Image.fromarray(image).resize(size[::-1], METHODS[interpolation])).astype(float)
     resized = image_ops.resize(image, size, interpolation)
     difference = np.abs(resized - direct)
-    # Where the cubic overshoots, the two passes clip it in another order: a few pixels differ by more than rounding.
+    # Where the cubic overshoots, the two passes clip it in another order: a few pixels differ by more than
+    # rounding.
     assert difference.mean() < 0.3 and difference.max() <= (1 if interpolation == "bilinear" else 40)
     assert 10 * np.log10(255**2 / np.mean(difference**2)) > 50
 

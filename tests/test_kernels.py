@@ -1,4 +1,6 @@
-"""Every kernel of window attention equals the definition in float64, value and gradients; whole models with it equal those without."""
+"""Every kernel of window attention equals the definition in float64, value and gradients; whole models with
+it equal those without.
+"""
 
 import math
 import re
@@ -25,7 +27,9 @@ from tests.test_plan import needs_libtpu
 
 
 def definition(qkv, bias, logit_scale, regions, out_grad):
-  """Attention and its gradients (qkv, bias, logit scale), written out in float64 numpy; the arguments as `window_attention` has them."""
+  """Attention and its gradients (qkv, bias, logit scale), written out in float64 numpy; the arguments as
+  `window_attention` has them.
+  """
   qkv, bias, g = (np.asarray(x, np.float64) for x in (qkv, bias, out_grad))
   q, k, v = (qkv[..., i, :].transpose(0, 1, 3, 2, 4) for i in range(3))  # [B, M, K, N, D]
   g = g.transpose(0, 1, 3, 2, 4)
@@ -84,7 +88,8 @@ def off(ours, exact):
   return np.linalg.norm(np.asarray(ours, np.float64) - exact) / np.linalg.norm(exact)
 
 
-# (images, map, window, shift, heads): every size of window there is, maps that shift, wrap and pad, groups of heads of every kind.
+# (images, map, window, shift, heads): every size of window there is, maps that shift, wrap and pad, groups of
+# heads of every kind.
 SHAPES = [
   (3, (12, 12), (6, 6), (3, 3), 3),
   (1, (13, 21), (7, 7), (3, 3), 12),
@@ -104,7 +109,8 @@ CASES += [(shape, "float32", False) for shape in SHAPES[:3]] + [
 ]
 
 
-# Of the GPU's kernels the ways through them: one tile or several, with and without padding and masks. The interpreter takes its time.
+# Of the GPU's kernels the ways through them: one tile or several, with and without padding and masks. The
+# interpreter takes its time.
 GPU_CASES = [
   ((2, (12, 12), (12, 12), (0, 0), 2), "bfloat16", True),
   ((2, (14, 14), (14, 14), (0, 0), 1), "float32", False),
@@ -190,7 +196,8 @@ def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
     gpu.window_attention(np.zeros((1, 1, 4, 1, 3, 24)), np.zeros((1, 4, 4)), np.ones(1), None, cosine=True)
 
 
-# (images, map, window, shift, heads) of stages of published sizes: T at window 7, B at 16, one of 32; G at 12; T at 8.
+# (images, map, window, shift, heads) of stages of published sizes: T at window 7, B at 16, one of 32; G at
+# 12; T at 8.
 COMPILED = {
   "v5e:1x1": [
     (8, (56, 56), (7, 7), (3, 3), 3),
@@ -256,7 +263,9 @@ def test_no_array_of_a_train_step_is_as_large_as_the_logits():
 
 
 def passes(text, elements):
-  """How often the program of an HLO text writes or reads an array of so many elements or more, by its outermost instructions."""
+  """How often the program of an HLO text writes or reads an array of so many elements or more, by its
+  outermost instructions.
+  """
   wide, count = {}, 0
   for line in text[text.index("ENTRY") :].splitlines():
     if found := re.match(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*)", line):
@@ -271,7 +280,9 @@ def passes(text, elements):
 @needs_libtpu
 @pytest.mark.slow
 def test_a_block_passes_over_its_widest_activation_eight_times():
-  """Written before and after GELU and read once; backward both are read once, their gradient is written once and read twice."""
+  """Written before and after GELU and read once; backward both are read once, their gradient is written once
+  and read twice.
+  """
   plan.set_environment()
   here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(hardware.parse("v5e:1x1"))[0])
   block = swin.Block(2, 4, (8, 8), None, True, False, 4.0, jnp.bfloat16, attention_kernel="tpu")

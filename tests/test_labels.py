@@ -1,4 +1,6 @@
-"""Label maps: what a set says of its classes, which maps are refused, and sets of them through `prepare` into batches."""
+"""Label maps: what a set says of its classes, which maps are refused, and sets of them through `prepare` into
+batches.
+"""
 
 import io
 import json
@@ -344,8 +346,8 @@ def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
   contents = files(kind="truth", splits=("train",))
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
   assert (
-    "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels, annotations"
-    in capsys.readouterr().err
+    "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels,"
+    " annotations" in capsys.readouterr().err
   )
 
 

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Package → the packages of ours that its files may import, besides their own. A name stands for all below it; the most exact name of a
-# file's package decides.
+# Package → the packages of ours that its files may import, besides their own. A name stands for all below it;
+# the most exact name of a file's package decides.
 MODEL_USERS = {"saved", "tasks", "models", "drawing", "kernels", "mesh", "data.read", "data.view", "terminal"}
 MAY_IMPORT = {
   "terminal": set(),

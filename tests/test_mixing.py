@@ -1,4 +1,6 @@
-"""Normalising, erasing, mixup and cutmix: exact where the draws are known, by distribution where they are not."""
+"""Normalising, erasing, mixup and cutmix: exact where the draws are known, by distribution where they are
+not.
+"""
 
 import functools
 import math

@@ -1,4 +1,6 @@
-"""The notebooks run from their first cell to their last, with less training than is written there, and show pictures."""
+"""The notebooks run from their first cell to their last, with less training than is written there, and show
+pictures.
+"""
 
 import base64
 import io

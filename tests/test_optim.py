@@ -1,4 +1,6 @@
-"""Schedules at chosen steps, which parameters decay, layer-wise factors, and the official parameter groups reproduced exactly."""
+"""Schedules at chosen steps, which parameters decay, layer-wise factors, and the official parameter groups
+reproduced exactly.
+"""
 
 import functools
 import json

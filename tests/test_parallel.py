@@ -1,4 +1,6 @@
-"""One train step on eight devices: the numbers of one device on any mesh and by any way to save memory, and what travels and stays."""
+"""One train step on eight devices: the numbers of one device on any mesh and by any way to save memory, and
+what travels and stays.
+"""
 
 import collections
 import dataclasses
@@ -24,7 +26,8 @@ TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values":
 
 
 def config(model, mesh_sizes=(1, 1, 1), **changes):
-  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of six blocks with an extra norm, as V2-G has.
+  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of six blocks with
+  an extra norm, as V2-G has.
 
   Heads of eight dimensions: with two, a cosine may be that of a vector near zero, and the last bit decides.
   """
@@ -46,7 +49,8 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
   else:
     c.model.update(depths=(12,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=6)
     c.classification.num_classes = 10
-  # With ε = 1 Adam's first update is about the gradient; with 1e-8 it would be the sign of its rounding errors. Rate 1 for 16 images.
+  # With ε = 1 Adam's first update is about the gradient; with 1e-8 it would be the sign of its rounding
+  # errors. Rate 1 for 16 images.
   c.optim.update(lr=32.0, warmup_epochs=0.0, min_lr=0.0, eps=1.0)
   c.mesh.update(dict(zip(sharding.MESH_AXES, mesh_sizes)))
   for key, value in changes.items():
@@ -80,7 +84,9 @@ def compiled(model, mesh_sizes, **changes):
 
 @functools.cache
 def first_state(model):
-  """A state on the host in which every parameter counts: a fresh V2 block has a zero norm, which hides everything in it."""
+  """A state on the host in which every parameter counts: a fresh V2 block has a zero norm, which hides
+  everything in it.
+  """
   abstract = program(model, (1, 1, 1))[0].state
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
   params = slow_block.random_params(abstract.params, 0)
@@ -221,7 +227,9 @@ def shapes(text):
 
 
 def collectives(hlo):
-  """How many arrays of which kind every collective operation gives, combined ones taken apart: {(operation, dtype, shape): n}."""
+  """How many arrays of which kind every collective operation gives, combined ones taken apart: {(operation,
+  dtype, shape): n}.
+  """
   found = collections.Counter()
   for out, name in re.findall(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", hlo
@@ -241,7 +249,9 @@ def stacked_kernels(params):
 
 @pytest.mark.parametrize("changes", [{}, {"optim__accumulation_steps": 2}], ids=["plain", "accumulation"])
 def test_no_gradient_is_ever_whole(changes):
-  """Nothing in the program has the shape of a stacked kernel: not the gradient, not the sum over parts, no copy of the parameter."""
+  """Nothing in the program has the shape of a stacked kernel: not the gradient, not the sum over parts, no
+  copy of the parameter.
+  """
   mesh_sizes = (1, 8, 1) if changes else (2, 2, 2)
   p, step = compiled("giant", mesh_sizes, **changes)
   kernels = set(stacked_kernels(p.state.params))
@@ -267,7 +277,9 @@ def test_zero1_accumulates_gradients_in_parts():
 
 @pytest.mark.parametrize("zero1", [False, True])
 def test_the_program_says_where_each_gradient_lives(zero1):
-  """Not left to the compiler: the traced step constrains every gradient, in each turn of the accumulation and its running sum."""
+  """Not left to the compiler: the traced step constrains every gradient, in each turn of the accumulation and
+  its running sum.
+  """
   p, step = program("giant", (1, 8, 1), optim__accumulation_steps=2, **({"zero1": True} if zero1 else {}))
   text = step.as_text()
   found = collections.Counter()
@@ -355,5 +367,6 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
   text = config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
   assert text.endswith(
-    "each device holds parameters 0.008 GB; the largest array that each holds whole is params/encoder/kernel, 8 MB"
+    "each device holds parameters 0.008 GB; the largest array that each holds whole is"
+    " params/encoder/kernel, 8 MB"
   )

@@ -26,7 +26,9 @@ def torch_state(**changes):
 
 
 def randomise(model, seed=0):
-  """Gives every parameter of a torch model random values of a size that matters; norms near one, scales near ten."""
+  """Gives every parameter of a torch model random values of a size that matters; norms near one, scales near
+  ten.
+  """
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, parameter in model.named_parameters():
@@ -140,7 +142,8 @@ def test_bicubic_is_that_of_torch(old, new):
   np.testing.assert_allclose(ours, theirs.reshape(3, -1).T.numpy(), atol=1e-5)
 
 
-# version, image, window, trained windows. All maps are multiples of their windows: of padding we mask what transformers does not.
+# version, image, window, trained windows. All maps are multiples of their windows: of padding we mask what
+# transformers does not.
 SIZES = [
   (2, 64, 4, (0, 0, 0, 0)),
   (2, 32, 4, (0, 0, 0, 0)),

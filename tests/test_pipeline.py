@@ -1,4 +1,6 @@
-"""Which rows of a batch a process reads follows from the mesh; any number of processes makes the same global arrays."""
+"""Which rows of a batch a process reads follows from the mesh; any number of processes makes the same global
+arrays.
+"""
 
 import json
 import pathlib
@@ -22,7 +24,9 @@ MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8), (2, 1, 4)]
 
 
 def rows(mesh, owners, batch=16):
-  """For every device in mesh order its process and rows, written out: `model` is the innermost axis and holds copies."""
+  """For every device in mesh order its process and rows, written out: `model` is the innermost axis and holds
+  copies.
+  """
   data, fsdp, model = mesh
   size = batch // (data * fsdp)
   return [(owner, range(i // model * size, (i // model + 1) * size)) for i, owner in enumerate(owners)]
@@ -111,7 +115,9 @@ def test_batches_are_on_the_devices_before_they_are_asked_for():
 
 
 def global_batches():
-  """{mesh: global arrays of training batch 3 and of the last evaluation batch}, as one process would see them."""
+  """{mesh: global arrays of training batch 3 and of the last evaluation batch}, as one process would see
+  them.
+  """
   from jax.experimental import multihost_utils
 
   found = {}

@@ -1,4 +1,6 @@
-"""A number for every pixel: maps of numbers through `prepare`, errors and loss by hand, and a run from rasters to maps of what it says."""
+"""A number for every pixel: maps of numbers through `prepare`, errors and loss by hand, and a run from
+rasters to maps of what it says.
+"""
 
 import io
 import json
@@ -151,7 +153,9 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
 
 @pytest.mark.parametrize("tile", [0, 20])
 def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
-  """-7 in the maps, as --values_nodata says, while it is a number like others in the images; one part goes through each way of reading."""
+  """-7 in the maps, as --values_nodata says, while it is a number like others in the images; one part goes
+  through each way of reading.
+  """
   make_set(tmp_path / "in", splits=("train",), count=2)
   for i in range(2):
     image = scene(i, 40, 52, bands=3)
@@ -373,7 +377,9 @@ def test_a_run_learns_and_shows_it(trained):
 
 @pytest.mark.slow
 def test_its_own_units_are_those_of_its_training(trained, tmp_path):
-  """On other data with other statistics; several views are averaged; nothing known is no end without a word."""
+  """On other data with other statistics; several views are averaged; nothing known is no end without a
+  word.
+  """
   settings, workdir, evaluation = trained
   make_set(tmp_path / "in", splits=("train", "val"), count=1, size=(23, 31))
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
@@ -397,7 +403,9 @@ def test_its_own_units_are_those_of_its_training(trained, tmp_path):
 
 @pytest.mark.slow
 def test_it_starts_from_simmim_and_is_exported(folder, tmp_path):
-  """The path that the config takes: pre-training on the images, the encoder taken over, a program that says numbers in their unit."""
+  """The path that the config takes: pre-training on the images, the encoder taken over, a program that says
+  numbers in their unit.
+  """
   few = dict(
     optim__total_epochs=2.0,
     optim__warmup_epochs=1.0,
@@ -430,7 +438,9 @@ def stored(workdir):
 
 @pytest.mark.slow
 def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys):
-  """The errors of the files that `show` writes, in their unit and at their size, are those of the evaluation."""
+  """The errors of the files that `show` writes, in their unit and at their size, are those of the
+  evaluation.
+  """
   _, workdir, _ = trained
   images, values = folder / "in/val/images", folder / "in/val/values"
   words = [

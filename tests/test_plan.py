@@ -1,4 +1,6 @@
-"""The planner: slices, collectives of a compiled program, bytes and roofline against brute force, and the command itself."""
+"""The planner: slices, collectives of a compiled program, bytes and roofline against brute force, and the
+command itself.
+"""
 
 import functools
 import importlib.util
@@ -95,7 +97,9 @@ def test_the_peak_of_what_jax_calls_a_device():
 
 @functools.cache
 def program_with_collectives():
-  """(HLO text, expectation): a loop of five with one collective of each kind inside and an all-reduce outside, on 2 × 4 devices."""
+  """(HLO text, expectation): a loop of five with one collective of each kind inside and an all-reduce
+  outside, on 2 × 4 devices.
+  """
   mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
   def inside(x):
@@ -255,7 +259,8 @@ def test_remat_keeps_less():
   assert saved["block"].saved >= 4 * 2 * (64 * 16 + 16 * 32)
   # One whole block is recomputed at a time.
   assert saved["block"].widest == max(saved["block"].blocks) == 2 * saved["none"].widest
-  # Of the larger of its maps a block keeps at least what the two products of attention start from and give, and the MLP's two.
+  # Of the larger of its maps a block keeps at least what the two products of attention start from and give,
+  # and the MLP's two.
   assert saved["block"].blocks[0] >= 4 * 64 * (3 * 16 + 16 + 2 * 64)
 
 
@@ -411,8 +416,14 @@ def test_the_classes_are_the_datas():
 
 
 def test_what_a_refusal_says():
-  early = "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (19.5G) exceeds available HBM (15.75G)."
-  late = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm."
+  early = (
+    "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (19.5G) exceeds available HBM"
+    " (15.75G)."
+  )
+  late = (
+    "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used"
+    " 20.00G of 15.75G hbm."
+  )
   assert ahead_of_time.refused_bytes(early, 2**30) == 19.5 * 2**30
   assert ahead_of_time.refused_bytes(late, 2**30) == 19 * 2**30
   assert ahead_of_time.refused_bytes("INTERNAL: Mosaic failed", 0) is None
@@ -552,7 +563,8 @@ def test_a_tiny_run_compiled_for_a_slice():
     sizes[kind] == formula[kind] for kind in ("parameters", "optimizer", "ema", "batch", "gradients")
   )
   assert "compiling the train step ..." in said and "fits [compiled]" in said
-  # What is divided over the chips travels as often as by formula; how the compiler sums gradients is its own affair.
+  # What is divided over the chips travels as often as by formula; how the compiler sums gradients is its own
+  # affair.
   gathered = sum(
     row["payload_bytes"] for kind, row in report["collectives"].items() if kind.startswith("all-gather")
   )

@@ -308,7 +308,8 @@ def test_statistics_fill_the_config(folder, tmp_path):
   for changes, message in (
     (
       dict(data__dtype="uint8"),
-      "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and --config.data",
+      "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and"
+      " --config.data",
     ),
     (dict(data__source="digits", data__path=""), "give --config.data.path of one, or numbers"),
     (

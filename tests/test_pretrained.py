@@ -59,7 +59,9 @@ def test_load_without_a_head(tmp_path):
 
 
 def test_at_another_window_v2_is_the_same_function(tmp_path):
-  """Offsets stay in units of the trained window, so that two tokens as far apart as before get the bias that they had."""
+  """Offsets stay in units of the trained window, so that two tokens as far apart as before get the bias that
+  they had.
+  """
   source = imported(tmp_path)
   model, params = swin_jax.load(source, window=8, image_size=64)
   assert descriptions.used_windows(model.description) == ((8, 8), (8, 8))
@@ -118,7 +120,9 @@ def test_other_bands(rule):
 
 
 def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
-  """A band of nothing changes nothing where new bands are zero; a repeated band is normalised as the first."""
+  """A band of nothing changes nothing where new bands are zero; a repeated band is normalised as the
+  first.
+  """
   source = imported(tmp_path)
   assert command("adapt", source, tmp_path / "four", "--bands=4", "--band_rule=zero") == 0
   assert "mean 0.485, 0.456, 0.406, 0; std 0.229, 0.224, 0.225, 1" in capsys.readouterr().out

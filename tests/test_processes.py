@@ -1,4 +1,6 @@
-"""Several processes on one machine compute what one computes, stop together, and their checkpoints serve any number of devices."""
+"""Several processes on one machine compute what one computes, stop together, and their checkpoints serve any
+number of devices.
+"""
 
 import os
 import shutil
@@ -21,7 +23,8 @@ from tests.folders import save
 from tests.runs import ROOT, SMALL, assert_same, command, finish, lines, processes, read_until, saved, steps
 
 pytestmark = pytest.mark.slow
-# float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is larger than the noise.
+# float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is
+# larger than the noise.
 RUN = (
   *SMALL,
   *steps(30),
@@ -104,7 +107,9 @@ def test_a_checkpoint_of_four_processes_serves_others(one, stopped, tmp_path, co
 
 
 def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
-  """Two processes on one machine with two folders stand for two machines with a folder of the same name each."""
+  """Two processes on one machine with two folders stand for two machines with a folder of the same name
+  each.
+  """
   with_folder = [(*RUN, f"--workdir={tmp_path}/{name}") for name in "ab"]
   outputs = finish(processes(2, 1, *with_folder), code=2)
   for output in outputs:

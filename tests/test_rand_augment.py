@@ -1,4 +1,6 @@
-"""RandAugment on the device: against Pillow and arrays written out, draws against their distributions, on any number of devices."""
+"""RandAugment on the device: against Pillow and arrays written out, draws against their distributions, on any
+number of devices.
+"""
 
 import functools
 
@@ -87,7 +89,8 @@ def test_every_operation_is_pillows(name, bands):
         difference = np.abs(apply_one(name, image, value).astype(int) - by_pillow(name, image, value))
         if name in LOOK_UP:
           assert not difference.any()
-        # Where the border of the image passes right through the middle of a pixel, rounding decides what is outside.
+        # Where the border of the image passes right through the middle of a pixel, rounding decides what is
+        # outside.
         assert np.sum(difference > 1) <= 2
         worst, differing = (
           max(worst, np.sort(difference.ravel())[-3 * bands]),
@@ -111,7 +114,9 @@ def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
 
 
 def test_all_at_once_is_one_after_the_other():
-  """What other devices than CPUs compute, and what a CPU does: `platform_dependent` gives a CPU only the latter."""
+  """What other devices than CPUs compute, and what a CPU does: `platform_dependent` gives a CPU only the
+  latter.
+  """
   images = np.stack(photographs(3) * 12)
   drawn = draw(jax.random.key(0), len(images), **RECIPE | dict(operations=3, probability=0.9))
 

@@ -1,4 +1,6 @@
-"""Raster files are read as what they mean: scales, offsets and no data are theirs to say; all other numbers stay as they are."""
+"""Raster files are read as what they mean: scales, offsets and no data are theirs to say; all other numbers
+stay as they are.
+"""
 
 import io
 

@@ -1,4 +1,6 @@
-"""Storage that fails for a while changes no batch; storage that stays away ends the run in one line; damage is not waited for."""
+"""Storage that fails for a while changes no batch; storage that stays away ends the run in one line; damage
+is not waited for.
+"""
 
 import collections
 import errno
@@ -87,7 +89,8 @@ def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
     take(make_input(Failing({7: (STALE, 10_000)}), workers=workers).train_batches(0, WHOLE), 9)
   assert type(error.value) is Fault
   assert str(error.value) == (
-    "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover in 0 seconds. Mend it, or"
+    "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover"
+    " in 0 seconds. Mend it, or"
     " copy that file anew; then the same command goes on from the last checkpoint"
   )
 

@@ -46,7 +46,9 @@ def test_the_configs_it_names_are_all_there_are():
 
 
 def do(folder, heading, flags):
-  """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these. What each said."""
+  """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these.
+  What each said.
+  """
   for name in ("configs", "swin_jax"):
     (folder / name).symlink_to(ROOT / name)
   on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[
@@ -80,7 +82,9 @@ def test_own_images(tmp_path):
 
 @pytest.mark.slow
 def test_rasters(tmp_path):
-  """The commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with gaps: the loss falls."""
+  """The commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with gaps: the
+  loss falls.
+  """
   for name in ("scene", "other"):
     array = rasters.scene(len(name), 400, 420, bands=7)
     array[:60, :200] = -9999
@@ -107,7 +111,9 @@ def test_rasters(tmp_path):
 
 @pytest.mark.slow
 def test_every_pixel(tmp_path, monkeypatch):
-  """The commands as they stand, with the CPU flags of the text, on images whose left and right half are classes; a step or two."""
+  """The commands as they stand, with the CPU flags of the text, on images whose left and right half are
+  classes; a step or two.
+  """
   rng = np.random.default_rng(0)
   for split, count in (("train", 8), ("val", 2)):
     for i in range(count):
@@ -143,7 +149,9 @@ def test_every_pixel(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_number_for_every_pixel(tmp_path):
-  """The commands as they stand, with the CPU flags of the text, on rasters whose values are one of their bands; a step or two."""
+  """The commands as they stand, with the CPU flags of the text, on rasters whose values are one of their
+  bands; a step or two.
+  """
   for split in ("train", "val"):
     array = rasters.scene(len(split), 330, 340, bands=3)
     rasters.write_tif(tmp_path / f"my_heights/{split}/images/1.tif", array)
@@ -174,7 +182,9 @@ def run_here(command):
 
 
 def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
-  """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made here."""
+  """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made
+  here.
+  """
   for name, changes in {
     "runs/own/finetune": {},
     "runs/quickstart/pretrain": dict(bands=1, simmim=True),

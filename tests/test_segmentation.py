@@ -1,4 +1,6 @@
-"""Segmentation: scores by hand and on eight devices, windows that slide, several views, the loss, and a run from start to pictures."""
+"""Segmentation: scores by hand and on eight devices, windows that slide, several views, the loss, and a run
+from start to pictures.
+"""
 
 import functools
 import json
@@ -28,7 +30,9 @@ from tests.test_labels import run as prepare
 
 
 def test_scores_of_a_confusion_matrix_by_hand():
-  """Two of three pixels of class 0 right, the third taken for 1; one of class 1 right; class 2 neither there nor guessed."""
+  """Two of three pixels of class 0 right, the third taken for 1; one of class 1 right; class 2 neither there
+  nor guessed.
+  """
   labels, guessed = jnp.asarray([[0, 0, 0], [1, 255, 255]]), jnp.asarray([[0, 0, 1], [1, 0, 2]])
   confusion = segmentation.confusion_matrix(labels, guessed, 3)
   assert confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -273,7 +277,9 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_classes_are_written_as_maps(run, tmp_path, capsys):
-  """PNGs that are the label maps of a set as they stand, at the size of the files; GeoTIFFs where a file says where it lies."""
+  """PNGs that are the label maps of a set as they stand, at the size of the files; GeoTIFFs where a file says
+  where it lies.
+  """
   workdir, _ = run
   images = {
     f"{split}/images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24 + i, 40)))

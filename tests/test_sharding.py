@@ -1,4 +1,6 @@
-"""Every parameter and activation is placed by a rule, nothing large is replicated, and mistakes are refused."""
+"""Every parameter and activation is placed by a rule, nothing large is replicated, and mistakes are
+refused.
+"""
 
 import functools
 import math
@@ -104,7 +106,10 @@ def test_the_rules_name_every_axis_once():
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 4, 2), (1, 2, 4)], ids=str)
 def test_everything_large_is_divided_by_both_axes(mesh_sizes, version, task):
-  """Parameters, optimizer moments, average and gradients of the 3 B model. On (8, 1, 1) the rules keep them whole: data parallelism."""
+  """Parameters, optimizer moments, average and gradients of the 3 B model.
+
+  On (8, 1, 1) the rules keep them whole: data parallelism.
+  """
   ways = math.prod(mesh_sizes[1:])
   state, _, gradients = abstract_state(
     lambda rng: boxed_giant(version, task),

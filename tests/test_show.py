@@ -1,4 +1,6 @@
-"""Pictures: attention lands where it belongs in the image, Grad-CAM and principal components are what they are said to be."""
+"""Pictures: attention lands where it belongs in the image, Grad-CAM and principal components are what they
+are said to be.
+"""
 
 import functools
 
@@ -24,7 +26,9 @@ from tests import slow_block
 
 
 def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_window=None, mean=0.4):
-  """Maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not square, and in the second stage as wide as the map."""
+  """Maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not square, and in the second stage as wide
+  as the map.
+  """
   return {
     "task": "classification" if target_norm_window is None else "masked_pixels",
     "model": dict(
@@ -100,7 +104,9 @@ def geometry(version, stage, block):
   "version, stage, block", [(1, 0, 2), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 0, 3), (2, 1, 1)]
 )
 def test_attention_on_the_image_equals_loops_over_the_image(version, stage, block):
-  """The loops know neither roll nor padding nor masks: tokens attend to those in their cell of a grid on the image."""
+  """The loops know neither roll nor padding nor masks: tokens attend to those in their cell of a grid on the
+  image.
+  """
   model, params = load(version)
   seen = attention.capture(model, params, photo(), stage, block)
   expected = slow_block.attention(
@@ -146,7 +152,9 @@ def test_the_weights_are_those_that_the_model_used(version):
 
 
 def test_received_attention_of_uniform_weights_is_one():
-  """A window of 2 × 2 tokens, of which the right two are padding: each of the others is looked at by two, by half."""
+  """A window of 2 × 2 tokens, of which the right two are padding: each of the others is looked at by two, by
+  half.
+  """
   weights = np.array([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]] * 2, np.float32)[None, None]
   seen = attention.Attention(weights, np.array([[0, -1, 1, -1]]), np.array([[0, -1, 0, -1]]), (2, 1), 4)
   np.testing.assert_array_equal(seen.received(), np.ones((1, 2, 1)))
@@ -632,7 +640,8 @@ def test_images_that_cannot_be_read(saved, tmp_path, capsys):
   assert "cannot be read as an array" in said("objects.npy", np.array([{}], object))
   np.savez(tmp_path / "two.npz", a=photo(), b=photo(), c=np.zeros(3))
   assert said("two.npz").endswith(
-    "must hold one array [..., height, width, 3], the model's bands; it holds a [38, 24, 3], b [38, 24, 3], c [3]"
+    "must hold one array [..., height, width, 3], the model's bands; it holds a [38, 24, 3], b [38, 24, 3],"
+    " c [3]"
   )
 
 

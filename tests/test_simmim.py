@@ -126,7 +126,9 @@ def test_masked_l1_of_nothing_and_of_one_pixel():
 
 
 def test_pixels_without_data_weigh_nothing():
-  """By hand: 2 × 2 pixels of two bands, the upper two masked; of the first only band 0 holds data, of the second both."""
+  """By hand: 2 × 2 pixels of two bands, the upper two masked; of the first only band 0 holds data, of the
+  second both.
+  """
   target = np.float32([[[[1, 9], [2, 3]], [[4, 5], [6, 7]]]])
   valid = np.array([[[[True, False], [True, True]], [[True, True], [False, True]]]])
   mask = np.array([[[True, True], [False, False]]])

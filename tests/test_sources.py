@@ -1,4 +1,6 @@
-"""Every source gives the same examples; batches depend on seed and position alone; each bad input is named in one line."""
+"""Every source gives the same examples; batches depend on seed and position alone; each bad input is named in
+one line.
+"""
 
 import json
 import os

@@ -195,7 +195,10 @@ def test_every_block_has_the_tensors_that_can_be_saved(version):
 
 @pytest.mark.parametrize("name", ["all", "save", "save:", "save:qkv,atention", "keep:qkv"])
 def test_an_unknown_remat_policy_names_those_there_are(name):
-  message = f"model.remat = '{name}': there are none, block, dots, and save: with names out of qkv, attention, attention_output, mlp_hidden"
+  message = (
+    f"model.remat = '{name}': there are none, block, dots, and save: with names out of qkv,"
+    " attention, attention_output, mlp_hidden"
+  )
   with pytest.raises(BadInput, match=message):
     remat.policy(name)
 
@@ -242,7 +245,9 @@ def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, mess
 
 @pytest.mark.parametrize("map_side, chunks", [(16, 4), (8, 4)], ids=["windows", "heads"])
 def test_attention_in_chunks_needs_less_memory(map_side, chunks):
-  """Forward and backward: what is more than the tokens themselves, the logits, shrinks with the number of chunks."""
+  """Forward and backward: what is more than the tokens themselves, the logits, shrinks with the number of
+  chunks.
+  """
   x = np.zeros((4, map_side, map_side, 16), np.float32)
 
   def temporary_bytes(chunks):
@@ -267,7 +272,8 @@ def test_group_size(depth, every, group):
 
 # Sizes and names.
 
-COUNTS = {  # no head, 1000 classes, 21841 classes, SimMIM; specification, section 11; huge and giant have extra norms
+# no head, 1000 classes, 21841 classes, SimMIM; specification, section 11; huge and giant have extra norms
+COUNTS = {
   "tiny": (27_578_154, 28_347_154, 44_373_883, 29_940_618),
   "small": (48_959_418, 49_728_418, 65_755_147, 51_321_882),
   "base": (86_893_816, 87_918_816, 109_280_841, 90_042_744),
@@ -351,7 +357,9 @@ REST += ["merge0/reduction/kernel", "merge0/norm/scale", "merge0/norm/bias"]
 
 @pytest.mark.parametrize("version, block", [(2, BLOCK), (1, BLOCK_V1)])
 def test_parameter_paths_are_an_interface(version, block):
-  """Checkpoints, decay masks and layer-wise rates rely on these names: change them only together with a converter."""
+  """Checkpoints, decay masks and layer-wise rates rely on these names: change them only together with a
+  converter.
+  """
   encoder, images = make_encoder(version=version, depths=(2, 3)), jnp.zeros((1, 32, 32, 3))
   expected = {
     f"encoder/stage{i}/blocks/block{j}/{path}"
@@ -493,7 +501,9 @@ def test_a_token_reaches_only_its_own_cell_of_the_image(version, map_size, windo
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_nothing_crosses_an_edge_of_the_image_in_the_whole_backbone(version):
-  """A map of 9 × 11 tokens, windows of 4: the last column of the first two rows must not feel the first column."""
+  """A map of 9 × 11 tokens, windows of 4: the last column of the first two rows must not feel the first
+  column.
+  """
   encoder = make_encoder(version=version, depths=(2,), num_heads=(2,), window_sizes=(4,))
   images = np.random.default_rng(4).normal(size=(1, 36, 44, 3)).astype(np.float32)
   params = slow_block.random_params(shapes_of(encoder, images), 4)
@@ -543,7 +553,8 @@ def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
     logits[0].params["preferred_element_type"] == jnp.float32
     and logits[0].outvars[0].aval.dtype == jnp.float32
   )
-  # Cosines are of unrounded unit vectors: see tests/test_kernels.py for what an inverse temperature of 100 makes of rounded ones.
+  # Cosines are of unrounded unit vectors: see tests/test_kernels.py for what an inverse temperature of 100
+  # makes of rounded ones.
   assert {var.aval.dtype for var in logits[0].invars} == {
     jnp.dtype("float32" if version == 2 else "bfloat16")
   }
@@ -597,7 +608,9 @@ def test_bfloat16_backbone_is_near_float32():
   ],
 )
 def test_flops_as_published(name, version, window, image, gmacs):
-  """Published are multiply-adds, to the printed digits; theirs have a head, and the last norm over four times the tokens."""
+  """Published are multiply-adds, to the printed digits; theirs have a head, and the last norm over four times
+  the tokens.
+  """
   encoder = make_encoder(**dict(SIZES[name], extra_norm_every=0, version=version, window_sizes=(window,) * 4))
   theirs_alone = encoder.channels * 1000 + encoder.channels * 3 * (image // 32) ** 2
   ours = (swin.flops(encoder, (image, image), 3) / 2 + theirs_alone) / 1e9

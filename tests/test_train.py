@@ -23,8 +23,10 @@ ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=
 
 @pytest.mark.skipif(not image_ops.resizer, reason="Pillow itself resizes here, and rounds otherwise")
 def test_one_step_in_numbers():
-  """Golden numbers of one step. They may change when the model, initialisation, augmentation or recipe is meant to change; then
-  print the new ones and say why in the commit. A refactoring changes nothing beyond the last digits."""
+  """Golden numbers of one step. They may change when the model, initialisation, augmentation or recipe is
+  meant to change; then print the new ones and say why in the commit. A refactoring changes nothing beyond the
+  last digits.
+  """
   config = run_config.resolve(tiny.config(), *[tuple("0123456789")] * 2)
   data, program = open_input(config), build(config, 89, 20)
   _, batch = next(data.train(0, program.batch_sharding))

@@ -1,4 +1,6 @@
-"""What a run takes over from another model: V1's bias tables at another window, bands, classes; from workdirs and model folders."""
+"""What a run takes over from another model: V1's bias tables at another window, bands, classes; from workdirs
+and model folders.
+"""
 
 import json
 
@@ -20,7 +22,9 @@ def offsets(window):
 
 @pytest.mark.parametrize("old, new", [(6, 7), (7, 14), (6, 12)])
 def test_centre_and_corners_keep_their_place(old, new):
-  """The official rule spreads offsets geometrically: 0 stays 0, 1 stays 1, and the largest comes to lie at the largest."""
+  """The official rule spreads offsets geometrically: 0 stays 0, 1 stays 1, and the largest comes to lie at
+  the largest.
+  """
   rows, columns = np.meshgrid(offsets(old), offsets(old), indexing="ij")
   table = np.stack([rows, columns, rows * 0 + 3.0], -1).reshape(-1, 3).astype(float)
   resized = transfer.resize_bias_table(table, (2 * new - 1) ** 2).reshape(2 * new - 1, 2 * new - 1, 3)
@@ -119,7 +123,8 @@ def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
   with pytest.raises(
     BadInput,
-    match=r"is Swin V1, this config's V2; for that one give --config.model.version=1 --config.model.depths=2,4$",
+    match=r"is Swin V1, this config's V2; for that one give --config.model.version=1"
+    r" --config.model.depths=2,4$",
   ):
     train.train(short(init_from=source), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
@@ -135,7 +140,9 @@ def test_a_class_map_without_a_head_is_refused(tmp_path):
 
 
 def test_a_model_folder_is_evaluated(tmp_path, capsys):
-  """As the run that it came from, through other layouts too, and V1 at another window by its interpolated tables."""
+  """As the run that it came from, through other layouts too, and V1 at another window by its interpolated
+  tables.
+  """
   changes = dict(model__version=1, model__window_sizes=(4, 4))
   train.train(short(**changes), str(tmp_path / "run"))
   assert command("adapt", tmp_path / "run", tmp_path / "slim") == 0

@@ -1,4 +1,6 @@
-"""UPerNet: published sizes and costs, the head against torch, pooling and resizing against loops, and one result on any mesh."""
+"""UPerNet: published sizes and costs, the head against torch, pooling and resizing against loops, and one
+result on any mesh.
+"""
 
 import collections
 import functools
@@ -50,7 +52,9 @@ def published(name, version, window):
 
 @functools.cache
 def boxed(model):
-  """Abstract parameters, of an image whose last map is 8 × 8: V1's bias tables are of the windows that are really used."""
+  """Abstract parameters, of an image whose last map is 8 × 8: V1's bias tables are of the windows that are
+  really used.
+  """
   return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"])
 
 
@@ -213,7 +217,9 @@ def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
 
 @functools.cache
 def run(height, width):
-  """A compiled function of parameters and images: both logits with nothing dropped, the normed last map and all maps."""
+  """A compiled function of parameters and images: both logits with nothing dropped, the normed last map and
+  all maps.
+  """
 
   def both(params, images):
     seen = []
@@ -401,7 +407,9 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
 
 @functools.cache
 def gradient(mesh_sizes):
-  """Of the sum of both logits of a whole model of two stages, with fixed random weights and dropout; and the compiled program."""
+  """Of the sum of both logits of a whole model of two stages, with fixed random weights and dropout; and the
+  compiled program.
+  """
   model, images = make_model(depths=(1, 1), num_heads=(2, 2), window_sizes=(4, 4)), images_of(24, 40, batch=4)
   params = random_params(model)
   mesh = sharding.make_mesh(*mesh_sizes, jax.devices()[: math.prod(mesh_sizes)])

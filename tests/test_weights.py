@@ -26,7 +26,8 @@ def tiny(tmp_path, name="tiny.safetensors", **changes):
   return save(tmp_path / name, official.random(official.state_dict(2, **TINY | changes)))
 
 
-# Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the specification.
+# Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the
+# specification.
 S, GIANT, AT_192 = (2, 2, 18, 2), (2, 2, 42, 2), (12, 12, 12, 6)
 PUBLISHED = {
   "V2-T": (
@@ -491,8 +492,8 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   path = tiny(tmp_path, buffers=False)
   said = refusal(capsys, "import", path, tmp_path / "x")
   assert (
-    "does not say its image size and windows and trained windows: give --image_size= (in pixels) and --window="
-    in said
+    "does not say its image size and windows and trained windows: give --image_size= (in pixels) and"
+    " --window=" in said
   )
   words = ("import", path, tmp_path / "x", "--image_size=32", "--window=4")
   assert (

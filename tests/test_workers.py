@@ -1,4 +1,6 @@
-"""Worker processes: a dead one is named, none outlives its parent, signals are the parent's, and no end hangs."""
+"""Worker processes: a dead one is named, none outlives its parent, signals are the parent's, and no end
+hangs.
+"""
 
 import glob
 import multiprocessing
@@ -138,7 +140,9 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
 
 @pytest.mark.parametrize("drawn", [0, 2])
 def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeypatch):
-  """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the lock for ever."""
+  """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the
+  lock for ever.
+  """
   monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_NOTICE", 2)
   monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_END", 2)
   ended = threading.Event()

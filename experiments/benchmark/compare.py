@@ -1,12 +1,14 @@
-"""Ours against the peers: the same model, the same work, on one machine in one run; images a second and their ratios.
+"""Ours against the peers: the same model, the same work, on one machine in one run; images a second and their
+ratios.
 
   pip install -r requirements-peers.txt
   python -m experiments.benchmark.compare --platform=cpu --json=experiments/benchmark/cpu.json
-  python -m experiments.benchmark.compare --platform=gpu --json=gpu.json [--cases=B/w16/256] [--batches=64,128] [--resume]
+  python -m experiments.benchmark.compare --platform=gpu \
+      --json=gpu.json [--cases=B/w16/256] [--batches=64,128] [--resume]
 
-Every implementation has a process of its own (`contestant.py`). On a CPU they wait in theirs and run in turns (`cpu.py`); on a GPU,
-where each needs the memory, one begins when another has ended (`gpu.py`). Medians count. Peers that are not installed are left out and
-said. A ratio is ours over the best of the peers.
+Every implementation has a process of its own (`contestant.py`). On a CPU they wait in theirs and run in turns
+(`cpu.py`); on a GPU, where each needs the memory, one begins when another has ended (`gpu.py`). Medians
+count. Peers that are not installed are left out and said. A ratio is ours over the best of the peers.
 """
 
 import importlib.util

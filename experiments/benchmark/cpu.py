@@ -1,7 +1,8 @@
-"""The CPU half: ours and two of a peer's wait in processes of their own and run in turns, so that what else happens meets all alike.
+"""The CPU half: ours and two of a peer's wait in processes of their own and run in turns, so that what else
+happens meets all alike.
 
-Ours has its memory in large pages, as `swin_jax.main` has on a CPU (`swin_jax/terminal/host_memory.py`); the peers have in one heat and not in
-another. Of all heats the smallest ratio counts.
+Ours has its memory in large pages, as `swin_jax.main` has on a CPU (`swin_jax/terminal/host_memory.py`); the
+peers have in one heat and not in another. Of all heats the smallest ratio counts.
 """
 
 import contextlib
@@ -23,7 +24,10 @@ ROUNDS = 5
 
 
 def heats() -> tuple[list[list[str]], list[str]]:
-  """Who runs against whom, and the peers that cannot start here. More than three at once would not fit into the memory of a laptop."""
+  """Who runs against whom, and the peers that cannot start here.
+
+  More than three at once would not fit into the memory of a laptop.
+  """
   there, missing = [], []
   for library in ("transformers", "timm"):
     names = [name for name in CONTESTANTS["cpu"] if name.startswith(library)]
@@ -114,6 +118,7 @@ def table(result: dict[str, Any]) -> str:
       )
   if result["heats"]:
     rows.append(
-      f"| the smallest of the ratios | **{result['forward_ratio']:.2f} ×** | **{result['train_ratio']:.2f} ×** |"
+      f"| the smallest of the ratios | **{result['forward_ratio']:.2f} ×** | **{result['train_ratio']:.2f}"
+      " ×** |"
     )
   return "\n".join(rows)

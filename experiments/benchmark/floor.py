@@ -10,12 +10,12 @@ from swin_jax.models import swin, windows
 
 
 class Floor(NamedTuple):
-  """What a program needs at least on one chip, if attention is one operation, and every product and norm one of its own.
+  """What a program needs at least on one chip, if attention is one operation, and every product and norm one
+  of its own.
 
-  Attributes:
-    flops: as MFU counts them.
-    traffic: bytes; each operation reads its inputs and writes its outputs once.
-    seconds: at the maker's peak rates, of each operation the longer of computing and moving, one after the other.
+  Attributes: flops: as MFU counts them. traffic: bytes; each operation reads its inputs and writes its
+    outputs once. seconds: at the maker's peak rates, of each operation the longer of computing and moving,
+    one after the other.
   """
 
   flops: int
@@ -28,9 +28,9 @@ def floor(
 ) -> Floor:
   """Of a forward pass or, with `train`, of a step with AdamW; without the head, which is the task's.
 
-  The backward pass has two products for each of the forward pass, on arrays of the same sizes; attention reads qkv and the gradient of
-  its output there, and writes that of qkv; a norm reads two arrays and writes two. The update reads gradient, parameters and two
-  moments and writes all but the first, in float32.
+  The backward pass has two products for each of the forward pass, on arrays of the same sizes; attention
+  reads qkv and the gradient of its output there, and writes that of qkv; a norm reads two arrays and writes
+  two. The update reads gradient, parameters and two moments and writes all but the first, in float32.
   """
   width, found = jnp.dtype(model.dtype).itemsize, []
   for macs, values, backward_values, weights, times in _operations(model, image_size, bands):
@@ -45,7 +45,9 @@ def floor(
 
 
 def _operations(model, image_size, bands):
-  """(multiply-adds, values moved, values moved in the backward pass; all of one image; weights; how often) of each operation."""
+  """(multiply-adds, values moved, values moved in the backward pass; all of one image; weights; how often) of
+  each operation.
+  """
 
   def product(rows, inputs, outputs, times):
     moved = rows * (inputs + outputs)

@@ -1,4 +1,5 @@
-"""timm's window attention through PyTorch's fused operations, which keep no logits: the same function of the same parameters.
+"""timm's window attention through PyTorch's fused operations, which keep no logits: the same function of the
+same parameters.
 
 Letters: B images, M windows of each, K heads, N tokens of a window, D channels of a head.
 """
@@ -19,7 +20,10 @@ def replace_attention(model: torch.nn.Module, attention: type[WindowAttention]) 
 
 
 class FusedAttention(WindowAttention):
-  """Scaled cosine attention around `attend`, the temperature folded into the queries. Nothing is dropped: the models here drop paths."""
+  """Scaled cosine attention around `attend`, the temperature folded into the queries.
+
+  Nothing is dropped: the models here drop paths.
+  """
 
   def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     windows, tokens, channels = x.shape

@@ -1,8 +1,8 @@
 """The GPU half: many models, each batch that fits, one contestant after the other.
 
-On a CPU contestants take turns, all of them waiting in memory. Here each has the GPU to itself and a process of its own for every model,
-kind of work and batch: one that waits would keep memory that another needs for its largest batch, and what it measures of its own
-memory would hold what an earlier batch left.
+On a CPU contestants take turns, all of them waiting in memory. Here each has the GPU to itself and a process
+of its own for every model, kind of work and batch: one that waits would keep memory that another needs for
+its largest batch, and what it measures of its own memory would hold what an earlier batch left.
 """
 
 import json
@@ -97,7 +97,10 @@ def why_not(name: str, work: dict[str, Any]) -> str:
     return "" if name.startswith(OURS) else "no peer trains this"
   smallest = work["image_size"] // 4 // 8
   if name == "torchvision" and (work["window"] > smallest or smallest % work["window"]):
-    return f"windows of {work['window']} do not fit its map of {smallest}: it pads and attends to the padding, which is another model"
+    return (
+      f"windows of {work['window']} do not fit its map of {smallest}: it pads and attends to the"
+      " padding, which is another model"
+    )
   return ""
 
 
@@ -116,12 +119,12 @@ def schedule(cases: dict[str, dict], names: list[str]) -> list[tuple[str, str, s
 def measure(
   name: str, work: dict[str, Any], environment: dict[str, str], rounds: int, limit_seconds: float
 ) -> dict[str, Any]:
-  """One contestant at one kind of work with one batch, in a process that has begun and ended when this returns.
+  """One contestant at one kind of work with one batch, in a process that has begun and ended when this
+  returns.
 
-  Returns:
-    images_per_second: median of the rounds; seconds_a_step: of each round, whose steps are begun one after the other and waited for
-    together; steps_a_round; peak_bytes; deviation; versions; seconds: that all of it took. Of what failed instead: failed, the reason;
-    out_of_memory; log.
+  Returns: images_per_second: median of the rounds; seconds_a_step: of each round, whose steps are begun one
+    after the other and waited for together; steps_a_round; peak_bytes; deviation; versions; seconds: that all
+    of it took. Of what failed instead: failed, the reason; out_of_memory; log.
   """
   (kind,) = work["kinds"]
   began, found = time.perf_counter(), {}
@@ -144,7 +147,9 @@ def measure(
 
 
 def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str) -> dict[str, float]:
-  """mfu: model FLOPs over the chip's peak; floor_share: of the speed that `floor.py` allows; intensity: its FLOPs a byte."""
+  """mfu: model FLOPs over the chip's peak; floor_share: of the speed that `floor.py` allows; intensity: its
+  FLOPs a byte.
+  """
   os.environ["JAX_PLATFORMS"] = "cpu"  # this process leaves the GPU alone
   from experiments.benchmark import floor as floors
   from experiments.benchmark import ours
@@ -174,7 +179,9 @@ def best(entries: list[dict[str, Any]], case: str, kind: str, ours: bool) -> dic
 
 
 def ratios(entries: list[dict[str, Any]], case: str) -> dict[str, Any]:
-  """forward_ratio, train_ratio: ours over the best of the peers, each at its best batch, and which those are; None where one lacks."""
+  """forward_ratio, train_ratio: ours over the best of the peers, each at its best batch, and which those are;
+  None where one lacks.
+  """
   found = {}
   for kind in KINDS:
     mine, theirs = (best(entries, case, kind, ours) for ours in (True, False))
@@ -200,7 +207,8 @@ def compare(
   entries: list[dict[str, Any]] | None = None,
   device: str = "gpu",
 ) -> dict[str, Any]:
-  """Measures what is asked for, and writes it after each measurement, so that what is cut short leaves what it has.
+  """Measures what is asked for, and writes it after each measurement, so that what is cut short leaves what
+  it has.
 
   Args:
     hardware: what `find_gpu` says.
@@ -213,9 +221,8 @@ def compare(
     entries: of an earlier call, which are not measured again.
     device: "gpu", or "cpu" for tests of this file.
 
-  Returns:
-    What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the headline case. `cut_short` until
-    all is done.
+  Returns: What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the
+    headline case. `cut_short` until all is done.
   """
   from swin_jax.mesh import hardware as chips
 
@@ -291,4 +298,7 @@ def describe(entry: dict[str, Any]) -> str:
   share = (
     f", MFU {entry['mfu']:.1%}, {entry['floor_share']:.1%} of the floor's speed" if "mfu" in entry else ""
   )
-  return f"{entry['images_per_second']:.1f} images/s, {entry['peak_bytes'] / 2**30:.1f} GiB{share}, in {entry['seconds']:.0f} s"
+  return (
+    f"{entry['images_per_second']:.1f} images/s, {entry['peak_bytes'] / 2**30:.1f} GiB{share}, in"
+    f" {entry['seconds']:.0f} s"
+  )

@@ -1,11 +1,13 @@
-"""Our input pipeline against torch's DataLoader on the same JPEGs, cores and crops; images a second and their ratio.
+"""Our input pipeline against torch's DataLoader on the same JPEGs, cores and crops; images a second and their
+ratio.
 
   pip install -r requirements-peers.txt
   python -m experiments.benchmark.input --images=FILE.zip --json=experiments/benchmark/input.json
 
-Each reads files, decodes them, cuts and resizes a random crop (8 to 100 % of the area, bicubic, widened where it shrinks), mirrors half of
-them and batches. Ours ends with uint8, as a run's does, and what the device does then, inside the step, is timed by itself; theirs ends
-with normalised floats. Each has a process of its own, and they run in turns, so that what else happens on the machine meets both alike.
+Each reads files, decodes them, cuts and resizes a random crop (8 to 100 % of the area, bicubic, widened where
+it shrinks), mirrors half of them and batches. Ours ends with uint8, as a run's does, and what the device does
+then, inside the step, is timed by itself; theirs ends with normalised floats. Each has a process of its own,
+and they run in turns, so that what else happens on the machine meets both alike.
 """
 
 import functools
@@ -33,7 +35,8 @@ from swin_jax.terminal.errors import BadInput
 
 WORK = dict(image_size=256, batch=64, crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Both prepare some batches in advance, also while it is the other's turn: these are drawn before the clock starts.
+# Both prepare some batches in advance, also while it is the other's turn: these are drawn before the clock
+# starts.
 WARM_UP_BATCHES, BATCHES = 12, 32
 
 

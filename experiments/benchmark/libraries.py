@@ -1,9 +1,11 @@
-"""What decodes JPEGs and resizes crops, library by library in one thread: microseconds an image, and the difference from Pillow.
+"""What decodes JPEGs and resizes crops, library by library in one thread: microseconds an image, and the
+difference from Pillow.
 
   pip install simplejpeg opencv-python-headless cykooz-resizer pyvips-binary pyvips
   python -m experiments.benchmark.libraries --images=FILE.zip
 
-What is not installed is left out. pillow-simd takes Pillow's place, so it is measured by running this where it is installed.
+What is not installed is left out. pillow-simd takes Pillow's place, so it is measured by running this where
+it is installed.
 """
 
 import importlib.util
@@ -101,7 +103,8 @@ def main(argv: list[str]) -> None:
   with zipfile.ZipFile(arguments.images) as file:
     encoded = [file.read(name) for name in file.namelist() if name.endswith(".jpg")][:250]
   print(
-    f"Pillow {Image.__version__}\n| decode {arguments.images.name} | µs | mean difference | PSNR, dB |\n|---|---|---|---|"
+    f"Pillow {Image.__version__}\n| decode {arguments.images.name} | µs | mean difference | PSNR, dB"
+    " |\n|---|---|---|---|"
   )
   compare(decoders(), encoded)
   images = [image_ops.decode(one, 3) for one in encoded]

@@ -27,7 +27,9 @@ from swin_jax.saved.pretrained import Model
 
 
 def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
-  """The work as a config: of the classification that the peers do, or, where the work names one, a config of configs/ as it is."""
+  """The work as a config: of the classification that the peers do, or, where the work names one, a config of
+  configs/ as it is.
+  """
   if "config" in work:
     name, _, kind = work["config"].partition(":")
     c = importlib.import_module(f"configs.{name}").get_config(kind)
@@ -96,7 +98,9 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
 
 
 def _awake(path, leaf):
-  """Ones for the scales of norms: they start at zero, and zeros are multiplied faster than what a run meets."""
+  """Ones for the scales of norms: they start at zero, and zeros are multiplied faster than what a run
+  meets.
+  """
   return jax.device_put(jnp.ones_like(leaf), leaf.sharding) if path[-1].key == "scale" else leaf
 
 

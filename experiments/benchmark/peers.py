@@ -51,7 +51,10 @@ def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
-  """torchvision's model, and the version. It pads small maps to a window and attends to the padding: for other windows another model."""
+  """torchvision's model, and the version.
+
+  It pads small maps to a window and attends to the padding: for other windows another model.
+  """
   import torchvision as library
 
   size, parts = common.SIZES[work["size"]], library.models.swin_transformer

@@ -74,7 +74,8 @@ class Process:
     print(f"{name}: ready after {time.perf_counter() - began:.0f} s", flush=True)
 
   def run(self, kind: str, times: int) -> dict[str, Any]:
-    """Has it do so many batches: the "seconds" that they took, and the "peak_bytes" of the device's memory so far.
+    """Has it do so many batches: the "seconds" that they took, and the "peak_bytes" of the device's memory so
+    far.
 
     Raises:
       Ended: it failed, or took too long.

@@ -14,7 +14,8 @@ def table(result: dict[str, Any]) -> str:
   """Per case and contestant the best batch of each kind of work; then ratios and what failed."""
   entries = result["measurements"]
   lines = [
-    "| | forward, images/s | batch | MFU | of the floor | GiB | train step, images/s | batch | MFU | of the floor | GiB |"
+    "| | forward, images/s | batch | MFU | of the floor | GiB | train step, images/s | batch | MFU | of the"
+    " floor | GiB |"
   ]
   lines.append("|" + "---|" * 11)
   for case, found in result["cases"].items():
@@ -57,7 +58,8 @@ def _cells(entries, name, kind):
 
 
 def roofline(result: dict[str, Any], peak_flops: float, memory_speed: float) -> str:
-  """An SVG: FLOP/s over FLOPs a byte, the chip's roof, and the best of each case: ours full, the best peer's hollow.
+  """An SVG: FLOP/s over FLOPs a byte, the chip's roof, and the best of each case: ours full, the best peer's
+  hollow.
 
   Args:
     result: of `gpu.compare`.
@@ -92,9 +94,11 @@ def roofline(result: dict[str, Any], peak_flops: float, memory_speed: float) -> 
     at(x_range[1], peak_flops),
   ]
   parts = [
-    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">',
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif"'
+    ' font-size="12">',
     f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-    f'<polyline points="{" ".join(",".join(point) for point in roof)}" fill="none" stroke="black" stroke-width="2"/>',
+    f'<polyline points="{" ".join(",".join(point) for point in roof)}" fill="none" stroke="black"'
+    ' stroke-width="2"/>',
     text((WIDTH - RIGHT + LEFT) // 2, HEIGHT - 12, "FLOPs a byte, attention fused", 'text-anchor="middle"'),
     text(8, 18, f"TFLOP/s; the roof: {peak_flops / 1e12:.0f} TFLOP/s and {memory_speed / 1e12:.2f} TB/s"),
   ]
@@ -114,7 +118,8 @@ def roofline(result: dict[str, Any], peak_flops: float, memory_speed: float) -> 
         else f'x="{float(cx) - 5}" y="{float(cy) - 5}" width="10" height="10"'
       )
       parts.append(
-        f'<{"circle" if kind == "forward" else "rect"} {shape} fill="{fill}" stroke="{colour}" stroke-width="2"/>'
+        f'<{"circle" if kind == "forward" else "rect"} {shape} fill="{fill}" stroke="{colour}"'
+        ' stroke-width="2"/>'
       )
     parts.append(text(WIDTH - RIGHT + 30, row + 4, f"{entry['case']} {kind}, {entry['contestant']}"))
   return "\n".join([*parts, "</svg>"]) + "\n"

@@ -3,8 +3,9 @@
   python experiments/launch/local.py --processes=4 --cpu_devices=2 -- --config=configs/quickstart.py:pretrain --workdir=runs/four
   python experiments/launch/local.py --processes=8 --gpus=8 -- --config=configs/swinv2_base_w16_256.py --workdir=runs/b --config.data.path=DATA
 
-What follows `--` goes to `python -m swin_jax.main`. Each line is printed with the number of its process. When one process fails the
-others are ended, so that nothing waits for it. SIGTERM and Ctrl-C are passed on; the exit code is that of the first that failed.
+What follows `--` goes to `python -m swin_jax.main`. Each line is printed with the number of its process. When
+one process fails the others are ended, so that nothing waits for it. SIGTERM and Ctrl-C are passed on; the
+exit code is that of the first that failed.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""Land cover per pixel on a date on which no label was given: the classifier of one clear Sentinel-2 date, tried on the two others.
+"""Land cover per pixel on a date on which no label was given: the classifier of one clear Sentinel-2 date,
+tried on the two others.
 
   python experiments/multispectral/across_dates.py RUN s2_l1c_13band.npz
 
-Folds, gap and score are those of `probe.py`; 2,000 labelled pixels; the mean over the six ordered pairs of dates.
+Folds, gap and score are those of `probe.py`; 2,000 labelled pixels; the mean over the six ordered pairs of
+dates.
 """
 
 import sys

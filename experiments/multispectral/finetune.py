@@ -1,9 +1,10 @@
-"""Land cover per pixel from few labels: an encoder trained on from SimMIM against the same from scratch, with equal steps and rates.
+"""Land cover per pixel from few labels: an encoder trained on from SimMIM against the same from scratch, with
+equal steps and rates.
 
   python experiments/multispectral/finetune.py RUN DATA.npz [--steps=40]
 
-Scenes, blocks, folds, gap and score are those of `probe.py`. The features of all stages, each token's on its pixels, go through one
-linear layer per pixel; the loss is the mean over labelled pixels, COUNT a class.
+Scenes, blocks, folds, gap and score are those of `probe.py`. The features of all stages, each token's on its
+pixels, go through one linear layer per pixel; the loss is the mean over labelled pixels, COUNT a class.
 """
 
 import argparse

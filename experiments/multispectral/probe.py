@@ -2,10 +2,11 @@
 
   python experiments/multispectral/probe.py RUN DATA.npz [--json=FILE]
 
-RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, dealt out to four folds; the classes of the pixels
-of one fold are predicted by a linear classifier (discriminant analysis with Ledoit and Wolf's shrinkage, so that there is nothing to
-tune) that has seen labelled pixels of the others, none nearer than GAP pixels. Every pixel is predicted once, and the mean over classes
-of IoU is that of the whole scene. Labels are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps
+RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, dealt out to four folds;
+the classes of the pixels of one fold are predicted by a linear classifier (discriminant analysis with Ledoit
+and Wolf's shrinkage, so that there is nothing to tune) that has seen labelled pixels of the others, none
+nearer than GAP pixels. Every pixel is predicted once, and the mean over classes of IoU is that of the whole
+scene. Labels are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps
 the very scene.
 """
 
@@ -39,7 +40,10 @@ def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 
 def random_params(model, seed: int, live_blocks: bool):
-  """An initialisation of the run. Its blocks do nothing yet, since their last norm begins at 0; `live_blocks` begins them at 1."""
+  """An initialisation of the run.
+
+  Its blocks do nothing yet, since their last norm begins at 0; `live_blocks` begins them at 1.
+  """
   images = np.zeros((1, *model.image_size, len(model.mean)), np.float32)
   patch = model.module.encoder.patch_size
   mask = np.zeros((1, *(-(-side // patch) for side in model.image_size)), bool)
@@ -55,7 +59,9 @@ def random_params(model, seed: int, live_blocks: bool):
 
 
 def features(model, params, bands: np.ndarray) -> list[np.ndarray]:
-  """Of each of the two stages [height, width, channels] of all dates together, each token's features on all of its pixels."""
+  """Of each of the two stages [height, width, channels] of all dates together, each token's features on all
+  of its pixels.
+  """
   height, width = bands.shape[1:3]
   padded = np.pad(
     bands, ((0, 0), (0, model.image_size[0] - height), (0, model.image_size[1] - width), (0, 0)), mode="edge"

@@ -2,9 +2,10 @@
 
   python experiments/multispectral/temperature.py DATA/landsat8_ny_10band.npz SET
 
-writes GeoTIFFs of the eight reflective bands of 19 scenes to SET/{train,val}/images, and of the brightness temperature in kelvin of band 10
-to SET/{train,val}/values; every fourth scene is held back. It prints the errors, on these, of saying always the mean, and of ridge
-regression on the eight bands of the pixel itself and their squares.
+writes GeoTIFFs of the eight reflective bands of 19 scenes to SET/{train,val}/images, and of the brightness
+temperature in kelvin of band 10 to SET/{train,val}/values; every fourth scene is held back. It prints the
+errors, on these, of saying always the mean, and of ridge regression on the eight bands of the pixel itself
+and their squares.
 """
 
 import os
@@ -16,7 +17,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-# Of Landsat 8, band 10: radiance per number and its offset, and the constants of its Planck curve (USGS, Landsat 8 Data Users Handbook).
+# Of Landsat 8, band 10: radiance per number and its offset, and the constants of its Planck curve (USGS,
+# Landsat 8 Data Users Handbook).
 _GAIN, _OFFSET, _K1, _K2 = 3.342e-4, 0.1, 774.8853, 1321.0789
 
 
@@ -45,7 +47,8 @@ def main(data: str, out: str):
   ):
     error = guess - y_val
     print(
-      f"{name}: mean absolute error {np.abs(error).mean():.2f} K, relative squared error {(error**2).sum() / ((y_val - y.mean()) ** 2).sum():.3f}"
+      f"{name}: mean absolute error {np.abs(error).mean():.2f} K, relative squared error"
+      f" {(error**2).sum() / ((y_val - y.mean()) ** 2).sum():.3f}"
     )
 
 

@@ -1,7 +1,8 @@
 """Which slice does each size of model need at each image size? Writes rows.jsonl and table.md beside itself.
 
   python -m experiments.scale.table            # by formula: some minutes
-  python -m experiments.scale.table --compile  # and the rows of COMPILED with the compiler: minutes each, hours together
+  python -m experiments.scale.table \
+      --compile  # and the rows of COMPILED with the compiler: minutes each, hours together
 
 What is in rows.jsonl already is not done again: stop it and start it as you like.
 """
@@ -23,7 +24,8 @@ WINDOWS = {192: 12, 256: 16, 384: 24, 640: 40, 1536: 32}  # image size in pixels
 GENERATIONS = ("v4", "v5e", "v5p", "v6e", "h100", "h200")
 BATCH = 1024
 CONFIG = "configs/swinv2_3b.py"
-# Optimization level ("": the compiler's own, as the run has it) → slices that the step of CONFIG is compiled for.
+# Optimization level ("": the compiler's own, as the run has it) → slices that the step of CONFIG is compiled
+# for.
 COMPILED = {
   "": ("v4:4x4x4", "v4:4x4x8", "v5e:8x8", "v5e:8x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8", "v6e:8x16"),
   "O1": (
@@ -72,7 +74,9 @@ def remat(size: str, image_size: int) -> str:
 
 
 def mesh(size: str) -> dict[str, int]:
-  """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as `configs/swinv2_3b.py`."""
+  """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as
+  `configs/swinv2_3b.py`.
+  """
   return {
     "huge": dict(data=-1, fsdp=8),
     "giant_1b": dict(data=-1, fsdp=8),
@@ -145,7 +149,8 @@ def compile_row(level: str, topology: str) -> None:
 def write_table() -> None:
   done, gib = rows(), 2**30
   lines = [
-    "Analytic: the smallest slice that holds a batch of 1024 at once; GiB a chip; seconds a step by the roofline.",
+    "Analytic: the smallest slice that holds a batch of 1024 at once; GiB a chip; seconds a step by the"
+    " roofline.",
     "",
   ]
   lines += [
@@ -169,7 +174,8 @@ def write_table() -> None:
       lines.append(f"| {size} {image_size} w{window} | {remat(size, image_size)} | {' | '.join(cells)} |")
   lines += [
     "",
-    f"Compiled: `{CONFIG}`, batch 9216. Level: optimization level, empty for the compiler's own. Memory in GiB a chip;",
+    f"Compiled: `{CONFIG}`, batch 9216. Level: optimization level, empty for the compiler's own. Memory in"
+    " GiB a chip;",
   ]
   lines += ["sent: GB that a chip receives a step.", ""]
   heads = (
@@ -196,8 +202,10 @@ def write_table() -> None:
         )
         verdict = "yes" if row["fits"] else "no" if row["accepted"] else "refused"
         lines.append(
-          f"| {topology} | {level} | {row['images_per_chip']} | {verdict} | {total / gib:.2f} | {row['memory_per_chip'] / gib:.2f}"
-          f" | {formula / gib:.2f} | {total / formula:.2f} | {f'{sent:.1f}' if row['accepted'] else ''} | {expected:.1f}"
+          f"| {topology} | {level} | {row['images_per_chip']} | {verdict} | {total / gib:.2f} |"
+          f" {row['memory_per_chip'] / gib:.2f}"
+          f" | {formula / gib:.2f} | {total / formula:.2f} | {f'{sent:.1f}' if row['accepted'] else ''} |"
+          f" {expected:.1f}"
           f" | {row['compile_seconds']:.0f} s |"
         )
   (FOLDER / "table.md").write_text("\n".join(lines) + "\n")

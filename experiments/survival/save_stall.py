@@ -2,8 +2,8 @@
 
   python -m experiments.survival.save_stall --out=runs/stall --gigabytes=6
 
-A step changes every number of a state of so many gigabytes, in 1 GB arrays, in place, as training does (the old state is donated); it
-is saved by the code that training uses.
+A step changes every number of a state of so many gigabytes, in 1 GB arrays, in place, as training does (the
+old state is donated); it is saved by the code that training uses.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def main():
   print(f"state {args.gigabytes} GB, {size / 1e9:.2f} GB on disk")
   print(f"a step alone: median {np.median(alone) * 1e3:.0f} ms")
   print(
-    f"the save held up its step for {call:.2f} s, and the next, which must leave the saved numbers alone, took {first:.2f} s"
+    f"the save held up its step for {call:.2f} s, and the next, which must leave the saved numbers alone,"
+    f" took {first:.2f} s"
   )
   print(f"then it ran beside {len(beside)} steps, checksums included, until {total:.1f} s after its start:")
   print(f"median {np.median(beside) * 1e3:.0f} ms a step, worst {beside.max() * 1e3:.0f} ms")

@@ -1,11 +1,12 @@
-"""Kills one training run a hundred times at random moments, and compares it with a run that nothing happens to.
+"""Kills one training run a hundred times at random moments, and compares it with a run that nothing happens
+to.
 
   python -m experiments.survival.survive --out=runs/survival [--kills=100] [--seed=0]
 
-They are spread over the whole run; many fall into start-up and compiling, the others into training, saving and evaluation; two of
-three are SIGKILL, the others SIGTERM. Every process writes down which records each of its steps trained on. At the end: are
-parameters, optimizer, average and metrics those of the undisturbed run, bit for bit, and did each step that made them see the same
-records?
+They are spread over the whole run; many fall into start-up and compiling, the others into training, saving
+and evaluation; two of three are SIGKILL, the others SIGTERM. Every process writes down which records each of
+its steps trained on. At the end: are parameters, optimizer, average and metrics those of the undisturbed run,
+bit for bit, and did each step that made them see the same records?
 """
 
 import argparse
@@ -73,7 +74,9 @@ def start(workdir):
 
 
 def trained_records(workdir):
-  """step → records, of the last time that each step was made: what came after a checkpoint and was lost is made again."""
+  """step → records, of the last time that each step was made: what came after a checkpoint and was lost is
+  made again.
+  """
   lines = (line.split() for line in workdir.with_suffix(".records").read_text().splitlines())
   return {int(step): list(map(int, records)) for step, *records in lines}
 
@@ -158,7 +161,8 @@ def main():
     print(f"{count:4d} × {how} in {where}, exit code {code}")
   made = len(killed.with_suffix(".records").read_text().splitlines())
   print(
-    f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last checkpoint before a SIGKILL"
+    f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last"
+    " checkpoint before a SIGKILL"
   )
   ours, theirs = trained_records(killed), trained_records(whole)
   wrong = [step for step in range(1, STEPS + 1) if ours.get(step) != theirs[step]]

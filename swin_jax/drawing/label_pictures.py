@@ -10,7 +10,8 @@ from swin_jax.drawing import legend
 def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
   """Image, truth, prediction and errors, to look at side by side.
 
-  Truth and prediction are laid over the image; where there is none the image stays as it is. Errors are white over a dark image.
+  Truth and prediction are laid over the image; where there is none the image stays as it is. Errors are white
+  over a dark image.
 
   Args:
     pixels: float32 [B, height, width, 3] of 0..1.

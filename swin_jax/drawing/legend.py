@@ -13,7 +13,9 @@ VALUE_REACH, ERROR_REACH = 2.0, 1.0  # deviations to both sides that the colours
 
 
 def palette(count: int) -> np.ndarray:
-  """uint8 [count, 3]: a colour for each class; those of neighbouring numbers are far apart, and the same class has always the same."""
+  """uint8 [count, 3]: a colour for each class; those of neighbouring numbers are far apart, and the same
+  class has always the same.
+  """
   colours = []
   for i in range(count):
     hue = (i * 0.61803398875) % 1.0  # the golden ratio spreads them evenly, however many there are

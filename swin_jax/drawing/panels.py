@@ -1,4 +1,6 @@
-"""Panels side by side, with captions; heat laid over an image. Pixels are uint8 [height, width, 3] unless said otherwise."""
+"""Panels side by side, with captions; heat laid over an image. Pixels are uint8 [height, width, 3] unless
+said otherwise.
+"""
 
 from collections.abc import Sequence
 
@@ -15,13 +17,12 @@ GREY = 128  # of what is masked
 def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -> np.ndarray:
   """An image as pixels, enlarged to a panel if it is small.
 
-  Grey and RGB of 0..1 are shown as they are; any other data is stretched, band by band, so that the 2nd to the 98th percentile of
-  the original become 0..1. What is NaN is black.
+  Grey and RGB of 0..1 are shown as they are; any other data is stretched, band by band, so that the 2nd to
+  the 98th percentile of the original become 0..1. What is NaN is black.
 
-  Args:
-    image: float32 [height, width, bands].
-    original: of the same shape; what the stretch is taken from, so that it is the same for all panels.
-    bands: one, or three as red, green, blue, counted from 0; () for the first three, or the first where there are fewer.
+  Args: image: float32 [height, width, bands]. original: of the same shape; what the stretch is taken from, so
+    that it is the same for all panels. bands: one, or three as red, green, blue, counted from 0; () for the
+    first three, or the first where there are fewer.
 
   Raises:
     BadInput: there is no such band.
@@ -46,7 +47,9 @@ def check_bands(bands: Sequence[int], count: int) -> None:
 
 
 def enlarge(panel: np.ndarray) -> np.ndarray:
-  """Every pixel of a small panel [height, width, ...] becomes a square, so that the shorter side has SIDE pixels or more."""
+  """Every pixel of a small panel [height, width, ...] becomes a square, so that the shorter side has SIDE
+  pixels or more.
+  """
   zoom = -(-SIDE // min(panel.shape[:2]))
   return panel.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
@@ -105,7 +108,9 @@ def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
-  """Panels of one size on white, each under its caption, in as few rows of at most `columns` as there must be, of like length."""
+  """Panels of one size on white, each under its caption, in as few rows of at most `columns` as there must
+  be, of like length.
+  """
   columns = -(-len(panels) // -(-len(panels) // columns))
   height, width = panels[0][1].shape[:2]
   size, gap = max(13, width // 16), max(8, width // 24)

@@ -11,7 +11,8 @@ def visible(
 ) -> jax.Array:
   """Normalised images as pixels of 0..1.
 
-  Those of uint8 as they were; those of numbers of any range by two deviations around the mean, and black where there is no data.
+  Those of uint8 as they were; those of numbers of any range by two deviations around the mean, and black
+  where there is no data.
 
   Args:
     normalised: float32 [..., height, width, bands].
@@ -25,7 +26,9 @@ def visible(
 
 
 def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
-  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where there are fewer."""
+  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where
+  there are fewer.
+  """
   bands = tuple(bands) or ((0, 1, 2) if images.shape[-1] >= 3 else (0,))
   return jnp.take(images, jnp.asarray(bands), axis=-1)
 

@@ -1,4 +1,6 @@
-"""The number of each pixel, and what it is taken for, as colours; `legend.with_scales` says what they mean."""
+"""The number of each pixel, and what it is taken for, as colours; `legend.with_scales` says what they
+mean.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,22 +1,26 @@
 """A trained model → a folder that runs it without this program.
 
-  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] [--weights=beside]
+  python -m swin_jax.export SRC DST [--image_size= \
+      --window=] [--dtype=bfloat16] [--features] [--weights=beside]
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 
-SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is made, whole or not at all, with
+SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is made, whole or not at all,
+with
 
   model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one: any batch size, one image size
   load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` tries it with zeros
   model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a model folder too
   config.json        the model; under "data" what its images must be, under "export" what goes in and what comes out
 
-or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own, requirements-onnx.txt, and
-a size at which nothing is padded.
+or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own,
+requirements-onnx.txt, and a size at which nothing is padded.
 
-Images go in and logits come out; of a backbone without head, pooled features; of a masked-image model, which takes images and mask,
-the reconstruction; with --features the pyramid of the images alone, the output of every stage. There is no gradient in it.
+Images go in and logits come out; of a backbone without head, pooled features; of a masked-image model, which
+takes images and mask, the reconstruction; with --features the pyramid of the images alone, the output of
+every stage. There is no gradient in it.
 
-jax promises that model.stablehlo runs where jax is up to six months newer, or three weeks older, than where it was made.
+jax promises that model.stablehlo runs where jax is up to six months newer, or three weeks older, than where
+it was made.
 """
 
 import json
@@ -81,16 +85,19 @@ def _export(arguments) -> None:
   )
   if arguments.format == "onnx" and descriptions.pads(model.description):
     raise BadInput(
-      "--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size or --window"
+      "--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size"
+      " or --window"
     )
   forward = forwards.make(model, params, arguments.features)
   size = sum(leaf.nbytes for leaf in forward.weights.values())
   if not beside and size > LARGEST_BYTES:
     raise BadInput(
-      f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside, which ONNX has not"
+      f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside,"
+      " which ONNX has not"
     )
   print(
-    f"{arguments.source}: {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}"
+    f"{arguments.source}:"
+    f" {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}"
   )
 
   about = (

@@ -27,7 +27,9 @@ class Forward(NamedTuple):
   outputs: tuple[str, ...]
 
   def describe(self) -> dict[str, list[dict[str, Any]]]:
-    """Name, shape and dtype of inputs and outputs, for config.json; the batch is a word, all else are numbers."""
+    """Name, shape and dtype of inputs and outputs, for config.json; the batch is a word, all else are
+    numbers.
+    """
     outputs = jax.tree.leaves(jax.eval_shape(self.run, self.weights, *self.inputs.values()))
     arrays = {"inputs": self.inputs, "outputs": dict(zip(self.outputs, outputs, strict=True))}
     return {

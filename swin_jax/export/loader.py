@@ -1,10 +1,12 @@
-"""Runs the exported model in this folder. Needs jax, flatbuffers and numpy; it is a program, so load it only from whom you trust.
+"""Runs the exported model in this folder. Needs jax, flatbuffers and numpy; it is a program, so load it only
+from whom you trust.
 
   import load
   run, config = load.load()
   logits = run(images)    # float32 [batch, height, width, bands]: (pixels / 255 - mean) / std
 
-config["data"] has mean, std and image size, config["export"] what goes in and what comes out. `python load.py` runs zeros.
+config["data"] has mean, std and image size, config["export"] what goes in and what comes out. `python
+load.py` runs zeros.
 """
 
 import functools

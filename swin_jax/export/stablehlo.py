@@ -47,7 +47,9 @@ def write(path: pathlib.Path, forward: Forward, beside: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _without_paths() -> Iterator[None]:
-  """Leaves the file names of this machine out of what is lowered, so that it is the same everywhere; the names of layers stay."""
+  """Leaves the file names of this machine out of what is lowered, so that it is the same everywhere; the
+  names of layers stay.
+  """
   limit = jax.config.jax_traceback_in_locations_limit
   jax.config.update("jax_traceback_in_locations_limit", 0)
   try:

@@ -36,6 +36,8 @@ def through_norm(grad: jax.Array, unit: jax.Array, inverse: jax.Array | None) ->
 
 
 def region_mask(query: jax.Array, key: jax.Array) -> jax.Array:
-  """What is added to the logits, float32, by the labels of query and key, which are broadcast: see `windows.regions`."""
+  """What is added to the logits, float32, by the labels of query and key, which are broadcast: see
+  `windows.regions`.
+  """
   mask = jnp.where(query == key, 0.0, REGION_MASK)
   return jnp.where((query < 0) != (key < 0), PADDING_MASK, mask)

@@ -1,13 +1,15 @@
-"""Window attention as kernels for NVIDIA GPUs, forward and backward: no logit leaves the chip. Letters: see `models/windows.py`.
+"""Window attention as kernels for NVIDIA GPUs, forward and backward: no logit leaves the chip. Letters: see
+`models/windows.py`.
 
-Written for Pallas' Triton, which is deprecated: of the two languages Pallas has for GPUs it is the one that takes windows of any N by
-masked loads, and that an interpreter runs in full on a CPU.
+Written for Pallas' Triton, which is deprecated: of the two languages Pallas has for GPUs it is the one that
+takes windows of any N by masked loads, and that an interpreter runs in full on a CPU.
 
-A program of the grid takes one head, one tile of queries or of keys, and window after window, P = B·M of them, with the bias of its
-tile close at hand; within a window it goes through the tiles of the other side. The backward pass computes the logits again: nothing
-but the inputs is kept from the forward pass. A window of one tile has all its gradients made at once. For larger ones three kernels
-follow one another: for tiles of queries, whose gradient is made while the sums of the softmax are found; with these for tiles of keys,
-and for tiles of the bias, whose gradient stays in registers while the windows pass by.
+A program of the grid takes one head, one tile of queries or of keys, and window after window, P = B·M of
+them, with the bias of its tile close at hand; within a window it goes through the tiles of the other side.
+The backward pass computes the logits again: nothing but the inputs is kept from the forward pass. A window of
+one tile has all its gradients made at once. For larger ones three kernels follow one another: for tiles of
+queries, whose gradient is made while the sums of the softmax are found; with these for tiles of keys, and for
+tiles of the bias, whose gradient stays in registers while the windows pass by.
 """
 
 import functools
@@ -173,10 +175,12 @@ def _attend(qkv_ref, bias_ref, scale_ref, *refs, tile, cosine):
 
 
 def _query_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, cosine):
-  """Tiles of queries: their gradient, and of their softmax log Σ exp(logit) and Σ weight · gradient of the weight, for the keys' turn.
+  """Tiles of queries: their gradient, and of their softmax log Σ exp(logit) and Σ weight · gradient of the
+  weight, for the keys' turn.
 
-  The second sum is a weighted mean, taken off the gradients of the weights. As it is known only after the last key, the mean so far is
-  taken off, and what has been summed with an older one is corrected: differences of large numbers would show their rounding.
+  The second sum is a weighted mean, taken off the gradients of the weights. As it is known only after the
+  last key, the mean so far is taken off, and what has been summed with an older one is corrected: differences
+  of large numbers would show their rounding.
   """
   *labels, grad_ref, log_sum_ref, mean_ref = refs
   rows, parts, dtype, tokens = tiles.own(tile), tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]

@@ -1,7 +1,8 @@
-"""What the kernels of `gpu.py` do with tiles: walk over them, load, multiply and mask them. Letters: see `models/windows.py`.
+"""What the kernels of `gpu.py` do with tiles: walk over them, load, multiply and mask them. Letters: see
+`models/windows.py`.
 
-A tile is a `pl.ds` of tokens, queries or keys, or the float32 matrix of one by another. Arrays are as one program sees them, those of
-one head: qkv [P, N, 3·D], bias [N, N].
+A tile is a `pl.ds` of tokens, queries or keys, or the float32 matrix of one by another. Arrays are as one
+program sees them, those of one head: qkv [P, N, 3·D], bias [N, N].
 """
 
 from collections.abc import Callable

@@ -1,8 +1,10 @@
-"""Window attention as one TPU kernel, forward and backward: no logit leaves the chip. Letters: see `models/windows.py`.
+"""Window attention as one TPU kernel, forward and backward: no logit leaves the chip. Letters: see
+`models/windows.py`.
 
-A program of the grid holds the bias of a group of heads and takes window after window, P = B·M of them. What belongs to the group
-alone, the bias and in the backward pass its gradient, stays in the chip's memory while the windows pass by. Inside, the queries of a
-window go through in tiles, so that logits need no more room than a tile.
+A program of the grid holds the bias of a group of heads and takes window after window, P = B·M of them. What
+belongs to the group alone, the bias and in the backward pass its gradient, stays in the chip's memory while
+the windows pass by. Inside, the queries of a window go through in tiles, so that logits need no more room
+than a tile.
 
 The backward pass computes the logits again: nothing but the inputs is kept from the forward pass.
 """
@@ -30,11 +32,9 @@ MIN_TOKENS = 256  # that a program takes, in several windows if they are small
 class Plan(NamedTuple):
   """How the work is divided.
 
-  Attributes:
-    heads: of a group.
-    windows: that a program takes; they divide M.
-    tile: queries in work at once; they divide N.
-    heads_first: whether the heads come before the windows in memory, which costs a pass over qkv: for large windows, whose bias leaves
+  Attributes: heads: of a group. windows: that a program takes; they divide M. tile: queries in work at once;
+    they divide N. heads_first: whether the heads come before the windows in memory, which costs a pass over
+    qkv: for large windows, whose bias leaves
       no room for as many heads as fill whole registers side by side.
   """
 
@@ -239,8 +239,9 @@ def _tiles(plan, tokens):
 def _as_query(x, dtype, cosine):
   """float32 [n, D] → the factor of a product with `_as_key`.
 
-  An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight. A number is therefore the
-  sum of two of these, and a product of three products side by side, which the matrix unit has room for: it is 128 deep, D is 32.
+  An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
+  A number is therefore the sum of two of these, and a product of three products side by side, which the
+  matrix unit has room for: it is 128 deep, D is 32.
   """
   high = x.astype(dtype)
   return jnp.concatenate([high, _rest(x, high), high], axis=-1) if cosine and dtype != jnp.float32 else high

@@ -27,18 +27,18 @@ def window_attention(
 ) -> jax.Array:
   """Softmax attention among the tokens of each window.
 
-  Scaled cosine attention (Swin V2, section 3.2) where a logit scale is given, the scaled dot product of Swin V1 where it is None.
-  "xla" leaves to the compiler what stays on the chip, which are not the logits. In chunks, those of only one chunk live at a time, in
-  the backward pass too, where they are computed again: the sequential self-attention of Swin V2, section 3.4. "tpu" is one kernel,
-  which keeps no logits and so needs no chunks; see `tpu.py`. Nor do those of "gpu", see `gpu.py`, which are for those who ask for them.
+  Scaled cosine attention (Swin V2, section 3.2) where a logit scale is given, the scaled dot product of Swin
+  V1 where it is None. "xla" leaves to the compiler what stays on the chip, which are not the logits. In
+  chunks, those of only one chunk live at a time, in the backward pass too, where they are computed again: the
+  sequential self-attention of Swin V2, section 3.4. "tpu" is one kernel, which keeps no logits and so needs
+  no chunks; see `tpu.py`. Nor do those of "gpu", see `gpu.py`, which are for those who ask for them.
 
-  Args:
-    qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
-    bias: [K, N, N] float32, added to the logits (query, key).
-    logit_scale: [K] float32, the log of the inverse temperature of each head, or None.
-    regions: int [M, N] from `windows.regions`, or None. Tokens attend within their region; label -1 is padding.
-    kernel: "xla", "tpu" where the devices are TPUs, or "gpu" where they are of NVIDIA.
-    window_chunks, head_chunks: parts of the M windows and K heads that "xla" computes one after the other.
+  Args: qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
+    bias: [K, N, N] float32, added to the logits (query, key). logit_scale: [K] float32, the log of the
+    inverse temperature of each head, or None. regions: int [M, N] from `windows.regions`, or None. Tokens
+    attend within their region; label -1 is padding. kernel: "xla", "tpu" where the devices are TPUs, or "gpu"
+    where they are of NVIDIA. window_chunks, head_chunks: parts of the M windows and K heads that "xla"
+    computes one after the other.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv. Logits and softmax are float32.
@@ -74,12 +74,15 @@ def check(kernel: str, platform: str) -> None:
   """Raises BadInput where a kernel is asked for that devices of this platform cannot run."""
   if kernel == "gpu" and platform != "gpu":
     raise BadInput(
-      f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}': 'auto' runs there"
+      f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}':"
+      " 'auto' runs there"
     )
 
 
 def _one_after_another(function, chunks, arrays, split, out_split):
-  """function(*arrays) in chunks along the axis `split` of each array; the results are joined along `out_split`."""
+  """function(*arrays) in chunks along the axis `split` of each array; the results are joined along
+  `out_split`.
+  """
   if chunks == 1:
     return function(*arrays)
   parts = [None if x is None else _split(x, chunks, axis) for x, axis in zip(arrays, split)]
@@ -120,7 +123,8 @@ def attention_weights(
   else:  # the temperature on q: D values a token instead of N
     q = _unit(q) * formula.query_scale(logit_scale)[None, None, None, :, None]
     k = _unit(k)
-  # An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
+  # An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its
+  # weight.
   wide = logit_scale is not None and dtype != jnp.float32
   q, k = (x if wide else x.astype(dtype) for x in (q, k))
   precision = (

@@ -1,7 +1,8 @@
 """The logical names an array dimension may carry.
 
-A sharding rule maps a name to a mesh axis (`sharding.py`); a dimension named None is never split. Names are constants so that a
-typo is an AttributeError: linen maps a string it does not know to "replicated" without a word.
+A sharding rule maps a name to a mesh axis (`sharding.py`); a dimension named None is never split. Names are
+constants so that a typo is an AttributeError: linen maps a string it does not know to "replicated" without a
+word.
 """
 
 BATCH = "batch"  # images

@@ -25,8 +25,8 @@ _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attribu
 def processes(coordinator: str | None, num_processes: int | None, process_id: int | None):
   """Joins the other processes of a run, and parts from them when all have ended well or stopped together.
 
-  By the flags if they are given, else where a TPU pod, Slurm or Open MPI started several; on one machine that was not asked, nothing
-  happens. Must come before anything that uses a device.
+  By the flags if they are given, else where a TPU pod, Slurm or Open MPI started several; on one machine that
+  was not asked, nothing happens. Must come before anything that uses a device.
 
   Args:
     coordinator: HOST:PORT of process 0.

@@ -1,6 +1,7 @@
 """The accelerators a run can be planned for: what their makers state, and the slices and nodes they come in.
 
-A slice is written "v5p:4x4x4" (a TPU generation and how its chips are arranged) or "h200:16" (a GPU and how many, eight to a node).
+A slice is written "v5p:4x4x4" (a TPU generation and how its chips are arranged) or "h200:16" (a GPU and how
+many, eight to a node).
 """
 
 import difflib
@@ -18,15 +19,16 @@ GPUS_PER_NODE = 8
 class Chip(NamedTuple):
   """One accelerator: what jax calls a device. Of TPU7x that is one of the two cores of a chip.
 
-  Attributes:
-    title: its name in full.
-    kinds: what `jax.Device.device_kind` says of it.
-    memory_bytes: that a program can have. TPU: what the compiler grants, a little less than there is; GPU: 92 % of the memory, which
+  Attributes: title: its name in full. kinds: what `jax.Device.device_kind` says of it. memory_bytes: that a
+    program can have. TPU: what the compiler grants, a little less than there is; GPU: 92 % of the memory,
+    which
       the run gets with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92 in its environment.
     peak_flops: bfloat16 without sparsity, FLOP/s.
     memory_speed: of its HBM, bytes/s.
-    link_speed: what it can receive over all its links inside a slice or a node, bytes/s: half of what makers state for both directions.
-    network_speed: GPU: what it can receive from other nodes, bytes/s (400 Gbit/s each; A100: 200); 0 where a slice is one network.
+    link_speed: what it can receive over all its links inside a slice or a node, bytes/s: half of what makers
+      state for both directions.
+    network_speed: GPU: what it can receive from other nodes, bytes/s (400 Gbit/s each; A100: 200); 0 where a
+      slice is one network.
     dimensions: of a TPU slice, 2 or 3; 0 for a GPU.
     max_chips: of the largest slice, in devices.
   """
@@ -99,9 +101,10 @@ class Slice(NamedTuple):
   def link_speed(self) -> float:
     """Bytes/s that every chip can receive at once in a collective over all of them.
 
-    A TPU has two links along each dimension. A dimension that does not close to a ring gives the chips at its ends one link, and a
-    dimension of one chip none; rings are closed where 3D slices are made of whole cubes of 4x4x4, and along 16 chips of 2D ones. GPUs
-    of several nodes: all network cards of a node together bring in what its GPUs then pass on.
+    A TPU has two links along each dimension. A dimension that does not close to a ring gives the chips at its
+    ends one link, and a dimension of one chip none; rings are closed where 3D slices are made of whole cubes
+    of 4x4x4, and along 16 chips of 2D ones. GPUs of several nodes: all network cards of a node together bring
+    in what its GPUs then pass on.
     """
     chip = self.chip
     if not self.is_tpu:
@@ -116,7 +119,9 @@ class Slice(NamedTuple):
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """Dense bfloat16 peak of one device, FLOP/s, as its maker states it; None for a kind that is not in the table."""
+  """Dense bfloat16 peak of one device, FLOP/s, as its maker states it; None for a kind that is not in the
+  table.
+  """
   return next((chip.peak_flops for chip in CHIPS.values() if device_kind in chip.kinds), None)
 
 
@@ -162,5 +167,6 @@ def parse(topology: str) -> Slice:
   wanted = math.prod(shape) if shape else 0
   near = sorted(known, key=lambda s: abs(math.log(math.prod(s.shape) / max(wanted, 1))))[:3]
   raise BadInput(
-    f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are {', '.join(map(str, near))}"
+    f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are"
+    f" {', '.join(map(str, near))}"
   )

@@ -1,7 +1,8 @@
 """From logical names to devices: one mesh, one table of rules, and a resolver that refuses to guess.
 
-A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a name without a rule and
-drops the second of two dimensions on one mesh axis; this one raises, for parameters and activations alike.
+A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a
+name without a rule and drops the second of two dimensions on one mesh axis; this one raises, for parameters
+and activations alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +25,8 @@ Rule = tuple[str, str | tuple[str, ...] | None]
 def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """The mesh of all devices; one of the sizes may be -1: what is left.
 
-  In the order that jax finds best for the links between the devices, if the devices of each process then hold rows of the batch that
-  follow one another, as reading the data in parts demands; else ordered by process.
+  In the order that jax finds best for the links between the devices, if the devices of each process then hold
+  rows of the batch that follow one another, as reading the data in parts demands; else ordered by process.
 
   Raises:
     BadInput: the sizes do not multiply to the number of devices, or do not follow the links of a TPU slice.
@@ -37,7 +38,8 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
   if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
     raise BadInput(
-      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to it, and one may be -1:"
+      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to"
+      " it, and one may be -1:"
       " fsdp is, unless it is set"
     )
   if free:
@@ -46,7 +48,8 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
     mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
   except NotImplementedError as error:
     raise BadInput(
-      f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the slice's sides"
+      f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the"
+      " slice's sides"
     ) from error
   if not _together(mesh.devices):
     by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
@@ -99,8 +102,8 @@ def spec(
 ) -> PartitionSpec:
   """The partition of one array whose dimensions carry the logical `names`.
 
-  Raises:
-    BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes do not divide; the message
+  Raises: BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes
+    do not divide; the message
       names the array.
   """
   table, used, parts = check_rules(rules), {}, []
@@ -124,7 +127,9 @@ def spec(
 
 
 def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
-  """Boxed abstract parameters → the same tree, unboxed, with a NamedSharding on every leaf (`jax.ShapeDtypeStruct`)."""
+  """Boxed abstract parameters → the same tree, unboxed, with a NamedSharding on every leaf
+  (`jax.ShapeDtypeStruct`).
+  """
 
   def resolve(path, leaf):
     if not isinstance(leaf, nn.Partitioned):
@@ -148,12 +153,11 @@ def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int, name: str = 
 
 
 def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:
-  """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere does nothing.
+  """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere
+  does nothing.
 
-  Args:
-    x: being traced.
-    names: one for each dimension.
-    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of being kept whole.
+  Args: x: being traced. names: one for each dimension. loosely: a dimension that has a name, but that the
+    rules do not divide, is left to the compiler instead of being kept whole.
 
   Raises:
     BadInput: as `spec`.
@@ -172,7 +176,8 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
 def per_device(
   function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]
 ) -> jax.Array:
-  """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to another device.
+  """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to
+  another device.
 
   Args:
     function: arrays → one array; the same on parts as on the whole.
@@ -196,7 +201,8 @@ def per_device(
 
   parts = tuple(PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names))
   out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
-  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn of a loop inside.
+  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn
+  # of a loop inside.
   return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arguments)
 
 
@@ -206,7 +212,9 @@ def bytes_per_device(tree: Any) -> int:
 
 
 def largest_replicated(tree: Any) -> tuple[str, int]:
-  """Path and bytes of the largest array that every device holds whole; ("", 0) if there is none, or only one device."""
+  """Path and bytes of the largest array that every device holds whole; ("", 0) if there is none, or only one
+  device.
+  """
   found = [("", 0)]
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if leaf.sharding.is_fully_replicated and leaf.sharding.num_devices > 1:
@@ -225,7 +233,9 @@ def batch_parts(mesh: Mesh, rules: Sequence[Rule]) -> int:
 
 @contextlib.contextmanager
 def trace_on(mesh: Mesh, rules: Sequence[Rule]):
-  """What any function of the model must be traced in: without it the constraints on activations vanish without a word."""
+  """What any function of the model must be traced in: without it the constraints on activations vanish
+  without a word.
+  """
   rules = [(name, target or None) for name, target in check_rules(rules).items()]
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield

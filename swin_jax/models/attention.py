@@ -12,8 +12,9 @@ from swin_jax.models import layers, windows
 from swin_jax.terminal.errors import BadInput
 
 BIAS_MLP_WIDTH = 512  # official code; the paper does not say
-# Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model with this collection
-# mutable: for pictures of attention, and to fix the bias. For all others, training above all, nothing is kept or computed.
+# Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model
+# with this collection mutable: for pictures of attention, and to fix the bias. For all others, training above
+# all, nothing is kept or computed.
 SEEN = ("intermediates", "attention")
 
 
@@ -25,17 +26,15 @@ def fixed_bias(window_size: tuple[int, int]) -> str:
 class CosineWindowAttention(nn.Module):
   """Scaled cosine attention inside each window (Swin V2, sections 3.2 and 3.3).
 
-  A token attends only to the tokens of its own window. Scores are cosines, so large activations cannot make them explode; a learned
-  temperature per head, kept above 0.01, sets their sharpness. Position enters as a bias that a small MLP computes from the
-  log-spaced offset between two tokens: a function, not a table, so the same weights serve any window size.
+  A token attends only to the tokens of its own window. Scores are cosines, so large activations cannot make
+  them explode; a learned temperature per head, kept above 0.01, sets their sharpness. Position enters as a
+  bias that a small MLP computes from the log-spaced offset between two tokens: a function, not a table, so
+  the same weights serve any window size.
 
-  Attributes:
-    num_heads: K. Must divide C.
-    window_size: (h, w) in tokens, not pixels.
-    trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
-    dtype: of the matrix products. Logits, softmax and the bias are always float32.
-    chunks: parts that the attention of an image is computed in, one after the other, see `windows.chunk_counts`.
-    kernel: see `kernels.window_attention`.
+  Attributes: num_heads: K. Must divide C. window_size: (h, w) in tokens, not pixels. trained_window_size: (h,
+    w) the offset MLP was trained with; offsets are measured in units of it. dtype: of the matrix products.
+    Logits, softmax and the bias are always float32. chunks: parts that the attention of an image is computed
+    in, one after the other, see `windows.chunk_counts`. kernel: see `kernels.window_attention`.
 
   Shapes:
     x       [B, M, N, C]  dtype
@@ -77,7 +76,8 @@ class CosineWindowAttention(nn.Module):
     """The continuous relative position bias of every offset, [offsets, K] float32, between 0 and 16."""
     if any(name.startswith("bias_") for name in self.variables.get("params", ())):
       raise BadInput(
-        f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were before"
+        f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were"
+        " before"
       )
     offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
     hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
@@ -88,7 +88,8 @@ class CosineWindowAttention(nn.Module):
 class DotProductWindowAttention(nn.Module):
   """Scaled dot-product attention inside each window with a table of position biases (Swin V1, section 3.2).
 
-  Attributes, shapes: as `CosineWindowAttention`; the table belongs to the window it was trained with, so there is no other.
+  Attributes, shapes: as `CosineWindowAttention`; the table belongs to the window it was trained with, so
+  there is no other.
   """
 
   num_heads: int
@@ -114,8 +115,8 @@ class DotProductWindowAttention(nn.Module):
 def _attend(qkv, bias, logit_scale, regions, window_size, chunks, kernel) -> jax.Array:
   """`window_attention` of the images and heads that a device holds.
 
-  The bias is [K, N, N], or a table [offsets, K]. That is spread out on each device, so that devices sum the gradient of the table, which
-  is N times smaller.
+  The bias is [K, N, N], or a table [offsets, K]. That is spread out on each device, so that devices sum the
+  gradient of the table, which is N times smaller.
   """
   is_table = bias.ndim == 2
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from swin_jax.mesh import axes, sharding
 from swin_jax.models import windows
 
-# Official code: trunc_normal of std 0.02 cut at ±2, that is at 100 σ. jax's truncated_normal would cut at 2 σ and shrink the std.
+# Official code: trunc_normal of std 0.02 cut at ±2, that is at 100 σ. jax's truncated_normal would cut at 2 σ
+# and shrink the std.
 default_init = nn.initializers.normal(0.02)
 
 
@@ -28,7 +29,9 @@ def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 def boxed(init: Callable[..., jax.Array], *names: str | None) -> Callable[..., nn.LogicallyPartitioned]:
-  """Attaches a logical name to each dimension of the parameter that `init` makes; None is a dimension that is never split."""
+  """Attaches a logical name to each dimension of the parameter that `init` makes; None is a dimension that is
+  never split.
+  """
   _check(names)
   return nn.with_logical_partitioning(init, names)
 
@@ -52,7 +55,9 @@ def gather(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def narrow(kernel: jax.Array, names: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
-  """A kernel in the compute dtype while it is still divided, so that this is what travels between devices; its gradient alike."""
+  """A kernel in the compute dtype while it is still divided, so that this is what travels between devices;
+  its gradient alike.
+  """
   return sharding.constrain(kernel.astype(dtype), names, loosely=True)
 
 
@@ -83,13 +88,16 @@ def dense(
 
 
 def gelu(x: jax.Array) -> jax.Array:
-  """Exact GELU (erf, not tanh), in float32 because XLA then needs one pass over the widest activation, in the dtype of x."""
+  """Exact GELU (erf, not tanh), in float32 because XLA then needs one pass over the widest activation, in the
+  dtype of x.
+  """
   wide = x.astype(jnp.float32)
   return (0.5 * wide * (1.0 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
 def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
-  """Stochastic depth: zeroes a whole image's branch with probability `rate` and scales the others by 1 / (1 - rate).
+  """Stochastic depth: zeroes a whole image's branch with probability `rate` and scales the others by 1 / (1 -
+  rate).
 
   Args:
     x: [B, ...] the output of a residual branch.
@@ -102,9 +110,11 @@ def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
 
 
 class LayerNorm(nn.Module):
-  """LayerNorm over the last axis as the official models have it: eps 1e-5, two-pass variance, float32 inside, result in `dtype`.
+  """LayerNorm over the last axis as the official models have it: eps 1e-5, two-pass variance, float32 inside,
+  result in `dtype`.
 
-  First normalise, then scale: flax's own multiplies 1/σ into the scale first, and that rounding shows in the golden files.
+  First normalise, then scale: flax's own multiplies 1/σ into the scale first, and that rounding shows in the
+  golden files.
   """
 
   dtype: jnp.dtype
@@ -171,7 +181,8 @@ class PatchEmbed(nn.Module):
 class PatchMerge(nn.Module):
   """Merges 2×2 tokens into one of twice the channels (Swin V1, section 3.1).
 
-  The official code concatenates column-major: channel block 2·column + row. V2 norms after the linear layer, which then takes the four
+  The official code concatenates column-major: channel block 2·column + row. V2 norms after the linear layer,
+  which then takes the four
   from where they are, V1 before it. A map with an odd side is padded with zeros.
 
   Shapes:
@@ -199,7 +210,9 @@ class PatchMerge(nn.Module):
 
 
 class _Reduction(nn.Module):
-  """A linear layer of 2×2 tokens: letters of the dimensions of x, x → [b, h, w, features]; q and r are column and row of the four."""
+  """A linear layer of 2×2 tokens: letters of the dimensions of x, x → [b, h, w, features]; q and r are column
+  and row of the four.
+  """
 
   features: int
   dtype: jnp.dtype

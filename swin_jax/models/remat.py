@@ -6,16 +6,16 @@ import jax
 
 from swin_jax.terminal.errors import BadInput
 
-# Tensors of a block, in the order they are made, as the layers name them: [B, H, W, C], but qkv three times as wide and mlp_hidden
-# mlp_ratio times.
+# Tensors of a block, in the order they are made, as the layers name them: [B, H, W, C], but qkv three times
+# as wide and mlp_hidden mlp_ratio times.
 SAVEABLE = ("qkv", "attention", "attention_output", "mlp_hidden", "mlp_output")
 
 
 def policy(name: str) -> Callable | None:
   """The policy for `jax.checkpoint`, or None where nothing is computed again.
 
-  "none": everything is kept; "block": the input of a block alone; "dots": also what its products with weights give;
-  "save:NAME,NAME,...": the input and the named tensors, out of `SAVEABLE`.
+  "none": everything is kept; "block": the input of a block alone; "dots": also what its products with weights
+  give; "save:NAME,NAME,...": the input and the named tensors, out of `SAVEABLE`.
 
   Raises:
     BadInput: no such policy or tensor.

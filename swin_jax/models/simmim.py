@@ -10,7 +10,8 @@ from swin_jax.models.swin import Swin
 
 
 class SimMim(nn.Module):
-  """A backbone that sees a mask token instead of the masked patches, and one linear layer back to pixels (SimMIM, section 3).
+  """A backbone that sees a mask token instead of the masked patches, and one linear layer back to pixels
+  (SimMIM, section 3).
 
   Attributes:
     encoder: its last stage predicts a square of stride × stride pixels per token.

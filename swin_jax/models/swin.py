@@ -1,4 +1,6 @@
-"""Swin Transformer, V1 and V2: patches, stages of window attention, a pyramid of feature maps. Letters: see `windows.py`."""
+"""Swin Transformer, V1 and V2: patches, stages of window attention, a pyramid of feature maps. Letters: see
+`windows.py`.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,8 +25,9 @@ class FeatureMap(NamedTuple):
 class Block(nn.Module):
   """One transformer block: window attention and an MLP, each on a residual branch.
 
-  V2 norms the *output* of a branch (residual post-norm, section 3.2), V1 its input. The post-norms start at zero, so a fresh V2
-  block is the identity. Branches are dropped per image with probability `drop_rate` (stochastic depth).
+  V2 norms the *output* of a branch (residual post-norm, section 3.2), V1 its input. The post-norms start at
+  zero, so a fresh V2 block is the identity. Branches are dropped per image with probability `drop_rate`
+  (stochastic depth).
 
   Attributes:
     version: 1 or 2.
@@ -83,9 +86,11 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """The blocks of one stage as a scan over what repeats: a plain and a shifted block, or as many as lie between extra norms.
+  """The blocks of one stage as a scan over what repeats: a plain and a shifted block, or as many as lie
+  between extra norms.
 
-  The parameters of the repeated group are stacked along a leading LAYERS dimension, whether the scan is unrolled or not.
+  The parameters of the repeated group are stacked along a leading LAYERS dimension, whether the scan is
+  unrolled or not.
 
   Attributes:
     depth: L, number of blocks.
@@ -170,7 +175,8 @@ class _BlockGroup(nn.Module):
       return block(x, rate, train=train)
 
     if policy := remat.policy(self.remat):
-      # Inside a loop nothing can undo the recomputation, outside of one common-subexpression elimination would.
+      # Inside a loop nothing can undo the recomputation, outside of one common-subexpression elimination
+      # would.
       run = nn.remat(run, policy=policy, prevent_cse=self.unrolled)
     for j in range(self.size):
       extra_norm = self.extra_norm_every > 0 and (j + 1) % self.extra_norm_every == 0
@@ -192,22 +198,19 @@ class _BlockGroup(nn.Module):
 
 
 class Swin(nn.Module):
-  """The backbone: images in, a feature map and the pyramid of every stage out (Swin V1, section 3; Swin V2, section 3).
+  """The backbone: images in, a feature map and the pyramid of every stage out (Swin V1, section 3; Swin V2,
+  section 3).
 
-  Any image size and any number of bands: what is no multiple of patch or window is padded and the padding masked.
+  Any image size and any number of bands: what is no multiple of patch or window is padded and the padding
+  masked.
 
-  Attributes:
-    version: 1 or 2.
-    patch_size: in pixels.
-    embed_dim: C of the first stage; it doubles with every stage.
-    depths, num_heads: per stage.
-    window_sizes: (h, w) in tokens, per stage. A map smaller than its window is one window.
-    trained_window_sizes: V2, (h, w) per stage: the window that the weights were trained with; None where it is the same.
-    drop_path_rate: of the last block; the rate grows linearly from zero over the blocks.
-    dtype: compute dtype of the matrix products and of the residual stream.
-    extra_norm_every, remat, unroll: see `Stage`.
-    attention_chunks: per stage, see `Block`; () for one each.
-    attention_kernel: see `kernels.window_attention`.
+  Attributes: version: 1 or 2. patch_size: in pixels. embed_dim: C of the first stage; it doubles with every
+    stage. depths, num_heads: per stage. window_sizes: (h, w) in tokens, per stage. A map smaller than its
+    window is one window. trained_window_sizes: V2, (h, w) per stage: the window that the weights were trained
+    with; None where it is the same. drop_path_rate: of the last block; the rate grows linearly from zero over
+    the blocks. dtype: compute dtype of the matrix products and of the residual stream. extra_norm_every,
+    remat, unroll: see `Stage`. attention_chunks: per stage, see `Block`; () for one each. attention_kernel:
+    see `kernels.window_attention`.
   """
 
   version: int
@@ -243,9 +246,8 @@ class Swin(nn.Module):
       mask_token: [C].
       train: whether branches are dropped; needs the rng "dropout" then.
 
-    Returns:
-      The normed output of the last stage, [B, H', W', C·2^(stages-1)], and the output of every stage's blocks, before merging and
-      unnormed, [B, H_i, W_i, C·2^i].
+    Returns: The normed output of the last stage, [B, H', W', C·2^(stages-1)], and the output of every stage's
+      blocks, before merging and unnormed, [B, H_i, W_i, C·2^i].
     """
     rates = None
     if self.drop_path_rate > 0:
@@ -299,7 +301,8 @@ class Swin(nn.Module):
 def make_encoder(
   *, version: int, window_sizes: Sequence, trained_window_sizes: Sequence, dtype: str, **numbers
 ) -> Swin:
-  """The backbone from plain numbers: a window is one number or (height, width); no trained windows means the same windows.
+  """The backbone from plain numbers: a window is one number or (height, width); no trained windows means the
+  same windows.
 
   Raises:
     ValueError: no such version or dtype.
@@ -317,15 +320,19 @@ def make_encoder(
 
 
 def group_size(depth: int, extra_norm_every: int) -> int:
-  """How many blocks of a stage repeat as one: 2 (plain, shifted), a multiple of it where extra norms recur, else all of them."""
+  """How many blocks of a stage repeat as one: 2 (plain, shifted), a multiple of it where extra norms recur,
+  else all of them.
+  """
   unit = int(np.lcm(2, extra_norm_every)) if 0 < extra_norm_every <= depth else 2
   return unit if depth % unit == 0 else depth
 
 
 def flops(model: Swin, image_size: tuple[int, int], bands: int) -> int:
-  """Floating point operations of one image's forward pass (two per multiply-add), by the convention of the official code.
+  """Floating point operations of one image's forward pass (two per multiply-add), by the convention of the
+  official code.
 
-  Counted are matrix products, attention and norms; not the bias MLP, the softmax and the cosine normalisation.
+  Counted are matrix products, attention and norms; not the bias MLP, the softmax and the cosine
+  normalisation.
   """
   maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
   macs = maps[0][0] * maps[0][1] * model.embed_dim * (model.patch_size**2 * bands + 1)

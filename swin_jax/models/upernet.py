@@ -18,12 +18,14 @@ DROPOUT = 0.1  # of the channels that a classifier reads; the segmentation confi
 
 
 class GroupNorm(nn.Module):
-  """Norms each image over the map and over `GROUP` channels at a time: eps 1e-5, two-pass variance, float32 inside, result in `dtype`.
+  """Norms each image over the map and over `GROUP` channels at a time: eps 1e-5, two-pass variance, float32
+  inside, result in `dtype`.
 
-  The published models have batch norm with statistics over all devices. This one has the same parameters, but no statistics of other
-  images: any batch on any mesh gives the same result, nothing travels between devices, evaluation is the function that was trained,
-  and there is no state beside the parameters. A group of several channels has a variance even where pooling leaves a map of one
-  token; one channel alone would become zero there.
+  The published models have batch norm with statistics over all devices. This one has the same parameters, but
+  no statistics of other images: any batch on any mesh gives the same result, nothing travels between devices,
+  evaluation is the function that was trained, and there is no state beside the parameters. A group of several
+  channels has a variance even where pooling leaves a map of one token; one channel alone would become zero
+  there.
 
   Raises:
     BadInput: `GROUP` does not divide the channels.
@@ -49,7 +51,8 @@ class GroupNorm(nn.Module):
 
 
 class ConvNorm(nn.Module):
-  """A convolution without bias that keeps the size of the map, then a norm, then ReLU: what all of UPerNet is made of.
+  """A convolution without bias that keeps the size of the map, then a norm, then ReLU: what all of UPerNet is
+  made of.
 
   Attributes:
     features: channels out.
@@ -84,16 +87,17 @@ class ConvNorm(nn.Module):
 
 
 class UPerNet(nn.Module):
-  """Unified perceptual parsing: pyramid pooling, a feature pyramid, and all levels fused at the finest (Xiao et al. 2018, section 3.1).
+  """Unified perceptual parsing: pyramid pooling, a feature pyramid, and all levels fused at the finest (Xiao
+  et al. 2018, section 3.1).
 
-  Built as for the published Swin segmentation models. Every stage's output is normed; the last one with the backbone's own norm, so
-  that a pre-trained one is used. Images of any size: a level is enlarged to exactly the map of the finer one, whatever the ratio.
+  Built as for the published Swin segmentation models. Every stage's output is normed; the last one with the
+  backbone's own norm, so that a pre-trained one is used. Images of any size: a level is enlarged to exactly
+  the map of the finer one, whatever the ratio.
 
-  Attributes:
-    encoder: the backbone; its dtype is that of the convolutions. Norms compute in float32, and so do the classifiers.
-    num_classes: of both classifiers.
-    channels: of every level. `GROUP` must divide it, and `aux_channels`.
-    aux_channels: of the auxiliary classifier on the stage before the last, which only training has.
+  Attributes: encoder: the backbone; its dtype is that of the convolutions. Norms compute in float32, and so
+    do the classifiers. num_classes: of both classifiers. channels: of every level. `GROUP` must divide it,
+    and `aux_channels`. aux_channels: of the auxiliary classifier on the stage before the last, which only
+    training has.
 
   Raises:
     BadInput: see `GroupNorm`; or a backbone of one stage.
@@ -101,7 +105,8 @@ class UPerNet(nn.Module):
   Shapes:
     images [B, height, width, bands]  normalised
     out    [B, H, W, num_classes]     float32 logits, a token for each patch; in training, and while initialising, a pair:
-                                      these, and those of the auxiliary classifier at the stage before the last
+                                      these, and those of the auxiliary classifier at the stage before the
+                                      last
   """
 
   encoder: swin.Swin
@@ -136,17 +141,20 @@ class UPerNet(nn.Module):
     return logits, self._classify(x, "auxiliary_classifier", train)
 
   def _classify(self, x: jax.Array, name: str, train: bool) -> jax.Array:
-    """Logits, float32. In training whole channels of an image are dropped: neighbours would give away a single token."""
+    """Logits, float32. In training whole channels of an image are dropped: neighbours would give away a
+    single token.
+    """
     x = nn.Dropout(DROPOUT, broadcast_dims=(1, 2), deterministic=not train, name=f"{name}_dropout")(x)
     init = nn.initializers.normal(0.01)  # of the published code
     return layers.dense(self.num_classes, (axes.EMBED, axes.CLASSES), init=init, name=name)(x)
 
 
 def pool(x: jax.Array, cells: int) -> jax.Array:
-  """The mean over each of cells × cells parts of a map, [B, H, W, C] → [B, cells, cells, C], whatever the size of the map.
+  """The mean over each of cells × cells parts of a map, [B, H, W, C] → [B, cells, cells, C], whatever the
+  size of the map.
 
-  Part i of n tokens reaches from ⌊i·n/cells⌋ to ⌈(i+1)·n/cells⌉, as torch's adaptive pooling has it: where cells do not divide n, parts
-  overlap; where n is smaller, tokens repeat. The mean is taken in float32.
+  Part i of n tokens reaches from ⌊i·n/cells⌋ to ⌈(i+1)·n/cells⌉, as torch's adaptive pooling has it: where
+  cells do not divide n, parts overlap; where n is smaller, tokens repeat. The mean is taken in float32.
   """
   rows, columns = (_means(side, cells) for side in x.shape[1:3])
   return _product(rows, columns, x.astype(jnp.float32)).astype(x.dtype)
@@ -155,8 +163,8 @@ def pool(x: jax.Array, cells: int) -> jax.Array:
 def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Bilinear interpolation of a map to another size, [B, H, W, C] → [B, *size, C], in the dtype of x.
 
-  As torch's `interpolate(align_corners=False)`: the edges of both maps coincide, what lies beyond the outermost centres is that of the
-  edge, and nothing is smoothed where the map shrinks.
+  As torch's `interpolate(align_corners=False)`: the edges of both maps coincide, what lies beyond the
+  outermost centres is that of the edge, and nothing is smoothed where the map shrinks.
   """
   if x.shape[1:3] == tuple(size):
     return x
@@ -165,10 +173,11 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
-  """Floating point operations of one image's forward pass outside of training, two per multiply-add, as `swin.flops` counts them.
+  """Floating point operations of one image's forward pass outside of training, two per multiply-add, as
+  `swin.flops` counts them.
 
-  Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published numbers of the models of
-  windows of 7 come out of this to the printed digit.
+  Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published
+  numbers of the models of windows of 7 come out of this to the printed digit.
   """
   encoder, width = model.encoder, model.channels
   maps = windows.map_sizes(image_size, encoder.patch_size, len(encoder.depths))
@@ -187,7 +196,9 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
 
 
 def _product(rows: np.ndarray, columns: np.ndarray, x: jax.Array) -> jax.Array:
-  """The map x between two matrices, float32 [new, old], in the dtype of x: matrix products have fast gradients, gathers have not."""
+  """The map x between two matrices, float32 [new, old], in the dtype of x: matrix products have fast
+  gradients, gathers have not.
+  """
   rows, columns = (jnp.asarray(matrix, x.dtype) for matrix in (rows, columns))
   x = jnp.einsum("jw,bhwc->bhjc", columns, x, precision="highest")
   return jnp.einsum("ih,bhjc->bijc", rows, x, precision="highest")

@@ -1,8 +1,7 @@
 """Geometry of shifted windows: pure functions, no parameters, nothing traced but reshapes.
 
-One legend for the whole package:
-  B images · H W feature map in tokens · C channels · M windows of an image · h w one window in tokens · N = h·w tokens of a window
-  K heads · D = C / K · L blocks of a stage
+One legend for the whole package: B images · H W feature map in tokens · C channels · M windows of an image ·
+  h w one window in tokens · N = h·w tokens of a window K heads · D = C / K · L blocks of a stage
 """
 
 import jax.numpy as jnp
@@ -16,9 +15,9 @@ def window_and_shift(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
   """Returns the window a map really uses and how far it is shifted, each (height, width) in tokens.
 
-  A map that is not larger than the window along an axis is one window there and is not shifted (the equal case too). The shift is
-  half the *configured* window. Swin V2 official code, block construction; the rule is applied to each axis by itself, so that
-  non-square maps and windows work.
+  A map that is not larger than the window along an axis is one window there and is not shifted (the equal
+  case too). The shift is half the *configured* window. Swin V2 official code, block construction; the rule is
+  applied to each axis by itself, so that non-square maps and windows work.
   """
   window = tuple(min(w, m) for w, m in zip(window_size, map_size))
   shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size))
@@ -26,7 +25,8 @@ def window_and_shift(
 
 
 def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
-  """Into how many parts of its windows and of its heads the attention of an image falls: windows first, then heads.
+  """Into how many parts of its windows and of its heads the attention of an image falls: windows first, then
+  heads.
 
   Args:
     chunks: parts that are computed one after the other.
@@ -41,7 +41,8 @@ def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
   if chunks > 0 and chunks % windows == 0 and heads % (chunks // windows) == 0:
     return windows, chunks // windows
   raise BadInput(
-    f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by window, its {heads} heads"
+    f"attention in {chunks} chunks: they divide neither the {windows} windows of an image nor, window by"
+    f" window, its {heads} heads"
   )
 
 
@@ -61,7 +62,9 @@ def padded_size(map_size: tuple[int, int], multiple: tuple[int, int]) -> tuple[i
 
 
 def pad(x, size: tuple[int, int]):
-  """Pads [B, H, W, C] with zeros at the bottom and the right to [B, *size, C]; an array of that size already comes back as it is."""
+  """Pads [B, H, W, C] with zeros at the bottom and the right to [B, *size, C]; an array of that size already
+  comes back as it is.
+  """
   extra = (size[0] - x.shape[1], size[1] - x.shape[2])
   if extra == (0, 0):
     return x
@@ -69,7 +72,9 @@ def pad(x, size: tuple[int, int]):
 
 
 def partition(x, window: tuple[int, int]):
-  """[B, H, W, C] → [B, M, N, C]: windows in row-major order, tokens of a window in row-major order. H and W divide by the window."""
+  """[B, H, W, C] → [B, M, N, C]: windows in row-major order, tokens of a window in row-major order. H and W
+  divide by the window.
+  """
   b, height, width, c = x.shape
   h, w = window
   x = x.reshape(b, height // h, h, width // w, w, c)
@@ -90,8 +95,8 @@ def regions(
 ) -> np.ndarray | None:
   """Which tokens of a window belong together after the map was padded and rolled by -shift.
 
-  After the roll, a window at the border holds tokens from opposite edges of the image; they get different labels. Padding gets the
-  label -1.
+  After the roll, a window at the border holds tokens from opposite edges of the image; they get different
+  labels. Padding gets the label -1.
 
   Returns:
     int32 [M, N], or None if every window is one region (no shift, no padding).
@@ -115,7 +120,9 @@ def regions(
 
 
 def relative_offsets(window: tuple[int, int]) -> np.ndarray:
-  """Every offset (rows, columns) from one token of a window to another: int32 [(2h-1)·(2w-1), 2], row-major."""
+  """Every offset (rows, columns) from one token of a window to another: int32 [(2h-1)·(2w-1), 2],
+  row-major.
+  """
   h, w = window
   rows, columns = np.meshgrid(np.arange(1 - h, h), np.arange(1 - w, w), indexing="ij")
   return np.stack([rows, columns], -1).reshape(-1, 2).astype(np.int32)
@@ -131,12 +138,13 @@ def relative_index(window: tuple[int, int]) -> np.ndarray:
 
 
 def log_spaced_offsets(window: tuple[int, int], trained_window: tuple[int, int]) -> np.ndarray:
-  """`relative_offsets` in the log-spaced coordinates that the bias MLP reads (Swin V2, section 3.3): float32 [(2h-1)·(2w-1), 2].
+  """`relative_offsets` in the log-spaced coordinates that the bias MLP reads (Swin V2, section 3.3): float32
+  [(2h-1)·(2w-1), 2].
 
-  The official code measures an offset in units of the trained window, stretches it to ±8 and takes sign(x)·log2(1+|x|)/log2(8);
-  the paper's formula has neither the 8 nor the log2. Weights are only compatible with the code. A window of one token has no
-  offset but zero: its unit is 1, where the official code divides 0 by 0. Rounded at each step as there, so that the table is the
-  same bit for bit.
+  The official code measures an offset in units of the trained window, stretches it to ±8 and takes
+  sign(x)·log2(1+|x|)/log2(8); the paper's formula has neither the 8 nor the log2. Weights are only compatible
+  with the code. A window of one token has no offset but zero: its unit is 1, where the official code divides
+  0 by 0. Rounded at each step as there, so that the table is the same bit for bit.
   """
   unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
   x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)

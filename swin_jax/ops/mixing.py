@@ -1,4 +1,5 @@
-"""What is done to a whole batch on the device, inside the step: normalisation, random erasing, mixup and cutmix.
+"""What is done to a whole batch on the device, inside the step: normalisation, random erasing, mixup and
+cutmix.
 
 Images are [B, height, width, bands]; every function takes an rng key where it draws.
 """
@@ -13,7 +14,9 @@ GROUP = 128  # images that share one draw of mixup or cutmix: the official batch
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-  """(x - mean) / std per band, float32; of uint8 x is scaled to 0..1 first, floats are taken as they are, and NaN becomes 0, the mean."""
+  """(x - mean) / std per band, float32; of uint8 x is scaled to 0..1 first, floats are taken as they are, and
+  NaN becomes 0, the mean.
+  """
   mean, std = (jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, std))
   if images.dtype == jnp.uint8:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
@@ -29,10 +32,11 @@ def _box(height: int, width: int, top, left, h, w) -> jax.Array:
 
 
 def erase(images: jax.Array, rng: jax.Array, probability: float) -> jax.Array:
-  """Random erasing: with `probability`, one box per image becomes noise N(0, 1), drawn for every pixel and band.
+  """Random erasing: with `probability`, one box per image becomes noise N(0, 1), drawn for every pixel and
+  band.
 
-  As in the official recipe: area U(0.02, 1/3) of the image, aspect ratio log-uniform in (0.3, 1 / 0.3); the first of ten boxes that is
-  smaller than the image on both sides, no box if none is.
+  As in the official recipe: area U(0.02, 1/3) of the image, aspect ratio log-uniform in (0.3, 1 / 0.3); the
+  first of ten boxes that is smaller than the image on both sides, no box if none is.
 
   Args:
     images: [B, height, width, bands] float32, normalised.
@@ -59,16 +63,15 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
   """Mixup or cutmix of each image with its mirror in the batch (i with B-1-i).
 
-  As in the official recipe: with both alphas positive each of the two is taken half of the time, with one always that one; and one draw
-  of method, share and box serves all images. Officially these are the 128 of one GPU, so a batch of n · 128 makes n draws, each for a
-  run of 128 images that mix among themselves. That keeps the variance of the gradient, does not depend on the number of devices, and
-  where a device holds whole groups no image travels.
+  As in the official recipe: with both alphas positive each of the two is taken half of the time, with one
+  always that one; and one draw of method, share and box serves all images. Officially these are the 128 of
+  one GPU, so a batch of n · 128 makes n draws, each for a run of 128 images that mix among themselves. That
+  keeps the variance of the gradient, does not depend on the number of devices, and where a device holds whole
+  groups no image travels.
 
-  Args:
-    images: [B, height, width, bands] float32.
-    targets: [B, classes] float32 distributions.
-    rng: key.
-    mixup_alpha, cutmix_alpha: of Beta(α, α), from which the share λ of the image itself is drawn; 0 for never.
+  Args: images: [B, height, width, bands] float32. targets: [B, classes] float32 distributions. rng: key.
+    mixup_alpha, cutmix_alpha: of Beta(α, α), from which the share λ of the image itself is drawn; 0 for
+    never.
 
   Returns:
     Mixed images and targets.
@@ -103,7 +106,9 @@ def _mix_group(mixup_alpha: float, cutmix_alpha: float, images, targets, rng) ->
 
 
 def _cutmix_box(rng: jax.Array, height: int, width: int, share: jax.Array) -> jax.Array:
-  """bool [height, width], true in a box of 1 - share of the area around a uniform centre, cut off at the border."""
+  """bool [height, width], true in a box of 1 - share of the area around a uniform centre, cut off at the
+  border.
+  """
   side = jnp.sqrt(1.0 - share)
   y, x = jax.random.randint(rng, (2,), 0, jnp.array([height, width]))
   half = jnp.floor(height * side) // 2, jnp.floor(width * side) // 2

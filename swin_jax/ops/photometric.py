@@ -1,7 +1,8 @@
-"""Photometric distortion of a whole batch on the device: brightness, contrast, saturation and hue of RGB images.
+"""Photometric distortion of a whole batch on the device: brightness, contrast, saturation and hue of RGB
+images.
 
-As in the recipes of segmentation (Swin V1, section A2.3): each of the four with probability 1/2, contrast either before or after
-saturation and hue. Values stay between 0 and 255 and are not rounded in between.
+As in the recipes of segmentation (Swin V1, section A2.3): each of the four with probability 1/2, contrast
+either before or after saturation and hue. Values stay between 0 and 255 and are not rounded in between.
 """
 
 import jax
@@ -49,7 +50,8 @@ def _clip(x: jax.Array) -> jax.Array:
 def _saturate_and_turn(x: jax.Array, factor: jax.Array, turn: jax.Array) -> jax.Array:
   """Multiplies the saturation of HSV, at most to 1, and turns the hue.
 
-  In HSV a channel is V - V·S·k, where k depends on hue and channel alone (0 for the strongest, 1 for the weakest).
+  In HSV a channel is V - V·S·k, where k depends on hue and channel alone (0 for the strongest, 1 for the
+  weakest).
   """
   value, least = jnp.max(x, axis=-1, keepdims=True), jnp.min(x, axis=-1, keepdims=True)
   spread = value - least

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 
 def valid(images: jax.Array) -> jax.Array | None:
-  """Where images as a batch holds them have data, bool of their shape; None for uint8, which has it everywhere."""
+  """Where images as a batch holds them have data, bool of their shape; None for uint8, which has it
+  everywhere.
+  """
   return None if images.dtype == jnp.uint8 else ~jnp.isnan(images)
 
 

@@ -1,9 +1,11 @@
 """RandAugment on the device: a few random operations on each image of a batch, drawn uniformly from fifteen.
 
-The recipe of the official configs, "rand-m9-mstd0.5-inc1", from the augmentation library that they pin: two operations per image,
-each left out half of the time, magnitude N(9, 0.5) of 10, and a larger magnitude always changes the image more.
+The recipe of the official configs, "rand-m9-mstd0.5-inc1", from the augmentation library that they pin: two
+operations per image, each left out half of the time, magnitude N(9, 0.5) of 10, and a larger magnitude always
+changes the image more.
 
-Every operation is Pillow's: what looks values up to the bit, what blends to within one value of 255, and what warps but for rounding.
+Every operation is Pillow's: what looks values up to the bit, what blends to within one value of 255, and what
+warps but for rounding.
 """
 
 import functools
@@ -16,7 +18,8 @@ import numpy as np
 MAX_MAGNITUDE = 10.0
 BANDS = (1, 3)  # numbers of bands that the operations are defined for
 
-# In the order of their kinds, below; within a kind `_plain_table`, `_counted_table` and `_matrix` know them by their names.
+# In the order of their kinds, below; within a kind `_plain_table`, `_counted_table` and `_matrix` know them
+# by their names.
 OPERATIONS = (
   "invert",
   "posterize",
@@ -71,10 +74,9 @@ def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Ar
     magnitude: 0 to 10.
     sign: -1 or 1; only some operations have a direction.
 
-  Returns:
-    Degrees (rotate), bits that are kept (posterize), pixel values (solarize: the threshold; solarize_add: the addend), a factor where 1
-    changes nothing (color, contrast, brightness, sharpness), a slope (shear), or a share of the side (translate); 0 where there is
-    nothing to choose. float32.
+  Returns: Degrees (rotate), bits that are kept (posterize), pixel values (solarize: the threshold;
+    solarize_add: the addend), a factor where 1 changes nothing (color, contrast, brightness, sharpness), a
+    slope (shear), or a share of the side (translate); 0 where there is nothing to choose. float32.
   """
   share = magnitude / MAX_MAGNITUDE
   levels = {
@@ -90,7 +92,8 @@ def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Ar
 
 
 def apply(images: jax.Array, operations: jax.Array, levels: jax.Array) -> jax.Array:
-  """Applies to each image its operations, one after the other. For the images of one device: see `sharding.per_device`.
+  """Applies to each image its operations, one after the other. For the images of one device: see
+  `sharding.per_device`.
 
   Args:
     images: uint8 [B, height, width, bands], RGB or grey.
@@ -100,8 +103,8 @@ def apply(images: jax.Array, operations: jax.Array, levels: jax.Array) -> jax.Ar
     uint8 [B, height, width, bands].
   """
 
-  # A core computes only what an image needs; elsewhere all kinds of operations for many images at once take less time than to wait for
-  # each in turn. For 32 images of 256 pixels they take 200 MB.
+  # A core computes only what an image needs; elsewhere all kinds of operations for many images at once take
+  # less time than to wait for each in turn. For 32 images of 256 pixels they take 200 MB.
   by_platform = dict(cpu=functools.partial(in_turns, None), default=functools.partial(in_turns, 32))
   return jax.lax.platform_dependent(images, operations, levels, **by_platform)
 
@@ -171,7 +174,9 @@ def _counted_table(image: jax.Array, operation: jax.Array, value: jax.Array) -> 
 
 
 def _histogram(image: jax.Array) -> jax.Array:
-  """int32 [bands, 256], how often each value occurs: as one matrix product of the upper with the lower four bits."""
+  """int32 [bands, 256], how often each value occurs: as one matrix product of the upper with the lower four
+  bits.
+  """
   values = image.reshape(-1, image.shape[-1]).T
   upper, lower = (jax.nn.one_hot(bits, 16, dtype=jnp.bfloat16) for bits in (values >> 4, values & 15))
   counts = jnp.einsum("bpu,bpl->bul", upper, lower, preferred_element_type=jnp.float32)
@@ -191,7 +196,8 @@ def _auto_contrast_table(counts: jax.Array) -> jax.Array:
 
 @functools.cache
 def _short_of_whole() -> np.ndarray:
-  """Where Pillow's auto-contrast, which multiplies in float64 and cuts off, falls just short of a whole number and gives one less.
+  """Where Pillow's auto-contrast, which multiplies in float64 and cuts off, falls just short of a whole
+  number and gives one less.
 
   Returns:
     int32, sorted: 65536 · lowest + 256 · highest + value.
@@ -218,7 +224,9 @@ def _equalize_table(counts: jax.Array) -> jax.Array:
 
 
 def _blend(other: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
-  """other + factor · (image - other), cut off to uint8: factor 1 is the image, 0 the other, 2 as far beyond."""
+  """other + factor · (image - other), cut off to uint8: factor 1 is the image, 0 the other, 2 as far
+  beyond.
+  """
   other, image = other.astype(jnp.float32), image.astype(jnp.float32)
   return jnp.clip(other + factor * (image - other), 0, 255).astype(jnp.uint8)
 
@@ -232,7 +240,9 @@ def _luminance(image: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-  """Every pixel mixed with its eight neighbours, (5 · itself + all of them) / 13, but for those at the border."""
+  """Every pixel mixed with its eight neighbours, (5 · itself + all of them) / 13, but for those at the
+  border.
+  """
   x = image.astype(jnp.int32)
   rows = x[:-2] + x[1:-1] + x[2:]
   total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * x[1:-1, 1:-1]
@@ -258,7 +268,9 @@ def _matrix(operation: jax.Array, value: jax.Array, height: int, width: int) -> 
 
 
 def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
-  """The affine map of `_matrix` about the corner of the image, between pixels by the cubic through 4 × 4 of them."""
+  """The affine map of `_matrix` about the corner of the image, between pixels by the cubic through 4 × 4 of
+  them.
+  """
   height, width, bands = image.shape
   a, b, c, d, e, f = matrix
   x, y = jnp.arange(width)[None] + 0.5, jnp.arange(height)[:, None] + 0.5
@@ -288,5 +300,7 @@ def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def _cubic(v0: jax.Array, v1: jax.Array, v2: jax.Array, v3: jax.Array, d: jax.Array) -> jax.Array:
-  """Between v1 (d = 0) and v2 (d = 1), with Pillow's a = -1 for warps, which is not the -0.5 of its resizing."""
+  """Between v1 (d = 0) and v2 (d = 1), with Pillow's a = -1 for warps, which is not the -0.5 of its
+  resizing.
+  """
   return v1 + d * (v2 - v0 + d * (2 * (v0 - v1) + v2 - v3 + d * (v1 - v0 + v3 - v2)))

@@ -1,12 +1,15 @@
-"""Says, before it is rented, whether a run fits a TPU slice or GPU nodes: memory, collectives, time of a step, what to change.
+"""Says, before it is rented, whether a run fits a TPU slice or GPU nodes: memory, collectives, time of a
+step, what to change.
 
-  python -m swin_jax.plan --config=FILE[:kind] --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
+  python -m swin_jax.plan --config=FILE[:kind] \
+      --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
-For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip install -r
-requirements-plan.txt. It takes minutes, as the run's own compilation does. With JAX_OPTIMIZATION_LEVEL=O1 in the environment it takes
-a third to a half of them, and the plan is of a run that has that in its environment too. GPUs
-(h100:8, h200:16, eight to a node) are estimated by formula, and so are TPUs with --analytic. --topology=v5p looks for the smallest
-slice of v5p that fits. No data is opened. The exit code is 0 whether it fits or not.
+For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip
+install -r requirements-plan.txt. It takes minutes, as the run's own compilation does. With
+JAX_OPTIMIZATION_LEVEL=O1 in the environment it takes a third to a half of them, and the plan is of a run that
+has that in its environment too. GPUs (h100:8, h200:16, eight to a node) are estimated by formula, and so are
+TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is opened. The
+exit code is 0 whether it fits or not.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
@@ -15,21 +18,24 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
   remat                    the policy
   bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
-                           twice when accumulated. activations: what autodiff keeps of the images for the backward pass under the
-                           policy; without one, the results of matrix products. temporaries: compiled, all else that the compiler
-                           makes on the way; analytic, of one block activations, weights and gradient. padding, program (compiled):
-                           of the arguments to tiles; the program. total: their sum
+                           twice when accumulated. activations: what autodiff keeps of the images for the
+                           backward pass under the policy; without one, the results of matrix products.
+                           temporaries: compiled, all else that the compiler makes on the way; analytic, of
+                           one block activations, weights and gradient. padding, program (compiled): of the
+                           arguments to tiles; the program. total: their sum
   memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
   collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
-                           compiled: read from the optimised program; if refused, by formula. analytic_collectives: by formula
+                           compiled: read from the optimised program; if refused, by formula.
+                             analytic_collectives: by formula
   roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
   images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
   advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
-                           accumulation_steps, a remat policy, the smallest_slice of the generation; null where there is none
-  compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives are counted once);
-  libtpu, jax: versions
+                           accumulation_steps, a remat policy, the smallest_slice of the generation; null
+                           where there is none
+  compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives
+  are counted once); libtpu, jax: versions
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +117,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function, says so, and every ten seconds for how long; in a thread, so that Ctrl-C is heard while it runs."""
+  """Runs a function, says so, and every ten seconds for how long; in a thread, so that Ctrl-C is heard while
+  it runs.
+  """
   start, done = time.perf_counter(), concurrent.futures.Future()
 
   def run():
@@ -153,7 +161,8 @@ def describe(report: dict[str, Any]) -> str:
     report["roofline_seconds"],
   )
   lines = [
-    f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts} part(s),"
+    f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts}"
+    " part(s),"
     f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
     f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
     + ("; too close for a formula to be sure" if close else ""),
@@ -175,7 +184,8 @@ def describe(report: dict[str, Any]) -> str:
       )
   if report.get("loops_of_unknown_length"):
     lines.append(
-      f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted once"
+      f"  {report['loops_of_unknown_length']} loop(s) of unknown length hold collectives, which are counted"
+      " once"
     )
   terms = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in times.items())
   lines.append(
@@ -193,7 +203,8 @@ def describe(report: dict[str, Any]) -> str:
       lines.append(f"  by formula: {text.format(advice[key])}")
   if not report["fits"] and not any(advice.values()):
     lines.append(
-      "  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch together may"
+      "  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch"
+      " together may"
     )
   return "\n".join(lines)
 

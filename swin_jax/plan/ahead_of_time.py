@@ -1,4 +1,7 @@
-"""Compiles the real train step for a TPU slice on a machine that has none, and says what came out. libtpu does it; nothing runs."""
+"""Compiles the real train step for a TPU slice on a machine that has none, and says what came out.
+
+Libtpu does it; nothing runs.
+"""
 
 from collections.abc import Callable, Sequence
 import importlib.util
@@ -18,9 +21,9 @@ INSTALL = "pip install -r requirements-plan.txt"
 class Compiled(NamedTuple):
   """A compiled train step.
 
-  Attributes:
-    accepted: by the compiler; it refuses what does not fit the memory of a chip.
-    arguments_bytes, temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the way, and the program itself.
+  Attributes: accepted: by the compiler; it refuses what does not fit the memory of a chip. arguments_bytes,
+    temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the way, and the
+    program itself.
       Where the step does not fit: the arguments as given, what the compiler said, and 0.
     text: the optimised HLO, or what the compiler said.
     seconds: lowering and compiling took.
@@ -87,7 +90,8 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
 
 
 def refused_bytes(message: str, arguments_bytes: int) -> int | None:
-  """What a step would make on the way, from the compiler's refusal: it names either that, or that and the arguments together.
+  """What a step would make on the way, from the compiler's refusal: it names either that, or that and the
+  arguments together.
 
   Returns:
     None if the message is no refusal for want of memory.

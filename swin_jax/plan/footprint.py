@@ -1,8 +1,9 @@
 """How many bytes of its memory a train step takes on each chip, by formula: from shapes alone, on no device.
 
-The state is exact: its shardings decide. What the backward pass needs is what autodiff keeps, traced through the real loss at two
-batch sizes; of a loss without remat the results of matrix products, since compilers compute what lies between them again. What they
-make of it differs by some 20 % either way: `experiments/scale` compares.
+The state is exact: its shardings decide. What the backward pass needs is what autodiff keeps, traced through
+the real loss at two batch sizes; of a loss without remat the results of matrix products, since compilers
+compute what lies between them again. What they make of it differs by some 20 % either way:
+`experiments/scale` compares.
 """
 
 from collections.abc import Callable
@@ -22,9 +23,8 @@ from swin_jax.tasks.task import Task
 class Activations(NamedTuple):
   """What one image leaves behind for the backward pass, in bytes.
 
-  Attributes:
-    saved: kept through the whole forward pass, under the model's remat policy.
-    widest: there beside it at the widest moment of the backward pass: a whole block where blocks are recomputed; about half of one
+  Attributes: saved: kept through the whole forward pass, under the model's remat policy. widest: there beside
+    it at the widest moment of the backward pass: a whole block where blocks are recomputed; about half of one
       where nothing is, for then the products are there already.
     blocks: kept by one block of each stage if nothing in it were recomputed.
   """
@@ -83,7 +83,8 @@ def activations(
 
 
 def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: Any) -> int:
-  """Of the widest moment of the backward pass, on one chip: a block's activations, its weights put together, and their gradient.
+  """Of the widest moment of the backward pass, on one chip: a block's activations, its weights put together,
+  and their gradient.
 
   Args:
     kept: see `activations`.

@@ -1,6 +1,7 @@
 """What the chips of a compiled program send each other, read from its optimised HLO text.
 
-The compiler's own cost analysis counts the body of a loop once and says nothing of collectives; here a body counts as often as it runs.
+The compiler's own cost analysis counts the body of a loop once and says nothing of collectives; here a body
+counts as often as it runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,10 @@ _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 class Collective(NamedTuple):
   """One collective operation of a program.
 
-  Attributes:
-    kind: of `KINDS`.
-    dtype: of what is sent; the largest part's where several arrays go together.
-    times: it runs in one run of the program.
-    group: chips that take part together.
-    payload_bytes: of the whole array, once: what all-gather and all-reduce end with, what reduce-scatter starts with.
-    source: the model's operation that it belongs to, as the compiler noted it.
+  Attributes: kind: of `KINDS`. dtype: of what is sent; the largest part's where several arrays go together.
+    times: it runs in one run of the program. group: chips that take part together. payload_bytes: of the
+    whole array, once: what all-gather and all-reduce end with, what reduce-scatter starts with. source: the
+    model's operation that it belongs to, as the compiler noted it.
   """
 
   kind: str
@@ -38,7 +36,9 @@ class Collective(NamedTuple):
 
   @property
   def link_bytes(self) -> int:
-    """Bytes that each chip receives in all its runs, by ring algorithms: the least that any algorithm can do with."""
+    """Bytes that each chip receives in all its runs, by ring algorithms: the least that any algorithm can do
+    with.
+    """
     share = 1.0 if self.kind == "collective-permute" else (self.group - 1) / self.group
     return round(self.times * self.payload_bytes * share * (2 if self.kind == "all-reduce" else 1))
 
@@ -53,8 +53,8 @@ class _Instruction(NamedTuple):
 def collectives(text: str) -> tuple[list[Collective], int]:
   """Every collective of an optimised HLO module.
 
-  Returns:
-    The collectives, and the number of loops around collectives whose trip count is not known; their bodies count once.
+  Returns: The collectives, and the number of loops around collectives whose trip count is not known; their
+    bodies count once.
   """
   computations, entry = _computations(text)
   chips = math.prod(
@@ -138,7 +138,9 @@ def _chain(instruction: _Instruction) -> set[str]:
 
 
 def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | None:
-  """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared with."""
+  """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared
+  with.
+  """
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])
   integers = (

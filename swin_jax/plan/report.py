@@ -1,4 +1,6 @@
-"""Whether a run fits a slice: the real train step, compiled for it or estimated by formula, and what to change where it does not."""
+"""Whether a run fits a slice: the real train step, compiled for it or estimated by formula, and what to
+change where it does not.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -68,17 +70,20 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   checks.check(config)
   if kinds.TARGETS[config.task]:
     raise BadInput(
-      f"the planner knows no head but those of classification and masked_pixels; it cannot plan task={config.task}"
+      "the planner knows no head but those of classification and masked_pixels; it cannot plan"
+      f" task={config.task}"
     )
   if config.task == "classification" and not config.classification.num_classes:
     raise BadInput(
-      "the number of classes is the data's, which is not opened here: give --config.classification.num_classes=1000, say"
+      "the number of classes is the data's, which is not opened here: give"
+      " --config.classification.num_classes=1000, say"
     )
   return config
 
 
 def by_formula(config: ConfigDict, place: Slice) -> Formula:
-  """A run as `ready` gives it, on a slice, without compiling: on as many virtual CPU devices as the slice has chips.
+  """A run as `ready` gives it, on a slice, without compiling: on as many virtual CPU devices as the slice has
+  chips.
 
   Raises:
     BadInput: the batch or a parameter does not divide over the chips.
@@ -86,7 +91,8 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
   devices = jax.devices()[: place.num_chips]
   if len(devices) < place.num_chips:
     raise ValueError(
-      f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)} devices"
+      f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)}"
+      " devices"
     )
   program = build(config, 1, 1, devices)
   model, parts = program.task.model.encoder, config.optim.accumulation_steps
@@ -174,9 +180,9 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     config, place: of the report.
     report: of `check`.
 
-  Returns:
-    batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch as it is fits this slice. remat:
-    a policy with which it fits, all else as it is. smallest_slice: of this generation, all else as it is. Each None where there is none.
+  Returns: batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch
+    as it is fits this slice. remat: a policy with which it fits, all else as it is. smallest_slice: of this
+    generation, all else as it is. Each None where there is none.
   """
   fixed = sum(
     report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch")
@@ -225,7 +231,8 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
 def smallest(
   config: ConfigDict, generation: str, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
-  """The report of the smallest slice of a generation that fits: proposed by formula, confirmed by the compiler.
+  """The report of the smallest slice of a generation that fits: proposed by formula, confirmed by the
+  compiler.
 
   Args:
     config, analytic, patiently: as in `check`.
@@ -246,12 +253,15 @@ def smallest(
       config, [place for place in hardware.slices(generation) if place.num_chips <= len(jax.devices())][-1]
     )  # says why not
   raise BadInput(
-    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see what would"
+    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see"
+    " what would"
   )
 
 
 def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iterator[tuple[Slice, Formula]]:
-  """The slices that the run divides over, the smallest first, without those that could not hold the activations of their images."""
+  """The slices that the run divides over, the smallest first, without those that could not hold the
+  activations of their images.
+  """
   kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
   for place in hardware.slices(generation):
     if place.num_chips > len(jax.devices()):

@@ -1,4 +1,6 @@
-"""How long a train step takes at least, by formula: what it computes, what it moves through memory, what the chips send each other."""
+"""How long a train step takes at least, by formula: what it computes, what it moves through memory, what the
+chips send each other.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -25,7 +27,9 @@ class Work(NamedTuple):
 
 
 class StepTime(NamedTuple):
-  """Seconds of one step at the makers' peak rates; the longest bounds the step, as if the others hid behind it."""
+  """Seconds of one step at the makers' peak rates; the longest bounds the step, as if the others hid behind
+  it.
+  """
 
   compute: float
   memory: float
@@ -59,7 +63,9 @@ def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
 
 
 def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
-  """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the logits."""
+  """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the
+  logits.
+  """
   total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
   for i, (depth, size) in enumerate(
     zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))
@@ -89,9 +95,9 @@ def memory_traffic(
 ) -> int:
   """Bytes that one chip moves through its memory in a step, roughly.
 
-  A block's activations are written and read in the forward pass, read again in the backward pass, and their gradients written and
-  read; a recomputed forward pass writes and reads once more. Weights are read in both passes and their gradient is written, in each
-  part of the batch; the update reads and writes the state.
+  A block's activations are written and read in the forward pass, read again in the backward pass, and their
+  gradients written and read; a recomputed forward pass writes and reads once more. Weights are read in both
+  passes and their gradient is written, in each part of the batch; the update reads and writes the state.
 
   Args:
     model: the backbone.
@@ -111,10 +117,10 @@ def collectives(
 ) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
-  In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in the forward and in the
-  backward pass, in the compute dtype, and its gradient is summed and divided again; the gradient of what every chip holds is summed in
-  float32. Where the model axis divides heads and hidden units, each branch of a block sums its output, and in the backward pass the
-  gradient of its input.
+  In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in
+  the forward and in the backward pass, in the compute dtype, and its gradient is summed and divided again;
+  the gradient of what every chip holds is summed in float32. Where the model axis divides heads and hidden
+  units, each branch of a block sums its output, and in the backward pass the gradient of its input.
 
   Args:
     model: the backbone.

@@ -1,10 +1,12 @@
-"""Says how fast a run's input pipeline is on this machine, where its time goes, and what would make it faster.
+"""Says how fast a run's input pipeline is on this machine, where its time goes, and what would make it
+faster.
 
   python -m swin_jax.run.bench --config=FILE[:kind] [--seconds=20] [--config.group.key=value]
 
-It reads, decodes, crops and batches as the run itself would, with its threads and worker processes, but trains nothing. Then it times
-the stages for one image after the other in one thread, and what is done to a batch on the devices: RandAugment, normalisation, erasing,
-mixing. A run needs as many images a second as its `perf/images_per_second` says; `perf/data_seconds` says how long it waited for them.
+It reads, decodes, crops and batches as the run itself would, with its threads and worker processes, but
+trains nothing. Then it times the stages for one image after the other in one thread, and what is done to a
+batch on the devices: RandAugment, normalisation, erasing, mixing. A run needs as many images a second as its
+`perf/images_per_second` says; `perf/data_seconds` says how long it waited for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,11 +34,14 @@ from swin_jax.terminal.progress import Progress, say
 
 # Stage → what bounds the pipeline where that takes longest, and what to do then.
 STAGES = {
-  "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at once; many small files are read"
+  "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at"
+  " once; many small files are read"
   " faster from the shards that python -m swin_jax.data.prepare writes",
-  "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the images are much larger than the"
+  "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the"
+  " images are much larger than the"
   " run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
-  "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it faster, and where the images are"
+  "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it"
+  " faster, and where the images are"
   " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
   "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
 }
@@ -84,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measure(data: pipeline.Input, seconds: float) -> Measured:
-  """The pipeline of one host that makes whole batches, after it has started, for at least so many seconds; and its stages.
+  """The pipeline of one host that makes whole batches, after it has started, for at least so many seconds;
+  and its stages.
 
   Raises:
     BadInput: too many records cannot be read.
@@ -116,7 +122,9 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
 
 
 def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
-  """Stage → mean seconds for one image, of images that are read for the first time here; all in this thread."""
+  """Stage → mean seconds for one image, of images that are read for the first time here; all in this
+  thread.
+  """
   source, rng = data.train_source, np.random.default_rng(data.seed)
   took, count, start = (
     dict.fromkeys([stage for stage in STAGES if stage != "rest"], 0.0),
@@ -158,7 +166,10 @@ def describe(config: ConfigDict, measured: Measured) -> str:
   rate, cores, seconds = measured
   total = sum(seconds.values())
   height, width = config.data.image_size
-  speed = f"{rate:,.0f} images/s of {height} × {width} pixels, {rate / cores:,.0f} per core on {cores} core{'s' * (cores != 1)}"
+  speed = (
+    f"{rate:,.0f} images/s of {height} × {width} pixels, {rate / cores:,.0f} per core on {cores}"
+    f" core{'s' * (cores != 1)}"
+  )
   lines = [f"{speed}; of a core's time for one image"]
   lines += [
     f"  {stage:<16}{1e6 * took:7,.0f} µs  {100 * took / total:3.0f} %" for stage, took in seconds.items()
@@ -187,10 +198,13 @@ def _crew_advice(data: ConfigDict, cores: int) -> str:
 
 
 def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
-  """Images a second through what is done to a training batch on all devices before the model sees it; and which devices these are."""
+  """Images a second through what is done to a training batch on all devices before the model sees it; and
+  which devices these are.
+  """
   mesh = sharding.make_mesh(**config.mesh)
   parts = sharding.batch_parts(mesh, config.sharding_rules)
-  # A whole batch of many devices may not fit where there is one; so many fit anywhere, and are a group that mixes.
+  # A whole batch of many devices may not fit where there is one; so many fit anywhere, and are a group that
+  # mixes.
   count = min(config.data.batch_size, mixing.GROUP * parts) // parts * parts
   if not count:
     raise BadInput(f"data.batch_size = {config.data.batch_size} does not divide over {parts} devices")

@@ -1,4 +1,6 @@
-"""Mistakes in a config that show without data or devices: numbers that cannot be, and numbers that contradict one another."""
+"""Mistakes in a config that show without data or devices: numbers that cannot be, and numbers that contradict
+one another.
+"""
 
 import math
 
@@ -59,7 +61,8 @@ def check(config: ConfigDict) -> None:
     raise BadInput("config.data.class_names are found in the data; leave it ()")
   if config.checkpoint.keep_latest < 2:
     raise BadInput(
-      f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the newest be damaged, the one before"
+      f"config.checkpoint.keep_latest = {config.checkpoint.keep_latest} must be at least 2: should the"
+      " newest be damaged, the one before"
       " is used"
     )
   for key, value in (
@@ -81,13 +84,15 @@ def check(config: ConfigDict) -> None:
       raise BadInput(f"config.{key} must be between {low} and {high}, and is {value}")
   if not 0 <= config.optim.warmup_epochs <= config.optim.total_epochs:
     raise BadInput(
-      f"config.optim.warmup_epochs = {config.optim.warmup_epochs} must not be more than optim.total_epochs = {config.optim.total_epochs}"
+      f"config.optim.warmup_epochs = {config.optim.warmup_epochs} must not be more than optim.total_epochs"
+      f" = {config.optim.total_epochs}"
     )
   if config.optim.schedule in ("step", "multistep") and not config.optim.milestone_epochs:
     raise BadInput(f"config.optim.schedule = '{config.optim.schedule}' needs optim.milestone_epochs")
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
     raise BadInput(
-      f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set augment.rand_augment_operations=0"
+      f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set"
+      " augment.rand_augment_operations=0"
     )
   if a.rand_augment_operations and d.dtype != "uint8":
     raise BadInput(
@@ -109,7 +114,8 @@ def check(config: ConfigDict) -> None:
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
     if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
       raise BadInput(
-        f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths = {m.depths}"
+        f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths ="
+        f" {m.depths}"
       )
   for i, heads in enumerate(m.num_heads):
     if heads < 1 or (m.embed_dim * 2**i) % heads:
@@ -119,11 +125,13 @@ def check(config: ConfigDict) -> None:
   for size in (*m.window_sizes, *m.trained_window_sizes):
     if min(pair(size)) < 1:
       raise BadInput(
-        f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least one token"
+        f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least"
+        " one token"
       )
   if len(d.image_size) != 2 or min(d.image_size) < m.patch_size:
     raise BadInput(
-      f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size = {m.patch_size}"
+      f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size ="
+      f" {m.patch_size}"
     )
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(
@@ -131,7 +139,8 @@ def check(config: ConfigDict) -> None:
     )
   if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
     raise BadInput(
-      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled to 0..1: of rasters of other"
+      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
+      " to 0..1: of rasters of other"
       " numbers give --config.data.dtype=float32"
     )
   remat.policy(m.remat)
@@ -147,13 +156,15 @@ def check(config: ConfigDict) -> None:
       raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
   if d.batch_size % config.optim.accumulation_steps:
     raise BadInput(
-      f"data.batch_size = {d.batch_size} does not divide into optim.accumulation_steps = {config.optim.accumulation_steps}"
+      f"data.batch_size = {d.batch_size} does not divide into optim.accumulation_steps ="
+      f" {config.optim.accumulation_steps}"
     )
   if config.task == "masked_pixels":
     p = config.mask.patch_size
     if p % m.patch_size or any(side % p for side in d.image_size):
       raise BadInput(
-        f"mask.patch_size = {p} must divide data.image_size = {d.image_size} and be a multiple of model.patch_size = {m.patch_size}"
+        f"mask.patch_size = {p} must divide data.image_size = {d.image_size} and be a multiple of"
+        f" model.patch_size = {m.patch_size}"
       )
 
 
@@ -169,7 +180,8 @@ def _check_dense(config: ConfigDict) -> None:
       continue
     if len(sizes) != 2 or min(sizes) < config.model.patch_size:
       raise BadInput(
-        f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size = {config.model.patch_size}"
+        f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size ="
+        f" {config.model.patch_size}"
       )
   if len(c.scale_range) != 2 or not 0 < c.scale_range[0] <= c.scale_range[1]:
     raise BadInput(
@@ -179,23 +191,28 @@ def _check_dense(config: ConfigDict) -> None:
     raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")
   if channels < 1 or channels % upernet.GROUP:
     raise BadInput(
-      f"config.{config.task}.channels = {channels} must be a multiple of {upernet.GROUP}, in which they are normed"
+      f"config.{config.task}.channels = {channels} must be a multiple of {upernet.GROUP}, in which they are"
+      " normed"
     )
   if not 0 <= config.segmentation.num_classes <= labels.NONE:
     raise BadInput(
-      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {labels.NONE}, or 0 for those of the data"
+      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {labels.NONE},"
+      " or 0 for those of the data"
     )
   if config.pixel_regression.value_std < 0:
     raise BadInput(
-      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for that of the data"
+      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for"
+      " that of the data"
     )
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(
-      f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set dense.photometric=False"
+      f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set"
+      " dense.photometric=False"
     )
   if config.augment.rand_augment_operations:
     raise BadInput(
-      f"RandAugment moves pixels away from their {kinds.TARGETS[config.task]}: set augment.rand_augment_operations=0"
+      f"RandAugment moves pixels away from their {kinds.TARGETS[config.task]}: set"
+      " augment.rand_augment_operations=0"
     )
   if config.model.version == 1:
     _check_bias_tables(config)
@@ -217,6 +234,7 @@ def _check_bias_tables(config: ConfigDict) -> None:
     seen = tuple(map(min, seen, c.window)) if c.window else seen
     if used(seen) != trained:
       raise BadInput(
-        f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in evaluation, at {seen} pixels,"
+        f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in"
+        f" evaluation, at {seen} pixels,"
         f" windows are {used(seen)}: take larger crops, smaller model.window_sizes, or V2"
       )

@@ -1,4 +1,6 @@
-"""Whether a config fits what is there: the run that it continues, the model it evaluates, the weights it starts from."""
+"""Whether a config fits what is there: the run that it continues, the model it evaluates, the weights it
+starts from.
+"""
 
 from collections.abc import Sequence
 import json
@@ -38,7 +40,8 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     BadInput: keys differ that may not.
   """
   ours = flatten(json.loads(json.dumps(config.to_dict())))
-  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there were not yet.
+  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there
+  # were not yet.
   theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
@@ -58,14 +61,16 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
 
 
 def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
-  """Refuses to evaluate weights under a config that gives their numbers another meaning; windows and image size may differ.
+  """Refuses to evaluate weights under a config that gives their numbers another meaning; windows and image
+  size may differ.
 
   Raises:
     BadInput: keys differ that may not.
   """
   if config.task != stored["task"]:
     raise BadInput(
-      f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of that task"
+      f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
+      " that task"
     )
   names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
   of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
@@ -77,7 +82,8 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
     classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
     raise BadInput(
-      f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of its own classes"
+      f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of"
+      " its own classes"
     )
   if differing := [
     f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)
@@ -113,7 +119,9 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
 
 
 def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
-  """A note where the weights in init_from have seen images of as many bands normalised otherwise; else nothing."""
+  """A note where the weights in init_from have seen images of as many bands normalised otherwise; else
+  nothing.
+  """
   ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
   if len(ours) != len(theirs) or all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs)):
     return ""
@@ -122,7 +130,9 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
 
 
 def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
-  """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else nothing."""
+  """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else
+  nothing.
+  """
   names = zip(described["data"]["class_names"], config.data.class_names)
   label, (theirs, ours) = next(
     ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
@@ -138,7 +148,8 @@ def check_same_data(before: int, now: int, split: str) -> None:
   """
   if before != now:
     raise BadInput(
-      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new --workdir"
+      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new"
+      " --workdir"
     )
 
 

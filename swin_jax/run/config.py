@@ -1,4 +1,6 @@
-"""A run's config and its folder: what it leaves to the data and to other runs, and numbers derived from it."""
+"""A run's config and its folder: what it leaves to the data and to other runs, and numbers derived from
+it.
+"""
 
 from collections.abc import Sequence
 import contextlib
@@ -50,13 +52,13 @@ def own(workdir: str):
 
 
 def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -> ConfigDict:
-  """The config with data.mean and data.std said, and of values their own: where they are not, those of the data's statistics.json.
+  """The config with data.mean and data.std said, and of values their own: where they are not, those of the
+  data's statistics.json.
 
   To be called before anything else reads the config: the number of data.mean is the number of bands.
 
-  Args:
-    config: as given.
-    trained: the resolved config of weights that are evaluated: theirs are what the weights have seen, whatever the data is like.
+  Args: config: as given. trained: the resolved config of weights that are evaluated: theirs are what the
+    weights have seen, whatever the data is like.
 
   Raises:
     BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
@@ -65,7 +67,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   d = config.data
   if bool(len(d.mean)) != bool(len(d.std)):
     raise BadInput(
-      f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the data's statistics.json"
+      f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the"
+      " data's statistics.json"
     )
   values = (
     config.pixel_regression
@@ -82,16 +85,19 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
     return config
   if values and values.value_mean:
     raise BadInput(
-      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of the data's statistics.json"
+      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of"
+      " the data's statistics.json"
     )
   if values and len(d.mean) and (d.source != "array_record" or not d.path):
     raise BadInput(
-      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give --config.data.path of one, or"
+      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give"
+      " --config.data.path of one, or"
       " both numbers, as in --config.pixel_regression.value_mean=250 --config.pixel_regression.value_std=80"
     )
   if d.source != "array_record" or not d.path:
     raise BadInput(
-      "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give --config.data.path of one,"
+      "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give"
+      " --config.data.path of one,"
       " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
     )
   found = statistics.read(d.path)
@@ -105,7 +111,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   if values:
     if "values" not in found:
       raise BadInput(
-        f"{d.path} holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values; see the README"
+        f"{d.path} holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values;"
+        " see the README"
       )
     values.update(value_mean=found["values"]["mean"][0], value_std=found["values"]["std"][0] or 1.0)
   return config
@@ -136,7 +143,8 @@ def resolve(
     wanted, found = config[config.task].num_classes, len(train_classes)
     if not found:
       raise BadInput(
-        f"the training data has no labels (a folder needs one folder per class), so task={config.task} cannot be"
+        f"the training data has no labels (a folder needs one folder per class), so task={config.task}"
+        " cannot be"
       )
     if tuple(eval_classes) != tuple(train_classes):
       raise BadInput(
@@ -172,13 +180,16 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   if not steps:
     split = config.data.train_split
     raise BadInput(
-      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: take a smaller one"
+      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: take a"
+      " smaller one"
     )
   return steps, max(1, round(config.optim.total_epochs * steps))
 
 
 def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
-  """Steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept for good ("keep"; 0 for none)."""
+  """Steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept for good
+  ("keep"; 0 for none).
+  """
   every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
   every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
   return every | {"keep": every["save"] * config.checkpoint.keep_every}
@@ -240,9 +251,11 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   path, whole = sharding.largest_replicated(state)
   whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
   return (
-    f"{config.task}, Swin V{config.model.version}: {count:,} parameters, {program.flops / 1e9:.3g} GFLOP an image;"
+    f"{config.task}, Swin V{config.model.version}: {count:,} parameters, {program.flops / 1e9:.3g} GFLOP an"
+    " image;"
     f" {sum(mask)} of {len(mask)} arrays decay ({workdir}/parameters.txt)\n"
-    f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to train,"
+    f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
+    " train,"
     f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
     f"each device holds {held}{whole}"
   )

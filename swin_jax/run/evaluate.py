@@ -1,4 +1,6 @@
-"""Runs an evaluation set: sums over batches, divided once, so the result depends on no batch size and no number of hosts."""
+"""Runs an evaluation set: sums over batches, divided once, so the result depends on no batch size and no
+number of hosts.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -25,7 +25,8 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   )
   if config.task == "classification" and train_source.targets:
     raise BadInput(
-      f"{d.path} has {train_source.targets} of pixels, not of images, so task=classification cannot be; for these:"
+      f"{d.path} has {train_source.targets} of pixels, not of images, so task=classification cannot be; for"
+      " these:"
       " configs/own_labels.py, of rasters own_rasters.py:segment, and :regress"
     )
   _check_bands(d)
@@ -54,7 +55,8 @@ def _check_bands(d: ConfigDict) -> None:
   there, wanted = len(found["mean"]), len(d.mean)
   if there != wanted and not {there, wanted} <= {1, 3}:  # grey and colour become each other
     raise BadInput(
-      f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run of the other number"
+      f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run"
+      " of the other number"
     )
 
 

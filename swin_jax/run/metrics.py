@@ -55,7 +55,8 @@ def in_short(values: Mapping[str, float]) -> str:
 class Clock:
   """Where the time goes, and how fast training is, between two entries of the log.
 
-  Nothing waits for the device to be timed: a step's metrics are read while the next one runs, so the loop's own time is the device's.
+  Nothing waits for the device to be timed: a step's metrics are read while the next one runs, so the loop's
+  own time is the device's.
 
   Args:
     batch_size: images a step.
@@ -88,7 +89,9 @@ class Clock:
       self._seconds[kind] += time.perf_counter() - start
 
   def compute(self) -> dict[str, float]:
-    """Seconds by kind since the last entry; images and FLOPs per second of training, and MFU where the device's peak is known."""
+    """Seconds by kind since the last entry; images and FLOPs per second of training, and MFU where the
+    device's peak is known.
+    """
     seconds = self._seconds | {"compute": time.perf_counter() - self._since - sum(self._seconds.values())}
     rate = self._steps * self._batch_size / max(seconds["compute"] + seconds["data"], 1e-9)
     self.restart()
@@ -99,7 +102,8 @@ class Clock:
 
 
 class Writer:
-  """Writes `metrics.jsonl`, TensorBoard events and pictures of a run into its workdir; does nothing but on process 0.
+  """Writes `metrics.jsonl`, TensorBoard events and pictures of a run into its workdir; does nothing but on
+  process 0.
 
   Args:
     workdir: the run's folder.
@@ -140,7 +144,8 @@ class Writer:
   def pictures(
     self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
   ) -> pathlib.Path | None:
-    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey, else the first three.
+    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey,
+    else the first three.
 
     `legend` puts what its colours mean under the grid.
     """
@@ -161,7 +166,9 @@ class Writer:
 
 
 def picture_grid(images: np.ndarray) -> np.ndarray:
-  """uint8 [rows, columns, height, width, bands] → uint8 [y, x, 3]; small images are enlarged so that a person sees them."""
+  """uint8 [rows, columns, height, width, bands] → uint8 [y, x, 3]; small images are enlarged so that a person
+  sees them.
+  """
   images = images[..., :3] if images.shape[-1] >= 3 else np.repeat(images[..., :1], 3, axis=-1)
   zoom = max(1, 96 // images.shape[2])
   images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)

@@ -1,4 +1,6 @@
-"""Learning-rate schedules, which parameters decay, layer-wise rates, and the optimizer chain (AdamW as the official recipes use it)."""
+"""Learning-rate schedules, which parameters decay, layer-wise rates, and the optimizer chain (AdamW as the
+official recipes use it).
+"""
 
 from collections.abc import Sequence
 import re
@@ -9,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-# (pattern of a parameter's path, whether weight decay applies): full match, first wins, and every parameter must match one.
+# (pattern of a parameter's path, whether weight decay applies): full match, first wins, and every parameter
+# must match one.
 DECAY_RULES = (
   (r".*/(bias|scale|q_bias|v_bias)", False),
   (r"(.*/)?mask_token", False),
   (r".*/(logit_scale|bias_table|cpb_fc[12]/kernel)", False),
   (r".*/kernel", True),
 )
-# The official SimMIM pre-training means to exempt the third row too, but the prefix of its names never matches
-# (microsoft/Swin-Transformer#369).
+# The official SimMIM pre-training means to exempt the third row too, but the prefix of its names never
+# matches (microsoft/Swin-Transformer#369).
 OFFICIAL_PRETRAINING_DECAY_RULES = (*DECAY_RULES[:2], (DECAY_RULES[2][0], True), DECAY_RULES[3])
 
 SCHEDULES = ("cosine", "linear", "polynomial", "step", "multistep")
@@ -37,9 +40,9 @@ def learning_rate(
 ):
   """The official schedules, affine in the peak so that layer-wise peaks share warm-up start and floor.
 
-  Linear warm-up from `warmup_lr`, then, over what is left: "cosine" to `min_lr`; "linear" to 1 % of the peak; "polynomial", whose power
-  is 1, along a line to `min_lr`; "step": times
-  `decay_rate` every milestones[0] steps, counted from step 0; "multistep": times `decay_rate` at each milestone.
+  Linear warm-up from `warmup_lr`, then, over what is left: "cosine" to `min_lr`; "linear" to 1 % of the peak;
+  "polynomial", whose power is 1, along a line to `min_lr`; "step": times `decay_rate` every milestones[0]
+  steps, counted from step 0; "multistep": times `decay_rate` at each milestone.
 
   Args:
     step: number of updates done, scalar.
@@ -88,11 +91,11 @@ def decay_mask(params: Any, rules: Sequence[tuple[str, bool]]) -> Any:
 def layer_scales(params: Any, depths: Sequence[int], decay: float) -> Any:
   """Layer-wise learning-rate factors decay^(layers above), by the official layer ids.
 
-  Patch embedding and mask token are layer 0, block n (counted over all stages, from 0) is layer n + 1, merging belongs to the last
-  block before it, the rest is layer sum(depths) + 1 with factor 1.
+  Patch embedding and mask token are layer 0, block n (counted over all stages, from 0) is layer n + 1,
+  merging belongs to the last block before it, the rest is layer sum(depths) + 1 with factor 1.
 
-  Returns:
-    The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the blocks of a stage.
+  Returns: The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the
+    blocks of a stage.
   """
   top = sum(depths) + 1
 
@@ -159,7 +162,9 @@ def make_optimizer(
 
 
 def next_rate(opt_state: Any, rate, peak_lr: float) -> jax.Array:
-  """The learning rate of the top layer that the next update applies; a step that was left out does not count."""
+  """The learning rate of the top layer that the next update applies; a step that was left out does not
+  count.
+  """
   return rate(opt_state[-1].count, peak_lr)
 
 

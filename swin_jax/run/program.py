@@ -1,6 +1,7 @@
 """What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
 
-With `inputs.py`, `run_config.py`, `same_run.py` and `train.py` the only readers of the config: everything below gets groups of it, or plain numbers.
+With `inputs.py`, `run_config.py`, `same_run.py` and `train.py` the only readers of the config: everything
+below gets groups of it, or plain numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +63,8 @@ class Program(NamedTuple):
 
 
 def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment, or photometric distortion.
+  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment, or
+  photometric distortion.
 
   None where there is nothing of the kind.
   """
@@ -95,8 +97,8 @@ def build(
 ) -> Program:
   """A resolved config → functions and shardings, for these devices or else for all there are.
 
-  Raises:
-    BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not for want of a kernel.
+  Raises: BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not
+    for want of a kernel.
   """
   # Mesh and sharding.
   mesh = sharding.make_mesh(**config.mesh, devices=devices)

@@ -1,4 +1,6 @@
-"""What a training run is made of between two steps, and how it comes into being already divided over the devices."""
+"""What a training run is made of between two steps, and how it comes into being already divided over the
+devices.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,7 +44,8 @@ def abstract_state(
   rules: Sequence[sharding.Rule],
   state_rules: Sequence[sharding.Rule] | None = None,
 ) -> tuple[TrainState, optax.GradientTransformation, Any]:
-  """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is computed.
+  """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is
+  computed.
 
   Args:
     init_params: rng → boxed parameters.

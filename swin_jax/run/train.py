@@ -83,7 +83,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       )
       if restored.step > total_steps:
         raise BadInput(
-          f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends at {total_steps}"
+          f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends"
+          f" at {total_steps}"
         )
       say(f"continuing {workdir} from step {restored.step}")
     else:
@@ -108,7 +109,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   took = duration(time.perf_counter() - started)
   say(
-    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint {checkpoints.folder}/{max(restored.step, total_steps)}"
+    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint"
+    f" {checkpoints.folder}/{max(restored.step, total_steps)}"
   )
   return evaluation
 
@@ -157,7 +159,8 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
   def save(step):
     nonlocal saved_step
-    # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had happened.
+    # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had
+    # happened.
     rest = {
       "num_examples": len(run.data.train_source),
       "interval": run.log.sums,
@@ -214,7 +217,9 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
 
 def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | None:
-  """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was asked to stop."""
+  """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was
+  asked to stop.
+  """
 
   def stop():
     run.checkpoints.poll()
@@ -241,7 +246,8 @@ def run_evaluation(
   writer: metrics.Writer | None = None,
   stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first batch; None if stopped.
+  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first
+  batch; None if stopped.
 
   Raises:
     BadInput: there is nothing to score.
@@ -255,7 +261,8 @@ def run_evaluation(
     )
     if values is not None and program.task.best[0] not in values:
       raise BadInput(
-        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is known of any"
+        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is"
+        " known of any"
       )
     if values and program.pictures and writer:
       pictures = np.asarray(program.pictures(state.eval_params, first))[
@@ -342,7 +349,9 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   most = run.config.optim.skip_nonfinite_steps
   if count > most:
     raise BadInput(
-      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it are whole. A smaller optim.lr,"
-      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with --config.init_from of this one"
+      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it"
+      " are whole. A smaller optim.lr,"
+      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
+      " --config.init_from of this one"
     )
   say(f"{what}; left out, number {count} of at most {most}")

@@ -1,8 +1,10 @@
-"""Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's parameters.
+"""Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's
+parameters.
 
-A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor notices damage, so once
-it is committed checksums are written into it (`manifest.py`), and checked before it is read. One that is damaged, or whose checksums
-were never written, is moved aside and the one before is used.
+A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor
+notices damage, so once it is committed checksums are written into it (`manifest.py`), and checked before it
+is read. One that is damaged, or whose checksums were never written, is moved aside and the one before is
+used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +28,15 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
 
 EVALUATION = "evaluation.json"
-# Orbax reports through absl what is no matter to a user, and the tracebacks of its threads besides raising their errors here.
+# Orbax reports through absl what is no matter to a user, and the tracebacks of its threads besides raising
+# their errors here.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):
-  """A checkpoint read back: the state, the position in the data, and the evaluation of that step if it was made."""
+  """A checkpoint read back: the state, the position in the data, and the evaluation of that step if it was
+  made.
+  """
 
   step: int
   state: Any
@@ -40,7 +45,9 @@ class Restored(NamedTuple):
 
 
 def stored_config(workdir: str) -> dict[str, Any] | None:
-  """The config of the run in a workdir, from its newest committed checkpoint that has one to read; None if there is none."""
+  """The config of the run in a workdir, from its newest committed checkpoint that has one to read; None if
+  there is none.
+  """
   folder = pathlib.Path(workdir).absolute() / "checkpoints"
   for step in _steps(folder):
     with contextlib.suppress(OSError, ValueError):  # damage is dealt with when the checkpoint is restored
@@ -51,12 +58,10 @@ def stored_config(workdir: str) -> dict[str, Any] | None:
 class Checkpoints:
   """The checkpoints of one run. All processes call every method.
 
-  Args:
-    workdir: the run's folder.
-    keep_latest: how many of the newest to keep; of two one is whole, whatever happens to the save of the other.
-    keep_every_steps: keep, for good, those of multiples of this step; 0 for none.
-    keep_best: how many of the best to keep besides.
-    best: (metric, whether more is better) that ranks them.
+  Args: workdir: the run's folder. keep_latest: how many of the newest to keep; of two one is whole, whatever
+    happens to the save of the other. keep_every_steps: keep, for good, those of multiples of this step; 0 for
+    none. keep_best: how many of the best to keep besides. best: (metric, whether more is better) that ranks
+    them.
   """
 
   def __init__(
@@ -75,7 +80,8 @@ class Checkpoints:
       ),
       item_names=("state", "data", "config"),
     )
-    # Orbax would ask jax's preemption service as well, with steps, and spoil the count by which `preemption.requested` asks it.
+    # Orbax would ask jax's preemption service as well, with steps, and spoil the count by which
+    # `preemption.requested` asks it.
     self._manager.reached_preemption = lambda step: False
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
     self._saving: int | None = None  # step of the save that runs
@@ -90,7 +96,8 @@ class Checkpoints:
     """
     self.wait()
     if jax.default_backend() == "cpu":
-      # There Orbax writes from the arrays themselves, and the next step, which takes their place, would wait until it has.
+      # There Orbax writes from the arrays themselves, and the next step, which takes their place, would wait
+      # until it has.
       state = jax.tree.map(jnp.copy, state)
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(_plain(state)),
@@ -204,7 +211,8 @@ class Checkpoints:
       before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(
-        f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that, and the same command goes on"
+        f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that,"
+        " and the same command goes on"
       ) from error
 
   def _remove_unfinished(self) -> None:
@@ -218,7 +226,9 @@ class Checkpoints:
 
 
 class _Best:
-  """Orbax preservation policy: the n best of those that were evaluated. Orbax's own knows only what was known when it saved."""
+  """Orbax preservation policy: the n best of those that were evaluated. Orbax's own knows only what was known
+  when it saved.
+  """
 
   def __init__(self, folder: pathlib.Path, n: int, metric: str, more_is_better: bool):
     self._folder, self._n, self._metric, self._more_is_better = folder, n, metric, more_is_better
@@ -234,10 +244,11 @@ class _Best:
 
 
 class SavedParameters:
-  """The parameters of a finished or running run, to evaluate or to start another from; nothing there is changed.
+  """The parameters of a finished or running run, to evaluate or to start another from; nothing there is
+  changed.
 
-  Args:
-    source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it, `WORKDIR/checkpoints/STEP`.
+  Args: source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it,
+    `WORKDIR/checkpoints/STEP`.
 
   Raises:
     BadInput: there is no whole checkpoint.

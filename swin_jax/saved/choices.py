@@ -1,4 +1,6 @@
-"""What the flags and config keys of transfer may be; a module without jax, so that commands can refuse others at once."""
+"""What the flags and config keys of transfer may be; a module without jax, so that commands can refuse others
+at once.
+"""
 
 LAYOUTS = ("official", "timm", "hf")  # whose names, see layouts.py
 BIAS_TABLES = ("geometric", "bicubic")  # V1 at another window, see `transfer.Rules`

@@ -1,4 +1,5 @@
-"""What a model is: the part of a run's config that the meaning of its weights depends on, as config.json of a model folder holds it.
+"""What a model is: the part of a run's config that the meaning of its weights depends on, as config.json of a
+model folder holds it.
 
 The keys are those of `configs/common.py`, so that a workdir and a model folder are read alike.
 """
@@ -109,13 +110,11 @@ def adapt(
 ) -> dict[str, Any]:
   """The same model for other windows, images, bands and classes.
 
-  Args:
-    description: of the model.
-    window: for all stages, or (height, width); None to keep them. Where the stages have their own and it is None, they keep them.
-    image_size: pixels, or (height, width); None to keep it.
-    bands: of the images; None to keep them.
-    band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones alike.
-    class_rows: the class that each becomes, by label; None to keep them.
+  Args: description: of the model. window: for all stages, or (height, width); None to keep them. Where the
+    stages have their own and it is None, they keep them. image_size: pixels, or (height, width); None to keep
+    it. bands: of the images; None to keep them. band_rule: what new bands are made of, see `transfer.Rules`;
+    their mean and std are made of the old ones alike. class_rows: the class that each becomes, by label; None
+    to keep them.
 
   Raises:
     BadInput: a window, an image size or a number of bands that is none.
@@ -204,8 +203,10 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   ):
     trained = f", trained with {_windows(model['trained_window_sizes'])}"
   return (
-    f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,} parameters\n"
-    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch {model['patch_size']},"
+    f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,}"
+    " parameters\n"
+    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
+    f" {model['patch_size']},"
     f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
   )
 

@@ -1,4 +1,6 @@
-"""Our model folder: model.safetensors, with our parameter paths, and config.json, which describes the model."""
+"""Our model folder: model.safetensors, with our parameter paths, and config.json, which describes the
+model.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -43,7 +45,8 @@ class SavedFolder:
       raise BadInput(f"{source} has no {CONFIG} that can be read, which must describe the model") from error
     if not isinstance(config, Mapping) or "model" not in config:
       raise BadInput(
-        f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights import {source} DST"
+        f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights"
+        f" import {source} DST"
       )
     self.config = descriptions.describe(config, self.source)
     self._tensors = tensor_files.open_tensors(str(path / WEIGHTS))
@@ -76,14 +79,16 @@ def open_saved(source: str) -> Saved:
 
 
 def check_no_model(workdir: str) -> None:
-  """Refuses to train in a model folder: its description would be overwritten, and its weights be taken for the run's.
+  """Refuses to train in a model folder: its description would be overwritten, and its weights be taken for
+  the run's.
 
   Raises:
     BadInput: it is one.
   """
   if (pathlib.Path(workdir) / WEIGHTS).exists():
     raise BadInput(
-      f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another --workdir"
+      f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another"
+      " --workdir"
     )
 
 

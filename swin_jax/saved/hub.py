@@ -26,7 +26,8 @@ def parts(index: pathlib.Path) -> list[str]:
 
 
 def fetch(address: str) -> pathlib.Path:
-  """Fetches a model into Hugging Face's cache, with the settings beside it; what is there already is not fetched again.
+  """Fetches a model into Hugging Face's cache, with the settings beside it; what is there already is not
+  fetched again.
 
   Args:
     address: hf://owner/name, or hf://owner/name/file.

@@ -1,6 +1,7 @@
 """Checksums of a checkpoint's files: what tells a whole one from a damaged one.
 
-Of n processes each writes those of its share of the files, so a checkpoint is whole once it holds all n lists.
+Of n processes each writes those of its share of the files, so a checkpoint is whole once it holds all n
+lists.
 """
 
 import hashlib
@@ -18,7 +19,9 @@ _NAME = re.compile(r"checksums-(\d+)-of-(\d+)\.json")
 
 
 def write(folder: pathlib.Path, leave_out: str) -> None:
-  """Writes the checksums of this process's share of a committed checkpoint's files into it, but for files of that name."""
+  """Writes the checksums of this process's share of a committed checkpoint's files into it, but for files of
+  that name.
+  """
   index, count = jax.process_index(), jax.process_count()
   names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
   # By its name alone, so that processes agree whose a file is even where some do not see all files yet.
@@ -37,7 +40,9 @@ def is_written(folder: pathlib.Path) -> bool:
 
 
 def find_damage(folder: pathlib.Path) -> str | None:
-  """What is wrong with a checkpoint, in words; None if it is whole. All processes call this, and each looks at its share."""
+  """What is wrong with a checkpoint, in words; None if it is whole. All processes call this, and each looks
+  at its share.
+  """
   return next((damage for damage in distributed.gather(_find_damage(folder) or "") if damage), None)
 
 

@@ -21,7 +21,8 @@ from swin_jax.terminal.errors import BadInput
 class Model:
   """A model without its parameters.
 
-  Its methods are pure functions of the parameters, compiled once for each shape, and can be used inside `jax.jit` and `jax.grad`.
+  Its methods are pure functions of the parameters, compiled once for each shape, and can be used inside
+  `jax.jit` and `jax.grad`.
 
   Attributes:
     description: what model it is, with the keys of `configs/common.py`.
@@ -60,7 +61,8 @@ class Model:
     return [self.class_name(label) for label in range(count)]
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
-    """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods take them.
+    """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods
+    take them.
 
     Of a model trained on floats the numbers are taken as they are, and NaN, no data, becomes 0, the mean.
 
@@ -81,9 +83,9 @@ class Model:
       images: [B, height, width, bands] float32, normalised.
       mask: of a masked-image model: bool [B, height / patch, width / patch], true where it must not look.
 
-    Returns:
-      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model [B, H, W, num_classes], for each
-      patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a masked-image model the reconstruction, as images.
+    Returns: Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model
+      [B, H, W, num_classes], for each patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a
+      masked-image model the reconstruction, as images.
 
     Raises:
       BadInput: images or mask do not fit.
@@ -97,7 +99,8 @@ class Model:
     wanted = (images.shape[0], -(-images.shape[1] // patch), -(-images.shape[2] // patch))
     if mask is None or mask.shape != wanted:
       raise BadInput(
-        f"a masked-image model takes a mask {wanted}, a number for each patch; not {None if mask is None else mask.shape}"
+        f"a masked-image model takes a mask {wanted}, a number for each patch; not"
+        f" {None if mask is None else mask.shape}"
       )
     return self._run(params, images, jnp.asarray(mask, bool))
 
@@ -121,11 +124,13 @@ class Model:
     return self._pyramid(params, images, tuple(stages))
 
   def fix_bias(self, params: Any) -> Any:
-    """For inference at `image_size`: parameters in which each V2 bias MLP has given way to the bias that it makes.
+    """For inference at `image_size`: parameters in which each V2 bias MLP has given way to the bias that it
+    makes.
 
-    Every call would else compute it again, which shows with small batches and large windows. Whoever has fixed it can take only images
-    with the same windows. A bias is [K, N, N] for each block: for large windows they are larger than the rest of the parameters. What has
-    none to fix, or has it fixed already, comes back as it is.
+    Every call would else compute it again, which shows with small batches and large windows. Whoever has
+    fixed it can take only images with the same windows. A bias is [K, N, N] for each block: for large windows
+    they are larger than the rest of the parameters. What has none to fix, or has it fixed already, comes back
+    as it is.
     """
     flat = flax.traverse_util.flatten_dict(params)
     if not any("cpb_fc1" in path for path in flat):
@@ -193,7 +198,8 @@ class Model:
       other = descriptions.used_windows(descriptions.adapt(self.description, image_size=images.shape[1:3]))
       if used != other:
         raise BadInput(
-          f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px have windows {other}: load it"
+          f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px"
+          f" have windows {other}: load it"
           f" with image_size=({images.shape[1]}, {images.shape[2]})"
         )
 
@@ -208,12 +214,11 @@ def load(
 ) -> tuple[Model, Any]:
   """Loads a trained model.
 
-  Args:
-    path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
-    window: tokens, or (height, width); another window than that of the training, for all stages.
-    image_size: pixels, or (height, width); where V1's windows depend on it.
-    dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16".
-    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be tried on a GPU.
+  Args: path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
+    window: tokens, or (height, width); another window than that of the training, for all stages. image_size:
+    pixels, or (height, width); where V1's windows depend on it. dtype: of the matrix products and
+    activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16". kernel: of the attention;
+    "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be tried on a GPU.
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.
@@ -236,7 +241,8 @@ def load(
 def read(
   saved: Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()
 ) -> tuple[Any, transfer.Report]:
-  """The parameters of a saved model for a description adapted from its own, on the first device, and what became of each.
+  """The parameters of a saved model for a description adapted from its own, on the first device, and what
+  became of each.
 
   Raises:
     BadInput: they cannot be adapted so.

@@ -1,4 +1,5 @@
-"""Files of named tensors: .safetensors and torch's read one tensor at a time, .safetensors written one tensor at a time.
+"""Files of named tensors: .safetensors and torch's read one tensor at a time, .safetensors written one tensor
+at a time.
 
 A model of 3 B parameters passes through the memory of a laptop.
 """
@@ -135,8 +136,10 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     import torch
   except ImportError as error:
     raise BadInput(
-      f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where torch is: python -c"
-      f" \"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}',"
+      f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where"
+      " torch is: python -c"
+      f' "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in'
+      f" torch.load('{path.name}',"
       f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
     ) from error
   with open(path, "rb") as file:
@@ -157,7 +160,8 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
       and "Weights only load failed" in str(error)
     ):
       raise BadInput(
-        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you trust them: --allow_pickle"
+        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you"
+        " trust them: --allow_pickle"
       ) from error
     if isinstance(error, ModuleNotFoundError):
       why = f"needs {error.name} to be read: pip install {error.name}"

@@ -1,7 +1,9 @@
-"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of every name.
+"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of
+every name.
 
-V2 needs no change of weights for another window: its bias is a function of offsets in units of the trained window. V1's tables are
-interpolated. The patch embedding is made to fit other bands, and a head to fit other classes where a file says which are which.
+V2 needs no change of weights for another window: its bias is a function of offsets in units of the trained
+window. V1's tables are interpolated. The patch embedding is made to fit other bands, and a head to fit other
+classes where a file says which are which.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,12 +25,13 @@ PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
 class Rules:
   """How arrays of another shape are taken over.
 
-  Attributes:
-    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from ImageNet-22K to 1K.
-    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep the first and "zero"
-      the rest; the first two scale the kernel by old / new bands, so that what comes out is as large as before.
-    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; "" for a fresh head where
-      the number of classes differs.
+  Attributes: bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as
+    from ImageNet-22K to 1K. bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of
+    them for every band, or keep the first and "zero"
+      the rest; the first two scale the kernel by old / new bands, so that what comes out is as large as
+      before.
+    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; ""
+      for a fresh head where the number of classes differs.
   """
 
   bias_tables: str = "geometric"
@@ -48,7 +51,8 @@ class Report:
 
   def __str__(self) -> str:
     lines = [
-      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, {len(self.dropped)} of its own"
+      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted,"
+      f" {len(self.dropped)} of its own"
       f" dropped, {len(self.fresh)} newly initialised"
     ]
     for title in ("adapted", "dropped", "fresh", "loaded"):
@@ -57,7 +61,9 @@ class Report:
 
 
 class Plan(NamedTuple):
-  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the report."""
+  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the
+  report.
+  """
 
   adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
   report: Report
@@ -235,10 +241,11 @@ def change_bands(kernel: np.ndarray, patch_size: int, bands: int, rule: str) -> 
 
 
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning after SimMIM.
+  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning
+  after SimMIM.
 
-  The source offsets are spread so that neighbours lie q times farther apart with each step from the centre, which keeps what is near
-  as it is; the values in between come from a bicubic spline.
+  The source offsets are spread so that neighbours lie q times farther apart with each step from the centre,
+  which keeps what is near as it is; the values in between come from a bicubic spline.
 
   Args:
     table: float [(2·old - 1)², heads].
@@ -255,7 +262,8 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   old, new = _sides(table, entries)
   if min(old, new) < 7:
     raise BadInput(
-      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more a side"
+      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more"
+      " a side"
     )
   low, high = 1.01, 1.5
   while high - low > 1e-6:
@@ -312,7 +320,8 @@ def read_class_map(path: str) -> np.ndarray:
   if not lines or not all(line.strip().isdigit() for line in lines):
     wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
     raise BadInput(
-      f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line {wrong + 1} has none"
+      f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line"
+      f" {wrong + 1} has none"
     )
   return np.array([int(line) for line in lines])
 

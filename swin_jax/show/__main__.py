@@ -1,27 +1,32 @@
 """Pictures of what a model does, as PNG files.
 
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
-  python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
+  python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= \
+      --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
   python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]
   python -m swin_jax.show regress SRC IMAGES… --out=DIR [--values=FOLDER] [--maps=DIR] [--bands=]
 
-SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them, or .npy and .npz arrays
-[height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or float as the model was trained with, 0..1.
-For a model trained on floats (data.dtype) they may be of any type, and image files are rasters, GeoTIFF for instance. The largest
-central box of the model's aspect ratio is resized to the model's size.
+SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them,
+or .npy and .npz arrays [height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or
+float as the model was trained with, 0..1. For a model trained on floats (data.dtype) they may be of any type,
+and image files are rasters, GeoTIFF for instance. The largest central box of the model's aspect ratio is
+resized to the model's size.
 
-`reconstruct` masks images and shows what a masked-image model makes of them: original, masked, reconstructed, pasted.
+`reconstruct` masks images and shows what a masked-image model makes of them: original, masked, reconstructed,
+pasted.
 
-`attention` shows where tokens look in one block, right across shifted windows, how much each is looked at, and, of a classifier,
-what speaks for a class (Grad-CAM).
+`attention` shows where tokens look in one block, right across shifted windows, how much each is looked at,
+and, of a classifier, what speaks for a class (Grad-CAM).
 
-`features` shows the first three principal components of each stage's features as colours, which mean the same in all images.
+`features` shows the first three principal components of each stage's features as colours, which mean the same
+in all images.
 
-`segment` shows what a segmentation model takes every pixel of whole images for and, where --labels has a label map of the same name,
-where it is wrong: there it is white. `regress` does so with the numbers of pixel regression: errors are blue where it says too little, red
-where too much. --maps writes classes or numbers themselves too, in files called as the images: GeoTIFFs in their place on Earth where
-the image has one, else PNGs of classes, beside a classes.txt, and TIFFs of numbers.
+`segment` shows what a segmentation model takes every pixel of whole images for and, where --labels has a
+label map of the same name, where it is wrong: there it is white. `regress` does so with the numbers of pixel
+regression: errors are blue where it says too little, red where too much. --maps writes classes or numbers
+themselves too, in files called as the images: GeoTIFFs in their place on Earth where the image has one, else
+PNGs of classes, beside a classes.txt, and TIFFs of numbers.
 """
 
 import argparse
@@ -41,7 +46,9 @@ _TASKS = {
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
-  """A flag of so many numbers divided by commas, none below `least`; an example of it is told to those who write another."""
+  """A flag of so many numbers divided by commas, none below `least`; an example of it is told to those who
+  write another.
+  """
 
   def parse(text: str) -> tuple:
     try:
@@ -107,7 +114,8 @@ def _parser() -> cli.Parser:
     "--at",
     type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False),
     action="append",
-    help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be given again",
+    help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be"
+    " given again",
   )
   command.add_argument(
     "--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said"
@@ -147,7 +155,8 @@ def _run(arguments: argparse.Namespace) -> None:
   task, truth = _TASKS.get(arguments.command), None
   if task and model.description["task"] != task:
     raise BadInput(
-      f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is for task={task}"
+      f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is"
+      f" for task={task}"
     )
   if task:
     panels.check_bands(arguments.bands, len(model.mean))

@@ -24,12 +24,11 @@ QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 class Attention:
   """The attention of one block on one image.
 
-  Attributes:
-    weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key (last axis); sums over keys are 1.
-    tokens: int [M, N], which token of the map, row·W + column, stands where in the windows; -1 is padding.
-    regions: int [M, N]; a token attends to the tokens of its window that have its label, see `windows.regions`.
-    map_size: (H, W) in tokens.
-    stride: pixels of the image a token stands for, along each axis.
+  Attributes: weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key
+    (last axis); sums over keys are 1. tokens: int [M, N], which token of the map, row·W + column, stands
+    where in the windows; -1 is padding. regions: int [M, N]; a token attends to the tokens of its window that
+    have its label, see `windows.regions`. map_size: (H, W) in tokens. stride: pixels of the image a token
+    stands for, along each axis.
   """
 
   weights: np.ndarray
@@ -49,7 +48,9 @@ class Attention:
     return self._on_map(self.regions[window] == self.regions[window, query], self.tokens[window])
 
   def received(self) -> np.ndarray:
-    """How much each token is looked at: float32 [K, H, W], the sum over the queries; 1 where all look at all alike."""
+    """How much each token is looked at: float32 [K, H, W], the sum over the queries; 1 where all look at all
+    alike.
+    """
     totals = self.weights.sum(2).transpose(1, 0, 2)  # padding looks at padding only
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 
@@ -61,7 +62,9 @@ class Attention:
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
-    """values [..., n] of the tokens [n] → [..., H, W]; what is padding is dropped, what is not named is zero."""
+    """values [..., n] of the tokens [n] → [..., H, W]; what is padding is dropped, what is not named is
+    zero.
+    """
     out = np.zeros((*values.shape[:-1], self.map_size[0] * self.map_size[1]), values.dtype)
     out[..., tokens[tokens >= 0]] = values[..., tokens >= 0]
     return out.reshape(*values.shape[:-1], *self.map_size)
@@ -72,11 +75,10 @@ def capture(
 ) -> Attention:
   """The attention of one block.
 
-  Args:
-    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
-    image: float32 [height, width, bands], 0..1, as of `images.read`.
-    stage: None for the last but one, whose map is finer than the last's.
-    block: of the stage; None for its last, which has shifted windows where the depth is even and the map larger than a window.
+  Args: model, params: of `swin_jax.load`; nothing is masked from a masked-image model. image: float32
+    [height, width, bands], 0..1, as of `images.read`. stage: None for the last but one, whose map is finer
+    than the last's. block: of the stage; None for its last, which has shifted windows where the depth is even
+    and the map larger than a window.
 
   Raises:
     BadInput: there is no such stage or block.
@@ -132,14 +134,13 @@ def picture(
   cam_stage: int | None = None,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a class (Grad-CAM).
+  """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a
+  class (Grad-CAM).
 
-  Args:
-    model, params, image, stage, block: as `capture`.
-    head: of the block; None for the mean of all.
-    at: (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image, others shares of it.
-    label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and none is asked for.
-    bands: as `drawing.to_rgb`.
+  Args: model, params, image, stage, block: as `capture`. head: of the block; None for the mean of all. at:
+    (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image,
+    others shares of it. label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and
+    none is asked for. bands: as `drawing.to_rgb`.
 
   Raises:
     BadInput: there is no such stage, block, head, pixel, band or class.

@@ -14,15 +14,15 @@ from swin_jax.terminal.progress import Progress
 def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
   """The first three principal components of each stage's tokens, over all images together.
 
-  The images go through the model twice, for the components and for their values, so that no more than one image's features are
-  held at a time.
+  The images go through the model twice, for the components and for their values, so that no more than one
+  image's features are held at a time.
 
   Args:
     model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
     images: float32 [height, width, bands] of one size, 0..1, as of `images.read`.
 
-  Returns:
-    For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to 0..1.
+  Returns: For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component
+    stretched to 0..1.
   """
   stages = range(len(model.module.encoder.depths))
   progress = Progress("features of images", 2 * len(images))
@@ -48,7 +48,10 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
 
 
 def _axes(covariance: np.ndarray) -> np.ndarray:
-  """The three directions of largest variance, [C, 3]. Their signs, which mean nothing, are chosen so that runs agree."""
+  """The three directions of largest variance, [C, 3].
+
+  Their signs, which mean nothing, are chosen so that runs agree.
+  """
   directions = np.linalg.eigh(covariance)[1][:, :-4:-1]
   largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], axis=0)
   return directions * np.sign(largest)
@@ -62,7 +65,8 @@ def _stretch(values: np.ndarray) -> np.ndarray:
 def pictures(
   model: Model, params: Any, images: Sequence[np.ndarray], *, bands: Sequence[int] = ()
 ) -> list[Image.Image]:
-  """Of each image, itself and the components of every stage as red, green, blue; a colour means the same in all pictures.
+  """Of each image, itself and the components of every stage as red, green, blue; a colour means the same in
+  all pictures.
 
   Args: as `components`; bands: as `drawing.to_rgb`.
 

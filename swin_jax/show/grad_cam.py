@@ -13,7 +13,9 @@ from swin_jax.terminal.errors import BadInput
 
 
 class GradCam(NamedTuple):
-  """Heat [H, W] ≥ 0 on the map of a stage with a token for each stride × stride pixels, the class it is of and its probability."""
+  """Heat [H, W] ≥ 0 on the map of a stage with a token for each stride × stride pixels, the class it is of
+  and its probability.
+  """
 
   heat: np.ndarray
   stride: int
@@ -26,8 +28,8 @@ def grad_cam(
 ) -> GradCam:
   """Grad-CAM of one image.
 
-  The channels of a stage's output, each weighed by the mean gradient of the class's logit with respect to it, are added up; what
-  speaks against the class counts as nothing.
+  The channels of a stage's output, each weighed by the mean gradient of the class's logit with respect to it,
+  are added up; what speaks against the class counts as nothing.
 
   Args:
     model, params: of `swin_jax.load`; a classifier.

@@ -1,4 +1,6 @@
-"""Images to make pictures of: files, folders and arrays → float32 [height, width, bands], 0..1, of the size a model takes."""
+"""Images to make pictures of: files, folders and arrays → float32 [height, width, bands], 0..1, of the size a
+model takes.
+"""
 
 from collections.abc import Iterator
 import pathlib
@@ -14,7 +16,8 @@ ARRAYS = (".npy", ".npz")
 
 
 def find(path: str) -> list[pathlib.Path]:
-  """The file `path`, or the image files and arrays in a folder and the folders below it, sorted; hidden names are passed over.
+  """The file `path`, or the image files and arrays in a folder and the folders below it, sorted; hidden names
+  are passed over.
 
   Raises:
     BadInput: there is nothing.
@@ -40,18 +43,18 @@ def find(path: str) -> list[pathlib.Path]:
 def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
   """The images in a file or folder as a model takes them.
 
-  The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no more than the longer
-  side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken as it is. Grey and RGB become each other
-  where the model asks for it, see `image_ops.decode`. For a model trained on floats any numbers are taken as they are, and files are
-  rasters, see `rasters.read`; pixels without data are NaN.
+  The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no
+  more than the longer side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken
+  as it is. Grey and RGB become each other where the model asks for it, see `image_ops.decode`. For a model
+  trained on floats any numbers are taken as they are, and files are rasters, see `rasters.read`; pixels
+  without data are NaN.
 
-  Args:
-    model: whose size and bands they must have.
-    path: an image file; a .npy or .npz with an array [height, width, bands] or [n, height, width, bands], uint8 or float (of an .npz,
+  Args: model: whose size and bands they must have. path: an image file; a .npy or .npz with an array [height,
+    width, bands] or [n, height, width, bands], uint8 or float (of an .npz,
       the one whose last dimension is the model's bands); or a folder of these.
 
-  Yields:
-    (name, image): the name without folder and suffix, numbered where there are several in an array; float32 [height, width, bands].
+  Yields: (name, image): the name without folder and suffix, numbered where there are several in an array;
+    float32 [height, width, bands].
 
   Raises:
     BadInput: one cannot be read, or has another number of bands.
@@ -85,9 +88,8 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
 def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
   """One image as a model takes it, see `read`.
 
-  Args:
-    model: whose size and bands it must have.
-    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width]; or the bytes of an image file.
+  Args: model: whose size and bands it must have. image: uint8, or float of 0..1, [height, width, bands] or,
+    of grey, [height, width]; or the bytes of an image file.
 
   Returns:
     float32 [height, width, bands] of the model's size, 0..1.

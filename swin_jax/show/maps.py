@@ -1,4 +1,6 @@
-"""What a model says of whole images as files called as these, at their size: GeoTIFFs in their place on Earth, or PNGs of classes."""
+"""What a model says of whole images as files called as these, at their size: GeoTIFFs in their place on
+Earth, or PNGs of classes.
+"""
 
 from collections.abc import Sequence
 import pathlib

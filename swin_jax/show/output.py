@@ -23,7 +23,9 @@ def folder(flag: str, path: str) -> pathlib.Path:
 
 
 def new_file(where: pathlib.Path, name: str, ending: str) -> pathlib.Path:
-  """NAME and ending or, where there is such a file, of the same name in another folder or from before, NAME-2 and ending, and so on."""
+  """NAME and ending or, where there is such a file, of the same name in another folder or from before, NAME-2
+  and ending, and so on.
+  """
   path, number = where / f"{name}{ending}", 1
   while path.exists():
     number += 1

@@ -13,7 +13,9 @@ from swin_jax.show import whole_images
 
 
 def regress(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
-  """The number of every pixel in its unit, float32 [height, width], NaN where there is no data; args, raises: as `whole_images.answer`."""
+  """The number of every pixel in its unit, float32 [height, width], NaN where there is no data; args, raises:
+  as `whole_images.answer`.
+  """
   return targets.where_data(image, whole_images.answer(model, params, image)[..., 0])
 
 
@@ -24,9 +26,11 @@ def picture(
   truth: np.ndarray | None = None,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """The image, the numbers of its pixels as colours and, where the truth is known, this and the errors; with scales.
+  """The image, the numbers of its pixels as colours and, where the truth is known, this and the errors; with
+  scales.
 
-  Args, raises: as `segmentation.picture`; found: of `regress`; truth: float32 [height, width], NaN where nothing is known.
+  Args, raises: as `segmentation.picture`; found: of `regress`; truth: float32 [height, width], NaN where
+  nothing is known.
   """
   image, found, truth = whole_images.for_a_picture(image, found, truth)
   known = np.full(found.shape, np.nan, np.float32) if truth is None else truth

@@ -13,7 +13,9 @@ from swin_jax.show import whole_images
 
 
 def segment(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
-  """The class of every pixel, uint8 [height, width], 255 where there is no data; args, raises: as `whole_images.answer`."""
+  """The class of every pixel, uint8 [height, width], 255 where there is no data; args, raises: as
+  `whole_images.answer`.
+  """
   return targets.where_data(image, whole_images.answer(model, params, image).argmax(-1).astype(np.uint8))
 
 
@@ -24,7 +26,8 @@ def picture(
   truth: np.ndarray | None = None,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """The image, the classes of its pixels laid over it and, where the truth is known, this and the errors; with a legend.
+  """The image, the classes of its pixels laid over it and, where the truth is known, this and the errors;
+  with a legend.
 
   Args:
     model: that found them.

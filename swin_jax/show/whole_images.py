@@ -1,4 +1,6 @@
-"""Whole images through a model with an answer for every pixel: read as it was trained to see them, answered, drawn."""
+"""Whole images through a model with an answer for every pixel: read as it was trained to see them, answered,
+drawn.
+"""
 
 from collections.abc import Iterator, Sequence
 import functools
@@ -25,11 +27,10 @@ _LARGEST = 2048  # pixels, side of a panel
 class Whole(NamedTuple):
   """An image to be answered for.
 
-  Attributes:
-    name: of its file without suffix, numbered where there are several in it.
-    pixels: fitted into `dense.sides`: uint8 [height, width, bands] or, where the model's data is that, float32, NaN where there is no data.
-    size: (height, width) of the image in its file.
-    place: where on Earth it lies, see `rasters.place`; None where no file says so.
+  Attributes: name: of its file without suffix, numbered where there are several in it. pixels: fitted into
+    `dense.sides`: uint8 [height, width, bands] or, where the model's data is that, float32, NaN where there
+    is no data. size: (height, width) of the image in its file. place: where on Earth it lies, see
+    `rasters.place`; None where no file says so.
   """
 
   name: str
@@ -86,7 +87,8 @@ class Truth:
   """The maps of a folder, by the name of their image: classes, or numbers."""
 
   def __init__(self, flag: str, folder: str, num_classes: int):
-    """Finds them and, of classes, what says what their values mean: in the folder or up to two above it; else they are the classes.
+    """Finds them and, of classes, what says what their values mean: in the folder or up to two above it; else
+    they are the classes.
 
     Args:
       flag: that the folder was given by, for messages.
@@ -113,7 +115,8 @@ class Truth:
     for path in image_files.find(self._tree, "", "", self._split.extensions):
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
         raise BadInput(
-          f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that holds one"
+          f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that"
+          " holds one"
         )
 
   def of(self, image: Whole) -> np.ndarray:
@@ -135,10 +138,12 @@ class Truth:
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
-  """What a model says of every pixel, float32 [height, width, outputs]: logits of classes, or a number in its unit.
+  """What a model says of every pixel, float32 [height, width, outputs]: logits of classes, or a number in its
+  unit.
 
-  By a window of the size that evaluation sees at once, `dense.window`, else `dense.eval_canvas`, where the image is larger than that: as
-  `dense.slide` does it, but on the host, which has room for large scenes, and saying how far it has come.
+  By a window of the size that evaluation sees at once, `dense.window`, else `dense.eval_canvas`, where the
+  image is larger than that: as `dense.slide` does it, but on the host, which has room for large scenes, and
+  saying how far it has come.
 
   Args:
     model, params: of `swin_jax.load`, with an answer for every pixel.
@@ -169,7 +174,9 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarray | None]:
-  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at; what is None stays so."""
+  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at;
+  what is None stays so.
+  """
   if max(image.shape[:2]) <= _LARGEST:
     return [image, *maps]
   size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
@@ -180,7 +187,8 @@ def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarra
 
 
 def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Array:
-  """An image [height, width, bands] as the pixels of a batch of one that answers are laid over, see `pixels.as_rgb`.
+  """An image [height, width, bands] as the pixels of a batch of one that answers are laid over, see
+  `pixels.as_rgb`.
 
   Raises:
     BadInput: there is no such band.
@@ -191,7 +199,8 @@ def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Arra
 
 
 def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:
-  """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction alone where there is no truth.
+  """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction
+  alone where there is no truth.
 
   `errors` says how large they are; None: there is no truth.
   """

@@ -1,4 +1,6 @@
-"""Answers for every pixel: of whole images or by a window that slides over them, at several scales, mirrored too."""
+"""Answers for every pixel: of whole images or by a window that slides over them, at several scales, mirrored
+too.
+"""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -19,10 +21,9 @@ Forward = Callable[
 class Views(NamedTuple):
   """How an image is looked at in evaluation.
 
-  Attributes:
-    window: (height, width) in pixels that the model sees at once, sliding by two thirds of it; () for the whole image.
-    scales: of the image; the answers are averaged.
-    mirrored: whether each is also seen mirrored.
+  Attributes: window: (height, width) in pixels that the model sees at once, sliding by two thirds of it; ()
+    for the whole image. scales: of the image; the answers are averaged. mirrored: whether each is also seen
+    mirrored.
   """
 
   window: tuple[int, int] = ()
@@ -69,8 +70,8 @@ def whole(forward: Forward, images: jax.Array) -> jax.Array:
 def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> jax.Array:
   """Scores [B, height, width, classes] by a window; where several of its places overlap, their mean.
 
-  It moves by two thirds of its size (rounded down), and its last place ends where the image does. One that is larger than the image is
-  cut down to it.
+  It moves by two thirds of its size (rounded down), and its last place ends where the image does. One that is
+  larger than the image is cut down to it.
 
   Args:
     forward: see `Forward`.
@@ -98,7 +99,9 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
 
 
 def corners(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, int]]:
-  """(top, left) of every place of a window that slides over an image of a size, no smaller than it: see `slide`."""
+  """(top, left) of every place of a window that slides over an image of a size, no smaller than it: see
+  `slide`.
+  """
   rows, columns = (_starts(*each) for each in zip(size, window))
   return [(top, left) for top in rows for left in columns]
 

@@ -17,10 +17,8 @@ from swin_jax.terminal.errors import BadInput
 def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
   """SimMIM on a backbone.
 
-  Args:
-    encoder: the backbone.
-    mean, std: of the images, per band.
-    target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw pixels.
+  Args: encoder: the backbone. mean, std: of the images, per band. target_norm_window: side in pixels of the
+    neighbourhood that the target is normalised by; 0 for raw pixels.
 
   Raises:
     BadInput: a neighbourhood without a middle pixel.
@@ -91,7 +89,8 @@ def masked_l1(
 ) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
 
-  A band of a pixel that holds no data weighs nothing; a pixel counts in the denominator by the share of its bands that do.
+  A band of a pixel that holds no data weighs nothing; a pixel counts in the denominator by the share of its
+  bands that do.
 
   Args:
     reconstruction, target: [..., height, width, bands] float32.
@@ -117,7 +116,8 @@ def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) ->
 
 
 def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
-  """Each band of each pixel minus the mean of the window × window pixels around it, divided by their deviation.
+  """Each band of each pixel minus the mean of the window × window pixels around it, divided by their
+  deviation.
 
   Args, shapes: as `local_statistics`.
   """
@@ -130,7 +130,8 @@ def in_pixels(
 ) -> jax.Array:
   """What a model reconstructs, as normalised images, with the normalisation of its target undone.
 
-  Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation are the original's.
+  Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation
+  are the original's.
 
   Args:
     reconstruction, images: [B, height, width, bands] float32; the images are normalised and whole.

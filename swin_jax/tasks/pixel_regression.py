@@ -1,4 +1,6 @@
-"""Pixel regression: a number for every pixel, such as height, biomass or temperature, by UPerNet with one output."""
+"""Pixel regression: a number for every pixel, such as height, biomass or temperature, by UPerNet with one
+output.
+"""
 
 from collections.abc import Sequence
 import functools
@@ -28,7 +30,8 @@ def make_task(
 ) -> Task:
   """Regression by UPerNet on a backbone.
 
-  The model's output, the loss and what is not said to be otherwise are in deviations: (value - value_mean) / value_std.
+  The model's output, the loss and what is not said to be otherwise are in deviations: (value - value_mean) /
+  value_std.
 
   Args:
     encoder: the backbone.
@@ -101,9 +104,8 @@ def error_sums(
     predicted, target: float32, of one shape, in deviations; NaN in the target is not known.
     unit: of a deviation.
 
-  Returns:
-    loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its square; and relative_squared_error,
-    to that of who always says 0: the mean in training.
+  Returns: loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its
+    square; and relative_squared_error, to that of who always says 0: the mean in training.
   """
   known = ~jnp.isnan(target)
   target = jnp.where(known, target, 0.0)

@@ -95,7 +95,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def confusion_matrix(labels: jax.Array, predicted: jax.Array, num_classes: int) -> jax.Array:
-  """int32 [classes, classes]: in row i, column j the pixels of class i that are taken for j; those without a class do not count.
+  """int32 [classes, classes]: in row i, column j the pixels of class i that are taken for j; those without a
+  class do not count.
 
   Args:
     labels, predicted: int, of one shape.

@@ -85,7 +85,8 @@ def numbers(text: str) -> list[float]:
 def parse_config_flags(
   argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
 ) -> None:
-  """As `parse_flags`, for a command with a config: also reads its file, and refuses keys and values that it has not.
+  """As `parse_flags`, for a command with a config: also reads its file, and refuses keys and values that it
+  has not.
 
   Args:
     argv, doc: as in `parse_flags`.
@@ -131,7 +132,9 @@ def _clear(message: str, argv: Sequence[str]) -> str:
 
 
 def exit_code(body: Callable[[], None]) -> int:
-  """Runs a command: 0; 2 for bad input, 74 for a fault, 75 when stopped by SIGTERM, 130 by Ctrl-C, each said in one line; 1 for a bug."""
+  """Runs a command: 0; 2 for bad input, 74 for a fault, 75 when stopped by SIGTERM, 130 by Ctrl-C, each said
+  in one line; 1 for a bug.
+  """
   try:
     body()
   except BadInput as error:
@@ -151,13 +154,16 @@ def exit_code(body: Callable[[], None]) -> int:
         file=sys.stderr,
       )
       return FAULT
-    traceback.print_exc()  # and then `leave`: the interpreter's own end would wait for the other processes of the run
+    # and then `leave`: the interpreter's own end would wait for the other processes of the run
+    traceback.print_exc()
     return 1
   return 0
 
 
 def leave(code: int) -> NoReturn:
-  """Ends the process; unless all went well at once, because native threads that still run would crash the interpreter's end or wait."""
+  """Ends the process; unless all went well at once, because native threads that still run would crash the
+  interpreter's end or wait.
+  """
   sys.stdout.flush()
   sys.stderr.flush()
   if code:

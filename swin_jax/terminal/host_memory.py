@@ -1,7 +1,8 @@
 """Memory of a CPU that computes, on Linux: in pages of 2 MiB.
 
-XLA's buffers on a CPU are allocated and freed at every run of a program, and Linux clears each page anew when it is first touched. In
-pages of 4 KiB, as they come by default, that takes up to a third of the time of a forward pass.
+XLA's buffers on a CPU are allocated and freed at every run of a program, and Linux clears each page anew when
+it is first touched. In pages of 4 KiB, as they come by default, that takes up to a third of the time of a
+forward pass.
 """
 
 from collections.abc import Mapping
@@ -12,19 +13,23 @@ import pathlib
 import platform
 import sys
 
-# Read by glibc when a program starts: large pages for what is large; and what is smaller than 4 MiB from one piece that grows by 64 MiB.
+# Read by glibc when a program starts: large pages for what is large; and what is smaller than 4 MiB from one
+# piece that grows by 64 MiB.
 # https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304:glibc.malloc.top_pad=67108864"
 _VARIABLE = "GLIBC_TUNABLES"
-_RESTARTED = "SWIN_JAX_ON_LARGE_PAGES"  # some systems take the variable away from programs that they trust more than others
+# some systems take the variable away from programs that they trust more than others
+_RESTARTED = "SWIN_JAX_ON_LARGE_PAGES"
 _LARGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_on_large_pages(module: str) -> None:
-  """Starts this command again in its own place, where its memory is then in large pages; returns where there is nothing to gain.
+  """Starts this command again in its own place, where its memory is then in large pages; returns where there
+  is nothing to gain.
 
-  That is on other systems than Linux with glibc 2.35 or newer, where the system gives no large pages, where GPUs or TPUs compute, where
-  malloc has been told otherwise, and where the process is not just the command, but a notebook, say.
+  That is on other systems than Linux with glibc 2.35 or newer, where the system gives no large pages, where
+  GPUs or TPUs compute, where malloc has been told otherwise, and where the process is not just the command,
+  but a notebook, say.
 
   Args:
     module: of the command, as after python -m.
@@ -40,7 +45,9 @@ def restart_on_large_pages(module: str) -> None:
 
 
 def on_large_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
-  """The environment of a program in large pages; None where it does not compute on a CPU, or malloc has been told something already."""
+  """The environment of a program in large pages; None where it does not compute on a CPU, or malloc has been
+  told something already.
+  """
   told = environment.get(_VARIABLE, "")
   if "glibc.malloc" in told or not _computes_on_cpu(environment):
     return None

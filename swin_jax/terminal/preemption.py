@@ -1,8 +1,9 @@
 """The wish to stop: SIGTERM (a preemption notice, a batch system at its time limit) or Ctrl-C.
 
-While there is nothing to save, a signal ends the process at once, even in the middle of a compilation; later the loop asks
-`requested` and saves first. Several processes must stop at the same step: there jax's preemption service takes SIGTERM, from any one of
-them, and agrees on the step; from the moment they have joined SIGTERM waits for the next `requested`, after the first step that is.
+While there is nothing to save, a signal ends the process at once, even in the middle of a compilation; later
+the loop asks `requested` and saves first. Several processes must stop at the same step: there jax's
+preemption service takes SIGTERM, from any one of them, and agrees on the step; from the moment they have
+joined SIGTERM waits for the next `requested`, after the first step that is.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,8 @@ def watch() -> None:
   writer.setblocking(False)
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)
-  # Python runs handlers between two bytecodes, so not while XLA compiles; a thread that waits for this byte hears of a signal at once.
+  # Python runs handlers between two bytecodes, so not while XLA compiles; a thread that waits for this byte
+  # hears of a signal at once.
   signal.set_wakeup_fd(writer.fileno())
   threading.Thread(target=_listen, args=(reader,), daemon=True).start()
 
@@ -40,7 +42,9 @@ def protect() -> None:
 
 
 def agree_by(agree: Callable[[], bool]) -> None:
-  """Tells by what several processes agree on the step at which they stop; it is called once for each `requested`."""
+  """Tells by what several processes agree on the step at which they stop; it is called once for each
+  `requested`.
+  """
   global _agree
   _agree = agree
 

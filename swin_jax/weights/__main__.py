@@ -4,15 +4,17 @@
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
 
-`import` makes a model folder of a public checkpoint: the official code's (supervised, 22K to 1K, SimMIM), timm's, Hugging Face's,
-SatVision's; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Nothing is left over and
-nothing left empty, or it fails and says what.
+`import` makes a model folder of a public checkpoint: the official code's (supervised, 22K to 1K, SimMIM),
+timm's, Hugging Face's, SatVision's; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
+hf://OWNER/NAME[/FILE]. Nothing is left over and nothing left empty, or it fails and says what.
 
-`adapt` makes a model folder of a run's workdir or of another model folder: as it is, or for another window, image size, bands, classes.
+`adapt` makes a model folder of a run's workdir or of another model folder: as it is, or for another window,
+image size, bands, classes.
 
 `export` writes a workdir or a model folder for the official code, timm, or transformers.
 
-A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load`, `swin_jax.export` and `swin_jax.show` take.
+A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load`, `swin_jax.export` and
+`swin_jax.show` take.
 """
 
 import sys
@@ -135,7 +137,8 @@ def _adapt(arguments) -> None:
     before["data"]["mean"]
   ):
     raise BadInput(
-      f"{arguments.source} draws the bands it was trained with; to pre-train on others: --config.init_from={arguments.source}"
+      f"{arguments.source} draws the bands it was trained with; to pre-train on others:"
+      f" --config.init_from={arguments.source}"
     )
   shapes = descriptions.parameter_shapes(description)
   adapt, report = transfer.plan(saved, shapes, rules)

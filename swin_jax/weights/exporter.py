@@ -39,15 +39,18 @@ def plan(
   model, masked = description["model"], description["task"] == "masked_pixels"
   if kinds.TARGETS[description["task"]]:
     raise BadInput(
-      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m swin_jax.export writes it whole"
+      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m"
+      " swin_jax.export writes it whole"
     )
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(
-      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} has no place for"
+      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout}"
+      " has no place for"
     )
   if masked and layout == "timm":
     raise BadInput(
-      f"{saved.source} is a masked-image model, which timm has none of; --layout=official or hf, or fine-tune it first"
+      f"{saved.source} is a masked-image model, which timm has none of; --layout=official or hf, or"
+      " fine-tune it first"
     )
   spelling = layouts.make(layout, model["version"], masked)
   table, makers = {}, {}
@@ -119,13 +122,15 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   if descriptions.pads(description):
     height, width = description["data"]["image_size"]
     said.append(
-      f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked, there it takes part"
+      f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked,"
+      " there it takes part"
     )
   return [*said, how_to_load]
 
 
 def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
-  """The one window that other programs have for all stages, and the trained window of each stage, 0 where it is the same.
+  """The one window that other programs have for all stages, and the trained window of each stage, 0 where it
+  is the same.
 
   Raises:
     BadInput: the windows are not square, or more than small maps make them differ from stage to stage.

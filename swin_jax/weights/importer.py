@@ -37,8 +37,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     hints: what the file does not say.
     layout: "auto", or what it must be.
 
-  Raises:
-    BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message names them.
+  Raises: BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message
+    names them.
   """
   found = layouts.detect(tensors.shapes, tensors.source)
   if layout not in ("auto", found.name):
@@ -59,7 +59,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
       theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path][1])
       if theirs != shape[stacked:]:
         wrong.append(
-          f"{' + '.join(missing or parts)} {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
+          f"{' + '.join(missing or parts)}"
+          f" {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
         )
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
   if wrong or left:
@@ -86,7 +87,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
 
 
 def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict[str, Any]) -> int:
-  """How many constants a file holds; they must be those that follow from the windows, or its numbers mean something else.
+  """How many constants a file holds; they must be those that follow from the windows, or its numbers mean
+  something else.
 
   Raises:
     BadInput: one is another; the message names it.
@@ -105,7 +107,8 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
     ):  # may be of 16 bits
       windows, data = descriptions.used_windows(description), description["data"]
       raise BadInput(
-        f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and windows {windows}; give"
+        f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and"
+        f" windows {windows}; give"
         " --image_size, --window or --trained_window if these are wrong"
       )
   return len(found)

@@ -1,4 +1,6 @@
-"""What model a foreign file holds: from names, shapes and constant tensors; what they do not tell, from a config.json or flags."""
+"""What model a foreign file holds: from names, shapes and constant tensors; what they do not tell, from a
+config.json or flags.
+"""
 
 from collections.abc import Callable
 import json
@@ -42,8 +44,8 @@ class Hints(NamedTuple):
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
   """The description of a model (`description.py`), and where what its tensors do not tell comes from.
 
-  Raises:
-    BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message names the flag.
+  Raises: BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message
+    names the flag.
   """
 
   def shape(name):
@@ -170,7 +172,8 @@ def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], s
   every = 1 + min(j for _, j in found)
   if found != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
     raise BadInput(
-      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)} (stage, block)"
+      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)}"
+      " (stage, block)"
     )
   return every
 
@@ -203,7 +206,8 @@ def _sizes(
   if flags.get("trained_window") and isinstance(flags["trained_window"], int) and stages > 1:
     if flags["trained_window"] != max(map(max, found["window"])):
       raise BadInput(
-        f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps shrink windows"
+        f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps"
+        " shrink windows"
       )
     found["trained_window"] = [None] * stages
   maps = windows.map_sizes(found["image_size"], patch, stages)
@@ -219,7 +223,8 @@ _MEANING = {"image_size": "image size", "window": "windows", "trained_window": "
 _EXAMPLE = {
   "image_size": "in pixels",
   "window": "in tokens, one number or one a stage",
-  "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than --window",
+  "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than"
+  " --window",
 }
 
 
@@ -278,7 +283,9 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
 
 
 def _trained(largest: float, window: int) -> int:
-  """The trained window in tokens by the largest of the log-spaced offsets, see `windows.log_spaced_offsets`."""
+  """The trained window in tokens by the largest of the log-spaced offsets, see
+  `windows.log_spaced_offsets`.
+  """
   if window == 1 or not np.isfinite(largest):
     return 1
   return 1 + round(8 * (window - 1) / (2 ** (3 * float(largest)) - 1))

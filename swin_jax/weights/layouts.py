@@ -1,6 +1,7 @@
 """Spellings of the official names: the official code's, timm's, Hugging Face's.
 
-Each spells an official name (`official.py`) as one name of its own, or as several that hold its rows one after the other.
+Each spells an official name (`official.py`) as one name of its own, or as several that hold its rows one
+after the other.
 """
 
 from collections.abc import Iterable
@@ -106,11 +107,13 @@ def detect(names: Iterable[str], source: str) -> Layout:
       break
   else:
     raise BadInput(
-      f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are {', '.join(sorted(names)[:3])}"
+      f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are"
+      f" {', '.join(sorted(names)[:3])}"
     )
   if not any(".blocks.0." in name for name in names):
     raise BadInput(
-      f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are {', '.join(sorted(names)[:3])}"
+      f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are"
+      f" {', '.join(sorted(names)[:3])}"
     )
   merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d+)\.downsample\.", name))}
   if layout == "official" and (

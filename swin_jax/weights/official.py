@@ -1,7 +1,8 @@
-"""Our parameters as the tensors of the official code, and back: names, shapes, buffers. Letters: see `models/windows.py`.
+"""Our parameters as the tensors of the official code, and back: names, shapes, buffers. Letters: see
+`models/windows.py`.
 
-The official names serve as the common language: every other layout is a spelling of them (`layouts.py`). The prefix `encoder.` of
-SimMIM's is left out here.
+The official names serve as the common language: every other layout is a spelling of them (`layouts.py`). The
+prefix `encoder.` of SimMIM's is left out here.
 """
 
 from collections.abc import Callable
@@ -114,7 +115,9 @@ def _swap(x: np.ndarray, outer: int, inner: int) -> np.ndarray:
 
 
 def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
-  """The constant tensors that a state dict of the official code holds, by name; made when they are asked for."""
+  """The constant tensors that a state dict of the official code holds, by name; made when they are asked
+  for.
+  """
   model, made = config["model"], {}
   maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
   for i, (depth, size) in enumerate(zip(model["depths"], maps)):

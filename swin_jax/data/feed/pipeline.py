@@ -1,7 +1,8 @@
 """grain: shuffle, augment, batch, shard over hosts; host batches → global arrays.
 
-The position in the data is a number, the samples seen: batch n holds the same samples in the same order with the same augmentation
-for any number of hosts, threads and workers, and a run continues by slicing (never from an iterator's own state).
+The position in the data is a number, the samples seen: batch n holds the same samples in the same order with
+the same augmentation for any number of hosts, threads and workers, and a run continues by slicing (never from
+an iterator's own state).
 """
 
 import collections
@@ -31,8 +32,8 @@ class Part(NamedTuple):
 def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
   """The part of a batch that a process must supply: the rows on its devices.
 
-  It follows from where the rows lie, not from the number of processes: those that a model's shards are spread over hold copies of
-  the same rows.
+  It follows from where the rows lie, not from the number of processes: those that a model's shards are spread
+  over hold copies of the same rows.
 
   Args:
     process: whose part.
@@ -54,7 +55,8 @@ def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
   size = blocks[process][1] - blocks[process][0] if blocks[process] else 0
   if distinct != {(i * size, (i + 1) * size) for i in range(len(distinct))}:
     raise BadInput(
-      f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the mesh must list a process's"
+      f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the"
+      " mesh must list a process's"
       " devices together, and its axis model divide their number or be a multiple of it"
     )
   return Part(blocks[process][0] // size, len(distinct))
@@ -77,7 +79,8 @@ def own_part(batch_size: int, sharding: jax.sharding.NamedSharding) -> Part:
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """The batches of a run: training from any step, evaluation from the start, as (host batch, device batch) pairs.
+  """The batches of a run: training from any step, evaluation from the start, as (host batch, device batch)
+  pairs.
 
   Attributes:
     train_source, eval_source: where examples come from.
@@ -105,17 +108,19 @@ class Input:
   def train_batches(self, first: int, part: Part) -> Iterator[Batch]:
     """A part of every batch from batch number `first` on, without end; every epoch is a new permutation.
 
-    A batch holds what `train_view` gives, index int32 [b], bad int32 [b] (records skipped for this one) and, where the view gives no
-    other, label int32 [b].
+    A batch holds what `train_view` gives, index int32 [b], bad int32 [b] (records skipped for this one) and,
+    where the view gives no other, label int32 [b].
     """
-    # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the number of hosts.
+    # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the
+    # number of hosts.
     data = grain.MapDataset.range(len(self.train_source)).seed(self.seed).shuffle().repeat(None)
     data = data.random_map(reading.Load(self._to_read(self.train_source), self.decode, self.train_view))
     data = data.batch(self.batch_size // part.count)
     return self._iterate(data[first * part.count :][part.index :: part.count])
 
   def eval_batches(self, part: Part) -> Iterator[Batch]:
-    """A part of every batch of an evaluation: every example of its source exactly once, padded to whole batches.
+    """A part of every batch of an evaluation: every example of its source exactly once, padded to whole
+    batches.
 
     "weight" float32 [b] is 0 for padding, else 1.
     """
@@ -171,7 +176,8 @@ class BadRecords:
     self.seen += len(batch["bad"])
     if self.count > max(self._allowed, self._max_fraction * self.seen):
       raise BadInput(
-        f"{self.count} of {self.seen + self.count} records could not be read (named above), more than data.max_bad_fraction ="
+        f"{self.count} of {self.seen + self.count} records could not be read (named above), more than"
+        " data.max_bad_fraction ="
         f" {self._max_fraction}; mend them, or allow more"
       )
 

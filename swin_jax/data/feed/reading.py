@@ -1,7 +1,9 @@
-"""index → example: read, decoded, transformed. What storage refuses for a while is waited for, what is damaged is replaced.
+"""index → example: read, decoded, transformed. What storage refuses for a while is waited for, what is
+damaged is replaced.
 
-The two are told apart because only damage is a property of the record: a replacement depends on the index alone, so a batch is the
-same for any number of hosts, threads and workers, and on a day when the storage stumbles. Hence an OSError never replaces a record.
+The two are told apart because only damage is a property of the record: a replacement depends on the index
+alone, so a batch is the same for any number of hosts, threads and workers, and on a day when the storage
+stumbles. Hence an OSError never replaces a record.
 """
 
 from collections.abc import Callable
@@ -57,7 +59,8 @@ def read(source: sources.Source, index: int) -> Example:
       if wait is None or _gone.wait(wait):
         _gone.set()
         raise Fault(
-          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file anew; then the same command"
+          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file"
+          " anew; then the same command"
           " goes on from the last checkpoint"
         ) from error
 

@@ -1,6 +1,8 @@
-"""Processes that read and augment: they end with their parent, leave its signals to it, and are named when they die.
+"""Processes that read and augment: they end with their parent, leave its signals to it, and are named when
+they die.
 
-grain starts and feeds them (`mp_prefetch`), stops them by an event, and notices within a second when one that it waits for has died.
+grain starts and feeds them (`mp_prefetch`), stops them by an event, and notices within a second when one that
+it waits for has died.
 """
 
 from collections.abc import Iterator
@@ -19,21 +21,24 @@ import grain
 
 from swin_jax.terminal.errors import Fault
 
-# Ctrl-C and a scheduler's notice reach every process of a job; the parent alone decides what follows, and still needs its workers.
+# Ctrl-C and a scheduler's notice reach every process of a job; the parent alone decides what follows, and
+# still needs its workers.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SECONDS_TO_NOTICE = 30  # that a worker has died, for grain, which does so within one, if at all
 _SECONDS_TO_END = 60  # for workers; grain itself kills them after 25
 _HINTS = {
-  signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more memory",
-  signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer data.num_workers",
+  signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more"
+  " memory",
+  signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer"
+  " data.num_workers",
 }
 
 
 class Sent:
   """Something that reaches worker processes by way of a file, and there is itself again.
 
-  What a process is started with goes through a pipe. The parent would wait forever for one that died before it had read so much
-  that the rest fits into the pipe, 64 KiB; and the list of a million files has more.
+  What a process is started with goes through a pipe. The parent would wait forever for one that died before
+  it had read so much that the rest fits into the pipe, 64 KiB; and the list of a million files has more.
   """
 
   def __init__(self, value):
@@ -51,7 +56,9 @@ def _receive(path: str):
 
 
 def end_with_parent(worker: int, workers: int) -> None:
-  """Ends this worker process when its parent is gone, as `worker_init_fn`: one killed by SIGKILL cannot tell it to."""
+  """Ends this worker process when its parent is gone, as `worker_init_fn`: one killed by SIGKILL cannot tell
+  it to.
+  """
   del worker, workers
 
   def wait():
@@ -103,8 +110,8 @@ def _next(
     others: processes that are no workers.
     workers: those known; more are added, as soon as they are seen alive.
 
-  Raises:
-    RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has taken with it.
+  Raises: RuntimeError: as grain does where a worker died; in its place, where grain waits for what that
+    worker has taken with it.
   """
   waited = 0
   while True:
@@ -123,8 +130,8 @@ def _next(
 class _Drawing:
   """Draws the batches of an iterator in a thread, one ahead.
 
-  The thread blocks signals, because a process that it starts does so from then on; the main thread still hears Ctrl-C. And where a
-  worker dies with a lock in its hand, it is this thread that waits for ever.
+  The thread blocks signals, because a process that it starts does so from then on; the main thread still
+  hears Ctrl-C. And where a worker dies with a lock in its hand, it is this thread that waits for ever.
   """
 
   def __init__(self, batches: grain.DatasetIterator):
@@ -133,7 +140,9 @@ class _Drawing:
     self._thread.start()
 
   def next(self, timeout: float) -> dict | None:
-    """The next batch, or None at the end; raises what the iterator raises, and queue.Empty where there is none in so many seconds."""
+    """The next batch, or None at the end; raises what the iterator raises, and queue.Empty where there is
+    none in so many seconds.
+    """
     found = self._queue.get(timeout=timeout)
     if isinstance(found, BaseException):
       raise found
@@ -147,7 +156,8 @@ class _Drawing:
 
   def _draw(self) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    resource_tracker.ensure_running()  # the process that frees shared memory; starting it unblocks two of the signals
+    # the process that frees shared memory; starting it unblocks two of the signals
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
       with contextlib.closing(self._batches):

@@ -3,25 +3,28 @@
   python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
   python -m swin_jax.data.prepare --out=FOLDER
 
-SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME. Folders and zips hold
-SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, from which --hold_out=0.1
-takes a tenth as val. With a class for each pixel they hold SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or
-SOURCE/images/train and SOURCE/labels/train ("annotations" and "masks" will do too), and a classes.txt with a class name a line;
-with a number for each pixel, as a raster or grey image, "values" in place of "labels"; --values_nodata=0 says which number is none.
+SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
+Folders and zips hold SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is
+one split, from which --hold_out=0.1 takes a tenth as val. With a class for each pixel they hold
+SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train and SOURCE/labels/train
+("annotations" and "masks" will do too), and a classes.txt with a class name a line; with a number for each
+pixel, as a raster or grey image, "values" in place of "labels"; --values_nodata=0 says which number is none.
 
-Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and stored as JPEG, upright
-or not as they lie in the file: orientation tags are not read, here or in training.
+Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and
+stored as JPEG, upright or not as they lie in the file: orientation tags are not read, here or in training.
 
-Every image is decoded once. What cannot be decoded is named, left out and counted; more than --max_bad_fraction of it ends with
-exit code 2 and removes the shards it was left out of, so that a rerun reads the mended files.
+Every image is decoded once. What cannot be decoded is named, left out and counted; more than
+--max_bad_fraction of it ends with exit code 2 and removes the shards it was left out of, so that a rerun
+reads the mended files.
 
-Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are kept as they are, cut
-into equal tiles of --tile pixels a side or more, less than twice that. Pixels that a raster or --nodata declares to be no data become
-NaN, and tiles of nothing else are left out. Then mean, deviation and percentiles of every band, and of the numbers of pixels, are
-written to FOLDER/statistics.json, from which a run normalises. Without --source they are made for a set that is there already, of
-images too.
+Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are
+kept as they are, cut into equal tiles of --tile pixels a side or more, less than twice that. Pixels that a
+raster or --nodata declares to be no data become NaN, and tiles of nothing else are left out. Then mean,
+deviation and percentiles of every band, and of the numbers of pixels, are written to FOLDER/statistics.json,
+from which a run normalises. Without --source they are made for a set that is there already, of images too.
 
-The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it was stopped, and
+The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it
+was stopped, and
 --part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
 """
 
@@ -121,8 +124,8 @@ def prepare(
 ) -> None:
   """Writes the shards of this part that are not there yet; see the flags.
 
-  Raises:
-    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is full.
+  Raises: BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the
+    disk is full.
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
     raise BadInput(
@@ -219,7 +222,8 @@ def _write_split(
         if left_out[each] and os.path.exists(path[each]):
           os.remove(path[each])
       raise BadInput(
-        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than --max_bad_fraction={max_bad_fraction} of"
+        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
+        f" --max_bad_fraction={max_bad_fraction} of"
         f" {total}; mend or remove them, or allow more"
       )
 
@@ -257,7 +261,9 @@ def _write_split(
 def _records(
   pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
 ) -> Iterator[tuple]:
-  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in memory."""
+  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in
+  memory.
+  """
 
   def load(i: int) -> tuple:
     name = f"image {i}"
@@ -302,7 +308,8 @@ class _Progress:
       rate = (self._done - self._before) / (now - self._start)
       left = int((self._total - self._done) / rate)
       print(
-        f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02} left",
+        f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02}"
+        " left",
         flush=True,
       )
 
@@ -357,7 +364,8 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
     print(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder keeps some apart."
+      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder"
+      " keeps some apart."
     )
 
 

@@ -10,7 +10,8 @@ from swin_jax.data.read.example import Example
 
 
 def store(example: Example, short_side: int, quality: int) -> bytes:
-  """The record of an example whose image is a file, which keeps its bytes or is shrunk as `shrink` says, or an array, which stays as it is.
+  """The record of an example whose image is a file, which keeps its bytes or is shrunk as `shrink` says, or
+  an array, which stays as it is.
 
   Raises:
     Exception: see `shrink`; or its map has not the image's size.
@@ -45,7 +46,8 @@ def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
-  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and keep their bytes.
+  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and
+  keep their bytes.
 
   Raises:
     Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.

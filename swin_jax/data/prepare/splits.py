@@ -1,4 +1,6 @@
-"""The splits of an image set, and the order in which their examples are written: what `prepare.py` is to do."""
+"""The splits of an image set, and the order in which their examples are written: what `prepare.py` is to
+do.
+"""
 
 import functools
 import os
@@ -28,7 +30,8 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
       raise BadInput(
-        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images: maps of pixels lie in"
+        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images:"
+        " maps of pixels lie in"
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
   if not hold_out:
@@ -42,7 +45,8 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.C
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
     raise BadInput(
-      f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold back a larger share, or cut"
+      f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold"
+      " back a larger share, or cut"
       " rasters by a smaller --tile"
     )
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
@@ -79,6 +83,8 @@ def _permutation(n: int) -> np.ndarray:
 
 
 def checksum(examples: Source, order: np.ndarray) -> int:
-  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are refused."""
+  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are
+  refused.
+  """
   labels = np.asarray(getattr(examples, "labels", ()), np.int64)
   return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))

@@ -1,10 +1,11 @@
 """Rasters cut into tiles, as examples for `prepare`.
 
-  a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern with {split}; with a class
-  or a number for each pixel as `labelled_files.py` says
+  a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern
+  with {split}; with a class or a number for each pixel as `labelled_files.py` says
 
-Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is divided into as many equal
-parts as have `Cut.tile` pixels or more (less than twice that) on each side; one that is smaller stays whole along that side.
+Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is
+divided into as many equal parts as have `Cut.tile` pixels or more (less than twice that) on each side; one
+that is smaller stays whole along that side.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,16 +71,12 @@ class Tiles:
     kind: str = "",
     read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):
-    """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is read.
+    """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is
+    read.
 
-    Args:
-      tree: where they are.
-      paths: in it.
-      labels: of each, -1 for none.
-      class_names: of rasters, or of pixels.
-      cut: see `Cut`.
-      kind: `targets`.
-      read_map: (number of a raster, window or None, (height, width) of the raster) → the map there, [height, width].
+    Args: tree: where they are. paths: in it. labels: of each, -1 for none. class_names: of rasters, or of
+      pixels. cut: see `Cut`. kind: `targets`. read_map: (number of a raster, window or None, (height, width)
+      of the raster) → the map there, [height, width].
 
     Raises:
       BadInput: none can be read; the message says why the first cannot.
@@ -192,8 +189,8 @@ def _part(length: int, count: int, i: int) -> tuple[int, int]:
 def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   """Split → tiles, of a source that holds rasters; None where it holds images.
 
-  Rasters are .npy, .npz and .jp2, and of .tif all but 8-bit grey and colour, which are images unless a `Cut` is asked for; an .npz with
-  the arrays of an image set is one.
+  Rasters are .npy, .npz and .jp2, and of .tif all but 8-bit grey and colour, which are images unless a `Cut`
+  is asked for; an .npz with the arrays of an image set is one.
 
   Raises:
     BadInput: a cut is asked for where there are no rasters, or these are unusable.

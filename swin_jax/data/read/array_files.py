@@ -1,6 +1,8 @@
-"""How an array lies in a record: what `numpy.save` writes, deflated, behind a mark that no image file begins with.
+"""How an array lies in a record: what `numpy.save` writes, deflated, behind a mark that no image file begins
+with.
 
-It describes itself (type, shape, order), so that tiles of any type and number of bands lie in one kind of record.
+It describes itself (type, shape, order), so that tiles of any type and number of bands lie in one kind of
+record.
 """
 
 import io

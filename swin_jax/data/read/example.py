@@ -11,11 +11,9 @@ from swin_jax.terminal.errors import BadInput
 class Example(NamedTuple):
   """One undecoded example.
 
-  Attributes:
-    image: the bytes of an image file, or an array [height, width, bands].
-    label: the class of the whole image; -1: none.
-    name: to be told by in messages.
-    target: what belongs to each pixel, as the bytes of a file or an array [height, width]; None where there is no such thing.
+  Attributes: image: the bytes of an image file, or an array [height, width, bands]. label: the class of the
+    whole image; -1: none. name: to be told by in messages. target: what belongs to each pixel, as the bytes
+    of a file or an array [height, width]; None where there is no such thing.
   """
 
   image: bytes | np.ndarray
@@ -27,13 +25,12 @@ class Example(NamedTuple):
 class Source(Protocol):
   """Random access to a fixed sequence of examples, from any thread; pickled into worker processes.
 
-  Reading an example that is damaged raises ValueError or RuntimeError; the others stay readable. OSError says that the storage
-  failed: the same read may succeed later.
+  Reading an example that is damaged raises ValueError or RuntimeError; the others stay readable. OSError says
+  that the storage failed: the same read may succeed later.
 
-  Attributes:
-    targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or "" for nothing of the kind.
-    num_classes: of images, or of pixels; 0 where there are no labels.
-    class_names: by label; empty where there are no labels.
+  Attributes: targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or ""
+    for nothing of the kind. num_classes: of images, or of pixels; 0 where there are no labels. class_names:
+    by label; empty where there are no labels.
   """
 
   targets: str
@@ -48,7 +45,8 @@ class Source(Protocol):
 def no_split(path: str, split: str, splits: Iterable[str]) -> str:
   """What a source says when a split is not one of its splits."""
   return (
-    f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split; prepare --hold_out=0.1 makes a"
+    f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split;"
+    " prepare --hold_out=0.1 makes a"
     " split of its own"
   )
 

@@ -1,10 +1,11 @@
-"""Image files in a folder or a zip: which there are, in which splits, and what their folders say about their classes.
+"""Image files in a folder or a zip: which there are, in which splits, and what their folders say about their
+classes.
 
   path/<split>/<class>/**/*.jpg    labelled: the sorted class folders are 0, 1, 2, …
   path/<split>/**/*.jpg            without labels
 
-Names that begin with a dot are passed over. The class folders of all splits count together, so that a class that is absent from
-one split shifts no label there.
+Names that begin with a dot are passed over. The class folders of all splits count together, so that a class
+that is absent from one split shifts no label there.
 """
 
 from array import array
@@ -104,7 +105,8 @@ def is_split(name: str) -> bool:
 
 
 def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str, list[str]]:
-  """Finds (folder with a "/" at its end or "", its splits); no splits where the images or class folders lie in it directly.
+  """Finds (folder with a "/" at its end or "", its splits); no splits where the images or class folders lie
+  in it directly.
 
   Folders that only wrap another, as in most zip files, are opened.
   """
@@ -204,7 +206,8 @@ def open_folder(path: str, split: str) -> ImageFiles:
     if splits:
       raise BadInput(no_split(path, split, splits))
     raise BadInput(
-      f"{path} has no folder '{split}'{' but ' + ', '.join(names[:5]) if names else ''}; for images without splits:"
+      f"{path} has no folder '{split}'{' but ' + ', '.join(names[:5]) if names else ''}; for images without"
+      " splits:"
       f" python -m swin_jax.data.prepare --source={path} --out=FOLDER --hold_out=0.1"
     )
   return ImageFiles(tree, "", split, [name for name in names if is_split(name) or name == split])

@@ -1,7 +1,9 @@
-"""Augmentations of one image on the host: (image, rng, …) → image; images are uint8 or float32 [height, width, bands].
+"""Augmentations of one image on the host: (image, rng, …) → image; images are uint8 or float32 [height,
+width, bands].
 
-Files are decoded as Pillow decodes them, bit for bit, and resized with Pillow's filters, which widen when they shrink, as the official
-recipes do. Both are done by faster libraries where they can; experiments/benchmark says what they gain.
+Files are decoded as Pillow decodes them, bit for bit, and resized with Pillow's filters, which widen when
+they shrink, as the official recipes do. Both are done by faster libraries where they can;
+experiments/benchmark says what they gain.
 """
 
 import io
@@ -36,16 +38,17 @@ _FILTERS = {
 def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
   """Decodes an image file, or takes an array, to uint8 [height, width, bands].
 
-  Grey becomes RGB and RGB grey where `bands` asks for it. As in the official loaders, files go through Pillow's `convert`: palettes
-  and CMYK become colours, transparency is dropped (the colours under it stay), and EXIF orientation is ignored. Of 16-bit grey the
-  upper eight bits count, which is what Pillow keeps of 16-bit colour. Where `bands` is neither 1 nor 3 a file must hold just these.
+  Grey becomes RGB and RGB grey where `bands` asks for it. As in the official loaders, files go through
+  Pillow's `convert`: palettes and CMYK become colours, transparency is dropped (the colours under it stay),
+  and EXIF orientation is ignored. Of 16-bit grey the upper eight bits count, which is what Pillow keeps of
+  16-bit colour. Where `bands` is neither 1 nor 3 a file must hold just these.
 
   Args:
     encoded: bytes of an image file, or uint8 [height, width(, bands)].
     bands: that are wanted.
 
-  Raises:
-    ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another number of bands or another type.
+  Raises: ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another
+    number of bands or another type.
   """
   image = _read(encoded, bands) if isinstance(encoded, bytes) else encoded
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -95,8 +98,8 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.n
 
   Pixels that are NaN, which hold no data, weigh nothing: what is made of less than half of data is NaN.
 
-  Pillow's result; for uint8 to within rounding, in other order: columns first, then rows. It is the same on every processor of a kind,
-  but another, by as little, on Linux on ARM.
+  Pillow's result; for uint8 to within rounding, in other order: columns first, then rows. It is the same on
+  every processor of a kind, but another, by as little, on Linux on ARM.
   """
   if image.dtype == np.uint8 and resizer:
     parts = [_resize_bytes(image[..., i : i + 4], size, interpolation) for i in range(0, image.shape[-1], 4)]
@@ -143,8 +146,9 @@ def random_resized_crop(
 ) -> np.ndarray:
   """Crops a box of random area and aspect ratio and resizes it.
 
-  The area is U(scale) of the image, the aspect ratio (width / height) log-uniform in `ratio`. After ten boxes that do not fit, the
-  largest central box of an allowed ratio is taken. Official recipes: scale (0.08, 1), bicubic; SimMIM (0.67, 1), bilinear.
+  The area is U(scale) of the image, the aspect ratio (width / height) log-uniform in `ratio`. After ten boxes
+  that do not fit, the largest central box of an allowed ratio is taken. Official recipes: scale (0.08, 1),
+  bicubic; SimMIM (0.67, 1), bilinear.
   """
   height, width = image.shape[:2]
   for _ in range(10):
@@ -164,7 +168,8 @@ def random_resized_crop(
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np.ndarray:
-  """Pads every side and cuts the original size out at random: the official crop for images of 32 pixels and less.
+  """Pads every side and cuts the original size out at random: the official crop for images of 32 pixels and
+  less.
 
   uint8 is padded with black, float32 with NaN, no data.
   """
@@ -193,16 +198,17 @@ def random_rotation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def center_crop(
   image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str
 ) -> np.ndarray:
-  """Resizes to `size` / crop_fraction at the short side, keeping the aspect ratio, and cuts the central `size` out.
+  """Resizes to `size` / crop_fraction at the short side, keeping the aspect ratio, and cuts the central
+  `size` out.
 
-  The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images of 32 pixels and less, no
-  crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and offsets rounded as torchvision does.
+  The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images
+  of 32 pixels and less, no
+  crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and offsets rounded as
+  torchvision does.
 
-  Args:
-    image: uint8 or float32 [h, w, bands].
-    size: (height, width) in pixels. Where it is not square, the "short" side is the one that has less to spare.
-    crop_fraction: in (0, 1].
-    interpolation: see `INTERPOLATIONS`.
+  Args: image: uint8 or float32 [h, w, bands]. size: (height, width) in pixels. Where it is not square, the
+    "short" side is the one that has less to spare. crop_fraction: in (0, 1]. interpolation: see
+    `INTERPOLATIONS`.
   """
   if crop_fraction == 1.0:
     return resize(image, size, interpolation)

@@ -3,8 +3,9 @@
   path/SPLIT/images/**/x.jpg  with  path/SPLIT/labels/**/x.png        or
   path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as ADE20K has it
 
-"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see `labels.py`. "values" in its
-place holds rasters or grey images of one band. Where the images are rasters see `tiles.py`.
+"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see
+`labels.py`. "values" in its place holds rasters or grey images of one band. Where the images are rasters see
+`tiles.py`.
 """
 
 from collections.abc import Sequence
@@ -122,7 +123,8 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   for path in image_files.find(tree, folder, "", extensions):
     if (other := found.setdefault(path.rpartition(".")[0], path)) != path:
       raise BadInput(
-        f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear; remove one"
+        f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear;"
+        " remove one"
       )
   return found
 
@@ -130,8 +132,8 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
 def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split]:
   """The splits of a tree, by name; none where it holds no maps. `nodata`: see `Split`.
 
-  Raises:
-    BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata is given, and no map of numbers; or
+  Raises: BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata
+    is given, and no map of numbers; or
       there are both kinds.
   """
   folder = ""
@@ -155,8 +157,10 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   )
   if classes is None and not all(of_values):
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a classes.txt beside them, a class name"
-      f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps, prepare the folder of the images alone"
+      f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a"
+      " classes.txt beside them, a class name"
+      f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps,"
+      " prepare the folder of the images alone"
     )
   return {
     split: Split(*folders, None if kind == VALUES else classes, nodata)
@@ -178,13 +182,15 @@ def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
     raise BadInput(
-      f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and {wanted}/{split}"
+      f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and"
+      f" {wanted}/{split}"
     )
   if split not in found:
     raise BadInput(no_split(path, split, found))
   if found[split].targets != wanted:
     raise BadInput(
-      f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be {split}/{wanted}"
+      f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be"
+      f" {split}/{wanted}"
     )
   return LabelledFiles(tree, found[split])
 
@@ -207,7 +213,8 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   if found and without:
     kind = next(iter(found.values()))[-1]
     raise BadInput(
-      f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind}, or remove it"
+      f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind},"
+      " or remove it"
     )
   return found
 
@@ -224,7 +231,8 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
   names = sorted(of_images & of_maps)
   if names and (without := sorted(filter(_must_have_maps, of_images - of_maps))):
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or remove the images"
+      f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or"
+      " remove the images"
     )
   splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/", maps) for split in names}
   return splits or {"train": (f"{folder}{IMAGES}/", f"{folder}{maps}/", maps)}
@@ -245,7 +253,8 @@ def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | No
   ]
   if VALUES in found and len(found) > 1:
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of its own"
+      f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of"
+      " its own"
     )
   return next(iter(found), None)
 

@@ -1,4 +1,5 @@
-"""Label maps: one class for each pixel, as uint8 [height, width], in which 255 is no class; and what a set says of its classes.
+"""Label maps: one class for each pixel, as uint8 [height, width], in which 255 is no class; and what a set
+says of its classes.
 
 A set's folder holds one of these, else its classes are unknown:
 
@@ -126,7 +127,8 @@ def decode(encoded: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(encoded)) as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise ValueError(
-          f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or a TIFF"
+          f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or"
+          " a TIFF"
         )
       return as_bytes(np.asarray(file))
   except UnidentifiedImageError:  # its text is the address of a buffer

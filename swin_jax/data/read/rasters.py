@@ -1,8 +1,9 @@
-"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy and .npz; and maps → GeoTIFF.
+"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy
+and .npz; and maps → GeoTIFF.
 
-What the numbers mean is the file's to say, never the program's: scale and offset that a raster declares for a band are applied, and
-pixels that it, its mask or the caller declares to be no data become NaN. Such rasters are float32 from here on; others keep their type,
-so that uint8 imagery stays uint8.
+What the numbers mean is the file's to say, never the program's: scale and offset that a raster declares for a
+band are applied, and pixels that it, its mask or the caller declares to be no data become NaN. Such rasters
+are float32 from here on; others keep their type, so that uint8 imagery stays uint8.
 """
 
 import contextlib
@@ -82,8 +83,8 @@ def read(
     window: the pixels; None for all.
     nodata: the value of pixels that hold no data, beside what the raster itself says.
 
-  Returns:
-    float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what is wider than float32, as that).
+  Returns: float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what
+    is wider than float32, as that).
 
   Raises:
     ValueError: it cannot be read, or holds no numbers.
@@ -99,7 +100,8 @@ def read(
 def load(
   file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False
 ) -> np.ndarray | tuple[int, ...]:
-  """The array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands], four dimensions stay.
+  """The array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands], four dimensions
+  stay.
 
   An .npy on disk is mapped, so that a window of it reads no more than that.
 
@@ -170,7 +172,9 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 @functools.cache
 def _be_quiet() -> None:
-  """Once, since it is for all threads: a raster that says nowhere where on Earth it lies is as good as any."""
+  """Once, since it is for all threads: a raster that says nowhere where on Earth it lies is as good as
+  any.
+  """
   from rasterio.errors import NotGeoreferencedWarning
 
   warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -233,7 +237,9 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
 
 
 class Place(NamedTuple):
-  """Where on Earth a raster lies: its coordinate reference system, and the affine map from its pixels to that; of rasterio."""
+  """Where on Earth a raster lies: its coordinate reference system, and the affine map from its pixels to
+  that; of rasterio.
+  """
 
   crs: object
   transform: object

@@ -1,4 +1,5 @@
-"""A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in training.
+"""A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in
+training.
 
   {path}/{split}.json                              class names, number of shards, and what they were made from
   {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with maps also
@@ -70,10 +71,11 @@ def count_records(path: str) -> int:
 
 
 def explain(error: RuntimeError, record: str) -> OSError | ValueError:
-  """What ArrayRecord's one kind of error means: OSError where a call to the system failed, else ValueError, which is damage.
+  """What ArrayRecord's one kind of error means: OSError where a call to the system failed, else ValueError,
+  which is damage.
 
-  A reader that failed while it opened its file, or whose file handle is stale, fails for ever. Copy the data source then: a copy
-  opens its files anew.
+  A reader that failed while it opened its file, or whose file handle is stale, fails for ever. Copy the data
+  source then: a copy opens its files anew.
   """
   failed = re.match(r"\w+\(\) failed: ([^;]*)(?:; (?:reading|opening) ([^;]*))?", str(error))
   if not failed:
@@ -135,7 +137,8 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
       values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now.get(key)})"
       others.append(names.get(key, key) + values)
   raise BadInput(
-    f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out, or delete it"
+    f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out,"
+    " or delete it"
   )
 
 
@@ -174,7 +177,8 @@ class Shards:
     if missing:
       more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
       raise BadInput(
-        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short: {', '.join(missing[:3])}{more}; run prepare"
+        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short:"
+        f" {', '.join(missing[:3])}{more}; run prepare"
         " again: it writes these alone"
       )
     if not sum(counts):

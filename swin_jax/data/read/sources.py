@@ -16,7 +16,8 @@ from swin_jax.terminal.errors import BadInput
 # name → what data.path is
 _PATHS = {
   "array_record": "a folder that prepare wrote",
-  "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and FOLDER/train/labels/x.png",
+  "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and"
+  " FOLDER/train/labels/x.png",
   "npz": "a pattern like data/cifar10_{split}.npz",
   "tfds": "a TensorFlow Datasets name, like imagenet2012",
 }
@@ -25,23 +26,23 @@ _PATHS = {
 def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   """Opens a source by its name in the config.
 
-  Args:
-    name: "digits", "array_record", "folder", "npz" or "tfds".
-    path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets.
-    split: one of those that are there.
-    targets: what is wanted for each pixel, see `example.Source`.
+  Args: name: "digits", "array_record", "folder", "npz" or "tfds". path: see `_PATHS`; "" for digits. TFDS
+    finds its data in the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets. split: one of those
+    that are there. targets: what is wanted for each pixel, see `example.Source`.
 
-  Raises:
-    BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged, incomplete or wrongly labelled.
+  Raises: BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged,
+    incomplete or wrongly labelled.
   """
   if name == "digits":
     if path:
       raise BadInput(
-        f"data.path={path} is set, but data.source=digits reads no files; set data.source to {' or '.join(_PATHS)}"
+        f"data.path={path} is set, but data.source=digits reads no files; set data.source to"
+        f" {' or '.join(_PATHS)}"
       )
     if targets == "values":
       raise BadInput(
-        "data.source=digits has no values of pixels: give --config.data.source=array_record and --config.data.path"
+        "data.source=digits has no values of pixels: give --config.data.source=array_record and"
+        " --config.data.path"
       )
     return InkedDigits(split) if targets else Digits(split)
   if name not in _PATHS:
@@ -54,7 +55,8 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   if name in ("tfds", "npz"):
     if targets:
       raise BadInput(
-        f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare made of one"
+        f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare"
+        " made of one"
       )
     return Tfds(path, split) if name == "tfds" else open_npz(path, split)
   check_exists(path)
@@ -86,7 +88,8 @@ def check_exists(path: str) -> None:
 
 
 class Digits:
-  """The real handwritten digits that ship inside scikit-learn: 1,797 grey images of 8 × 8 pixels, ten classes.
+  """The real handwritten digits that ship inside scikit-learn: 1,797 grey images of 8 × 8 pixels, ten
+  classes.
 
   A fixed permutation holds the last fifth (360) back as split "val"; the rest is "train".
   """
@@ -145,7 +148,8 @@ def open_npz(pattern: str, split: str) -> "Npz":
   if pattern.count("{split}") != 1:
     check_exists(pattern)
     raise BadInput(
-      f"{pattern} is one file for one split; write {{split}} where its name has the split, like set_{{split}}.npz"
+      f"{pattern} is one file for one split; write {{split}} where its name has the split, like"
+      f" set_{{split}}.npz"
     )
   found = npz_splits(pattern)
   if not found:
@@ -159,8 +163,8 @@ def open_npz(pattern: str, split: str) -> "Npz":
 class Npz:
   """Encoded images in one .npz file, held in memory: for sets of up to a few gigabytes. See `example.Source`.
 
-  Arrays: jpeg uint8, the files of all images (of any format) one after the other; offsets int64 [n + 1], where each begins;
-  labels int [n] and class_names str [classes], both or neither.
+  Arrays: jpeg uint8, the files of all images (of any format) one after the other; offsets int64 [n + 1],
+  where each begins; labels int [n] and class_names str [classes], both or neither.
   """
 
   targets = ""
@@ -237,19 +241,26 @@ def open_tfds_builder(name: str):
     raise BadInput(f"tfds cannot open '{name}': {str(error).partition(chr(10))[0]}") from error
   if not builder.info.splits:
     raise BadInput(
-      f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to where it is, or prepare it once: python -c"
-      f" \"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare(file_format='array_record')\""
+      f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to where it is, or prepare"
+      " it once: python -c"
+      ' "import tensorflow_datasets as tfds;'
+      f" tfds.builder('{name}').download_and_prepare(file_format='array_record')\""
     )
   if not builder.info.available_file_formats() & set(tfds.core.FileFormat.with_random_access()):
     raise BadInput(
-      f"{builder.data_path} is stored as {builder.info.file_format.value}, which needs TensorFlow; convert it once where"
-      f" TensorFlow is installed: tfds convert_format --dataset_version_dir={builder.data_path} --out_file_format=array_record"
+      f"{builder.data_path} is stored as {builder.info.file_format.value}, which needs TensorFlow; convert"
+      " it once where"
+      f" TensorFlow is installed: tfds convert_format --dataset_version_dir={builder.data_path}"
+      " --out_file_format=array_record"
     )
   return builder
 
 
 class Tfds:
-  """A split of a TensorFlow Datasets set stored as array_record, read without TensorFlow. See `example.Source`."""
+  """A split of a TensorFlow Datasets set stored as array_record, read without TensorFlow.
+
+  See `example.Source`.
+  """
 
   targets = ""
 

@@ -1,10 +1,13 @@
-"""What the bands of a prepared set are like: mean, deviation, percentiles; made once by `prepare`, read by every run.
+"""What the bands of a prepared set are like: mean, deviation, percentiles; made once by `prepare`, read by
+every run.
 
   {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of 8-bit images):
-    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype; split, records and made_from tell which set
-    values: the same of the number that each pixel has, where the set has such
+    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype; split,
+    records and made_from tell which set values: the same of the number that each pixel has, where the set has
+    such
 
-Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or more.
+Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or
+more.
 """
 
 from collections.abc import Callable, Sequence
@@ -119,7 +122,8 @@ class _Columns:
     """
     if self.moments is not None and len(moments[0]) != len(self.moments[0]):
       raise BadInput(
-        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number, so prepare each apart"
+        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number,"
+        " so prepare each apart"
       )
     self.moments = moments if self.moments is None else _merge(self.moments, moments)
     self.sample.append(sample)
@@ -211,7 +215,8 @@ def read(path: str) -> dict[str, Any]:
     return found
   except (FileNotFoundError, NotADirectoryError):
     raise BadInput(
-      f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by {command}"
+      f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by"
+      f" {command}"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
@@ -221,7 +226,8 @@ def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
   """Raises BadInput where the pixels of a set, by its statistics, are not what data.dtype takes them for."""
   if dtype == "uint8" and found["dtype"] != "uint8":
     raise BadInput(
-      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets there is configs/own_rasters.py,"
+      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets"
+      " there is configs/own_rasters.py,"
       " and --config.data.dtype=float32"
     )
 

@@ -1,4 +1,6 @@
-"""What belongs to each pixel, as maps [height, width]: a class, uint8 (`labels.py`), or a number, float32, NaN where it is not known."""
+"""What belongs to each pixel, as maps [height, width]: a class, uint8 (`labels.py`), or a number, float32,
+NaN where it is not known.
+"""
 
 import numpy as np
 
@@ -20,7 +22,8 @@ def where_data(image: np.ndarray, target: np.ndarray) -> np.ndarray:
 def read_values(
   file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
 ) -> np.ndarray:
-  """The numbers in a file of one band: a raster or a grey image, see `rasters.read`. What is declared to be no data is not known.
+  """The numbers in a file of one band: a raster or a grey image, see `rasters.read`. What is declared to be
+  no data is not known.
 
   Raises:
     ValueError: it cannot be read, or holds more bands or rasters.
@@ -58,7 +61,9 @@ def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """To `size` (height, width) in pixels: each takes the class at its middle; numbers are interpolated, see `image_ops.resize`."""
+  """To `size` (height, width) in pixels: each takes the class at its middle; numbers are interpolated, see
+  `image_ops.resize`.
+  """
   if target.dtype != np.uint8:
     return (
       target if target.shape == tuple(size) else image_ops.resize(target[..., None], size, "bilinear")[..., 0]

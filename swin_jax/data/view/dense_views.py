@@ -1,7 +1,8 @@
-"""An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in evaluation.
+"""An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in
+evaluation.
 
-Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a pixel can be, and nothing is
-known of it.
+Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a
+pixel can be, and nothing is known of it.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ _TRIES = 10  # to find such a crop, as there
 
 
 def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
-  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of `sides`, times a factor.
+  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of
+  `sides`, times a factor.
 
   Without `sides` the size itself, times the factor.
   """
@@ -28,7 +30,8 @@ def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> t
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view: resized by a random factor, cropped, mirrored; colours are for the device (`photometric.py`).
+  """Training view: resized by a random factor, cropped, mirrored; colours are for the device
+  (`photometric.py`).
 
   As the recipe of ADE20K has it (Swin V1, section A2.3).
 
@@ -81,10 +84,9 @@ class Augment:
 class EvalView:
   """Evaluation view: the whole image, fitted into a canvas at its upper left.
 
-  Attributes:
-    canvas: (height, width) in pixels, of every batch.
-    sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the canvas is too small for that.
-    interpolation, fill: as of `Augment`.
+  Attributes: canvas: (height, width) in pixels, of every batch. sides: long and short, in pixels, that an
+    image is fitted into; see `fit`. It is made smaller where the canvas is too small for that. interpolation,
+    fill: as of `Augment`.
   """
 
   canvas: tuple[int, int]

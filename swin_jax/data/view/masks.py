@@ -31,11 +31,13 @@ def block_mask(
     raise ValueError(f"a share of {ratio} cells cannot be masked")
   if min(mask_patch_size, model_patch_size, *image_size) < 1:
     raise ValueError(
-      f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size} px must be positive"
+      f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size}"
+      " px must be positive"
     )
   if mask_patch_size % model_patch_size or any(side % mask_patch_size for side in image_size):
     raise ValueError(
-      f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the model's patch of"
+      f"mask patches of {mask_patch_size} px must divide the image {image_size} and be a multiple of the"
+      " model's patch of"
       f" {model_patch_size} px"
     )
   rows, columns = (side // mask_patch_size for side in image_size)

@@ -1,4 +1,6 @@
-"""A decoded image → what the model sees of it, in training and in evaluation: the augmentations put together."""
+"""A decoded image → what the model sees of it, in training and in evaluation: the augmentations put
+together.
+"""
 
 import dataclasses
 
@@ -24,7 +26,8 @@ class Mask:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view of a decoded image: random crop, flip, a mask where one is asked for; the rest is for the device.
+  """Training view of a decoded image: random crop, flip, a mask where one is asked for; the rest is for the
+  device.
 
   Attributes:
     image_size: (height, width) in pixels.
