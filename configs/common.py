@@ -141,16 +141,13 @@ def base() -> ConfigDict:
   )
   c.dense = ConfigDict(
     dict(  # crops where every pixel has its answer; data.image_size is their size
-      sides=(
-        2048,
-        512,
-      ),  # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its size
+      # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its
+      # size
+      sides=(2048, 512),
       scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
       photometric=True,  # brightness, contrast, saturation and hue of RGB images
-      eval_canvas=(
-        704,
-        704,
-      ),  # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+      # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+      eval_canvas=(704, 704),
       # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () =
       # the image at once; scales whose answers are averaged; whether each is seen mirrored too
       window=(),
@@ -309,9 +306,8 @@ def set_dense(
 
 def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
   """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
-  set_dense(
-    c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2
-  )  # most images are 3 : 4, or 4 : 3
+  # most images are 3 : 4, or 4 : 3
+  set_dense(c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)
   c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
   c.segmentation.num_classes = 150
   steps_per_epoch = 20210 // batch_size

@@ -19,26 +19,13 @@ from configs import common
 
 # pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures from their least to
 # their largest, to 0..1.
-COLDEST = {
-  5: 223.1222,
-  7: 178.9174,
-  8: 204.3739,
-  9: 204.7677,
-  10: 194.8686,
-  11: 202.1759,
-  12: 201.3823,
-  13: 203.3537,
-}
-WARMEST = {
-  5: 352.7182,
-  7: 261.2920,
-  8: 282.5529,
-  9: 319.0373,
-  10: 295.0209,
-  11: 324.0677,
-  12: 321.5254,
-  13: 285.9848,
-}
+THERMAL = (5, 7, 8, 9, 10, 11, 12, 13)  # bands
+COLDEST = dict(
+  zip(THERMAL, (223.1222, 178.9174, 204.3739, 204.7677, 194.8686, 202.1759, 201.3823, 203.3537), strict=True)
+)
+WARMEST = dict(
+  zip(THERMAL, (352.7182, 261.2920, 282.5529, 319.0373, 295.0209, 324.0677, 321.5254, 285.9848), strict=True)
+)
 
 
 def get_config(arg=None):

@@ -6,8 +6,8 @@ The same command again continues the run in its workdir. Every config key is in 
 meaning and default.
 
 Several processes: give each the same command. TPU pods, Slurm and Open MPI say by themselves who the others
-are; elsewhere add
---coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must be one that all of them see.
+are; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must
+be one that all of them see.
 
 Exit codes: 0 done; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM, saved, run me
 again; 130 stopped by Ctrl-C, saved.

@@ -64,7 +64,7 @@ def state_dict(
   }
   if simmim:
     shapes["mask_token"] = (1, 1, embed_dim)
-  for i, (depth, heads) in enumerate(zip(depths, num_heads)):
+  for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
     d, side = embed_dim * 2**i, image_size // patch // 2**i
     w = min(window, side)
     for j in range(depth):

@@ -19,9 +19,8 @@ def apply(image: Image.Image, name: str, value: float) -> Image.Image:
     case "rotate":
       return image.rotate(value, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode])
     case "posterize":
-      return _look_up(
-        image, [v & (0xFF << (8 - value)) for v in range(256)]
-      )  # Pillow's own refuses to keep no bit at all
+      # Pillow's own refuses to keep no bit at all
+      return _look_up(image, [v & (0xFF << (8 - value)) for v in range(256)])
     case "solarize":
       return ImageOps.solarize(image, value)
     case "solarize_add":

@@ -21,7 +21,7 @@ def cells(map_size, window, shifted):
   window is one cell.
   """
   ids, used = [], []
-  for axis, (size, w) in enumerate(zip(map_size, window)):
+  for axis, (size, w) in enumerate(zip(map_size, window, strict=True)):
     one = size <= w
     begin = w // 2 if shifted and not one else 0
     used.append(size if one else w)

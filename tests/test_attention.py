@@ -193,9 +193,8 @@ def test_window_of_one_token_is_finite(version, map_size, window):
 
 def test_zero_input_has_finite_gradients():
   block, params = block_and_params(2, (4, 4), (4, 4), None, False)
-  params = dict(
-    params, attn=dict(params["attn"], q_bias=np.zeros(16, np.float32))
-  )  # queries and keys are exactly zero
+  # queries and keys are exactly zero
+  params = dict(params, attn=dict(params["attn"], q_bias=np.zeros(16, np.float32)))
 
   def loss(p, x):
     return jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)

@@ -179,9 +179,8 @@ def test_a_sweep(monkeypatch, tmp_path):
   assert "| B/w16/256: swin_jax | 400 | 64 |" in text and "forward: 2.00" in text and "out of memory" in text
   assert "transformers: not installed" in text and "cut short" not in text
   drawn = xml.etree.ElementTree.fromstring(report.roofline(result, 989e12, 4.8e12))
-  assert (
-    len(drawn.findall("{*}circle")) == len(drawn.findall("{*}rect")) - 1 == 4
-  )  # ours and a peer, in the picture and its legend
+  # ours and a peer, in the picture and its legend
+  assert len(drawn.findall("{*}circle")) == len(drawn.findall("{*}rect")) - 1 == 4
 
 
 def test_what_is_cut_short_is_there_and_goes_on(monkeypatch, tmp_path):

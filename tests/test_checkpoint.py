@@ -150,7 +150,7 @@ def test_checksums_are_of_every_file_by_one_process_each(tmp_path, monkeypatch):
   named = []
   for i in range(3):
     assert not manifest.is_written(folder)
-    monkeypatch.setattr(jax, "process_index", lambda: i)
+    monkeypatch.setattr(jax, "process_index", lambda i=i: i)
     manifest.write(folder, leave_out="nothing")
     named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())
   assert manifest.is_written(folder) and sorted(named) == sorted(files)
@@ -184,9 +184,8 @@ def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
 def test_an_evaluation_comes_back_and_ranks(tmp_path):
   write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
   assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
-  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text(
-    "{half"
-  )  # is as if it had not been evaluated
+  # is as if it had not been evaluated
+  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")
   write(tmp_path, 4, keep_latest=1)
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
   assert read(tmp_path, state(0)).evaluation is None

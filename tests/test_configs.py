@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
   path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
 )
-COMMAND = re.compile(r"python -m swin_jax\.main --config=configs/(\w+)\.py(?::(\w+))? --workdir=(\S+)")
+COMMAND = re.compile(r"python -m swin_jax\.main --config=configs/(\w+)\.py(?::(\w+))? +--workdir=(\S+)")
 
 
 def load(name, arg=None):

@@ -60,9 +60,8 @@ def models(tmp_path_factory):
       kind,
     )
     rng, shapes = np.random.default_rng(0), descriptions.parameter_shapes(description)
-    folder.write(
-      str(made / kind), description, shapes, lambda path: rng.normal(0, 0.2, shapes[path]).astype(np.float32)
-    )
+    values = lambda path, rng=rng, shapes=shapes: rng.normal(0, 0.2, shapes[path]).astype(np.float32)
+    folder.write(str(made / kind), description, shapes, values)
   return made
 
 

@@ -255,9 +255,8 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
     save(self, *args)
 
   def look():
-    while any(
-      saver._manager.is_saving_in_progress() for saver in savers
-    ):  # steps of milliseconds would be over before a save is
+    # steps of milliseconds would be over before a save is
+    while any(saver._manager.is_saving_in_progress() for saver in savers):
       time.sleep(0.01)
     if manifest.is_written(workdir / "checkpoints" / "5") and not filler.exists():
       filler.write_bytes(bytes(shutil.disk_usage(workdir).free - 100_000))

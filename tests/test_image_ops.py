@@ -287,9 +287,8 @@ def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
   )
   image, rng = np.zeros((400, 400, 1), np.uint8), np.random.default_rng(0)
   for _ in range(2000):
-    image_ops.random_resized_crop(
-      image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic"
-    )  # 0.6 · 4 / 3 < 1: every box fits
+    # 0.6 · 4 / 3 < 1: every box fits
+    image_ops.random_resized_crop(image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic")
   h, w = np.array(shapes).T
   share, aspect = h * w / 160000, np.log(w / h)
   assert 0.198 < share.min() < 0.21 and 0.59 < share.max() < 0.602
@@ -304,7 +303,7 @@ def test_padded_crop_moves_by_up_to_the_padding_over_black():
   for _ in range(400):
     crop = image_ops.random_crop(image, rng, 2)
     assert crop.shape == image.shape
-    seen |= {(t, l) for t in range(5) for l in range(5) if np.array_equal(crop, padded[t : t + 6, l : l + 9])}
+    seen |= {(y, x) for y in range(5) for x in range(5) if np.array_equal(crop, padded[y : y + 6, x : x + 9])}
   assert len(seen) == 25
 
 

@@ -132,12 +132,12 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   m, n = padded[0] * padded[1] // (window[0] * window[1]), window[0] * window[1]
   rng = np.random.default_rng(n)
   qkv = jnp.asarray(rng.normal(size=(images, m, n, heads, 3, 32)), dtype)
-  bias = jnp.asarray(
-    16 * rng.random((heads, n, n)) - (0 if cosine else 16), jnp.float32
-  )  # V1's may be negative: less than padding has
+  # V1's may be negative: less than padding has
+  bias = jnp.asarray(16 * rng.random((heads, n, n)) - (0 if cosine else 16), jnp.float32)
+  # 5: above the bound
   logit_scale = (
     jnp.asarray(rng.uniform(0, np.log(100), heads), jnp.float32).at[-1].set(5.0) if cosine else None
-  )  # 5: above the bound
+  )
   out_grad = jnp.asarray(rng.normal(size=(images, m, n, heads, 32)), dtype)
 
   @slow_block.jit
@@ -240,9 +240,8 @@ def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
 
     text = jax.jit(run).lower(qkv, bias, scale, grad).compile().as_text()
     assert text.count("tpu_custom_call") == 2
-    assert n < 128 or largest(text) <= max(
-      math.prod(qkv.shape), math.prod(bias.shape)
-    )  # the logits of small windows are smaller
+    # the logits of small windows are smaller
+    assert n < 128 or largest(text) <= max(math.prod(qkv.shape), math.prod(bias.shape))
 
 
 @needs_libtpu
@@ -322,7 +321,8 @@ def test_it_lowers_for_gpus_and_keeps_no_logits(tokens, dtype):
 
   shapes = [(b, m, tokens, heads, 3, 32), (heads, tokens, tokens), (heads,), (b, m, tokens, heads, 32)]
   args = [
-    jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, (dtype, "float32", "float32", dtype))
+    jax.ShapeDtypeStruct(shape, kind)
+    for shape, kind in zip(shapes, (dtype, "float32", "float32", dtype), strict=True)
   ]
   mesh = jax.sharding.AbstractMesh(
     (1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=H200

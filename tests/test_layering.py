@@ -100,9 +100,8 @@ def test_packages_import_each_other_in_one_direction():
 @pytest.mark.parametrize("module", modules("swin_jax"))
 def test_the_core_needs_no_other_framework(module):
   roots = {name.split(".")[0] for name in imports(module)}
-  only_for_its_files = (
-    {"torch"} if module == "swin_jax.saved.tensors" else set()
-  )  # in a function, where installed
+  # in a function, where installed
+  only_for_its_files = {"torch"} if module == "swin_jax.saved.tensors" else set()
   assert not (roots - only_for_its_files) & {
     "tensorflow",
     "torch",

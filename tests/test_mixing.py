@@ -114,9 +114,8 @@ def test_erased_area_position_and_noise():
   area = inside.mean(axis=(1, 2))
   assert area.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.015)
   assert area.min() < 0.03 and 0.32 < area.max() < 0.35
-  np.testing.assert_allclose(
-    inside.mean(axis=0), inside.mean(axis=0)[::-1, ::-1], atol=0.1
-  )  # no corner is preferred
+  # no corner is preferred
+  np.testing.assert_allclose(inside.mean(axis=0), inside.mean(axis=0)[::-1, ::-1], atol=0.1)
   h, w = inside.any(axis=2).sum(axis=1), inside.any(axis=1).sum(axis=1)
   assert (h * w == inside.sum(axis=(1, 2))).all()  # one box, whole
   # Up to 1 / 0.3, and a little more where sides are rounded.

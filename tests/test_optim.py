@@ -93,7 +93,7 @@ def per_official_name(tree, depths):
     if isinstance(names, str):
       named[names] = value
     else:
-      named |= dict(zip(names, np.broadcast_to(np.reshape(value, (-1,)), len(names))))
+      named |= dict(zip(names, np.broadcast_to(np.reshape(value, (-1,)), len(names)), strict=True))
   return named
 
 
@@ -182,6 +182,5 @@ def test_clipping_is_over_all_parameters():
   norm = np.sqrt(4 * 9 + 2 * 16)
   updates, _ = optimizer.update(gradients, optimizer.init(params), params)
   clipped = 3.0 * 5 / norm
-  np.testing.assert_allclose(
-    updates["a"]["kernel"], np.full((2, 2), -clipped / (clipped + 1.0)), rtol=1e-5
-  )  # Adam of b = 0: g / (|g| + eps)
+  # Adam of b = 0: g / (|g| + eps)
+  np.testing.assert_allclose(updates["a"]["kernel"], np.full((2, 2), -clipped / (clipped + 1.0)), rtol=1e-5)

@@ -16,7 +16,6 @@ import pytest
 
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
-from swin_jax.run import config as run_config
 from swin_jax.run import train
 from swin_jax.run.state import TrainState
 from tests import slow_block, tiny
@@ -52,7 +51,7 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
   # With ε = 1 Adam's first update is about the gradient; with 1e-8 it would be the sign of its rounding
   # errors. Rate 1 for 16 images.
   c.optim.update(lr=32.0, warmup_epochs=0.0, min_lr=0.0, eps=1.0)
-  c.mesh.update(dict(zip(sharding.MESH_AXES, mesh_sizes)))
+  c.mesh.update(dict(zip(sharding.MESH_AXES, mesh_sizes, strict=True)))
   for key, value in changes.items():
     group, _, name = key.rpartition("__")
     (c[group] if group else c)[name] = value
@@ -197,7 +196,7 @@ def test_scores_of_pixels_on_eight_devices():
   assert one["pixel_accuracy"][1] == eight["pixel_accuracy"][1] == known.sum()
   np.testing.assert_allclose(eight["loss"][0] / eight["loss"][1], one["loss"][0] / one["loss"][1], rtol=1e-5)
   # A pixel whose two best classes are equal to the last bit may change sides.
-  for ours, theirs in zip(eight["iou"], one["iou"]):
+  for ours, theirs in zip(eight["iou"], one["iou"], strict=True):
     np.testing.assert_allclose(ours, theirs, atol=2)
 
 
@@ -268,7 +267,7 @@ def test_zero1_accumulates_gradients_in_parts():
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
   part = {
     leaf.shape: like.sharding.shard_shape(leaf.shape)
-    for leaf, like in zip(*map(jax.tree.leaves, (p.state.params, p.state.ema)))
+    for leaf, like in zip(*map(jax.tree.leaves, (p.state.params, p.state.ema)), strict=True)
   }
   for kernel in set(stacked_kernels(p.state.params)):
     assert carried["f32", part[kernel]] == number[kernel], "the running sum"

@@ -254,9 +254,8 @@ def test_colours_are_those_of_the_scales():
   )[0]
   nothing = np.asarray(value_pictures.value_views(pixels, jnp.full((1, 2, 2), jnp.nan), truth))[0, 2]
   assert np.all(nothing == 51)
-  assert (
-    np.all(image == 128) and said[1, 1].tolist() == errors[1, 1].tolist() == [51] * 3
-  )  # where nothing is known
+  # where nothing is known
+  assert np.all(image == 128) and said[1, 1].tolist() == errors[1, 1].tolist() == [51] * 3
   assert [said[0, 0].tolist(), said[0, 1].tolist(), said[1, 0].tolist()] == legend.HEAT[[0, 2, 4]].tolist()
   assert np.array_equal(found[0, 0], said[0, 0]) and np.array_equal(found[1, 1], said[0, 1])
   assert [errors[0, 0].tolist(), errors[0, 1].tolist(), errors[1, 0].tolist()] == legend.TOO_LOW_TOO_HIGH[

@@ -158,18 +158,21 @@ TPU = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %all-reduce-scatter.1 (input: f32[64,32]) -> f32[8,32] {
   %input = f32[64,32]{1,0:T(8,128)} parameter(0)
-  %all-reduce.1 = f32[64,32]{1,0:T(8,128)S(1)} all-reduce(%input), channel_id=3, replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
+  %all-reduce.1 = f32[64,32]{1,0:T(8,128)S(1)} all-reduce(%input), channel_id=3, \
+replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
   ROOT %dynamic-slice.1 = f32[8,32]{1,0} dynamic-slice(%all-reduce.1, %c, %c), dynamic_slice_sizes={8,32}
 }
 
 %piece.1 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.1 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
+  ROOT %all-gather.1 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, \
+replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 %piece.2 (p: bf16[4,8]) -> bf16[16,8] {
   %p = bf16[4,8]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
+  ROOT %all-gather.2 = bf16[16,8]{1,0:S(1)} all-gather(%p), channel_id=7, \
+replica_groups=[2,4]<=[8], frontend_attributes={chain_id="2"}
 }
 
 ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
@@ -177,8 +180,10 @@ ENTRY %main (x: f32[64,32], y: bf16[4,8]) -> f32[8,32] {
   %y = bf16[4,8]{1,0} parameter(1)
   %start.1 = (bf16[16,8]{1,0}, u32[]{:S(2)}) fusion(%y), kind=kCustom, calls=%piece.1
   %done.1 = bf16[16,8]{1,0} fusion(%y), kind=kCustom, calls=%piece.2
-  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), replica_groups=mesh['x'=2,'y'=4] {'y'}, metadata={op_name="jit(step)/norm"}
-  %ags = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%y), channel_id=11, replica_groups={}, dimensions={0}
+  %ar = (f32[3]{0}, /*index=1*/f32[5]{0}) all-reduce(%a, %b), \
+replica_groups=mesh['x'=2,'y'=4] {'y'}, metadata={op_name="jit(step)/norm"}
+  %ags = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%y), channel_id=11, \
+replica_groups={}, dimensions={0}
   %agd = bf16[32,8]{1,0} all-gather-done(%ags)
   ROOT %rs = f32[8,32]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
 }
@@ -220,10 +225,8 @@ def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
     )
 
   found = footprint.state_bytes(program.state, program.gradients, program.batch, 2)
-  parameters, average = (
-    on_first_device(state.params),
-    on_first_device(state.ema),
-  )  # gradients are divided as the average
+  # gradients are divided as the average
+  parameters, average = on_first_device(state.params), on_first_device(state.ema)
   assert found == {
     "parameters": parameters,
     "optimizer": on_first_device((state.opt_state, state.step)),
@@ -236,9 +239,8 @@ def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
 
 
 def test_what_autodiff_keeps_of_an_image():
-  def loss(
-    w, x
-  ):  # keeps x, for the gradient of w; what exp gives; the sine's cosine; w does not grow with the batch
+  # keeps x, for the gradient of w; what exp gives; the sine's cosine; w does not grow with the batch
+  def loss(w, x):
     return jnp.sum(jnp.sin(jnp.exp(x @ w)))
 
   def kept(images):
@@ -393,9 +395,8 @@ def test_a_run_that_fits_and_one_that_does_not():
 def test_remat_and_the_smallest_slice_are_advised():
   place, config = hardware.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
   kept = fit._activations(config)
-  room = place.chip.memory_bytes / (
-    kept.saved + kept.widest
-  )  # images that a chip holds if nothing is recomputed
+  # images that a chip holds if nothing is recomputed
+  room = place.chip.memory_bytes / (kept.saved + kept.widest)
   config.data.batch_size = 64 * round(1.5 * 2 * room / 64)  # half as many again
   report = fit.check(config, place, analytic=True, patiently=at_once)
   assert not report["fits"]

@@ -148,9 +148,8 @@ def test_goes_on_where_it_was_killed(tmp_path):
   run(tmp_path / "set_{split}.npz", out, num_shards=30)
   run(tmp_path / "set_{split}.npz", tmp_path / "other", num_shards=30)
   assert files(out) == files(tmp_path / "other")
-  assert all(
-    path.stat().st_mtime_ns == then for path, then in whole.items()
-  )  # whole shards were not written again
+  # whole shards were not written again
+  assert all(path.stat().st_mtime_ns == then for path, then in whole.items())
 
 
 def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
@@ -247,7 +246,7 @@ def spoil(folder) -> list[pathlib.Path]:
   paths = [folder / "train" / "bad" / f"{i}.jpg" for i in range(4)]
   paths[0].parent.mkdir()
   whole = images.encode(0, (90, 90), "JPEG")
-  for path, content in zip(paths, (b"", b"rubbish", whole[: len(whole) // 2], b"")):
+  for path, content in zip(paths, (b"", b"rubbish", whole[: len(whole) // 2], b""), strict=True):
     path.write_bytes(content)
   paths[3].unlink()
   paths[3].symlink_to("nowhere")
@@ -275,9 +274,8 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
   assert not list((tmp_path / "out").glob("*.tmp"))
-  assert message in bad(
-    folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04
-  )  # a rerun is no way around
+  # a rerun is no way around
+  assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   paths[3].unlink()
   for path in paths:
     path.write_bytes(images.encode(0))

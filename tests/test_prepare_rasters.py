@@ -298,10 +298,8 @@ def test_statistics_fill_the_config(folder, tmp_path):
   config = run_config.with_statistics(tiny.config(**given))
   assert config.data.mean == tuple(found["mean"]) and config.data.std == tuple(found["std"])
   trained = {"data": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
-  assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (
-    1.0,
-    2.0,
-  )  # what the weights have seen
+  # what the weights have seen
+  assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)
   found["std"][2] = 0.0
   statistics.write(str(tmp_path), found)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0

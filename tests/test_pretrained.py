@@ -74,7 +74,9 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
       {"params": params}, jnp.zeros((1, size, size, 3)), mutable=SEEN[0]
     )
     table = state[SEEN[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][SEEN[1]][0][1][0]
-    biases[window] = dict(zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table)))
+    biases[window] = dict(
+      zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table), strict=True)
+    )
   assert len(biases[4, 4]) == 49 and all(
     np.allclose(bias, biases[8, 8][offset], atol=1e-5) for offset, bias in biases[4, 4].items()
   )

@@ -184,10 +184,8 @@ def test_shell_scripts_can_be_parsed(script):
   "environment, launcher",
   [
     ({}, None),
-    (
-      {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
-      None,
-    ),  # a batch script, not one of its tasks
+    # a batch script, not one of its tasks
+    ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),
     ({"SLURM_STEP_NUM_TASKS": "1"}, None),
     ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
     ({"OMPI_COMM_WORLD_SIZE": "1"}, None),

@@ -204,9 +204,8 @@ def test_equalize_spreads_values_evenly():
 
 
 def test_color_moves_away_from_and_towards_luminance():
-  image = np.full(
-    (2, 2, 3), (200, 100, 50), np.uint8
-  )  # luminance 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
+  # luminance 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
+  image = np.full((2, 2, 3), (200, 100, 50), np.uint8)
   assert run("color", image, 5, -1)[0, 0].tolist() == [165, 110, 83]  # 124 + 0.55 · (value - 124), cut off
   assert run("color", image, 10, 1)[0, 0].tolist() == [255, 78, 0]
 
@@ -259,10 +258,8 @@ def test_rotation_is_about_the_centre_and_bicubic():
 
 
 def test_grey_image_gets_the_grey_fill():
-  assert set(run("rotate", np.zeros((20, 20), np.uint8), 9).ravel().tolist()) == {
-    0,
-    117,
-  }  # 0.299 · 124 + 0.587 · 116 + 0.114 · 104
+  # 0.299 · 124 + 0.587 · 116 + 0.114 · 104
+  assert set(run("rotate", np.zeros((20, 20), np.uint8), 9).ravel().tolist()) == {0, 117}
 
 
 # What is drawn.
@@ -334,7 +331,7 @@ def step_parts(**changes):
 @pytest.mark.parametrize("mesh", [(1, 8, 1), (2, 2, 2), (4, 1, 2)])
 def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   config, p, batch = step_parts(
-    **{f"mesh__{axis}": size for axis, size in zip(("data", "fsdp", "model"), mesh)}
+    **{f"mesh__{axis}": size for axis, size in zip(("data", "fsdp", "model"), mesh, strict=True)}
   )
   augment = program.make_augment(config)
   alone = augment({"image": batch["image"]}, jax.random.key(3))["image"]

@@ -204,9 +204,8 @@ def test_resizing_leaves_out_what_holds_no_data():
   found = image_ops.resize(gap, (8, 8), "bilinear")
   np.testing.assert_array_equal(found[..., 1], whole[..., 1])  # bands do not mix
   missing = np.isnan(found[..., 0])
-  assert (
-    missing[2, 2] and missing.sum() == 1
-  )  # its neighbours lose a part of their data, and are made of the rest
+  # its neighbours lose a part of their data, and are made of the rest
+  assert missing[2, 2] and missing.sum() == 1
   far = np.ones((8, 8), bool)
   far[1:4, 1:4] = False
   np.testing.assert_allclose(found[..., 0][far], whole[..., 0][far], rtol=1e-6)

@@ -134,7 +134,6 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
 
 
 def test_a_file_that_cannot_be_read_is_named():
-  with pytest.raises(
-    OSError, match="Input/output error: '/proc/self/mem'"
-  ):  # opens, but has nothing at address 0
+  # opens, but has nothing at address 0
+  with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):
     image_files.Disk("/proc/self").read("mem")

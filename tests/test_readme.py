@@ -141,10 +141,8 @@ def test_every_pixel(tmp_path, monkeypatch):
   made = {}
   exec("\n".join(block("Every pixel", "python")), made)
   found = labels.decode((tmp_path / "found/0.png").read_bytes())
-  assert found.shape == (70, 100) and made["classes"].shape == (
-    128,
-    183,
-  )  # of the file, and as it is fitted into 256 × 128 px
+  # of the file, and as it is fitted into 256 × 128 px
+  assert found.shape == (70, 100) and made["classes"].shape == (128, 183)
 
 
 @pytest.mark.slow

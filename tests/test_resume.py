@@ -60,9 +60,9 @@ def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monke
   train.train(tiny.config(optim__ema_decay=0.9, mesh__data=2, mesh__model=2), str(tmp_path))
   one, other = saved(tmp_path, 20), saved(finished, 20)
   for path in one:
-    if (
-      "params" in path
-    ):  # Adam's m / √v turns the last bit of a tiny gradient into a large step: compare loosely here, loss tightly
+    # Adam's m / √v turns the last bit of a tiny gradient into a large step: compare loosely here, the loss
+    # tightly
+    if "params" in path:
       np.testing.assert_allclose(one[path], other[path], atol=2e-3, err_msg=path)
   np.testing.assert_allclose(lines(tmp_path)[-1]["eval/loss"], lines(finished)[-1]["eval/loss"], rtol=1e-4)
 

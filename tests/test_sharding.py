@@ -159,9 +159,8 @@ def spec(shape, names, rules=RULES, mesh=(2, 4, 2)):
 def test_spec():
   assert spec((16, 8), (axes.EMBED, axes.MLP)) == P("fsdp", "model")
   assert spec((16, 3), (axes.BATCH, None)) == P(("data", "fsdp"), None)
-  assert spec((3, 3), (axes.EMBED, axes.MLP), mesh=(8, 1, 1)) == P(
-    None, None
-  )  # an axis of one device divides nothing
+  # an axis of one device divides nothing
+  assert spec((3, 3), (axes.EMBED, axes.MLP), mesh=(8, 1, 1)) == P(None, None)
   assert spec((16, 3), (axes.BATCH, None), mesh=(1, 4, 2)) == P("fsdp", None)
 
 
@@ -264,10 +263,11 @@ def constrained(shape, names, rules=RULES, mesh_sizes=(2, 2, 2)):
 
 def test_an_activation_is_constrained_by_the_rules():
   assert '[{"data", "fsdp"}, {}, {"model"}]' in constrained((8, 3, 4), (axes.BATCH, None, axes.MLP))
+  # on no mesh
   assert (
     "sharding_constraint"
     not in jax.jit(lambda x: layers.constrain(x, axes.BATCH)).lower(jnp.zeros(8)).as_text()
-  )  # on no mesh
+  )
 
 
 @pytest.mark.parametrize(

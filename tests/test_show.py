@@ -252,9 +252,8 @@ def test_reconstruction_is_the_models_in_pixels(window):
   model, params = load(image_size=(32, 16), target_norm_window=window)
   image = photo(32, 16)
   made, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5, seed=3)
-  mask = masks.block_mask(
-    np.random.default_rng(3), (32, 16), 8, 4, 0.5
-  )  # a cell is a token of the last stage
+  # a cell is a token of the last stage
+  mask = masks.block_mask(np.random.default_rng(3), (32, 16), 8, 4, 0.5)
   np.testing.assert_array_equal(masked[:, :, 0], mask.repeat(4, 0).repeat(4, 1))
   normalised = (image - model.mean) / model.std
   out = np.asarray(model.apply(params, normalised[None], mask[None]))[0]
@@ -298,7 +297,7 @@ def test_features_are_principal_components_of_all_images_together():
   photos = [photo(seed=0), photo(seed=1) * 0.3, photo(seed=0)]
   ours = features.components(model, params, photos)
   inputs = np.stack([(x - model.mean) / model.std for x in photos])
-  for stage, (made, maps) in enumerate(zip(ours, model.features(params, inputs, [0, 1]))):
+  for stage, (made, maps) in enumerate(zip(ours, model.features(params, inputs, [0, 1]), strict=True)):
     assert made.shape == (3, *((10, 6), (5, 3))[stage], 3)
     x = np.asarray(maps, np.float64).reshape(-1, maps.shape[-1])
     x = x - x.mean(0)

@@ -81,9 +81,8 @@ def test_masked_pixels_are_hidden_from_the_encoder(bands):
   other = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
   out = run(images, mask, params["mask_token"])
   np.testing.assert_array_equal(run(np.where(hidden, other, images), mask, params["mask_token"]), out)
-  assert (
-    np.abs(run(np.where(hidden, images, other), mask, params["mask_token"]) - out).max() > 1e-3
-  )  # the others are seen
+  # the others are seen
+  assert np.abs(run(np.where(hidden, images, other), mask, params["mask_token"]) - out).max() > 1e-3
   assert np.abs(run(images, mask, params["mask_token"] + 1) - out).max() > 1e-3  # and so is the token
   np.testing.assert_array_equal(
     run(images, ~mask | mask, params["mask_token"]), run(other, ~mask | mask, params["mask_token"])
@@ -134,13 +133,11 @@ def test_pixels_without_data_weigh_nothing():
   mask = np.array([[[True, True], [False, False]]])
   loss = lambda r: masked_pixels.masked_l1(r, target, mask, 1, valid)
   value, gradient = jax.value_and_grad(loss)(np.zeros_like(target))
-  np.testing.assert_allclose(
-    value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6
-  )  # a pixel and a half, of two bands each
+  # a pixel and a half, of two bands each
+  np.testing.assert_allclose(value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6)
   np.testing.assert_array_equal(gradient != 0, valid & mask[..., None])
-  assert (
-    masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0
-  )  # not NaN
+  # not NaN
+  assert masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0
 
 
 @pytest.mark.parametrize("bands", [3, 14])
@@ -160,7 +157,7 @@ def test_normalised_target_without_data_equals_loops(window):
   ours = jit(masked_pixels.normalise_target, static_argnums=1)(images, window, valid)
   assert np.isfinite(ours).all()
   reach = window // 2
-  for y, x, band in zip(*np.nonzero(valid[0])):
+  for y, x, band in zip(*np.nonzero(valid[0]), strict=True):
     box = (0, slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1), band)
     near = images[box][valid[box]].astype(np.float64)
     variance = near.var(ddof=1) if near.size > 1 else 0.0

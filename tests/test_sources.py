@@ -99,7 +99,7 @@ def take(batches, count):
 
 def assert_same(batches, others):
   assert len(batches) == len(others)
-  for one, other in zip(batches, others):
+  for one, other in zip(batches, others, strict=True):
     assert one.keys() == other.keys()
     for key in one:
       np.testing.assert_array_equal(one[key], other[key], err_msg=key)
@@ -252,7 +252,7 @@ def test_two_hosts_are_disjoint_and_together_complete(prepared):
   source = open_source("array_record", str(prepared), "train")
   whole = take(make_input(source).train_batches(0, WHOLE), 6)
   hosts = [take(make_input(source).train_batches(0, pipeline.Part(host, 2)), 6) for host in range(2)]
-  assert_same(whole, [join(parts) for parts in zip(*hosts)])
+  assert_same(whole, [join(parts) for parts in zip(*hosts, strict=True)])
   epoch = np.concatenate([batch["index"] for batch in whole])[:23]
   assert sorted(epoch) == list(range(23))
 
@@ -263,13 +263,15 @@ def test_position_continues_on_another_number_of_hosts(prepared, before, after):
   one = [
     join(parts)
     for parts in zip(
-      *(take(make_input(source).train_batches(0, pipeline.Part(h, before)), 5) for h in range(before))
+      *(take(make_input(source).train_batches(0, pipeline.Part(h, before)), 5) for h in range(before)),
+      strict=True,
     )
   ]
   other = [
     join(parts)
     for parts in zip(
-      *(take(make_input(source).train_batches(3, pipeline.Part(h, after)), 2) for h in range(after))
+      *(take(make_input(source).train_batches(3, pipeline.Part(h, after)), 2) for h in range(after)),
+      strict=True,
     )
   ]
   assert_same(one[3:], other)
@@ -332,16 +334,13 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
   data = make_input(Damaged({1: error, 2: error}, f"{error} as number"), batch=5)
   batches = take(data.train_batches(0, WHOLE), 3)
   for batch in batches:
-    assert sorted(zip(batch["index"], batch["bad"])) == [(0, 0), (3, 0), (3, 1), (3, 2), (4, 0)]
+    assert sorted(zip(batch["index"], batch["bad"], strict=True)) == [(0, 0), (3, 0), (3, 1), (3, 2), (4, 0)]
     assert all(batch["label"] == batch["index"] % 3)
   assert_same(batches, take(data.train_batches(0, WHOLE), 3))
-  messages = [
-    message for message in caplog.messages if f"{error}" in message
-  ]  # others may still come from the test before
-  assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == [
-    "1",
-    "2",
-  ]  # each once, in all epochs
+  # others may still come from the test before
+  messages = [message for message in caplog.messages if f"{error}" in message]
+  # each once, in all epochs
+  assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == ["1", "2"]
   (evaluation,) = data.eval_batches(WHOLE)
   assert evaluation["index"][evaluation["weight"] == 1].tolist() == [0, 3, 4]
   padded = [b for b in make_input(Damaged({1: error, 2: error}), batch=4).eval_batches(WHOLE)]

@@ -104,7 +104,7 @@ def test_scan_equals_a_python_loop(depth, extra_norm_every, group):
 
   x = IMAGE_MAP
   for i in range(depth):
-    sliced = jax.tree.map(lambda leaf: leaf[i // group], params["blocks"][f"block{i % group}"])
+    sliced = jax.tree.map(lambda leaf, i=i: leaf[i // group], params["blocks"][f"block{i % group}"])
     assert ("extra_norm" in sliced) == (extra_norm_every > 0 and (i + 1) % extra_norm_every == 0)
     x = run(i % 2 == 1, "extra_norm" in sliced, sliced, x)
   assert_close(ours, x, 1e-5)
@@ -147,9 +147,8 @@ def test_drop_path_is_on_in_these_tests():
 def test_remat_and_unroll_are_in_the_program(remat, unroll):
   jaxpr = jax.make_jaxpr(stage_loss(make_stage(unroll=unroll, remat=remat)))(stage_params(), IMAGE_MAP)
   scans = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "scan"]
-  assert len(scans) == 2 and all(
-    eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans
-  )  # forward and backward
+  # forward and backward
+  assert len(scans) == 2 and all(eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans)
   found = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name in ("checkpoint", "remat", "remat2")]
   assert bool(found) == (remat != "none")
   assert all(eqn.params["prevent_cse"] == unroll for eqn in found)
@@ -225,10 +224,11 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
       dict(model__attention_chunks=(1, 3)),
       r"attention_chunks\[1\] = 3: stage 1, .* the 1 windows of an image nor, .* its 4 heads",
     ),
+    # on a device
     (
       dict(model__attention_chunks=(1, 4), mesh__model=2),
       r"attention_chunks\[1\] = 4: stage 1, .* its 2 heads",
-    ),  # on a device
+    ),
     (dict(model__attention_chunks=(0, 1)), r"attention_chunks\[0\] = 0"),
     (
       dict(model__attention_chunks=(1,)),
@@ -575,7 +575,9 @@ def test_bfloat16_backbone_is_near_float32():
   outs = []
   for dtype in ("float32", "bfloat16"):
     encoder = make_encoder(depths=(2,), num_heads=(2,), window_sizes=(4,), dtype=dtype)
-    outs.append(np.asarray(jit(lambda x: encoder.apply({"params": params}, x)[0])(images), np.float32))
+    outs.append(
+      np.asarray(jit(lambda x, encoder=encoder: encoder.apply({"params": params}, x)[0])(images), np.float32)
+    )
   assert 0 < np.abs(outs[0] - outs[1]).max() < 0.05 * np.abs(outs[0]).max()
 
 
@@ -622,10 +624,8 @@ def test_flops_counts_padding_where_it_is_computed_and_bands():
   encoder = make_encoder(depths=(1,), num_heads=(2,), window_sizes=(4,))
   assert swin.flops(encoder, (32, 32), 4) - swin.flops(encoder, (32, 32), 3) == 2 * 64 * 16 * 16
   one_more = swin.flops(encoder, (36, 32), 3) - swin.flops(encoder, (32, 32), 3)
-  attention, token = (
-    4 * 8 * (4 * 16 * 16 + 2 * 16 * 16),
-    49 * 16 + 2 * 16 + 8 * 16 * 16 + 16,
-  )  # four rows of windows for one of tokens
+  # four rows of windows for one of tokens
+  attention, token = 4 * 8 * (4 * 16 * 16 + 2 * 16 * 16), 49 * 16 + 2 * 16 + 8 * 16 * 16 + 16
   assert one_more == 2 * (attention + 8 * token)
 
 

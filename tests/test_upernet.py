@@ -58,8 +58,11 @@ def boxed(model):
   return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"])
 
 
+MODEL = make_model()
+
+
 @functools.cache
-def random_params(model=make_model(), seed=0):
+def random_params(model=MODEL, seed=0):
   return slow_block.random_params(flax.core.meta.unbox(boxed(model)), seed)
 
 
@@ -157,7 +160,8 @@ def test_pooling_is_the_mean_of_its_parts(size):
     for i in range(cells):
       for j in range(cells):
         rows, columns = (
-          slice(math.floor(k * n / cells), math.ceil((k + 1) * n / cells)) for k, n in zip((i, j), size)
+          slice(math.floor(k * n / cells), math.ceil((k + 1) * n / cells))
+          for k, n in zip((i, j), size, strict=True)
         )
         theirs[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
     assert_close(upernet.pool(x, cells), theirs, 1e-6)
@@ -290,7 +294,7 @@ def test_an_image_that_is_no_multiple_is_one_with_black_below_and_to_the_right()
   images = images_of(33, 65)
   padded = np.pad(images, ((0, 0), (0, 3), (0, 3), (0, 0)))
   ours, theirs = run(33, 65)(random_params(), images), run(36, 68)(random_params(), padded)
-  for x, y in zip(ours[:2], theirs[:2]):
+  for x, y in zip(ours[:2], theirs[:2], strict=True):
     assert_close(x, y, 1e-6)
 
 
@@ -299,7 +303,7 @@ def test_an_image_does_not_see_the_others_of_its_batch():
   others = images.copy()
   others[1] = 10 * images[1, ::-1] + 3
   ours, theirs = (run(33, 65)(random_params(), x)[:2] for x in (images, others))
-  for x, y in zip(ours, theirs):
+  for x, y in zip(ours, theirs, strict=True):
     assert_close(x[0], y[0], 1e-6)
     assert np.abs(x[1] - y[1]).max() > 0.1
 
@@ -367,7 +371,7 @@ def pyramid(dtype="float32", batch=2):
 
 def test_a_head_in_bfloat16_is_finite_and_near_float32():
   exact, rounded = (
-    jit(lambda params, maps: head_alone(make_model(dtype=dtype), params, maps)[0])(
+    jit(lambda params, maps, dtype=dtype: head_alone(make_model(dtype=dtype), params, maps)[0])(
       head_params(), pyramid(dtype)
     )
     for dtype in ("float32", "bfloat16")
@@ -398,7 +402,7 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
 
   def loss(params, maps):
     out, _ = head_alone(make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(6)})
-    return sum(jnp.sum(x * direction) for x, direction in zip(out, directions))
+    return sum(jnp.sum(x * direction) for x, direction in zip(out, directions, strict=True))
 
   grads = jit(jax.grad(loss, argnums=(0, 1)))(head_params(), pyramid())
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
@@ -418,7 +422,7 @@ def gradient(mesh_sizes):
 
   def loss(params, images):
     out = model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(6)})
-    return sum(jnp.sum(x * direction) for x, direction in zip(out, directions))
+    return sum(jnp.sum(x * direction) for x, direction in zip(out, directions, strict=True))
 
   batch = sharding.shard_batch(mesh, RULES, 4)
   with sharding.trace_on(mesh, RULES):
@@ -449,9 +453,8 @@ def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
   for out in re.findall(r"= (.*?) all-gather(?:-start)?\(", program):
     gathered.update(tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[(\d+,\d+,\d+,\d+)\]", out))
   assert {shape: gathered[shape] for shape in kernels} == kernels
-  assert not [
-    shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)
-  ]  # another part of a kernel; the whole batch
+  # another part of a kernel; the whole batch
+  assert not [shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)]
 
 
 def test_every_large_kernel_is_divided_over_fsdp_and_model():

@@ -216,9 +216,8 @@ def test_a_round_trip_changes_no_bit(name, tmp_path):
   ]
   for other in others:
     there = export_of(tmp_path / "ours", other, tmp_path / other)
-    said = (
-      [] if other != "timm" else sizes or window_flags(tmp_path / "ours")
-    )  # the other two say it themselves
+    # the other two say it themselves
+    said = [] if other != "timm" else sizes or window_flags(tmp_path / "ours")
     assert command("import", there, tmp_path / f"from_{other}", *said) == 0
     assert (tmp_path / f"from_{other}" / "config.json").read_text() == (
       tmp_path / "ours" / "config.json"
@@ -398,10 +397,8 @@ def rewritten(state, **changes):
 @pytest.mark.parametrize(
   "change, named",
   [
-    (
-      dict(relative_coords_table=lambda x: x * 0.9),
-      "relative_coords_table",
-    ),  # offsets that grow otherwise: another bias
+    # offsets that grow otherwise: another bias
+    (dict(relative_coords_table=lambda x: x * 0.9), "relative_coords_table"),
     (dict(relative_position_index=lambda x: x.T.copy()), "relative_position_index"),
     (dict(attn_mask=lambda x: x / 10), "attn_mask"),
   ],
@@ -506,9 +503,8 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   buffers = tiny(tmp_path, "buffers.safetensors")
   said = refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
   assert "is not what follows from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
-  assert (
-    command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0
-  )  # the same in other words
+  # the same in other words
+  assert command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0
   assert "one number of tokens, or 2, one a stage" in refusal(
     capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4"
   )
@@ -652,9 +648,8 @@ def test_destinations_that_cannot_be(tmp_path, capsys):
     capsys, "export", tmp_path / "ours", tmp_path / "file" / "x.safetensors", "--layout=timm"
   )
   assert (tmp_path / "ours.partial" / "mine.txt").read_text() == "mine"
-  assert (
-    oct((tmp_path / "ours" / "model.safetensors").stat().st_mode & 0o044) == "0o44"
-  )  # for others to read, as what one makes is
+  # for others to read, as what one makes is
+  assert oct((tmp_path / "ours" / "model.safetensors").stat().st_mode & 0o044) == "0o44"
 
 
 def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):

@@ -76,9 +76,8 @@ def on_gpu(arguments: Any) -> None:
     raise BadInput(
       f"--resume: {out} was measured on {earlier['hardware']['device']}, and this is {hardware['device']}"
     )
-  signal.signal(
-    signal.SIGTERM, signal.default_int_handler
-  )  # as Ctrl-C: a contestant that is left behind would keep its memory
+  # as Ctrl-C: a contestant that is left behind would keep its memory
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   there, missing = on_gpu_there()
   result = gpu.compare(
     hardware,

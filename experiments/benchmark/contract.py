@@ -11,10 +11,13 @@ DEVIATION = 0.1  # of logits in bfloat16 from those in float32 that is still rou
 class Contestant(NamedTuple):
   """What is timed.
 
-  Attributes: kinds: "forward", "train" → a function that starts the work, which need not be done when it
-    returns. wait: returns when all work is done. peak_bytes: of the device's memory so far, 0 where nobody
-    counts. deviation: ‖logits - theirs‖ / ‖theirs‖, the others being the stock model's in float32 on the same
-    weights and images. versions: of what does the work.
+  Attributes:
+    kinds: "forward", "train" → a function that starts the work, which need not be done when it returns.
+    wait: returns when all work is done.
+    peak_bytes: of the device's memory so far, 0 where nobody counts.
+    deviation: ‖logits - theirs‖ / ‖theirs‖, the others being the stock model's in float32 on the same weights
+      and images.
+    versions: of what does the work.
   """
 
   kinds: dict[str, Callable[[], None]]

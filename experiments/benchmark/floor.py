@@ -13,9 +13,11 @@ class Floor(NamedTuple):
   """What a program needs at least on one chip, if attention is one operation, and every product and norm one
   of its own.
 
-  Attributes: flops: as MFU counts them. traffic: bytes; each operation reads its inputs and writes its
-    outputs once. seconds: at the maker's peak rates, of each operation the longer of computing and moving,
-    one after the other.
+  Attributes:
+    flops: as MFU counts them.
+    traffic: bytes; each operation reads its inputs and writes its outputs once.
+    seconds: at the maker's peak rates, of each operation the longer of computing and moving, one after the
+      other.
   """
 
   flops: int
@@ -56,7 +58,7 @@ def _operations(model, image_size, bands):
   maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
   macs, moved, _, weights, _ = product(math.prod(maps[0]), model.patch_size**2 * bands, model.embed_dim, 1)
   found = [(macs, moved, moved, weights, 1)]  # images need no gradient
-  for i, (depth, size) in enumerate(zip(model.depths, maps)):
+  for i, (depth, size) in enumerate(zip(model.depths, maps, strict=True)):
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
     c, tokens, padded, n = (
       model.embed_dim * 2**i,

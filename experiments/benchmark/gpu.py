@@ -87,7 +87,7 @@ def find_gpu() -> dict[str, Any]:
       check=False,
     )
     if not done.returncode:
-      found["driver"] = dict(zip(query, done.stdout.splitlines()[0].split(", ")))
+      found["driver"] = dict(zip(query, done.stdout.splitlines()[0].split(", "), strict=False))
   return found
 
 
@@ -122,9 +122,12 @@ def measure(
   """One contestant at one kind of work with one batch, in a process that has begun and ended when this
   returns.
 
-  Returns: images_per_second: median of the rounds; seconds_a_step: of each round, whose steps are begun one
-    after the other and waited for together; steps_a_round; peak_bytes; deviation; versions; seconds: that all
-    of it took. Of what failed instead: failed, the reason; out_of_memory; log.
+  Returns:
+    images_per_second: median of the rounds; seconds_a_step: of each round, whose steps are begun one after
+      the other and waited for
+    together; steps_a_round; peak_bytes; deviation; versions; seconds: that all of it took. Of what failed
+    instead: failed, the reason;
+    out_of_memory; log.
   """
   (kind,) = work["kinds"]
   began, found = time.perf_counter(), {}
@@ -221,8 +224,10 @@ def compare(
     entries: of an earlier call, which are not measured again.
     device: "gpu", or "cpu" for tests of this file.
 
-  Returns: What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the
-    headline case. `cut_short` until all is done.
+  Returns:
+    What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the
+    headline case. `cut_short` until
+    all is done.
   """
   from swin_jax.mesh import hardware as chips
 

@@ -23,10 +23,8 @@ from swin_jax.data.read import image_ops
 from swin_jax.terminal import cli
 
 SIZE, ROUNDS = 256, 5
-METHODS = {
-  "bicubic": (0.08, 1.0),
-  "bilinear": (0.67, 1.0),
-}  # each with the share of the area that its recipe crops
+# each with the share of the area that its recipe crops
+METHODS = {"bicubic": (0.08, 1.0), "bilinear": (0.67, 1.0)}
 
 
 def decoders():

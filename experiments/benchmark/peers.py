@@ -85,9 +85,8 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
   device, dtype = torch.device(work["device"]), getattr(torch, work["dtype"])
   model, version = {"transformers": transformers, "timm": timm, "torchvision": torchvision}[name](work)
   for module in model.modules():
-    if isinstance(
-      module, torch.nn.LayerNorm
-    ):  # many start at zero, and zeros are multiplied faster than what a run meets
+    # many start at zero, and zeros are multiplied faster than what a run meets
+    if isinstance(module, torch.nn.LayerNorm):
       torch.nn.init.ones_(module.weight)
   model.to(device)
   images = torch.randn(work["batch"], 3, work["image_size"], work["image_size"], device=device).to(dtype)

@@ -52,7 +52,7 @@ class Process:
       Ended: it failed, or took too long.
     """
     self._name, self._late = name, False
-    self._errors = tempfile.TemporaryFile("w+")
+    self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (`close` closes it)
     began = time.perf_counter()
     self._process = subprocess.Popen(
       [sys.executable, "-m", "experiments.benchmark.contestant", name, json.dumps(work)],

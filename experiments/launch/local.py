@@ -1,7 +1,9 @@
 """Several processes of one run on one machine: to try what a pod would do, or one process per GPU.
 
-  python experiments/launch/local.py --processes=4 --cpu_devices=2 -- --config=configs/quickstart.py:pretrain --workdir=runs/four
-  python experiments/launch/local.py --processes=8 --gpus=8 -- --config=configs/swinv2_base_w16_256.py --workdir=runs/b --config.data.path=DATA
+  python experiments/launch/local.py --processes=4 --cpu_devices=2 -- \
+      --config=configs/quickstart.py:pretrain --workdir=runs/four
+  python experiments/launch/local.py --processes=8 --gpus=8 -- \
+      --config=configs/swinv2_base_w16_256.py --workdir=runs/b --config.data.path=DATA
 
 What follows `--` goes to `python -m swin_jax.main`. Each line is printed with the number of its process. When
 one process fails the others are ended, so that nothing waits for it. SIGTERM and Ctrl-C are passed on; the

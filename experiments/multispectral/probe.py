@@ -30,11 +30,8 @@ def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
   """(bands [dates, height, width, bands], class map, classes that are scored)."""
   with np.load(path) as file:
     if "lulc" in file:
-      return (
-        file["bands"][2:],
-        file["lulc"],
-        [2, 3, 4, 8],
-      )  # the first two dates are clouded; of class 1 there are 11 pixels
+      # the first two dates are clouded; of class 1 there are 11 pixels
+      return file["bands"][2:], file["lulc"], [2, 3, 4, 8]
     bands = file["bands"].transpose(1, 2, 0, 3)
     return bands.reshape(1, *bands.shape[:2], -1).astype(np.float32), file["weak_class_map"], [1, 2, 3, 4]
 

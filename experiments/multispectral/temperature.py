@@ -36,7 +36,9 @@ def main(data: str, out: str):
     write(f"{out}/{split}/values/{i:02}.tif", kelvin[..., None])
     known = (scene > 0).all(-1)
     pixels[split].append((scene[known][:, reflective], kelvin[known]))
-  (x, y), (x_val, y_val) = (tuple(map(np.concatenate, zip(*pixels[split]))) for split in ("train", "val"))
+  (x, y), (x_val, y_val) = (
+    tuple(map(np.concatenate, zip(*pixels[split], strict=True))) for split in ("train", "val")
+  )
   fitted = make_pipeline(StandardScaler(), PolynomialFeatures(2), StandardScaler(), Ridge(1.0)).fit(x, y)
   print(
     f"{len(y):,} pixels to train, mean {y.mean():.1f} K, deviation {y.std():.1f} K; {len(y_val):,} held back"

@@ -1,7 +1,9 @@
 """Evaluates Swin V2 and V1, trained at window 4 on 32 px, at larger windows on larger images, without any
 further training.
 
-python -m experiments.window_transfer.evaluate OUT    # the folder that run_on_two_cores.sh trained in; prints the table of the README
+  python -m experiments.window_transfer.evaluate OUT
+
+OUT is the folder that run_on_two_cores.sh trained in. Prints the table of the README.
 """
 
 import json

@@ -46,7 +46,7 @@ def with_legend(
   strip = Image.new("RGB", (picture.shape[1], y + size + gap), "white")
   draw = ImageDraw.Draw(strip)
   colours = palette(len(class_names))
-  for i, (x, y) in zip(shown, places):
+  for i, (x, y) in zip(shown, places, strict=True):
     draw.rectangle((x, y, x + size, y + size - 1), fill=tuple(map(int, colours[i])), outline="black")
     draw.text((x + size + gap, y - size // 8), class_names[i], "black", font)
   return np.concatenate([picture, np.asarray(strip)])

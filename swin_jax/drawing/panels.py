@@ -20,9 +20,11 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
   Grey and RGB of 0..1 are shown as they are; any other data is stretched, band by band, so that the 2nd to
   the 98th percentile of the original become 0..1. What is NaN is black.
 
-  Args: image: float32 [height, width, bands]. original: of the same shape; what the stretch is taken from, so
-    that it is the same for all panels. bands: one, or three as red, green, blue, counted from 0; () for the
-    first three, or the first where there are fewer.
+  Args:
+    image: float32 [height, width, bands].
+    original: of the same shape; what the stretch is taken from, so that it is the same for all panels.
+    bands: one, or three as red, green, blue, counted from 0; () for the first three, or the first where there
+      are fewer.
 
   Raises:
     BadInput: there is no such band.

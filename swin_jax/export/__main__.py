@@ -1,16 +1,19 @@
 """A trained model → a folder that runs it without this program.
 
-  python -m swin_jax.export SRC DST [--image_size= \
-      --window=] [--dtype=bfloat16] [--features] [--weights=beside]
+  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
+      [--weights=beside]
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 
 SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is made, whole or not at all,
 with
 
-  model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one: any batch size, one image size
+  model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one: any batch size, one image
+                     size
   load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` tries it with zeros
-  model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a model folder too
-  config.json        the model; under "data" what its images must be, under "export" what goes in and what comes out
+  model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a
+                     model folder too
+  config.json        the model; under "data" what its images must be, under "export" what goes in and
+                     what comes out
 
 or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own,
 requirements-onnx.txt, and a size at which nothing is padded.
@@ -29,9 +32,8 @@ import sys
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-LARGEST_BYTES = (
-  2**31 - 2**26
-)  # of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
+# of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
+LARGEST_BYTES = 2**31 - 2**26
 
 
 def _parser() -> cli.Parser:
@@ -95,10 +97,8 @@ def _export(arguments) -> None:
       f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside,"
       " which ONNX has not"
     )
-  print(
-    f"{arguments.source}:"
-    f" {descriptions.summary(model.description, {path: leaf.shape for path, leaf in forward.weights.items()})}"
-  )
+  shapes = {path: leaf.shape for path, leaf in forward.weights.items()}
+  print(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")
 
   about = (
     forward.describe()

@@ -124,7 +124,7 @@ def _call(regions, cosine, interpret, tile, kernel, count, splits, inputs, resul
   """
 
   def spec(dimensions, shape):
-    block = tuple(None if name == "K" else size for name, size in zip(dimensions, shape))
+    block = tuple(None if name == "K" else size for name, size in zip(dimensions, shape, strict=True))
     return pl.BlockSpec(block, lambda head, *_: tuple(head if name == "K" else 0 for name in dimensions))
 
   heads = inputs[2][1].shape[0]

@@ -62,7 +62,7 @@ def store(x: jax.Array, ref: Any, *index: Any) -> None:
 def _inside(ref, index):
   """Which elements of ref[index] there are; None where it is all."""
   index += tuple(pl.ds(0, size) for size in ref.shape[len(index) :])
-  slices = [(part, size) for part, size in zip(index, ref.shape) if isinstance(part, pl.Slice)]
+  slices = [(part, size) for part, size in zip(index, ref.shape, strict=True) if isinstance(part, pl.Slice)]
   inside = None
   for axis, (part, size) in enumerate(slices):
     if size % part.size:  # slices begin at multiples of their size

@@ -32,10 +32,12 @@ MIN_TOKENS = 256  # that a program takes, in several windows if they are small
 class Plan(NamedTuple):
   """How the work is divided.
 
-  Attributes: heads: of a group. windows: that a program takes; they divide M. tile: queries in work at once;
-    they divide N. heads_first: whether the heads come before the windows in memory, which costs a pass over
-    qkv: for large windows, whose bias leaves
-      no room for as many heads as fill whole registers side by side.
+  Attributes:
+    heads: of a group.
+    windows: that a program takes; they divide M.
+    tile: queries in work at once; they divide N.
+    heads_first: whether the heads come before the windows in memory, which costs a pass over qkv: for large
+      windows, whose bias leaves no room for as many heads as fill whole registers side by side.
   """
 
   heads: int
@@ -49,9 +51,8 @@ def make_plan(num_windows: int, tokens: int, heads: int, head_dim: int) -> Plan:
   row = 4 * -(-tokens // LANES) * LANES
   tiles = [n for n in range(ROWS, tokens, ROWS) if tokens % n == 0 and n * row <= TILE_BYTES]
   tile = tokens if tokens * row <= TILE_BYTES or not tiles else tiles[-1]
-  whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [
-    heads
-  ]  # that fill whole registers
+  # that fill whole registers
+  whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [heads]
   fitting = [n for n in whole if n * tokens * row <= BIAS_BYTES]
   group = max((n for n in fitting if n <= MAX_HEADS), default=min(fitting, default=1))
   windows = min(

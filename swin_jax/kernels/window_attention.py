@@ -8,11 +8,8 @@ from swin_jax.kernels import formula
 from swin_jax.terminal.errors import BadInput
 
 CHOICES = ("auto", "xla", "gpu")  # what may be asked for, see `choose`
-SMALL = (
-  "TPU v2",
-  "TPU v3",
-  "TPU v4",
-)  # chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
+# chips whose own memory, 16 MiB, has no room for the bias of windows of 24 tokens and more
+SMALL = ("TPU v2", "TPU v3", "TPU v4")
 
 
 def window_attention(
@@ -33,12 +30,14 @@ def window_attention(
   sequential self-attention of Swin V2, section 3.4. "tpu" is one kernel, which keeps no logits and so needs
   no chunks; see `tpu.py`. Nor do those of "gpu", see `gpu.py`, which are for those who ask for them.
 
-  Args: qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
-    bias: [K, N, N] float32, added to the logits (query, key). logit_scale: [K] float32, the log of the
-    inverse temperature of each head, or None. regions: int [M, N] from `windows.regions`, or None. Tokens
-    attend within their region; label -1 is padding. kernel: "xla", "tpu" where the devices are TPUs, or "gpu"
-    where they are of NVIDIA. window_chunks, head_chunks: parts of the M windows and K heads that "xla"
-    computes one after the other.
+  Args:
+    qkv: [B, M, N, K, 3, D], queries, keys and values of each head side by side, in the compute dtype.
+    bias: [K, N, N] float32, added to the logits (query, key).
+    logit_scale: [K] float32, the log of the inverse temperature of each head, or None.
+    regions: int [M, N] from `windows.regions`, or None. Tokens attend within their region; label -1 is
+      padding.
+    kernel: "xla", "tpu" where the devices are TPUs, or "gpu" where they are of NVIDIA.
+    window_chunks, head_chunks: parts of the M windows and K heads that "xla" computes one after the other.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv. Logits and softmax are float32.
@@ -85,7 +84,7 @@ def _one_after_another(function, chunks, arrays, split, out_split):
   """
   if chunks == 1:
     return function(*arrays)
-  parts = [None if x is None else _split(x, chunks, axis) for x, axis in zip(arrays, split)]
+  parts = [None if x is None else _split(x, chunks, axis) for x, axis in zip(arrays, split, strict=True)]
   # Inside a loop nothing can undo the recomputation.
   out = jax.lax.map(jax.checkpoint(lambda part: function(*part), prevent_cse=False), parts)
   shape = out.shape[1 : out_split + 1] + (-1,) + out.shape[out_split + 2 :]
@@ -127,9 +126,8 @@ def attention_weights(
   # weight.
   wide = logit_scale is not None and dtype != jnp.float32
   q, k = (x if wide else x.astype(dtype) for x in (q, k))
-  precision = (
-    jax.lax.Precision.HIGH if wide else None
-  )  # on GPUs and TPUs, as exact as two bytes for each of two parts
+  # on GPUs and TPUs, as exact as two bytes for each of two parts
+  precision = jax.lax.Precision.HIGH if wide else None
   logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, precision=precision, preferred_element_type=jnp.float32)
   bias = bias[None, None]
   logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]

@@ -67,9 +67,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   try:
     yield
   except Preempted:
-    with contextlib.suppress(
-      RuntimeError
-    ):  # all is saved; that another process was killed meanwhile changes nothing
+    # all is saved; that another process was killed meanwhile changes nothing
+    with contextlib.suppress(RuntimeError):
       jax.distributed.shutdown()
     raise
   jax.distributed.shutdown()  # not after an error of this process alone: the others would not come

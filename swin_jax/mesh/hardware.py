@@ -19,10 +19,11 @@ GPUS_PER_NODE = 8
 class Chip(NamedTuple):
   """One accelerator: what jax calls a device. Of TPU7x that is one of the two cores of a chip.
 
-  Attributes: title: its name in full. kinds: what `jax.Device.device_kind` says of it. memory_bytes: that a
-    program can have. TPU: what the compiler grants, a little less than there is; GPU: 92 % of the memory,
-    which
-      the run gets with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92 in its environment.
+  Attributes:
+    title: its name in full.
+    kinds: what `jax.Device.device_kind` says of it.
+    memory_bytes: that a program can have. TPU: what the compiler grants, a little less than there is; GPU: 92
+      % of the memory, which the run gets with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92 in its environment.
     peak_flops: bfloat16 without sparsity, FLOP/s.
     memory_speed: of its HBM, bytes/s.
     link_speed: what it can receive over all its links inside a slice or a node, bytes/s: half of what makers

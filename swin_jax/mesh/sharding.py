@@ -102,9 +102,9 @@ def spec(
 ) -> PartitionSpec:
   """The partition of one array whose dimensions carry the logical `names`.
 
-  Raises: BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes
-    do not divide; the message
-      names the array.
+  Raises:
+    BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes do not
+      divide; the message names the array.
   """
   table, used, parts = check_rules(rules), {}, []
   for dimension, (size, name) in enumerate(zip(shape, names, strict=True)):
@@ -156,8 +156,11 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
   """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere
   does nothing.
 
-  Args: x: being traced. names: one for each dimension. loosely: a dimension that has a name, but that the
-    rules do not divide, is left to the compiler instead of being kept whole.
+  Args:
+    x: being traced.
+    names: one for each dimension.
+    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of
+      being kept whole.
 
   Raises:
     BadInput: as `spec`.
@@ -168,7 +171,10 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
   partition = spec("an activation", x.shape, tuple(names), mesh, nn.get_logical_axis_rules())
   if loosely:
     partition = PartitionSpec(
-      *(PartitionSpec.UNCONSTRAINED if name and not part else part for name, part in zip(names, partition))
+      *(
+        PartitionSpec.UNCONSTRAINED if name and not part else part
+        for name, part in zip(names, partition, strict=True)
+      )
     )
   return jax.lax.with_sharding_constraint(x, partition)
 
@@ -199,7 +205,9 @@ def per_device(
     # Gradients are summed over every axis that is not named, even one of a single device.
     return PartitionSpec((*alone, *((first,) if isinstance(first, str) else first or ())), *rest)
 
-  parts = tuple(PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names))
+  parts = tuple(
+    PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names, strict=True)
+  )
   out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
   # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn
   # of a loop inside.

@@ -31,10 +31,14 @@ class CosineWindowAttention(nn.Module):
   bias that a small MLP computes from the log-spaced offset between two tokens: a function, not a table, so
   the same weights serve any window size.
 
-  Attributes: num_heads: K. Must divide C. window_size: (h, w) in tokens, not pixels. trained_window_size: (h,
-    w) the offset MLP was trained with; offsets are measured in units of it. dtype: of the matrix products.
-    Logits, softmax and the bias are always float32. chunks: parts that the attention of an image is computed
-    in, one after the other, see `windows.chunk_counts`. kernel: see `kernels.window_attention`.
+  Attributes:
+    num_heads: K. Must divide C.
+    window_size: (h, w) in tokens, not pixels.
+    trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
+    dtype: of the matrix products. Logits, softmax and the bias are always float32.
+    chunks: parts that the attention of an image is computed in, one after the other, see
+      `windows.chunk_counts`.
+    kernel: see `kernels.window_attention`.
 
   Shapes:
     x       [B, M, N, C]  dtype
@@ -55,9 +59,8 @@ class CosineWindowAttention(nn.Module):
     zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
     q_bias = self.param("q_bias", zeros, (c,)).reshape(k, c // k)
     v_bias = self.param("v_bias", zeros, (c,)).reshape(k, c // k)
-    qkv_bias = jnp.stack(
-      [q_bias, jnp.zeros_like(q_bias), v_bias], axis=1
-    )  # keys have none: softmax would not see it
+    # keys have none: softmax would not see it
+    qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)
     logit_scale = self.param(
       "logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,)
     )

@@ -221,9 +221,8 @@ class _Reduction(nn.Module):
   def __call__(self, dimensions: str, x: jax.Array) -> jax.Array:
     c, names = x.shape[-1], (axes.EMBED, axes.MERGED)
     kernel = self.param("kernel", boxed(default_init, *names), (4 * c, self.features))
-    kernel = constrain(
-      narrow(kernel, names, self.dtype), None, axes.MERGED
-    )  # whole before its rows are taken apart, or it travels thrice
+    # whole before its rows are taken apart, or it travels thrice
+    kernel = constrain(narrow(kernel, names, self.dtype), None, axes.MERGED)
     kernel = kernel.reshape(2, 2, c, self.features)
     return jnp.einsum(f"{dimensions},qrcd->bhwd", x.astype(self.dtype), kernel)
 

@@ -59,7 +59,9 @@ class Block(nn.Module):
       layers.LayerNorm(self.dtype, nn.initializers.zeros if post_norm else nn.initializers.ones, name=name)
       for name in ("norm1", "norm2")
     ]
-    for norm, branch in zip(norms, (self._attend, layers.Mlp(self.mlp_ratio, self.dtype, name="mlp"))):
+    for norm, branch in zip(
+      norms, (self._attend, layers.Mlp(self.mlp_ratio, self.dtype, name="mlp")), strict=True
+    ):
       y = norm(branch(x)) if post_norm else branch(norm(x))
       if train and drop_rate is not None:
         y = layers.drop_path(y, drop_rate, self.make_rng("dropout"))
@@ -204,13 +206,19 @@ class Swin(nn.Module):
   Any image size and any number of bands: what is no multiple of patch or window is padded and the padding
   masked.
 
-  Attributes: version: 1 or 2. patch_size: in pixels. embed_dim: C of the first stage; it doubles with every
-    stage. depths, num_heads: per stage. window_sizes: (h, w) in tokens, per stage. A map smaller than its
-    window is one window. trained_window_sizes: V2, (h, w) per stage: the window that the weights were trained
-    with; None where it is the same. drop_path_rate: of the last block; the rate grows linearly from zero over
-    the blocks. dtype: compute dtype of the matrix products and of the residual stream. extra_norm_every,
-    remat, unroll: see `Stage`. attention_chunks: per stage, see `Block`; () for one each. attention_kernel:
-    see `kernels.window_attention`.
+  Attributes:
+    version: 1 or 2.
+    patch_size: in pixels.
+    embed_dim: C of the first stage; it doubles with every stage.
+    depths, num_heads: per stage.
+    window_sizes: (h, w) in tokens, per stage. A map smaller than its window is one window.
+    trained_window_sizes: V2, (h, w) per stage: the window that the weights were trained with; None where it
+      is the same.
+    drop_path_rate: of the last block; the rate grows linearly from zero over the blocks.
+    dtype: compute dtype of the matrix products and of the residual stream.
+    extra_norm_every, remat, unroll: see `Stage`.
+    attention_chunks: per stage, see `Block`; () for one each.
+    attention_kernel: see `kernels.window_attention`.
   """
 
   version: int
@@ -246,8 +254,10 @@ class Swin(nn.Module):
       mask_token: [C].
       train: whether branches are dropped; needs the rng "dropout" then.
 
-    Returns: The normed output of the last stage, [B, H', W', C·2^(stages-1)], and the output of every stage's
-      blocks, before merging and unnormed, [B, H_i, W_i, C·2^i].
+    Returns:
+      The normed output of the last stage, [B, H', W', C·2^(stages-1)], and the output of every stage's
+      blocks, before merging and
+      unnormed, [B, H_i, W_i, C·2^i].
     """
     rates = None
     if self.drop_path_rate > 0:
@@ -336,7 +346,7 @@ def flops(model: Swin, image_size: tuple[int, int], bands: int) -> int:
   """
   maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
   macs = maps[0][0] * maps[0][1] * model.embed_dim * (model.patch_size**2 * bands + 1)
-  for i, (depth, size) in enumerate(zip(model.depths, maps)):
+  for i, (depth, size) in enumerate(zip(model.depths, maps, strict=True)):
     tokens, c = size[0] * size[1], model.embed_dim * 2**i
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
     padded, n = int(np.prod(windows.padded_size(size, window))), int(np.prod(window))

@@ -75,9 +75,8 @@ class ConvNorm(nn.Module):
     kernel = self.param(
       "kernel", layers.boxed(init, *names), (self.size, self.size, x.shape[-1], self.features)
     )
-    kernel = layers.constrain(
-      layers.narrow(kernel, names, self.dtype), None, None, None, axes.MLP
-    )  # else activations may travel instead
+    # else activations may travel instead
+    kernel = layers.constrain(layers.narrow(kernel, names, self.dtype), None, None, None, axes.MLP)
     x = jax.lax.conv_general_dilated(
       x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -94,19 +93,21 @@ class UPerNet(nn.Module):
   backbone's own norm, so that a pre-trained one is used. Images of any size: a level is enlarged to exactly
   the map of the finer one, whatever the ratio.
 
-  Attributes: encoder: the backbone; its dtype is that of the convolutions. Norms compute in float32, and so
-    do the classifiers. num_classes: of both classifiers. channels: of every level. `GROUP` must divide it,
-    and `aux_channels`. aux_channels: of the auxiliary classifier on the stage before the last, which only
-    training has.
+  Attributes:
+    encoder: the backbone; its dtype is that of the convolutions. Norms compute in float32, and so do the
+      classifiers.
+    num_classes: of both classifiers.
+    channels: of every level. `GROUP` must divide it, and `aux_channels`.
+    aux_channels: of the auxiliary classifier on the stage before the last, which only training has.
 
   Raises:
     BadInput: see `GroupNorm`; or a backbone of one stage.
 
   Shapes:
     images [B, height, width, bands]  normalised
-    out    [B, H, W, num_classes]     float32 logits, a token for each patch; in training, and while initialising, a pair:
-                                      these, and those of the auxiliary classifier at the stage before the
-                                      last
+    out    [B, H, W, num_classes]     float32 logits, a token for each patch; in training, and while
+                                      initialising, a pair: these, and those of the auxiliary classifier at
+                                      the stage before the last
   """
 
   encoder: swin.Swin
@@ -168,7 +169,7 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """
   if x.shape[1:3] == tuple(size):
     return x
-  rows, columns = (_interpolation(*sides) for sides in zip(x.shape[1:3], size))
+  rows, columns = (_interpolation(*sides) for sides in zip(x.shape[1:3], size, strict=True))
   return _product(rows, columns, x)
 
 
@@ -189,7 +190,7 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
 
   macs = sum(conv(k * k, channels[-1], 1) for k in POOLS)
   macs += conv(tokens[-1], channels[-1] + len(POOLS) * width, 3)
-  for n, c in zip(tokens[:-1], channels):
+  for n, c in zip(tokens[:-1], channels[:-1], strict=True):
     macs += n * c + conv(n, c, 1) + conv(n, width, 3)
   macs += conv(tokens[0], len(maps) * width, 3) + tokens[0] * width * model.num_classes
   return swin.flops(encoder, image_size, bands) + 2 * macs

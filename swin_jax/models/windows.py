@@ -19,8 +19,8 @@ def window_and_shift(
   case too). The shift is half the *configured* window. Swin V2 official code, block construction; the rule is
   applied to each axis by itself, so that non-square maps and windows work.
   """
-  window = tuple(min(w, m) for w, m in zip(window_size, map_size))
-  shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size))
+  window = tuple(min(w, m) for w, m in zip(window_size, map_size, strict=True))
+  shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size, strict=True))
   return window, shift
 
 
@@ -58,7 +58,7 @@ def map_sizes(image_size: tuple[int, int], patch_size: int, stages: int) -> list
 
 def padded_size(map_size: tuple[int, int], multiple: tuple[int, int]) -> tuple[int, int]:
   """The smallest multiple of `multiple` that holds `map_size`, per axis."""
-  return tuple(-(-m // k) * k for m, k in zip(map_size, multiple))
+  return tuple(-(-m // k) * k for m, k in zip(map_size, multiple, strict=True))
 
 
 def pad(x, size: tuple[int, int]):
@@ -148,7 +148,6 @@ def log_spaced_offsets(window: tuple[int, int], trained_window: tuple[int, int])
   """
   unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
   x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)
-  log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(
-    np.float32
-  )  # numpy's of float32 is not exact
+  # numpy's of float32 is not exact
+  log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(np.float32)
   return np.sign(x) * log2 / np.float32(3)

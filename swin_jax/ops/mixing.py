@@ -69,9 +69,12 @@ def mix(
   keeps the variance of the gradient, does not depend on the number of devices, and where a device holds whole
   groups no image travels.
 
-  Args: images: [B, height, width, bands] float32. targets: [B, classes] float32 distributions. rng: key.
+  Args:
+    images: [B, height, width, bands] float32.
+    targets: [B, classes] float32 distributions.
+    rng: key.
     mixup_alpha, cutmix_alpha: of Beta(α, α), from which the share λ of the image itself is drawn; 0 for
-    never.
+      never.
 
   Returns:
     Mixed images and targets.

@@ -74,9 +74,12 @@ def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Ar
     magnitude: 0 to 10.
     sign: -1 or 1; only some operations have a direction.
 
-  Returns: Degrees (rotate), bits that are kept (posterize), pixel values (solarize: the threshold;
-    solarize_add: the addend), a factor where 1 changes nothing (color, contrast, brightness, sharpness), a
-    slope (shear), or a share of the side (translate); 0 where there is nothing to choose. float32.
+  Returns:
+    Degrees (rotate), bits that are kept (posterize), pixel values (solarize: the threshold; solarize_add: the
+    addend), a factor where 1
+    changes nothing (color, contrast, brightness, sharpness), a slope (shear), or a share of the side
+    (translate); 0 where there is
+    nothing to choose. float32.
   """
   share = magnitude / MAX_MAGNITUDE
   levels = {

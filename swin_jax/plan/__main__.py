@@ -12,28 +12,33 @@ TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fi
 exit code is 0 whether it fits or not.
 
 Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
-  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted it (accepted)
-  method                   "compiled" or "analytic"; compiled plans were 0.54 to 1.74 times the analytic bytes, most within 20 %
+  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted
+                           it (accepted)
+  method                   "compiled" or "analytic"; compiled plans were 0.54 to 1.74 times the analytic
+                           bytes, most within 20 %
   topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
-  batch_size               images of a step over all chips; accumulation_steps: parts it is computed in; images_per_chip: of one part
+  batch_size               images of a step over all chips; accumulation_steps: parts it is computed in;
+                           images_per_chip: of one part
   remat                    the policy
-  bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32, divided as the parameters,
-                           twice when accumulated. activations: what autodiff keeps of the images for the
-                           backward pass under the policy; without one, the results of matrix products.
-                           temporaries: compiled, all else that the compiler makes on the way; analytic, of
-                           one block activations, weights and gradient. padding, program (compiled): of the
-                           arguments to tiles; the program. total: their sum
+  bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32,
+                           divided as the parameters, twice when accumulated. activations: what autodiff keeps
+                           of the images for the backward pass under the policy; without one, the results of
+                           matrix products. temporaries: compiled, all else that the compiler makes on the
+                           way; analytic, of one block activations, weights and gradient. padding, program
+                           (compiled): of the arguments to tiles; the program. total: their sum
   memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   analytic_bytes_per_chip  the same by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
-  collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip receives, by rings);
-                           compiled: read from the optimised program; if refused, by formula.
-                             analytic_collectives: by formula
-  roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest of them
-  images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here measures
-  advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this slice, the fewest
-                           accumulation_steps, a remat policy, the smallest_slice of the generation; null
-                           where there is none
+  collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip
+                           receives, by rings); compiled: read from the optimised program; if refused, by
+                           formula. analytic_collectives: by formula
+  roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest
+                           of them
+  images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here
+                           measures
+  advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this
+                           slice, the fewest accumulation_steps, a remat policy, the smallest_slice of the
+                           generation; null where there is none
   compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives
   are counted once); libtpu, jax: versions
 """
@@ -152,9 +157,8 @@ def describe(report: dict[str, Any]) -> str:
       else ", although the compiler accepted it"
     )
     how = f"[compiled{level}]{word}"
-  close = (
-    analytic and 0.55 < sizes["total"] / memory < 1.85
-  )  # plans of the 3 B model were 0.54 to 1.74 times the formula
+  # plans of the 3 B model were 0.54 to 1.74 times the formula
+  close = analytic and 0.55 < sizes["total"] / memory < 1.85
   parts, again, times = (
     report["accumulation_steps"],
     report["recomputed_flops_per_step"],

@@ -21,10 +21,11 @@ INSTALL = "pip install -r requirements-plan.txt"
 class Compiled(NamedTuple):
   """A compiled train step.
 
-  Attributes: accepted: by the compiler; it refuses what does not fit the memory of a chip. arguments_bytes,
-    temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the way, and the
-    program itself.
-      Where the step does not fit: the arguments as given, what the compiler said, and 0.
+  Attributes:
+    accepted: by the compiler; it refuses what does not fit the memory of a chip.
+    arguments_bytes, temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the
+      way, and the program itself. Where the step does not fit: the arguments as given, what the compiler
+      said, and 0.
     text: the optimised HLO, or what the compiler said.
     seconds: lowering and compiling took.
   """
@@ -76,9 +77,8 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
       raise
     return Compiled(False, arguments_bytes, temporary, 0, str(error), time.perf_counter() - start)
   memory = compiled.memory_analysis()
-  results = (
-    memory.output_size_in_bytes - memory.alias_size_in_bytes
-  )  # the new state takes the place of the old one
+  # the new state takes the place of the old one
+  results = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Compiled(
     True,
     memory.argument_size_in_bytes,

@@ -23,9 +23,10 @@ from swin_jax.tasks.task import Task
 class Activations(NamedTuple):
   """What one image leaves behind for the backward pass, in bytes.
 
-  Attributes: saved: kept through the whole forward pass, under the model's remat policy. widest: there beside
-    it at the widest moment of the backward pass: a whole block where blocks are recomputed; about half of one
-      where nothing is, for then the products are there already.
+  Attributes:
+    saved: kept through the whole forward pass, under the model's remat policy.
+    widest: there beside it at the widest moment of the backward pass: a whole block where blocks are
+      recomputed; about half of one where nothing is, for then the products are there already.
     blocks: kept by one block of each stage if nothing in it were recomputed.
   """
 

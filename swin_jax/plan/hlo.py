@@ -21,10 +21,14 @@ _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 class Collective(NamedTuple):
   """One collective operation of a program.
 
-  Attributes: kind: of `KINDS`. dtype: of what is sent; the largest part's where several arrays go together.
-    times: it runs in one run of the program. group: chips that take part together. payload_bytes: of the
-    whole array, once: what all-gather and all-reduce end with, what reduce-scatter starts with. source: the
-    model's operation that it belongs to, as the compiler noted it.
+  Attributes:
+    kind: of `KINDS`.
+    dtype: of what is sent; the largest part's where several arrays go together.
+    times: it runs in one run of the program.
+    group: chips that take part together.
+    payload_bytes: of the whole array, once: what all-gather and all-reduce end with, what reduce-scatter
+      starts with.
+    source: the model's operation that it belongs to, as the compiler noted it.
   """
 
   kind: str
@@ -53,8 +57,9 @@ class _Instruction(NamedTuple):
 def collectives(text: str) -> tuple[list[Collective], int]:
   """Every collective of an optimised HLO module.
 
-  Returns: The collectives, and the number of loops around collectives whose trip count is not known; their
-    bodies count once.
+  Returns:
+    The collectives, and the number of loops around collectives whose trip count is not known; their bodies
+    count once.
   """
   computations, entry = _computations(text)
   chips = math.prod(
@@ -74,9 +79,10 @@ def collectives(text: str) -> tuple[list[Collective], int]:
           re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition")
         )
         test = [*computations.get(condition, ())]
+        # compared in a fusion
         test += [
           inner for outer in test for called in _called(outer) for inner in computations.get(called, ())
-        ]  # compared in a fusion
+        ]
         trips = _trip_count(instruction, test)
         before = len(found)
         walk(body, times * (1 if trips is None else trips), set())
@@ -153,10 +159,8 @@ def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | 
 
 def _collective(instruction: _Instruction, kind: str, times: int, chips: int) -> Collective:
   shape = instruction.shape
-  if instruction.opcode in (
-    "all-gather-start",
-    "collective-permute-start",
-  ):  # (what goes in, what comes out, …)
+  # (what goes in, what comes out, …)
+  if instruction.opcode in ("all-gather-start", "collective-permute-start"):
     inner = shape[1:-1]
     shape = (
       _split_shape(inner)[1]

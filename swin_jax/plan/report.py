@@ -22,12 +22,8 @@ from swin_jax.tasks import kinds
 from swin_jax.terminal.errors import BadInput
 
 EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
-ARGUMENTS = (
-  "parameters",
-  "optimizer",
-  "ema",
-  "batch",
-)  # of a step; the compiler counts them apart from what it makes
+# of a step; the compiler counts them apart from what it makes
+ARGUMENTS = ("parameters", "optimizer", "ema", "batch")
 
 
 class Formula(NamedTuple):
@@ -134,9 +130,8 @@ def check(
   if devices is not None:
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes = _compiled_sizes(formula, compiled)
-    fits = (
-      compiled.accepted and sum(sizes.values()) <= memory
-    )  # it has been seen to accept a little more than the memory
+    # it has been seen to accept a little more than the memory
+    fits = compiled.accepted and sum(sizes.values()) <= memory
     extra |= {
       "accepted": compiled.accepted,
       "compile_seconds": round(compiled.seconds, 1),
@@ -180,9 +175,11 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     config, place: of the report.
     report: of `check`.
 
-  Returns: batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch
-    as it is fits this slice. remat: a policy with which it fits, all else as it is. smallest_slice: of this
-    generation, all else as it is. Each None where there is none.
+  Returns:
+    batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch as it is
+      fits this slice. remat:
+    a policy with which it fits, all else as it is. smallest_slice: of this generation, all else as it is.
+    Each None where there is none.
   """
   fixed = sum(
     report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch")
@@ -249,9 +246,10 @@ def smallest(
     if report["fits"]:
       return report
   if place is None:
+    # says why not
     by_formula(
       config, [place for place in hardware.slices(generation) if place.num_chips <= len(jax.devices())][-1]
-    )  # says why not
+    )
   raise BadInput(
     f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see"
     " what would"
@@ -266,9 +264,8 @@ def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iter
   for place in hardware.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    if (
-      scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes
-    ):  # the formula is not that far off
+    # the formula is not that far off
+    if scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes:
       continue
     with contextlib.suppress(BadInput):  # does not divide
       yield place, by_formula(config, place)

@@ -57,7 +57,7 @@ def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
   maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
   sizes = (
     depth * math.prod(size) * model.embed_dim * 2**i
-    for i, (depth, size) in enumerate(zip(model.depths, maps))
+    for i, (depth, size) in enumerate(zip(model.depths, maps, strict=True))
   )
   return sum(sizes) * jnp.dtype(model.dtype).itemsize
 
@@ -68,7 +68,7 @@ def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
   """
   total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
   for i, (depth, size) in enumerate(
-    zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)))
+    zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)), strict=True)
   ):
     window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
     c, tokens, padded, n = (
@@ -107,7 +107,7 @@ def memory_traffic(
     state_bytes: parameters, moments, average and gradients on this chip.
     params: abstract.
   """
-  activations = sum(depth * block for depth, block in zip(model.depths, kept.blocks)) * images
+  activations = sum(depth * block for depth, block in zip(model.depths, kept.blocks, strict=True)) * images
   weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(model.dtype).itemsize
   return activations * (5 if model.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
 

@@ -144,7 +144,9 @@ def check(config: ConfigDict) -> None:
       " numbers give --config.data.dtype=float32"
     )
   remat.policy(m.remat)
-  for i, (chunks, size) in enumerate(zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages))):
+  for i, (chunks, size) in enumerate(
+    zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages), strict=False)
+  ):
     window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
     try:
       chunk_counts(
@@ -226,7 +228,10 @@ def _check_bias_tables(config: ConfigDict) -> None:
 
   def used(size):
     maps = map_sizes(size, m.patch_size, len(m.depths))
-    return [window_and_shift(each, pair(window), False)[0] for each, window in zip(maps, m.window_sizes)]
+    return [
+      window_and_shift(each, pair(window), False)[0]
+      for each, window in zip(maps, m.window_sizes, strict=True)
+    ]
 
   trained = used(config.data.image_size)
   for scale in c.scales:

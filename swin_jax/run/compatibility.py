@@ -123,7 +123,9 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
   nothing.
   """
   ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
-  if len(ours) != len(theirs) or all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs)):
+  if len(ours) != len(theirs) or all(
+    math.isclose(a, b, abs_tol=1e-6) for a, b in zip(ours, theirs, strict=True)
+  ):
     return ""
   flags = _flags(flatten(source), ["data.mean", "data.std"])
   return f"note: the weights in init_from were trained with other images; for the same: {flags}"
@@ -133,7 +135,7 @@ def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
   """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else
   nothing.
   """
-  names = zip(described["data"]["class_names"], config.data.class_names)
+  names = zip(described["data"]["class_names"], config.data.class_names, strict=False)
   label, (theirs, ours) = next(
     ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
   )

@@ -57,8 +57,10 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
 
   To be called before anything else reads the config: the number of data.mean is the number of bands.
 
-  Args: config: as given. trained: the resolved config of weights that are evaluated: theirs are what the
-    weights have seen, whatever the data is like.
+  Args:
+    config: as given.
+    trained: the resolved config of weights that are evaluated: theirs are what the weights have seen,
+      whatever the data is like.
 
   Raises:
     BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
@@ -105,9 +107,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
     statistics.check_type(d.path, found, d.dtype)
     scale = 255.0 if d.dtype == "uint8" else 1.0
     d.mean = tuple(value / scale for value in found["mean"])
-    d.std = tuple(
-      value / scale or 1.0 for value in found["std"]
-    )  # a band that is the same everywhere is not to be divided by nothing
+    # a band that is the same everywhere is not to be divided by nothing
+    d.std = tuple(value / scale or 1.0 for value in found["std"])
   if values:
     if "values" not in found:
       raise BadInput(
@@ -164,9 +165,8 @@ def resolve(
       )
     model.trained_window_sizes = trained
   elif model.version == 2 and kinds.TARGETS[config.task]:
-    model.trained_window_sizes = trained_windows(
-      config.to_dict()
-    )  # the crop's: the maps of whole images may hold larger windows
+    # the crop's: the maps of whole images may hold larger windows
+    model.trained_window_sizes = trained_windows(config.to_dict())
   return config
 
 
@@ -225,7 +225,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     optim.OFFICIAL_PRETRAINING_DECAY_RULES if config.optim.official_pretraining_decay else optim.DECAY_RULES
   )
   mask = jax.tree.leaves(optim.decay_mask(state.params, decays))
-  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask):
+  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask, strict=True):
     rows.append(
       (
         optim.path_name(path),

@@ -216,7 +216,8 @@ class TrainLog:
     self.writer.scalars(step, values)
     left = ""
     if self._start is not None:
-      left = f"  {duration((time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step))} left"
+      seconds = (time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step)
+      left = f"  {duration(seconds)} left"
     shown = "  ".join(
       f"{name} {value:.4g}"
       for name, value in values.items()

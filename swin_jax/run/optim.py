@@ -94,8 +94,9 @@ def layer_scales(params: Any, depths: Sequence[int], decay: float) -> Any:
   Patch embedding and mask token are layer 0, block n (counted over all stages, from 0) is layer n + 1,
   merging belongs to the last block before it, the rest is layer sum(depths) + 1 with factor 1.
 
-  Returns: The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the
-    blocks of a stage.
+  Returns:
+    The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the blocks
+    of a stage.
   """
   top = sum(depths) + 1
 
@@ -143,9 +144,8 @@ def make_optimizer(
 
   def scale_by_rates(updates, state, params=None):
     del params
-    rates = -rate(
-      state.count, peak_lr * distinct.astype(np.float32)
-    )  # one schedule for all layers, not one a parameter
+    # one schedule for all layers, not one a parameter
+    rates = -rate(state.count, peak_lr * distinct.astype(np.float32))
     updates = jax.tree.map(
       lambda update, scale: rates[np.searchsorted(distinct, scale)] * update, updates, scales
     )

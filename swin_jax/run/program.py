@@ -97,8 +97,9 @@ def build(
 ) -> Program:
   """A resolved config → functions and shardings, for these devices or else for all there are.
 
-  Raises: BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not
-    for want of a kernel.
+  Raises:
+    BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not for
+      want of a kernel.
   """
   # Mesh and sharding.
   mesh = sharding.make_mesh(**config.mesh, devices=devices)

@@ -30,11 +30,16 @@ def make_step(
   A step whose loss or gradient is not finite leaves parameters, moments and average as they were: the old
   state is donated, so the host could not go back. Its random draws depend on the seed and the step alone.
 
-  Args: task: gives the loss. augment: (batch, rng) → batch, before it; None for nothing. optimizer: for the
-    state's parameters. rate: optimizer state → the learning rate that its next update applies, to be logged.
+  Args:
+    task: gives the loss.
+    augment: (batch, rng) → batch, before it; None for nothing.
+    optimizer: for the state's parameters.
+    rate: optimizer state → the learning rate that its next update applies, to be logged.
     gradient_shardings: a tree like the parameters. Gradients are summed over devices into these parts, never
-    whole. seed: of RandAugment, mixing, erasing and drop path. accumulation_steps: parts of the batch that
-    gradients are averaged over, one after the other. ema_decay: of the average, where the state holds one.
+      whole.
+    seed: of RandAugment, mixing, erasing and drop path.
+    accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
+    ema_decay: of the average, where the state holds one.
   """
 
   def gradient(params, batch, rng):

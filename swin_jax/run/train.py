@@ -186,9 +186,8 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       with clock.measure("data"):
         host_batch, batch = next(batches)
     except BadInput:
-      if (
-        step - 1 > saved_step and jax.process_count() == 1
-      ):  # several could not save without this one, nor know that it fails
+      # several could not save without this one, nor know that it fails
+      if step - 1 > saved_step and jax.process_count() == 1:
         read()
         save(step - 1)
       raise
@@ -265,9 +264,8 @@ def run_evaluation(
         " known of any"
       )
     if values and program.pictures and writer:
-      pictures = np.asarray(program.pictures(state.eval_params, first))[
-        : len(data.eval_source)
-      ]  # a batch that is not full repeats some
+      # a batch that is not full repeats some
+      pictures = np.asarray(program.pictures(state.eval_params, first))[: len(data.eval_source)]
       writer.pictures(
         int(state.step),
         program.task.pictures_show,

@@ -58,10 +58,13 @@ def stored_config(workdir: str) -> dict[str, Any] | None:
 class Checkpoints:
   """The checkpoints of one run. All processes call every method.
 
-  Args: workdir: the run's folder. keep_latest: how many of the newest to keep; of two one is whole, whatever
-    happens to the save of the other. keep_every_steps: keep, for good, those of multiples of this step; 0 for
-    none. keep_best: how many of the best to keep besides. best: (metric, whether more is better) that ranks
-    them.
+  Args:
+    workdir: the run's folder.
+    keep_latest: how many of the newest to keep; of two one is whole, whatever happens to the save of the
+      other.
+    keep_every_steps: keep, for good, those of multiples of this step; 0 for none.
+    keep_best: how many of the best to keep besides.
+    best: (metric, whether more is better) that ranks them.
   """
 
   def __init__(
@@ -247,8 +250,9 @@ class SavedParameters:
   """The parameters of a finished or running run, to evaluate or to start another from; nothing there is
   changed.
 
-  Args: source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it,
-    `WORKDIR/checkpoints/STEP`.
+  Args:
+    source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it,
+      `WORKDIR/checkpoints/STEP`.
 
   Raises:
     BadInput: there is no whole checkpoint.

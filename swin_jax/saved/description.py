@@ -87,7 +87,9 @@ def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
   model = config["model"]
   maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
   nominal = [windows.pair(window) for window in model["window_sizes"]]
-  return tuple(windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal))
+  return tuple(
+    windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal, strict=True)
+  )
 
 
 def pads(description: dict[str, Any]) -> bool:
@@ -96,7 +98,8 @@ def pads(description: dict[str, Any]) -> bool:
   maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
   smallest = model["patch_size"] * 2 ** (len(maps) - 1)
   return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
-    windows.padded_size(size, window) != size for size, window in zip(maps, used_windows(description))
+    windows.padded_size(size, window) != size
+    for size, window in zip(maps, used_windows(description), strict=True)
   )
 
 
@@ -110,11 +113,15 @@ def adapt(
 ) -> dict[str, Any]:
   """The same model for other windows, images, bands and classes.
 
-  Args: description: of the model. window: for all stages, or (height, width); None to keep them. Where the
-    stages have their own and it is None, they keep them. image_size: pixels, or (height, width); None to keep
-    it. bands: of the images; None to keep them. band_rule: what new bands are made of, see `transfer.Rules`;
-    their mean and std are made of the old ones alike. class_rows: the class that each becomes, by label; None
-    to keep them.
+  Args:
+    description: of the model.
+    window: for all stages, or (height, width); None to keep them. Where the stages have their own and it is
+      None, they keep them.
+    image_size: pixels, or (height, width); None to keep it.
+    bands: of the images; None to keep them.
+    band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones
+      alike.
+    class_rows: the class that each becomes, by label; None to keep them.
 
   Raises:
     BadInput: a window, an image size or a number of bands that is none.

@@ -83,9 +83,11 @@ class Model:
       images: [B, height, width, bands] float32, normalised.
       mask: of a masked-image model: bool [B, height / patch, width / patch], true where it must not look.
 
-    Returns: Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model
-      [B, H, W, num_classes], for each patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a
-      masked-image model the reconstruction, as images.
+    Returns:
+      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model [B, H,
+      W, num_classes], for each
+      patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a masked-image model the
+      reconstruction, as images.
 
     Raises:
       BadInput: images or mask do not fit.
@@ -214,11 +216,14 @@ def load(
 ) -> tuple[Model, Any]:
   """Loads a trained model.
 
-  Args: path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
-    window: tokens, or (height, width); another window than that of the training, for all stages. image_size:
-    pixels, or (height, width); where V1's windows depend on it. dtype: of the matrix products and
-    activations, "float32" (in full, which is slow on GPUs and TPUs) or "bfloat16". kernel: of the attention;
-    "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be tried on a GPU.
+  Args:
+    path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
+    window: tokens, or (height, width); another window than that of the training, for all stages.
+    image_size: pixels, or (height, width); where V1's windows depend on it.
+    dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or
+      "bfloat16".
+    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be
+      tried on a GPU.
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.
@@ -239,7 +244,7 @@ def load(
 
 
 def read(
-  saved: Saved, description: dict[str, Any], rules: transfer.Rules = transfer.Rules()
+  saved: Saved, description: dict[str, Any], rules: transfer.Rules = transfer.DEFAULT
 ) -> tuple[Any, transfer.Report]:
   """The parameters of a saved model for a description adapted from its own, on the first device, and what
   became of each.

@@ -19,11 +19,8 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-ENTRIES = (
-  "model",
-  "module",
-  "state_dict",
-)  # where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+# where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+ENTRIES = ("model", "module", "state_dict")
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
@@ -121,7 +118,7 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
       raise BadInput(
         f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again"
       ) from error
-    files |= {name: file for name in file.keys()}
+    files |= dict.fromkeys(file.keys(), file)
   shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
   return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), path.parent)
 
@@ -145,9 +142,8 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
   with open(path, "rb") as file:
     start = file.read(20)
   zipped = start.startswith(b"PK")
-  if not zipped and not start.startswith(
-    b"\x80"
-  ):  # the older format, which cannot be read a tensor at a time
+  # the older format, which cannot be read a tensor at a time
+  if not zipped and not start.startswith(b"\x80"):
     raise BadInput(f"{source} is no file of torch's, nor .safetensors: it begins with {start!r}")
   try:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)

@@ -25,11 +25,12 @@ PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
 class Rules:
   """How arrays of another shape are taken over.
 
-  Attributes: bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as
-    from ImageNet-22K to 1K. bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of
-    them for every band, or keep the first and "zero"
-      the rest; the first two scale the kernel by old / new bands, so that what comes out is as large as
-      before.
+  Attributes:
+    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from
+      ImageNet-22K to 1K.
+    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep
+      the first and "zero" the rest; the first two scale the kernel by old / new bands, so that what comes out
+      is as large as before.
     class_map: a file with a line for each class, which is the saved class whose row of the head it takes; ""
       for a fresh head where the number of classes differs.
   """
@@ -37,6 +38,9 @@ class Rules:
   bias_tables: str = "geometric"
   bands: str = "repeat"
   class_map: str = ""
+
+
+DEFAULT = Rules()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Pictures of what a model does, as PNG files.
 
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
-  python -m swin_jax.show attention SRC IMAGES… --out=DIR [--stage= --block= --head= --at= --class= \
-      --cam_stage= --bands=]
+  python -m swin_jax.show attention SRC IMAGES… --out=DIR \
+      [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
   python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]
   python -m swin_jax.show regress SRC IMAGES… --out=DIR [--values=FOLDER] [--maps=DIR] [--bands=]
@@ -39,10 +39,8 @@ from swin_jax.tasks import kinds
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-_TASKS = {
-  "segment": "segmentation",
-  "regress": "pixel_regression",
-}  # commands that are for models of one task
+# commands that are for models of one task
+_TASKS = {"segment": "segmentation", "regress": "pixel_regression"}
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
@@ -216,8 +214,8 @@ def _pictures(
     yield from _answers(model, params, found, arguments)
   else:
     if together := list(found):
-      names, images = zip(*together)
-      yield from zip(names, features.pictures(model, params, images, bands=bands))
+      names, images = zip(*together, strict=True)
+      yield from zip(names, features.pictures(model, params, images, bands=bands), strict=True)
 
 
 def _answers(

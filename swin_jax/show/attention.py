@@ -24,11 +24,14 @@ QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 class Attention:
   """The attention of one block on one image.
 
-  Attributes: weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key
-    (last axis); sums over keys are 1. tokens: int [M, N], which token of the map, row·W + column, stands
-    where in the windows; -1 is padding. regions: int [M, N]; a token attends to the tokens of its window that
-    have its label, see `windows.regions`. map_size: (H, W) in tokens. stride: pixels of the image a token
-    stands for, along each axis.
+  Attributes:
+    weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key (last axis);
+      sums over keys are 1.
+    tokens: int [M, N], which token of the map, row·W + column, stands where in the windows; -1 is padding.
+    regions: int [M, N]; a token attends to the tokens of its window that have its label, see
+      `windows.regions`.
+    map_size: (H, W) in tokens.
+    stride: pixels of the image a token stands for, along each axis.
   """
 
   weights: np.ndarray
@@ -75,10 +78,12 @@ def capture(
 ) -> Attention:
   """The attention of one block.
 
-  Args: model, params: of `swin_jax.load`; nothing is masked from a masked-image model. image: float32
-    [height, width, bands], 0..1, as of `images.read`. stage: None for the last but one, whose map is finer
-    than the last's. block: of the stage; None for its last, which has shifted windows where the depth is even
-    and the map larger than a window.
+  Args:
+    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
+    image: float32 [height, width, bands], 0..1, as of `images.read`.
+    stage: None for the last but one, whose map is finer than the last's.
+    block: of the stage; None for its last, which has shifted windows where the depth is even and the map
+      larger than a window.
 
   Raises:
     BadInput: there is no such stage or block.
@@ -114,9 +119,8 @@ def _weights(model, params, images, regions, stage, block, window):
   group = swin.group_size(encoder.depths[stage], encoder.extra_norm_every)
   blocks = seen[layers.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
   leaves = blocks[f"block{block % group}"]["attn"][layers.SEEN[1]][0]
-  qkv, table, logit_scale = jax.tree.map(
-    lambda leaf: leaf[block // group], leaves
-  )  # what the scan has stacked
+  # what the scan has stacked
+  qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)
   bias = table.T[:, windows.relative_index(window)]
   return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, regions)
 
@@ -137,10 +141,13 @@ def picture(
   """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a
   class (Grad-CAM).
 
-  Args: model, params, image, stage, block: as `capture`. head: of the block; None for the mean of all. at:
-    (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image,
-    others shares of it. label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and
-    none is asked for. bands: as `drawing.to_rgb`.
+  Args:
+    model, params, image, stage, block: as `capture`.
+    head: of the block; None for the mean of all.
+    at: (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image,
+      others shares of it.
+    label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and none is asked for.
+    bands: as `drawing.to_rgb`.
 
   Raises:
     BadInput: there is no such stage, block, head, pixel, band or class.
@@ -154,9 +161,8 @@ def picture(
   zoom = original.shape[0] // image.shape[0]
   side = seen.stride * zoom  # of a token on a panel
   received = seen.received()[chosen].mean(0)
-  received = np.minimum(
-    received, np.percentile(received, 99)
-  )  # or a few tokens that all look at leave the others dark
+  # or a few tokens that all look at leave the others dark
+  received = np.minimum(received, np.percentile(received, 99))
   panels = [
     ("image", original),
     ("attention received", drawing.heat(original, drawing.spread(received, side, original.shape[:2]))),
@@ -180,8 +186,10 @@ def picture(
 
 
 def _pixel(point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
-  pixel = tuple(p if isinstance(p, int) else min(int(p * side), side - 1) for p, side in zip(point, size))
-  if any(p < 0 or p >= side for p, side in zip(pixel, size)) or any(
+  pixel = tuple(
+    p if isinstance(p, int) else min(int(p * side), side - 1) for p, side in zip(point, size, strict=True)
+  )
+  if any(p < 0 or p >= side for p, side in zip(pixel, size, strict=True)) or any(
     isinstance(p, float) and p > 1 for p in point
   ):
     raise BadInput(

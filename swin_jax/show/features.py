@@ -21,8 +21,9 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
     model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
     images: float32 [height, width, bands] of one size, 0..1, as of `images.read`.
 
-  Returns: For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component
-    stretched to 0..1.
+  Returns:
+    For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to
+    0..1.
   """
   stages = range(len(model.module.encoder.depths))
   progress = Progress("features of images", 2 * len(images))
@@ -39,10 +40,13 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
     for i, x in enumerate(maps):
       x = x.reshape(-1, x.shape[-1])
       count[i], total[i], product[i] = count[i] + len(x), total[i] + x.sum(0), product[i] + x.T @ x
-  means = [t / n for t, n in zip(total, count)]
-  axes = [_axes(p / n - np.outer(mean, mean)) for p, n, mean in zip(product, count, means)]
+  means = [t / n for t, n in zip(total, count, strict=True)]
+  axes = [_axes(p / n - np.outer(mean, mean)) for p, n, mean in zip(product, count, means, strict=True)]
   values = [
-    np.stack(x) for x in zip(*([(x - m) @ a for x, m, a in zip(maps, means, axes)] for maps in tokens()))
+    np.stack(x)
+    for x in zip(
+      *([(x - m) @ a for x, m, a in zip(maps, means, axes, strict=True)] for maps in tokens()), strict=True
+    )
   ]
   return [_stretch(x).astype(np.float32) for x in values]
 

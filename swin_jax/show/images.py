@@ -49,12 +49,14 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
   trained on floats any numbers are taken as they are, and files are rasters, see `rasters.read`; pixels
   without data are NaN.
 
-  Args: model: whose size and bands they must have. path: an image file; a .npy or .npz with an array [height,
-    width, bands] or [n, height, width, bands], uint8 or float (of an .npz,
-      the one whose last dimension is the model's bands); or a folder of these.
+  Args:
+    model: whose size and bands they must have.
+    path: an image file; a .npy or .npz with an array [height, width, bands] or [n, height, width, bands],
+      uint8 or float (of an .npz, the one whose last dimension is the model's bands); or a folder of these.
 
-  Yields: (name, image): the name without folder and suffix, numbered where there are several in an array;
-    float32 [height, width, bands].
+  Yields:
+    (name, image): the name without folder and suffix, numbered where there are several in an array; float32
+    [height, width, bands].
 
   Raises:
     BadInput: one cannot be read, or has another number of bands.
@@ -88,8 +90,10 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
 def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
   """One image as a model takes it, see `read`.
 
-  Args: model: whose size and bands it must have. image: uint8, or float of 0..1, [height, width, bands] or,
-    of grey, [height, width]; or the bytes of an image file.
+  Args:
+    model: whose size and bands it must have.
+    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width]; or the bytes of an
+      image file.
 
   Returns:
     float32 [height, width, bands] of the model's size, 0..1.

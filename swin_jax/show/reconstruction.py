@@ -24,14 +24,20 @@ def reconstruct(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Masks an image at random and has the model reconstruct it.
 
-  Args: model, params: of `swin_jax.load`; a masked-image model. image: float32 [height, width, bands], 0..1,
-    as of `images.read`. mask_ratio: share of the image that is masked; 0.6 in the paper. mask_patch: side of
-    a masked cell in pixels; None for that of a token of the last stage, 32 px as in the paper for the usual
-    models. seed: of the mask.
+  Args:
+    model, params: of `swin_jax.load`; a masked-image model.
+    image: float32 [height, width, bands], 0..1, as of `images.read`.
+    mask_ratio: share of the image that is masked; 0.6 in the paper.
+    mask_patch: side of a masked cell in pixels; None for that of a token of the last stage, 32 px as in the
+      paper for the usual models.
+    seed: of the mask.
 
-  Returns: The reconstruction of everything, float32 as the image, and bool [height, width, 1], true where the
-    image was masked. With targets normalised by their neighbourhood (`masked_pixels.target_norm_window`)
-    brightness and contrast of the neighbourhood are the original's.
+  Returns:
+    The reconstruction of everything, float32 as the image, and bool [height, width, 1], true where the image
+    was masked. With targets
+    normalised by their neighbourhood (`masked_pixels.target_norm_window`) brightness and contrast of the
+    neighbourhood are the
+    original's.
 
   Raises:
     BadInput: no masked-image model, another number of bands, or masks that do not fit.

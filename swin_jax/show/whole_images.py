@@ -27,10 +27,12 @@ _LARGEST = 2048  # pixels, side of a panel
 class Whole(NamedTuple):
   """An image to be answered for.
 
-  Attributes: name: of its file without suffix, numbered where there are several in it. pixels: fitted into
-    `dense.sides`: uint8 [height, width, bands] or, where the model's data is that, float32, NaN where there
-    is no data. size: (height, width) of the image in its file. place: where on Earth it lies, see
-    `rasters.place`; None where no file says so.
+  Attributes:
+    name: of its file without suffix, numbered where there are several in it.
+    pixels: fitted into `dense.sides`: uint8 [height, width, bands] or, where the model's data is that,
+      float32, NaN where there is no data.
+    size: (height, width) of the image in its file.
+    place: where on Earth it lies, see `rasters.place`; None where no file says so.
   """
 
   name: str
@@ -204,5 +206,7 @@ def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:
 
   `errors` says how large they are; None: there is no truth.
   """
-  panels = list(zip(("image", "truth", "prediction", f"errors: {errors}"), map(drawing.enlarge, views)))
+  panels = list(
+    zip(("image", "truth", "prediction", f"errors: {errors}"), map(drawing.enlarge, views), strict=True)
+  )
   return np.asarray(drawing.sheet(panels[::2] if errors is None else panels, 2))

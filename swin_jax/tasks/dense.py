@@ -13,17 +13,18 @@ import numpy as np
 from swin_jax.models.upernet import resize
 from swin_jax.models.windows import pair
 
-Forward = Callable[
-  [jax.Array], jax.Array
-]  # images [B, height, width, bands] → scores [B, ⌈height / s⌉, ⌈width / s⌉, classes]
+# images [B, height, width, bands] → scores [B, ⌈height / s⌉, ⌈width / s⌉, classes]
+Forward = Callable[[jax.Array], jax.Array]
 
 
 class Views(NamedTuple):
   """How an image is looked at in evaluation.
 
-  Attributes: window: (height, width) in pixels that the model sees at once, sliding by two thirds of it; ()
-    for the whole image. scales: of the image; the answers are averaged. mirrored: whether each is also seen
-    mirrored.
+  Attributes:
+    window: (height, width) in pixels that the model sees at once, sliding by two thirds of it; () for the
+      whole image.
+    scales: of the image; the answers are averaged.
+    mirrored: whether each is also seen mirrored.
   """
 
   window: tuple[int, int] = ()
@@ -79,7 +80,7 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
     window: (height, width) in pixels.
   """
   size = images.shape[1:3]
-  window = tuple(min(side, most) for side, most in zip(pair(window), size))
+  window = tuple(min(side, most) for side, most in zip(pair(window), size, strict=True))
   places = corners(size, window)
   if len(places) == 1:
     return whole(forward, images)
@@ -102,7 +103,7 @@ def corners(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, i
   """(top, left) of every place of a window that slides over an image of a size, no smaller than it: see
   `slide`.
   """
-  rows, columns = (_starts(*each) for each in zip(size, window))
+  rows, columns = (_starts(*each) for each in zip(size, window, strict=True))
   return [(top, left) for top in rows for left in columns]
 
 

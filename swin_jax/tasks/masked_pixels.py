@@ -17,8 +17,11 @@ from swin_jax.terminal.errors import BadInput
 def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
   """SimMIM on a backbone.
 
-  Args: encoder: the backbone. mean, std: of the images, per band. target_norm_window: side in pixels of the
-    neighbourhood that the target is normalised by; 0 for raw pixels.
+  Args:
+    encoder: the backbone.
+    mean, std: of the images, per band.
+    target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw
+      pixels.
 
   Raises:
     BadInput: a neighbourhood without a middle pixel.

@@ -104,8 +104,10 @@ def error_sums(
     predicted, target: float32, of one shape, in deviations; NaN in the target is not known.
     unit: of a deviation.
 
-  Returns: loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its
-    square; and relative_squared_error, to that of who always says 0: the mean in training.
+  Returns:
+    loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its square;
+    and relative_squared_error,
+    to that of who always says 0: the mean in training.
   """
   known = ~jnp.isnan(target)
   target = jnp.where(known, target, 0.0)

@@ -15,12 +15,14 @@ class Task(NamedTuple):
   """A model with its objective, settings bound. Batches are dicts of device arrays as `data.pipeline` makes
   them.
 
-  Attributes: model: the linen module; `model.encoder` is the backbone. init: (rng, batch) → boxed parameters.
-    loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log. eval_sums: (params,
-    batch) → `Sums` over the examples of an evaluation batch, by their "weight". pictures: (params, batch,
-    bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there is nothing to see. The
-    bands
-      are one, or three as red, green, blue; () for the first three, or the first where there are fewer.
+  Attributes:
+    model: the linen module; `model.encoder` is the backbone.
+    init: (rng, batch) → boxed parameters.
+    loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log.
+    eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
+    pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there
+      is nothing to see. The bands are one, or three as red, green, blue; () for the first three, or the first
+      where there are fewer.
     best: the evaluation metric that ranks checkpoints, and whether more is better.
     flops: (image_size, bands) → of one image's forward pass.
     pictures_show: what is to be seen in them, which names their files.

@@ -98,7 +98,7 @@ def parse_config_flags(
   """
   try:
     parse_flags(argv, doc, [(config, "configs/quickstart.py"), *required])
-    config.value.task  # a file that cannot be read fails only when its config is used
+    _ = config.value.task  # a file that cannot be read fails only when its config is used
   except BadInput as error:
     raise BadInput(_clear(str(error), argv)) from error
   except (AttributeError, KeyError, TypeError, ValueError) as error:  # a key or value that the config refuses
@@ -110,9 +110,8 @@ def parse_config_flags(
 
 def _clear(message: str, argv: Sequence[str]) -> str:
   """What ml_collections says of a key or of an error inside a config, without tracebacks and in one line."""
-  message = message.replace("\\n", "\n").replace(
-    "\\'", "'"
-  )  # a KeyError's text is a quoted repr, also inside another error
+  # a KeyError's text is a quoted repr, also inside another error
+  message = message.replace("\\n", "\n").replace("\\'", "'")
   if "Traceback (most recent call last):" in message:
     return message.rpartition("Error: ")[2].strip()
   names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]

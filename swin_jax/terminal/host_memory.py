@@ -8,6 +8,7 @@ forward pass.
 from collections.abc import Mapping
 import importlib.metadata
 import importlib.util
+import itertools
 import os
 import pathlib
 import platform
@@ -39,7 +40,7 @@ def restart_on_large_pages(module: str) -> None:
     environment
     and _RESTARTED not in environment
     and _can()
-    and ("-m", module) in zip(sys.orig_argv, sys.orig_argv[1:])
+    and ("-m", module) in itertools.pairwise(sys.orig_argv)
   ):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment | {_RESTARTED: "1"})
 

@@ -139,13 +139,14 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
   largest = max(max(windows.pair(window)) for window in model["window_sizes"])
   maps = windows.map_sizes(description["data"]["image_size"], model["patch_size"], len(model["depths"]))
   if any(
-    windows.window_and_shift(size, (largest, largest), False)[0] != window for size, window in zip(maps, used)
+    windows.window_and_shift(size, (largest, largest), False)[0] != window
+    for size, window in zip(maps, used, strict=True)
   ):
     raise BadInput(f"{source} has windows {used}; other programs have one square window for all stages")
   trained = [windows.pair(window) for window in model["trained_window_sizes"]]
   if any(h != w for h, w in trained):
     raise BadInput(f"{source} was trained with windows {trained}; other programs know square ones only")
-  return largest, [0 if size == window else size[0] for size, window in zip(trained, used)]
+  return largest, [0 if size == window else size[0] for size, window in zip(trained, used, strict=False)]
 
 
 def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:

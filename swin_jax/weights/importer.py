@@ -37,8 +37,9 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     hints: what the file does not say.
     layout: "auto", or what it must be.
 
-  Raises: BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message
-    names them.
+  Raises:
+    BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message names
+      them.
   """
   found = layouts.detect(tensors.shapes, tensors.source)
   if layout not in ("auto", found.name):
@@ -73,7 +74,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     parts = [
       form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names
     ]
-    if wrong := [name for name, part in zip(names, parts) if not np.isfinite(part).all()]:
+    if wrong := [name for name, part in zip(names, parts, strict=True) if not np.isfinite(part).all()]:
       raise BadInput(
         f"{tensors.source}: {' + '.join(wrong[0])} holds numbers that are not finite; fetch it again"
       )
@@ -100,11 +101,12 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
     constant = (
       wanted[name]() if name in wanted else np.zeros(value.shape) if name.endswith("k_bias") else None
     )
+    # may be of 16 bits
     if (
       constant is None
       or constant.shape != value.shape
       or not np.allclose(value, constant, rtol=1e-2, atol=1e-2)
-    ):  # may be of 16 bits
+    ):
       windows, data = descriptions.used_windows(description), description["data"]
       raise BadInput(
         f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and"

@@ -16,10 +16,8 @@ from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.layouts import Layout
 
-IMAGENET_MEAN, IMAGENET_STD = (
-  [0.485, 0.456, 0.406],
-  [0.229, 0.224, 0.225],
-)  # what public models of three bands were trained with
+# what public models of three bands were trained with
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Hints(NamedTuple):
@@ -44,8 +42,9 @@ class Hints(NamedTuple):
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
   """The description of a model (`description.py`), and where what its tensors do not tell comes from.
 
-  Raises: BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message
-    names the flag.
+  Raises:
+    BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message names
+      the flag.
   """
 
   def shape(name):
@@ -188,9 +187,8 @@ def _sizes(
   flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
   found, origins, missing = {"trained_window": []}, [], []
-  for name in ("image_size", "window", "trained_window")[
-    : 3 if version == 2 else 2
-  ]:  # V1's tables belong to their window
+  # V1's tables belong to their window
+  for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:
     for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
       if name in known:
         found[name] = _lists(name, known[name], stages)
@@ -213,9 +211,11 @@ def _sizes(
   maps = windows.map_sizes(found["image_size"], patch, stages)
   used = [
     list(windows.window_and_shift(size, tuple(window), False)[0])
-    for size, window in zip(maps, found["window"])
+    for size, window in zip(maps, found["window"], strict=True)
   ]
-  found["trained_window"] = [trained or mine for trained, mine in zip(found["trained_window"], used)]
+  found["trained_window"] = [
+    trained or mine for trained, mine in zip(found["trained_window"], used, strict=False)
+  ]
   return found, origins
 
 
@@ -264,19 +264,17 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
     values = tensors.read(table)[0]
     trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
   found = {"window": used} | ({"trained_window": trained} if version == 2 else {})
-  mask = tensors.shapes.get(
-    name_of(0, 1, "attn_mask")
-  )  # without one, the map may be one window or the file hold no masks
-  if (
-    mask and math.isqrt(mask[0]) ** 2 == mask[0]
-  ):  # a square image, which the masks themselves confirm or not
+  # without one, the map may be one window or the file hold no masks
+  mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))
+  # a square image, which the masks themselves confirm or not
+  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:
     rows = math.isqrt(mask[0])
     found["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
     # A window that a small map has shrunk would be what it was on a larger one.
     maps = windows.map_sizes(found["image_size"], patch, stages)
     if all(
       tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0]
-      for size, window in zip(maps, used)
+      for size, window in zip(maps, used, strict=True)
     ):
       found["window"] = [used[0]] * stages
   return found

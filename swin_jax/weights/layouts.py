@@ -98,18 +98,15 @@ def detect(names: Iterable[str], source: str) -> Layout:
   ):
     if found := next((name for name in names if part in name), None):
       raise BadInput(f"{source} has {what} ({found}); Swin V1 and V2 have none")
-  for stem, layout in (
-    ("embeddings.patch_embeddings.projection.weight", "hf"),
-    ("patch_embed.proj.weight", "official"),
-  ):
-    if found := next((name for name in names if name.endswith(stem)), None):
-      encoder = found.removesuffix(stem)
-      break
-  else:
+  embeddings = {"embeddings.patch_embeddings.projection.weight": "hf", "patch_embed.proj.weight": "official"}
+  found = [(name, stem) for stem in embeddings for name in names if name.endswith(stem)]
+  if not found:
     raise BadInput(
       f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are"
       f" {', '.join(sorted(names)[:3])}"
     )
+  name, stem = found[0]
+  encoder, layout = name.removesuffix(stem), embeddings[stem]
   if not any(".blocks.0." in name for name in names):
     raise BadInput(
       f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are"

@@ -99,9 +99,8 @@ def form(name: str, model: dict[str, Any]) -> Form:
     return Form(lambda x: x.reshape(-1), lambda x: x[None, None])
   if name.endswith("logit_scale"):
     return Form(lambda x: x.reshape(-1), lambda x: x[:, None, None])
-  if name.endswith(
-    ("attn.qkv.weight", "attn.qkv.bias")
-  ):  # rows (q|k|v, head, channel) ↔ columns (head, q|k|v, channel)
+  # rows (q|k|v, head, channel) ↔ columns (head, q|k|v, channel)
+  if name.endswith(("attn.qkv.weight", "attn.qkv.bias")):
     k = model["num_heads"][int(name.split(".")[1])]
     return Form(lambda x: _swap(x, 3, k).T, lambda x: _swap(x.T, k, 3))
   if name.endswith(".weight") and "norm" not in name:
@@ -120,7 +119,7 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
   """
   model, made = config["model"], {}
   maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  for i, (depth, size) in enumerate(zip(model["depths"], maps)):
+  for i, (depth, size) in enumerate(zip(model["depths"], maps, strict=True)):
     for j in range(depth):
       window, shift = windows.window_and_shift(size, windows.pair(model["window_sizes"][i]), j % 2 == 1)
       block = f"layers.{i}.blocks.{j}"

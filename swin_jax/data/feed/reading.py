@@ -27,9 +27,8 @@ _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # So many records in a row that cannot be read are not damage, but files that are gone.
 _MAX_BAD_IN_A_ROW = 100
-_gone = (
-  threading.Event()
-)  # a read was given up, and none has succeeded since: the other threads need not wait as long for the same
+# a read was given up, and none has succeeded since: the other threads need not wait as long for the same
+_gone = threading.Event()
 _named: set[str] = set()  # bad records this process has logged; they come again every epoch
 
 

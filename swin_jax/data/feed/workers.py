@@ -42,7 +42,7 @@ class Sent:
   """
 
   def __init__(self, value):
-    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # goes with this object
+    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # noqa: SIM115  (goes with this object)
     pickle.dump(value, self._file)
     self._file.flush()
 
@@ -110,8 +110,9 @@ def _next(
     others: processes that are no workers.
     workers: those known; more are added, as soon as they are seen alive.
 
-  Raises: RuntimeError: as grain does where a worker died; in its place, where grain waits for what that
-    worker has taken with it.
+  Raises:
+    RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has
+      taken with it.
   """
   waited = 0
   while True:

@@ -120,12 +120,13 @@ def prepare(
   part: tuple[int, int] = (0, 1),
   max_bad_fraction: float = 0.01,
   num_threads: int = 2,
-  cut: tiles.Cut = tiles.Cut(),
+  cut: tiles.Cut = tiles.UNCUT,
 ) -> None:
   """Writes the shards of this part that are not there yet; see the flags.
 
-  Raises: BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the
-    disk is full.
+  Raises:
+    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
+      full.
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
     raise BadInput(
@@ -147,9 +148,8 @@ def prepare(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
-    if glob.glob(
-      os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")
-    ):  # nothing written yet is no other set
+    # nothing written yet is no other set
+    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
       shards.check_same_set(out, name, headers[name])
   try:
     for name, header in headers.items():
@@ -205,9 +205,8 @@ def _write_split(
   records = {shard: shards.count_records(path[shard]) for shard in mine}
   left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
   empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
-  if isinstance(
-    examples, tiles.Tiles
-  ):  # what is missing from shards that were there before is most likely of that kind
+  # what is missing from shards that were there before is most likely of that kind
+  if isinstance(examples, tiles.Tiles):
     empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
   total = sum(map(len, index.values()))
@@ -247,9 +246,8 @@ def _write_split(
             progress.add()
         finally:
           writer.close()
-        shards.check_same_set(
-          out, split, header
-        )  # another part may have been started with other settings meanwhile
+        # another part may have been started with other settings meanwhile
+        shards.check_same_set(out, split, header)
         shards.publish(temporary, path[shard])
       except BaseException:
         if os.path.exists(temporary):

@@ -17,7 +17,7 @@ from swin_jax.terminal.errors import BadInput
 Plan = dict[str, tuple[Source, np.ndarray]]
 
 
-def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.Cut()) -> Plan:
+def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.UNCUT) -> Plan:
   """Finds the splits of a source and the order of their examples; `cut` says how rasters become examples.
 
   Raises:

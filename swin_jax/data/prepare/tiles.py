@@ -48,6 +48,9 @@ class Cut(NamedTuple):
     return self._replace(values_nodata=None) != Cut()
 
 
+UNCUT = Cut()
+
+
 class NoData(ValueError):
   """A tile none of whose pixels holds data."""
 
@@ -74,9 +77,15 @@ class Tiles:
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is
     read.
 
-    Args: tree: where they are. paths: in it. labels: of each, -1 for none. class_names: of rasters, or of
-      pixels. cut: see `Cut`. kind: `targets`. read_map: (number of a raster, window or None, (height, width)
-      of the raster) → the map there, [height, width].
+    Args:
+      tree: where they are.
+      paths: in it.
+      labels: of each, -1 for none.
+      class_names: of rasters, or of pixels.
+      cut: see `Cut`.
+      kind: `targets`.
+      read_map: (number of a raster, window or None, (height, width) of the raster) → the map there, [height,
+        width].
 
     Raises:
       BadInput: none can be read; the message says why the first cannot.
@@ -250,7 +259,7 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
 
 
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
-  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS))
+  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS), strict=True)
   whole = functools.lru_cache(_KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
   @functools.lru_cache(_KEPT_OPEN)
@@ -265,9 +274,8 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
       check_place(file)
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
-    if (
-      window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk)
-    ):  # a window of it costs no more than that
+    # a window of it costs no more than that
+    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):
       try:
         return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
       except ValueError as error:

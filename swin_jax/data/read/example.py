@@ -11,9 +11,12 @@ from swin_jax.terminal.errors import BadInput
 class Example(NamedTuple):
   """One undecoded example.
 
-  Attributes: image: the bytes of an image file, or an array [height, width, bands]. label: the class of the
-    whole image; -1: none. name: to be told by in messages. target: what belongs to each pixel, as the bytes
-    of a file or an array [height, width]; None where there is no such thing.
+  Attributes:
+    image: the bytes of an image file, or an array [height, width, bands].
+    label: the class of the whole image; -1: none.
+    name: to be told by in messages.
+    target: what belongs to each pixel, as the bytes of a file or an array [height, width]; None where there
+      is no such thing.
   """
 
   image: bytes | np.ndarray
@@ -28,9 +31,11 @@ class Source(Protocol):
   Reading an example that is damaged raises ValueError or RuntimeError; the others stay readable. OSError says
   that the storage failed: the same read may succeed later.
 
-  Attributes: targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or ""
-    for nothing of the kind. num_classes: of images, or of pixels; 0 where there are no labels. class_names:
-    by label; empty where there are no labels.
+  Attributes:
+    targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or "" for
+      nothing of the kind.
+    num_classes: of images, or of pixels; 0 where there are no labels.
+    class_names: by label; empty where there are no labels.
   """
 
   targets: str

@@ -18,21 +18,11 @@ try:
 except ImportError:  # it has no wheel for Linux on ARM
   resizer = None
 
-EIGHT_BIT_MODES = (
-  "1",
-  "L",
-  "LA",
-  "P",
-  "RGB",
-  "RGBA",
-  "CMYK",
-  "YCbCr",
-)  # of Pillow; the others hold more, which a JPEG cannot
+# of Pillow; the others hold more, which a JPEG cannot
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_FILTERS = {
-  "bilinear": "bilinear",
-  "bicubic": "catmull_rom",
-}  # Pillow's cubic, a = -0.5, under its other name
+# Pillow's cubic, a = -0.5, under its other name
+_FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom"}
 
 
 def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
@@ -47,8 +37,9 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
     encoded: bytes of an image file, or uint8 [height, width(, bands)].
     bands: that are wanted.
 
-  Raises: ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another
-    number of bands or another type.
+  Raises:
+    ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another number of
+      bands or another type.
   """
   image = _read(encoded, bands) if isinstance(encoded, bytes) else encoded
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -127,12 +118,10 @@ def _resize_bytes(image: np.ndarray, size: tuple[int, int], interpolation: str) 
   kind = getattr(resizer.PixelType, "U8" if bands == 1 else f"U8x{bands}")
   method = resizer.ResizeAlg.convolution(resizer.FilterType[_FILTERS[interpolation]])
   resized = resizer.ImageData(size[1], size[0], kind)
-  options = resizer.ResizeOptions(
-    method, use_alpha=False
-  )  # the last of two or four bands is one like the others
-  resizer.Resizer().resize(
-    resizer.ImageData(width, height, kind, image.tobytes()), resized, options
-  )  # one of its own: it is not shared
+  # the last of two or four bands is one like the others
+  options = resizer.ResizeOptions(method, use_alpha=False)
+  # one of its own: it is not shared
+  resizer.Resizer().resize(resizer.ImageData(width, height, kind, image.tobytes()), resized, options)
   return np.frombuffer(resized.get_buffer(), np.uint8).reshape(*size, bands)
 
 
@@ -202,13 +191,15 @@ def center_crop(
   `size` out.
 
   The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images
-  of 32 pixels and less, no
-  crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and offsets rounded as
-  torchvision does.
+  of 32 pixels and less, no crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and
+  offsets rounded as torchvision does.
 
-  Args: image: uint8 or float32 [h, w, bands]. size: (height, width) in pixels. Where it is not square, the
-    "short" side is the one that has less to spare. crop_fraction: in (0, 1]. interpolation: see
-    `INTERPOLATIONS`.
+  Args:
+    image: uint8 or float32 [h, w, bands].
+    size: (height, width) in pixels. Where it is not square, the "short" side is the one that has less to
+      spare.
+    crop_fraction: in (0, 1].
+    interpolation: see `INTERPOLATIONS`.
   """
   if crop_fraction == 1.0:
     return resize(image, size, interpolation)

@@ -132,9 +132,9 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
 def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split]:
   """The splits of a tree, by name; none where it holds no maps. `nodata`: see `Split`.
 
-  Raises: BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata
-    is given, and no map of numbers; or
-      there are both kinds.
+  Raises:
+    BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata is
+      given, and no map of numbers; or there are both kinds.
   """
   folder = ""
   while True:

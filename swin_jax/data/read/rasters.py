@@ -20,13 +20,8 @@ import numpy as np
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
-_KEPT = (
-  "uint8",
-  "uint16",
-  "int16",
-  "float16",
-  "float32",
-)  # the other types become float32, which is what a model sees
+# the other types become float32, which is what a model sees
+_KEPT = ("uint8", "uint16", "int16", "float16", "float32")
 
 
 class Window(NamedTuple):
@@ -83,8 +78,9 @@ def read(
     window: the pixels; None for all.
     nodata: the value of pixels that hold no data, beside what the raster itself says.
 
-  Returns: float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what
-    is wider than float32, as that).
+  Returns:
+    float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what is wider
+    than float32, as that).
 
   Raises:
     ValueError: it cannot be read, or holds no numbers.
@@ -196,9 +192,8 @@ def _open(file: str | bytes):
         raster = rasterio.open(os.fspath(file))
       yield stack.enter_context(raster)
     except RasterioIOError as error:
-      reason = re.sub(
-        r"'?/vsimem/\S+?'? ", "it is ", str(error)
-      )  # the name that a file in memory has for GDAL tells nobody anything
+      # the name that a file in memory has for GDAL tells nobody anything
+      reason = re.sub(r"'?/vsimem/\S+?'? ", "it is ", str(error))
       raise ValueError(f"cannot be read as a raster: {' '.join(reason.split())}") from error
 
 
@@ -223,9 +218,8 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
     there = pixels == nodata
     declared = there if declared is None else declared | there
   if scales is not None:
-    pixels = (pixels * scales[0] + scales[1]).astype(
-      np.float32
-    )  # in float64 first, or 16 bits with an offset lose some
+    # in float64 first, or 16 bits with an offset lose some
+    pixels = (pixels * scales[0] + scales[1]).astype(np.float32)
   if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
     declared = infinite if declared is None else declared | infinite
   if declared is not None:

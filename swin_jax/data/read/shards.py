@@ -2,8 +2,9 @@
 training.
 
   {path}/{split}.json                              class names, number of shards, and what they were made from
-  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str}, group_size:1; with maps also
-                                                   "target": bytes, as `targets.encode` writes them
+  {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str},
+                                                   group_size:1; with maps also "target": bytes, as
+                                                   `targets.encode` writes them
 
 The JSON file comes first and says how many shards there must be; a shard gets its name when it is whole.
 """
@@ -173,7 +174,7 @@ class Shards:
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
     with futures.ThreadPoolExecutor(32) as pool:
       counts = list(pool.map(count_records, paths))
-    missing = [os.path.basename(p) for p, count in zip(paths, counts) if count < 0]
+    missing = [os.path.basename(p) for p, count in zip(paths, counts, strict=True) if count < 0]
     if missing:
       more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
       raise BadInput(
@@ -185,7 +186,7 @@ class Shards:
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
     # With its record count in its name a file is not opened a second time; workers open what they read.
     self._data = array_record_data_source.ArrayRecordDataSource(
-      [f"{p}[0:{count}]" for p, count in zip(paths, counts)]
+      [f"{p}[0:{count}]" for p, count in zip(paths, counts, strict=True)]
     )
 
   def __len__(self) -> int:

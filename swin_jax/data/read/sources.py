@@ -26,12 +26,16 @@ _PATHS = {
 def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   """Opens a source by its name in the config.
 
-  Args: name: "digits", "array_record", "folder", "npz" or "tfds". path: see `_PATHS`; "" for digits. TFDS
-    finds its data in the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets. split: one of those
-    that are there. targets: what is wanted for each pixel, see `example.Source`.
+  Args:
+    name: "digits", "array_record", "folder", "npz" or "tfds".
+    path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or
+      ~/tensorflow_datasets.
+    split: one of those that are there.
+    targets: what is wanted for each pixel, see `example.Source`.
 
-  Raises: BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged,
-    incomplete or wrongly labelled.
+  Raises:
+    BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged, incomplete
+      or wrongly labelled.
   """
   if name == "digits":
     if path:
@@ -290,10 +294,8 @@ class Tfds:
     self.num_classes = len(self.class_names)
 
   def __reduce__(self):
-    return (
-      Tfds,
-      self._opened_by,
-    )  # what TFDS holds refers to the class that built the set, which a worker may not have
+    # what TFDS holds refers to the class that built the set, which a worker may not have
+    return Tfds, self._opened_by
 
   def __len__(self) -> int:
     return len(self._data)

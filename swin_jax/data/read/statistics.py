@@ -1,10 +1,11 @@
 """What the bands of a prepared set are like: mean, deviation, percentiles; made once by `prepare`, read by
 every run.
 
-  {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of 8-bit images):
-    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype; split,
-    records and made_from tell which set values: the same of the number that each pixel has, where the set has
-    such
+  {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of
+                           8-bit images):
+    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype;
+    split, records and made_from tell which set
+    values: the same of the number that each pixel has, where the set has such
 
 Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or
 more.
@@ -97,9 +98,8 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
   if values.sample and not values.moments[0]:
     raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
-  found = {
-    name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()
-  }  # files are read in colour
+  # files are read in colour
+  found = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}
   about = {
     "images": len(source) - unreadable,
     "unreadable": unreadable,
@@ -138,7 +138,7 @@ class _Columns:
       "max": high,
       "valid": count.astype(np.int64),
     }
-    found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles)}
+    found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles, strict=True)}
     return {name: row.tolist() for name, row in found.items()}
 
 

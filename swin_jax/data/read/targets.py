@@ -70,6 +70,6 @@ def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     )
   rows, columns = (
     np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
-    for old, new in zip(target.shape, size)
+    for old, new in zip(target.shape, size, strict=True)
   )
   return target[rows[:, None], columns]

@@ -68,7 +68,7 @@ class Augment:
 
   def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Of a random crop; of classes, one that a single one fills only if no other was found."""
-    spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size)]
+    spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size, strict=True)]
     for _ in range(_TRIES):
       top, left = (int(rng.integers(each + 1)) for each in spare)
       if found.dtype != np.uint8:
@@ -84,9 +84,11 @@ class Augment:
 class EvalView:
   """Evaluation view: the whole image, fitted into a canvas at its upper left.
 
-  Attributes: canvas: (height, width) in pixels, of every batch. sides: long and short, in pixels, that an
-    image is fitted into; see `fit`. It is made smaller where the canvas is too small for that. interpolation,
-    fill: as of `Augment`.
+  Attributes:
+    canvas: (height, width) in pixels, of every batch.
+    sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the
+      canvas is too small for that.
+    interpolation, fill: as of `Augment`.
   """
 
   canvas: tuple[int, int]
@@ -100,7 +102,9 @@ class EvalView:
     size = fit(old, self.sides)
     if size[0] > self.canvas[0] or size[1] > self.canvas[1]:
       scale = min(self.canvas[0] / old[0], self.canvas[1] / old[1])
-      size = tuple(min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas))
+      size = tuple(
+        min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas, strict=True)
+      )
     image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
     return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
 

@@ -42,9 +42,8 @@ def block_mask(
     )
   rows, columns = (side // mask_patch_size for side in image_size)
   cells = np.zeros(rows * columns, bool)
-  count = math.ceil(
-    round(cells.size * ratio, 6)
-  )  # rounded first: 100 · 0.55 is a little more than 55 in binary
+  # rounded first: 100 · 0.55 is a little more than 55 in binary
+  count = math.ceil(round(cells.size * ratio, 6))
   cells[rng.permutation(cells.size)[:count]] = True
   scale = mask_patch_size // model_patch_size
   return cells.reshape(rows, columns).repeat(scale, axis=0).repeat(scale, axis=1)
