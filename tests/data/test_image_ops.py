@@ -18,6 +18,8 @@ import sklearn.datasets
 from swin_jax.data.read import image_ops
 from swin_jax.data.view import views
 
+pytestmark = pytest.mark.every_python
+
 METHODS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 RATIO = (3 / 4, 4 / 3)
 

@@ -20,6 +20,8 @@ from swin_jax.terminal.errors import BadInput
 from tests.support.batches import make_input
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.every_python
+
 RULES = (("batch", ("data", "fsdp")),)
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8), (2, 1, 4)]
 

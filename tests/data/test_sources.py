@@ -21,6 +21,8 @@ from tests.support import images
 from tests.support.batches import WHOLE, assert_same, make_input, take
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.every_python
+
 open_source = sources.open_source
 
 

@@ -24,6 +24,8 @@ from swin_jax.terminal.errors import Fault
 from tests.support.batches import WHOLE, make_input
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.every_python
+
 # Reads batches of two workers as told by the lines of its input, and says what it did.
 PARENT = """
 import multiprocessing, signal, sys

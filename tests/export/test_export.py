@@ -17,6 +17,8 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.every_python
+
 BATCHES = (1, 3, 8)
 KINDS = ("v1", "v2", "simmim")
 # Runs what follows it where nothing can be imported that only this program needs.

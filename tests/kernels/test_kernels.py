@@ -25,6 +25,8 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import slow_block, tiny
 from tests.support.libtpu import needs_libtpu
 
+pytestmark = pytest.mark.every_python
+
 
 def definition(qkv, bias, logit_scale, regions, out_grad):
   """Attention and its gradients (qkv, bias, logit scale), written out in float64 numpy; the arguments as

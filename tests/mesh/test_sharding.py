@@ -22,6 +22,8 @@ from swin_jax.models.simmim import SimMim
 from swin_jax.run.state import abstract_state
 from swin_jax.terminal.errors import BadInput
 
+pytestmark = pytest.mark.every_python
+
 RULES = common.base().sharding_rules
 MAX_REPLICATED_BYTES = 4e6
 

@@ -16,6 +16,8 @@ from swin_jax.models.swin import Block
 from tests.support import slow_block
 from tests.support.slow_block import jit
 
+pytestmark = pytest.mark.every_python
+
 LN100 = math.log(100.0)
 SHIFTED = windows.regions((7, 8), (8, 8), (4, 4), (2, 2))  # four windows with seams, two of them with padding
 

@@ -15,6 +15,8 @@ from swin_jax.tasks import masked_pixels
 from swin_jax.weights import importer, inference
 from tests.support.golden import golden
 
+pytestmark = pytest.mark.every_python
+
 
 def read(name, **hints):
   """The module, its parameters as the importer fills them, inputs and outputs, and how the case was built."""

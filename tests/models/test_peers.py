@@ -14,6 +14,8 @@ from tests.support.folders import TINY, command, refusal
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -r requirements-peers.txt")
 import safetensors.torch  # noqa: E402  (needs torch)
 
+pytestmark = pytest.mark.every_python
+
 NEEDS = "is not installed; pip install -r requirements-peers.txt"
 
 

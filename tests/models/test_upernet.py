@@ -22,6 +22,8 @@ from tests.support import slow_block
 from tests.support.jaxprs import primitives
 from tests.support.slow_block import jit
 
+pytestmark = pytest.mark.every_python
+
 RULES = common.base().sharding_rules
 CLASSES = 5
 

@@ -13,6 +13,8 @@ import pytest
 
 from swin_jax.ops import mixing, pixels
 
+pytestmark = pytest.mark.every_python
+
 SIZE = (12, 20)
 
 

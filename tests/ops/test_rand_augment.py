@@ -18,6 +18,8 @@ from swin_jax.run import config as run_config
 from swin_jax.run import inputs, program
 from tests.support import pillow_operations, tiny
 
+pytestmark = pytest.mark.every_python
+
 FILL = (124, 116, 104)
 RECIPE = dict(operations=2, probability=0.5, magnitude=9.0, magnitude_std=0.5)
 LOOK_UP = (

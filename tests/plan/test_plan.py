@@ -31,6 +31,8 @@ from tests.support import tiny
 from tests.support.libtpu import needs_libtpu
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.every_python
+
 
 def at_once(what, function):
   del what

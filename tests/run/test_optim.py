@@ -19,6 +19,8 @@ from swin_jax.run import optim
 from swin_jax.weights import official
 from tests.support.golden import golden
 
+pytestmark = pytest.mark.every_python
+
 RATE = dict(total_steps=100, warmup_steps=10, warmup_lr=0.001, min_lr=0.01, milestones=(), decay_rate=0.1)
 
 

@@ -18,6 +18,8 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.runs import command, saved
 
+pytestmark = pytest.mark.every_python
+
 ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,))
 
 

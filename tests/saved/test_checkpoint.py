@@ -17,6 +17,8 @@ from swin_jax.saved.checkpoint import Checkpoints
 from swin_jax.terminal.errors import BadInput, Fault
 from tests.support.runs import flip_a_byte
 
+pytestmark = pytest.mark.every_python
+
 BEST = ("eval/top1", True)
 
 

@@ -17,6 +17,8 @@ from swin_jax.saved.pretrained import Model
 from swin_jax.terminal.errors import BadInput
 from tests.support.folders import command, imported, refusal
 
+pytestmark = pytest.mark.every_python
+
 
 def test_load(tmp_path):
   model, params = swin_jax.load(imported(tmp_path))

@@ -28,6 +28,8 @@ from tests.support.label_sets import CLASSES, png, write
 from tests.support.prepared import main as prepare
 from tests.support.rasters import write_tif
 
+pytestmark = pytest.mark.every_python
+
 
 def test_scores_of_a_confusion_matrix_by_hand():
   """Two of three pixels of class 0 right, the third taken for 1; one of class 1 right; class 2 neither there

@@ -16,6 +16,8 @@ from tests.support import official
 from tests.support.folders import TINY, command, imported, refusal, save
 from tests.support.golden import golden
 
+pytestmark = pytest.mark.every_python
+
 
 def plan(path, layout="auto", **hints):
   return importer.plan(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
