@@ -22,23 +22,26 @@ from swin_jax.terminal import host_memory
 if __name__ == "__main__":
   host_memory.restart_on_large_pages("swin_jax.main")  # before the rest, which takes time to import
 
-from absl import flags, logging
-from ml_collections import config_flags
-
 from swin_jax.terminal import cli, preemption
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, pictures.")
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where nothing else tells it."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes run this command together.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-_MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "eval"], "Train, or evaluate the newest checkpoint and end."
-)
+
+def _parser() -> cli.ConfigParser:
+  parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
+  parser.add_argument("--workdir", metavar="DIR", help="folder of the run: checkpoints, metrics, pictures")
+  parser.add_argument(
+    "--mode",
+    default="train",
+    choices=("train", "eval"),
+    help="train, or evaluate the newest checkpoint and end",
+  )
+  parser.add_argument(
+    "--coordinator", metavar="HOST:PORT", help="address of process 0, where nothing else tells it"
+  )
+  parser.add_argument(
+    "--num_processes", type=int, metavar="N", help="how many processes run this command together"
+  )
+  parser.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+  return parser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,17 +49,20 @@ def main(argv: Sequence[str]) -> int:
   preemption.watch()
 
   def body():
-    cli.parse_config_flags(argv, __doc__, _CONFIG, [(_WORKDIR, "runs/my_run")])
-    logging.set_verbosity(logging.WARNING)
+    arguments = _parser().parse_args(argv[1:])
+    cli.require(arguments, workdir="runs/my_run")
     # What was compiled once is not compiled again, by this run when it goes on or by another.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
-    from swin_jax.mesh import distributed  # jax takes seconds; a typo should not
+    from absl import logging  # jax takes seconds; a typo should not
+
+    from swin_jax.mesh import distributed
     from swin_jax.run import train
 
-    run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
-    with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+    logging.set_verbosity(logging.WARNING)
+    run = train.train if arguments.mode == "train" else train.evaluate_checkpoint
+    with distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id):
       distributed.check_devices()
-      run(_CONFIG.value, _WORKDIR.value)
+      run(arguments.config, arguments.workdir)
 
   return cli.exit_code(body)
 

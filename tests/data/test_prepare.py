@@ -15,7 +15,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.prepare import encoding
+from swin_jax.data.prepare import encoding, writing
 from swin_jax.data.read import shards, sources
 from swin_jax.terminal.errors import BadInput
 from tests.support import images
@@ -171,14 +171,14 @@ def test_other_images_are_refused(tmp_path):
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
   """It starts after the first one, before there is a shard; then the first one must stop."""
-  write = prepare._write_split
+  write = writing._write_split
 
   def second_part_starts(out, split, *rest):
     header = json.loads((tmp_path / f"{split}.json").read_text())
     (tmp_path / f"{split}.json").write_text(json.dumps(header | {"num_shards": 9}))
     write(out, split, *rest)
 
-  monkeypatch.setattr(prepare, "_write_split", second_part_starts)
+  monkeypatch.setattr(writing, "_write_split", second_part_starts)
   assert "other shards (9, now 1)" in bad(folder, tmp_path)
   assert sorted(files(tmp_path)) == ["train.json", "val.json"]
 
@@ -298,7 +298,7 @@ def test_bad_parts(part):
     (["--source=x", "--out=y", "z"], "'z' is no flag"),
     (
       ["--source=x", "--out=y", "--quality=200"],
-      "flag --quality=200: 200 is not an integer in the range [1, 95]",
+      "--quality: 200 is not an integer in the range [1, 95]",
     ),
     (["--source=nowhere", "--out=y"], "nowhere does not exist"),
   ],
@@ -326,7 +326,7 @@ def test_command(folder, tmp_path):
 
 
 def test_progress_says_rate_and_time_left(folder, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(prepare, "_SECONDS_BETWEEN_LINES", 0)
+  monkeypatch.setattr(writing, "_SECONDS_BETWEEN_LINES", 0)
   run(folder, tmp_path)
   assert re.search(r"^train  20/40  [\d,]+ images/s  \d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
 

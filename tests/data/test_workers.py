@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 
-from absl import flags
 import numpy as np
 import pytest
 
@@ -27,7 +26,6 @@ from tests.support.paths import ROOT
 # Reads batches of two workers as told by the lines of its input, and says what it did.
 PARENT = """
 import multiprocessing, signal, sys
-from absl import flags
 from swin_jax.data.read import sources
 from tests.support.batches import make_input, WHOLE
 
@@ -35,7 +33,6 @@ def main():
   heard = set()
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: heard.add(number))
-  flags.FLAGS.mark_as_parsed()
   batches = make_input(sources.open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
   print("ready", flush=True)
   for line in sys.stdin:
@@ -121,7 +118,6 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
   ],
 )
 def test_a_worker_that_is_killed_is_named(number, workers, hint):
-  flags.FLAGS.mark_as_parsed()
   before = set(multiprocessing.active_children())
   batches = make_input(sources.open_source("digits", "", "train"), workers=workers).train_batches(0, WHOLE)
   for _ in range(4):
@@ -213,7 +209,6 @@ class Leaving:
 
 
 def test_a_worker_that_ends_is_named():
-  flags.FLAGS.mark_as_parsed()
   with pytest.raises(
     Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"
   ):
