@@ -43,15 +43,12 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   are counted once); libtpu, jax: versions
 """
 
-from collections.abc import Callable, Sequence
-import concurrent.futures
+from collections.abc import Sequence
 import contextlib
 import json
 import os
 import pathlib
 import sys
-import threading
-import time
 from typing import Any
 
 from absl import logging
@@ -59,6 +56,7 @@ from absl import logging
 from swin_jax.mesh import hardware
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import patiently
 
 VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
 
@@ -128,25 +126,6 @@ def main(argv: Sequence[str]) -> int:
       out.write_text(json.dumps(report, indent=2) + "\n")
 
   return cli.exit_code(body)
-
-
-def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function, says so, and every ten seconds for how long; in a thread, so that Ctrl-C is heard while
-  it runs.
-  """
-  start, done = time.perf_counter(), concurrent.futures.Future()
-
-  def run():
-    try:
-      done.set_result(function())
-    except BaseException as error:  # raised again where it was asked for
-      done.set_exception(error)
-
-  print(f"{what} ...", flush=True)
-  threading.Thread(target=run, daemon=True).start()
-  while not concurrent.futures.wait([done], timeout=10).done:
-    print(f"{what} ... {time.perf_counter() - start:.0f} s", flush=True)
-  return done.result()
 
 
 def describe(report: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ def evaluate(
   Returns:
     What `metrics.Mean.compute` makes of the sums, as eval/NAME; None if it was stopped.
   """
-  mean, previous, progress = metrics.Mean(), None, Progress("evaluating, batches", num_batches)
+  mean, previous, progress = metrics.Mean(), None, Progress("evaluating", num_batches, "batches")
   for batch in batches:
     if stop():
       return None

@@ -87,7 +87,7 @@ def write(
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
-  progress = Progress(f"{path.name}, MB", end / 1e6)
+  progress = Progress(f"writing {path.name}", end / 1e6, "MB")
   handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
   try:
     with open(handle, "wb") as file:

@@ -17,6 +17,7 @@ import pytest
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import encoding, writing
 from swin_jax.data.read import shards, sources
+from swin_jax.terminal import progress
 from swin_jax.terminal.errors import BadInput
 from tests.support import images
 from tests.support.paths import ROOT
@@ -326,7 +327,7 @@ def test_command(folder, tmp_path):
 
 
 def test_progress_says_rate_and_time_left(folder, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(writing, "_SECONDS_BETWEEN_LINES", 0)
+  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
   run(folder, tmp_path)
   assert re.search(r"^train  20/40  [\d,]+ images/s  \d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
 

@@ -6,7 +6,6 @@ from concurrent import futures
 import glob
 import os
 import sys
-import time
 from typing import Any
 
 from PIL import UnidentifiedImageError
@@ -15,9 +14,9 @@ from swin_jax.data.prepare import encoding, splits, tiles
 from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
-_SECONDS_BETWEEN_LINES = 5
 
 
 def prepare(
@@ -85,9 +84,9 @@ def describe(out: str, num_threads: int) -> None:
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
   of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
   if not statistics.is_there(out, of):
-    progress = _Progress("statistics", len(examples), 0)
-    found = statistics.measure(examples, num_threads, progress.add)
-    progress.finish(found["unreadable"], 0)
+    progress = Progress("statistics", len(examples), "images")
+    found = statistics.measure(examples, num_threads, progress.step)
+    progress.finish(_left_out(found["unreadable"], 0))
     statistics.write(out, found | of)
   print(statistics.describe(out), flush=True)
 
@@ -110,7 +109,7 @@ def _write_split(
     empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
   total = sum(map(len, index.values()))
-  progress = _Progress(split, total, total - sum(len(index[shard]) for shard in todo))
+  progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
 
   def leave_out(shard: int, name: str, error: str) -> None:
     print(f"swin_jax: left out {name}: {error}", file=sys.stderr, flush=True)
@@ -143,7 +142,7 @@ def _write_split(
               leave_out(shard, name, error)
             else:
               writer.write(record)
-            progress.add()
+            progress.step()
         finally:
           writer.close()
         # another part may have been started with other settings meanwhile
@@ -153,7 +152,12 @@ def _write_split(
         if os.path.exists(temporary):
           os.remove(temporary)
         raise
-  progress.finish(sum(left_out.values()), empty)
+  progress.finish(_left_out(sum(left_out.values()), empty))
+
+
+def _left_out(unreadable: int, empty: int) -> str:
+  note = f", {empty:,} without data left out" if empty else ""
+  return note + (f", {unreadable:,} unreadable and left out" if unreadable else "")
 
 
 def _records(
@@ -189,36 +193,6 @@ def _records(
   finally:
     for future in waiting:
       future.cancel()
-
-
-class _Progress:
-  """A line every few seconds: done, total, rate, time left."""
-
-  def __init__(self, name: str, total: int, done: int):
-    self._name, self._total, self._done, self._before = name, total, done, done
-    self._start = self._said = time.monotonic()
-
-  def add(self) -> None:
-    self._done += 1
-    now = time.monotonic()
-    if now - self._said >= _SECONDS_BETWEEN_LINES:
-      self._said = now
-      rate = (self._done - self._before) / (now - self._start)
-      left = int((self._total - self._done) / rate)
-      print(
-        f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02}"
-        " left",
-        flush=True,
-      )
-
-  def finish(self, left_out: int, empty: int) -> None:
-    seconds, before = (
-      time.monotonic() - self._start,
-      f", {self._before:,} were there before" if self._before else "",
-    )
-    bad = f", {empty:,} without data left out" if empty else ""
-    bad += f", {left_out:,} unreadable and left out" if left_out else ""
-    print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
 
 
 def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
