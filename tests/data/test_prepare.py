@@ -19,6 +19,7 @@ from swin_jax.data.prepare import encoding, writing
 from swin_jax.data.read import shards, sources
 from swin_jax.terminal import progress
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.files import PARTIAL
 from tests.support import images
 from tests.support.paths import ROOT
 from tests.support.prepared import bad, files, read, run
@@ -140,7 +141,7 @@ def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
   cut = tmp_path / "train-00002-of-00004.array_record"
   cut.write_bytes(cut.read_bytes()[:-100])
   gone = tmp_path / "train-00003-of-00004.array_record"
-  gone.rename(f"{gone}.999.tmp")  # as a kill leaves it
+  gone.rename(f"{gone}.999{PARTIAL}")  # as a kill leaves it
   run(folder, tmp_path, num_shards=4)
   assert files(tmp_path) == before
 
@@ -255,7 +256,7 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
-  assert not list((tmp_path / "out").glob("*.tmp"))
+  assert not list((tmp_path / "out").glob(f"*{PARTIAL}"))
   # a rerun is no way around
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   paths[3].unlink()

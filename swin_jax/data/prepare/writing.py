@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 import glob
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import UnidentifiedImageError
 from swin_jax.data.prepare import encoding, splits, tiles
 from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
@@ -127,11 +129,10 @@ def _write_split(
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
     for shard in todo:
-      for stale in glob.glob(f"{glob.escape(path[shard])}.*.tmp"):
+      for stale in glob.glob(f"{glob.escape(path[shard])}.*{files.PARTIAL}"):
         os.remove(stale)
-      temporary = f"{path[shard]}.{os.getpid()}.tmp"
-      try:
-        writer = shards.open_writer(temporary)
+      with files.replacing(pathlib.Path(path[shard])) as partial:
+        writer = shards.open_writer(str(partial))
         try:
           for record, name, error in _records(
             pool, examples, index[shard], short_side, quality, 4 * num_threads
@@ -147,11 +148,6 @@ def _write_split(
           writer.close()
         # another part may have been started with other settings meanwhile
         shards.check_same_set(out, split, header)
-        shards.publish(temporary, path[shard])
-      except BaseException:
-        if os.path.exists(temporary):
-          os.remove(temporary)
-        raise
   progress.finish(_left_out(sum(left_out.values()), empty))
 
 
