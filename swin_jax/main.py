@@ -5,6 +5,8 @@
 The same command again continues the run in its workdir. Every config key is in configs/common.py, with its
 meaning and default.
 
+Compiled programs are kept for the next run, in the folder that --compile_cache=FOLDER names.
+
 Several processes: give each the same command. TPU pods, Slurm and Open MPI say by themselves who the others
 are; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must
 be one that all of them see.
@@ -14,7 +16,6 @@ again; 130 stopped by Ctrl-C, saved.
 """
 
 from collections.abc import Sequence
-import os
 import sys
 
 from swin_jax.terminal import host_memory
@@ -35,6 +36,12 @@ def _parser() -> cli.ConfigParser:
     help="train, or evaluate the newest checkpoint and end",
   )
   parser.add_argument(
+    "--compile_cache",
+    metavar="FOLDER",
+    help="where compiled programs are kept for the next run; empty: nowhere. Otherwise"
+    " $JAX_COMPILATION_CACHE_DIR, or ~/.cache/swin_jax/compiled",
+  )
+  parser.add_argument(
     "--coordinator", metavar="HOST:PORT", help="address of process 0, where nothing else tells it"
   )
   parser.add_argument(
@@ -51,16 +58,15 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
-    # What was compiled once is not compiled again, by this run when it goes on or by another.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
     from absl import logging  # jax takes seconds; a typo should not
 
     from swin_jax.mesh import distributed
-    from swin_jax.run import train
+    from swin_jax.run import compilation, train
 
     logging.set_verbosity(logging.WARNING)
     run = train.train if arguments.mode == "train" else train.evaluate_checkpoint
-    with distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id):
+    join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
       run(arguments.config, arguments.workdir)
 

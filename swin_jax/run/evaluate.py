@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 
-from swin_jax.run import metrics
+from swin_jax.run import compilation, metrics
 from swin_jax.terminal.progress import Progress
+
+_SECONDS_WORTH_A_LINE = 5  # of compiling
 
 
 def evaluate(
@@ -36,7 +38,8 @@ def evaluate(
   for batch in batches:
     if stop():
       return None
-    sums = eval_step(params, batch)
+    with compilation.reported("evaluation", _SECONDS_WORTH_A_LINE):
+      sums = eval_step(params, batch)
     if previous is not None:  # read one batch late: the device never waits for the host
       mean.add(jax.device_get(previous))
     previous = sums

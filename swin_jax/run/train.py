@@ -16,7 +16,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import checks, compatibility, metrics
+from swin_jax.run import checks, compatibility, compilation, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
@@ -193,7 +193,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       raise
     if train_step is None:
       say("compiling the train step ...")
-      with sharding.trace_on(program.mesh, program.rules):
+      with sharding.trace_on(program.mesh, program.rules), compilation.reported("train step"):
         train_step = program.step.lower(state, batch).compile()
       preemption.protect()
       clock.restart()
