@@ -22,6 +22,7 @@ from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
 from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
+from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.saved import checkpoint, description, folder, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kinds
@@ -100,7 +101,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     # 7. Loop.
     writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)
-    clock = metrics.Clock(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
+    clock = metrics.Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = metrics.TrainLog(
       writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
     )
