@@ -12,13 +12,14 @@ from swin_jax.mesh.hardware import Slice
 from swin_jax.models import remat, swin, windows
 from swin_jax.plan.footprint import Activations
 from swin_jax.plan.hlo import Collective
+from swin_jax.run.step import FORWARD_PASSES
 
 
 class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, three times the forward pass of `swin.flops`; what MFU counts.
+    model: forward and backward pass, `FORWARD_PASSES` times `swin.flops`; what MFU counts.
     recomputed: what remat adds.
   """
 
@@ -49,7 +50,7 @@ def work(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int)
     again = products["logits"] + products["attention"]
   else:
     again = forward - sum(products[name] for name in remat.saved(model.remat))
-  return Work(3 * forward * images, again * images)
+  return Work(FORWARD_PASSES * forward * images, again * images)
 
 
 def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:

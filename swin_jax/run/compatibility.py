@@ -3,15 +3,19 @@ starts from.
 """
 
 from collections.abc import Sequence
+import functools
 import json
 import math
 from typing import Any
 
+import flax
 from ml_collections import ConfigDict
 
 from swin_jax.models.windows import pair
 from swin_jax.saved.description import BEFORE, ENCODER, KEYS, OF_TASK
 from swin_jax.terminal.errors import BadInput
+
+flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
@@ -169,10 +173,3 @@ def _flags(values: dict[str, Any], names: Sequence[str]) -> str:
 def _short(value: Any) -> str:
   text = str(value)
   return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-  return flat

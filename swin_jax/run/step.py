@@ -10,6 +10,10 @@ import optax
 from swin_jax.run.state import TrainState
 from swin_jax.tasks.task import Task
 
+# FLOPs of a step, counted in forward passes of its images: a backward pass has two products for each of a
+# forward pass. What remat computes again does not count.
+FORWARD_PASSES = 3
+
 # Far from the first few numbers, by which losses divide their key.
 _AUGMENT = 1 << 30
 

@@ -15,9 +15,11 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.prepare import encoding
+from swin_jax.data.prepare import encoding, writing
 from swin_jax.data.read import shards, sources
+from swin_jax.terminal import progress
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.files import PARTIAL
 from tests.support import images
 from tests.support.paths import ROOT
 from tests.support.prepared import bad, files, read, run
@@ -139,7 +141,7 @@ def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
   cut = tmp_path / "train-00002-of-00004.array_record"
   cut.write_bytes(cut.read_bytes()[:-100])
   gone = tmp_path / "train-00003-of-00004.array_record"
-  gone.rename(f"{gone}.999.tmp")  # as a kill leaves it
+  gone.rename(f"{gone}.999{PARTIAL}")  # as a kill leaves it
   run(folder, tmp_path, num_shards=4)
   assert files(tmp_path) == before
 
@@ -171,14 +173,14 @@ def test_other_images_are_refused(tmp_path):
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
   """It starts after the first one, before there is a shard; then the first one must stop."""
-  write = prepare._write_split
+  write = writing._write_split
 
   def second_part_starts(out, split, *rest):
     header = json.loads((tmp_path / f"{split}.json").read_text())
     (tmp_path / f"{split}.json").write_text(json.dumps(header | {"num_shards": 9}))
     write(out, split, *rest)
 
-  monkeypatch.setattr(prepare, "_write_split", second_part_starts)
+  monkeypatch.setattr(writing, "_write_split", second_part_starts)
   assert "other shards (9, now 1)" in bad(folder, tmp_path)
   assert sorted(files(tmp_path)) == ["train.json", "val.json"]
 
@@ -254,7 +256,7 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
-  assert not list((tmp_path / "out").glob("*.tmp"))
+  assert not list((tmp_path / "out").glob(f"*{PARTIAL}"))
   # a rerun is no way around
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   paths[3].unlink()
@@ -298,7 +300,7 @@ def test_bad_parts(part):
     (["--source=x", "--out=y", "z"], "'z' is no flag"),
     (
       ["--source=x", "--out=y", "--quality=200"],
-      "flag --quality=200: 200 is not an integer in the range [1, 95]",
+      "--quality: 200 is not an integer in the range [1, 95]",
     ),
     (["--source=nowhere", "--out=y"], "nowhere does not exist"),
   ],
@@ -326,7 +328,7 @@ def test_command(folder, tmp_path):
 
 
 def test_progress_says_rate_and_time_left(folder, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(prepare, "_SECONDS_BETWEEN_LINES", 0)
+  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
   run(folder, tmp_path)
   assert re.search(r"^train  20/40  [\d,]+ images/s  \d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
 

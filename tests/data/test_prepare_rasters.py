@@ -4,7 +4,6 @@ import json
 import re
 import zipfile
 
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
@@ -22,8 +21,7 @@ cut = tiles.Cut
 
 
 def main(*words):
-  with flagsaver.flagsaver(source=None):  # another command of this process has its own
-    return prepare.main(["prepare", *words])
+  return prepare.main(["prepare", *words])
 
 
 def contents(out, split="train"):

@@ -7,11 +7,11 @@ import errno
 import os
 import time
 
-from absl import flags, logging
+from absl import logging
 import pytest
 
 from swin_jax.data.feed import reading
-from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import writing
 from swin_jax.data.read import image_files
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.sources import open_source
@@ -84,7 +84,6 @@ def test_what_will_not_change_is_not_waited_for(error):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
-  flags.FLAGS.mark_as_parsed()
   with pytest.raises(BadInput) as error:
     take(make_input(Failing({7: (STALE, 10_000)}), workers=workers).train_batches(0, WHOLE), 9)
   assert type(error.value) is Fault
@@ -113,7 +112,7 @@ def test_when_one_gives_up_the_others_do_not_wait_as_long(monkeypatch):
 @pytest.fixture(name="shard")
 def _shard(tmp_path):
   images.make_folder(tmp_path / "folder", {"train": 6})
-  prepare.prepare(str(tmp_path / "folder"), str(tmp_path / "set"), num_shards=1)
+  writing.prepare(str(tmp_path / "folder"), str(tmp_path / "set"), num_shards=1)
   return tmp_path / "set" / "train-00000-of-00001.array_record"
 
 

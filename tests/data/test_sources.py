@@ -8,12 +8,11 @@ import pickle
 import subprocess
 import sys
 
-from absl import flags
 import numpy as np
 import pytest
 
 from swin_jax.data.feed import pipeline
-from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import writing
 from swin_jax.data.read import image_files, shards, sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput
@@ -34,7 +33,7 @@ def _folder(tmp_path_factory):
 @pytest.fixture(scope="module", name="prepared")
 def _prepared(folder, tmp_path_factory):
   out = tmp_path_factory.mktemp("prepared")
-  prepare.prepare(str(folder), str(out), num_shards=3)
+  writing.prepare(str(folder), str(out), num_shards=3)
   return out
 
 
@@ -248,7 +247,6 @@ def test_position_continues_on_another_number_of_hosts(prepared, before, after):
 
 
 def test_workers_give_the_batches_of_threads(prepared):
-  flags.FLAGS.mark_as_parsed()
   source = open_source("array_record", str(prepared), "train")
   assert_same(
     take(make_input(source).train_batches(2, WHOLE), 4),
@@ -319,7 +317,6 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_but_bad_records(workers):
-  flags.FLAGS.mark_as_parsed()
   with pytest.raises(BadInput, match="none of 5 records in a row could be read; the last: .*: no disk"):
     next(
       make_input(Damaged({i: FileNotFoundError("no disk") for i in range(5)}), workers=workers).train_batches(

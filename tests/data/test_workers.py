@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 
-from absl import flags
 import numpy as np
 import pytest
 
@@ -29,7 +28,6 @@ pytestmark = pytest.mark.every_python
 # Reads batches of two workers as told by the lines of its input, and says what it did.
 PARENT = """
 import multiprocessing, signal, sys
-from absl import flags
 from swin_jax.data.read import sources
 from tests.support.batches import make_input, WHOLE
 
@@ -37,7 +35,6 @@ def main():
   heard = set()
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: heard.add(number))
-  flags.FLAGS.mark_as_parsed()
   batches = make_input(sources.open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
   print("ready", flush=True)
   for line in sys.stdin:
@@ -123,7 +120,6 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
   ],
 )
 def test_a_worker_that_is_killed_is_named(number, workers, hint):
-  flags.FLAGS.mark_as_parsed()
   before = set(multiprocessing.active_children())
   batches = make_input(sources.open_source("digits", "", "train"), workers=workers).train_batches(0, WHOLE)
   for _ in range(4):
@@ -215,7 +211,6 @@ class Leaving:
 
 
 def test_a_worker_that_ends_is_named():
-  flags.FLAGS.mark_as_parsed()
   with pytest.raises(
     Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"
   ):

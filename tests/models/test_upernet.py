@@ -178,6 +178,7 @@ def test_pooling_is_the_mean_of_its_parts(size):
     ((6, 6), (2, 4)),
     ((2, 3), (2, 7)),
     ((5, 3), (5, 3)),
+    ((333, 1), (500, 1)),  # a size at which positions in float32 are not exact enough
   ],
   ids=str,
 )

@@ -605,7 +605,7 @@ def refused(capsys, *words):
     (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
     (("attention", "classifier", "--at=0.5,1.1"), "0.5,1.1 is not in the image"),
     (("features", "classifier", "--window=0"), "'0' must be like 8 or 8,16"),
-    (("features", "classifier", "--stage=0"), "--stage=0 is unknown"),
+    (("features", "classifier", "--stage=0"), "--stage is unknown"),
     (("features", "nothing"), "nothing"),
   ],
   ids=str,

@@ -2,22 +2,21 @@
 
 import pathlib
 
-from absl.testing import flagsaver
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import writing
 from swin_jax.data.read import sources
 from swin_jax.terminal.errors import BadInput
 
 
 def main(*words) -> int:
   """Returns the exit code of the command with these arguments."""
-  with flagsaver.flagsaver():  # another command of this process has its own
-    return prepare.main(["prepare", *map(str, words)])
+  return prepare.main(["prepare", *map(str, words)])
 
 
 def run(source, out, **options) -> None:
-  prepare.prepare(str(source), str(out), **options)
+  writing.prepare(str(source), str(out), **options)
 
 
 def bad(source, out, **options) -> str:

@@ -14,8 +14,7 @@ import pytest
 import rasterio
 
 import swin_jax
-from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.prepare import tiles
+from swin_jax.data.prepare import tiles, writing
 from swin_jax.data.read import rasters, sources, statistics, targets
 from swin_jax.data.read.decoding import DecodeMapped, Mapped
 from swin_jax.data.view import dense_views
@@ -173,7 +172,7 @@ def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
   assert sum(np.isnan(values).sum() for values in maps) == 2 * 40 * 20
   assert statistics.read(str(tmp_path / "out"))["values"]["min"][0] > -1000 != -7
   with pytest.raises(BadInput, match="values_nodata"):
-    prepare.prepare(str(tmp_path / "in"), str(tmp_path / "out"), cut=tiles.Cut(tile))
+    writing.prepare(str(tmp_path / "in"), str(tmp_path / "out"), cut=tiles.Cut(tile))
 
 
 def test_values_where_the_image_holds_no_data_are_not_measured(tmp_path):
