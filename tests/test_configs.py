@@ -15,8 +15,7 @@ import pytest
 from configs import common
 from swin_jax.run import compatibility
 from swin_jax.run import config as run_config
-from swin_jax.run.program import TASKS, build
-from swin_jax.tasks import kinds
+from swin_jax.run.program import build
 from tests import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -110,7 +109,3 @@ def test_configs_load_in_milliseconds_without_jax():
     " ('jax', 'swin_jax', 'tensorflow')))"
   )
   assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_every_task_has_its_module():
-  assert TASKS.keys() == kinds.TARGETS.keys()

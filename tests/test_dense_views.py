@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from swin_jax.data.read.decoding import Mapped
+from swin_jax.data.read.decoding import Decoded
 from swin_jax.data.view import dense_views
 from swin_jax.ops import photometric
 
@@ -18,7 +18,7 @@ def example(height=40, width=60, classes=7, seed=0):
   """An image whose bands say the class of each pixel: 10 times it."""
   rng = np.random.default_rng(seed)
   blocks = rng.integers(0, classes, (height // 10, width // 10), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-  return Mapped(np.repeat(10 * blocks[..., None], 3, -1), blocks)
+  return Decoded(np.repeat(10 * blocks[..., None], 3, -1), blocks)
 
 
 def augment(**changes):
@@ -29,6 +29,7 @@ def augment(**changes):
     flip_probability=0.0,
     interpolation="bilinear",
     fill=(5.0, 6.0, 7.0),
+    field="label_map",
   )
   return dense_views.Augment(**settings | changes)
 
@@ -50,24 +51,24 @@ def test_images_are_fitted_between_two_sides(size, sides, factor, wanted):
 def test_image_and_map_stay_together():
   for seed in range(20):
     view = augment(flip_probability=0.5)(example(), np.random.default_rng(seed))
-    assert view["image"].shape == (24, 32, 3) and view["label"].shape == (24, 32)
-    np.testing.assert_array_equal(view["image"][..., 0], 10 * view["label"])
+    assert view["image"].shape == (24, 32, 3) and view["label_map"].shape == (24, 32)
+    np.testing.assert_array_equal(view["image"][..., 0], 10 * view["label_map"])
 
 
 def test_flips_and_scales_happen():
-  source = Mapped(
+  source = Decoded(
     np.arange(40 * 60, dtype=np.uint16).astype(np.uint8).reshape(40, 60, 1).repeat(3, -1),
     np.zeros((40, 60), np.uint8),
   )
-  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3)(
+  mirrored = dense_views.Augment((40, 60), (60, 40), (1.0, 1.0), 1.0, "bilinear", (0.0,) * 3, "label_map")(
     source, np.random.default_rng(0)
   )
   np.testing.assert_array_equal(mirrored["image"], source.image[:, ::-1])
   small = augment(scale_range=(0.5, 0.5))(example(), np.random.default_rng(0))
   assert (
-    np.all(small["label"][20:] == 255)
-    and np.all(small["label"][:, 30:] == 255)
-    and np.all(small["label"][:20, :30] < 7)
+    np.all(small["label_map"][20:] == 255)
+    and np.all(small["label_map"][:, 30:] == 255)
+    and np.all(small["label_map"][:20, :30] < 7)
   )
   assert small["image"][23, 31].tolist() == [5, 6, 7]
 
@@ -76,17 +77,17 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   maps = np.zeros((40, 400), np.uint8)
   maps[:, 200:] = np.arange(200) // 5 % 3 + 1
   maps[:, :200:20] = 9
-  source = Mapped(np.zeros((40, 400, 3), np.uint8), maps)
+  source = Decoded(np.zeros((40, 400, 3), np.uint8), maps)
   shares = []
   for share in (1.0, dense_views.MAX_CLASS_SHARE):
     monkeypatch.setattr(dense_views, "MAX_CLASS_SHARE", share)
-    views = [augment(sides=(400, 40))(source, np.random.default_rng(seed))["label"] for seed in range(60)]
+    views = [augment(sides=(400, 40))(source, np.random.default_rng(seed))["label_map"] for seed in range(60)]
     shares.append(np.mean([np.bincount(view.ravel()).max() / view.size >= 0.75 for view in views]))
   assert shares[0] > 0.3 and shares[1] < 0.05
   alone = augment()(
-    Mapped(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0)
+    Decoded(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0)
   )
-  assert not alone["label"].any()  # there is no other: the last of ten is taken
+  assert not alone["label_map"].any()  # there is no other: the last of ten is taken
 
 
 @pytest.mark.parametrize(
@@ -94,12 +95,12 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   [((40, 60), (64, 64), (40, 60)), ((80, 120), (64, 64), (40, 60)), ((60, 40), (50, 64), (50, 33))],
 )
 def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
-  view = dense_views.EvalView(canvas, (60, 40), "bilinear", (5.0, 6.0, 7.0))(
-    Mapped(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
+  view = dense_views.EvalView(canvas, (60, 40), "bilinear", (5.0, 6.0, 7.0), "label_map")(
+    Decoded(np.full((*size, 3), 9, np.uint8), np.full(size, 3, np.uint8)), np.random.default_rng(0)
   )
   inside = np.zeros(canvas, bool)
   inside[: wanted[0], : wanted[1]] = True
-  np.testing.assert_array_equal(view["label"], np.where(inside, 3, 255))
+  np.testing.assert_array_equal(view["label_map"], np.where(inside, 3, 255))
   np.testing.assert_array_equal(view["image"], np.where(inside[..., None], 9, np.uint8([5, 6, 7])))
 
 

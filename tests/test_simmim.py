@@ -178,7 +178,7 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
   model = make_model()
   task = masked_pixels.make_task(
-    model.encoder, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
+    model, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
   )
   rng = np.random.default_rng(6)
   pixels = rng.normal((500, 40), (200, 30), (3, 16, 16, 2)).astype(np.float32)
@@ -232,7 +232,7 @@ def test_normalised_target_of_a_constant_image_is_finite():
 def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_norm_window):
   model = make_model()
   task = masked_pixels.make_task(
-    model.encoder, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window
+    model, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window
   )
   rng = np.random.default_rng(6)
   mask = np.zeros((2, 4, 4), bool)
@@ -259,4 +259,4 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
 @pytest.mark.parametrize("window", [2, 48, -1])
 def test_a_target_window_has_a_middle(window):
   with pytest.raises(masked_pixels.BadInput, match=f"target_norm_window = {window}"):
-    masked_pixels.make_task(make_model().encoder, mean=(0.5,), std=(0.2,), target_norm_window=window)
+    masked_pixels.make_task(make_model(), mean=(0.5,), std=(0.2,), target_norm_window=window)

@@ -10,7 +10,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from swin_jax.models.windows import pair
-from swin_jax.saved.description import BEFORE, ENCODER, KEYS, OF_TASK
+from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS, ENCODER
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
@@ -40,9 +41,8 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     BadInput: keys differ that may not.
   """
   ours = flatten(json.loads(json.dumps(config.to_dict())))
-  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there
-  # were not yet.
-  theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
+  # A run from before there was a key goes on, as what it was.
+  theirs = ours | {"data.dtype": "uint8", "augment.rotate": False} | flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
     f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
@@ -67,20 +67,20 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   Raises:
     BadInput: keys differ that may not.
   """
-  if config.task != stored["task"]:
+  kind = kind_of(config)
+  if kind_of(stored) is not kind:
     raise BadInput(
       f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
       " that task"
     )
   names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
-  of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
-  names += [f"{group}.{key}" for group, keys in of_task.get(config.task, {}).items() for key in keys]
+  names += [f"{kind.group}.{key}" for key in kind.describe[kind.group]]
   ours, theirs = (
     flatten(json.loads(json.dumps(config.to_dict()))),
-    {"data.dtype": BEFORE["dtype"]} | flatten(stored),
+    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored),
   )
-  if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
-    classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
+  classes = kind.num_classes(stored), kind.num_classes(config)
+  if classes[0] != classes[1]:
     raise BadInput(
       f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of"
       " its own classes"

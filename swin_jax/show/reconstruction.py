@@ -56,7 +56,7 @@ def reconstruct(
   except ValueError as error:
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
   normalised = model.normalise(image)[None]
-  window = model.description["masked_pixels"]["target_norm_window"]
+  window = model.description[masked_pixels.KIND.group]["target_norm_window"]
   out = masked_pixels.in_pixels(
     model.apply(params, normalised, mask[None]), normalised, window, ~np.isnan(image)[None]
   )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 
 from swin_jax.data.read import image_files, image_ops, labelled_files, labels, rasters, targets
 from swin_jax.data.view import dense_views
@@ -17,7 +18,7 @@ from swin_jax.drawing import panels as drawing
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
-from swin_jax.tasks import dense
+from swin_jax.tasks import KINDS, dense
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
@@ -154,10 +155,9 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   Raises:
     BadInput: no such model, or another number of bands.
   """
-  if not model.targets:
-    raise BadInput(
-      "the model has no answers for pixels; take one of task=segmentation or task=pixel_regression"
-    )
+  if not model.kind.pixels:
+    tasks = " or ".join(f"task={task}" for task, kind in KINDS.items() if kind.pixels)
+    raise BadInput(f"the model has no answers for pixels; take one of {tasks}")
   seen, forward = model.normalise(pixels), functools.partial(model.apply, params)
   window = model.description["dense"]["window"] or model.description["dense"]["eval_canvas"]
   size = pixels.shape[:2]
@@ -173,6 +173,42 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
     progress.step()
   total /= times[..., None]
   return total
+
+
+def predict(model: Model, params: Any, image: np.ndarray) -> np.ndarray:
+  """Returns the map of what a model says of the pixels of an image.
+
+  Args, raises: as `answer`.
+
+  Returns:
+    Classes, uint8 [height, width], 255 where there is no data; or numbers in their unit, float32, NaN there.
+  """
+  return targets.where_data(image, model.kind.pixels.to_map(answer(model, params, image)))
+
+
+def picture(
+  model: Model,
+  image: np.ndarray,
+  found: np.ndarray,
+  truth: np.ndarray | None = None,
+  bands: Sequence[int] = (),
+) -> Image.Image:
+  """Draws the image, the answers for its pixels and, where the truth is known, this and the errors.
+
+  Args:
+    model: whose answers they are.
+    image: [height, width, bands].
+    found: of `predict`.
+    truth: a map like it, unknown where nothing is known.
+    bands: see `pixels.shown`.
+
+  Raises:
+    BadInput: there is no such band.
+  """
+  image, found, truth = for_a_picture(image, found, truth)
+  rgb = pixels_of(model, image, bands)
+  drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, found, truth)
+  return Image.fromarray(drawn.legend(sheet(drawn.views, drawn.errors)))
 
 
 def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarray | None]:

@@ -1,10 +1,35 @@
-"""What belongs to each pixel, as maps [height, width]: a class, uint8 (`labels.py`), or a number, float32,
-NaN where it is not known.
+"""What a loss compares with: the kinds of target, and maps [height, width] of them.
+
+A map holds a class for each pixel, uint8 (`labels.py`), or a number, float32, NaN where it is unknown.
 """
+
+import enum
 
 import numpy as np
 
 from swin_jax.data.read import array_files, image_ops, labels, rasters
+
+
+class Target(enum.StrEnum):
+  """What an example carries for a loss to compare with.
+
+  The values are the words of headers of prepared sets, folders of maps, flags and messages.
+  """
+
+  NOTHING = ""
+  CLASS = "class"  # of the whole image
+  LABELS = "labels"  # a class for each pixel
+  VALUES = "values"  # a number for each pixel
+
+  @property
+  def per_pixel(self) -> bool:
+    """Whether it is a map."""
+    return self in (Target.LABELS, Target.VALUES)
+
+  @property
+  def has_classes(self) -> bool:
+    """Whether it is chosen from a set of classes, which the data names."""
+    return self in (Target.CLASS, Target.LABELS)
 
 
 def unknown(dtype: np.dtype) -> int | float:

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from swin_jax.data.read import image_ops, labels, targets
-from swin_jax.data.read.decoding import Mapped
+from swin_jax.data.read.decoding import Decoded
 
 MAX_CLASS_SHARE = (
   0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
@@ -42,6 +42,7 @@ class Augment:
     flip_probability: of mirroring left and right.
     interpolation: of the image.
     fill: per band, of what lies beyond it.
+    field: name of the map in the batch.
     rotate: turn square crops by a random multiple of 90°.
   """
 
@@ -51,9 +52,10 @@ class Augment:
   flip_probability: float
   interpolation: str
   fill: tuple[float, ...]
+  field: str
   rotate: bool = False
 
-  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
     size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
     found = targets.resize(example.target, size)
     top, left = self._corner(found, rng)
@@ -62,7 +64,7 @@ class Augment:
     found = found[top : top + height, left : left + width]
     if rng.random() < self.flip_probability:
       image, found = image[:, ::-1], found[:, ::-1]
-    view = on_canvas(image, found, self.image_size, self.fill)
+    view = on_canvas(image, found, self.image_size, self.fill, self.field)
     turns = rng.integers(4) if self.rotate else 0
     return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
@@ -88,15 +90,16 @@ class EvalView:
     canvas: (height, width) in pixels, of every batch.
     sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the
       canvas is too small for that.
-    interpolation, fill: as of `Augment`.
+    interpolation, fill, field: as of `Augment`.
   """
 
   canvas: tuple[int, int]
   sides: tuple[int, ...]
   interpolation: str
   fill: tuple[float, ...]
+  field: str
 
-  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
     del rng
     old = example.image.shape[:2]
     size = fit(old, self.sides)
@@ -106,11 +109,11 @@ class EvalView:
         min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas, strict=True)
       )
     image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
-    return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
+    return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill, self.field)
 
 
 def on_canvas(
-  image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]
+  image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...], field: str
 ) -> dict[str, np.ndarray]:
   """Image and map at the upper left of a canvas of (height, width), as a view gives them."""
   height, width = found.shape
@@ -119,4 +122,4 @@ def on_canvas(
   whole[:height, :width] = image
   target = np.full(canvas, targets.unknown(found.dtype), found.dtype)
   target[:height, :width] = found
-  return {"image": whole, "label": target}
+  return {"image": whole, field: target}
