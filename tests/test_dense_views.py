@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from swin_jax.data.read import image_ops, targets
 from swin_jax.data.read.decoding import Decoded
-from swin_jax.data.view import dense_views
+from swin_jax.data.view import dense_views, views
 from swin_jax.ops import photometric
 
 
@@ -102,6 +103,84 @@ def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
   inside[: wanted[0], : wanted[1]] = True
   np.testing.assert_array_equal(view["label_map"], np.where(inside, 3, 255))
   np.testing.assert_array_equal(view["image"], np.where(inside[..., None], 9, np.uint8([5, 6, 7])))
+
+
+# Where the image holds no data.
+
+NAN = (float("nan"),) * 2
+
+
+def stripes():
+  """Every second pair of columns holds no data, so that half of what is between two pixels is missing."""
+  image = np.random.default_rng(0).normal(size=(40, 60, 2)).astype(np.float32)
+  image[:, np.arange(60) % 4 < 2] = np.nan
+  return image
+
+
+def round_hole(seed):
+  """Data with a round hole at a random place."""
+  rng = np.random.default_rng(seed)
+  image, (y, x) = rng.normal(size=(40, 60, 2)).astype(np.float32), np.mgrid[:40, :60]
+  image[(y - rng.uniform(0, 40)) ** 2 + (x - rng.uniform(0, 60)) ** 2 < rng.uniform(6, 18) ** 2] = np.nan
+  return image
+
+
+def with_map(image, field):
+  """The image as it is decoded, with a class or a number for every pixel that holds data."""
+  found = np.ones(image.shape[:2], np.uint8 if field == "label_map" else np.float32)
+  return Decoded(image, targets.where_valid(found, image_ops.valid_pixels(image)))
+
+
+@pytest.mark.parametrize("field", ["label_map", "value_map"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("image", [stripes(), *(round_hole(seed) for seed in range(6))])
+def test_no_pixel_without_data_keeps_its_target(image, interpolation, field):
+  """In views of any size: resizing gives data and maps holes of different shapes."""
+  example, rng = with_map(image, field), np.random.default_rng(1)
+  look = [
+    augment(
+      sides=(),
+      scale_range=(0.4, 1.6),
+      flip_probability=0.5,
+      interpolation=interpolation,
+      fill=NAN,
+      field=field,
+      image_size=(24, 24),
+      rotate=True,
+    )
+  ] * 8 + [
+    dense_views.EvalView((64, 64), sides, interpolation, NAN, field) for sides in ((), (31, 31), (64, 50))
+  ]
+  for view in look:
+    seen = view(example, rng)
+    valid = ~np.isnan(seen["image"]).all(-1)
+    known = seen[field] != 255 if field == "label_map" else ~np.isnan(seen[field])
+    assert seen["valid"].dtype == bool and known.any()
+    np.testing.assert_array_equal(seen["valid"], valid)
+    assert not (known & ~valid).any()
+
+
+def test_beyond_a_float_image_there_is_no_data():
+  example = with_map(np.zeros((40, 60, 2), np.float32), "value_map")
+  seen = dense_views.EvalView((50, 64), (), "bilinear", NAN, "value_map")(example, None)
+  inside = np.pad(np.ones((40, 60), bool), ((0, 10), (0, 4)))
+  np.testing.assert_array_equal(seen["valid"], inside)
+  np.testing.assert_array_equal(~np.isnan(seen["image"]), np.repeat(inside[..., None], 2, -1))
+
+
+def test_masks_of_simmim_come_with_the_bands_that_hold_data():
+  image, mask = round_hole(0), views.Mask(8, 4, 0.5)
+  image[:20, :, 1] = np.nan
+  for view in (
+    views.Augment((16, 24), (0.2, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5),
+    views.EvalView((16, 24), 0.875, "bilinear"),
+  ):
+    seen = views.Masked(view, mask)(Decoded(image), np.random.default_rng(0))
+    np.testing.assert_array_equal(seen["valid"], ~np.isnan(seen["image"]))
+    assert seen["valid"].any() and not seen["valid"].all()
+    assert "valid" not in views.Masked(view, mask)(
+      Decoded(np.zeros((40, 60, 2), np.uint8)), np.random.default_rng(0)
+    )
 
 
 def test_saturation_and_hue_are_those_of_hsv():

@@ -185,12 +185,17 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   gap = rng.random((3, 16, 16, 2)) < 0.3
   gap[2] = True
   mask = rng.random((3, 4, 4)) < 0.5
-  batch = {"image": np.where(gap, np.nan, pixels), "mask": mask, "weight": np.ones(3, np.float32)}
+  batch = {
+    "image": np.where(gap, np.nan, pixels),
+    "valid": ~gap,
+    "mask": mask,
+    "weight": np.ones(3, np.float32),
+  }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
   value, _ = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
-  whole, _ = jit(task.loss)(params, batch | {"image": pixels}, jax.random.key(0))
+  whole, _ = jit(task.loss)(params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0))
   assert abs(whole - value) > 1e-4
   pictures = both_bands(task, params, batch)
   hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), gap.shape)

@@ -230,8 +230,8 @@ def _answers(
     if arguments.maps and not maps:
       output.folder("--out", arguments.out)
       maps = Maps(output.folder("--maps", arguments.maps), model.class_names)
-    said = whole_images.predict(model, params, image.pixels)
-    picture = whole_images.picture(model, image.pixels, said, truth, arguments.bands)
+    said = whole_images.predict(model, params, image)
+    picture = whole_images.picture(model, image, said, truth, arguments.bands)
     if maps:
       print(f"wrote {maps.write(image, said)}", flush=True)
     yield name, picture

@@ -27,6 +27,12 @@ def fields(config: ConfigDict) -> Fields:
   return {"image": ((*config.data.image_size, len(config.data.mean)), jnp.dtype(config.data.dtype))}
 
 
+def valid_bands(config: ConfigDict) -> Fields:
+  """Returns the field that says where images of float32 hold data, band by band; nothing for uint8."""
+  shape, dtype = fields(config)["image"]
+  return {"valid": (shape, jnp.bool_)} if dtype == jnp.float32 else {}
+
+
 def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
   """Returns the (training, evaluation) view of the image alone."""
   d, a = config.data, config.augment

@@ -12,7 +12,7 @@ from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import Swin, flops
-from swin_jax.ops import mixing, pixels
+from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
 from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
@@ -48,13 +48,13 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
 
   def loss(params, batch, rng):
     images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
-    valid = pixels.valid(batch["image"])
+    valid = batch.get("valid")
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
-    valid = pixels.valid(batch["image"])
+    valid = batch.get("valid")
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
     errors, weight = (
       each(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid),
@@ -66,7 +66,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
-    valid = pixels.valid(batch["image"])
+    valid = batch.get("valid")
     masked = pixel_mask(batch["mask"], patch_size, images.shape[1:3])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
@@ -197,7 +197,8 @@ def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
 
 
 def _fields(config: ConfigDict) -> Fields:
-  return image_input.fields(config) | _inputs(config, config.data.image_size)
+  image = image_input.fields(config) | image_input.valid_bands(config)
+  return image | _inputs(config, config.data.image_size)
 
 
 def _views(config: ConfigDict) -> tuple[Masked, Masked]:

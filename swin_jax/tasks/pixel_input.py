@@ -19,15 +19,16 @@ DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolat
 
 
 def fields(config: ConfigDict, target: str, dtype: type) -> Fields:
-  """Returns the image of a batch, and its map under the name `target`."""
-  size, bands = tuple(config.data.image_size), len(config.data.mean)
-  return {"image": ((*size, bands), jnp.dtype(config.data.dtype)), target: (size, dtype)}
+  """Returns the image of a batch, its map under the name `target`, and of float32 which pixels hold data."""
+  size, image_dtype = tuple(config.data.image_size), jnp.dtype(config.data.dtype)
+  held = {"image": ((*size, len(config.data.mean)), image_dtype), target: (size, dtype)}
+  return held | ({"valid": (size, jnp.bool_)} if image_dtype == jnp.float32 else {})
 
 
 def views(config: ConfigDict, target: str) -> tuple[dense_views.Augment, dense_views.EvalView]:
   """Returns the (training, evaluation) view of images with maps, which they call `target`."""
   d, a, c = config.data, config.augment, config.dense
-  fill = tuple(round(255 * mean) for mean in d.mean) if d.dtype == "uint8" else tuple(d.mean)
+  fill = tuple(round(255 * mean) if d.dtype == "uint8" else float("nan") for mean in d.mean)
   augmented = dense_views.Augment(
     image_size=d.image_size,
     sides=c.sides,

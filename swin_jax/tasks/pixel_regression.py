@@ -17,7 +17,6 @@ from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import holds_data, valid
 from swin_jax.tasks import dense, pixel_input
 from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
@@ -68,8 +67,9 @@ def make_task(
     return error_sums(predicted(params, batch), wanted, value_std)
 
   def pictures(params, batch, bands=()):
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
-    found = jnp.where(holds_data(batch["image"]), predicted(params, batch), jnp.nan)
+    found, valid = predicted(params, batch), batch.get("valid")
+    found = found if valid is None else jnp.where(valid, found, jnp.nan)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
     return value_pictures.value_views(pixels, found, target(batch))
 
   return Task(

@@ -16,7 +16,6 @@ from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import holds_data, valid
 from swin_jax.tasks import dense, pixel_input
 from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
@@ -58,8 +57,9 @@ def make_task(
     return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
 
   def pictures(params, batch, bands=()):
-    classes = jnp.where(holds_data(batch["image"]), jnp.argmax(probabilities(params, batch), axis=-1), NONE)
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
+    classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
+    classes = classes if valid is None else jnp.where(valid, classes, NONE)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
     return label_pictures.label_views(
       pixels, classes, batch["label_map"].astype(jnp.int32), model.num_classes
     )

@@ -55,4 +55,4 @@ class DecodeMapped(DecodeImage):
   def __call__(self, example: Example) -> Decoded:
     image, target = self._image(example), targets.decode(example.target)
     targets.check_size(target.shape, image.shape[:2])
-    return Decoded(image, targets.where_data(image, target), example.label)
+    return Decoded(image, targets.where_valid(target, image_ops.valid_pixels(image)), example.label)

@@ -71,7 +71,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
         else image_ops.decode(record.image, 3)
       )
       target = (
-        targets.where_data(image, targets.decode(record.target))[..., None]
+        targets.where_valid(targets.decode(record.target), image_ops.valid_pixels(image))[..., None]
         if source.targets is Target.VALUES
         else None
       )

@@ -37,11 +37,14 @@ def unknown(dtype: np.dtype) -> int | float:
   return labels.NONE if dtype == np.uint8 else float("nan")
 
 
-def where_data(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """The map of an image [height, width, bands] as far as this holds data: of no data nothing is known."""
-  if image.dtype.kind != "f":
-    return target
-  return np.where(np.isnan(image).all(axis=-1), target.dtype.type(unknown(target.dtype)), target)
+def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+  """Returns a map that is unknown where its image holds no data.
+
+  Args:
+    target: [height, width].
+    valid: bool [height, width], of `image_ops.valid_pixels`; None for everywhere.
+  """
+  return target if valid is None else np.where(valid, target, target.dtype.type(unknown(target.dtype)))
 
 
 def read_values(

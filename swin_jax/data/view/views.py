@@ -90,11 +90,16 @@ class Labelled:
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
-  """View of an example for SimMIM: that of its image, and a mask."""
+  """View of an example for SimMIM: that of its image, a mask and, of float32, where the image holds data.
+
+  That is "valid", bool [height, width, bands], once it is resized and cropped; uint8 has no such field.
+  """
 
   view: ImageView
   mask: Mask
 
   def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
     fields = self.view(example.image, rng)
+    valid = image_ops.valid_bands(fields["image"])
+    fields |= {} if valid is None else {"valid": valid}
     return fields | self.mask(fields["image"].shape[:2], rng)
