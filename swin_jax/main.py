@@ -51,8 +51,9 @@ def main(argv: Sequence[str]) -> int:
     # What was compiled once is not compiled again, by this run when it goes on or by another.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
     from swin_jax.mesh import distributed  # jax takes seconds; a typo should not
-    from swin_jax.run import train
+    from swin_jax.run import reads, train
 
+    reads.check_flags(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
     run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
     with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
       distributed.check_devices()

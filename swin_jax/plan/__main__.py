@@ -105,7 +105,9 @@ def main(argv: Sequence[str]) -> int:
 
     jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
     from swin_jax.plan import report as fit
+    from swin_jax.run import reads
 
+    reads.check_flags(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
     config = fit.ready(_CONFIG.value, _BATCH.value)
     if place:
       report = fit.check(config, place, analytic=_ANALYTIC.value, patiently=patiently)

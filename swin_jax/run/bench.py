@@ -24,7 +24,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline, reading
 from swin_jax.mesh import distributed, sharding
 from swin_jax.ops import mixing
-from swin_jax.run import checks, inputs, program
+from swin_jax.run import checks, inputs, program, reads
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import cli, host_memory
@@ -73,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
     cli.parse_config_flags(argv, __doc__, config, [])
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
+    reads.check_flags(config.value, config_flags.get_override_values(flags.FLAGS["config"]))
     ready = run_config.with_statistics(config.value)
     checks.check(ready)
     data = inputs.open_input(ready)

@@ -48,6 +48,7 @@ def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
   """
   kind = kind_of(config)
   for key in keys:
+    key = key.partition("[")[0]  # of one entry of a tuple
     if is_read(kind, key):
       continue
     group = key.partition(".")[0]
