@@ -13,6 +13,7 @@ from swin_jax.data.read import image_ops, targets
 from swin_jax.data.read.decoding import Decoded
 from swin_jax.data.view import dense_views, views
 from swin_jax.ops import photometric
+from tests.rasters import round_hole, stripes
 
 
 def example(height=40, width=60, classes=7, seed=0):
@@ -108,21 +109,6 @@ def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
 # Where the image holds no data.
 
 NAN = (float("nan"),) * 2
-
-
-def stripes():
-  """Every second pair of columns holds no data, so that half of what is between two pixels is missing."""
-  image = np.random.default_rng(0).normal(size=(40, 60, 2)).astype(np.float32)
-  image[:, np.arange(60) % 4 < 2] = np.nan
-  return image
-
-
-def round_hole(seed):
-  """Data with a round hole at a random place."""
-  rng = np.random.default_rng(seed)
-  image, (y, x) = rng.normal(size=(40, 60, 2)).astype(np.float32), np.mgrid[:40, :60]
-  image[(y - rng.uniform(0, 40)) ** 2 + (x - rng.uniform(0, 60)) ** 2 < rng.uniform(6, 18) ** 2] = np.nan
-  return image
 
 
 def with_map(image, field):

@@ -45,7 +45,8 @@ class Maps:
     path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
     if path.suffix == ".png":
       file = Image.fromarray(found, "P")
-      file.putpalette(self._colours.tobytes())
+      # All 256 colours: with fewer, Pillow writes fewer bits a pixel, and 255 would become a class.
+      file.putpalette(np.pad(self._colours, ((0, 256 - len(self._colours)), (0, 0))).tobytes())
       file.save(path)
     else:
       rasters.write(
