@@ -142,7 +142,7 @@ def test_tfds_is_the_folder_without_tensorflow(folder, tfds_dir):
 
 
 def test_tfds_finds_its_folder_in_the_environment(tfds_set):
-  code = "from swin_jax.data import sources; print(len(sources.open_source('tfds', 'insects', 'train')))"
+  code = "from swin_jax.data.read import sources; print(len(sources.open_source('tfds', 'insects', 'train')))"
   root = pathlib.Path(__file__).parents[1]
   env = os.environ | {"TFDS_DATA_DIR": str(tfds_set), "PYTHONPATH": str(root)}
   assert (

@@ -52,12 +52,15 @@ def test_every_field_is_documented(kind):
 def test_fields_are_those_of_the_views(name, dtype):
   """A training view gives what `fields` says a batch holds, and the evaluation view the same names."""
   kind, settings = KINDS[name], config(name, data__dtype=dtype)
-  target = np.ones((40, 48), np.uint8 if kind.needs.has_classes else np.float32)
-  example = Decoded(np.full((40, 48, 2), 7, dtype), target if kind.needs.per_pixel else None, 3)
+  target = np.ones((40, 46), np.uint8 if kind.needs.has_classes else np.float32)
+  example = Decoded(np.full((40, 46, 2), 7, dtype), target if kind.needs.per_pixel else None, 3)
   fields, (train_view, eval_view) = kind.fields(settings), kind.views(settings)
   training, evaluation = (view(example, np.random.default_rng(0)) for view in (train_view, eval_view))
   assert training.keys() == evaluation.keys() == fields.keys()
   assert ("valid" in fields) == (dtype == "float32" and name != "classification")
+  if "valid" in fields and kind.needs.per_pixel:  # beyond the image there is no data
+    np.testing.assert_array_equal(~np.isnan(evaluation["image"]).all(-1), evaluation["valid"])
+    assert not evaluation["valid"].all()
   for field, (shape, of) in fields.items():
     assert np.shape(training[field]) == tuple(shape) and training[field].dtype == of, field
 

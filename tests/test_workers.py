@@ -27,7 +27,7 @@ from tests.test_sources import WHOLE, make_input
 PARENT = """
 import multiprocessing, signal, sys
 from absl import flags
-from swin_jax.data import sources
+from swin_jax.data.read import sources
 from tests.test_sources import make_input, WHOLE
 
 def main():
