@@ -30,12 +30,12 @@ def get_config(arg=None):
     path="data/cifar10", eval_split="test", image_size=(32, 32), batch_size=512, eval_batch_size=1000
   )
   c.augment.eval_crop_fraction = 1.0
-  c.mask.update(patch_size=4, ratio=0.6)
   c.optim.update(warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
   c.checkpoint.every_epochs = 5.0
   c.log.eval_every_epochs = 5.0
   if kind == "pretrain":
     c.task = "masked_pixels"
+    c.mask.update(patch_size=4, ratio=0.6)
     c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
     c.optim.total_epochs = 400.0
   else:

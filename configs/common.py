@@ -1,5 +1,4 @@
-"""Every key of a config, with its meaning; the size table; how `:arg` is read; how a run is shrunk for a
-laptop.
+"""Every key of a config, with its meaning; the size table; how `:arg` is read. Recipes are in `recipes.py`.
 
 A config file calls `base()`, changes what its run needs, and returns it. The result is locked: a key that is
 not here fails, and so does a value of another type. Configs import nothing of swin_jax, so that they load in
@@ -24,9 +23,20 @@ SIZES = {
 }
 
 
-def base() -> ConfigDict:
-  """All keys with their defaults, locked."""
-  c = ConfigDict()
+class Config(ConfigDict):
+  """A config that, once locked, keeps its groups: another in place of one would bring keys of its own."""
+
+  def __setitem__(self, key, value):
+    if self.is_locked and isinstance(self.get(key), ConfigDict) and value is not self.get(key):
+      raise TypeError(
+        f"config.{key} is a group, which cannot be replaced: set its keys, as in c.{key}.update(name=value)"
+      )
+    super().__setitem__(key, value)
+
+
+def base() -> Config:
+  """Returns all keys with their defaults, locked."""
+  c = Config()
   c.task = "classification"  # or "masked_pixels" (SimMIM), and by UPerNet "segmentation", "pixel_regression"
   c.seed = 0  # of parameters, data order, augmentation and drop path
   # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from
@@ -233,118 +243,6 @@ def base() -> ConfigDict:
     )
   )
   return c.lock()
-
-
-def set_model(
-  c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float
-) -> None:
-  """A model of the size table with one window for every stage, on square images."""
-  c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4)
-  c.model.drop_path_rate = drop_path_rate
-  c.data.image_size = (image_size, image_size)
-
-
-def set_imagenet_22k(c: ConfigDict, weight_decay: float) -> None:
-  """Supervised pre-training on ImageNet-22K: 90 epochs, batch 4096."""
-  c.data.batch_size = 4096
-  c.classification.num_classes = 21841
-  c.optim.update(
-    total_epochs=90.0,
-    warmup_epochs=5.0,
-    lr=1.25e-4,
-    warmup_lr=1.25e-7,
-    min_lr=1.25e-6,
-    weight_decay=weight_decay,
-  )
-
-
-def set_fine_tuning_from_22k(c: ConfigDict) -> None:
-  """ImageNet-22K → 1K: 30 epochs, batch 1024."""
-  c.classification.num_classes = 1000
-  c.optim.update(
-    total_epochs=30.0, warmup_epochs=5.0, lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, weight_decay=1e-8
-  )
-
-
-def set_simmim(c: ConfigDict) -> None:
-  """SimMIM pre-training for 800 epochs on images alone, batch 2048."""
-  c.task = "masked_pixels"
-  c.data.update(batch_size=2048, eval_batch_size=2048)
-  c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
-  c.optim.update(total_epochs=800.0, warmup_epochs=10.0, lr=1e-4, warmup_lr=5e-7)
-  c.optim.update(schedule="multistep", milestone_epochs=(700.0,), official_pretraining_decay=True)
-  c.checkpoint.update(every_epochs=5.0, keep_every=20)
-  c.log.eval_every_epochs = 5.0
-
-
-def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
-  """SimMIM → ImageNet-1K: 100 epochs, batch 2048, layer-wise rates."""
-  c.data.batch_size = 2048
-  c.classification.num_classes = 1000
-  c.optim.update(
-    total_epochs=100.0,
-    warmup_epochs=20.0,
-    lr=1.25e-3,
-    warmup_lr=2.5e-7,
-    min_lr=2.5e-7,
-    layer_decay=layer_decay,
-  )
-
-
-def set_dense(
-  c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
-) -> None:
-  """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0
-  along a line.
-  """
-  c.task = task
-  c.data.image_size = crop
-  c.dense.update(sides=sides, eval_canvas=canvas)
-  c.augment.update(rand_augment_operations=0, interpolation="bilinear")
-  c.optim.update(schedule="polynomial", min_lr=0.0)
-
-
-def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
-  """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
-  # most images are 3 : 4, or 4 : 3
-  set_dense(c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)
-  c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
-  c.segmentation.num_classes = 150
-  steps_per_epoch = 20210 // batch_size
-  c.optim.update(
-    total_epochs=steps / steps_per_epoch,
-    warmup_epochs=warmup_steps / steps_per_epoch,
-    warmup_lr=0.0,
-    clip_norm=0.0,
-  )
-  c.checkpoint.every_epochs = 4.0
-  c.log.eval_every_epochs = 12.0
-
-
-def set_multiscale(c: ConfigDict) -> None:
-  """Evaluation at six scales, mirrored too, as the papers' better figures have it."""
-  c.dense.update(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True)
-
-
-def debug(c: ConfigDict) -> ConfigDict:
-  """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe,
-  windows and extra norms.
-  """
-  depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
-  c.model.update(embed_dim=16, depths=depths, num_heads=(1, 2, 4, 8), dtype="float32", unroll=False)
-  c.init_from = ""
-  c.data.update(source="digits", path="", train_split="train", eval_split="val", image_size=(64, 64))
-  c.data.update(batch_size=64, eval_batch_size=64, num_threads=2, num_workers=0)
-  c.classification.num_classes = 0
-  c.segmentation.update(num_classes=0, channels=32)
-  c.dense.update(sides=(64, 64), eval_canvas=(64, 64))
-  c.mask.patch_size = 16
-  c.optim.update(
-    total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs)
-  )
-  c.checkpoint.every_epochs = 0.5
-  c.log.update(every_steps=5, eval_every_epochs=1.0)
-  return c
 
 
 def parse(arg: str | None, kinds: tuple[str, ...]) -> str:

@@ -13,18 +13,18 @@ take smaller images and a narrower model, in all of the commands: --config.data.
 --config.model.embed_dim=48 --config.model.dtype=float32
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
-  common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
+  recipes.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   if kind == "pretrain":
-    common.set_simmim(c)
+    recipes.set_simmim(c)
     c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)
   elif kind == "finetune":
-    common.set_fine_tuning_from_simmim(c, layer_decay=0.9)
+    recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.init_from = "runs/own/pretrain"
   # Small sets: small batches, for many steps an epoch, and a rate per 512 images as the recipes have it.
   c.data.update(batch_size=128, eval_batch_size=128)

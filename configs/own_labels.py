@@ -16,16 +16,16 @@ numbers, like depth. The first and the last start from runs/own/pretrain, which 
 --config.dense.eval_canvas=128,176 --config.dense.window=64,64
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("finetune", "scratch", "regress"))
   c = common.base()
-  common.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
+  recipes.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's
   # size.
-  common.set_dense(
+  recipes.set_dense(
     c,
     "pixel_regression" if kind == "regress" else "segmentation",
     sides=(1024, 512),

@@ -18,7 +18,7 @@ matters in such images is small, for one GPU. On a CPU add:
 --config.data.image_size=64,64 --config.model.embed_dim=32 --config.model.dtype=float32
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
@@ -33,23 +33,24 @@ def get_config(arg=None):
     drop_path_rate=0.1,
   )
   if kind == "pretrain":
-    common.set_simmim(c)
+    recipes.set_simmim(c)
     c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)
     c.mask.patch_size = 16
   elif kind == "finetune":
-    common.set_fine_tuning_from_simmim(c, layer_decay=0.9)
+    recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.classification.num_classes = 0
   else:
     # Tiles keep their size, in crops of 3/4 to 4/3 of the scale.
     c.task = "segmentation" if kind == "segment" else "pixel_regression"
-    common.set_dense(c, c.task, sides=(), crop=(128, 128), canvas=(320, 320))
+    recipes.set_dense(c, c.task, sides=(), crop=(128, 128), canvas=(320, 320))
     c.dense.update(scale_range=(0.75, 4 / 3), photometric=False)
     c[c.task].channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"
   c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128), batch_size=128, eval_batch_size=128)
-  # What makes sense of numbers of any kind, seen from above: crops that hardly change the scale, flips and
-  # turns.
-  c.augment.update(crop_scale=(0.5, 1.0), interpolation="bilinear", rotate=True, rand_augment_operations=0)
+  # What suits numbers of any kind, seen from above: flips, turns, and crops that hardly change the scale.
+  c.augment.update(interpolation="bilinear", rotate=True)
+  if kind in ("pretrain", "finetune"):
+    c.augment.update(crop_scale=(0.5, 1.0), rand_augment_operations=0)
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
   if kind in ("segment", "regress"):
     c.data.update(batch_size=16, eval_batch_size=16)

@@ -29,12 +29,12 @@ def get_config(arg=None):
     num_threads=2,
   )
   c.augment.update(flip_probability=0.0, eval_crop_fraction=1.0, rand_augment_operations=0)
-  c.mask.update(patch_size=8, ratio=0.5)
   c.optim.update(warmup_epochs=5.0, clip_norm=5.0, lr=8e-3, warmup_lr=4e-6, min_lr=4e-5)
   c.checkpoint.every_epochs = 20.0
   c.log.update(every_steps=20, eval_every_epochs=20.0)
   if kind == "pretrain":
     c.task = "masked_pixels"
+    c.mask.update(patch_size=8, ratio=0.5)
     c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear")
     c.optim.total_epochs = 80.0
   else:

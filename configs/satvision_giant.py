@@ -15,7 +15,7 @@ configs/mim_pretrain_swinv2_satvision_giant_128_onecycle_100ep.yaml at 8f8d9b1; 
 moments take 42 GB, divided over the fsdp axis.
 """
 
-from configs import common
+from configs import common, recipes
 
 # pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures from their least to
 # their largest, to 0..1.
@@ -31,8 +31,8 @@ WARMEST = dict(
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="giant", window=8, image_size=128, drop_path_rate=0.1)
-  common.set_simmim(c)
+  recipes.set_model(c, version=2, size="giant", window=8, image_size=128, drop_path_rate=0.1)
+  recipes.set_simmim(c)
   c.model.update(depths=(2, 2, 42, 2), remat="block", unroll=False)  # two blocks fewer than the paper's G
   c.mask.patch_size = 8
   c.data.update(dtype="float32", mean=tuple(COLDEST.get(i, 0.0) for i in range(14)))
@@ -46,6 +46,6 @@ def get_config(arg=None):
   )
   c.checkpoint.update(every_epochs=0.1, keep_every=50)
   if kind == "debug":  # the digits, as numbers of a range of their own
-    common.debug(c)
+    recipes.debug(c)
     c.data.update(mean=(76.0,), std=(90.0,))
   return c

@@ -9,12 +9,12 @@ fine-tuning.
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=1, size="base", window=6, image_size=192, drop_path_rate=0.0)
-  common.set_simmim(c)
-  return common.debug(c) if kind == "debug" else c
+  recipes.set_model(c, version=1, size="base", window=6, image_size=192, drop_path_rate=0.0)
+  recipes.set_simmim(c)
+  return recipes.debug(c) if kind == "debug" else c

@@ -10,13 +10,13 @@ DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from 
 `configs/simmim_swin_base.py` in runs/simmim_swin_base; another: --config.init_from=WORKDIR.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.1)
-  common.set_fine_tuning_from_simmim(c, layer_decay=0.8)
+  recipes.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.1)
+  recipes.set_fine_tuning_from_simmim(c, layer_decay=0.8)
   c.init_from = "runs/simmim_swin_base"
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -9,13 +9,13 @@ after fine-tuning.
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="base", window=12, image_size=192, drop_path_rate=0.1)
-  common.set_simmim(c)
+  recipes.set_model(c, version=2, size="base", window=12, image_size=192, drop_path_rate=0.1)
+  recipes.set_simmim(c)
   c.masked_pixels.target_norm_window = 47
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

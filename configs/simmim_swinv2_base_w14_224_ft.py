@@ -11,13 +11,13 @@ DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from 
 --config.init_from=WORKDIR.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="base", window=14, image_size=224, drop_path_rate=0.1)
-  common.set_fine_tuning_from_simmim(c, layer_decay=0.75)
+  recipes.set_model(c, version=2, size="base", window=14, image_size=224, drop_path_rate=0.1)
+  recipes.set_fine_tuning_from_simmim(c, layer_decay=0.75)
   c.init_from = "runs/simmim_swinv2_base_w12_192"
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -7,12 +7,12 @@
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.5)
+  recipes.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.5)
   c.classification.num_classes = 1000
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

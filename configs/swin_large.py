@@ -7,12 +7,12 @@
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=1, size="large", window=7, image_size=224, drop_path_rate=0.2)
-  common.set_imagenet_22k(c, weight_decay=0.05)
-  return common.debug(c) if kind == "debug" else c
+  recipes.set_model(c, version=1, size="large", window=7, image_size=224, drop_path_rate=0.2)
+  recipes.set_imagenet_22k(c, weight_decay=0.05)
+  return recipes.debug(c) if kind == "debug" else c

@@ -7,14 +7,14 @@ DATA is a folder that `python -m swin_jax.data.prepare` made. The paper's 70 M i
 count yours. Parameters, gradients and Adam moments take 48 GB, divided over the fsdp axis.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="giant", window=12, image_size=192, drop_path_rate=0.0)
-  common.set_simmim(c)
+  recipes.set_model(c, version=2, size="giant", window=12, image_size=192, drop_path_rate=0.0)
+  recipes.set_simmim(c)
   c.model.update(remat="block", unroll=False)
   c.data.batch_size = 9216
   # 1.4e-3 at batch 9216. The paper warms up for 30,000 steps, 4 of its 20 epochs.
@@ -31,4 +31,4 @@ def get_config(arg=None):
   c.optim.skip_nonfinite_steps = 20
   c.checkpoint.update(every_epochs=0.1, keep_every=50)
   c.log.eval_every_epochs = 1.0
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -12,14 +12,14 @@ over rows of the 22K head:
 --config.transfer.class_map=map22kto1k.txt, a file of the official code; without it the head starts fresh.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="base", window=24, image_size=384, drop_path_rate=0.2)
-  common.set_fine_tuning_from_22k(c)
+  recipes.set_model(c, version=2, size="base", window=24, image_size=384, drop_path_rate=0.2)
+  recipes.set_fine_tuning_from_22k(c)
   c.init_from = "runs/swinv2_base_w12_192_22k"
   c.augment.eval_crop_fraction = 1.0
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -9,13 +9,13 @@
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="large", window=12, image_size=192, drop_path_rate=0.2)
-  common.set_imagenet_22k(c, weight_decay=0.1)
+  recipes.set_model(c, version=2, size="large", window=12, image_size=192, drop_path_rate=0.2)
+  recipes.set_imagenet_22k(c, weight_decay=0.1)
   c.zero1 = True  # 0.2 B parameters are 0.9 GB: small enough to be whole everywhere
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

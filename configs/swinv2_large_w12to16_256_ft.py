@@ -12,13 +12,13 @@ took over rows of the 22K head:
 --config.transfer.class_map=map22kto1k.txt, a file of the official code; without it the head starts fresh.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="large", window=16, image_size=256, drop_path_rate=0.2)
-  common.set_fine_tuning_from_22k(c)
+  recipes.set_model(c, version=2, size="large", window=16, image_size=256, drop_path_rate=0.2)
+  recipes.set_fine_tuning_from_22k(c)
   c.init_from = "runs/swinv2_large_w12_192_22k"
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -8,12 +8,12 @@
 DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="small", window=8, image_size=256, drop_path_rate=0.3)
+  recipes.set_model(c, version=2, size="small", window=8, image_size=256, drop_path_rate=0.3)
   c.classification.num_classes = 1000
-  return common.debug(c) if kind == "debug" else c
+  return recipes.debug(c) if kind == "debug" else c

@@ -13,7 +13,7 @@ classes.json; PICTURES of any photographs: experiments/segmentation has the comm
 ImageNet.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
@@ -29,7 +29,7 @@ def get_config(arg=None):
   )
   c.data.update(batch_size=16, eval_batch_size=16, num_threads=2)
   if kind == "pretrain":
-    common.set_simmim(c)
+    recipes.set_simmim(c)
     c.data.update(image_size=(64, 64), batch_size=128, eval_batch_size=128)
     c.mask.patch_size = 16
     c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)
@@ -37,7 +37,7 @@ def get_config(arg=None):
     c.checkpoint.update(every_epochs=1.0, keep_every=0)
     c.log.eval_every_epochs = 1.0
     return c
-  common.set_dense(c, "segmentation", sides=(480, 360), crop=(192, 192), canvas=(360, 480))
+  recipes.set_dense(c, "segmentation", sides=(480, 360), crop=(192, 192), canvas=(360, 480))
   c.data.batch_size = 8
   c.segmentation.channels = 64
   c.model.drop_path_rate = 0.1

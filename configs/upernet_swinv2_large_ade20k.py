@@ -10,16 +10,16 @@ starts from an encoder of ImageNet-22K, a run or model folder, as the paper does
 and --mode=eval a run is tested at six scales, and mirrored.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "multiscale", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="large", window=40, image_size=640, drop_path_rate=0.3)
-  common.set_ade20k(c, side=640, batch_size=64, steps=40_000, warmup_steps=375)
+  recipes.set_model(c, version=2, size="large", window=40, image_size=640, drop_path_rate=0.3)
+  recipes.set_ade20k(c, side=640, batch_size=64, steps=40_000, warmup_steps=375)
   c.optim.lr = 6e-5 * 8  # 6e-5 at batch 64
   c.model.remat = "block"
   if kind == "multiscale":
-    common.set_multiscale(c)
-  return common.debug(c) if kind == "debug" else c
+    recipes.set_multiscale(c)
+  return recipes.debug(c) if kind == "debug" else c

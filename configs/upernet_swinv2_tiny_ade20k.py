@@ -10,15 +10,15 @@ starts from an encoder of ImageNet, a run or model folder, as the paper does. Wi
 --mode=eval a run is tested at six scales, and mirrored.
 """
 
-from configs import common
+from configs import common, recipes
 
 
 def get_config(arg=None):
   kind = common.parse(arg, ("", "multiscale", "debug"))
   c = common.base()
-  common.set_model(c, version=2, size="tiny", window=16, image_size=512, drop_path_rate=0.3)
-  common.set_ade20k(c, side=512, batch_size=16, steps=160_000, warmup_steps=1500)
+  recipes.set_model(c, version=2, size="tiny", window=16, image_size=512, drop_path_rate=0.3)
+  recipes.set_ade20k(c, side=512, batch_size=16, steps=160_000, warmup_steps=1500)
   c.optim.update(lr=4e-5 * 32, layer_decay=0.95)  # 4e-5 at batch 16
   if kind == "multiscale":
-    common.set_multiscale(c)
-  return common.debug(c) if kind == "debug" else c
+    recipes.set_multiscale(c)
+  return recipes.debug(c) if kind == "debug" else c

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from configs import common
+from configs import common, recipes
 from experiments.benchmark.contract import (
   CHECKED,
   CLASSES,
@@ -36,7 +36,7 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
     c.model.remat = work["remat"]
   else:
     c = common.base()
-    common.set_model(c, 2, work["size"], work["window"], work["image_size"], work["drop_path_rate"])
+    recipes.set_model(c, 2, work["size"], work["window"], work["image_size"], work["drop_path_rate"])
     c.augment.rand_augment_operations = 0
     c.classification.update(
       label_smoothing=SMOOTHING, mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0

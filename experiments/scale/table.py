@@ -90,7 +90,7 @@ def by_formula() -> None:
   import jax  # only now does the environment hold
 
   jax.config.update("jax_num_cpu_devices", plan.VIRTUAL_DEVICES)
-  from configs import common
+  from configs import common, recipes
   from swin_jax.plan import report as fit
   from swin_jax.terminal import errors
 
@@ -103,7 +103,7 @@ def by_formula() -> None:
     if key in done:
       continue
     config = common.base()
-    common.set_model(
+    recipes.set_model(
       config, version=2, size=size, window=WINDOWS[image_size], image_size=image_size, drop_path_rate=0.2
     )
     config.model.update(remat=remat(size, image_size), unroll=False)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def visible(
-  normalised: jax.Array, there: jax.Array | None, mean: Sequence[float], std: Sequence[float]
+  normalised: jax.Array, valid: jax.Array | None, mean: Sequence[float], std: Sequence[float]
 ) -> jax.Array:
   """Normalised images as pixels of 0..1.
 
@@ -16,13 +16,13 @@ def visible(
 
   Args:
     normalised: float32 [..., height, width, bands].
-    there: of `valid`, of a shape that can be broadcast to that.
+    valid: bool, of a shape that can be broadcast to that, where they hold data; None for uint8.
     mean, std: of the images, per band.
   """
-  if there is None:
+  if valid is None:
     lead = (None,) * (normalised.ndim - 1)
     return jnp.clip(normalised * jnp.asarray(std)[lead] + jnp.asarray(mean)[lead], 0.0, 1.0)
-  return jnp.where(there, jnp.clip(normalised / 4.0 + 0.5, 0.0, 1.0), 0.0)
+  return jnp.where(valid, jnp.clip(normalised / 4.0 + 0.5, 0.0, 1.0), 0.0)
 
 
 def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
@@ -35,14 +35,15 @@ def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
 
 def as_rgb(
   normalised: jax.Array,
-  there: jax.Array | None,
+  valid: jax.Array | None,
   mean: Sequence[float],
   std: Sequence[float],
   bands: Sequence[int] = (),
 ) -> jax.Array:
   """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1.
 
-  Args: as `visible`; bands: see `shown`.
+  Args: as `visible`, but `valid` is [B, height, width]; bands: see `shown`.
   """
-  pixels = shown(visible(normalised, there, mean, std), bands)
+  valid = valid if valid is None else valid[..., None]
+  pixels = shown(visible(normalised, valid, mean, std), bands)
   return pixels if pixels.shape[-1] == 3 else jnp.repeat(pixels, 3, axis=-1)

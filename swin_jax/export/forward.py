@@ -57,16 +57,10 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
   inputs = {"images": jax.ShapeDtypeStruct((batch, height, width, len(model.mean)), jnp.float32)}
   if features:
     outputs = tuple(f"stage{i}" for i in range(len(model.description["model"]["depths"])))
-  elif model.masked:
-    patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
-    inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
   else:
-    has_classes = (
-      model.description["task"] == "segmentation" or model.description["classification"]["num_classes"]
-    )
-    outputs = (
-      "logits" if has_classes else "values" if model.description["task"] == "pixel_regression" else "pooled",
-    )
+    outputs = (model.kind.outputs(model.description).name,)
+    others = model.kind.inputs(model.description, model.image_size)
+    inputs |= {name: jax.ShapeDtypeStruct((batch, *shape), dtype) for name, (shape, dtype) in others.items()}
 
   def run(weights, *inputs):
     params = flax.traverse_util.unflatten_dict(weights, sep="/")

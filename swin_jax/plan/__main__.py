@@ -112,7 +112,9 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.suppress(RuntimeError):  # a process that has computed before keeps the devices it has
       jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
     from swin_jax.plan import report as fit
+    from swin_jax.run import reads
 
+    reads.check_flags(arguments.config, cli.given_keys(argv))
     config = fit.ready(arguments.config, arguments.batch)
     if place:
       report = fit.check(config, place, analytic=arguments.analytic, patiently=patiently)

@@ -18,7 +18,7 @@ from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
 from swin_jax.run import checks
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
-from swin_jax.tasks import kinds
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
@@ -64,15 +64,16 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   checks.check(config)
-  if kinds.TARGETS[config.task]:
+  kind = kind_of(config)
+  if kind.pixels:
     raise BadInput(
-      "the planner knows no head but those of classification and masked_pixels; it cannot plan"
+      f"the planner does not know the head of a model with an answer for every pixel; it cannot plan"
       f" task={config.task}"
     )
-  if config.task == "classification" and not config.classification.num_classes:
+  if kind.needs.has_classes and not kind.num_classes(config):
     raise BadInput(
       "the number of classes is the data's, which is not opened here: give"
-      " --config.classification.num_classes=1000, say"
+      f" --config.{kind.group}.num_classes=1000, say"
     )
   return config
 

@@ -10,7 +10,6 @@ batch on the devices: RandAugment, normalisation, erasing, mixing. A run needs a
 """
 
 from collections.abc import Callable, Sequence
-import functools
 import itertools
 import os
 import sys
@@ -19,15 +18,15 @@ from typing import NamedTuple
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.feed import pipeline, reading
 from swin_jax.mesh import distributed, sharding
 from swin_jax.ops import mixing
-from swin_jax.run import checks, inputs, program
+from swin_jax.run import checks, inputs, program, reads
 from swin_jax.run import config as run_config
+from swin_jax.tasks import kind_of
 from swin_jax.terminal import cli, host_memory
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
@@ -81,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv[1:])
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
+    reads.check_flags(arguments.config, cli.given_keys(argv))
     ready = run_config.with_statistics(arguments.config)
     checks.check(ready)
     data = inputs.open_input(ready)
@@ -216,39 +216,35 @@ def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
   if not count:
     raise BadInput(f"data.batch_size = {config.data.batch_size} does not divide over {parts} devices")
   batch_sharding = sharding.shard_batch(mesh, config.sharding_rules, count, "data.batch_size")
-  rng = np.random.default_rng(0)
+  kind, rng = kind_of(config), np.random.default_rng(0)
   batch = {
-    "image": rng.integers(0, 256, (count, *config.data.image_size, len(config.data.mean)), np.uint8).astype(
-      config.data.dtype
-    ),
-    "label": rng.integers(0, max(num_classes, 1), count).astype(np.int32),
+    name: rng.integers(0, 256 if name == "image" else 1, (count, *shape)).astype(dtype)
+    for name, (shape, dtype) in kind.fields(config).items()
   }
   batch = jax.device_put(batch, batch_sharding)
+  device = mesh.devices.flat[0]
   with sharding.trace_on(mesh, config.sharding_rules):
-    prepare = jax.jit(_prepare(config, max(num_classes, 1)), out_shardings=batch_sharding)
+    prepare = jax.jit(_prepare(config, device, max(num_classes, 1)), out_shardings=batch_sharding)
     jax.block_until_ready(prepare(batch, jax.random.key(0)))
     start, times = time.perf_counter(), 0
     while not times or time.perf_counter() - start < 2:
       times += 1
       jax.block_until_ready(prepare(batch, jax.random.key(times)))
-  device = mesh.devices.flat[0]
   return count * times / (time.perf_counter() - start), f"{mesh.size} × {device.device_kind}"
 
 
-def _prepare(config: ConfigDict, num_classes: int) -> Callable[[dict, jax.Array], jax.Array]:
-  """(batch, rng) → images for the model, by the steps and in the order of the run's augmentation and task."""
-  augment = program.make_augment(config)
-  normalise = functools.partial(mixing.normalise, mean=config.data.mean, std=config.data.std)
-  c = config.classification
+def _prepare(
+  config: ConfigDict, device: jax.Device, num_classes: int
+) -> Callable[[dict, jax.Array], dict[str, jax.Array]]:
+  """Returns (batch, rng) → the batch for the model, by the steps and in the order of the run."""
+  kind, config = kind_of(config), config.copy_and_resolve_references()
+  if kind.needs.has_classes:
+    config[kind.group].num_classes = num_classes
+  augment, task = kind.augment(config), kind.make(program.make_backbone(config, device), config)
 
   def prepare(batch, rng):
-    rngs = jax.random.split(rng, 3)
-    images = normalise((augment(batch, rngs[0]) if augment else batch)["image"])
-    if config.task == "classification":
-      targets = jax.nn.one_hot(batch["label"], num_classes, dtype=jnp.float32)
-      images = mixing.erase(images, rngs[1], c.erase_probability) if c.erase_probability else images
-      images, _ = mixing.mix(images, targets, rngs[2], mixup_alpha=c.mixup_alpha, cutmix_alpha=c.cutmix_alpha)
-    return images
+    rngs = jax.random.split(rng)
+    return task.prepare(augment(batch, rngs[0]) if augment else batch, rngs[1])
 
   return prepare
 

@@ -12,7 +12,9 @@ import flax
 from ml_collections import ConfigDict
 
 from swin_jax.models.windows import pair
-from swin_jax.saved.description import BEFORE, ENCODER, KEYS, OF_TASK
+from swin_jax.run import reads
+from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS, ENCODER
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
@@ -36,23 +38,30 @@ MAY_DIFFER = (
   "optim.skip_nonfinite_steps",
 )
 
+# Keys that runs did not always store, and that the data fills.
+FROM_DATA = ("data.class_names",)
+
 
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
   """Refuses to continue a run under another config.
 
+  Only keys that the task reads are compared. A run that is older than a key did what is its default today.
+
   Raises:
     BadInput: keys differ that may not.
   """
-  ours = flatten(json.loads(json.dumps(config.to_dict())))
-  # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there
-  # were not yet.
-  theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
+  kind = kind_of(config)
+  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
+  if younger := ours.keys() - theirs.keys():
+    from configs import common  # beside the config file; an installed swin_jax alone has none
+
+    defaults = flatten(json.loads(json.dumps(common.base().to_dict())))
+    theirs |= {key: ours[key] if key in FROM_DATA else defaults.get(key, ours[key]) for key in younger}
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
     f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
     for key in sorted(ours.keys() | theirs.keys())
-    if ours.get(key) != theirs.get(key)
-    and not any(key == name or key.startswith(name + ".") for name in allowed)
+    if ours.get(key) != theirs.get(key) and reads.is_read(kind, key) and not reads.is_in(key, allowed)
   ]
   if differing:
     longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
@@ -71,20 +80,22 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   Raises:
     BadInput: keys differ that may not.
   """
-  if config.task != stored["task"]:
+  kind = kind_of(config)
+  if kind_of(stored) is not kind:
     raise BadInput(
       f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
       " that task"
     )
   names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
-  of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
-  names += [f"{group}.{key}" for group, keys in of_task.get(config.task, {}).items() for key in keys]
+  # A head of whole images may take rows of the saved one (`transfer.class_map`), so `transfer` compares them.
+  own = [key for key in kind.describe[kind.group] if kind.pixels or key != "num_classes"]
+  names += [f"{kind.group}.{key}" for key in own]
   ours, theirs = (
     flatten(json.loads(json.dumps(config.to_dict()))),
-    {"data.dtype": BEFORE["dtype"]} | flatten(stored),
+    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored),
   )
-  if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
-    classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
+  classes = kind.num_classes(stored), kind.num_classes(config)
+  if kind.pixels and classes[0] != classes[1]:
     raise BadInput(
       f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of"
       " its own classes"

@@ -20,7 +20,7 @@ from swin_jax.mesh import distributed, sharding
 from swin_jax.models.windows import pair
 from swin_jax.run import optim
 from swin_jax.saved.description import trained_windows
-from swin_jax.tasks import kinds
+from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -72,50 +72,27 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
       f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the"
       " data's statistics.json"
     )
-  values = (
-    config.pixel_regression
-    if config.task == "pixel_regression" and not config.pixel_regression.value_std
-    else None
-  )
+  kind = kind_of(config)
   if trained:
     if not len(d.mean):
       d.mean, d.std = (tuple(trained["data"][name]) for name in ("mean", "std"))
-    if values and trained["task"] == config.task:
-      values.update({name: trained["pixel_regression"][name] for name in ("value_mean", "value_std")})
+    if kind_of(trained) is kind:
+      kind.fill(config, trained, statistics.read)
     return config
-  if len(d.mean) and not values:
-    return config
-  if values and values.value_mean:
-    raise BadInput(
-      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of"
-      " the data's statistics.json"
-    )
-  if values and len(d.mean) and (d.source != "array_record" or not d.path):
-    raise BadInput(
-      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give"
-      " --config.data.path of one, or"
-      " both numbers, as in --config.pixel_regression.value_mean=250 --config.pixel_regression.value_std=80"
-    )
-  if d.source != "array_record" or not d.path:
-    raise BadInput(
-      "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give"
-      " --config.data.path of one,"
-      " or numbers, one a band, as in --config.data.mean=0.5,0.4 --config.data.std=0.2,0.2"
-    )
-  found = statistics.read(d.path)
   if not len(d.mean):
+    if d.source != "array_record" or not d.path:
+      raise BadInput(
+        "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give"
+        " --config.data.path of one, or numbers, one a band, as in --config.data.mean=0.5,0.4"
+        " --config.data.std=0.2,0.2"
+      )
+    found = statistics.read(d.path)
     statistics.check_type(d.path, found, d.dtype)
     scale = 255.0 if d.dtype == "uint8" else 1.0
     d.mean = tuple(value / scale for value in found["mean"])
     # a band that is the same everywhere is not to be divided by nothing
     d.std = tuple(value / scale or 1.0 for value in found["std"])
-  if values:
-    if "values" not in found:
-      raise BadInput(
-        f"{d.path} holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values;"
-        " see the README"
-      )
-    values.update(value_mean=found["values"]["mean"][0], value_std=found["values"]["std"][0] or 1.0)
+  kind.fill(config, None, statistics.read)
   return config
 
 
@@ -139,9 +116,9 @@ def resolve(
     BadInput: data or weights do not fit; the message names the keys.
   """
   config = config.copy_and_resolve_references()
-  model = config.model
-  if config.task in ("classification", "segmentation"):
-    wanted, found = config[config.task].num_classes, len(train_classes)
+  model, kind = config.model, kind_of(config)
+  if kind.needs.has_classes:
+    wanted, found = kind.num_classes(config), len(train_classes)
     if not found:
       raise BadInput(
         f"the training data has no labels (a folder needs one folder per class), so task={config.task}"
@@ -152,8 +129,8 @@ def resolve(
         f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({found})"
       )
     if wanted and wanted < found:
-      raise BadInput(f"the data has labels up to {found - 1}, but {config.task}.num_classes = {wanted}")
-    config[config.task].num_classes = wanted or found
+      raise BadInput(f"the data has labels up to {found - 1}, but {kind.group}.num_classes = {wanted}")
+    config[kind.group].num_classes = wanted or found
     config.data.class_names = tuple(train_classes)
   if model.version == 2 and stored:
     model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
@@ -164,7 +141,7 @@ def resolve(
         f"model.trained_window_sizes = {wanted}, but the weights were trained with {trained}; leave it ()"
       )
     model.trained_window_sizes = trained
-  elif model.version == 2 and kinds.TARGETS[config.task]:
+  elif model.version == 2 and kind.needs.per_pixel:
     # the crop's: the maps of whole images may hold larger windows
     model.trained_window_sizes = trained_windows(config.to_dict())
   return config

@@ -1,14 +1,13 @@
 """Where the images of a config come from, and how they become batches."""
 
-from collections.abc import Callable
 import os
 
 from ml_collections import ConfigDict
 
 from swin_jax.data.feed import pipeline
 from swin_jax.data.read import decoding, sources, statistics
-from swin_jax.data.view import dense_views, views
-from swin_jax.tasks import kinds
+from swin_jax.data.read.targets import Target
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 
@@ -18,25 +17,24 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   Raises:
     BadInput: see `sources.open_source`; or what is there is not what the config is for.
   """
-  d = config.data
-  targets = kinds.TARGETS[config.task]
+  d, kind = config.data, kind_of(config)
   train_source, eval_source = (
-    sources.open_source(d.source, d.path, split, targets) for split in (d.train_split, d.eval_split)
+    sources.open_source(d.source, d.path, split, kind.needs) for split in (d.train_split, d.eval_split)
   )
-  if config.task == "classification" and train_source.targets:
+  if kind.needs and train_source.targets not in (kind.needs, Target.NOTHING):
     raise BadInput(
-      f"{d.path} has {train_source.targets} of pixels, not of images, so task=classification cannot be; for"
-      " these:"
-      " configs/own_labels.py, of rasters own_rasters.py:segment, and :regress"
+      f"{d.path} has {train_source.targets} of pixels, not of images, so task={config.task} cannot be; for"
+      " these: configs/own_labels.py, of rasters own_rasters.py:segment, and :regress"
     )
   _check_bands(d)
-  train_view, eval_view = _mapped_views(config) if targets else _image_views(config)
+  train_view, eval_view = kind.views(config)
+  decode = decoding.DecodeMapped if kind.needs.per_pixel else decoding.DecodeImage
   return pipeline.Input(
     train_source=train_source,
     eval_source=eval_source,
     train_view=train_view,
     eval_view=eval_view,
-    decode=(decoding.DecodeMapped if targets else decoding.DecodeImage)(len(d.mean), d.dtype),
+    decode=decode(len(d.mean), d.dtype),
     seed=config.seed,
     batch_size=d.batch_size,
     eval_batch_size=d.eval_batch_size,
@@ -58,38 +56,3 @@ def _check_bands(d: ConfigDict) -> None:
       f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run"
       " of the other number"
     )
-
-
-def _image_views(config: ConfigDict) -> tuple[Callable, Callable]:
-  """(training, evaluation) views of images alone."""
-  d, a = config.data, config.augment
-  mask = None
-  if config.task == "masked_pixels":
-    mask = views.Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
-  augment = views.Augment(
-    image_size=d.image_size,
-    crop_scale=a.crop_scale,
-    crop_ratio=a.crop_ratio,
-    crop_padding=a.crop_padding,
-    interpolation=a.interpolation,
-    flip_probability=a.flip_probability,
-    mask=mask,
-    rotate=a.rotate,
-  )
-  return augment, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation, mask)
-
-
-def _mapped_views(config: ConfigDict) -> tuple[Callable, Callable]:
-  """(training, evaluation) views of images with maps."""
-  d, a, dense = config.data, config.augment, config.dense
-  fill = tuple(round(255 * mean) for mean in d.mean) if d.dtype == "uint8" else tuple(d.mean)
-  augment = dense_views.Augment(
-    image_size=d.image_size,
-    sides=dense.sides,
-    scale_range=dense.scale_range,
-    flip_probability=a.flip_probability,
-    interpolation=a.interpolation,
-    fill=fill,
-    rotate=a.rotate,
-  )
-  return augment, dense_views.EvalView(dense.eval_canvas, dense.sides, a.interpolation, fill)

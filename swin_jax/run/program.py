@@ -1,6 +1,6 @@
 """What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
 
-With `inputs.py`, `run_config.py`, `same_run.py` and `train.py` the only readers of the config: everything
+With the rest of `run/`, `plan/` and the functions of a `TaskKind` the only reader of the config: everything
 below gets groups of it, or plain numbers.
 """
 
@@ -12,22 +12,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.kernels import window_attention
-from swin_jax.mesh import axes, sharding
+from swin_jax.mesh import sharding
 from swin_jax.models import swin
-from swin_jax.ops import photometric, rand_augment
 from swin_jax.run import config as run_config
 from swin_jax.run import optim
 from swin_jax.run.state import TrainState, abstract_state, init_state
 from swin_jax.run.step import make_step
-from swin_jax.tasks import classification, dense, kinds, masked_pixels, pixel_regression, segmentation
+from swin_jax.tasks import kind_of
 from swin_jax.tasks.task import Task
-
-TASKS = {
-  "classification": classification,
-  "masked_pixels": masked_pixels,
-  "segmentation": segmentation,
-  "pixel_regression": pixel_regression,
-}
 
 
 class Program(NamedTuple):
@@ -62,34 +54,10 @@ class Program(NamedTuple):
   flops: int
 
 
-def make_augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """(training batch, rng) → what is made of it on the devices before a task sees it: RandAugment, or
-  photometric distortion.
-
-  None where there is nothing of the kind.
-  """
-  a = config.augment
-  if kinds.TARGETS[config.task]:
-    if not config.dense.photometric:
-      return None
-    return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
-  if not a.rand_augment_operations:
-    return None
-
-  def augment(batch, rng):
-    images = batch["image"]
-    drawn = rand_augment.draw(
-      rng,
-      len(images),
-      operations=a.rand_augment_operations,
-      probability=a.rand_augment_probability,
-      magnitude=a.rand_augment_magnitude,
-      magnitude_std=a.rand_augment_magnitude_std,
-    )
-    names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
-    return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
-
-  return augment
+def make_backbone(config: ConfigDict, device: jax.Device) -> swin.Swin:
+  """Returns the backbone of a config, with the attention kernel for a device."""
+  kernel = window_attention.choose(config.model.attention_kernel, device)
+  return swin.make_encoder(**{**config.model, "attention_kernel": kernel})
 
 
 def build(
@@ -109,29 +77,10 @@ def build(
   eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size, "data.eval_batch_size")
 
   # Model.
-  bands = len(config.data.mean)
   if devices is None:
     window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
-  kernel = window_attention.choose(config.model.attention_kernel, mesh.devices.flat[0])
-  encoder = swin.make_encoder(**{**config.model, "attention_kernel": kernel})
-  targets, dense_config = kinds.TARGETS[config.task], config.dense
-  views = (
-    dict(views=dense.Views(dense_config.window, dense_config.scales, dense_config.mirrored))
-    if targets
-    else {}
-  )
-  task = TASKS[config.task].make_task(
-    encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views
-  )
-  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
-  fields = {
-    "image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)),
-    "label": ((), jnp.int32),
-  }
-  if config.task == "masked_pixels":
-    fields["mask"] = (token_map, jnp.bool_)
-  if targets:
-    fields["label"] = (config.data.image_size, jnp.uint8 if targets == "labels" else jnp.float32)
+  kind = kind_of(config)
+  task, fields = kind.make(make_backbone(config, mesh.devices.flat[0]), config), kind.fields(config)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
     name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
@@ -172,7 +121,7 @@ def build(
   # Steps.
   step = make_step(
     task,
-    make_augment(config),
+    kind.augment(config),
     optimizer,
     lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
     jax.tree.map(lambda leaf: leaf.sharding, gradients),
@@ -206,5 +155,5 @@ def build(
     ),
     eval_step=jax.jit(task.eval_sums, **on_params),
     pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
-    flops=task.flops(config.data.image_size, bands),
+    flops=task.flops(config.data.image_size, len(config.data.mean)),
   )

@@ -25,7 +25,7 @@ from swin_jax.run.state import TrainState
 from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.saved import checkpoint, description, folder, transfer
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import kinds
+from swin_jax.tasks import kind_of
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
 from swin_jax.terminal.progress import duration, say
@@ -300,17 +300,14 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   state = dataclasses.replace(
     program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
   )
-  seen, how = config.data.image_size, ""
-  if kinds.TARGETS[config.task]:
-    window, canvas = config.dense.window, config.dense.eval_canvas
-    seen, how = (tuple(map(min, window, canvas)), " by a sliding window") if window else (canvas, " or less")
-    how += ", those over " + " × ".join(map(str, canvas)) + " made smaller"
-  images = f"{len(data.eval_source):,} images at {seen[0]} × {seen[1]} px{how}"
+  seen = kind_of(config).evaluation(config)
+  images = f"{len(data.eval_source):,} images at {seen.size[0]} × {seen.size[1]} px{seen.note}"
   adapted = (
     f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   )
   used, own = (
-    description.used_windows(c) for c in (config.to_dict() | {"data": {"image_size": seen}}, saved.config)
+    description.used_windows(c)
+    for c in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
   )
   say(
     f"evaluating {saved.source} on {images}, windows {used}"

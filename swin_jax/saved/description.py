@@ -10,28 +10,26 @@ import math
 from typing import Any
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from swin_jax.models import swin, upernet, windows
-from swin_jax.models.heads import Classifier
-from swin_jax.models.simmim import SimMim
+from swin_jax.models import swin, windows
+from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal.errors import BadInput
 
 # What an encoder's weights are made for, whatever its windows, images and task.
 ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
+# What a description keeps of every model; its kind adds the keys of `TaskKind.describe`.
 KEYS = {
   "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
   "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
-  "classification": ("num_classes",),  # 0: no head, the pooled features
-  "masked_pixels": ("target_norm_window",),
 }
-BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
-OF_TASK = {  # only models of this task have them
-  "segmentation": {"segmentation": ("num_classes", "channels")},
-  "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
+# Keys that runs and model folders from before them lack, with what they did.
+DEFAULTS_OF_OLD_FORMATS = {
+  "data": {"class_names": [], "dtype": "uint8"},
+  "augment": {"interpolation": "bilinear"},
 }
-DENSE = {"dense": ("sides", "eval_canvas", "window")}  # of both: how images are fitted and seen
 
 _NAMES = {  # (width, blocks) → what the papers and the hub call it
   (96, (2, 2, 6, 2)): "T",
@@ -56,13 +54,12 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
-    config = config | {"data": BEFORE | config["data"]}
-    of_task = OF_TASK.get(config["task"], {})
-    wanted = KEYS | of_task | (DENSE if of_task else {})
-    made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
+    kind = KINDS[config["task"]]
+    made = {
+      group: {key: _value(config, group, key) for key in keys}
+      for group, keys in (KEYS | kind.describe).items()
+    }
     made["task"] = config["task"]
-    if made["task"] != "classification":
-      made["classification"]["num_classes"] = 0
     made["data"]["class_names"] = list(made["data"]["class_names"])
     model = made["model"]
     model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
@@ -72,6 +69,12 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   return made
+
+
+def _value(config: dict[str, Any], group: str, key: str) -> Any:
+  """Returns what a config says of a key or, where it is older than the key, what was done then."""
+  old = DEFAULTS_OF_OLD_FORMATS.get(group)
+  return (config[group] if old is None else old | config.get(group, {}))[key]
 
 
 def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
@@ -147,14 +150,16 @@ def adapt(
   if class_rows is not None:
     names = made["data"]["class_names"]
     made["data"]["class_names"] = [names[row] for row in class_rows] if max(class_rows) < len(names) else []
-    made["classification"]["num_classes"] = len(class_rows)
+    kind = kind_of(made)
+    if kind.needs.has_classes:
+      made[kind.group]["num_classes"] = len(class_rows)
   return made
 
 
 def make_module(
   description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
-) -> SimMim | Classifier | upernet.UPerNet:
-  """The model as a linen module, for inference."""
+) -> nn.Module:
+  """Returns the model as a linen module, for inference."""
   encoder = swin.make_encoder(
     **description["model"],
     drop_path_rate=0.0,
@@ -164,22 +169,15 @@ def make_module(
     unroll=unroll,
     dtype=dtype,
   )
-  if description["task"] == "masked_pixels":
-    return SimMim(encoder)
-  if description["task"] == "segmentation":
-    return upernet.UPerNet(encoder, **description["segmentation"])
-  if description["task"] == "pixel_regression":
-    return upernet.UPerNet(encoder, 1, description["pixel_regression"]["channels"])
-  return Classifier(encoder, description["classification"]["num_classes"])
+  return kind_of(description).module(encoder, description)
 
 
 def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
   """The shape of every parameter, by path; nothing is computed."""
   module, (height, width) = make_module(description), description["data"]["image_size"]
-  patch = description["model"]["patch_size"]
   images = jax.ShapeDtypeStruct((1, height, width, len(description["data"]["mean"])), jnp.float32)
-  mask = jax.ShapeDtypeStruct((1, -(-height // patch), -(-width // patch)), jnp.bool_)
-  inputs = (images, mask) if description["task"] == "masked_pixels" else (images,)
+  others = kind_of(description).inputs(description, (height, width)).values()
+  inputs = (images, *(jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in others))
   variables = jax.eval_shape(
     lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs
   )
@@ -192,15 +190,6 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   """The model in two lines."""
   model, data = description["model"], description["data"]
   size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
-  if description["task"] == "masked_pixels":
-    head = "masked-image model (SimMIM)"
-  elif description["task"] == "segmentation":
-    head = f"UPerNet of {description['segmentation']['num_classes']} classes"
-  elif description["task"] == "pixel_regression":
-    head = "UPerNet of one value"
-  else:
-    classes = description["classification"]["num_classes"]
-    head = f"classifier of {classes} classes" if classes else "backbone without head"
   height, width = data["image_size"]
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
@@ -210,7 +199,8 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   ):
     trained = f", trained with {_windows(model['trained_window_sizes'])}"
   return (
-    f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,}"
+    f"Swin V{model['version']}{'-' if size else ''}{size}, {kind_of(description).summarise(description)}:"
+    f" {sum(map(math.prod, shapes.values())):,}"
     " parameters\n"
     f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
     f" {model['patch_size']},"

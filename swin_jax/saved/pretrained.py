@@ -14,7 +14,7 @@ from swin_jax.models import attention, windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, transfer
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import kinds
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 
@@ -26,6 +26,7 @@ class Model:
 
   Attributes:
     description: what model it is, with the keys of `configs/common.py`.
+    kind: what its task says of it, see `tasks.task.TaskKind`.
     module: the linen module.
     image_size: (height, width) in pixels that it was loaded for; V2 takes any other too.
     mean, std: per band, see `normalise`.
@@ -34,20 +35,15 @@ class Model:
   def __init__(
     self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
   ):
-    self.description = description
+    self.description, self.kind = description, kind_of(description)
     self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
     self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
 
   @property
   def masked(self) -> bool:
-    """Whether it is a masked-image model."""
-    return self.description["task"] == "masked_pixels"
-
-  @property
-  def targets(self) -> str:
-    """What it says of every pixel: "labels", "values", or "" for nothing."""
-    return kinds.TARGETS[self.description["task"]]
+    """Whether it takes a mask besides images."""
+    return "mask" in self.kind.inputs(self.description, self.image_size)
 
   def class_name(self, label: int) -> str:
     """The name of a class; its number where it has none."""
@@ -56,9 +52,8 @@ class Model:
 
   @property
   def class_names(self) -> list[str]:
-    """The names of all classes of pixels; none where it tells none apart."""
-    count = self.description["segmentation"]["num_classes"] if self.targets == "labels" else 0
-    return [self.class_name(label) for label in range(count)]
+    """The names of all classes, of images or of pixels; none where it tells none apart."""
+    return [self.class_name(label) for label in range(self.kind.num_classes(self.description))]
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
     """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods
@@ -97,8 +92,8 @@ class Model:
       if mask is not None:
         raise BadInput("only a masked-image model takes a mask")
       return self._run(params, images)
-    patch = self.module.encoder.patch_size
-    wanted = (images.shape[0], -(-images.shape[1] // patch), -(-images.shape[2] // patch))
+    shape, _ = self.kind.inputs(self.description, images.shape[1:3])["mask"]
+    wanted = (images.shape[0], *shape)
     if mask is None or mask.shape != wanted:
       raise BadInput(
         f"a masked-image model takes a mask {wanted}, a number for each patch; not"
@@ -168,9 +163,8 @@ class Model:
   def _run(self):
     def run(params, *inputs):
       with self._precision():
-        out = self.module.apply({"params": params}, *inputs)
-      values = self.description["pixel_regression"] if self.targets == "values" else None
-      return out * values["value_std"] + values["value_mean"] if values else out
+        output = self.module.apply({"params": params}, *inputs)
+      return self.kind.outputs(self.description).finish(output)
 
     return jax.jit(run)
 

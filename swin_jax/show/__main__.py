@@ -35,12 +35,12 @@ import sys
 from typing import Any
 
 from swin_jax.show import output
-from swin_jax.tasks import kinds
+from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-# commands that are for models of one task
-_TASKS = {"segment": "segmentation", "regress": "pixel_regression"}
+# Command → the task that alone has it; these draw an answer for every pixel.
+_TASKS = {kind.pixels.command: task for task, kind in KINDS.items() if kind.pixels}
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
@@ -90,7 +90,7 @@ def _parser() -> cli.Parser:
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
   commands = parser.add_subparsers(
-    dest="command", required=True, metavar="reconstruct|attention|features|segment|regress"
+    dest="command", required=True, metavar="|".join(("reconstruct", "attention", "features", *_TASKS))
   )
 
   command = commands.add_parser(
@@ -122,10 +122,10 @@ def _parser() -> cli.Parser:
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 
-  for name, what in (("segment", "class"), ("regress", "number")):
-    command, maps = (
-      commands.add_parser(name, parents=[common], help=f"the {what} of every pixel"),
-      kinds.TARGETS[_TASKS[name]],
+  for name, task in _TASKS.items():
+    maps = KINDS[task].needs
+    command = commands.add_parser(
+      name, parents=[common], help=f"the {KINDS[task].pixels.answer} of every pixel"
     )
     command.add_argument(
       f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images"
@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> None:
   )
   model, params = pretrained.load(arguments.source, window=window, image_size=size)
   task, truth = _TASKS.get(arguments.command), None
-  if task and model.description["task"] != task:
+  if task and model.kind is not KINDS[task]:
     raise BadInput(
       f"{arguments.source} is a model of task={model.description['task']}; `show {arguments.command}` is"
       f" for task={task}"
@@ -159,7 +159,7 @@ def _run(arguments: argparse.Namespace) -> None:
   if task:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
-    truth = whole_images.Truth(f"--{model.targets}", arguments.truth, len(model.class_names))
+    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names))
   progress = Progress("reading", len(files), "files")
   refused, drawn = [], 0
 
@@ -222,7 +222,7 @@ def _answers(
   model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
-  from swin_jax.show import regression, segmentation
+  from swin_jax.show import whole_images
   from swin_jax.show.maps import Maps
 
   maps = None
@@ -230,12 +230,8 @@ def _answers(
     if arguments.maps and not maps:
       output.folder("--out", arguments.out)
       maps = Maps(output.folder("--maps", arguments.maps), model.class_names)
-    if arguments.command == "segment":
-      said = segmentation.segment(model, params, image.pixels)
-      picture = segmentation.picture(model, image.pixels, said, truth, arguments.bands)
-    else:
-      said = regression.regress(model, params, image.pixels)
-      picture = regression.picture(model, image.pixels, said, truth, arguments.bands)
+    said = whole_images.predict(model, params, image)
+    picture = whole_images.picture(model, image, said, truth, arguments.bands)
     if maps:
       print(f"wrote {maps.write(image, said)}", flush=True)
     yield name, picture

@@ -14,7 +14,7 @@ from swin_jax.kernels.window_attention import attention_weights
 from swin_jax.models import attention as layers
 from swin_jax.models import swin, windows
 from swin_jax.saved.pretrained import Model
-from swin_jax.show.grad_cam import grad_cam
+from swin_jax.show.grad_cam import grad_cam, image_classes
 from swin_jax.terminal.errors import BadInput
 
 QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
@@ -167,7 +167,7 @@ def picture(
     ("image", original),
     ("attention received", drawing.heat(original, drawing.spread(received, side, original.shape[:2]))),
   ]
-  if label is not None or model.description["classification"]["num_classes"]:
+  if label is not None or image_classes(model):
     values, stride, label, probability = grad_cam(model, params, image, label, cam_stage)
     values = drawing.spread(values, stride * zoom, original.shape[:2], smooth=True)
     panels.append(

@@ -23,6 +23,11 @@ class GradCam(NamedTuple):
   probability: float
 
 
+def image_classes(model: Model) -> int:
+  """Returns how many classes of whole images a model tells apart; 0 for none."""
+  return 0 if model.kind.pixels else len(model.class_names)
+
+
 def grad_cam(
   model: Model, params: Any, image: np.ndarray, label: int | None = None, stage: int | None = None
 ) -> GradCam:
@@ -40,7 +45,7 @@ def grad_cam(
   Raises:
     BadInput: there is no such class or stage.
   """
-  classes, encoder = model.description["classification"]["num_classes"], model.module.encoder
+  classes, encoder = image_classes(model), model.module.encoder
   if not classes:
     raise BadInput("the model has no head, so there is no class to look for; take a fine-tuned one")
   if label is not None and not 0 <= label < classes:

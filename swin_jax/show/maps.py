@@ -36,13 +36,17 @@ class Maps:
       path.write_text(names, encoding="utf-8")
 
   def write(self, image: Whole, found: np.ndarray) -> pathlib.Path:
-    """Writes the classes (uint8) or numbers (float32) [height, width] that were found in an image."""
-    found = targets.resize(found, image.size)
+    """Writes the classes (uint8) or numbers (float32) [height, width] that were found in an image.
+
+    The map is of the file's size, and unknown where the file holds no data.
+    """
+    found = targets.where_valid(targets.resize(found, image.size), image.valid_in_file)
     of_classes = found.dtype == np.uint8
     path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
     if path.suffix == ".png":
       file = Image.fromarray(found, "P")
-      file.putpalette(self._colours.tobytes())
+      # All 256 colours: with fewer, Pillow writes fewer bits a pixel, and 255 would become a class.
+      file.putpalette(np.pad(self._colours, ((0, 256 - len(self._colours)), (0, 0))).tobytes())
       file.save(path)
     else:
       rasters.write(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from swin_jax.data.read import image_ops
 from swin_jax.data.view import masks
 from swin_jax.drawing import panels as drawing
 from swin_jax.saved.pretrained import Model
@@ -56,9 +57,9 @@ def reconstruct(
   except ValueError as error:
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
   normalised = model.normalise(image)[None]
-  window = model.description["masked_pixels"]["target_norm_window"]
+  window = model.description[masked_pixels.KIND.group]["target_norm_window"]
   out = masked_pixels.in_pixels(
-    model.apply(params, normalised, mask[None]), normalised, window, ~np.isnan(image)[None]
+    model.apply(params, normalised, mask[None]), normalised, window, image_ops.valid_bands(image)[None]
   )
   return np.asarray(out)[0] * model.std + model.mean, np.asarray(
     masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2])

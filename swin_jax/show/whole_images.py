@@ -8,8 +8,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from PIL import Image
 
 from swin_jax.data.read import image_files, image_ops, labelled_files, labels, rasters, targets
 from swin_jax.data.view import dense_views
@@ -17,7 +17,7 @@ from swin_jax.drawing import panels as drawing
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
-from swin_jax.tasks import dense
+from swin_jax.tasks import KINDS, dense
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
@@ -31,14 +31,18 @@ class Whole(NamedTuple):
     name: of its file without suffix, numbered where there are several in it.
     pixels: fitted into `dense.sides`: uint8 [height, width, bands] or, where the model's data is that,
       float32, NaN where there is no data.
+    valid: bool [height, width], which of them hold data; None for all.
     size: (height, width) of the image in its file.
+    valid_in_file: bool of that size, which pixels of the file hold data; None for all.
     place: where on Earth it lies, see `rasters.place`; None where no file says so.
   """
 
   name: str
   pixels: np.ndarray
+  valid: np.ndarray | None
   size: tuple[int, int]
-  place: rasters.Place | None
+  valid_in_file: np.ndarray | None = None
+  place: rasters.Place | None = None
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
@@ -61,12 +65,19 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
         raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
       size = dense_views.fit(image.shape[:2], tuple(model.description["dense"]["sides"]))
       name = file.stem if count == 1 else f"{file.stem}-{i:0{len(str(count - 1))}}"
-      pixels = image if size == image.shape[:2] else image_ops.resize(image, size, "bilinear")
-      yield Whole(name, pixels, image.shape[:2], rasters.place(str(file)) if is_raster else None)
+      pixels = image if size == image.shape[:2] else image_ops.resize(image, size, _interpolation(model))
+      valid, valid_in_file = map(image_ops.valid_pixels, (pixels, image))
+      place = rasters.place(str(file)) if is_raster else None
+      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place)
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
   except ValueError as error:
     raise BadInput(f"{file} {error}") from error
+
+
+def _interpolation(model: Model) -> str:
+  """Returns the interpolation that images were fitted with in evaluation."""
+  return model.description["augment"]["interpolation"]
 
 
 def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
@@ -122,7 +133,7 @@ class Truth:
         )
 
   def of(self, image: Whole) -> np.ndarray:
-    """The map of an image, fitted as it is.
+    """The map of an image, fitted as it is, and unknown where it holds no data.
 
     Raises:
       BadInput: there is none, or it cannot be read.
@@ -136,7 +147,7 @@ class Truth:
         rasters.check_place(rasters.place(os.path.join(self._tree.name, self._maps[image.name])), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
-    return targets.resize(found, image.pixels.shape[:2])
+    return targets.where_valid(targets.resize(found, image.pixels.shape[:2]), image.valid)
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
@@ -154,10 +165,9 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   Raises:
     BadInput: no such model, or another number of bands.
   """
-  if not model.targets:
-    raise BadInput(
-      "the model has no answers for pixels; take one of task=segmentation or task=pixel_regression"
-    )
+  if not model.kind.pixels:
+    tasks = " or ".join(f"task={task}" for task, kind in KINDS.items() if kind.pixels)
+    raise BadInput(f"the model has no answers for pixels; take one of {tasks}")
   seen, forward = model.normalise(pixels), functools.partial(model.apply, params)
   window = model.description["dense"]["window"] or model.description["dense"]["eval_canvas"]
   size = pixels.shape[:2]
@@ -175,29 +185,55 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   return total
 
 
-def for_a_picture(image: np.ndarray, *maps: np.ndarray | None) -> list[np.ndarray | None]:
-  """An image and maps of it, made smaller where a picture of it would be larger than a person can look at;
-  what is None stays so.
+def predict(model: Model, params: Any, image: Whole) -> np.ndarray:
+  """Returns the map of what a model says of the pixels of an image.
+
+  Args, raises: as `answer`.
+
+  Returns:
+    Classes, uint8 [height, width], 255 where there is no data; or numbers in their unit, float32, NaN there.
   """
-  if max(image.shape[:2]) <= _LARGEST:
-    return [image, *maps]
-  size = dense_views.fit(image.shape[:2], (_LARGEST, _LARGEST))
-  return [
-    image_ops.resize(image, size, "bilinear"),
-    *(found if found is None else targets.resize(found, size) for found in maps),
-  ]
+  return targets.where_valid(model.kind.pixels.to_map(answer(model, params, image.pixels)), image.valid)
 
 
-def pixels_of(model: Model, image: np.ndarray, bands: Sequence[int]) -> jax.Array:
-  """An image [height, width, bands] as the pixels of a batch of one that answers are laid over, see
-  `pixels.as_rgb`.
+def picture(
+  model: Model, image: Whole, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()
+) -> Image.Image:
+  """Draws the image, the answers for its pixels and, where the truth is known, this and the errors.
+
+  Args:
+    model: whose answers they are.
+    image: of `read`.
+    found: of `predict`.
+    truth: a map like it, unknown where nothing is known.
+    bands: see `pixels.shown`.
 
   Raises:
     BadInput: there is no such band.
   """
-  drawing.check_bands(bands, image.shape[-1])
-  there = None if image.dtype == np.uint8 else ~np.isnan(image[None])
-  return as_rgb(model.normalise(image)[None], there, model.mean, model.std, bands)
+  drawing.check_bands(bands, image.pixels.shape[-1])
+  pixels, valid, found, truth = for_a_picture(image, _interpolation(model), found, truth)
+  valid = valid if valid is None else valid[None]
+  rgb = as_rgb(model.normalise(pixels)[None], valid, model.mean, model.std, bands)
+  drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, found, truth)
+  return Image.fromarray(drawn.legend(sheet(drawn.views, drawn.errors)))
+
+
+def for_a_picture(
+  image: Whole, interpolation: str, *maps: np.ndarray | None
+) -> tuple[np.ndarray | None, ...]:
+  """Returns (pixels, valid, *maps) of an image, made smaller where a picture of it would be larger than a
+  person can look at; what is None stays so.
+  """
+  if max(image.pixels.shape[:2]) <= _LARGEST:
+    return image.pixels, image.valid, *maps
+  size = dense_views.fit(image.pixels.shape[:2], (_LARGEST, _LARGEST))
+  pixels = image_ops.resize(image.pixels, size, interpolation)
+  valid = image_ops.valid_pixels(pixels)
+  smaller = (
+    found if found is None else targets.where_valid(targets.resize(found, size), valid) for found in maps
+  )
+  return pixels, valid, *smaller
 
 
 def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:

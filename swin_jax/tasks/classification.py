@@ -5,20 +5,23 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import optax
 
+from swin_jax.data.read.targets import Target
+from swin_jax.data.view.views import Labelled
 from swin_jax.models.heads import Classifier
 from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing
-from swin_jax.tasks.task import Task
+from swin_jax.tasks import image_input, rules
+from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind
 
 
 def make_task(
-  encoder: Swin,
+  model: Classifier,
   *,
   mean: Sequence[float],
   std: Sequence[float],
-  num_classes: int,
   label_smoothing: float,
   mixup_alpha: float,
   cutmix_alpha: float,
@@ -27,26 +30,28 @@ def make_task(
   """Classification by a linear head on the pooled features of a backbone.
 
   Args:
-    encoder: the backbone.
+    model: backbone and head.
     mean, std: of the images, per band.
-    num_classes: of the head.
     label_smoothing: ε; a target is 1 - ε + ε / classes for its class and ε / classes for the others.
     mixup_alpha, cutmix_alpha: see `mixing.mix`.
     erase_probability: see `mixing.erase`.
   """
-  model = Classifier(encoder, num_classes)
 
   def init(rng, batch):
     return model.init(rng, mixing.normalise(batch["image"], mean, std))["params"]
 
-  def loss(params, batch, rng):
-    mix_rng, erase_rng, dropout_rng = jax.random.split(rng, 3)
+  def prepare(batch, rng):
+    mix_rng, erase_rng, _ = jax.random.split(rng, 3)
     images = mixing.normalise(batch["image"], mean, std)
-    targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], num_classes), label_smoothing)
+    targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], model.num_classes), label_smoothing)
     images = mixing.erase(images, erase_rng, erase_probability) if erase_probability else images
     images, targets = mixing.mix(images, targets, mix_rng, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
-    logits = model.apply({"params": params}, images, train=True, rngs={"dropout": dropout_rng})
-    value = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+    return {"image": images, "target": targets}
+
+  def loss(params, batch, rng):
+    mixed, dropout_rng = prepare(batch, rng), jax.random.split(rng, 3)[2]
+    logits = model.apply({"params": params}, mixed["image"], train=True, rngs={"dropout": dropout_rng})
+    value = jnp.mean(optax.softmax_cross_entropy(logits, mixed["target"]))
     return value, {"loss": (value, jnp.ones(()))}
 
   def eval_sums(params, batch):
@@ -63,4 +68,60 @@ def make_task(
     }
     return {name: (value, count) for name, value in sums.items()}
 
-  return Task(model, init, loss, eval_sums, None, ("eval/top1", True), functools.partial(flops, encoder))
+  best, cost = ("eval/top1", True), functools.partial(flops, model.encoder)
+  return Task(model, init, prepare, loss, eval_sums, None, best, cost)
+
+
+def _make(backbone: Swin, config: ConfigDict) -> Task:
+  c = config.classification
+  return make_task(
+    _module(backbone, config),
+    mean=config.data.mean,
+    std=config.data.std,
+    label_smoothing=c.label_smoothing,
+    mixup_alpha=c.mixup_alpha,
+    cutmix_alpha=c.cutmix_alpha,
+    erase_probability=c.erase_probability,
+  )
+
+
+def _fields(config: ConfigDict) -> Fields:
+  return image_input.fields(config) | {"label": ((), jnp.int32)}
+
+
+def _views(config: ConfigDict) -> tuple[Labelled, Labelled]:
+  return tuple(map(Labelled, image_input.image_views(config)))
+
+
+def _check(config: ConfigDict) -> None:
+  rules.check(config, {"classification.label_smoothing": rules.between(0, 0.99)})
+  image_input.check(config)
+
+
+def _module(backbone: Swin, settings: Settings) -> Classifier:
+  return Classifier(backbone, settings["classification"]["num_classes"])
+
+
+def _outputs(settings: Settings) -> Outputs:
+  return Outputs("logits" if settings["classification"]["num_classes"] else "pooled")
+
+
+def _summarise(settings: Settings) -> str:
+  classes = settings["classification"]["num_classes"]
+  return f"classifier of {classes} classes" if classes else "backbone without head"
+
+
+KIND = TaskKind(
+  needs=Target.CLASS,
+  group="classification",
+  reads=("classification", *image_input.READS),
+  fields=_fields,
+  views=_views,
+  augment=image_input.augment,
+  check=_check,
+  module=_module,
+  make=_make,
+  describe={"classification": ("num_classes",)},  # 0: no head, the pooled features
+  outputs=_outputs,
+  summarise=_summarise,
+)

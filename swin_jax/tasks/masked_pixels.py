@@ -5,20 +5,24 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from swin_jax.data.read.targets import Target
+from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import Swin, flops
-from swin_jax.ops import mixing, pixels
-from swin_jax.tasks.task import Task
+from swin_jax.ops import mixing
+from swin_jax.tasks import image_input, rules
+from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
-def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
+def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
   """SimMIM on a backbone.
 
   Args:
-    encoder: the backbone.
+    model: the backbone and its decoder.
     mean, std: of the images, per band.
     target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw
       pixels.
@@ -30,7 +34,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     raise BadInput(
       f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels"
     )
-  model = SimMim(encoder)
+  patch_size = model.encoder.patch_size
 
   def forward(params, batch, **kwargs):
     images = mixing.normalise(batch["image"], mean, std)
@@ -44,28 +48,26 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
 
   def loss(params, batch, rng):
     images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
-    valid = pixels.valid(batch["image"])
-    value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid)
+    valid = batch.get("valid")
+    value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
-    valid = pixels.valid(batch["image"])
+    valid = batch.get("valid")
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
     errors, weight = (
-      each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid),
+      each(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid),
       batch["weight"],
     )
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
-      weight *= jnp.any(
-        valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3)
-      )
+      weight *= jnp.any(valid & pixel_mask(batch["mask"], patch_size, images.shape[1:3]), axis=(1, 2, 3))
     return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
-    valid = pixels.valid(batch["image"])
-    masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
+    valid = batch.get("valid")
+    masked = pixel_mask(batch["mask"], patch_size, images.shape[1:3])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
     views = drawn.visible(views, None if valid is None else valid[:, None], mean, std)
@@ -74,11 +76,12 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
   return Task(
     model,
     init,
+    normalised(mean, std),
     loss,
     eval_sums,
     pictures,
     ("eval/loss", False),
-    functools.partial(flops, encoder),
+    functools.partial(flops, model.encoder),
     "reconstruction",
   )
 
@@ -174,3 +177,58 @@ def local_statistics(
   mean = box_sum(images) / count
   variance = box_sum(images * images) / count - mean * mean
   return mean, jnp.sqrt(jnp.maximum(variance * count / jnp.maximum(count - 1, 1), 0.0) + 1e-6)
+
+
+def _make(backbone: Swin, config: ConfigDict) -> Task:
+  return make_task(
+    _module(backbone, config), mean=config.data.mean, std=config.data.std, **config.masked_pixels
+  )
+
+
+def _module(backbone: Swin, settings: Settings) -> SimMim:
+  del settings
+  return SimMim(backbone)
+
+
+def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
+  """Returns the mask, which has an entry for each patch."""
+  patch_size = settings["model"]["patch_size"]
+  return {"mask": (tuple(-(-side // patch_size) for side in image_size), jnp.bool_)}
+
+
+def _fields(config: ConfigDict) -> Fields:
+  image = image_input.fields(config) | image_input.valid_bands(config)
+  return image | _inputs(config, config.data.image_size)
+
+
+def _views(config: ConfigDict) -> tuple[Masked, Masked]:
+  mask = Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  return tuple(Masked(view, mask) for view in image_input.image_views(config))
+
+
+def _check(config: ConfigDict) -> None:
+  rules.check(config, {"mask.ratio": rules.share()})
+  image_input.check(config)
+  p, sides, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
+  if p % patch_size or any(side % p for side in sides):
+    raise BadInput(
+      f"mask.patch_size = {p} must divide data.image_size = {sides} and be a multiple of model.patch_size ="
+      f" {patch_size}"
+    )
+
+
+KIND = TaskKind(
+  needs=Target.NOTHING,
+  group="masked_pixels",
+  reads=("masked_pixels", "mask", *image_input.READS),
+  fields=_fields,
+  views=_views,
+  augment=image_input.augment,
+  check=_check,
+  module=_module,
+  make=_make,
+  describe={"masked_pixels": ("target_norm_window",)},
+  inputs=_inputs,
+  outputs=lambda settings: Outputs("reconstruction"),
+  summarise=lambda settings: "masked-image model (SimMIM)",
+)

@@ -2,28 +2,31 @@
 output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
 
+from swin_jax.data.read.targets import Target
 from swin_jax.drawing import legend, value_pictures
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import holds_data, valid
-from swin_jax.tasks import dense
-from swin_jax.tasks.task import Task
+from swin_jax.tasks import dense, pixel_input
+from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.terminal.errors import BadInput
 
 
 def make_task(
-  encoder: Swin,
+  model: upernet.UPerNet,
   *,
   mean: Sequence[float],
   std: Sequence[float],
-  channels: int,
   value_mean: float,
   value_std: float,
   views: dense.Views,
@@ -34,16 +37,14 @@ def make_task(
   value_std.
 
   Args:
-    encoder: the backbone.
+    model: backbone and head, of one output.
     mean, std: of the images, per band.
-    channels: of the head, see `upernet.UPerNet`.
     value_mean, value_std: of the values, in their unit.
     views: of evaluation.
   """
-  model = upernet.UPerNet(encoder, 1, channels)
 
   def target(batch):
-    return (batch["label"] - value_mean) / value_std
+    return (batch["value_map"] - value_mean) / value_std
 
   def predicted(params, batch):
     images = mixing.normalise(batch["image"], mean, std)
@@ -66,13 +67,15 @@ def make_task(
     return error_sums(predicted(params, batch), wanted, value_std)
 
   def pictures(params, batch, bands=()):
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
-    found = jnp.where(holds_data(batch["image"]), predicted(params, batch), jnp.nan)
+    found, valid = predicted(params, batch), batch.get("valid")
+    found = found if valid is None else jnp.where(valid, found, jnp.nan)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
     return value_pictures.value_views(pixels, found, target(batch))
 
   return Task(
     model,
     init,
+    normalised(mean, std),
     loss,
     eval_sums,
     pictures,
@@ -119,3 +122,105 @@ def error_sums(
     "mean_squared_error": (squared * unit**2, count),
     "relative_squared_error": (squared, jnp.sum(target**2)),
   }
+
+
+def draw(
+  settings: Settings,
+  class_names: Sequence[str],
+  pixels: jax.Array,
+  found: np.ndarray,
+  truth: np.ndarray | None,
+) -> Drawing:
+  """Draws the numbers of the pixels of an image, in their unit, as colours; see `task.PixelAnswers`."""
+  del class_names
+  known = np.full(found.shape, np.nan, np.float32) if truth is None else truth
+  mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
+  views = value_pictures.value_views(pixels, (found[None] - mean) / std, (known[None] - mean) / std)
+  both = ~np.isnan(known) & ~np.isnan(found)
+  error = np.mean(np.abs(known - found)[both]) if both.any() else 0
+  return Drawing(
+    np.asarray(views)[0],
+    None if truth is None else f"{error:.4g} in the mean",
+    lambda picture: legend.with_scales(picture, mean, std, truth is not None),
+  )
+
+
+def _module(backbone: Swin, settings: Settings) -> upernet.UPerNet:
+  return upernet.UPerNet(backbone, 1, settings["pixel_regression"]["channels"])
+
+
+def _make(backbone: Swin, config: ConfigDict) -> Task:
+  return make_task(
+    _module(backbone, config),
+    mean=config.data.mean,
+    std=config.data.std,
+    value_mean=config.pixel_regression.value_mean,
+    value_std=config.pixel_regression.value_std,
+    views=pixel_input.test_time_views(config),
+  )
+
+
+def _check(config: ConfigDict) -> None:
+  pixel_input.check(config, "pixel_regression")
+  if config.pixel_regression.value_std < 0:
+    raise BadInput(
+      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for"
+      " that of the data"
+    )
+
+
+def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict[str, Any]]) -> None:
+  """Fills mean and deviation of the values, where the config leaves them to the data.
+
+  Raises:
+    BadInput: one is given without the other; or no set with statistics of values is there.
+  """
+  c = config.pixel_regression
+  if c.value_std:
+    return
+  if trained:
+    c.update({name: trained["pixel_regression"][name] for name in ("value_mean", "value_std")})
+    return
+  if c.value_mean:
+    raise BadInput(
+      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of"
+      " the data's statistics.json"
+    )
+  if config.data.source != "array_record" or not config.data.path:
+    raise BadInput(
+      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give"
+      " --config.data.path of one, or both numbers, as in --config.pixel_regression.value_mean=250"
+      " --config.pixel_regression.value_std=80"
+    )
+  found = read(config.data.path)
+  if Target.VALUES not in found:
+    raise BadInput(
+      f"{config.data.path} holds no values of pixels: prepare it from a folder with SPLIT/images and"
+      " SPLIT/values; see the README"
+    )
+  values = found[Target.VALUES]
+  c.update(value_mean=values["mean"][0], value_std=values["std"][0] or 1.0)
+
+
+def _outputs(settings: Settings) -> Outputs:
+  mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
+  return Outputs("values", lambda output: output * std + mean)
+
+
+KIND = TaskKind(
+  needs=Target.VALUES,
+  group="pixel_regression",
+  reads=("pixel_regression", *pixel_input.READS),
+  fields=lambda config: pixel_input.fields(config, "value_map", jnp.float32),
+  views=lambda config: pixel_input.views(config, "value_map"),
+  augment=pixel_input.augment,
+  check=_check,
+  module=_module,
+  make=_make,
+  describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},
+  outputs=_outputs,
+  summarise=lambda settings: "UPerNet of one value",
+  fill=_fill,
+  evaluation=pixel_input.evaluation,
+  pixels=PixelAnswers("regress", "number", lambda scores: scores[..., 0], draw),
+)

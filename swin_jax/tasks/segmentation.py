@@ -5,37 +5,32 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
 import optax
 
 from swin_jax.data.read.labels import NONE
+from swin_jax.data.read.targets import Target
 from swin_jax.drawing import label_pictures, legend
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
-from swin_jax.ops.pixels import holds_data, valid
-from swin_jax.tasks import dense
-from swin_jax.tasks.task import Task
+from swin_jax.tasks import dense, pixel_input
+from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.terminal.errors import BadInput
 
 
 def make_task(
-  encoder: Swin,
-  *,
-  mean: Sequence[float],
-  std: Sequence[float],
-  num_classes: int,
-  channels: int,
-  views: dense.Views,
+  model: upernet.UPerNet, *, mean: Sequence[float], std: Sequence[float], views: dense.Views
 ) -> Task:
   """Segmentation by UPerNet on a backbone.
 
   Args:
-    encoder: the backbone.
+    model: backbone and head.
     mean, std: of the images, per band.
-    num_classes, channels: of the head, see `upernet.UPerNet`.
     views: of evaluation.
   """
-  model = upernet.UPerNet(encoder, num_classes, channels)
 
   def probabilities(params, batch):
     return dense.predict(
@@ -48,27 +43,31 @@ def make_task(
   def loss(params, batch, rng):
     images = mixing.normalise(batch["image"], mean, std)
     both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
-    main, auxiliary = (cross_entropy(logits, batch["label"]) for logits in both)
+    main, auxiliary = (cross_entropy(logits, batch["label_map"]) for logits in both)
     value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
     return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
 
   def eval_sums(params, batch):
     seen = probabilities(params, batch)
-    labels = jnp.where(batch["weight"][:, None, None] > 0, batch["label"].astype(jnp.int32), NONE)
+    labels = jnp.where(batch["weight"][:, None, None] > 0, batch["label_map"].astype(jnp.int32), NONE)
     known = labels != NONE
     right = jnp.take_along_axis(seen, jnp.where(known, labels, 0)[..., None], axis=-1)[..., 0]
     losses = jnp.where(known, -jnp.log(jnp.maximum(right, 1e-12)), 0.0)
-    confusion = confusion_matrix(labels, jnp.argmax(seen, axis=-1), num_classes)
+    confusion = confusion_matrix(labels, jnp.argmax(seen, axis=-1), model.num_classes)
     return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
 
   def pictures(params, batch, bands=()):
-    classes = jnp.where(holds_data(batch["image"]), jnp.argmax(probabilities(params, batch), axis=-1), NONE)
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid(batch["image"]), mean, std, bands)
-    return label_pictures.label_views(pixels, classes, batch["label"].astype(jnp.int32), num_classes)
+    classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
+    classes = classes if valid is None else jnp.where(valid, classes, NONE)
+    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
+    return label_pictures.label_views(
+      pixels, classes, batch["label_map"].astype(jnp.int32), model.num_classes
+    )
 
   return Task(
     model,
     init,
+    normalised(mean, std),
     loss,
     eval_sums,
     pictures,
@@ -117,3 +116,65 @@ def score_sums(confusion: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
   right = jnp.diagonal(confusion)
   union = jnp.sum(confusion, axis=0) + jnp.sum(confusion, axis=1) - right
   return {"iou": (right, union), "pixel_accuracy": (jnp.sum(right), jnp.sum(confusion))}
+
+
+def to_map(scores: np.ndarray) -> np.ndarray:
+  """Returns the class with the largest score, uint8 [height, width], of scores [height, width, classes]."""
+  return scores.argmax(-1).astype(np.uint8)
+
+
+def draw(
+  settings: Settings,
+  class_names: Sequence[str],
+  pixels: jax.Array,
+  found: np.ndarray,
+  truth: np.ndarray | None,
+) -> Drawing:
+  """Draws the classes of the pixels of an image over it; see `task.PixelAnswers`."""
+  del settings
+  known = np.full(found.shape, NONE) if truth is None else truth.astype(np.int32)
+  views = label_pictures.label_views(pixels, found[None].astype(np.int32), known[None], len(class_names))
+  shown = sorted({*np.unique(found), *np.unique(known)} - {NONE})
+  there = known != NONE
+  wrong = np.mean((known != found)[there]) if there.any() else 0
+  return Drawing(
+    np.asarray(views)[0],
+    None if truth is None else f"{wrong:.1%} of pixels",
+    lambda picture: legend.with_legend(picture, class_names, shown),
+  )
+
+
+def _module(backbone: Swin, settings: Settings) -> upernet.UPerNet:
+  return upernet.UPerNet(backbone, **settings["segmentation"])
+
+
+def _make(backbone: Swin, config: ConfigDict) -> Task:
+  views = pixel_input.test_time_views(config)
+  return make_task(_module(backbone, config), mean=config.data.mean, std=config.data.std, views=views)
+
+
+def _check(config: ConfigDict) -> None:
+  pixel_input.check(config, "segmentation")
+  if not 0 <= config.segmentation.num_classes <= NONE:
+    raise BadInput(
+      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {NONE}, or 0 for"
+      " those of the data"
+    )
+
+
+KIND = TaskKind(
+  needs=Target.LABELS,
+  group="segmentation",
+  reads=("segmentation", *pixel_input.READS),
+  fields=lambda config: pixel_input.fields(config, "label_map", jnp.uint8),
+  views=lambda config: pixel_input.views(config, "label_map"),
+  augment=pixel_input.augment,
+  check=_check,
+  module=_module,
+  make=_make,
+  describe={"segmentation": ("num_classes", "channels"), **pixel_input.DESCRIBE},
+  outputs=lambda settings: Outputs("logits"),
+  summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
+  evaluation=pixel_input.evaluation,
+  pixels=PixelAnswers("segment", "class", to_map, draw),
+)

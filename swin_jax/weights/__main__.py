@@ -119,6 +119,7 @@ def _adapt(arguments) -> None:
 
   from swin_jax.saved import description as descriptions
   from swin_jax.saved import folder, transfer
+  from swin_jax.tasks import kind_of
 
   folder.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
@@ -133,9 +134,8 @@ def _adapt(arguments) -> None:
   description = descriptions.adapt(
     before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes
   )
-  if description["task"] == "masked_pixels" and len(description["data"]["mean"]) != len(
-    before["data"]["mean"]
-  ):
+  drawn = "mask" in kind_of(description).inputs(description, description["data"]["image_size"])
+  if drawn and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(
       f"{arguments.source} draws the bands it was trained with; to pre-train on others:"
       f" --config.init_from={arguments.source}"

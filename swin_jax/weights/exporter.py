@@ -14,10 +14,13 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import kinds
+from swin_jax.tasks import classification, kind_of, masked_pixels
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import layouts, official
+
+# Task → whether other programs call its models masked-image models; they have no head of another task.
+_MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
 
 
 def plan(
@@ -36,12 +39,13 @@ def plan(
     BadInput: that layout cannot hold it.
   """
   description = descriptions.describe(saved.config, saved.source)
-  model, masked = description["model"], description["task"] == "masked_pixels"
-  if kinds.TARGETS[description["task"]]:
+  model = description["model"]
+  if description["task"] not in _MASKED:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m"
       " swin_jax.export writes it whole"
     )
+  masked = _MASKED[description["task"]]
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(
       f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout}"
@@ -158,8 +162,8 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
     )
   height, width = data["image_size"]
   family = "Swinv2" if model["version"] == 2 else "Swin"
-  classes = description["classification"]["num_classes"]
-  masked = description["task"] == "masked_pixels"
+  classes = kind_of(description).num_classes(description)
+  masked = _MASKED[description["task"]]
   config = {
     "architectures": [
       family + ("ForMaskedImageModeling" if masked else "ForImageClassification" if classes else "Model")
@@ -202,7 +206,7 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, s
     "img_size": tuple(data["image_size"]),
     "patch_size": model["patch_size"],
     "in_chans": len(data["mean"]),
-    "num_classes": description["classification"]["num_classes"],
+    "num_classes": kind_of(description).num_classes(description),
     "embed_dim": model["embed_dim"],
     "depths": tuple(model["depths"]),
     "num_heads": tuple(model["num_heads"]),
@@ -217,7 +221,7 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, s
   family = "SwinTransformerV2" if version == 2 else "SwinTransformer"
   if layout == "timm":
     made = f"timm.models.swin_transformer{'_v2' if version == 2 else ''}.{family}({arguments})"
-  elif description["task"] == "masked_pixels":
+  elif _MASKED[description["task"]]:
     stride = model["patch_size"] * 2 ** (len(model["depths"]) - 1)
     encoder = f"{family}ForSimMIM({arguments})"
     made = (

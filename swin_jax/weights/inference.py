@@ -13,6 +13,7 @@ import numpy as np
 
 from swin_jax.models import windows
 from swin_jax.saved.tensors import Tensors
+from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.layouts import Layout
 
@@ -81,8 +82,9 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
 
+  kind = masked_pixels.KIND if masked else classification.KIND
   description = {
-    "task": "masked_pixels" if masked else "classification",
+    "task": kind.group,
     "model": {
       "version": version,
       "patch_size": patch[0],
@@ -97,8 +99,9 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "dtype": "uint8" if bands <= 4 else "float32",
       "class_names": _class_names(tensors.folder / "config.json", num_classes),
     },
-    "classification": {"num_classes": num_classes},
-    "masked_pixels": {"target_norm_window": hints.target_norm_window or 0},
+    kind.group: {"target_norm_window": hints.target_norm_window or 0}
+    if masked
+    else {"num_classes": num_classes},
   }
   sizes, origins = _sizes(tensors, layout, description["model"], hints)
   description["data"]["image_size"] = sizes["image_size"]

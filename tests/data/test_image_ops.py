@@ -16,6 +16,7 @@ import pytest
 import sklearn.datasets
 
 from swin_jax.data.read import image_ops
+from swin_jax.data.read.decoding import Decoded
 from swin_jax.data.view import views
 
 pytestmark = pytest.mark.every_python
@@ -381,7 +382,6 @@ def augment(**changes):
     crop_padding=0,
     interpolation="bicubic",
     flip_probability=0.5,
-    mask=None,
   )
   return views.Augment(**settings | changes)
 
@@ -400,13 +400,13 @@ def test_tiny_images_are_padded_and_cropped_but_not_resized():
   ]
   top, left = np.random.default_rng(0).integers(9, size=2)
   assert np.array_equal(view, np.pad(image, ((4, 4), (4, 4), (0, 0)))[top : top + 32, left : left + 32])
-  evaluation = views.EvalView((32, 32), 1.0, "bicubic", None)(image, np.random.default_rng(0))["image"]
+  evaluation = views.EvalView((32, 32), 1.0, "bicubic")(image, np.random.default_rng(0))["image"]
   assert np.array_equal(evaluation, image)
 
 
 def test_masks_come_with_both_views():
   mask = views.Mask(8, 4, 0.5)
-  for view in (augment(mask=mask), views.EvalView((16, 24), 0.875, "bilinear", mask)):
-    example = view(noise(40, 40, 3), np.random.default_rng(0))
+  for view in (augment(), views.EvalView((16, 24), 0.875, "bilinear")):
+    example = views.Masked(view, mask)(Decoded(noise(40, 40, 3)), np.random.default_rng(0))
     assert example["mask"].shape == (4, 6) and example["mask"].sum() == 12
     assert example["image"].flags.c_contiguous

@@ -13,6 +13,7 @@ import pytest
 from swin_jax.data.prepare import tiles
 from swin_jax.data.read import decoding, image_files, labelled_files, labels, sources, targets
 from swin_jax.data.read.example import Example
+from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.terminal.errors import BadInput
@@ -99,9 +100,9 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
     for name, data in contents.items():
       file.writestr(name, data)
   assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "val", "labels")
-  assert found.targets == "labels" and found.class_names == ("sky", "road", "car") and len(found) == 4
-  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", "labels")
+  found = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
+  assert found.targets is Target.LABELS and found.class_names == ("sky", "road", "car") and len(found) == 4
+  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", Target.LABELS)
   by_name = {straight[i].name: straight[i] for i in range(len(straight))}
   for example in map(found.__getitem__, range(len(found))):
     other = by_name[example.name]
@@ -131,13 +132,13 @@ def test_batches_hold_images_and_their_classes(tmp_path):
   batch = next(data.train_batches(0, WHOLE))
   assert (
     batch["image"].shape == (4, 16, 16, 3)
-    and batch["label"].shape == (4, 16, 16)
-    and batch["label"].dtype == np.uint8
+    and batch["label_map"].shape == (4, 16, 16)
+    and batch["label_map"].dtype == np.uint8
   )
-  assert set(np.unique(batch["label"])) <= {0, 1, 2, 255}
+  assert set(np.unique(batch["label_map"])) <= {0, 1, 2, 255}
   (batch,) = data.eval_batches(WHOLE)
   assert batch["image"].shape == (4, 32, 32, 3) and batch["weight"].tolist() == [1] * 4
-  assert np.all(batch["label"][:, 20:] == 255) and np.all(batch["label"][:, :, 30:] == 255)
+  assert np.all(batch["label_map"][:, 20:] == 255) and np.all(batch["label_map"][:, :, 30:] == 255)
   assert np.all(batch["image"][:, 20:] == 128)  # the mean
 
 
@@ -166,7 +167,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
 def test_shrunk_maps_fit_their_images(tmp_path):
   folder = write(tmp_path / "set", files(splits=("train",), size=(40, 60)) | {"classes.txt": CLASSES})
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   for example in map(found.__getitem__, range(4)):
     assert (
       targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
@@ -183,12 +184,12 @@ def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   assert "images/2.jpg has no map of the same name in" in capsys.readouterr().err
   plain = write(tmp_path / "c", {"train/cat/1.jpg": jpeg(9, 9, 0), "val/cat/1.jpg": jpeg(9, 9, 0)})
   with pytest.raises(BadInput, match="holds no maps: there must be train/images and train/labels"):
-    sources.open_source("folder", plain, "train", "labels")
+    sources.open_source("folder", plain, "train", Target.LABELS)
   assert run(f"--source={plain}", f"--out={tmp_path / 'images'}") == 0
   with pytest.raises(BadInput, match="holds no labels of pixels"):
-    sources.open_source("array_record", str(tmp_path / "images"), "train", "labels")
+    sources.open_source("array_record", str(tmp_path / "images"), "train", Target.LABELS)
   with pytest.raises(BadInput, match="data.source=npz has no labels of pixels"):
-    sources.open_source("npz", "x_{split}.npz", "train", "labels")
+    sources.open_source("npz", "x_{split}.npz", "train", Target.LABELS)
   whole = write(tmp_path / "d", files() | {"classes.txt": CLASSES})
   assert run(f"--source={whole}", f"--out={tmp_path / 'maps'}") == 0
   config = tiny.config("finetune", data__source="array_record", data__path=str(tmp_path / "maps"))
@@ -215,7 +216,7 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
       write_tif(tmp_path / "set" / split / "images" / f"{i}.tif", values, nodata=-9999)
       write(tmp_path / "set", {f"{split}/labels/{i}.png": png(classes), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
   config = run_config.with_statistics(
     segmentation(
@@ -232,16 +233,16 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
   assert len(config.data.mean) == 5
   data = open_input(config)
   for i in range(len(found)):
-    image, classes = data.decode(found[i])
+    image, classes, _ = data.decode(found[i])
     assert image.dtype == np.float32 and image.shape == (*classes.shape, 5) and min(classes.shape) >= 16
     there = ~np.isnan(image[..., 0])
     np.testing.assert_array_equal(image[there][:, 0], classes[there])
   batch = next(data.train_batches(0, WHOLE))
-  assert batch["image"].dtype == np.float32 and batch["label"].shape == (4, 16, 16)
+  assert batch["image"].dtype == np.float32 and batch["label_map"].shape == (4, 16, 16)
   (batch,) = data.eval_batches(WHOLE)
-  known = (batch["label"] != 255) & ~np.isnan(batch["image"][..., 0])
-  np.testing.assert_array_equal(batch["image"][known][:, 0], batch["label"][known])
-  np.testing.assert_allclose(batch["image"][0, -1, -1], config.data.mean, rtol=1e-6)  # beyond the tile
+  known = (batch["label_map"] != 255) & ~np.isnan(batch["image"][..., 0])
+  np.testing.assert_array_equal(batch["image"][known][:, 0], batch["label_map"][known])
+  assert np.isnan(batch["image"][0, -1, -1]).all() and not batch["valid"][0, -1, -1]  # beyond the tile
 
 
 def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
@@ -271,7 +272,7 @@ def test_one_split_in_a_folder_around_all(tmp_path):
     run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
   )
   assert [
-    len(sources.open_source("array_record", str(tmp_path / "out"), split, "labels"))
+    len(sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS))
     for split in ("train", "val")
   ] == [3, 1]
 
@@ -343,17 +344,17 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
     )
     == 0
   )
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", "labels")
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   decode = decoding.DecodeMapped(5, "float32")
   if suffix == ".npy":
-    image, read = decode(found[0])
+    image, read, _ = decode(found[0])
     np.testing.assert_array_equal(read, classes)
     np.testing.assert_array_equal(image, values)
     return
   assert len(found) == 4
   for i in range(4):
     top, left = map(int, found[i].name.partition(" at ")[2].split(","))
-    image, read = decode(found[i])
+    image, read, _ = decode(found[i])
     np.testing.assert_array_equal(read, classes[top : top + 20, left : left + 25])
     np.testing.assert_array_equal(image, values[top : top + 20, left : left + 25])
 

@@ -295,7 +295,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   )
   config = run_config.with_statistics(tiny.config(**given))
   assert config.data.mean == tuple(found["mean"]) and config.data.std == tuple(found["std"])
-  trained = {"data": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
+  trained = {"task": "masked_pixels", "data": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
   # what the weights have seen
   assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)
   found["std"][2] = 0.0

@@ -177,7 +177,7 @@ def test_files_are_no_packed_arrays():
 
 
 def test_decoding_gives_the_type_that_is_asked_for():
-  decode = lambda image, bands, dtype: decoding.DecodeImage(bands, dtype)(Example(image, -1, "x"))
+  decode = lambda image, bands, dtype: decoding.DecodeImage(bands, dtype)(Example(image, -1, "x")).image
   tile = scene(bands=5)
   found = decode(array_files.pack(tile), 5, "float32")
   assert found.dtype == np.float32

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
 from swin_jax.run import train
@@ -94,16 +95,13 @@ def first_state(model):
 
 def batch_of(p):
   rng = np.random.default_rng(0)
-  batch = {
-    "image": rng.integers(0, 256, p.batch["image"].shape, np.uint8),
-    "label": rng.integers(0, 10, p.batch["label"].shape, np.int32),
-  }
-  if p.batch["label"].ndim > 1:
-    batch["label"] = np.where(
-      rng.random(p.batch["label"].shape) < 0.1, 255, rng.integers(0, 10, p.batch["label"].shape)
-    ).astype(np.uint8)
-  if p.batch["label"].dtype == np.float32:
-    batch["label"] = np.where(batch["label"] == 255, np.nan, batch["label"]).astype(np.float32)
+  batch = {"image": rng.integers(0, 256, p.batch["image"].shape, np.uint8)}
+  if "label" in p.batch:
+    batch["label"] = rng.integers(0, 10, p.batch["label"].shape, np.int32)
+  for name in {"label_map", "value_map"} & p.batch.keys():
+    known = rng.random(p.batch[name].shape) >= 0.1
+    unknown = targets.unknown(p.batch[name].dtype)
+    batch[name] = np.where(known, rng.integers(0, 10, known.shape), unknown).astype(p.batch[name].dtype)
   if "mask" in p.batch:
     batch["mask"] = rng.permuted(np.broadcast_to(np.arange(64) < 38, (16, 64)), axis=1).reshape(16, 8, 8)
   return jax.device_put(batch, p.batch_sharding)
@@ -192,7 +190,7 @@ def evaluated(model):
 def test_scores_of_pixels_on_eight_devices():
   """Every pixel is counted once, and padding nowhere."""
   batch, one, eight = evaluated("dense")
-  known = np.asarray(batch["label"])[:13] != 255
+  known = np.asarray(batch["label_map"])[:13] != 255
   assert one["pixel_accuracy"][1] == eight["pixel_accuracy"][1] == known.sum()
   np.testing.assert_allclose(eight["loss"][0] / eight["loss"][1], one["loss"][0] / one["loss"][1], rtol=1e-5)
   # A pixel whose two best classes are equal to the last bit may change sides.
@@ -203,7 +201,7 @@ def test_scores_of_pixels_on_eight_devices():
 def test_errors_of_numbers_on_eight_devices():
   """As the scores of classes."""
   batch, one, eight = evaluated("values")
-  known = ~np.isnan(np.asarray(batch["label"])[:13])
+  known = ~np.isnan(np.asarray(batch["value_map"])[:13])
   assert 0 < known.sum() < known.size and one["loss"][1] == eight["loss"][1] == known.sum()
   for name, (value, count) in one.items():
     np.testing.assert_allclose(eight[name][0] / eight[name][1], value / count, rtol=1e-5, err_msg=name)

@@ -178,19 +178,24 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
   model = make_model()
   task = masked_pixels.make_task(
-    model.encoder, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
+    model, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
   )
   rng = np.random.default_rng(6)
   pixels = rng.normal((500, 40), (200, 30), (3, 16, 16, 2)).astype(np.float32)
   gap = rng.random((3, 16, 16, 2)) < 0.3
   gap[2] = True
   mask = rng.random((3, 4, 4)) < 0.5
-  batch = {"image": np.where(gap, np.nan, pixels), "mask": mask, "weight": np.ones(3, np.float32)}
+  batch = {
+    "image": np.where(gap, np.nan, pixels),
+    "valid": ~gap,
+    "mask": mask,
+    "weight": np.ones(3, np.float32),
+  }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
   value, _ = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
-  whole, _ = jit(task.loss)(params, batch | {"image": pixels}, jax.random.key(0))
+  whole, _ = jit(task.loss)(params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0))
   assert abs(whole - value) > 1e-4
   pictures = both_bands(task, params, batch)
   hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), gap.shape)
@@ -232,7 +237,7 @@ def test_normalised_target_of_a_constant_image_is_finite():
 def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_norm_window):
   model = make_model()
   task = masked_pixels.make_task(
-    model.encoder, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window
+    model, mean=(0.5, 0.4), std=(0.2, 0.3), target_norm_window=target_norm_window
   )
   rng = np.random.default_rng(6)
   mask = np.zeros((2, 4, 4), bool)
@@ -259,4 +264,4 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
 @pytest.mark.parametrize("window", [2, 48, -1])
 def test_a_target_window_has_a_middle(window):
   with pytest.raises(masked_pixels.BadInput, match=f"target_norm_window = {window}"):
-    masked_pixels.make_task(make_model().encoder, mean=(0.5,), std=(0.2,), target_norm_window=window)
+    masked_pixels.make_task(make_model(), mean=(0.5,), std=(0.2,), target_norm_window=window)

@@ -16,6 +16,7 @@ from swin_jax.mesh import sharding
 from swin_jax.ops import rand_augment
 from swin_jax.run import config as run_config
 from swin_jax.run import inputs, program
+from swin_jax.tasks import KINDS
 from tests.support import pillow_operations, tiny
 
 pytestmark = pytest.mark.every_python
@@ -335,7 +336,7 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   config, p, batch = step_parts(
     **{f"mesh__{axis}": size for axis, size in zip(("data", "fsdp", "model"), mesh, strict=True)}
   )
-  augment = program.make_augment(config)
+  augment = KINDS["classification"].augment(config)
   alone = augment({"image": batch["image"]}, jax.random.key(3))["image"]
   assert not np.array_equal(alone, batch["image"])
   with sharding.trace_on(p.mesh, p.rules):
@@ -366,7 +367,7 @@ def test_the_step_trains_on_augmented_images():
     model__window_sizes=(4,),
   )
   batch = {name: batch[name] for name in ("image", "label")}
-  augment, loss = jax.jit(program.make_augment(config)), jax.jit(p.task.loss)
+  augment, loss = jax.jit(KINDS["classification"].augment(config)), jax.jit(p.task.loss)
   with sharding.trace_on(p.mesh, p.rules):
     state = p.init()
     keys = [
@@ -381,4 +382,4 @@ def test_the_step_trains_on_augmented_images():
 
 
 def test_none_is_none():
-  assert program.make_augment(tiny.config("finetune", augment__rand_augment_operations=0)) is None
+  assert KINDS["classification"].augment(tiny.config("finetune", augment__rand_augment_operations=0)) is None

@@ -27,7 +27,7 @@ MAY_IMPORT = {
   "weights": MODEL_USERS,
   "show": MODEL_USERS | {"data.feed"},
   "export": MODEL_USERS,
-  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
+  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal", "configs"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
 }

@@ -8,19 +8,20 @@ import subprocess
 import sys
 
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 import pytest
 
 from configs import common
-from swin_jax.run import compatibility
+from swin_jax.run import compatibility, reads
 from swin_jax.run import config as run_config
-from swin_jax.run.program import TASKS, build
-from swin_jax.tasks import kinds
+from swin_jax.run.program import build
+from swin_jax.tasks import KINDS
 from tests.support import runs
 from tests.support.paths import ROOT
 
 NAMES = sorted(
-  path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
+  path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common", "recipes")
 )
 COMMAND = re.compile(r"python -m swin_jax\.main --config=configs/(\w+)\.py(?::(\w+))? +--workdir=(\S+)")
 
@@ -95,12 +96,52 @@ def test_an_unknown_kind_names_the_kinds():
     load("quickstart", "pretrian")
 
 
-def test_a_whole_group_cannot_be_replaced_unseen():
+def test_keys_and_types_are_fixed():
   config = common.base()
   with pytest.raises((KeyError, AttributeError)):
     config.optim.lrr = 1.0
   with pytest.raises(TypeError):
     config.optim.lr = "fast"
+
+
+@pytest.mark.parametrize("group", [ConfigDict(dict(lr=1.0)), dict(lr=1.0)])
+def test_a_whole_group_cannot_be_replaced(group):
+  config = common.base()
+  with pytest.raises(TypeError, match=r"config.optim is a group.*c.optim.update\(name=value\)"):
+    config.optim = group
+  with pytest.raises(TypeError, match="config.optim is a group"):
+    config["optim"] = group
+  config.update(optim=dict(lr=1.0))  # merges
+  assert config.optim.lr == 1.0 and keys(config) == keys(common.base())
+  copy = config.copy_and_resolve_references()
+  assert copy.is_locked and copy.to_dict() == config.to_dict()
+
+
+def kinds_of_run(name):
+  """Returns every `:arg` of a config file, as its message to a wrong one lists them."""
+  with pytest.raises(ValueError) as error:
+    load(name, "?")
+  return [None, *re.findall(r":(\w+)", str(error.value).partition("it has ")[2])]
+
+
+@pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in kinds_of_run(name)])
+def test_sets_only_what_its_task_reads(name, kind):
+  config, defaults = (compatibility.flatten(c.to_dict()) for c in (load(name, kind), common.base()))
+  task = KINDS[config["task"]]
+  assert not [key for key in config if config[key] != defaults[key] and not reads.is_read(task, key)]
+
+
+def test_every_key_is_read_by_some_task():
+  unread = [
+    key for key in keys(common.base()) if not any(reads.is_read(kind, key) for kind in KINDS.values())
+  ]
+  assert not unread
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_what_a_task_reads_is_there(task):
+  for name in (*reads.COMMON, *KINDS[task].reads):
+    assert [key for key in keys(common.base()) if reads.is_in(key, [name])], name
 
 
 def test_configs_load_in_milliseconds_without_jax():
@@ -109,7 +150,3 @@ def test_configs_load_in_milliseconds_without_jax():
     " ('jax', 'swin_jax', 'tensorflow')))"
   )
   assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_every_task_has_its_module():
-  assert TASKS.keys() == kinds.TARGETS.keys()

@@ -13,8 +13,8 @@ def make_input(source, workers=0, seed=5, batch=8) -> pipeline.Input:
   return pipeline.Input(
     train_source=source,
     eval_source=source,
-    train_view=views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5, None),
-    eval_view=views.EvalView((8, 8), 1.0, "bicubic", None),
+    train_view=views.Labelled(views.Augment((8, 8), (0.3, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5)),
+    eval_view=views.Labelled(views.EvalView((8, 8), 1.0, "bicubic")),
     decode=decoding.DecodeImage(3),
     seed=seed,
     batch_size=batch,

@@ -31,3 +31,18 @@ def write_tif(path: pathlib.Path, array: np.ndarray, scales=None, offsets=None, 
     if offsets:
       file.offsets = offsets
   return path
+
+
+def stripes():
+  """Every second pair of columns holds no data, so that half of what is between two pixels is missing."""
+  image = np.random.default_rng(0).normal(size=(40, 60, 2)).astype(np.float32)
+  image[:, np.arange(60) % 4 < 2] = np.nan
+  return image
+
+
+def round_hole(seed):
+  """Data with a round hole at a random place."""
+  rng = np.random.default_rng(seed)
+  image, (y, x) = rng.normal(size=(40, 60, 2)).astype(np.float32), np.mgrid[:40, :60]
+  image[(y - rng.uniform(0, 40)) ** 2 + (x - rng.uniform(0, 60)) ** 2 < rng.uniform(6, 18) ** 2] = np.nan
+  return image

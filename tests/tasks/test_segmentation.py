@@ -20,7 +20,6 @@ from swin_jax.drawing import label_pictures, legend
 from swin_jax.run import compatibility, metrics, optim, train
 from swin_jax.show import whole_images
 from swin_jax.show.__main__ import main as show
-from swin_jax.show.segmentation import segment
 from swin_jax.tasks import dense, segmentation
 from swin_jax.terminal.errors import BadInput
 from tests.support import runs, tiny
@@ -178,11 +177,12 @@ def test_pictures_show_image_truth_prediction_and_errors():
 
 
 def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
-  image, found = np.zeros((100, 50, 3), np.uint8), np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8)
-  assert whole_images.for_a_picture(image, found)[0] is image
+  pixels, found = np.zeros((100, 50, 3), np.uint8), np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8)
+  scene = whole_images.Whole("scene", pixels, None, (100, 50))
+  assert whole_images.for_a_picture(scene, "bilinear", found)[0] is pixels
   monkeypatch.setattr(whole_images, "_LARGEST", 40)
-  image, found, truth = whole_images.for_a_picture(image, found, None)
-  assert truth is None
+  image, valid, found, truth = whole_images.for_a_picture(scene, "bilinear", found, None)
+  assert truth is None and valid is None
   assert image.shape == (40, 20, 3) and found.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()
 
 
@@ -304,7 +304,8 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     assert found.mode == "P" and found.size == (40, 24 + i)
     image = np.asarray(Image.open(folder / f"val/images/{i}.png"))[..., None]
     fitted = image_ops.resize(image, dense_views.fit(image.shape[:2], (32, 32)), "bilinear")
-    assert np.array_equal(np.asarray(found), targets.resize(segment(model, params, fitted), image.shape[:2]))
+    classes = whole_images.predict(model, params, whole_images.Whole("", fitted, None, image.shape[:2]))
+    assert np.array_equal(np.asarray(found), targets.resize(classes, image.shape[:2]))
   assert (folder / "val/labels/classes.txt").read_text() == "paper\nink\n"
   (folder / "placed.tif").rename(tmp_path / "placed.tif")
   assert prepare(f"--source={folder}", f"--out={tmp_path / 'prepared'}") == 0
@@ -405,7 +406,6 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
     (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
     (dict(dense__scales=()), "config.dense.scales"),
     (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
-    (dict(augment__rand_augment_operations=2), "RandAugment moves pixels away from their labels"),
     (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),
     (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
     (dict(data__mean=(120.0,)), "data.mean = (120.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),

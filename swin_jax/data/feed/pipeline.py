@@ -109,8 +109,7 @@ class Input:
   def train_batches(self, first: int, part: Part) -> Iterator[Batch]:
     """A part of every batch from batch number `first` on, without end; every epoch is a new permutation.
 
-    A batch holds what `train_view` gives, index int32 [b], bad int32 [b] (records skipped for this one) and,
-    where the view gives no other, label int32 [b].
+    A batch holds what `train_view` gives, index int32 [b] and bad int32 [b] (records skipped for this one).
     """
     # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the
     # number of hosts.

@@ -87,7 +87,7 @@ class Load:
           _named.add(key)
           logging.warning("left out: %s", reason)
         continue
-      about = {"label": np.int32(example.label), "index": np.int32(i), "bad": np.int32(bad)}
+      about = {"index": np.int32(i), "bad": np.int32(bad)}
       return about | self.transform(decoded, rng)
     raise BadInput(f"none of {bad + 1} records in a row could be read; the last: {reason}")
 

@@ -11,6 +11,7 @@ import numpy as np
 from swin_jax.data.prepare import tiles
 from swin_jax.data.read import image_files, labelled_files, sources
 from swin_jax.data.read.example import Source, wanted_splits
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 # split → (source, the indices of its examples in the order they are written)
@@ -24,7 +25,8 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
     BadInput: there is no such source or split, or nothing in it.
   """
   found = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
-  if cut.values_nodata is not None and any(examples.targets != "values" for examples in found.values()):
+  carried = {examples.targets for examples in found.values()}
+  if cut.values_nodata is not None and carried != {Target.VALUES}:
     raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
   for examples in found.values():
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:

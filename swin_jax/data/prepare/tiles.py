@@ -22,6 +22,7 @@ from PIL import Image
 from swin_jax.data.read import image_files, image_ops, labelled_files, rasters, sources, targets
 from swin_jax.data.read import labels as label_maps
 from swin_jax.data.read.example import Example, wanted_splits
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 _KEPT_OPEN = 4  # files that had to be read whole are kept for their other tiles
@@ -71,7 +72,7 @@ class Tiles:
     labels: Sequence[int],
     class_names: Sequence[str],
     cut: Cut,
-    kind: str = "",
+    kind: Target = Target.NOTHING,
     read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):
     """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is

@@ -14,10 +14,18 @@ from PIL import UnidentifiedImageError
 from swin_jax.data.prepare import encoding, splits, tiles
 from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
+# What pixels carry, whether the images are rasters → the config of the run that learns it, and its workdir.
+_SUPERVISED = {
+  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
+  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
+  (Target.VALUES, False): {"own_labels.py:regress": "values"},
+  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
+}
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
 
 
@@ -206,12 +214,12 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     )
     return
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
-  targets = next(iter(headers.values())).get("targets", "")
-  if of_rasters or targets == "values":
+  targets = Target(next(iter(headers.values())).get("targets", ""))
+  if of_rasters or targets is Target.VALUES:
     describe(out, num_threads)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
-  what = "a value for each pixel" if targets == "values" else f"{classes} classes"
+  what = "a value for each pixel" if targets is Target.VALUES else f"{classes} classes"
   print(f"{out} is whole: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
@@ -222,12 +230,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
   config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
   kinds = {f"{config}.py:pretrain": "pretrain"}
-  if targets == "labels":
-    kinds |= {"own_rasters.py:segment": "segment"} if of_rasters else {"own_labels.py:finetune": "labels"}
-  elif targets == "values":
-    kinds |= {"own_rasters.py:regress": "regress"} if of_rasters else {"own_labels.py:regress": "values"}
-  elif classes:
-    kinds[f"{config}.py:finetune"] = "finetune"
+  kinds |= _SUPERVISED.get((targets, of_rasters), {f"{config}.py:finetune": "finetune"} if classes else {})
   for kind, run in kinds.items():
     print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:

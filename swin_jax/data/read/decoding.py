@@ -9,9 +9,24 @@ from swin_jax.data.read import array_files, image_ops, targets
 from swin_jax.data.read.example import Example
 
 
+class Decoded(NamedTuple):
+  """An example as views take it.
+
+  Attributes:
+    image: [height, width, bands].
+    target: map [height, width] of what belongs to each of its pixels, see `targets.py`; None where it is not
+      read.
+    label: class of the whole image; -1: none.
+  """
+
+  image: np.ndarray
+  target: np.ndarray | None = None
+  label: int = -1
+
+
 @dataclasses.dataclass(frozen=True)
 class DecodeImage:
-  """The image alone, [height, width, bands].
+  """Decodes the image and leaves maps alone.
 
   Attributes:
     bands: that it must have; of files see `image_ops.decode`.
@@ -21,7 +36,10 @@ class DecodeImage:
   bands: int
   dtype: str = "uint8"
 
-  def __call__(self, example: Example) -> np.ndarray:
+  def __call__(self, example: Example) -> Decoded:
+    return Decoded(self._image(example), label=example.label)
+
+  def _image(self, example: Example) -> np.ndarray:
     image = array_files.unpack(example.image) if array_files.is_packed(example.image) else example.image
     if self.dtype == "uint8" or isinstance(image, bytes):
       return image_ops.decode(image, self.bands).astype(self.dtype, copy=False)
@@ -30,18 +48,11 @@ class DecodeImage:
     return image.astype(self.dtype, copy=False)
 
 
-class Mapped(NamedTuple):
-  """An image [height, width, bands] and the map of what belongs to each of its pixels; see `targets.py`."""
-
-  image: np.ndarray
-  target: np.ndarray
-
-
 @dataclasses.dataclass(frozen=True)
 class DecodeMapped(DecodeImage):
-  """The image and its map; where the image holds no data nothing is known either."""
+  """Decodes the image and its map; where the image holds no data nothing is known either."""
 
-  def __call__(self, example: Example) -> Mapped:
-    image, found = super().__call__(example), targets.decode(example.target)
-    targets.check_size(found.shape, image.shape[:2])
-    return Mapped(image, targets.where_data(image, found))
+  def __call__(self, example: Example) -> Decoded:
+    image, target = self._image(example), targets.decode(example.target)
+    targets.check_size(target.shape, image.shape[:2])
+    return Decoded(image, targets.where_valid(target, image_ops.valid_pixels(image)), example.label)

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 
@@ -32,13 +33,12 @@ class Source(Protocol):
   that the storage failed: the same read may succeed later.
 
   Attributes:
-    targets: what every pixel has in `Example.target`: "labels", a class, "values", a number; or "" for
-      nothing of the kind.
+    targets: what each pixel has in `Example.target`: LABELS, VALUES or NOTHING.
     num_classes: of images, or of pixels; 0 where there are no labels.
     class_names: by label; empty where there are no labels.
   """
 
-  targets: str
+  targets: Target
   num_classes: int
   class_names: tuple[str, ...]
 

@@ -19,6 +19,7 @@ import zipfile
 import numpy as np
 
 from swin_jax.data.read.example import Example, no_split
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -130,7 +131,7 @@ class ImageFiles:
   Paths are held in one piece of memory: about 50 bytes an image, and quick to pickle.
   """
 
-  targets = ""
+  targets = Target.NOTHING
 
   def __init__(
     self, tree: Tree, folder: str, split: str, splits: Sequence[str], extensions: Sequence[str] = EXTENSIONS

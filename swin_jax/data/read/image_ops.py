@@ -84,6 +84,20 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
     raise ValueError(f"cannot be read as an image: {error}") from error
 
 
+def valid_bands(image: np.ndarray) -> np.ndarray | None:
+  """Returns where an image [height, width, bands] holds data, bool of its shape.
+
+  None where its type has data everywhere: of float32 NaN is no data, and uint8 knows no such thing.
+  """
+  return ~np.isnan(image) if image.dtype.kind == "f" else None
+
+
+def valid_pixels(image: np.ndarray) -> np.ndarray | None:
+  """Returns which pixels hold data in any band, bool [height, width]; None as `valid_bands`."""
+  valid = valid_bands(image)
+  return valid if valid is None else valid.any(axis=-1)
+
+
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
   """Resizes uint8 or float32 [h, w, bands] to `size` (height, width) in pixels; bands do not mix.
 

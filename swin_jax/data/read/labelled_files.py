@@ -17,11 +17,12 @@ import numpy as np
 
 from swin_jax.data.read import image_files, labels, rasters, targets
 from swin_jax.data.read.example import Example, no_split
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 IMAGES = "images"
-LABELS = ("labels", "annotations", "masks")
-VALUES = "values"
+LABELS = (Target.LABELS.value, "annotations", "masks")
+VALUES = Target.VALUES.value
 _OF_VALUES = tuple(
   dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS))
 )
@@ -42,9 +43,9 @@ class Split(NamedTuple):
   nodata: float | None = None
 
   @property
-  def targets(self) -> str:
+  def targets(self) -> Target:
     """See `example.Source`."""
-    return "labels" if self.classes else "values"
+    return Target.LABELS if self.classes else Target.VALUES
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -168,8 +169,8 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   }
 
 
-def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
-  """The images of a split with maps of a kind, "labels" or "values".
+def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
+  """Opens the images of a split with maps of a kind.
 
   Raises:
     BadInput: there are none.
@@ -187,7 +188,7 @@ def open_folder(path: str, split: str, wanted: str) -> LabelledFiles:
     )
   if split not in found:
     raise BadInput(no_split(path, split, found))
-  if found[split].targets != wanted:
+  if found[split].targets is not wanted:
     raise BadInput(
       f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be"
       f" {split}/{wanted}"

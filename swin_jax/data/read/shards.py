@@ -23,6 +23,7 @@ from array_record.python import array_record_data_source, array_record_module
 import msgpack
 
 from swin_jax.data.read.example import Example, no_split
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -152,7 +153,7 @@ class Shards:
       BadInput: there is no such split, or shards are missing or cut short.
     """
     header = read_header(path, split)
-    self.class_names, self.targets = tuple(header["class_names"]), header.get("targets", "")
+    self.class_names, self.targets = tuple(header["class_names"]), Target(header.get("targets", ""))
     self.num_classes = len(self.class_names)
     self._where = header_path(path, split)
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]

@@ -11,6 +11,7 @@ import numpy as np
 
 from swin_jax.data.read import image_files, labelled_files, shards
 from swin_jax.data.read.example import Example, Source, no_split
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 # name → what data.path is
@@ -23,7 +24,7 @@ _PATHS = {
 }
 
 
-def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
+def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING) -> Source:
   """Opens a source by its name in the config.
 
   Args:
@@ -31,10 +32,10 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
     path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or
       ~/tensorflow_datasets.
     split: one of those that are there.
-    targets: what is wanted for each pixel, see `example.Source`.
+    needs: what its examples must carry. Maps must be there; a class of the image may be missing.
 
   Raises:
-    BadInput: an unknown name, no such targets, a missing path or split, or a set that is damaged, incomplete
+    BadInput: an unknown name, no such maps, a missing path or split, or a set that is damaged, incomplete
       or wrongly labelled.
   """
   if name == "digits":
@@ -43,12 +44,12 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
         f"data.path={path} is set, but data.source=digits reads no files; set data.source to"
         f" {' or '.join(_PATHS)}"
       )
-    if targets == "values":
+    if needs.per_pixel and needs is not InkedDigits.targets:
       raise BadInput(
-        "data.source=digits has no values of pixels: give --config.data.source=array_record and"
+        f"data.source=digits has no {needs} of pixels: give --config.data.source=array_record and"
         " --config.data.path"
       )
-    return InkedDigits(split) if targets else Digits(split)
+    return InkedDigits(split) if needs.per_pixel else Digits(split)
   if name not in _PATHS:
     known = [*_PATHS, "digits"]
     near = difflib.get_close_matches(name, known, 1, 0.4)
@@ -57,24 +58,26 @@ def open_source(name: str, path: str, split: str, targets: str = "") -> Source:
   if not path:
     raise BadInput(f"data.source={name} needs --config.data.path: {_PATHS[name]}")
   if name in ("tfds", "npz"):
-    if targets:
+    if needs.per_pixel:
       raise BadInput(
-        f"data.source={name} has no {targets} of pixels: take a folder of images and maps, or what prepare"
+        f"data.source={name} has no {needs} of pixels: take a folder of images and maps, or what prepare"
         " made of one"
       )
     return Tfds(path, split) if name == "tfds" else open_npz(path, split)
   check_exists(path)
   if name == "folder":
     return (
-      labelled_files.open_folder(path, split, targets) if targets else image_files.open_folder(path, split)
+      labelled_files.open_folder(path, split, needs)
+      if needs.per_pixel
+      else image_files.open_folder(path, split)
     )
   found = shards.Shards(path, split)
-  if targets and found.targets != targets:
+  if needs.per_pixel and found.targets is not needs:
     raise BadInput(
-      f"{path} holds no {targets} of pixels"
+      f"{path} holds no {needs} of pixels"
       + f", but {found.targets}" * bool(found.targets)
       + ": prepare it from a folder with"
-      f" SPLIT/images, SPLIT/{targets}" + " and a classes.txt" * (targets == "labels") + "; see the README"
+      f" SPLIT/images, SPLIT/{needs}" + " and a classes.txt" * needs.has_classes + "; see the README"
     )
   return found
 
@@ -98,7 +101,7 @@ class Digits:
   A fixed permutation holds the last fifth (360) back as split "val"; the rest is "train".
   """
 
-  targets = ""
+  targets = Target.NOTHING
   num_classes = 10
   class_names = tuple("0123456789")
 
@@ -125,7 +128,7 @@ class Digits:
 class InkedDigits(Digits):
   """The digits with a label map each: which pixels are ink, those darker than half."""
 
-  targets = "labels"
+  targets = Target.LABELS
   num_classes = 2
   class_names = ("paper", "ink")
 
@@ -171,7 +174,7 @@ class Npz:
   where each begins; labels int [n] and class_names str [classes], both or neither.
   """
 
-  targets = ""
+  targets = Target.NOTHING
 
   def __init__(self, path: str):
     """Reads the file.
@@ -266,7 +269,7 @@ class Tfds:
   See `example.Source`.
   """
 
-  targets = ""
+  targets = Target.NOTHING
 
   def __init__(self, name: str, split: str):
     """Opens it.

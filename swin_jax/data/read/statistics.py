@@ -23,6 +23,7 @@ import numpy as np
 
 from swin_jax.data.read import array_files, image_ops, shards, targets
 from swin_jax.data.read.example import Source
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -72,8 +73,8 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
         else image_ops.decode(record.image, 3)
       )
       target = (
-        targets.where_data(image, targets.decode(record.target))[..., None]
-        if source.targets == "values"
+        targets.where_valid(targets.decode(record.target), image_ops.valid_pixels(image))[..., None]
+        if source.targets is Target.VALUES
         else None
       )
     except (ValueError, RuntimeError):
@@ -107,7 +108,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     "unreadable": unreadable,
     "dtype": dtypes.pop() if len(dtypes) == 1 else "float32",
   }
-  return found | ({"values": values.compute()} if values.sample else {}) | about
+  return found | ({Target.VALUES.value: values.compute()} if values.sample else {}) | about
 
 
 class _Columns:
@@ -238,7 +239,7 @@ def describe(path: str) -> str:
   lines = [f"{path_of(path)}: {found['images']:,} images of split '{found['split']}', {found['dtype']}"]
   lines.append(" band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
   rows = [(str(band), found, band) for band in itertools.islice(range(len(found["mean"])), 64)]
-  rows += [("value", found["values"], 0)] if "values" in found else []
+  rows += [("value", found[Target.VALUES], 0)] if Target.VALUES in found else []
   for name, numbers, i in rows:
     lines.append(
       f"{name:>5}"

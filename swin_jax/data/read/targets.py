@@ -1,10 +1,35 @@
-"""What belongs to each pixel, as maps [height, width]: a class, uint8 (`labels.py`), or a number, float32,
-NaN where it is not known.
+"""What a loss compares with: the kinds of target, and maps [height, width] of them.
+
+A map holds a class for each pixel, uint8 (`labels.py`), or a number, float32, NaN where it is unknown.
 """
+
+import enum
 
 import numpy as np
 
 from swin_jax.data.read import array_files, image_ops, labels, rasters
+
+
+class Target(enum.StrEnum):
+  """What an example carries for a loss to compare with.
+
+  The values are the words of headers of prepared sets, folders of maps, flags and messages.
+  """
+
+  NOTHING = ""
+  CLASS = "class"  # of the whole image
+  LABELS = "labels"  # a class for each pixel
+  VALUES = "values"  # a number for each pixel
+
+  @property
+  def per_pixel(self) -> bool:
+    """Whether it is a map."""
+    return self in (Target.LABELS, Target.VALUES)
+
+  @property
+  def has_classes(self) -> bool:
+    """Whether it is chosen from a set of classes, which the data names."""
+    return self in (Target.CLASS, Target.LABELS)
 
 
 def unknown(dtype: np.dtype) -> int | float:
@@ -12,11 +37,14 @@ def unknown(dtype: np.dtype) -> int | float:
   return labels.NONE if dtype == np.uint8 else float("nan")
 
 
-def where_data(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """The map of an image [height, width, bands] as far as this holds data: of no data nothing is known."""
-  if image.dtype.kind != "f":
-    return target
-  return np.where(np.isnan(image).all(axis=-1), target.dtype.type(unknown(target.dtype)), target)
+def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+  """Returns a map that is unknown where its image holds no data.
+
+  Args:
+    target: [height, width].
+    valid: bool [height, width], of `image_ops.valid_pixels`; None for everywhere.
+  """
+  return target if valid is None else np.where(valid, target, target.dtype.type(unknown(target.dtype)))
 
 
 def read_values(

@@ -1,16 +1,20 @@
 """An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in
 evaluation.
 
-Images of all sizes must share a batch: what lies beyond an image is its bands' mean, to the nearest of what a
-pixel can be, and nothing is known of it.
+Images of all sizes must share a batch. Beyond an image of float32 there is no data; beyond one of uint8,
+which cannot say so, the canvas holds the mean of each band, rounded. Nothing is known there either way.
+
+"valid", bool [height, width], says which pixels of a float32 image hold data in any band after resizing and
+cropping. Where they do not, the map is unknown. uint8 has no such field.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from swin_jax.data.read import image_ops, labels, targets
-from swin_jax.data.read.decoding import Mapped
+from swin_jax.data.read.decoding import Decoded
 
 MAX_CLASS_SHARE = (
   0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
@@ -42,6 +46,7 @@ class Augment:
     flip_probability: of mirroring left and right.
     interpolation: of the image.
     fill: per band, of what lies beyond it.
+    field: name of the map in the batch.
     rotate: turn square crops by a random multiple of 90°.
   """
 
@@ -51,18 +56,17 @@ class Augment:
   flip_probability: float
   interpolation: str
   fill: tuple[float, ...]
+  field: str
   rotate: bool = False
 
-  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
     size = fit(example.image.shape[:2], self.sides, rng.uniform(*self.scale_range))
-    found = targets.resize(example.target, size)
-    top, left = self._corner(found, rng)
-    height, width = self.image_size
-    image = image_ops.resize(example.image, size, self.interpolation)[top : top + height, left : left + width]
-    found = found[top : top + height, left : left + width]
-    if rng.random() < self.flip_probability:
-      image, found = image[:, ::-1], found[:, ::-1]
-    view = on_canvas(image, found, self.image_size, self.fill)
+    whole = fitted(example.image, example.target, size, self.interpolation)
+    top, left = self._corner(whole.target, rng)
+    crop = np.s_[top : top + self.image_size[0], left : left + self.image_size[1]]
+    columns = np.s_[:, ::-1] if rng.random() < self.flip_probability else np.s_[:]
+    crops = Fitted(*(x if x is None else x[crop][columns] for x in whole))
+    view = on_canvas(crops, self.image_size, self.fill, self.field)
     turns = rng.integers(4) if self.rotate else 0
     return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
@@ -88,15 +92,16 @@ class EvalView:
     canvas: (height, width) in pixels, of every batch.
     sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the
       canvas is too small for that.
-    interpolation, fill: as of `Augment`.
+    interpolation, fill, field: as of `Augment`.
   """
 
   canvas: tuple[int, int]
   sides: tuple[int, ...]
   interpolation: str
   fill: tuple[float, ...]
+  field: str
 
-  def __call__(self, example: Mapped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
     del rng
     old = example.image.shape[:2]
     size = fit(old, self.sides)
@@ -105,18 +110,44 @@ class EvalView:
       size = tuple(
         min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas, strict=True)
       )
-    image = example.image if size == old else image_ops.resize(example.image, size, self.interpolation)
-    return on_canvas(image, targets.resize(example.target, size), self.canvas, self.fill)
+    whole = fitted(example.image, example.target, size, self.interpolation)
+    return on_canvas(whole, self.canvas, self.fill, self.field)
+
+
+class Fitted(NamedTuple):
+  """An image and its map at the size that the model sees them.
+
+  Attributes:
+    image: [height, width, bands].
+    target: [height, width], unknown where the image holds no data.
+    valid: bool [height, width], where it does; None for everywhere.
+  """
+
+  image: np.ndarray
+  target: np.ndarray
+  valid: np.ndarray | None
+
+
+def fitted(image: np.ndarray, target: np.ndarray, size: tuple[int, int], interpolation: str) -> Fitted:
+  """Returns image and map resized to `size` (height, width)."""
+  if image.shape[:2] != tuple(size):
+    image = image_ops.resize(image, size, interpolation)
+  valid = image_ops.valid_pixels(image)
+  return Fitted(image, targets.where_valid(targets.resize(target, size), valid), valid)
 
 
 def on_canvas(
-  image: np.ndarray, found: np.ndarray, canvas: tuple[int, int], fill: tuple[float, ...]
+  view: Fitted, canvas: tuple[int, int], fill: tuple[float, ...], field: str
 ) -> dict[str, np.ndarray]:
-  """Image and map at the upper left of a canvas of (height, width), as a view gives them."""
-  height, width = found.shape
-  whole = np.empty((*canvas, image.shape[-1]), image.dtype)
-  whole[...] = np.asarray(fill, image.dtype)
-  whole[:height, :width] = image
-  target = np.full(canvas, targets.unknown(found.dtype), found.dtype)
-  target[:height, :width] = found
-  return {"image": whole, "label": target}
+  """Returns the fields of an example: its view at the upper left of a canvas of (height, width)."""
+  height, width = view.target.shape
+  image = np.empty((*canvas, view.image.shape[-1]), view.image.dtype)
+  image[...] = np.asarray(fill, image.dtype)
+  image[:height, :width] = view.image
+  target = np.full(canvas, targets.unknown(view.target.dtype), view.target.dtype)
+  target[:height, :width] = view.target
+  if view.valid is None:
+    return {"image": image, field: target}
+  valid = np.zeros(canvas, bool)
+  valid[:height, :width] = view.valid
+  return {"image": image, field: target, "valid": valid}

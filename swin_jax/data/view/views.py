@@ -2,11 +2,13 @@
 together.
 """
 
+from collections.abc import Callable
 import dataclasses
 
 import numpy as np
 
 from swin_jax.data.read import image_ops
+from swin_jax.data.read.decoding import Decoded
 from swin_jax.data.view import masks
 
 
@@ -26,15 +28,13 @@ class Mask:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view of a decoded image: random crop, flip, a mask where one is asked for; the rest is for the
-  device.
+  """Training view of a decoded image: random crop, flip, turn; the rest is for the device.
 
   Attributes:
     image_size: (height, width) in pixels.
     crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
     crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
     flip_probability: of mirroring left and right.
-    mask: None for tasks without masks.
     rotate: turn by a random multiple of 90°.
   """
 
@@ -44,7 +44,6 @@ class Augment:
   crop_padding: int
   interpolation: str
   flip_probability: float
-  mask: Mask | None
   rotate: bool = False
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -58,7 +57,7 @@ class Augment:
       )
     image = image_ops.random_flip(image, rng, self.flip_probability)
     image = image_ops.random_rotation(image, rng) if self.rotate else image
-    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
+    return {"image": np.ascontiguousarray(image)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,39 @@ class EvalView:
   image_size: tuple[int, int]
   crop_fraction: float
   interpolation: str
-  mask: Mask | None
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    del rng
     image = image_ops.center_crop(image, self.image_size, self.crop_fraction, self.interpolation)
-    return {"image": np.ascontiguousarray(image)} | (self.mask(self.image_size, rng) if self.mask else {})
+    return {"image": np.ascontiguousarray(image)}
+
+
+# (decoded image, rng) → the fields of a batch that follow from it
+ImageView = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+  """View of an example with a class: that of its image, and the class as "label", int32."""
+
+  view: ImageView
+
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return self.view(example.image, rng) | {"label": np.int32(example.label)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+  """View of an example for SimMIM: that of its image, a mask and, of float32, where the image holds data.
+
+  That is "valid", bool [height, width, bands], once it is resized and cropped; uint8 has no such field.
+  """
+
+  view: ImageView
+  mask: Mask
+
+  def __call__(self, example: Decoded, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    fields = self.view(example.image, rng)
+    valid = image_ops.valid_bands(fields["image"])
+    fields |= {} if valid is None else {"valid": valid}
+    return fields | self.mask(fields["image"].shape[:2], rng)

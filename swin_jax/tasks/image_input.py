@@ -1,0 +1,91 @@
+"""Batches of whole images: what the tasks that say one thing of an image, or draw it, read of a config."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from swin_jax.data.view import views
+from swin_jax.mesh import axes, sharding
+from swin_jax.ops import rand_augment
+from swin_jax.tasks import rules
+from swin_jax.tasks.task import Fields
+from swin_jax.terminal.errors import BadInput
+
+READS = ("augment",)
+RULES = {
+  "augment.crop_scale": rules.rising(1.0),
+  "augment.crop_ratio": rules.rising(),
+  "augment.eval_crop_fraction": rules.share(),
+  "augment.rand_augment_magnitude": rules.between(0, 10),
+}
+
+
+def fields(config: ConfigDict) -> Fields:
+  """Returns the image of a batch."""
+  return {"image": ((*config.data.image_size, len(config.data.mean)), jnp.dtype(config.data.dtype))}
+
+
+def valid_bands(config: ConfigDict) -> Fields:
+  """Returns the field that says where images of float32 hold data, band by band; nothing for uint8."""
+  shape, dtype = fields(config)["image"]
+  return {"valid": (shape, jnp.bool_)} if dtype == jnp.float32 else {}
+
+
+def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
+  """Returns the (training, evaluation) view of the image alone."""
+  d, a = config.data, config.augment
+  augmented = views.Augment(
+    image_size=d.image_size,
+    crop_scale=a.crop_scale,
+    crop_ratio=a.crop_ratio,
+    crop_padding=a.crop_padding,
+    interpolation=a.interpolation,
+    flip_probability=a.flip_probability,
+    rotate=a.rotate,
+  )
+  return augmented, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation)
+
+
+def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
+  """Returns RandAugment of a batch on the device; None where it is off."""
+  a = config.augment
+  if not a.rand_augment_operations:
+    return None
+
+  def apply(batch, rng):
+    images = batch["image"]
+    drawn = rand_augment.draw(
+      rng,
+      len(images),
+      operations=a.rand_augment_operations,
+      probability=a.rand_augment_probability,
+      magnitude=a.rand_augment_magnitude,
+      magnitude_std=a.rand_augment_magnitude_std,
+    )
+    names = [(axes.BATCH, None, None, None), (axes.BATCH, None), (axes.BATCH, None)]
+    return batch | {"image": sharding.per_device(rand_augment.apply, (images, *drawn), names, names[0])}
+
+  return apply
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the keys of `READS`.
+
+  Raises:
+    BadInput: see `RULES`; or augmentations that the images do not allow.
+  """
+  rules.check(config, RULES)
+  a, d = config.augment, config.data
+  if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
+    raise BadInput(
+      f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set"
+      " augment.rand_augment_operations=0"
+    )
+  if a.rand_augment_operations and d.dtype != "uint8":
+    raise BadInput(
+      f"RandAugment is for uint8 images, data.dtype is {d.dtype}: set augment.rand_augment_operations=0"
+    )
+  if a.crop_padding and a.eval_crop_fraction != 1.0:
+    raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")

@@ -1,0 +1,102 @@
+"""Batches of images with a map each: what the tasks with an answer for every pixel read of a config."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from swin_jax.data.view import dense_views
+from swin_jax.models import upernet
+from swin_jax.ops import photometric
+from swin_jax.tasks import dense, rules
+from swin_jax.tasks.task import Evaluation, Fields
+from swin_jax.terminal.errors import BadInput
+
+READS = ("dense", "augment.interpolation", "augment.flip_probability", "augment.rotate")
+# What a model folder keeps: how images are fitted and seen.
+DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}
+
+
+def fields(config: ConfigDict, target: str, dtype: type) -> Fields:
+  """Returns the image of a batch, its map under the name `target`, and of float32 which pixels hold data."""
+  size, image_dtype = tuple(config.data.image_size), jnp.dtype(config.data.dtype)
+  held = {"image": ((*size, len(config.data.mean)), image_dtype), target: (size, dtype)}
+  return held | ({"valid": (size, jnp.bool_)} if image_dtype == jnp.float32 else {})
+
+
+def views(config: ConfigDict, target: str) -> tuple[dense_views.Augment, dense_views.EvalView]:
+  """Returns the (training, evaluation) view of images with maps, which they call `target`."""
+  d, a, c = config.data, config.augment, config.dense
+  fill = tuple(round(255 * mean) if d.dtype == "uint8" else float("nan") for mean in d.mean)
+  augmented = dense_views.Augment(
+    image_size=d.image_size,
+    sides=c.sides,
+    scale_range=c.scale_range,
+    flip_probability=a.flip_probability,
+    interpolation=a.interpolation,
+    fill=fill,
+    field=target,
+    rotate=a.rotate,
+  )
+  return augmented, dense_views.EvalView(c.eval_canvas, c.sides, a.interpolation, fill, target)
+
+
+def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
+  """Returns the photometric distortion of a batch on the device; None where it is off."""
+  if not config.dense.photometric:
+    return None
+  return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
+
+
+def test_time_views(config: ConfigDict) -> dense.Views:
+  """Returns how an image is looked at in evaluation."""
+  return dense.Views(config.dense.window, config.dense.scales, config.dense.mirrored)
+
+
+def evaluation(config: ConfigDict) -> Evaluation:
+  """Returns what an evaluation shows: whole images, or a window that slides over them."""
+  window, canvas = config.dense.window, tuple(config.dense.eval_canvas)
+
+  def seen(size):
+    return tuple(map(min, size, window)) if window else size
+
+  how = " by a sliding window" if window else " or less"
+  note = f"{how}, those over {' × '.join(map(str, canvas))} made smaller"
+  scaled = [tuple(max(1, round(side * scale)) for side in canvas) for scale in config.dense.scales]
+  return Evaluation(seen(canvas), note, tuple(map(seen, scaled)))
+
+
+def check(config: ConfigDict, group: str) -> None:
+  """Checks the keys of `READS`, and the channels of the head, `group`.channels.
+
+  Raises:
+    BadInput: values that cannot be, or that the images do not allow; the message names the keys.
+  """
+  c, channels, bands = config.dense, config[group].channels, len(config.data.mean)
+  for key, sizes in (
+    ("dense.sides", c.sides),
+    ("dense.eval_canvas", c.eval_canvas),
+    ("dense.window", c.window),
+  ):
+    if not sizes and key != "dense.eval_canvas":
+      continue
+    if len(sizes) != 2 or min(sizes) < config.model.patch_size:
+      raise BadInput(
+        f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size ="
+        f" {config.model.patch_size}"
+      )
+  rules.check(config, {"dense.scale_range": rules.rising()})
+  if not c.scales or min(c.scales) <= 0:
+    raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")
+  if channels < 1 or channels % upernet.GROUP:
+    raise BadInput(
+      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, in which they are normed"
+    )
+  if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
+    raise BadInput(
+      f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set"
+      " dense.photometric=False"
+    )
+  if len(config.model.depths) < 2:
+    raise BadInput(f"UPerNet needs a pyramid of two stages or more, model.depths = {config.model.depths}")
