@@ -17,37 +17,26 @@ AUXILIARY_WEIGHT = 0.4  # of the loss of the auxiliary classifier, in the recipe
 DROPOUT = 0.1  # of the channels that a classifier reads; the segmentation configs of Swin
 
 
-class GroupNorm(nn.Module):
-  """Norms each image over the map and over `GROUP` channels at a time: eps 1e-5, two-pass variance, float32
-  inside, result in `dtype`.
+def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
+  """Returns the norm of each image over its map and over `GROUP` channels at a time: eps 1e-5, two-pass
+  variance, float32 inside, result in `dtype`.
 
   The published models have batch norm with statistics over all devices. This one has the same parameters, but
   no statistics of other images: any batch on any mesh gives the same result, nothing travels between devices,
   evaluation is the function that was trained, and there is no state beside the parameters. A group of several
   channels has a variance even where pooling leaves a map of one token; one channel alone would become zero
   there.
-
-  Raises:
-    BadInput: `GROUP` does not divide the channels.
-
-  Shapes:
-    x, out [B, H, W, C]
   """
-
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    b, height, width, c = x.shape
-    if c % GROUP:
-      raise BadInput(f"{self.name} over {c} channels: they do not divide into groups of {GROUP}")
-    scale = self.param("scale", layers.boxed(nn.initializers.ones, None), (c,))
-    bias = self.param("bias", layers.boxed(nn.initializers.zeros, None), (c,))
-    x = x.astype(jnp.float32).reshape(b, height, width, c // GROUP, GROUP)
-    x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=(1, 2, 4), keepdims=True) + 1e-5)
-    x = x.reshape(b, height, width, c)
-    return (x * scale[None, None, None] + bias[None, None, None]).astype(self.dtype)
+  return nn.GroupNorm(
+    num_groups=None,
+    group_size=GROUP,
+    epsilon=1e-5,
+    use_fast_variance=False,
+    dtype=dtype,
+    scale_init=layers.boxed(nn.initializers.ones, None),
+    bias_init=layers.boxed(nn.initializers.zeros, None),
+    name=name,
+  )
 
 
 class ConvNorm(nn.Module):
@@ -58,6 +47,9 @@ class ConvNorm(nn.Module):
     features: channels out.
     size: of the kernel, in tokens per side; odd.
     dtype: of the convolution and of the result.
+
+  Raises:
+    BadInput: `GROUP` does not divide the features.
 
   Shapes:
     x   [B, H, W, C]
@@ -70,6 +62,8 @@ class ConvNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    if self.features % GROUP:
+      raise BadInput(f"{self.name} has {self.features} channels: they do not divide into groups of {GROUP}")
     names = (None, None, axes.EMBED, axes.MLP)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # the default of the published code
     kernel = self.param(
@@ -81,7 +75,8 @@ class ConvNorm(nn.Module):
       x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     x = layers.constrain(x, axes.BATCH, None, None, axes.MLP)
-    x = nn.relu(GroupNorm(self.dtype, name="norm")(x))
+    # flax reads x twice: in float32, the two gradients are added before they are rounded
+    x = nn.relu(group_norm(self.dtype, name="norm")(x.astype(jnp.float32)))
     return layers.constrain(x, axes.BATCH, None, None, None)  # the next one reads all channels
 
 
@@ -101,7 +96,7 @@ class UPerNet(nn.Module):
     aux_channels: of the auxiliary classifier on the stage before the last, which only training has.
 
   Raises:
-    BadInput: see `GroupNorm`; or a backbone of one stage.
+    BadInput: see `ConvNorm`; or a backbone of one stage.
 
   Shapes:
     images [B, height, width, bands]  normalised

@@ -213,10 +213,15 @@ def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
       group = x[image, ..., c : c + 16].astype(np.float64)
       theirs[image, ..., c : c + 16] = (group - group.mean()) / np.sqrt(group.var() + 1e-5)
   assert_close(
-    jit(lambda x: upernet.GroupNorm(jnp.float32).apply({"params": p}, x))(x),
+    jit(lambda x: upernet.group_norm(jnp.float32).apply({"params": p}, x))(x),
     theirs * p["scale"] + p["bias"],
     1e-5,
   )
+
+
+def test_channels_that_do_not_divide_into_groups_are_bad_input():
+  with pytest.raises(BadInput, match="lateral0 has 24 channels: they do not divide into groups of 16"):
+    upernet.ConvNorm(24, 1, jnp.float32, name="lateral0").init(jax.random.key(0), np.zeros((1, 2, 2, 3)))
 
 
 # The whole, against torch.
