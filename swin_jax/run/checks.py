@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 from swin_jax.data.read import image_ops, labels
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat, upernet
-from swin_jax.models.windows import chunk_counts, map_sizes, padded_size, pair, window_and_shift
+from swin_jax.models.swin import make_config
+from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.windows import chunk_counts, pair
 from swin_jax.ops import rand_augment
 from swin_jax.run import optim
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
@@ -144,14 +146,13 @@ def check(config: ConfigDict) -> None:
       " numbers give --config.data.dtype=float32"
     )
   remat.policy(m.remat)
-  for i, (chunks, size) in enumerate(
-    zip(m.attention_chunks, map_sizes(d.image_size, m.patch_size, stages), strict=False)
+  for i, (chunks, stage) in enumerate(
+    zip(m.attention_chunks, geometry(make_config(**m), d.image_size), strict=False)
   ):
-    window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
     try:
       chunk_counts(
         chunks,
-        math.prod(padded_size(size, window)) // math.prod(window),
+        math.prod(stage.padded) // math.prod(stage.window),
         m.num_heads[i] // max(1, config.mesh.model),
       )
     except BadInput as error:
@@ -227,11 +228,7 @@ def _check_bias_tables(config: ConfigDict) -> None:
   m, c = config.model, config.dense
 
   def used(size):
-    maps = map_sizes(size, m.patch_size, len(m.depths))
-    return [
-      window_and_shift(each, pair(window), False)[0]
-      for each, window in zip(maps, m.window_sizes, strict=True)
-    ]
+    return [stage.window for stage in geometry(make_config(**m), size)]
 
   trained = used(config.data.image_size)
   for scale in c.scales:

@@ -153,7 +153,7 @@ def build(
       rate,
       peak_lr=peak_lr,
       weight_decay=o.weight_decay,
-      depths=config.model.depths,
+      backbone=encoder,
       layer_decay=o.layer_decay,
       decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES
       if o.official_pretraining_decay

@@ -97,8 +97,7 @@ class Model:
       if mask is not None:
         raise BadInput("only a masked-image model takes a mask")
       return self._run(params, images)
-    patch = self.module.encoder.patch_size
-    wanted = (images.shape[0], -(-images.shape[1] // patch), -(-images.shape[2] // patch))
+    wanted = (images.shape[0], *self.module.encoder.levels[0].map_size(images.shape[1:-1]))
     if mask is None or mask.shape != wanted:
       raise BadInput(
         f"a masked-image model takes a mask {wanted}, a number for each patch; not"
@@ -178,10 +177,10 @@ class Model:
   def _pyramid(self):
     def run(params, images, stages):
       with self._precision():
-        levels = self.module.apply(
-          {"params": params}, images, method=lambda module, images: module.encoder.pyramid(images, stages)
+        features = self.module.apply(
+          {"params": params}, images, method=lambda module, images: module.encoder(images)
         )
-      return [level.values for level in levels]
+      return [features.levels[stage] for stage in stages]
 
     return jax.jit(run, static_argnums=2)
 

@@ -1,20 +1,19 @@
 """Image classification."""
 
 from collections.abc import Sequence
-import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from swin_jax.models.backbone import Backbone
 from swin_jax.models.heads import Classifier
-from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing
 from swin_jax.tasks.task import Task
 
 
 def make_task(
-  encoder: Swin,
+  encoder: Backbone,
   *,
   mean: Sequence[float],
   std: Sequence[float],
@@ -45,9 +44,9 @@ def make_task(
     targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], num_classes), label_smoothing)
     images = mixing.erase(images, erase_rng, erase_probability) if erase_probability else images
     images, targets = mixing.mix(images, targets, mix_rng, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
-    logits = model.apply({"params": params}, images, train=True, rngs={"dropout": dropout_rng})
+    logits, losses = model.apply({"params": params}, images, train=True, rngs={"dropout": dropout_rng})
     value = jnp.mean(optax.softmax_cross_entropy(logits, targets))
-    return value, {"loss": (value, jnp.ones(()))}
+    return value, {"loss": (value, jnp.ones(()))}, losses
 
   def eval_sums(params, batch):
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
@@ -63,4 +62,4 @@ def make_task(
     }
     return {name: (value, count) for name, value in sums.items()}
 
-  return Task(model, init, loss, eval_sums, None, ("eval/top1", True), functools.partial(flops, encoder))
+  return Task(model, init, loss, eval_sums, None, ("eval/top1", True), encoder.flops)

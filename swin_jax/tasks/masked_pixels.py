@@ -1,20 +1,21 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
 from collections.abc import Sequence
-import functools
 
 import jax
 import jax.numpy as jnp
 
 from swin_jax.drawing import pixels as drawn
+from swin_jax.models.backbone import Backbone
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing, pixels
 from swin_jax.tasks.task import Task
 from swin_jax.terminal.errors import BadInput
 
 
-def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
+def make_task(
+  encoder: Backbone, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int
+) -> Task:
   """SimMIM on a backbone.
 
   Args:
@@ -30,7 +31,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     raise BadInput(
       f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels"
     )
-  model = SimMim(encoder)
+  model, patch_size = SimMim(encoder), encoder.levels[0].stride
 
   def forward(params, batch, **kwargs):
     images = mixing.normalise(batch["image"], mean, std)
@@ -43,29 +44,29 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     return model.init(rng, mixing.normalise(batch["image"], mean, std), batch["mask"])["params"]
 
   def loss(params, batch, rng):
-    images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
+    images, (reconstruction, losses) = forward(params, batch, train=True, rngs={"dropout": rng})
     valid = pixels.valid(batch["image"])
-    value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid)
-    return value, {"loss": (value, jnp.ones(()))}
+    value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
+    return value, {"loss": (value, jnp.ones(()))}, losses
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
     valid = pixels.valid(batch["image"])
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
     errors, weight = (
-      each(reconstruction, target_of(images, valid), batch["mask"], encoder.patch_size, valid),
+      each(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid),
       batch["weight"],
     )
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
       weight *= jnp.any(
-        valid & pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3]), axis=(1, 2, 3)
+        valid & pixel_mask(batch["mask"], patch_size, images.shape[1:-1]), axis=tuple(range(1, images.ndim))
       )
     return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
     valid = pixels.valid(batch["image"])
-    masked = pixel_mask(batch["mask"], encoder.patch_size, images.shape[1:3])
+    masked = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
     views = drawn.visible(views, None if valid is None else valid[:, None], mean, std)
@@ -78,7 +79,7 @@ def make_task(encoder: Swin, *, mean: Sequence[float], std: Sequence[float], tar
     eval_sums,
     pictures,
     ("eval/loss", False),
-    functools.partial(flops, encoder),
+    encoder.flops,
     "reconstruction",
   )
 
@@ -87,7 +88,7 @@ def masked_l1(
   reconstruction: jax.Array,
   target: jax.Array,
   mask: jax.Array,
-  patch_size: int,
+  patch_size: tuple[int, ...],
   valid: jax.Array | None = None,
 ) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
@@ -97,14 +98,14 @@ def masked_l1(
 
   Args:
     reconstruction, target: [..., height, width, bands] float32.
-    mask: bool [..., H, W], true = masked, one entry per patch of patch_size × patch_size pixels.
-    patch_size: in pixels.
+    mask: bool [..., H, W], true = masked, one entry per patch.
+    patch_size: in pixels, one entry per axis.
     valid: bool, of the shape of the target, where it holds data; None for everywhere.
 
   Returns:
     scalar float32.
   """
-  weight = pixel_mask(mask, patch_size, target.shape[-3:-1]).astype(jnp.float32)
+  weight = pixel_mask(mask, patch_size, target.shape[-1 - len(patch_size) : -1]).astype(jnp.float32)
   count = weight
   if valid is not None:
     weight = weight * valid
@@ -112,10 +113,11 @@ def masked_l1(
   return jnp.sum(jnp.abs(target - reconstruction) * weight) / (jnp.sum(count) + 1e-5) / target.shape[-1]
 
 
-def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) -> jax.Array:
-  """[..., H, W] per patch → [..., height, width, 1] per pixel."""
-  mask = jnp.repeat(jnp.repeat(mask, patch_size, axis=-2), patch_size, axis=-1)
-  return mask[..., : image_size[0], : image_size[1], None]
+def pixel_mask(mask: jax.Array, patch_size: tuple[int, ...], image_size: tuple[int, ...]) -> jax.Array:
+  """[..., *map] per patch → [..., *image_size, 1] per pixel."""
+  for axis, patch in enumerate(patch_size, mask.ndim - len(patch_size)):
+    mask = jnp.repeat(mask, patch, axis=axis)
+  return mask[(..., *map(slice, image_size), None)]
 
 
 def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:

@@ -11,7 +11,7 @@ from swin_jax.data.read.labels import NONE
 from swin_jax.drawing import label_pictures, legend
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
-from swin_jax.models.swin import Swin
+from swin_jax.models.backbone import Backbone
 from swin_jax.ops import mixing
 from swin_jax.ops.pixels import holds_data, valid
 from swin_jax.tasks import dense
@@ -19,7 +19,7 @@ from swin_jax.tasks.task import Task
 
 
 def make_task(
-  encoder: Swin,
+  encoder: Backbone,
   *,
   mean: Sequence[float],
   std: Sequence[float],
@@ -47,10 +47,11 @@ def make_task(
 
   def loss(params, batch, rng):
     images = mixing.normalise(batch["image"], mean, std)
-    both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
+    both, losses = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
     main, auxiliary = (cross_entropy(logits, batch["label"]) for logits in both)
     value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
-    return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
+    sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
+    return value, sums, losses
 
   def eval_sums(params, batch):
     seen = probabilities(params, batch)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from swin_jax.models.backbone import Losses
+
 # Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class
 # has its own.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
@@ -18,7 +20,8 @@ class Task(NamedTuple):
   Attributes:
     model: the linen module; `model.encoder` is the backbone.
     init: (rng, batch) → boxed parameters.
-    loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log.
+    loss: (params, batch, rng) → scalar mean loss of a training batch, `Sums` to log, and the losses of the
+      backbone, see `backbone.Features`, which the step adds.
     eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
     pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there
       is nothing to see. The bands are one, or three as red, green, blue; () for the first three, or the first
@@ -32,7 +35,7 @@ class Task(NamedTuple):
 
   model: Any
   init: Callable[[jax.Array, dict], Any]
-  loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]
+  loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
   eval_sums: Callable[[Any, dict], Sums]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]

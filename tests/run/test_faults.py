@@ -323,9 +323,9 @@ def poison(monkeypatch):
     task = original(*args, **kwargs)
 
     def loss(params, batch, rng):
-      value, sums = task.loss(params, batch, rng)
+      value, sums, losses = task.loss(params, batch, rng)
       factor = jnp.where(batch["label"][0] >= 7, jnp.nan, 1.0)
-      return value * factor, sums | {"loss": (sums["loss"][0] * factor, sums["loss"][1])}
+      return value * factor, sums | {"loss": (sums["loss"][0] * factor, sums["loss"][1])}, losses
 
     return task._replace(loss=loss)
 
