@@ -53,13 +53,12 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
     features: the output of every stage, instead of logits, pooled features or reconstruction.
   """
   (batch,) = jax.export.symbolic_shape("batch")
-  height, width = model.image_size
-  inputs = {"images": jax.ShapeDtypeStruct((batch, height, width, len(model.mean)), jnp.float32)}
+  inputs = {"images": jax.ShapeDtypeStruct((batch, *model.image_size, len(model.mean)), jnp.float32)}
   if features:
     outputs = tuple(f"stage{i}" for i in range(len(model.description["model"]["depths"])))
   elif model.masked:
-    patch, outputs = model.description["model"]["patch_size"], ("reconstruction",)
-    inputs["mask"] = jax.ShapeDtypeStruct((batch, -(-height // patch), -(-width // patch)), jnp.bool_)
+    patches, outputs = model.module.encoder.levels[0].map_size(model.image_size), ("reconstruction",)
+    inputs["mask"] = jax.ShapeDtypeStruct((batch, *patches), jnp.bool_)
   else:
     has_classes = (
       model.description["task"] == "segmentation" or model.description["classification"]["num_classes"]

@@ -11,7 +11,7 @@ from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat, upernet
 from swin_jax.models.swin import make_config
 from swin_jax.models.swin.geometry import geometry
-from swin_jax.models.windows import chunk_counts, pair
+from swin_jax.models.windows import chunk_counts, sides
 from swin_jax.ops import rand_augment
 from swin_jax.run import optim
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
@@ -30,6 +30,8 @@ def check(config: ConfigDict) -> None:
     "task": (config.task, tuple(kinds.TARGETS)),
     "model.version": (m.version, (1, 2)),
     "model.dtype": (m.dtype, ("bfloat16", "float32")),
+    "model.padding": (m.padding, ("masked", "attended")),
+    "model.bias_rows": (m.bias_rows, ("offsets", "first")),
     "data.dtype": (d.dtype, ("uint8", "float32")),
     "model.attention_kernel": (m.attention_kernel, CHOICES),
     "optim.schedule": (config.optim.schedule, optim.SCHEDULES),
@@ -55,7 +57,6 @@ def check(config: ConfigDict) -> None:
     ("data.num_threads", d.num_threads),
     ("log.every_steps", config.log.every_steps),
     ("optim.accumulation_steps", config.optim.accumulation_steps),
-    ("model.patch_size", m.patch_size),
   ):
     if value < 1:
       raise BadInput(f"config.{key} = {value} must be at least 1")
@@ -124,17 +125,7 @@ def check(config: ConfigDict) -> None:
       raise BadInput(
         f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}"
       )
-  for size in (*m.window_sizes, *m.trained_window_sizes):
-    if min(pair(size)) < 1:
-      raise BadInput(
-        f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least"
-        " one token"
-      )
-  if len(d.image_size) != 2 or min(d.image_size) < m.patch_size:
-    raise BadInput(
-      f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size ="
-      f" {m.patch_size}"
-    )
+  _check_axes(config)
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(
       f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0"
@@ -164,11 +155,31 @@ def check(config: ConfigDict) -> None:
     )
   if config.task == "masked_pixels":
     p = config.mask.patch_size
-    if p % m.patch_size or any(side % p for side in d.image_size):
+    if any(p % side for side in sides(m.patch_size, 2)[-2:]) or any(side % p for side in d.image_size[-2:]):
       raise BadInput(
         f"mask.patch_size = {p} must divide data.image_size = {d.image_size} and be a multiple of"
         f" model.patch_size = {m.patch_size}"
       )
+
+
+def _check_axes(config: ConfigDict) -> None:
+  """Checks that all sizes have the axes of the image: data.image_size says how many."""
+  m, image = config.model, config.data.image_size
+  axes = len(image)
+  if axes not in (2, 3):
+    raise BadInput(f"data.image_size = {image} must be (height, width), or (frames, height, width) of clips")
+  each = [("patch_size", m.patch_size), ("merge_size", m.merge_size)]
+  each += [(key, size) for key in ("window_sizes", "trained_window_sizes") for size in m[key]]
+  for key, size in each:
+    if len(sides(size, 2)) != axes or min(sides(size, 2)) < 1:
+      raise BadInput(
+        f"model.{key} = {m[key]} must have one number of at least 1 for each of the {axes} axes of"
+        f" data.image_size = {image}; one number for all stands for (height, width)"
+      )
+  if any(side < patch for side, patch in zip(image, sides(m.patch_size, 2), strict=True)):
+    raise BadInput(f"data.image_size = {image} must be at least model.patch_size = {m.patch_size}")
+  if m.bias_rows == "first" and (m.version, axes) != (1, 3):
+    raise BadInput("model.bias_rows = 'first' is for model.version = 1 and data.image_size of clips")
 
 
 def _check_dense(config: ConfigDict) -> None:
@@ -181,7 +192,7 @@ def _check_dense(config: ConfigDict) -> None:
   ):
     if not sizes and key != "dense.eval_canvas":
       continue
-    if len(sizes) != 2 or min(sizes) < config.model.patch_size:
+    if len(sizes) != 2 or min(sizes) < max(sides(config.model.patch_size, 2)):
       raise BadInput(
         f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size ="
         f" {config.model.patch_size}"

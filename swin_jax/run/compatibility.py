@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from swin_jax.models.windows import pair
-from swin_jax.saved.description import BEFORE, ENCODER, KEYS, OF_TASK
+from swin_jax.saved.description import APPLIED, DEFAULTS_OF_OLD_FORMATS, ENCODER, KEYS, OF_TASK
 from swin_jax.terminal.errors import BadInput
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
@@ -42,7 +42,8 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   ours = flatten(json.loads(json.dumps(config.to_dict())))
   # A run from before there was a key goes on, as what it was; what is not named here is of tasks that there
   # were not yet.
-  theirs = ours | {"data.dtype": BEFORE["dtype"], "augment.rotate": False} | flatten(stored)
+  before = flatten(DEFAULTS_OF_OLD_FORMATS) | {"augment.rotate": False}
+  theirs = ours | before | {"data.class_names": ours["data.class_names"]} | flatten(stored)
   allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
   differing = [
     f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
@@ -72,12 +73,12 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
       f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
       " that task"
     )
-  names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
+  names = [*(f"model.{name}" for name in (*ENCODER, *APPLIED)), "data.dtype", "data.mean", "data.std"]
   of_task = OF_TASK | {"masked_pixels": {"masked_pixels": KEYS["masked_pixels"]}}
   names += [f"{group}.{key}" for group, keys in of_task.get(config.task, {}).items() for key in keys]
   ours, theirs = (
     flatten(json.loads(json.dumps(config.to_dict()))),
-    {"data.dtype": BEFORE["dtype"]} | flatten(stored),
+    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored),
   )
   if config.task == "segmentation" and ours["segmentation.num_classes"] != theirs["segmentation.num_classes"]:
     classes = theirs["segmentation.num_classes"], ours["segmentation.num_classes"]
@@ -101,7 +102,10 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
     BadInput: keys differ that may not; the message names the flags that would do.
   """
   names = [f"model.{name}" for name in ENCODER]
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
+  ours, theirs = (
+    flatten(json.loads(json.dumps(config.to_dict()))),
+    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(source),
+  )
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
     wanted = [
       *differing,

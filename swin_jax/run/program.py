@@ -123,13 +123,12 @@ def build(
   task = TASKS[config.task].make_task(
     encoder, mean=config.data.mean, std=config.data.std, **config[config.task], **views
   )
-  token_map = tuple(-(-side // config.model.patch_size) for side in config.data.image_size)
   fields = {
     "image": ((*config.data.image_size, bands), jnp.dtype(config.data.dtype)),
     "label": ((), jnp.int32),
   }
   if config.task == "masked_pixels":
-    fields["mask"] = (token_map, jnp.bool_)
+    fields["mask"] = (encoder.levels[0].map_size(config.data.image_size), jnp.bool_)
   if targets:
     fields["label"] = (config.data.image_size, jnp.uint8 if targets == "labels" else jnp.float32)
   parts = sharding.batch_parts(mesh, rules)

@@ -20,14 +20,29 @@ from swin_jax.models.swin.geometry import geometry
 from swin_jax.terminal.errors import BadInput
 
 # What an encoder's weights are made for, whatever its windows, images and task.
-ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
+ENCODER = (
+  "version",
+  "patch_size",
+  "merge_size",
+  "embed_dim",
+  "depths",
+  "num_heads",
+  "mlp_ratio",
+  "extra_norm_every",
+)
+# How the same weights may be applied; a model folder keeps what they were trained with.
+APPLIED = ("clamp_windows", "padding", "bias_rows")
 KEYS = {
-  "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
+  "model": (*ENCODER, "window_sizes", "trained_window_sizes", *APPLIED),
   "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
   "classification": ("num_classes",),  # 0: no head, the pooled features
   "masked_pixels": ("target_norm_window",),
 }
-BEFORE = {"class_names": [], "dtype": "uint8"}  # data of runs from before these were kept
+# Keys that runs and model folders from before them lack, with what they did.
+DEFAULTS_OF_OLD_FORMATS = {
+  "model": {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"},
+  "data": {"class_names": [], "dtype": "uint8"},
+}
 OF_TASK = {  # only models of this task have them
   "segmentation": {"segmentation": ("num_classes", "channels")},
   "pixel_regression": {"pixel_regression": ("channels", "value_mean", "value_std")},
@@ -57,7 +72,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
-    config = config | {"data": BEFORE | config["data"]}
+    config = config | {group: old | config[group] for group, old in DEFAULTS_OF_OLD_FORMATS.items()}
     of_task = OF_TASK.get(config["task"], {})
     wanted = KEYS | of_task | (DENSE if of_task else {})
     made = {group: {key: config[group][key] for key in keys} for group, keys in wanted.items()}
@@ -66,7 +81,8 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
       made["classification"]["num_classes"] = 0
     made["data"]["class_names"] = list(made["data"]["class_names"])
     model = made["model"]
-    model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
+    axes = len(made["data"]["image_size"])
+    model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
     model["trained_window_sizes"] = (
       [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
     )
@@ -75,15 +91,12 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
   return made
 
 
-def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """The windows that a model's weights have seen, per stage: a small map shrinks them."""
-  model = config["model"]
-  if model["trained_window_sizes"]:
-    return tuple(windows.pair(size) for size in model["trained_window_sizes"])
-  return used_windows(config)
+  return swin.make_config(**config["model"]).trained_window_sizes or used_windows(config)
 
 
-def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+def used_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """The windows that a model uses on images of its config's size, per stage."""
   stages = geometry(swin.make_config(**config["model"]), config["data"]["image_size"])
   return tuple(stage.window for stage in stages)
@@ -120,14 +133,17 @@ def adapt(
   Raises:
     BadInput: a window, an image size or a number of bands that is none.
   """
+  made, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
-    if size is not None and not (len(windows.pair(size)) == 2 and min(windows.pair(size)) > 0):
-      raise BadInput(f"{name} must be a positive number, or height and width, not {size}")
-  made = copy.deepcopy(description)
+    if size is not None and not (
+      len(windows.sides(size, axes)) == axes and min(windows.sides(size, axes)) > 0
+    ):
+      wanted = "height and width" if axes == 2 else "time, height and width"
+      raise BadInput(f"{name} must be a positive number, or {wanted}, not {size}")
   if window is not None:
-    made["model"]["window_sizes"] = [list(windows.pair(window))] * len(made["model"]["depths"])
+    made["model"]["window_sizes"] = [list(windows.sides(window, axes))] * len(made["model"]["depths"])
   if image_size is not None:
-    made["data"]["image_size"] = list(windows.pair(image_size))
+    made["data"]["image_size"] = list(windows.sides(image_size, axes))
   if bands is not None:
     if bands < 1:
       raise BadInput(f"bands must be a positive number, not {bands}")
@@ -169,10 +185,9 @@ def make_module(
 
 def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
   """The shape of every parameter, by path; nothing is computed."""
-  module, (height, width) = make_module(description), description["data"]["image_size"]
-  patch = description["model"]["patch_size"]
-  images = jax.ShapeDtypeStruct((1, height, width, len(description["data"]["mean"])), jnp.float32)
-  mask = jax.ShapeDtypeStruct((1, -(-height // patch), -(-width // patch)), jnp.bool_)
+  module, size = make_module(description), description["data"]["image_size"]
+  images = jax.ShapeDtypeStruct((1, *size, len(description["data"]["mean"])), jnp.float32)
+  mask = jax.ShapeDtypeStruct((1, *module.encoder.levels[0].map_size(size)), jnp.bool_)
   inputs = (images, mask) if description["task"] == "masked_pixels" else (images,)
   variables = jax.eval_shape(
     lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs
@@ -195,20 +210,18 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   else:
     classes = description["classification"]["num_classes"]
     head = f"classifier of {classes} classes" if classes else "backbone without head"
-  height, width = data["image_size"]
+  size_in_pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
   trained = ""
-  if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(
-    description
-  ):
-    trained = f", trained with {_windows(model['trained_window_sizes'])}"
+  if model["version"] == 2 and trained_windows(description) != used_windows(description):
+    trained = f", trained with {_windows(trained_windows(description))}"
   return (
     f"Swin V{model['version']}{'-' if size else ''}{size}, {head}: {sum(map(math.prod, shapes.values())):,}"
     " parameters\n"
     f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
     f" {model['patch_size']},"
-    f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+    f" {bands}{extra}; {size_in_pixels} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 
@@ -217,4 +230,4 @@ def _list(numbers: Any) -> str:
 
 
 def _windows(sizes: Any) -> str:
-  return ", ".join(str(h) if h == w else f"{h}×{w}" for h, w in map(windows.pair, sizes))
+  return ", ".join(str(size[0]) if len(set(size)) == 1 else "×".join(map(str, size)) for size in sizes)
