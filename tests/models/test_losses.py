@@ -9,13 +9,13 @@ import pytest
 from swin_jax.models import layers
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import Swin
+from swin_jax.models.swin import Swin, SwinConfig
 from swin_jax.models.swin.block import VERSIONS
 from swin_jax.models.upernet import UPerNet
 from swin_jax.run.step import total_loss
 from swin_jax.tasks import classification
-from tests import blocks, slow_block
-from tests.slow_block import jit
+from tests.support import blocks, slow_block
+from tests.support.slow_block import jit
 
 X = np.random.default_rng(0).normal(size=(2, 6, 5, 16)).astype(np.float32)
 IMAGES = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
@@ -75,11 +75,8 @@ def test_a_stage_sums_the_losses_of_its_blocks(version, unroll, remat):
 
 
 def backbone():
-  return Swin(
-    blocks.config(depth=2).__class__(
-      embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_sizes=((4, 4),) * 2, unroll=False
-    )
-  )
+  numbers = dict(embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_sizes=((4, 4),) * 2, unroll=False)
+  return Swin(SwinConfig(**numbers))
 
 
 MODELS = {
