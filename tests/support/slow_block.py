@@ -130,7 +130,8 @@ def _weights_and_values(
       for j in mine:
         offset = place[i] - place[j]
         if version == 2:
-          cosine = queries[i] @ keys[j] / (np.linalg.norm(queries[i]) * np.linalg.norm(keys[j]))
+          norms = [max(np.linalg.norm(x), 1e-12) for x in (queries[i], keys[j])]  # padding is zero
+          cosine = queries[i] @ keys[j] / (norms[0] * norms[1])
           logits.append(
             cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(offset, p, k, trained or used)
           )
