@@ -89,6 +89,7 @@ def _check_data(config: ConfigDict) -> None:
   d, shown = config.data, config.log.picture_bands
   if d.class_names:
     raise BadInput("config.data.class_names are found in the data; leave it ()")
+  _check_axes(config)
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(
       f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0"
@@ -98,40 +99,12 @@ def _check_data(config: ConfigDict) -> None:
       f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
       " to 0..1: of rasters of other numbers give --config.data.dtype=float32"
     )
-  if config.augment.rotate and d.image_size[0] != d.image_size[1]:
+  if config.augment.rotate and d.image_size[-2] != d.image_size[-1]:
     raise BadInput(
       f"augment.rotate turns by 90°, which needs square images: data.image_size = {d.image_size}"
     )
   if shown and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < len(d.mean)):
     raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")
-
-
-def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:
-  """Checks the group of the backbone; `eval_sizes`: see `Evaluation.sizes`."""
-  m = config.model
-  stages = len(m.depths)
-  for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
-    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
-      raise BadInput(
-        f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths ="
-        f" {m.depths}"
-      )
-  for i, heads in enumerate(m.num_heads):
-    if heads < 1 or (m.embed_dim * 2**i) % heads:
-      raise BadInput(
-        f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}"
-      )
-  _check_axes(config)
-  remat.policy(m.remat)
-  stages = geometry(make_config(**m), config.data.image_size)
-  for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
-    count = math.prod(stage.padded) // math.prod(stage.window)
-    try:
-      chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.model))
-    except BadInput as error:
-      raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
-  if m.version == 1:
-    _check_bias_tables(config, eval_sizes)
 
 
 def _check_axes(config: ConfigDict) -> None:
@@ -152,6 +125,32 @@ def _check_axes(config: ConfigDict) -> None:
     raise BadInput(f"data.image_size = {image} must be at least model.patch_size = {m.patch_size}")
   if m.bias_rows == "first" and (m.version, axes) != (1, 3):
     raise BadInput("model.bias_rows = 'first' is for model.version = 1 and data.image_size of clips")
+
+
+def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:
+  """Checks the group of the backbone; `eval_sizes`: see `Evaluation.sizes`."""
+  m, stages = config.model, len(config.model.depths)
+  for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
+    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
+      raise BadInput(
+        f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths ="
+        f" {m.depths}"
+      )
+  for i, heads in enumerate(m.num_heads):
+    if heads < 1 or (m.embed_dim * 2**i) % heads:
+      raise BadInput(
+        f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}"
+      )
+  remat.policy(m.remat)
+  stage_geometries = geometry(make_config(**m), config.data.image_size)
+  for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stage_geometries, strict=False)):
+    count = math.prod(stage.padded) // math.prod(stage.window)
+    try:
+      chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.model))
+    except BadInput as error:
+      raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
+  if m.version == 1:
+    _check_bias_tables(config, eval_sizes)
 
 
 def _check_bias_tables(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:

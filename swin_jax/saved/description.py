@@ -197,7 +197,7 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   """The model in two lines."""
   model, data = description["model"], description["data"]
   size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
-  size_in_pixels = " × ".join(map(str, data["image_size"]))
+  pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
   trained = ""
@@ -209,7 +209,7 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
     " parameters\n"
     f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
     f" {model['patch_size']},"
-    f" {bands}{extra}; {size_in_pixels} px, windows {_windows(used_windows(description))}{trained}"
+    f" {bands}{extra}; {pixels} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 

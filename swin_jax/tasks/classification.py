@@ -48,8 +48,9 @@ def make_task(
     return {"image": images, "target": targets}
 
   def loss(params, batch, rng):
-    mixed, dropout = prepare(batch, rng), jax.random.split(rng, 3)[2]
-    logits, losses = model.apply({"params": params}, mixed["image"], train=True, rngs={"dropout": dropout})
+    mixed, dropout_rng = prepare(batch, rng), jax.random.split(rng, 3)[2]
+    rngs = {"dropout": dropout_rng}
+    logits, losses = model.apply({"params": params}, mixed["image"], train=True, rngs=rngs)
     value = jnp.mean(optax.softmax_cross_entropy(logits, mixed["target"]))
     return value, {"loss": (value, jnp.ones(()))}, losses
 

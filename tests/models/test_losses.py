@@ -117,7 +117,7 @@ def test_models_pass_on_the_losses_of_all_stages_in_training_alone(name):
 
 def test_the_step_adds_them_and_logs_each():
   numbers = dict(label_smoothing=0.1, mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0)
-  task = classification.make_task(backbone(), mean=(0.0,) * 3, std=(1.0,) * 3, num_classes=5, **numbers)
+  task = classification.make_task(Classifier(backbone(), 5), mean=(0.0,) * 3, std=(1.0,) * 3, **numbers)
   batch = {"image": IMAGES, "label": np.array([1, 3])}
   params = params_of(task.model, IMAGES)
   rng = jax.random.key(0)

@@ -197,8 +197,9 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   value, _, _ = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
-  full = batch | {"image": pixels, "valid": np.ones_like(gap)}
-  whole, _, _ = jit(task.loss)(params, full, jax.random.key(0))
+  whole, _, _ = jit(task.loss)(
+    params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0)
+  )
   assert abs(whole - value) > 1e-4
   pictures = both_bands(task, params, batch)
   hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (16, 16))), gap.shape)

@@ -78,10 +78,14 @@ def block_input(version, stage, block):
   model, params = load(version)
   x = model.normalise(photo())
   if stage == 0:
-    x = layers.PatchEmbed(4, 16, jnp.float32).apply({"params": params["encoder"]["patch_embed"]}, x[None])[0]
+    x = layers.PatchEmbed((4, 4), 16, jnp.float32).apply(
+      {"params": params["encoder"]["patch_embed"]}, x[None]
+    )[0]
   else:
     x = model.features(params, x[None], [0])[0]
-    x = layers.PatchMerge(version == 1, jnp.float32).apply({"params": params["encoder"]["merge0"]}, x)[0]
+    x = layers.PatchMerge((2, 2), version == 1, jnp.float32).apply(
+      {"params": params["encoder"]["merge0"]}, x
+    )[0]
   for i in range(block):
     x = slow_block.block(x, block_params(params, stage, i), **geometry(version, stage, i))
   return np.asarray(x)
