@@ -162,7 +162,7 @@ def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str)
 
   config = ours.config_of(work)
   model, bands, place = swin.make_encoder(**config.model), len(config.data.mean), chips.CHIPS[chip]
-  flops = swin.flops(model, config.data.image_size, bands) * (FORWARD_PASSES if kind == "train" else 1)
+  flops = model.flops(config.data.image_size, bands) * (FORWARD_PASSES if kind == "train" else 1)
   floor = floors.floor(model, config.data.image_size, bands, work["batch"], place, train=kind == "train")
   return {
     "mfu": images_per_second * flops / place.peak_flops,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.mesh import axes
-from swin_jax.models import layers, swin, windows
+from swin_jax.models import layers
+from swin_jax.models.backbone import Backbone, Losses
 from swin_jax.terminal.errors import BadInput
 
 POOLS = (1, 2, 3, 6)  # cells per side that the last stage is pooled to; UPerNet, section 3.1, after PSPNet
@@ -100,25 +101,27 @@ class UPerNet(nn.Module):
 
   Shapes:
     images [B, height, width, bands]  normalised
-    out    [B, H, W, num_classes]     float32 logits, a token for each patch; in training, and while
-                                      initialising, a pair: these, and those of the auxiliary classifier at
-                                      the stage before the last
+    out    [B, H, W, num_classes]     float32 logits, a token for each patch. In training: a pair of these and
+                                      of those of the auxiliary classifier at the stage before the last;
+                                      and the losses of the backbone
   """
 
-  encoder: swin.Swin
+  encoder: Backbone
   num_classes: int
   channels: int = 512
   aux_channels: int = 256
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+  def __call__(
+    self, images: jax.Array, *, train: bool = False
+  ) -> jax.Array | tuple[tuple[jax.Array, jax.Array], Losses]:
     """Runs backbone and head; with `train` both need the rng "dropout"."""
     dtype = self.encoder.dtype
 
     def conv(size: int, x: jax.Array, name: str) -> jax.Array:
       return ConvNorm(self.channels, size, dtype, name=name)(x)
 
-    last, maps = self.encoder(images, train=train)
+    last, maps, losses = self.encoder(images, train=train)
     if len(maps) < 2:
       raise BadInput("UPerNet needs a pyramid: a backbone of two stages or more")
     maps = [layers.LayerNorm(dtype, name=f"norm{i}")(x) for i, x in enumerate(maps[:-1])]
@@ -134,7 +137,7 @@ class UPerNet(nn.Module):
     if not (train or self.is_initializing()):
       return logits
     x = ConvNorm(self.aux_channels, 3, dtype, name="auxiliary")(maps[-1])
-    return logits, self._classify(x, "auxiliary_classifier", train)
+    return (logits, self._classify(x, "auxiliary_classifier", train)), losses
 
   def _classify(self, x: jax.Array, name: str, train: bool) -> jax.Array:
     """Logits, float32. In training whole channels of an image are dropped: neighbours would give away a
@@ -171,15 +174,14 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   """Floating point operations of one image's forward pass outside of training, two per multiply-add, as
-  `swin.flops` counts them.
+  `Backbone.flops` counts them.
 
   Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published
   numbers of the models of windows of 7 come out of this to the printed digit.
   """
   encoder, width = model.encoder, model.channels
-  maps = windows.map_sizes(image_size, encoder.patch_size, len(encoder.depths))
-  tokens = [math.prod(size) for size in maps]
-  channels = [encoder.embed_dim * 2**i for i in range(len(maps))]
+  tokens = [math.prod(level.map_size(image_size)) for level in encoder.levels]
+  channels = [level.channels for level in encoder.levels]
 
   def conv(positions: int, inputs: int, size: int) -> int:
     return positions * width * (inputs * size**2 + 1)  # and the norm
@@ -188,8 +190,8 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   macs += conv(tokens[-1], channels[-1] + len(POOLS) * width, 3)
   for n, c in zip(tokens[:-1], channels[:-1], strict=True):
     macs += n * c + conv(n, c, 1) + conv(n, width, 3)
-  macs += conv(tokens[0], len(maps) * width, 3) + tokens[0] * width * model.num_classes
-  return swin.flops(encoder, image_size, bands) + 2 * macs
+  macs += conv(tokens[0], len(tokens) * width, 3) + tokens[0] * width * model.num_classes
+  return encoder.flops(image_size, bands) + 2 * macs
 
 
 def _product(rows: np.ndarray, columns: np.ndarray, x: jax.Array) -> jax.Array:

@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from swin_jax.data.read import image_ops
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
-from swin_jax.models.windows import chunk_counts, map_sizes, padded_size, pair, window_and_shift
+from swin_jax.models.swin import make_config
+from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.windows import chunk_counts, pair
 from swin_jax.run import optim
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
 from swin_jax.tasks import kind_of, rules
@@ -130,10 +132,9 @@ def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> No
         " one token"
       )
   remat.policy(m.remat)
-  maps = map_sizes(sides, m.patch_size, stages)
-  for i, (chunks, size) in enumerate(zip(m.attention_chunks, maps, strict=False)):
-    window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
-    count = math.prod(padded_size(size, window)) // math.prod(window)
+  stage_geometries = geometry(make_config(**m), sides)
+  for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stage_geometries, strict=False)):
+    count = math.prod(stage.padded) // math.prod(stage.window)
     try:
       chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.model))
     except BadInput as error:
@@ -147,11 +148,7 @@ def _check_bias_tables(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]
   m = config.model
 
   def used(size):
-    maps = map_sizes(size, m.patch_size, len(m.depths))
-    return [
-      window_and_shift(each, pair(window), False)[0]
-      for each, window in zip(maps, m.window_sizes, strict=True)
-    ]
+    return [stage.window for stage in geometry(make_config(**m), size)]
 
   trained = used(config.data.image_size)
   for seen in eval_sizes:

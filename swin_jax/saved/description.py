@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.models import swin, windows
+from swin_jax.models.swin.geometry import geometry
 from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal.errors import BadInput
 
@@ -87,22 +88,15 @@ def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
 
 def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
   """The windows that a model uses on images of its config's size, per stage."""
-  model = config["model"]
-  maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  nominal = [windows.pair(window) for window in model["window_sizes"]]
-  return tuple(
-    windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal, strict=True)
-  )
+  stages = geometry(swin.make_config(**config["model"]), config["data"]["image_size"])
+  return tuple(stage.window for stage in stages)
 
 
 def pads(description: dict[str, Any]) -> bool:
   """Whether images of its config's size are padded anywhere: patches, windows or merging stick out."""
-  model, sides = description["model"], description["data"]["image_size"]
-  maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
-  smallest = model["patch_size"] * 2 ** (len(maps) - 1)
-  return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
-    windows.padded_size(size, window) != size
-    for size, window in zip(maps, used_windows(description), strict=True)
+  config, size = swin.make_config(**description["model"]), description["data"]["image_size"]
+  return windows.padded_size(size, config.stride(config.stages - 1)) != tuple(size) or any(
+    stage.padded != stage.map for stage in geometry(config, size)
   )
 
 

@@ -93,8 +93,7 @@ def test_the_floor():
     model, size = swin.make_encoder(**config.model), config.data.image_size
     forward, train = (floor.floor(model, size, 3, 2, chip, train=train) for train in (False, True))
     assert (
-      forward.flops == pytest.approx(2 * swin.flops(model, size, 3), rel=1e-3)
-      and train.flops == 3 * forward.flops
+      forward.flops == pytest.approx(2 * model.flops(size, 3), rel=1e-3) and train.flops == 3 * forward.flops
     )
     assert forward.seconds >= max(forward.flops / chip.peak_flops, forward.traffic / chip.memory_speed)
   config.model.update(

@@ -16,13 +16,13 @@ import swin_jax
 from swin_jax.kernels import formula, gpu, tpu
 from swin_jax.kernels import window_attention as kernels
 from swin_jax.mesh import hardware, sharding
-from swin_jax.models import swin, windows
+from swin_jax.models import windows
 from swin_jax.plan import __main__ as plan
 from swin_jax.plan import ahead_of_time, report
 from swin_jax.run import checks
 from swin_jax.run.program import build
 from swin_jax.terminal.errors import BadInput
-from tests.support import slow_block, tiny
+from tests.support import blocks, slow_block, tiny
 from tests.support.libtpu import needs_libtpu
 
 pytestmark = pytest.mark.every_python
@@ -286,7 +286,8 @@ def test_a_block_passes_over_its_widest_activation_eight_times():
   """
   plan.set_environment()
   here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(hardware.parse("v5e:1x1"))[0])
-  block = swin.Block(2, 4, (8, 8), None, True, False, 4.0, jnp.bfloat16, attention_kernel="tpu")
+  numbers = dict(mlp_ratio=4.0, dtype=jnp.dtype("bfloat16"), attention_kernel="tpu")
+  block = blocks.block(window=(8, 8), heads=4, shifted=True, **numbers)
   x = jax.ShapeDtypeStruct((64, 16, 16, 128), jnp.bfloat16, sharding=here)
   rate, key = (jax.eval_shape(make) for make in (lambda: jnp.float32(0), lambda: jax.random.key(0)))
   params = jax.eval_shape(
@@ -298,7 +299,7 @@ def test_a_block_passes_over_its_widest_activation_eight_times():
 
   def run(params, x, rate, key, grad):
     out, backward = jax.vjp(
-      lambda *inputs: block.apply(*inputs, rate, train=True, rngs={"dropout": key}), params, x
+      lambda *inputs: block.apply(*inputs, rate, train=True, rngs={"dropout": key})[0], params, x
     )
     return out, backward(grad)
 

@@ -12,8 +12,7 @@ import pytest
 
 from swin_jax.kernels.window_attention import window_attention
 from swin_jax.models import windows
-from swin_jax.models.swin import Block
-from tests.support import slow_block
+from tests.support import blocks, slow_block
 from tests.support.slow_block import jit
 
 pytestmark = pytest.mark.every_python
@@ -149,7 +148,7 @@ def test_zero_queries_and_keys_have_a_finite_gradient():
 
 @functools.cache
 def block_and_params(version, map_size, window, trained, shifted, seed=0):
-  block = Block(version, 2, window, trained, shifted, False, 4.0, jnp.float32)
+  block = blocks.block(version, window, trained, shifted=shifted, mlp_ratio=4.0)
   init = lambda: flax.core.meta.unbox(
     block.init(jax.random.key(0), jnp.zeros((1, *map_size, 16)), None, train=False)["params"]
   )
@@ -173,7 +172,7 @@ def block_and_params(version, map_size, window, trained, shifted, seed=0):
 def test_block_equals_loops_over_the_image(version, map_size, window, trained, shifted):
   block, params = block_and_params(version, map_size, window, trained, shifted)
   x = np.random.default_rng(1).normal(size=(1, *map_size, 16)).astype(np.float32)
-  ours = jit(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, x)[0]
+  ours = jit(lambda p, x: block.apply({"params": p}, x, None, train=False)[0])(params, x)[0]
   theirs = slow_block.block(
     x[0], params, version=version, num_heads=2, window=window, trained=trained, shifted=shifted
   )
@@ -186,7 +185,7 @@ def test_window_of_one_token_is_finite(version, map_size, window):
   block, params = block_and_params(version, map_size, window, None, True)
 
   def loss(p, x):
-    return jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
+    return jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
 
   x = np.random.default_rng(2).normal(size=(2, *map_size, 16)).astype(np.float32)
   for value in jax.tree.leaves(jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)):
@@ -199,7 +198,7 @@ def test_zero_input_has_finite_gradients():
   params = dict(params, attn=dict(params["attn"], q_bias=np.zeros(16, np.float32)))
 
   def loss(p, x):
-    return jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
+    return jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
 
   for value in jax.tree.leaves(
     jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))

@@ -42,7 +42,7 @@ def nchw(x):
 @pytest.mark.parametrize("name", ["v2_window4_img64", "v2_window8_img128_pretrained4", "v1_window7_img56"])
 def test_supervised(name):
   model, params, values, images, _ = read(name)
-  _, maps = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x)))(params, images)
+  maps = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x).levels))(params, images)
   for i, stage in enumerate(maps):
     check(stage.reshape(stage.shape[0], -1, stage.shape[-1]), values[f"stage_{i}"])
   _, state = model.apply(
@@ -59,16 +59,16 @@ def test_simmim(name):
   mask = jnp.asarray(values["mask"], bool)
 
   def encode(m, x):
-    return m.encoder(x, mask=mask, mask_token=m.variables["params"]["mask_token"])
+    return m.encoder(x, mask=mask, mask_token=m.variables["params"]["mask_token"]).last
 
-  features, _ = jax.jit(lambda p, x: model.apply(p, x, method=encode))(params, images)
+  features = jax.jit(lambda p, x: model.apply(p, x, method=encode))(params, images)
   check(nchw(features), values["features"])
   reconstruction = jax.jit(model.apply)(params, images, mask)
   check(nchw(reconstruction), values["reconstruction"])
   target = masked_pixels.normalise_target(images, 47) if spec["norm_target"] else images
   if spec["norm_target"]:
     check(nchw(target), values["target"])
-  check(masked_pixels.masked_l1(reconstruction, target, mask, model.encoder.patch_size), values["loss"])
+  check(masked_pixels.masked_l1(reconstruction, target, mask, model.encoder.levels[0].stride), values["loss"])
 
 
 SIZES = dict(image_size=64, window=4, trained_window=0)  # which these files do not say
@@ -76,7 +76,7 @@ SIZES = dict(image_size=64, window=4, trained_window=0)  # which these files do 
 
 def test_timm():
   model, params, values, images, _ = read("timm_v2_window4_img64", **SIZES)
-  features, _ = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x)))(params, images)
+  features = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x).last))(params, images)
   check(features, values["features"])
   check(jax.jit(model.apply)(params, images), values["logits"])
 
@@ -89,4 +89,8 @@ def test_hugging_face():
   mask = jnp.asarray(values["mask"], bool)
   reconstruction = jax.jit(model.apply)(params, images, mask)
   check(nchw(reconstruction), values["reconstruction"], 1e-4)
-  check(masked_pixels.masked_l1(reconstruction, images, mask, model.encoder.patch_size), values["loss"], 1e-4)
+  check(
+    masked_pixels.masked_l1(reconstruction, images, mask, model.encoder.levels[0].stride),
+    values["loss"],
+    1e-4,
+  )

@@ -77,7 +77,7 @@ def test_masked_pixels_are_hidden_from_the_encoder(bands):
   model, (images, mask) = make_model((1, 1)), make_batch(bands, 16, 24)
   params = slow_block.random_params(shapes_of(model, images, mask), 1)
   run = jit(lambda x, mask, token: model.apply({"params": params | {"mask_token": token}}, x, mask))
-  hidden = np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 24)))
+  hidden = np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (16, 24)))
   other = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
   out = run(images, mask, params["mask_token"])
   np.testing.assert_array_equal(run(np.where(hidden, other, images), mask, params["mask_token"]), out)
@@ -106,10 +106,12 @@ def test_masked_l1_is_a_mean_over_masked_pixels(bands, height, width):
         total + np.abs(target[b, y, x].astype(np.float64) - reconstruction[b, y, x]).sum(),
         count + 1,
       )
-  loss = lambda r: masked_pixels.masked_l1(r, target, mask, 4)
+  loss = lambda r: masked_pixels.masked_l1(r, target, mask, (4, 4))
   value, gradient = jit(jax.value_and_grad(loss))(reconstruction)
   np.testing.assert_allclose(value, total / (count + 1e-5) / bands, rtol=1e-6)
-  inside = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (height, width))), gradient.shape)
+  inside = np.broadcast_to(
+    np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (height, width))), gradient.shape
+  )
   np.testing.assert_allclose(
     gradient[inside], (np.sign(reconstruction - target) / (count + 1e-5) / bands)[inside], rtol=1e-6
   )
@@ -118,10 +120,10 @@ def test_masked_l1_is_a_mean_over_masked_pixels(bands, height, width):
 
 def test_masked_l1_of_nothing_and_of_one_pixel():
   zeros, ones = np.zeros((1, 4, 4, 2), np.float32), np.ones((1, 4, 4, 2), np.float32)
-  assert masked_pixels.masked_l1(zeros, ones, np.zeros((1, 4, 4), bool), 1) == 0.0  # not NaN
+  assert masked_pixels.masked_l1(zeros, ones, np.zeros((1, 4, 4), bool), (1, 1)) == 0.0  # not NaN
   one = np.zeros((1, 4, 4), bool)
   one[0, 1, 2] = True
-  np.testing.assert_allclose(masked_pixels.masked_l1(zeros, ones, one, 1), 1 / (1 + 1e-5), rtol=1e-6)
+  np.testing.assert_allclose(masked_pixels.masked_l1(zeros, ones, one, (1, 1)), 1 / (1 + 1e-5), rtol=1e-6)
 
 
 def test_pixels_without_data_weigh_nothing():
@@ -131,21 +133,21 @@ def test_pixels_without_data_weigh_nothing():
   target = np.float32([[[[1, 9], [2, 3]], [[4, 5], [6, 7]]]])
   valid = np.array([[[[True, False], [True, True]], [[True, True], [False, True]]]])
   mask = np.array([[[True, True], [False, False]]])
-  loss = lambda r: masked_pixels.masked_l1(r, target, mask, 1, valid)
+  loss = lambda r: masked_pixels.masked_l1(r, target, mask, (1, 1), valid)
   value, gradient = jax.value_and_grad(loss)(np.zeros_like(target))
   # a pixel and a half, of two bands each
   np.testing.assert_allclose(value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6)
   np.testing.assert_array_equal(gradient != 0, valid & mask[..., None])
   # not NaN
-  assert masked_pixels.masked_l1(np.ones_like(target), target, mask, 1, np.zeros_like(valid)) == 0.0
+  assert masked_pixels.masked_l1(np.ones_like(target), target, mask, (1, 1), np.zeros_like(valid)) == 0.0
 
 
 @pytest.mark.parametrize("bands", [3, 14])
 def test_where_all_pixels_hold_data_the_loss_is_the_official_one(bands):
   target, mask = make_batch(bands, 16, 24)
   reconstruction = np.random.default_rng(3).normal(size=target.shape).astype(np.float32)
-  official = masked_pixels.masked_l1(reconstruction, target, mask, 4)
-  assert masked_pixels.masked_l1(reconstruction, target, mask, 4, np.ones_like(target, bool)) == official
+  official = masked_pixels.masked_l1(reconstruction, target, mask, (4, 4))
+  assert masked_pixels.masked_l1(reconstruction, target, mask, (4, 4), np.ones_like(target, bool)) == official
 
 
 @pytest.mark.parametrize("window", [3, 5])
@@ -192,13 +194,15 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
     "weight": np.ones(3, np.float32),
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
-  value, _ = jit(task.loss)(params, batch, jax.random.key(0))
+  value, _, _ = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
-  whole, _ = jit(task.loss)(params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0))
+  whole, _, _ = jit(task.loss)(
+    params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0)
+  )
   assert abs(whole - value) > 1e-4
   pictures = both_bands(task, params, batch)
-  hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), gap.shape)
+  hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (16, 16))), gap.shape)
   assert pictures.dtype == np.uint8 and (pictures[:, 0][gap] == 0).all()
   stretched = np.clip((pixels - np.float32((500, 40))) / np.float32((200, 30)) / 4 + 0.5, 0, 1) * 255
   np.testing.assert_allclose(pictures[:, 0][~gap], stretched[~gap], atol=0.51)
@@ -208,7 +212,7 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
 def test_pixel_mask():
   mask = np.array([[[True, False], [False, True]]])
   expected = [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
-  np.testing.assert_array_equal(masked_pixels.pixel_mask(mask, 2, (3, 3))[0, :, :, 0], expected)
+  np.testing.assert_array_equal(masked_pixels.pixel_mask(mask, (2, 2), (3, 3))[0, :, :, 0], expected)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
     "weight": np.ones(2, np.float32),
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
-  value, sums = jit(task.loss)(params, batch, jax.random.key(0))
+  value, sums, _ = jit(task.loss)(params, batch, jax.random.key(0))
   total, count = jit(task.eval_sums)(params, batch)["loss"]
   np.testing.assert_allclose(value, total / count, rtol=1e-5)
   np.testing.assert_allclose(value, sums["loss"][0] / sums["loss"][1])
@@ -257,7 +261,7 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
   pictures = both_bands(task, params, batch)
   assert pictures.shape == (2, 3, 16, 16, 2) and pictures.dtype == np.uint8
   np.testing.assert_array_equal(pictures[:, 0], batch["image"])
-  hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, 4, (16, 16))), batch["image"].shape)
+  hidden = np.broadcast_to(np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (16, 16))), batch["image"].shape)
   np.testing.assert_array_equal(pictures[:, 2][~hidden], batch["image"][~hidden])
 
 

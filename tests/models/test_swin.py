@@ -15,9 +15,11 @@ from swin_jax.mesh import axes
 from swin_jax.models import layers, remat, swin
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
+from swin_jax.models.swin.config import group_size
+from swin_jax.models.swin.stage import Stage
 from swin_jax.run import checks
 from swin_jax.terminal.errors import BadInput
-from tests.support import slow_block, tiny
+from tests.support import blocks, slow_block, tiny
 from tests.support.jaxprs import primitives
 from tests.support.slow_block import jit
 
@@ -65,7 +67,9 @@ IMAGE_MAP = np.random.default_rng(0).normal(size=(2, 6, 5, 16)).astype(np.float3
 
 
 def make_stage(depth=4, unroll=False, remat="none", extra_norm_every=0, chunks=1):
-  return swin.Stage(depth, extra_norm_every, remat, unroll, 2, 2, (4, 4), None, 2.0, jnp.float32, chunks)
+  return blocks.stage(
+    depth=depth, unroll=unroll, remat=remat, extra_norm_every=extra_norm_every, chunks=chunks
+  )
 
 
 @functools.cache
@@ -80,7 +84,7 @@ def stage_loss(stage):
   direction = np.random.default_rng(1).normal(size=IMAGE_MAP.shape).astype(np.float32)
 
   def loss(params, x):
-    out = stage.apply({"params": params}, x, RATES, train=True, rngs={"dropout": jax.random.key(3)})
+    out, _ = stage.apply({"params": params}, x, RATES, train=True, rngs={"dropout": jax.random.key(3)})
     return jnp.sum(out * direction), out
 
   return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
@@ -94,13 +98,12 @@ def stage_result(unroll=False, remat="none", chunks=1):
 @pytest.mark.parametrize("depth, extra_norm_every, group", [(4, 0, 2), (4, 2, 2), (3, 0, 3)])
 def test_scan_equals_a_python_loop(depth, extra_norm_every, group):
   stage, params = make_stage(depth, extra_norm_every=extra_norm_every), stage_params(depth, extra_norm_every)
-  ours = jit(lambda p, x: stage.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
+  ours, _ = jit(lambda p, x: stage.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
 
   @functools.partial(jit, static_argnums=(0, 1))
   def run(shifted, extra_norm, p, x):
-    return swin.Block(2, 2, (4, 4), None, shifted, extra_norm, 2.0, jnp.float32).apply(
-      {"params": p}, x, None, train=False
-    )
+    block = blocks.block(shifted=shifted, extra_norm=extra_norm)
+    return block.apply({"params": p}, x, None, train=False)[0]
 
   x = IMAGE_MAP
   for i in range(depth):
@@ -136,7 +139,7 @@ def test_what_saves_memory_or_time_changes_no_number(choice):
 
 def test_drop_path_is_on_in_these_tests():
   (_, trained), _ = stage_result()
-  evaluated = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(
+  evaluated, _ = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(
     stage_params(), IMAGE_MAP
   )
   assert np.abs(trained - evaluated).max() > 0.1
@@ -183,7 +186,7 @@ def test_saved_by_name_is_that_tensor_and_no_other(name, width, padded, bias):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_every_block_has_the_tensors_that_can_be_saved(version):
-  block = swin.Block(version, 2, (4, 4), None, True, True, 2.0, jnp.float32)
+  block = blocks.block(version, shifted=True, extra_norm=True)
   params = shapes_of(block, IMAGE_MAP, None, train=False)
   jaxpr = jax.make_jaxpr(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
   assert (
@@ -251,9 +254,9 @@ def test_attention_in_chunks_needs_less_memory(map_side, chunks):
   x = np.zeros((4, map_side, map_side, 16), np.float32)
 
   def temporary_bytes(chunks):
-    block = swin.Block(2, 4, (8, 8), None, False, False, 1.0, jnp.float32, chunks)
+    block = blocks.block(window=(8, 8), heads=4, mlp_ratio=1.0, chunks=chunks)
     params = shapes_of(block, x, None, train=False)
-    loss = lambda p, x: jnp.sum(block.apply({"params": p}, x, None, train=False) ** 2)
+    loss = lambda p, x: jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
     return jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
 
   logits = 4 * 4 * map_side**2 * 64 * 4  # images · heads · tokens · tokens of a window · bytes
@@ -267,7 +270,7 @@ def test_attention_in_chunks_needs_less_memory(map_side, chunks):
   [(2, 0, 2), (18, 6, 6), (42, 6, 6), (4, 6, 2), (6, 0, 2), (3, 0, 3), (7, 6, 7), (1, 0, 1), (6, 3, 6)],
 )
 def test_group_size(depth, every, group):
-  assert swin.group_size(depth, every) == group
+  assert group_size(depth, every) == group
 
 
 # Sizes and names.
@@ -415,9 +418,9 @@ def test_drop_path_rates(depths, last, step):
   rates = []
 
   def record(call, args, kwargs, context):
-    if isinstance(context.module, swin.Stage):
+    if isinstance(context.module, Stage):
       rates.extend(args[1].tolist())
-      return args[0]
+      return args[0], {}
     return call(*args, **kwargs)
 
   encoder = make_encoder(depths=depths, num_heads=(1,) * 4, window_sizes=(4,) * 4, drop_path_rate=last)
@@ -441,13 +444,13 @@ def test_drop_path_statistics(rate):
 
 
 def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation():
-  block = swin.Block(1, 2, (4, 4), None, False, False, 2.0, jnp.float32)
+  block = blocks.block(1)
   x = np.broadcast_to(IMAGE_MAP[:1, :4, :4], (64, 4, 4, 16))
   params = slow_block.random_params(shapes_of(block, x, None, train=False), 2)
   apply = jit(
     lambda rate, train: block.apply(
       {"params": params}, x, rate, train=train, rngs={"dropout": jax.random.key(0)}
-    ),
+    )[0],
     static_argnums=1,
   )
   kinds = np.unique(np.round(np.asarray(apply(0.5, True))[:, 0, 0, 0], 4))
@@ -459,8 +462,8 @@ def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation(
 
 
 def test_a_fresh_v2_block_is_the_identity():
-  block = swin.Block(2, 2, (4, 4), None, True, False, 4.0, jnp.float32)
-  out = jit(lambda x: block.init_with_output(jax.random.key(0), x, None, train=False)[0])(IMAGE_MAP)
+  block = blocks.block(shifted=True)
+  out, _ = jit(lambda x: block.init_with_output(jax.random.key(0), x, None, train=False)[0])(IMAGE_MAP)
   np.testing.assert_array_equal(out, IMAGE_MAP)
 
 
@@ -482,14 +485,14 @@ def test_a_fresh_v2_block_is_the_identity():
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_token_reaches_only_its_own_cell_of_the_image(version, map_size, window, shifted):
   """The set of tokens that an output depends on, by its gradient, is the one that brute force finds."""
-  block = swin.Block(version, 2, window, None, shifted, False, 1.0, jnp.float32)
+  block = blocks.block(version, window, shifted=shifted, mlp_ratio=1.0)
   rng = np.random.default_rng(3)
   x = rng.normal(size=(1, *map_size, 16)).astype(np.float32)
   params = slow_block.random_params(shapes_of(block, x, None, train=False), 3)
   direction = rng.normal(size=16).astype(np.float32)
 
   def probe(x):
-    return jnp.einsum("bhwc,c->bhw", block.apply({"params": params}, x, None, train=False), direction)
+    return jnp.einsum("bhwc,c->bhw", block.apply({"params": params}, x, None, train=False)[0], direction)
 
   tokens = map_size[0] * map_size[1]
   reach = np.abs(slow_block.jacobian(probe, x)).max(axis=(1, 4)).reshape(tokens, tokens)
@@ -520,7 +523,7 @@ def test_window_that_is_not_square_in_a_backbone():
   encoder = make_encoder(window_sizes=((2, 4), (4, 2)), depths=(2, 1))
   images = np.random.default_rng(5).normal(size=(1, 28, 36, 3)).astype(np.float32)
   params = slow_block.random_params(shapes_of(encoder, images), 5)
-  _, maps = jit(lambda x: encoder.apply({"params": params}, x))(images)
+  maps = jit(lambda x: encoder.apply({"params": params}, x))(images).levels
   take = lambda i, j: jax.tree.map(lambda leaf: leaf[0], params[f"stage{i}"]["blocks"][f"block{j}"])
   assert [m.shape for m in maps] == [(1, 7, 9, 16), (1, 4, 5, 32)]
   # The first stage, block by block in loops.
@@ -539,7 +542,7 @@ def test_window_that_is_not_square_in_a_backbone():
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
-  block = swin.Block(version, 2, (4, 4), None, True, False, 4.0, jnp.dtype("bfloat16"))
+  block = blocks.block(version, shifted=True, mlp_ratio=4.0, dtype=jnp.dtype("bfloat16"))
   x = jnp.zeros((3, 8, 8, 16), jnp.bfloat16)
   params = shapes_of(block, x, None, train=False)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
@@ -614,41 +617,35 @@ def test_flops_as_published(name, version, window, image, gmacs):
   the tokens.
   """
   encoder = make_encoder(**dict(SIZES[name], extra_norm_every=0, version=version, window_sizes=(window,) * 4))
-  theirs_alone = encoder.channels * 1000 + encoder.channels * 3 * (image // 32) ** 2
-  ours = (swin.flops(encoder, (image, image), 3) / 2 + theirs_alone) / 1e9
+  channels = encoder.levels[-1].channels
+  theirs_alone = channels * 1000 + channels * 3 * (image // 32) ** 2
+  ours = (encoder.flops((image, image), 3) / 2 + theirs_alone) / 1e9
   digits = len(str(gmacs).partition(".")[2])
   assert abs(ours - gmacs) <= 0.5001 * 10**-digits
 
 
 def test_flops_counts_padding_where_it_is_computed_and_bands():
   encoder = make_encoder(depths=(1,), num_heads=(2,), window_sizes=(4,))
-  assert swin.flops(encoder, (32, 32), 4) - swin.flops(encoder, (32, 32), 3) == 2 * 64 * 16 * 16
-  one_more = swin.flops(encoder, (36, 32), 3) - swin.flops(encoder, (32, 32), 3)
+  assert encoder.flops((32, 32), 4) - encoder.flops((32, 32), 3) == 2 * 64 * 16 * 16
+  one_more = encoder.flops((36, 32), 3) - encoder.flops((32, 32), 3)
   # four rows of windows for one of tokens
   attention, token = 4 * 8 * (4 * 16 * 16 + 2 * 16 * 16), 49 * 16 + 2 * 16 + 8 * 16 * 16 + 16
   assert one_more == 2 * (attention + 8 * token)
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (72, 100), (33, 47)])
-def test_pyramid(height, width):
+def test_levels(height, width):
+  """What the backbone says of its levels is what comes out."""
   encoder = make_encoder(depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4), window_sizes=(4,) * 4)
-  found = []
-
-  def run(images):
-    variables = encoder.init(jax.random.key(0), images)
-    found.extend(encoder.apply(variables, images, method="pyramid"))
-    found.extend(encoder.apply(variables, images, (1, 3), method="pyramid"))
-
-  jax.eval_shape(run, jnp.zeros((2, height, width, 3)))
+  images = jnp.zeros((2, height, width, 3))
+  features, _ = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), images))
   sides = [(math.ceil(height / 4), math.ceil(width / 4))]
   for _ in range(3):
     sides.append((math.ceil(sides[-1][0] / 2), math.ceil(sides[-1][1] / 2)))
-  expected = [(4 * 2**i, 16 * 2**i, (2, *sides[i], 16 * 2**i)) for i in range(4)]
-  assert [(level.stride, level.channels, level.values.shape) for level in found] == expected + [
-    expected[1],
-    expected[3],
-  ]
-  assert (encoder.stride, encoder.channels) == (32, 128)
+  assert [x.shape for x in features.levels] == [(2, *sides[i], 16 * 2**i) for i in range(4)]
+  assert features.last.shape == features.levels[-1].shape and features.losses == {}
+  assert encoder.levels == tuple(((4 * 2**i,) * 2, 16 * 2**i) for i in range(4))
+  assert [level.map_size((height, width)) for level in encoder.levels] == sides
 
 
 @pytest.mark.parametrize("wrong", [dict(version=3), dict(dtype="float16")])
@@ -667,7 +664,7 @@ def test_unknown_axis_names_are_refused():
 @pytest.mark.parametrize("version", [1, 2])
 def test_merging_is_column_major_and_pads_odd_sides(version):
   x = np.random.default_rng(7).normal(size=(1, 3, 5, 4)).astype(np.float32)
-  merge = layers.PatchMerge(version == 1, jnp.float32)
+  merge = layers.PatchMerge((2, 2), version == 1, jnp.float32)
   params = slow_block.random_params(shapes_of(merge, x), 7)
   ours = jit(lambda x: merge.apply({"params": params}, x))(x)[0]
   padded = np.pad(x[0], ((0, 1), (0, 1), (0, 0)))

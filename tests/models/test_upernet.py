@@ -17,6 +17,7 @@ import pytest
 from configs import common
 from swin_jax.mesh import sharding
 from swin_jax.models import swin, upernet
+from swin_jax.models.backbone import Features
 from swin_jax.terminal.errors import BadInput
 from tests.support import slow_block
 from tests.support.jaxprs import primitives
@@ -107,7 +108,7 @@ def test_flops_as_published(name, image, gmacs):
 
 def test_flops_of_a_small_head_term_by_term():
   model = make_model()
-  ours = upernet.flops(model, (64, 36), 4) - swin.flops(model.encoder, (64, 36), 4)
+  ours = upernet.flops(model, (64, 36), 4) - model.encoder.flops((64, 36), 4)
   tokens, c = (16 * 9, 8 * 5, 4 * 3, 2 * 2), (16, 32, 64, 128)  # odd maps are rounded up
   macs = (1 + 4 + 9 + 36) * (128 * 32 + 32) + 4 * ((128 + 4 * 32) * 9 * 32 + 32)
   macs += sum(tokens[i] * (c[i] + c[i] * 32 + 32 + 9 * 32 * 32 + 32) for i in range(3))
@@ -241,11 +242,11 @@ def run(height, width):
         return args[0]
       out = call(*args, **kwargs)
       if isinstance(context.module, swin.Swin) and context.method_name == "__call__":
-        seen.extend(out)
+        seen.extend(out[:2])
       return out
 
     with nn.intercept_methods(watch):
-      logits = make_model().apply({"params": params}, images, train=True)
+      logits, _ = make_model().apply({"params": params}, images, train=True)
     return *logits, *seen
 
   return jit(both).lower(random_params(), images_of(height, width)).compile()
@@ -356,7 +357,7 @@ def head_alone(model, params, maps, **kwargs):
 
   def replace(call, args, kwargs, context):
     if isinstance(context.module, swin.Swin):
-      return maps[-1], maps
+      return Features(maps[-1], tuple(maps), {})
     out = call(*args, **kwargs)
     if isinstance(context.module, nn.Dropout):
       dropped.append((args[0], out))
@@ -409,7 +410,7 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
   directions = [rng.normal(size=(2, *size, CLASSES)).astype(np.float32) for size in ((8, 10), (2, 3))]
 
   def loss(params, maps):
-    out, _ = head_alone(make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(6)})
+    (out, _), _ = head_alone(make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(6)})
     return sum(jnp.sum(x * direction) for x, direction in zip(out, directions, strict=True))
 
   grads = jit(jax.grad(loss, argnums=(0, 1)))(head_params(), pyramid())
@@ -429,7 +430,7 @@ def gradient(mesh_sizes):
   directions = np.random.default_rng(7).normal(size=(2, 4, 6, 10, CLASSES)).astype(np.float32)
 
   def loss(params, images):
-    out = model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(6)})
+    out, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(6)})
     return sum(jnp.sum(x * direction) for x, direction in zip(out, directions, strict=True))
 
   batch = sharding.shard_batch(mesh, RULES, 4)

@@ -302,7 +302,7 @@ def counted_flops(remat):
   batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
   gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
   counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
-  return counted, roofline.work(program.task.model.encoder, config.data.image_size, 1, 1)
+  return counted, roofline.work(program.task.model.encoder.config, config.data.image_size, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_collectives_by_formula():
   )
   params = {"kernel": place((16, 8), "fsdp", None), "bias": place((8,), None)}
   config = tiny.config(model__dtype="bfloat16", mesh__data=2, mesh__fsdp=4)
-  model = build(config, 1, 1).task.model.encoder
+  model = build(config, 1, 1).task.model.encoder.config
   found = roofline.collectives(
     model, params, sharding.shard_batch(mesh, config.sharding_rules, 16), 0, parts=3
   )

@@ -324,9 +324,9 @@ def poison(monkeypatch):
     task = kind.make(*args)
 
     def loss(params, batch, rng):
-      value, sums = task.loss(params, batch, rng)
+      value, sums, losses = task.loss(params, batch, rng)
       factor = jnp.where(jnp.sum(batch["image"][0], dtype=jnp.int32) % 10 >= 7, jnp.nan, 1.0)
-      return value * factor, sums | {"loss": (sums["loss"][0] * factor, sums["loss"][1])}
+      return value * factor, sums | {"loss": (sums["loss"][0] * factor, sums["loss"][1])}, losses
 
     return task._replace(loss=loss)
 

@@ -14,9 +14,8 @@ import pytest
 
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import make_encoder
+from swin_jax.models.swin import make_encoder, official
 from swin_jax.run import optim
-from swin_jax.weights import official
 from tests.support.golden import golden
 
 pytestmark = pytest.mark.every_python
@@ -64,9 +63,9 @@ def test_layers_share_warmup_start_and_floor():
   np.testing.assert_allclose(rates(100), [0.01, 0.01], rtol=1e-6)
 
 
-def abstract_params(kind, depths):
+def encoder_of(depths):
   heads = tuple(2**i for i in range(len(depths)))
-  encoder = make_encoder(
+  return make_encoder(
     version=2,
     patch_size=4,
     embed_dim=32,
@@ -81,7 +80,10 @@ def abstract_params(kind, depths):
     remat="none",
     unroll=False,
   )
-  images = jnp.zeros((1, 64, 64, 3))
+
+
+def abstract_params(kind, depths):
+  encoder, images = encoder_of(depths), jnp.zeros((1, 64, 64, 3))
   model = SimMim(encoder) if kind == "simmim" else Classifier(encoder, 10)
   inputs = (images, jnp.zeros((1, 16, 16), bool)) if kind == "simmim" else (images,)
   return jax.eval_shape(lambda: flax.core.meta.unbox(model.init(jax.random.key(0), *inputs)["params"]))
@@ -103,7 +105,7 @@ def test_official_fine_tuning_groups():
   groups = json.loads(golden("parameter_groups.json").read_text())["finetune_layer_decay_075"]
   depths = tuple(groups["depths"])
   params = abstract_params("classifier", depths)
-  scales = per_official_name(optim.layer_scales(params, depths, 0.75), depths)
+  scales = per_official_name(optim.layer_scales(params, encoder_of(depths), 0.75), depths)
   decays = per_official_name(optim.decay_mask(params, optim.DECAY_RULES), depths)
   assert scales.keys() == groups["parameters"].keys()
   for name, group in groups["parameters"].items():
@@ -148,7 +150,7 @@ def test_adamw_by_hand():
     peak_lr=0.5,
     weight_decay=0.1,
     decay_rules=optim.DECAY_RULES,
-    depths=(2,),
+    backbone=encoder_of((2,)),
     layer_decay=1.0,
     clip_norm=0.0,
     b1=0.9,
@@ -173,7 +175,7 @@ def test_clipping_is_over_all_parameters():
     peak_lr=1.0,
     weight_decay=0.0,
     decay_rules=optim.DECAY_RULES,
-    depths=(2,),
+    backbone=encoder_of((2,)),
     layer_decay=1.0,
     clip_norm=5.0,
     b1=0.0,

@@ -26,7 +26,7 @@ def test_load(tmp_path):
   assert model.apply(params, images).shape == (2, 5)
   pyramid = model.features(params, images, stages=(0, 1))
   assert [level.shape for level in pyramid] == [(2, 8, 8, 16), (2, 4, 4, 32)]
-  _, maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  maps = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x).levels)
   np.testing.assert_allclose(pyramid[1], maps[1], atol=1e-5)
   bytes_of = np.round(np.asarray(images) * 20 + 128).astype(np.uint8)
   np.testing.assert_allclose(model.normalise(bytes_of), model.normalise(bytes_of / 255), rtol=1e-5, atol=1e-6)
@@ -56,7 +56,7 @@ def test_load_a_masked_image_model(tmp_path):
 def test_load_without_a_head(tmp_path):
   model, params = swin_jax.load(imported(tmp_path, classes=0))
   images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  features, _ = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x))
+  features = model.module.apply({"params": params}, images, method=lambda m, x: m.encoder(x).last)
   np.testing.assert_allclose(model.apply(params, images), features.mean((1, 2)), atol=1e-5)
 
 

@@ -22,7 +22,7 @@ from swin_jax.show import attention, features, images, reconstruction
 from swin_jax.show.grad_cam import grad_cam
 from swin_jax.tasks import masked_pixels
 from swin_jax.terminal.errors import BadInput
-from tests.support import slow_block
+from tests.support import blocks, slow_block
 
 
 def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_window=None, mean=0.4):
@@ -78,10 +78,14 @@ def block_input(version, stage, block):
   model, params = load(version)
   x = model.normalise(photo())
   if stage == 0:
-    x = layers.PatchEmbed(4, 16, jnp.float32).apply({"params": params["encoder"]["patch_embed"]}, x[None])[0]
+    x = layers.PatchEmbed((4, 4), 16, jnp.float32).apply(
+      {"params": params["encoder"]["patch_embed"]}, x[None]
+    )[0]
   else:
     x = model.features(params, x[None], [0])[0]
-    x = layers.PatchMerge(version == 1, jnp.float32).apply({"params": params["encoder"]["merge0"]}, x)[0]
+    x = layers.PatchMerge((2, 2), version == 1, jnp.float32).apply(
+      {"params": params["encoder"]["merge0"]}, x
+    )[0]
   for i in range(block):
     x = slow_block.block(x, block_params(params, stage, i), **geometry(version, stage, i))
   return np.asarray(x)
@@ -203,9 +207,9 @@ def tail(params, features, stage):
   """The logits of a stage's output, layer by layer."""
   x, encoder = features, params["encoder"]
   if stage == 0:
-    x = layers.PatchMerge(False, jnp.float32).apply({"params": encoder["merge0"]}, x)
-    stage1 = swin.Stage(2, 0, "none", False, 2, 4, (4, 3), (4, 3), 2.0, jnp.float32)
-    x = stage1.apply({"params": encoder["stage1"]}, x, None, train=False)
+    x = layers.PatchMerge((2, 2), False, jnp.float32).apply({"params": encoder["merge0"]}, x)
+    stage1 = blocks.stage(window=(4, 3), heads=4)
+    x, _ = stage1.apply({"params": encoder["stage1"]}, x, None, train=False)
   x = layers.LayerNorm(jnp.float32).apply({"params": encoder["norm"]}, x)
   return (jnp.mean(x, (1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None])[0]
 

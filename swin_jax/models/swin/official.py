@@ -1,8 +1,8 @@
 """Our parameters as the tensors of the official code, and back: names, shapes, buffers. Letters: see
 `models/windows.py`.
 
-The official names serve as the common language: every other layout is a spelling of them (`layouts.py`). The
-prefix `encoder.` of SimMIM's is left out here.
+The official names serve as the common language: every other layout is a spelling of them
+(`weights/layouts.py`). The prefix `encoder.` of SimMIM's is left out here.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ import numpy as np
 
 from swin_jax.kernels.formula import REGION_MASK
 from swin_jax.models import windows
-from swin_jax.models.swin import group_size
+from swin_jax.models.swin.config import group_size, make_config
+from swin_jax.models.swin.geometry import StageGeometry, geometry
 
 # Constant tensors that files may hold: three follow from the windows, and timm's keys have a bias of zeros.
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
@@ -114,28 +115,26 @@ def _swap(x: np.ndarray, outer: int, inner: int) -> np.ndarray:
 
 
 def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
-  """The constant tensors that a state dict of the official code holds, by name; made when they are asked
-  for.
+  """Returns the constant tensors that a state dict of the official code holds, by name; each is computed when
+  it is called.
   """
-  model, made = config["model"], {}
-  maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  for i, (depth, size) in enumerate(zip(model["depths"], maps, strict=True)):
-    for j in range(depth):
-      window, shift = windows.window_and_shift(size, windows.pair(model["window_sizes"][i]), j % 2 == 1)
-      block = f"layers.{i}.blocks.{j}"
-      made[f"{block}.attn.relative_position_index"] = lambda window=window: windows.relative_index(
-        window
-      ).astype(np.int64)
-      if model["version"] == 2:
-        trained = windows.pair(model["trained_window_sizes"][i])
-        made[f"{block}.attn.relative_coords_table"] = lambda window=window, trained=trained: coords_table(
-          window, trained
-        )
-      if shift != (0, 0):
-        made[f"{block}.attn_mask"] = lambda size=size, window=window, shift=shift: _attention_mask(
-          size, window, shift
-        )
-  return made
+  swin, tensors = make_config(**config["model"]), {}
+  for i, stage in enumerate(geometry(swin, config["data"]["image_size"])):
+    constants = {
+      "attn.relative_position_index": lambda window=stage.window: windows.relative_index(window).astype(
+        np.int64
+      )
+    }
+    if swin.version == 2:
+      trained = swin.trained_window_sizes[i] if swin.trained_window_sizes else stage.window
+      constants["attn.relative_coords_table"] = lambda window=stage.window, trained=trained: coords_table(
+        window, trained
+      )
+    for j in range(swin.depths[i]):
+      tensors |= {f"layers.{i}.blocks.{j}.{name}": make for name, make in constants.items()}
+      if j % 2 and any(stage.shift):
+        tensors[f"layers.{i}.blocks.{j}.attn_mask"] = lambda stage=stage: _attention_mask(stage)
+  return tensors
 
 
 def coords_table(window: tuple[int, int], trained: tuple[int, int]) -> np.ndarray:
@@ -143,7 +142,7 @@ def coords_table(window: tuple[int, int], trained: tuple[int, int]) -> np.ndarra
   return windows.log_spaced_offsets(window, trained).reshape(1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
 
 
-def _attention_mask(size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
+def _attention_mask(stage: StageGeometry) -> np.ndarray:
   """float32 [M, N, N]: 0 between tokens of a region, -100 between others."""
-  regions = windows.regions(size, windows.padded_size(size, window), window, shift)
+  regions = windows.regions(stage.map, stage.padded, stage.window, stage.shift)
   return np.where(regions[:, :, None] == regions[:, None, :], 0.0, REGION_MASK).astype(np.float32)
