@@ -41,6 +41,7 @@ class WindowAttention(nn.Module):
       query and key, int [N, N]: `bias_table` or `bounded_bias_mlp`.
     window: tokens along each axis.
     trained_window: tokens along each axis of the window that a bias MLP was trained with.
+    table_window, bias_rows: of a bias table, see `windows.relative_index`.
     dtype: of the matrix products. Logits, softmax and the bias are always float32.
     chunks: parts that the attention of an image is computed in, one after the other, see
       `windows.chunk_counts`.
@@ -57,6 +58,8 @@ class WindowAttention(nn.Module):
   position_bias: Callable[["WindowAttention"], tuple[jax.Array, np.ndarray]]
   window: tuple[int, ...]
   trained_window: tuple[int, ...]
+  table_window: tuple[int, ...]
+  bias_rows: str
   dtype: jnp.dtype
   chunks: int
   kernel: str
@@ -103,10 +106,11 @@ def dot_product(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, None]
 
 
 def bias_table(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
-  """A learned bias for every offset (Swin V1, section 3.2); it serves no other window."""
-  entries = math.prod(2 * side - 1 for side in module.window)
+  """A learned bias for every offset of the table's window (Swin V1, section 3.2)."""
+  entries = math.prod(2 * side - 1 for side in module.table_window)
   init = layers.boxed(layers.default_init, None, axes.HEADS)
-  return module.param("bias_table", init, (entries, module.num_heads)), windows.relative_index(module.window)
+  table = module.param("bias_table", init, (entries, module.num_heads))
+  return table, windows.relative_index(module.window, module.table_window, module.bias_rows)
 
 
 def bounded_bias_mlp(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:

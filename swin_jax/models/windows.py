@@ -18,13 +18,18 @@ from swin_jax.terminal.errors import BadInput
 Size = tuple[int, ...]
 
 
-def window_and_shift(map_size: Size, window_size: Size, shifted: bool) -> tuple[Size, Size]:
+def window_and_shift(
+  map_size: Size, window_size: Size, shifted: bool, *, clamp: bool = True
+) -> tuple[Size, Size]:
   """Returns the window a map really uses and how far it is shifted, in tokens.
 
   A map that is not larger than the window along an axis is one window there and is not shifted (the equal
   case too). The shift is half the *configured* window. Swin V2 official code, block construction; the rule is
-  applied to each axis by itself, so that maps and windows of any proportions work.
+  applied to each axis by itself, so that maps and windows of any proportions work. Without `clamp` a window
+  keeps its size on any map and is always shifted, as in the official code of dense models.
   """
+  if not clamp:
+    return tuple(window_size), tuple(w // 2 if shifted else 0 for w in window_size)
   window = tuple(min(w, m) for w, m in zip(window_size, map_size, strict=True))
   shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size, strict=True))
   return window, shift
@@ -139,10 +144,22 @@ def relative_offsets(window: Size) -> np.ndarray:
   return np.stack(offsets, -1).reshape(-1, len(window)).astype(np.int32)
 
 
-def relative_index(window: Size) -> np.ndarray:
-  """Returns the row of `relative_offsets` for (query, key): int32 [N, N]; the offset is query minus key."""
+def relative_index(window: Size, table_window: Size | None = None, rows: str = "offsets") -> np.ndarray:
+  """Returns the row of `relative_offsets(table_window)` for (query, key); the offset is query minus key.
+
+  Args:
+    window: that is used.
+    table_window: not smaller along any axis; None for the same window.
+    rows: "offsets" for the true offsets; "first" for those that the first N tokens of the table's window have
+      there, which is what the official video models read for a window that its map has shrunk.
+
+  Returns:
+    int32 [N, N].
+  """
+  table_window = table_window or window
+  tokens = np.unravel_index(np.arange(math.prod(window)), table_window if rows == "first" else window)
   index = 0
-  for side, position in zip(window, np.unravel_index(np.arange(math.prod(window)), window), strict=True):
+  for side, position in zip(table_window, tokens, strict=True):
     index = index * (2 * side - 1) + position[:, None] - position[None, :] + side - 1
   return index.astype(np.int32)
 

@@ -11,6 +11,7 @@ from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
 from swin_jax.models.backbone import Backbone
 from swin_jax.models.simmim import SimMim
+from swin_jax.models.windows import map_sizes, sides
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
 from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
@@ -193,8 +194,8 @@ def _module(backbone: Backbone, settings: Settings) -> SimMim:
 
 def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
   """Returns the mask, which has an entry for each patch."""
-  patch_size = settings["model"]["patch_size"]
-  return {"mask": (tuple(-(-side // patch_size) for side in image_size), jnp.bool_)}
+  (patches,) = map_sizes(image_size, settings["model"]["patch_size"], 1)
+  return {"mask": (patches, jnp.bool_)}
 
 
 def _fields(config: ConfigDict) -> Fields:
@@ -210,10 +211,11 @@ def _views(config: ConfigDict) -> tuple[Masked, Masked]:
 def _check(config: ConfigDict) -> None:
   rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
-  p, sides, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
-  if p % patch_size or any(side % p for side in sides):
+  p, size, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
+  # Of clips the height and the width.
+  if any(p % patch for patch in sides(patch_size, 2)[-2:]) or any(side % p for side in size[-2:]):
     raise BadInput(
-      f"mask.patch_size = {p} must divide data.image_size = {sides} and be a multiple of model.patch_size ="
+      f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of model.patch_size ="
       f" {patch_size}"
     )
 

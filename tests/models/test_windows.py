@@ -1,5 +1,7 @@
 """The geometry of windows, against brute force and numbers written out."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +17,12 @@ MAPS = [  # map, window, shift
   ((5, 8), (3, 4), (0, 0)),
   ((10, 15), (5, 5), (2, 2)),
   ((5, 3), (2, 3), (1, 0)),
+  ((4, 4, 6), (2, 2, 3), (1, 1, 1)),
+  ((5, 3, 7), (4, 2, 3), (2, 1, 1)),
+  ((3, 4, 5), (3, 4, 2), (0, 0, 1)),
+  ((2, 5, 5), (2, 5, 5), (0, 0, 0)),
+  ((3, 2, 4), (7, 4, 4), (3, 2, 2)),  # windows that do not shrink
+  ((5, 9), (7, 7), (3, 3)),
 ]
 
 
@@ -23,8 +31,19 @@ def test_merge_undoes_partition(map_size, window, _):
   padded = windows.padded_size(map_size, window)
   x = np.random.default_rng(0).normal(size=(2, *padded, 3))
   parts = windows.partition(x, window)
-  assert parts.shape == (2, padded[0] * padded[1] // (window[0] * window[1]), window[0] * window[1], 3)
+  assert parts.shape == (2, math.prod(padded) // math.prod(window), math.prod(window), 3)
   np.testing.assert_array_equal(windows.merge(parts, window, padded), x)
+
+
+def test_partition_of_a_clip_is_row_major_with_time_first():
+  x = np.arange(4 * 2 * 2).reshape(1, 4, 2, 2, 1)
+  assert windows.partition(x, (2, 2, 1))[0, :, :, 0].tolist() == [
+    [0, 2, 4, 6],
+    [1, 3, 5, 7],
+    [8, 10, 12, 14],
+    [9, 11, 13, 15],
+  ]
+  assert windows.cells(x, (2, 2, 1))[0, 1, 0, 1].tolist() == [[[[9]], [[11]]], [[[13]], [[15]]]]
 
 
 def test_partition_is_row_major():
@@ -43,11 +62,11 @@ def test_regions_equal_a_comparison_of_coordinates(map_size, window, shift):
   padded = windows.padded_size(map_size, window)
   labels = windows.regions(map_size, padded, window, shift)
   if labels is None:
-    labels = np.zeros((padded[0] * padded[1] // (window[0] * window[1]), window[0] * window[1]), np.int32)
+    labels = np.zeros((math.prod(padded) // math.prod(window), math.prod(window)), np.int32)
   # Where each token of the rolled map came from.
   origin = np.stack(np.meshgrid(*(np.arange(size) for size in padded), indexing="ij"), axis=-1)
-  origin = windows.partition(np.roll(origin, (-shift[0], -shift[1]), (0, 1))[None], window)[0]
-  place = [(i // window[1], i % window[1]) for i in range(window[0] * window[1])]
+  origin = windows.partition(np.roll(origin, np.negative(shift), range(len(shift)))[None], window)[0]
+  place = list(np.ndindex(*window))
   for m in range(labels.shape[0]):
     for i, a in enumerate(place):
       for j, b in enumerate(place):
@@ -126,6 +145,27 @@ def test_windows_of_the_released_settings(image, window, effective, shifting):
   assert all(shift in ((0, 0), (window // 2,) * 2) for _, shift in found)
 
 
+@pytest.mark.parametrize(
+  "map_size, window_size, shifted, expected",
+  [
+    ((8, 8), (4, 4), True, ((4, 4), (2, 2))),
+    ((4, 9), (7, 7), True, ((7, 7), (3, 3))),
+    ((4, 9), (7, 7), False, ((7, 7), (0, 0))),
+    ((1, 7, 3), (8, 7, 7), True, ((8, 7, 7), (4, 3, 3))),
+  ],
+)
+def test_a_window_that_is_not_clamped_keeps_its_size_and_always_shifts(
+  map_size, window_size, shifted, expected
+):
+  assert windows.window_and_shift(map_size, window_size, shifted, clamp=False) == expected
+
+
+def test_sides_and_maps_per_axis():
+  assert windows.sides(3, 2) == (3, 3) and windows.sides([1, 2, 3], 3) == (1, 2, 3)
+  assert windows.map_sizes((9, 40, 33), (2, 4, 4), 3, (1, 2, 2)) == [(5, 10, 9), (5, 5, 5), (5, 3, 3)]
+  assert windows.map_sizes((40, 33), 4, 3) == [(10, 9), (5, 5), (3, 3)]
+
+
 def test_pad_is_at_the_bottom_and_the_right():
   x = jnp.ones((1, 2, 3, 1))
   padded = windows.pad(x, (4, 4))
@@ -186,14 +226,38 @@ def test_offsets_of_one_token_are_finite():
   assert np.isfinite(windows.log_spaced_offsets((3, 3), (1, 1))).all()
 
 
-@pytest.mark.parametrize("window", [(1, 1), (2, 3), (4, 4), (3, 1)])
-def test_relative_index_finds_query_minus_key(window):
-  h, w = window
-  index, offsets = windows.relative_index(window), windows.relative_offsets(window)
-  assert offsets.shape == ((2 * h - 1) * (2 * w - 1), 2)
-  for i in range(h * w):
-    for j in range(h * w):
-      assert offsets[index[i, j]].tolist() == [i // w - j // w, i % w - j % w]
+@pytest.mark.parametrize(
+  "window, table",
+  [
+    ((1, 1), None),
+    ((2, 3), None),
+    ((4, 4), None),
+    ((3, 1), None),
+    ((2, 3), (4, 3)),
+    ((2, 3, 2), None),
+    ((1, 2, 2), (4, 2, 3)),
+    ((2, 2, 2), (2, 3, 2)),
+  ],
+)
+def test_relative_index_finds_query_minus_key(window, table):
+  index, offsets = windows.relative_index(window, table), windows.relative_offsets(table or window)
+  assert offsets.shape == (math.prod(2 * side - 1 for side in table or window), len(window))
+  places = list(np.ndindex(*window))
+  for i, query in enumerate(places):
+    for j, key in enumerate(places):
+      assert offsets[index[i, j]].tolist() == np.subtract(query, key).tolist()
+
+
+@pytest.mark.parametrize(
+  "window, table", [((2, 2, 3), (4, 2, 3)), ((2, 2, 2), (3, 4, 3)), ((1, 3, 1), (2, 3, 3))]
+)
+def test_first_rows_are_those_of_the_first_tokens_of_the_table(window, table):
+  """As the official video code cuts the index of the whole window; the same where time alone is shrunk."""
+  first = windows.relative_index(window, table, "first")
+  tokens = math.prod(window)
+  np.testing.assert_array_equal(first, windows.relative_index(table)[:tokens, :tokens])
+  same = np.array_equal(first, windows.relative_index(window, table))
+  assert same == (window[1:] == table[1:])
 
 
 def test_relative_index_written_out():

@@ -167,11 +167,26 @@ def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(fi
   del stored["data"]["class_names"]
   compatibility.check_same_run(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
-  for group, key in (("data", "dtype"), ("augment", "rotate"), ("log", "picture_bands")):
-    del stored[group][key]
+  younger = {"data": ["dtype"], "augment": ["rotate"], "log": ["picture_bands"]}
+  younger["model"] = ["merge_size", "clamp_windows", "padding", "bias_rows"]
+  for group, keys in younger.items():
+    for key in keys:
+      del stored[group][key]
   compatibility.check_same_run(config, stored, str(finished))
   compatibility.check_same_model(config, stored, str(finished))
-  assert description.describe(stored, "an old run")["data"]["dtype"] == "uint8"
+  described = description.describe(stored, "an old run")
+  assert described["data"]["dtype"] == "uint8"
+  assert [described["model"][key] for key in younger["model"]] == [[2, 2], True, "masked", "offsets"]
+
+
+@pytest.mark.parametrize(
+  "key, value", [("padding", "attended"), ("clamp_windows", False), ("merge_size", (1, 2))]
+)
+def test_weights_are_not_evaluated_as_another_function(finished, key, value):
+  stored = checkpoint.stored_config(str(finished))
+  config = tiny.config(optim__ema_decay=0.9, **{f"model__{key}": value})
+  with pytest.raises(BadInput, match=rf"model\.{key} .*--config\.model\.{key}="):
+    compatibility.check_same_model(config, stored, str(finished))
 
 
 def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):

@@ -99,7 +99,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   [
     (dict(model__num_heads=(3, 4)), r"model.num_heads\[0\] = 3 does not divide the 16 channels"),
     (dict(model__window_sizes=(4,)), "model.window_sizes"),
-    (dict(model__window_sizes=(0, 4)), "at least one token"),
+    (dict(model__window_sizes=(0, 4)), r"model.window_sizes = \(0, 4\) must have one number of at least 1"),
     (dict(data__image_size=(2, 2)), "data.image_size"),
     (dict(data__batch_size=17), "8"),
     (dict(data__batch_size=5000), "1437 examples"),

@@ -1,8 +1,8 @@
 """One transformer block in numpy loops, float64: the definition that the fast one is tested against.
 
 Written without roll, padding and masks: a token attends to the tokens of the image that lie in its cell of a
-grid, and the grid of a shifted block begins half a window further down and right, so that its first and last
-cells are cut off by the image's edge.
+grid, and the grid of a shifted block begins half a window further along every axis, so that its first and
+last cells are cut off by the image's edge.
 """
 
 import functools
@@ -16,28 +16,38 @@ FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
 jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
-def cells(map_size, window, shifted):
-  """Cell of the grid of every token, int [H·W, 2], and the window really used: an axis that fits into one
-  window is one cell.
+def cells(map_size, window, shifted, clamp=True):
+  """Cell of the grid of every token, int [tokens, axes], and the window really used: with `clamp`, an axis
+  that fits into one window is one cell.
   """
   ids, used = [], []
-  for axis, (size, w) in enumerate(zip(map_size, window, strict=True)):
-    one = size <= w
+  for size, w, position in zip(map_size, window, np.indices(map_size), strict=True):
+    one = clamp and size <= w
     begin = w // 2 if shifted and not one else 0
     used.append(size if one else w)
-    position = np.repeat(np.arange(size), map_size[1]) if axis == 0 else np.tile(np.arange(size), map_size[0])
-    ids.append(np.array([math.floor((p - begin) / used[axis]) for p in position]))
+    ids.append([math.floor((p - begin) / used[-1]) for p in position.reshape(-1)])
   return np.stack(ids, axis=1), tuple(used)
 
 
-def block(x, p, *, version, num_heads, window, trained=None, shifted=False):
-  """x [H, W, C] → [H, W, C] through the block with parameters p (our names)."""
+def block(x, p, *, version, num_heads, window, trained=None, shifted=False, clamp=True, attended=False):
+  """x [*map, C] → [*map, C] through the block with parameters p (our names).
+
+  With `attended`, windows at the far ends are filled up with tokens of zeros, which are looked at.
+  """
   p = _to_float64(p)
-  map_size, c = x.shape[:2], x.shape[2]
+  map_size, c = x.shape[:-1], x.shape[-1]
   x = np.asarray(x, np.float64).reshape(-1, c)
+  _, used = cells(map_size, window, shifted, clamp)
+  whole = tuple(-(-size // w) * w for size, w in zip(map_size, used, strict=True)) if attended else map_size
 
   def attend(y):
-    return _attend(y, p["attn"], map_size, version, num_heads, window, trained, shifted)
+    filled = np.zeros((*whole, c))
+    filled[tuple(map(slice, map_size))] = y.reshape(*map_size, c)
+    table = used if len(map_size) == 2 else window
+    out = _attend(
+      filled.reshape(-1, c), p["attn"], whole, version, num_heads, window, trained, shifted, clamp, table
+    )
+    return out.reshape(*whole, c)[tuple(map(slice, map_size))].reshape(-1, c)
 
   def mlp(y):
     hidden = y @ p["mlp"]["fc1"]["kernel"] + p["mlp"]["fc1"]["bias"]
@@ -93,15 +103,18 @@ def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
   return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]
 
 
-def _attend(y, p, map_size, version, num_heads, window, trained, shifted):
-  weights, values = _weights_and_values(y, p, map_size, version, num_heads, window, trained, shifted)
+def _attend(y, *args):
+  p, (weights, values) = args[0], _weights_and_values(y, *args)
   return (weights @ values).transpose(1, 0, 2).reshape(y.shape) @ p["proj"]["kernel"] + p["proj"]["bias"]
 
 
-def _weights_and_values(y, p, map_size, version, num_heads, window, trained, shifted):
+def _weights_and_values(
+  y, p, map_size, version, num_heads, window, trained, shifted, clamp=True, table_window=None
+):
   tokens, c = y.shape
   d = c // num_heads
-  cell, used = cells(map_size, window, shifted)
+  cell, used = cells(map_size, window, shifted, clamp)
+  place = np.indices(map_size).reshape(len(map_size), -1).T
   qkv = y @ p["qkv"]["kernel"] + (p["qkv"]["bias"] if version == 1 else 0.0)
   qkv = qkv.reshape(tokens, num_heads, 3, d)
   out, all_values = np.zeros((num_heads, tokens, tokens)), np.zeros((num_heads, tokens, d))
@@ -115,27 +128,30 @@ def _weights_and_values(y, p, map_size, version, num_heads, window, trained, shi
       mine = [j for j in range(tokens) if (cell[i] == cell[j]).all()]
       logits = []
       for j in mine:
-        rows, columns = i // map_size[1] - j // map_size[1], i % map_size[1] - j % map_size[1]
+        offset = place[i] - place[j]
         if version == 2:
-          cosine = queries[i] @ keys[j] / (np.linalg.norm(queries[i]) * np.linalg.norm(keys[j]))
+          norms = [max(np.linalg.norm(x), 1e-12) for x in (queries[i], keys[j])]  # padding is zero
+          cosine = queries[i] @ keys[j] / (norms[0] * norms[1])
           logits.append(
-            cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(rows, columns, p, k, trained or used)
+            cosine * min(math.exp(p["logit_scale"][k]), 100.0) + _bias(offset, p, k, trained or used)
           )
         else:
-          table = p["bias_table"][(rows + used[0] - 1) * (2 * used[1] - 1) + columns + used[1] - 1, k]
-          logits.append(queries[i] @ keys[j] / math.sqrt(d) + table)
+          sides = table_window or used
+          table = p["bias_table"][:, k].reshape([2 * side - 1 for side in sides])
+          entry = tuple(o + side - 1 for o, side in zip(offset, sides, strict=True))
+          logits.append(queries[i] @ keys[j] / math.sqrt(d) + table[entry])
       weights = np.exp(np.array(logits) - max(logits))
       out[k, i, mine] = weights / weights.sum()
   return out, all_values
 
 
-def _bias(rows, columns, p, head, trained):
+def _bias(offset, p, head, trained):
   def coordinate(offset, side):
     x = 8.0 * offset / max(side - 1, 1)
     return math.copysign(math.log2(abs(x) + 1.0) / math.log2(8.0), x)
 
-  offset = np.array([coordinate(rows, trained[0]), coordinate(columns, trained[1])])
-  hidden = np.maximum(offset @ p["cpb_fc1"]["kernel"] + p["cpb_fc1"]["bias"], 0.0)
+  coordinates = np.array([coordinate(o, side) for o, side in zip(offset, trained, strict=True)])
+  hidden = np.maximum(coordinates @ p["cpb_fc1"]["kernel"] + p["cpb_fc1"]["bias"], 0.0)
   return 16.0 / (1.0 + math.exp(-(hidden @ p["cpb_fc2"]["kernel"][:, head])))
 
 

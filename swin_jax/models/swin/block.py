@@ -97,7 +97,8 @@ class Block(nn.Module):
     stage = stage_geometry(config, self.stage, x.shape[1:-1])
     shift = stage.shift if self.shifted else (0,) * len(stage.shift)
     map_axes = tuple(range(1, x.ndim - 1))
-    regions = windows.regions(stage.map, stage.padded, stage.window, shift)
+    image = stage.map if config.padding == "masked" else stage.padded  # what of the map is not masked
+    regions = windows.regions(image, stage.padded, stage.window, shift)
     x = windows.pad(x, stage.padded)
     x = windows.partition(jnp.roll(x, tuple(-s for s in shift), map_axes) if any(shift) else x, stage.window)
     x = attention.WindowAttention(
@@ -106,6 +107,8 @@ class Block(nn.Module):
       position_bias=parts.position_bias,
       window=stage.window,
       trained_window=config.trained_window_sizes[self.stage] if config.trained_window_sizes else stage.window,
+      table_window=config.table_window(self.stage, stage.window),
+      bias_rows=config.bias_rows,
       dtype=config.dtype,
       chunks=config.chunks(self.stage),
       kernel=config.attention_kernel,

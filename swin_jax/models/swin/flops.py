@@ -19,7 +19,8 @@ def flops(config: SwinConfig, size: Size, bands: int) -> int:
   for i, stage in enumerate(stages):
     c = config.channels(i)
     if i > 0:  # merging into this stage, and its norm before or after the product
-      macs += stage.tokens * (2 * c * c + (2 * c if VERSIONS[config.version].norm_first else c))
+      merged = math.prod(config.merge_size) * config.channels(i - 1)
+      macs += stage.tokens * (merged * c + (merged if VERSIONS[config.version].norm_first else c))
     macs += 2 * config.depths[i] * c * stage.tokens  # norms
   return sum(products(config, size).values()) + 2 * (macs + stages[-1].tokens * c)
 

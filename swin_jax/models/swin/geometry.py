@@ -27,13 +27,15 @@ class StageGeometry(NamedTuple):
 
 def geometry(config: SwinConfig, size: Size) -> tuple[StageGeometry, ...]:
   """Returns the geometry of every stage for images of `size` pixels."""
-  maps = windows.map_sizes(size, config.patch_size, config.stages)
+  maps = windows.map_sizes(size, config.patch_size, config.stages, config.merge_size)
   return tuple(stage_geometry(config, stage, map_size) for stage, map_size in enumerate(maps))
 
 
 def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeometry:
   """Returns the geometry of one stage for its map of `map_size` tokens."""
-  window, shift = windows.window_and_shift(map_size, config.window_sizes[stage], True)
+  window, shift = windows.window_and_shift(
+    map_size, config.window_sizes[stage], True, clamp=config.clamp_windows
+  )
   # Padded before the shift, or opposite edges of the image would meet inside a window.
   return StageGeometry(
     tuple(map_size), windows.padded_size(map_size, window), window, shift, math.prod(map_size)

@@ -56,7 +56,8 @@ class Swin(nn.Module):
       losses = add(losses, emitted)
       maps.append(x)
       if i + 1 < config.stages:
-        x = layers.PatchMerge((2, 2), VERSIONS[config.version].norm_first, config.dtype, name=f"merge{i}")(x)
+        norm_first = VERSIONS[config.version].norm_first
+        x = layers.PatchMerge(config.merge_size, norm_first, config.dtype, name=f"merge{i}")(x)
     return Features(layers.LayerNorm(config.dtype, name="norm")(x), tuple(maps), losses)
 
   @property
