@@ -53,7 +53,6 @@ def _parser() -> cli.ConfigParser:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command and returns its exit code."""
-  preemption.watch()
 
   def body():
     arguments = _parser().parse_args(argv[1:])
@@ -71,7 +70,8 @@ def main(argv: Sequence[str]) -> int:
       distributed.check_devices()
       run(arguments.config, arguments.workdir)
 
-  return cli.exit_code(body)
+  with preemption.watch():
+    return cli.exit_code(body)
 
 
 if __name__ == "__main__":

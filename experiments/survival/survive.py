@@ -41,21 +41,24 @@ FLAGS = [
 
 # The command as it is, and besides the records of each step that is trained, one line a step.
 TRACED = """
+import contextlib
 import sys
 from swin_jax import main
 from swin_jax.terminal import cli, preemption
 trace = open(sys.argv.pop(1), "a")
 watch = preemption.watch
+@contextlib.contextmanager
 def watch_and_trace():
-  watch()  # first, as ever: the pipeline takes seconds to import
-  from swin_jax.data.feed import pipeline
-  train = pipeline.Input.train
-  def traced(self, first, sharding):
-    for step, pair in enumerate(train(self, first, sharding), first + 1):
-      trace.write(f"{step} {' '.join(map(str, pair[0]['index']))}\\n")
-      trace.flush()
-      yield pair
-  pipeline.Input.train = traced
+  with watch():  # first, as ever: the pipeline takes seconds to import
+    from swin_jax.data.feed import pipeline
+    train = pipeline.Input.train
+    def traced(self, first, sharding):
+      for step, pair in enumerate(train(self, first, sharding), first + 1):
+        trace.write(f"{step} {' '.join(map(str, pair[0]['index']))}\\n")
+        trace.flush()
+        yield pair
+    pipeline.Input.train = traced
+    yield
 preemption.watch = watch_and_trace
 cli.leave(main.main(sys.argv))
 """

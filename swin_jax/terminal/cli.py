@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -196,8 +197,10 @@ def exit_code(body: Callable[[], None]) -> int:
 
 def leave(code: int) -> NoReturn:
   """Ends the process; unless all went well at once, because native threads that still run would crash the
-  interpreter's end or wait.
+  interpreter's end or wait. A signal no longer changes the exit code.
   """
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
   sys.stdout.flush()
   sys.stderr.flush()
   if code:

@@ -6,7 +6,8 @@ preemption service takes SIGTERM, from any one of them, and agrees on the step; 
 joined SIGTERM waits for the next `requested`, after the first step that is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import os
 import signal
 import socket
@@ -18,27 +19,32 @@ INTERRUPTED = 130  # by Ctrl-C
 
 _signal: int | None = None  # the first that was received
 _something_to_save = False
-_wakeup: tuple[socket.socket, socket.socket] | None = None  # kept open
 _agree: Callable[[], bool] | None = None  # of several processes
 
 
-def watch() -> None:
-  """Starts to watch for signals, on the main thread, before anything slow.
+@contextlib.contextmanager
+def watch() -> Iterator[None]:
+  """Watches for signals while the block runs; to be entered on the main thread, before anything slow.
 
-  A command that runs later in the same process calls it again, and forgets the signals of the first.
+  What an earlier block of this process has heard is forgotten, and after the block signals do what they did
+  before.
   """
-  global _wakeup, _signal, _something_to_save, _agree
+  global _signal, _something_to_save, _agree
   _signal, _something_to_save, _agree = None, False, None
-  if _wakeup:
-    return
-  _wakeup = reader, writer = socket.socketpair()
+  reader, writer = socket.socketpair()
   writer.setblocking(False)
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: None)
+  before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
   # Python runs handlers between two bytecodes, so not while XLA compiles; a thread that waits for this byte
   # hears of a signal at once.
-  signal.set_wakeup_fd(writer.fileno())
+  wakeup = signal.set_wakeup_fd(writer.fileno())
   threading.Thread(target=_listen, args=(reader,), daemon=True).start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(wakeup)
+    for number, handler in before.items():
+      signal.signal(number, handler)
+    writer.close()  # ends the thread
 
 
 def protect() -> None:
@@ -67,8 +73,8 @@ def exit_code() -> int:
 
 def _listen(reader: socket.socket) -> None:
   global _signal
-  while True:
-    number = reader.recv(1)[0]
+  while byte := reader.recv(1):
+    number = byte[0]
     again, _signal = _signal, _signal or number
     if not _something_to_save or (again and number == signal.SIGINT):
       print(

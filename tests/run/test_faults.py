@@ -200,9 +200,16 @@ def test_ctrl_c_saves(tmp_path):
 
 
 def test_a_second_ctrl_c_ends_at_once():
-  body = "preemption.watch(); preemption.protect(); print('ready', flush=True); time.sleep(60)"
+  code = """
+import time
+from swin_jax.terminal import preemption
+with preemption.watch():
+  preemption.protect()
+  print("ready", flush=True)
+  time.sleep(60)
+"""
   process = subprocess.Popen(
-    [sys.executable, "-c", f"import time; from swin_jax.terminal import preemption; {body}"],
+    [sys.executable, "-c", code],
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
