@@ -5,7 +5,7 @@ not here fails, and so does a value of another type. Configs import nothing of s
 milliseconds, anywhere.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -55,12 +55,24 @@ def base() -> Config:
   c.model = ConfigDict(
     dict(
       version=2,  # Swin V2 or V1
-      patch_size=4,  # pixels
+      # Pixels: one number for both axes of an image, or one per axis, (frames, height, width) for clips
+      patch_size=config_dict.FieldReference(4, field_type=object),
+      merge_size=(2, 2),  # tokens per axis that become one between two stages; (1, 2, 2) for clips
       **SIZES["tiny"],
-      window_sizes=(8, 8, 8, 8),  # tokens, per stage; (height, width) for a window that is not square
+      # Tokens, per stage; (height, width) for a window that is not square, (time, height, width) for clips
+      window_sizes=(8, 8, 8, 8),
       # V2: the windows the weights were trained with, per stage: offsets are measured in them. () = those of
       # the run in init_from, or window_sizes
       trained_window_sizes=(),
+      # The next three are for imported weights. Whether a window shrinks to a smaller map and is not shifted
+      # there; False for the official segmentation and detection models, in which odd blocks always shift
+      clamp_windows=True,
+      # Whether padding is "masked" or takes part in attention: "attended" for the official segmentation,
+      # detection and video models
+      padding="masked",
+      # V1 of clips: rows of its bias table that a shrunk window reads, those of its "offsets", or the "first"
+      # ones, as the official video models do
+      bias_rows="offsets",
       mlp_ratio=4.0,
       drop_path_rate=0.2,  # of the last block; more for larger models and longer training
       dtype="bfloat16",  # of matrix products and activations; float32 on a CPU, where bfloat16 is slower
@@ -113,7 +125,7 @@ def base() -> Config:
       path="",  # folder or file; for tfds its name, like "imagenet2012"
       train_split="train",
       eval_split="val",
-      image_size=(256, 256),  # (height, width) pixels
+      image_size=(256, 256),  # (height, width) pixels; (frames, height, width) for clips
       # of the pixels in a batch; "float32" for rasters of any other numbers, NaN where there is no data
       dtype="uint8",
       # Per band, of uint8 scaled to 0..1, of float32 as it is; their number is the number of bands. () =

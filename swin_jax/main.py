@@ -5,6 +5,8 @@
 The same command again continues the run in its workdir. Every config key is in configs/common.py, with its
 meaning and default.
 
+Compiled programs are kept for the next run, in the folder that --compile_cache=FOLDER names.
+
 Several processes: give each the same command. TPU pods, Slurm and Open MPI say by themselves who the others
 are; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must
 be one that all of them see.
@@ -14,7 +16,6 @@ again; 130 stopped by Ctrl-C, saved.
 """
 
 from collections.abc import Sequence
-import os
 import sys
 
 from swin_jax.terminal import host_memory
@@ -22,23 +23,32 @@ from swin_jax.terminal import host_memory
 if __name__ == "__main__":
   host_memory.restart_on_large_pages("swin_jax.main")  # before the rest, which takes time to import
 
-from absl import flags, logging
-from ml_collections import config_flags
-
 from swin_jax.terminal import cli, preemption
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, pictures.")
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where nothing else tells it."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes run this command together.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-_MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "eval"], "Train, or evaluate the newest checkpoint and end."
-)
+
+def _parser() -> cli.ConfigParser:
+  parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
+  parser.add_argument("--workdir", metavar="DIR", help="folder of the run: checkpoints, metrics, pictures")
+  parser.add_argument(
+    "--mode",
+    default="train",
+    choices=("train", "eval"),
+    help="train, or evaluate the newest checkpoint and end",
+  )
+  parser.add_argument(
+    "--compile_cache",
+    metavar="FOLDER",
+    help="where compiled programs are kept for the next run; empty: nowhere. Otherwise"
+    " $JAX_COMPILATION_CACHE_DIR, or ~/.cache/swin_jax/compiled",
+  )
+  parser.add_argument(
+    "--coordinator", metavar="HOST:PORT", help="address of process 0, where nothing else tells it"
+  )
+  parser.add_argument(
+    "--num_processes", type=int, metavar="N", help="how many processes run this command together"
+  )
+  parser.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+  return parser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,18 +56,20 @@ def main(argv: Sequence[str]) -> int:
   preemption.watch()
 
   def body():
-    cli.parse_config_flags(argv, __doc__, _CONFIG, [(_WORKDIR, "runs/my_run")])
-    logging.set_verbosity(logging.WARNING)
-    # What was compiled once is not compiled again, by this run when it goes on or by another.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/swin_jax/compiled"))
-    from swin_jax.mesh import distributed  # jax takes seconds; a typo should not
-    from swin_jax.run import reads, train
+    arguments = _parser().parse_args(argv[1:])
+    cli.require(arguments, workdir="runs/my_run")
+    from absl import logging  # jax takes seconds; a typo should not
 
-    reads.check_flags(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
-    run = train.train if _MODE.value == "train" else train.evaluate_checkpoint
-    with distributed.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+    from swin_jax.mesh import distributed
+    from swin_jax.run import compilation, reads, train
+
+    logging.set_verbosity(logging.WARNING)
+    reads.check_flags(arguments.config, cli.given_keys(argv))
+    run = train.train if arguments.mode == "train" else train.evaluate_checkpoint
+    join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
-      run(_CONFIG.value, _WORKDIR.value)
+      run(arguments.config, arguments.workdir)
 
   return cli.exit_code(body)
 

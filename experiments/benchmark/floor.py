@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from swin_jax.mesh.hardware import Chip
-from swin_jax.models import swin, windows
+from swin_jax.models import swin
+from swin_jax.models.swin.geometry import geometry
 
 
 class Floor(NamedTuple):
@@ -55,18 +56,14 @@ def _operations(model, image_size, bands):
     moved = rows * (inputs + outputs)
     return rows * inputs * outputs, moved, 2 * moved, inputs * outputs, times
 
-  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
-  macs, moved, _, weights, _ = product(math.prod(maps[0]), model.patch_size**2 * bands, model.embed_dim, 1)
+  config, stages = model.config, geometry(model.config, image_size)
+  patch = math.prod(config.patch_size) * bands
+  macs, moved, _, weights, _ = product(stages[0].tokens, patch, config.embed_dim, 1)
   found = [(macs, moved, moved, weights, 1)]  # images need no gradient
-  for i, (depth, size) in enumerate(zip(model.depths, maps, strict=True)):
-    window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
-    c, tokens, padded, n = (
-      model.embed_dim * 2**i,
-      math.prod(size),
-      math.prod(windows.padded_size(size, window)),
-      math.prod(window),
-    )
-    hidden = int(model.mlp_ratio * c)
+  for i, (depth, stage) in enumerate(zip(config.depths, stages, strict=True)):
+    c, tokens = config.channels(i), stage.tokens
+    padded, n = math.prod(stage.padded), math.prod(stage.window)
+    hidden = int(config.mlp_ratio * c)
     found += [product(tokens, 2 * c, c, 1)] if i else []
     found += [
       product(padded, c, 3 * c, depth),

@@ -158,10 +158,11 @@ def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str)
   from experiments.benchmark import ours
   from swin_jax.mesh import hardware as chips
   from swin_jax.models import swin
+  from swin_jax.run.step import FORWARD_PASSES
 
   config = ours.config_of(work)
   model, bands, place = swin.make_encoder(**config.model), len(config.data.mean), chips.CHIPS[chip]
-  flops = swin.flops(model, config.data.image_size, bands) * (3 if kind == "train" else 1)
+  flops = model.flops(config.data.image_size, bands) * (FORWARD_PASSES if kind == "train" else 1)
   floor = floors.floor(model, config.data.image_size, bands, work["batch"], place, train=kind == "train")
   return {
     "mfu": images_per_second * flops / place.peak_flops,

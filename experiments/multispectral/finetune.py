@@ -33,7 +33,7 @@ def main():
     bands, ((0, 0), (0, size[0] - labels.shape[0]), (0, size[1] - labels.shape[1]), (0, 0)), mode="edge"
   )
   images = jnp.asarray(model.normalise(padded[-1:]))  # one date
-  channels = sum(model.module.encoder.embed_dim * 2**i for i in range(2))
+  channels = sum(level.channels for level in model.module.encoder.levels[:2])
 
   def logits(params):
     maps = model.features(params["encoder"], images, stages=(0, 1))

@@ -42,8 +42,7 @@ def random_params(model, seed: int, live_blocks: bool):
   Its blocks do nothing yet, since their last norm begins at 0; `live_blocks` begins them at 1.
   """
   images = np.zeros((1, *model.image_size, len(model.mean)), np.float32)
-  patch = model.module.encoder.patch_size
-  mask = np.zeros((1, *(-(-side // patch) for side in model.image_size)), bool)
+  mask = np.zeros((1, *model.module.encoder.levels[0].map_size(model.image_size)), bool)
   params = flax.core.meta.unbox(model.module.init(jax.random.key(seed), images, mask)["params"])
   if live_blocks:
     flat = flax.traverse_util.flatten_dict(params, sep="/")

@@ -53,8 +53,7 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
     features: the output of every stage, instead of logits, pooled features or reconstruction.
   """
   (batch,) = jax.export.symbolic_shape("batch")
-  height, width = model.image_size
-  inputs = {"images": jax.ShapeDtypeStruct((batch, height, width, len(model.mean)), jnp.float32)}
+  inputs = {"images": jax.ShapeDtypeStruct((batch, *model.image_size, len(model.mean)), jnp.float32)}
   if features:
     outputs = tuple(f"stage{i}" for i in range(len(model.description["model"]["depths"])))
   else:

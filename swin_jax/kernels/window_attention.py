@@ -119,9 +119,8 @@ def attention_weights(
   dtype = q.dtype
   if logit_scale is None:
     q = q.astype(jnp.float32) * q.shape[-1] ** -0.5
-  else:  # the temperature on q: D values a token instead of N
-    q = _unit(q) * formula.query_scale(logit_scale)[None, None, None, :, None]
-    k = _unit(k)
+  else:
+    q, k = _unit(q), _unit(k)
   # An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its
   # weight.
   wide = logit_scale is not None and dtype != jnp.float32
@@ -129,6 +128,10 @@ def attention_weights(
   # on GPUs and TPUs, as exact as two bytes for each of two parts
   precision = jax.lax.Precision.HIGH if wide else None
   logits = jnp.einsum("bmqkd,bmtkd->bmkqt", q, k, precision=precision, preferred_element_type=jnp.float32)
+  if logit_scale is not None:
+    # After the product, as in the official code: at a temperature of 0.01 the rounding of either order shows
+    # in the fifth digit of what a whole model puts out, so only the same order gives the same numbers.
+    logits *= formula.query_scale(logit_scale)[None, None, :, None, None]
   bias = bias[None, None]
   logits += bias if regions is None else bias + _region_mask(regions)[None, :, None]
   return jax.nn.softmax(logits, axis=-1)

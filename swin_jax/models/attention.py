@@ -1,4 +1,7 @@
-"""Window attention of Swin V2 and Swin V1. Letters: see `windows.py`."""
+"""Window attention, with the parts that Swin V1 and V2 differ in. Letters: see `windows.py`."""
+
+from collections.abc import Callable
+import math
 
 import flax.linen as nn
 import jax
@@ -18,23 +21,27 @@ BIAS_MLP_WIDTH = 512  # official code; the paper does not say
 SEEN = ("intermediates", "attention")
 
 
-def fixed_bias(window_size: tuple[int, int]) -> str:
-  """Name of a parameter [K, N, N] that may take the place of the bias MLP's: what it makes of this window."""
-  return "bias_{}x{}".format(*window_size)
+def fixed_bias(window: tuple[int, ...]) -> str:
+  """Returns the name of a parameter [K, N, N] that may take the place of the bias MLP's: what it makes of
+  this window.
+  """
+  return "bias_" + "x".join(map(str, window))
 
 
-class CosineWindowAttention(nn.Module):
-  """Scaled cosine attention inside each window (Swin V2, sections 3.2 and 3.3).
+class WindowAttention(nn.Module):
+  """Multi-head attention inside each window, with a bias for the offset between two tokens.
 
-  A token attends only to the tokens of its own window. Scores are cosines, so large activations cannot make
-  them explode; a learned temperature per head, kept above 0.01, sets their sharpness. Position enters as a
-  bias that a small MLP computes from the log-spaced offset between two tokens: a function, not a table, so
-  the same weights serve any window size.
+  A token attends only to the tokens of its own window and region.
 
   Attributes:
     num_heads: K. Must divide C.
-    window_size: (h, w) in tokens, not pixels.
-    trained_window_size: (h, w) the offset MLP was trained with; offsets are measured in units of it.
+    scores: (this module, x) → queries, keys and values [B, M, N, K, 3, D], and the logit scale [K] or None:
+      `cosine` or `dot_product`.
+    position_bias: (this module) → the bias of every offset, float32 [offsets, K], and the row of it for every
+      query and key, int [N, N]: `bias_table` or `bounded_bias_mlp`.
+    window: tokens along each axis.
+    trained_window: tokens along each axis of the window that a bias MLP was trained with.
+    table_window, bias_rows: of a bias table, see `windows.relative_index`.
     dtype: of the matrix products. Logits, softmax and the bias are always float32.
     chunks: parts that the attention of an image is computed in, one after the other, see
       `windows.chunk_counts`.
@@ -47,90 +54,96 @@ class CosineWindowAttention(nn.Module):
   """
 
   num_heads: int
-  window_size: tuple[int, int]
-  trained_window_size: tuple[int, int]
+  scores: Callable[["WindowAttention", jax.Array], tuple[jax.Array, jax.Array | None]]
+  position_bias: Callable[["WindowAttention"], tuple[jax.Array, np.ndarray]]
+  window: tuple[int, ...]
+  trained_window: tuple[int, ...]
+  table_window: tuple[int, ...]
+  bias_rows: str
   dtype: jnp.dtype
   chunks: int
   kernel: str
 
   @nn.compact
   def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
-    c, k = x.shape[-1], self.num_heads
-    zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
-    q_bias = self.param("q_bias", zeros, (c,)).reshape(k, c // k)
-    v_bias = self.param("v_bias", zeros, (c,)).reshape(k, c // k)
-    # keys have none: softmax would not see it
-    qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)
-    logit_scale = self.param(
-      "logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,)
-    )
-
-    qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=self.dtype, name="qkv")(x)
-    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(self.dtype)[None, None, None]
-    bias = self.get_variable("params", fixed_bias(self.window_size))
+    qkv, logit_scale = self.scores(self, x)
+    bias, index = self.get_variable("params", fixed_bias(self.window)), None
     if bias is None:
-      bias = self._bias_table()
+      bias, index = self.position_bias(self)
       self.sow(*SEEN, (qkv, bias, logit_scale))
-    out = _attend(qkv, bias, logit_scale, regions, self.window_size, self.chunks, self.kernel)
-    out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
+    out = _attend(qkv, bias, index, logit_scale, regions, self.chunks, self.kernel)
+    out = layers.dense(x.shape[-1], (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(
+      out.reshape(x.shape)
+    )
     return checkpoint_name(out, "attention_output")
 
-  def _bias_table(self) -> jax.Array:
-    """The continuous relative position bias of every offset, [offsets, K] float32, between 0 and 16."""
-    if any(name.startswith("bias_") for name in self.variables.get("params", ())):
-      raise BadInput(
-        f"the bias was fixed for other windows than {self.window_size}: take the parameters as they were"
-        " before"
-      )
-    offsets = windows.log_spaced_offsets(self.window_size, self.trained_window_size)
-    hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
-    per_offset = layers.dense(self.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
-    return 16.0 * nn.sigmoid(per_offset)
 
+def cosine(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Scaled cosine attention (Swin V2, section 3.2).
 
-class DotProductWindowAttention(nn.Module):
-  """Scaled dot-product attention inside each window with a table of position biases (Swin V1, section 3.2).
-
-  Attributes, shapes: as `CosineWindowAttention`; the table belongs to the window it was trained with, so
-  there is no other.
+  Scores are cosines, so large activations cannot make them explode; a learned temperature per head, kept
+  above 0.01, sets their sharpness.
   """
-
-  num_heads: int
-  window_size: tuple[int, int]
-  dtype: jnp.dtype
-  chunks: int
-  kernel: str
-
-  @nn.compact
-  def __call__(self, x: jax.Array, regions: np.ndarray | None) -> jax.Array:
-    c, k = x.shape[-1], self.num_heads
-    h, w = self.window_size
-    table_init = layers.boxed(layers.default_init, None, axes.HEADS)
-    table = self.param("bias_table", table_init, ((2 * h - 1) * (2 * w - 1), k))
-    qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=self.dtype, name="qkv")(x)
-    qkv = qkv.reshape(*x.shape[:3], k, 3, c // k)
-    self.sow(*SEEN, (qkv, table, None))
-    out = _attend(qkv, table, None, regions, self.window_size, self.chunks, self.kernel)
-    out = layers.dense(c, (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(out.reshape(x.shape))
-    return checkpoint_name(out, "attention_output")
+  c, k = x.shape[-1], module.num_heads
+  zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
+  q_bias = module.param("q_bias", zeros, (c,)).reshape(k, c // k)
+  v_bias = module.param("v_bias", zeros, (c,)).reshape(k, c // k)
+  # keys have none: softmax would not see it
+  qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)
+  logit_scale = module.param(
+    "logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,)
+  )
+  qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), use_bias=False, dtype=module.dtype, name="qkv")(x)
+  qkv = qkv.reshape(*x.shape[:3], k, 3, c // k) + qkv_bias.astype(module.dtype)[None, None, None]
+  return qkv, logit_scale
 
 
-def _attend(qkv, bias, logit_scale, regions, window_size, chunks, kernel) -> jax.Array:
+def dot_product(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, None]:
+  """Scaled dot-product attention (Swin V1, section 3.2)."""
+  c, k = x.shape[-1], module.num_heads
+  qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=module.dtype, name="qkv")(x)
+  return qkv.reshape(*x.shape[:3], k, 3, c // k), None
+
+
+def bias_table(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
+  """A learned bias for every offset of the table's window (Swin V1, section 3.2)."""
+  entries = math.prod(2 * side - 1 for side in module.table_window)
+  init = layers.boxed(layers.default_init, None, axes.HEADS)
+  table = module.param("bias_table", init, (entries, module.num_heads))
+  return table, windows.relative_index(module.window, module.table_window, module.bias_rows)
+
+
+def bounded_bias_mlp(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
+  """The bias that a small MLP computes from the log-spaced offset, between 0 and 16 (Swin V2, section 3.3).
+
+  A function, not a table, so the same weights serve any window size. Offsets are measured in units of the
+  trained window.
+  """
+  if any(name.startswith("bias_") for name in module.variables.get("params", ())):
+    raise BadInput(
+      f"the bias was fixed for other windows than {module.window}: take the parameters as they were before"
+    )
+  offsets = windows.log_spaced_offsets(module.window, module.trained_window)
+  hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
+  per_offset = layers.dense(module.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)
+  return 16.0 * nn.sigmoid(per_offset), windows.relative_index(module.window)
+
+
+def _attend(qkv, bias, index, logit_scale, regions, chunks, kernel) -> jax.Array:
   """`window_attention` of the images and heads that a device holds.
 
-  The bias is [K, N, N], or a table [offsets, K]. That is spread out on each device, so that devices sum the
-  gradient of the table, which is N times smaller.
+  The bias is [K, N, N], or a table [offsets, K] with an index [N, N] into it. The table is spread out on each
+  device, so that devices sum the gradient of the table, which is N times smaller.
   """
-  is_table = bias.ndim == 2
 
   def attend(qkv, bias, logit_scale):
-    bias = bias.T[:, windows.relative_index(window_size)] if is_table else bias
+    bias = bias if index is None else bias.T[:, index]
     window_chunks, head_chunks = windows.chunk_counts(chunks, qkv.shape[1], qkv.shape[3])
     return window_attention(
       qkv, bias, logit_scale, regions, kernel=kernel, window_chunks=window_chunks, head_chunks=head_chunks
     )
 
   qkv_names = (axes.BATCH, None, None, axes.HEADS, None, None)
-  names = (qkv_names, (None, axes.HEADS) if is_table else (axes.HEADS, None, None), (axes.HEADS,))
+  names = (qkv_names, (axes.HEADS, None, None) if index is None else (None, axes.HEADS), (axes.HEADS,))
   out = sharding.per_device(attend, (checkpoint_name(qkv, "qkv"), bias, logit_scale), names, qkv_names[:-1])
   return checkpoint_name(out, "attention")

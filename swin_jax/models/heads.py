@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from swin_jax.mesh import axes
 from swin_jax.models import layers
-from swin_jax.models.swin import Swin
+from swin_jax.models.backbone import Backbone, Losses
 
 
 class Classifier(nn.Module):
@@ -14,24 +14,20 @@ class Classifier(nn.Module):
 
   Attributes:
     encoder: the backbone.
-    num_classes: of the linear layer; 0 for none, and the pooled features as they are.
+    num_classes: of the linear layer; 0 for none, and the pooled features [B, C] as they are.
 
   Shapes:
-    images [B, height, width, bands]  normalised
-    out    [B, num_classes]           float32 logits
+    images [B, *size, bands]  normalised
+    out    [B, num_classes]   float32 logits; in training a pair: these, and the losses of the backbone
   """
 
-  encoder: Swin
+  encoder: Backbone
   num_classes: int
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-    x = self.pool(images, train=train)
-    if not self.num_classes:
-      return x
-    return layers.dense(self.num_classes, (axes.FEATURES, axes.CLASSES), name="head")(x)
-
-  def pool(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-    """Pooled features [B, C], float32."""
-    x, _ = self.encoder(images, train=train)
-    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array | tuple[jax.Array, Losses]:
+    x, _, losses = self.encoder(images, train=train)
+    x = jnp.mean(x.astype(jnp.float32), axis=tuple(range(1, x.ndim - 1)))
+    if self.num_classes:
+      x = layers.dense(self.num_classes, (axes.FEATURES, axes.CLASSES), name="head")(x)
+    return (x, losses) if train else x

@@ -4,6 +4,7 @@ Parameters are float32; matrix products run in `dtype`; norms in float32.
 """
 
 from collections.abc import Callable, Sequence
+import math
 
 import flax.linen as nn
 import jax
@@ -134,97 +135,121 @@ class LayerNorm(nn.Module):
 class Mlp(nn.Module):
   """Linear, exact GELU, linear; the hidden layer is `ratio` times as wide.
 
+  Returns a pair, as every channel MLP of a block does: the output, and losses by name, of which it has none.
+
   Shapes:
-    x, out [B, H, W, C]
+    x, out [B, *map, C]
   """
 
   ratio: float
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     c = x.shape[-1]
     hidden = dense(int(c * self.ratio), (axes.EMBED, axes.MLP), dtype=self.dtype, name="fc1")(x)
     hidden = checkpoint_name(hidden, "mlp_hidden")  # before GELU, whose gradient needs it
-    hidden = constrain(gelu(hidden), axes.BATCH, None, None, axes.MLP)
-    return checkpoint_name(
-      dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden), "mlp_output"
-    )
+    hidden = constrain(gelu(hidden), axes.BATCH, *(None,) * (x.ndim - 2), axes.MLP)
+    out = dense(c, (axes.MLP, axes.EMBED), dtype=self.dtype, name="fc2")(hidden)
+    return checkpoint_name(out, "mlp_output"), {}
 
 
 class PatchEmbed(nn.Module):
-  """Cuts an image into square patches and embeds each, then norms (Swin V1, section 3.1).
+  """Cuts an image into patches and embeds each, then norms (Swin V1, section 3.1).
 
-  An image that is no multiple of the patch is padded with zeros at the bottom and the right.
+  An image that is not a multiple of the patch is padded with zeros at the far ends.
+
+  Attributes:
+    patch_size: pixels, one entry per axis.
+    embed_dim: C.
+    dtype: of the product and of the result.
 
   Shapes:
-    images [B, H·p, W·p, bands]
-    out    [B, H, W, C]
+    images [B, *size, bands]
+    out    [B, *map, C]
   """
 
-  patch_size: int
+  patch_size: tuple[int, ...]
   embed_dim: int
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    p = self.patch_size
-    images = windows.pad(images, windows.padded_size(images.shape[1:3], (p, p)))
-    b, height, width, bands = images.shape
-    x = images.reshape(b, height // p, p, width // p, p, bands).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(b, height // p, width // p, p * p * bands)
-    init = fan_in_uniform(p * p * bands)
+    images = windows.pad(images, windows.padded_size(images.shape[1:-1], self.patch_size))
+    x = windows.cells(images, self.patch_size)
+    values = math.prod(self.patch_size) * images.shape[-1]
+    x = x.reshape(*x.shape[: images.ndim - 1], values)
+    init = fan_in_uniform(values)
     x = dense(self.embed_dim, (None, axes.EMBED), dtype=self.dtype, init=init, bias_init=init, name="proj")(x)
     return LayerNorm(self.dtype, name="norm")(x)
 
 
 class PatchMerge(nn.Module):
-  """Merges 2×2 tokens into one of twice the channels (Swin V1, section 3.1).
+  """Merges neighbouring tokens into one of twice the channels (Swin V1, section 3.1).
 
-  The official code concatenates column-major: channel block 2·column + row. V2 norms after the linear layer,
-  which then takes the four
-  from where they are, V1 before it. A map with an odd side is padded with zeros.
+  The official code concatenates the merged tokens with the last axis slowest: of 2×2, channel block
+  2·column + row. V1 norms before the linear layer; V2 after it, which then takes the tokens from where they
+  are. A map that `factor` does not divide is padded with zeros at the far ends.
+
+  Attributes:
+    factor: tokens that become one, one entry per axis.
+    norm_first: whether the norm comes before the product.
+    dtype: of the product and of the result.
 
   Shapes:
-    x   [B, H, W, C]
-    out [B, ⌈H/2⌉, ⌈W/2⌉, 2C]
+    x   [B, *map, C]
+    out [B, *⌈map / factor⌉, 2C]
   """
 
-  pre_norm: bool
+  factor: tuple[int, ...]
+  norm_first: bool
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = windows.pad(x, windows.padded_size(x.shape[1:3], (2, 2)))
-    b, height, width, c = x.shape
-    x = x.reshape(b, height // 2, 2, width // 2, 2, c)
+    x = windows.pad(x, windows.padded_size(x.shape[1:-1], self.factor))
+    c, rank = x.shape[-1], len(self.factor)
+    split = [n for side, k in zip(x.shape[1:-1], self.factor, strict=True) for n in (side // k, k)]
+    x = x.reshape(x.shape[0], *split, c)
+    # Letters of the axes of the map and, inside a cell, of the tokens that become one.
+    tokens, inside = "thw"[-rank:], "srq"[-rank:]
     norm = LayerNorm(self.dtype, name="norm")
-    reduction = _Reduction(2 * c, self.dtype, name="reduction")
-    if self.pre_norm:
-      x = x.transpose(0, 1, 3, 4, 2, 5)
-      x = reduction("bhwqrc", norm(x.reshape(*x.shape[:3], 4 * c)).reshape(x.shape))
+    reduction = _Reduction(2 * c, tokens, inside, self.factor, self.dtype, name="reduction")
+    if self.norm_first:
+      x = x.transpose(0, *range(1, 2 * rank, 2), *range(2 * rank, 1, -2), 2 * rank + 1)
+      normed = norm(x.reshape(*x.shape[: rank + 1], -1)).reshape(x.shape)
+      x = reduction(f"b{tokens}{inside[::-1]}c", normed)
     else:
-      x = reduction("bhrwqc", x)
-    x = gather(x, axes.BATCH, None, None, axes.MERGED)  # a norm needs all channels of a token
-    return x if self.pre_norm else norm(x)
+      x = reduction("b" + "".join(map("".join, zip(tokens, inside, strict=True))) + "c", x)
+    x = gather(x, axes.BATCH, *(None,) * rank, axes.MERGED)  # a norm needs all channels of a token
+    return x if self.norm_first else norm(x)
 
 
 class _Reduction(nn.Module):
-  """A linear layer of 2×2 tokens: letters of the dimensions of x, x → [b, h, w, features]; q and r are column
-  and row of the four.
+  """The linear layer of merging: letters of the dimensions of x, x → [B, *map, features].
+
+  Attributes:
+    features: channels out.
+    tokens, inside: letters of the axes of the map, and of those of the tokens that become one.
+    factor: see `PatchMerge`.
+    dtype: of the product.
   """
 
   features: int
+  tokens: str
+  inside: str
+  factor: tuple[int, ...]
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, dimensions: str, x: jax.Array) -> jax.Array:
     c, names = x.shape[-1], (axes.EMBED, axes.MERGED)
-    kernel = self.param("kernel", boxed(default_init, *names), (4 * c, self.features))
+    kernel = self.param("kernel", boxed(default_init, *names), (math.prod(self.factor) * c, self.features))
     # whole before its rows are taken apart, or it travels thrice
     kernel = constrain(narrow(kernel, names, self.dtype), None, axes.MERGED)
-    kernel = kernel.reshape(2, 2, c, self.features)
-    return jnp.einsum(f"{dimensions},qrcd->bhwd", x.astype(self.dtype), kernel)
+    kernel = kernel.reshape(*self.factor[::-1], c, self.features)
+    product = f"{dimensions},{self.inside[::-1]}cd->b{self.tokens}d"
+    return jnp.einsum(product, x.astype(self.dtype), kernel)
 
 
 def _check(names):

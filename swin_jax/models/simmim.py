@@ -1,12 +1,14 @@
 """SimMIM: masked patches in, their pixels out. Letters: see `windows.py`."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh import axes
 from swin_jax.models import layers
-from swin_jax.models.swin import Swin
+from swin_jax.models.backbone import Backbone, Losses
 
 
 class SimMim(nn.Module):
@@ -14,31 +16,37 @@ class SimMim(nn.Module):
   (SimMIM, section 3).
 
   Attributes:
-    encoder: its last stage predicts a square of stride × stride pixels per token.
+    encoder: the backbone; its last stage predicts the pixels of one stride per token.
 
   Shapes:
-    images [B, H·p, W·p, bands]  normalised
-    mask   [B, H, W]             bool, true = masked
-    out    as images, float32
+    images [B, *size, bands]  normalised
+    mask   [B, *map]          bool, true = masked; of the first level
+    out    as images, float32; in training a pair: this, and the losses of the backbone
   """
 
-  encoder: Swin
+  encoder: Backbone
 
   @nn.compact
-  def __call__(self, images: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
-    bands, r, c = images.shape[-1], self.encoder.stride, self.encoder.channels
-    mask_token = self.param("mask_token", layers.boxed(layers.default_init, None), (self.encoder.embed_dim,))
-    x, _ = self.encoder(images, mask=mask, mask_token=mask_token, train=train)
-    init = layers.fan_in_uniform(c)
-    x = layers.dense(r * r * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder")(
-      x.astype(jnp.float32)
+  def __call__(
+    self, images: jax.Array, mask: jax.Array, *, train: bool = False
+  ) -> jax.Array | tuple[jax.Array, Losses]:
+    bands, (stride, channels) = images.shape[-1], self.encoder.levels[-1]
+    mask_token = self.param(
+      "mask_token", layers.boxed(layers.default_init, None), (self.encoder.levels[0].channels,)
     )
-    x = layers.gather(x, axes.BATCH, None, None, axes.PIXELS)  # the rows of one square lie on several devices
-    b, height, width, _ = x.shape
-    # The official pixel shuffle: band, then row, then column inside the square.
-    x = (
-      x.reshape(b, height, width, bands, r, r)
-      .transpose(0, 1, 4, 2, 5, 3)
-      .reshape(b, height * r, width * r, bands)
-    )
-    return x[:, : images.shape[1], : images.shape[2]]
+    x, _, losses = self.encoder(images, mask=mask, mask_token=mask_token, train=train)
+    init = layers.fan_in_uniform(channels)
+    x = layers.dense(
+      math.prod(stride) * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder"
+    )(x.astype(jnp.float32))
+    # the rows of one square lie on several devices
+    x = layers.gather(x, axes.BATCH, *(None,) * len(stride), axes.PIXELS)
+    # The official pixel shuffle: band, then the axes inside the square, row by row.
+    batch, *tokens, _ = x.shape
+    x = x.reshape(batch, *tokens, bands, *stride)
+    rank = len(stride)
+    order = [axis for i in range(rank) for axis in (1 + i, 2 + rank + i)]
+    x = x.transpose(0, *order, 1 + rank)
+    x = x.reshape(batch, *(n * side for n, side in zip(tokens, stride, strict=True)), bands)
+    x = x[(slice(None), *map(slice, images.shape[1:-1]))]
+    return (x, losses) if train else x

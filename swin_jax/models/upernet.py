@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.mesh import axes
-from swin_jax.models import layers, swin, windows
+from swin_jax.models import layers
+from swin_jax.models.backbone import Backbone, Losses
 from swin_jax.terminal.errors import BadInput
 
 POOLS = (1, 2, 3, 6)  # cells per side that the last stage is pooled to; UPerNet, section 3.1, after PSPNet
@@ -17,37 +18,26 @@ AUXILIARY_WEIGHT = 0.4  # of the loss of the auxiliary classifier, in the recipe
 DROPOUT = 0.1  # of the channels that a classifier reads; the segmentation configs of Swin
 
 
-class GroupNorm(nn.Module):
-  """Norms each image over the map and over `GROUP` channels at a time: eps 1e-5, two-pass variance, float32
-  inside, result in `dtype`.
+def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
+  """Returns the norm of each image over its map and over `GROUP` channels at a time: eps 1e-5, two-pass
+  variance, float32 inside, result in `dtype`.
 
   The published models have batch norm with statistics over all devices. This one has the same parameters, but
   no statistics of other images: any batch on any mesh gives the same result, nothing travels between devices,
   evaluation is the function that was trained, and there is no state beside the parameters. A group of several
   channels has a variance even where pooling leaves a map of one token; one channel alone would become zero
   there.
-
-  Raises:
-    BadInput: `GROUP` does not divide the channels.
-
-  Shapes:
-    x, out [B, H, W, C]
   """
-
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    b, height, width, c = x.shape
-    if c % GROUP:
-      raise BadInput(f"{self.name} over {c} channels: they do not divide into groups of {GROUP}")
-    scale = self.param("scale", layers.boxed(nn.initializers.ones, None), (c,))
-    bias = self.param("bias", layers.boxed(nn.initializers.zeros, None), (c,))
-    x = x.astype(jnp.float32).reshape(b, height, width, c // GROUP, GROUP)
-    x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=(1, 2, 4), keepdims=True) + 1e-5)
-    x = x.reshape(b, height, width, c)
-    return (x * scale[None, None, None] + bias[None, None, None]).astype(self.dtype)
+  return nn.GroupNorm(
+    num_groups=None,
+    group_size=GROUP,
+    epsilon=1e-5,
+    use_fast_variance=False,
+    dtype=dtype,
+    scale_init=layers.boxed(nn.initializers.ones, None),
+    bias_init=layers.boxed(nn.initializers.zeros, None),
+    name=name,
+  )
 
 
 class ConvNorm(nn.Module):
@@ -58,6 +48,9 @@ class ConvNorm(nn.Module):
     features: channels out.
     size: of the kernel, in tokens per side; odd.
     dtype: of the convolution and of the result.
+
+  Raises:
+    BadInput: `GROUP` does not divide the features.
 
   Shapes:
     x   [B, H, W, C]
@@ -70,6 +63,8 @@ class ConvNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    if self.features % GROUP:
+      raise BadInput(f"{self.name} has {self.features} channels: they do not divide into groups of {GROUP}")
     names = (None, None, axes.EMBED, axes.MLP)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # the default of the published code
     kernel = self.param(
@@ -81,7 +76,8 @@ class ConvNorm(nn.Module):
       x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     x = layers.constrain(x, axes.BATCH, None, None, axes.MLP)
-    x = nn.relu(GroupNorm(self.dtype, name="norm")(x))
+    # flax reads x twice: in float32, the two gradients are added before they are rounded
+    x = nn.relu(group_norm(self.dtype, name="norm")(x.astype(jnp.float32)))
     return layers.constrain(x, axes.BATCH, None, None, None)  # the next one reads all channels
 
 
@@ -101,29 +97,31 @@ class UPerNet(nn.Module):
     aux_channels: of the auxiliary classifier on the stage before the last, which only training has.
 
   Raises:
-    BadInput: see `GroupNorm`; or a backbone of one stage.
+    BadInput: see `ConvNorm`; or a backbone of one stage.
 
   Shapes:
     images [B, height, width, bands]  normalised
-    out    [B, H, W, num_classes]     float32 logits, a token for each patch; in training, and while
-                                      initialising, a pair: these, and those of the auxiliary classifier at
-                                      the stage before the last
+    out    [B, H, W, num_classes]     float32 logits, a token for each patch. In training: a pair of these and
+                                      of those of the auxiliary classifier at the stage before the last;
+                                      and the losses of the backbone
   """
 
-  encoder: swin.Swin
+  encoder: Backbone
   num_classes: int
   channels: int = 512
   aux_channels: int = 256
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+  def __call__(
+    self, images: jax.Array, *, train: bool = False
+  ) -> jax.Array | tuple[tuple[jax.Array, jax.Array], Losses]:
     """Runs backbone and head; with `train` both need the rng "dropout"."""
     dtype = self.encoder.dtype
 
     def conv(size: int, x: jax.Array, name: str) -> jax.Array:
       return ConvNorm(self.channels, size, dtype, name=name)(x)
 
-    last, maps = self.encoder(images, train=train)
+    last, maps, losses = self.encoder(images, train=train)
     if len(maps) < 2:
       raise BadInput("UPerNet needs a pyramid: a backbone of two stages or more")
     maps = [layers.LayerNorm(dtype, name=f"norm{i}")(x) for i, x in enumerate(maps[:-1])]
@@ -139,7 +137,7 @@ class UPerNet(nn.Module):
     if not (train or self.is_initializing()):
       return logits
     x = ConvNorm(self.aux_channels, 3, dtype, name="auxiliary")(maps[-1])
-    return logits, self._classify(x, "auxiliary_classifier", train)
+    return (logits, self._classify(x, "auxiliary_classifier", train)), losses
 
   def _classify(self, x: jax.Array, name: str, train: bool) -> jax.Array:
     """Logits, float32. In training whole channels of an image are dropped: neighbours would give away a
@@ -165,7 +163,8 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Bilinear interpolation of a map to another size, [B, H, W, C] → [B, *size, C], in the dtype of x.
 
   As torch's `interpolate(align_corners=False)`: the edges of both maps coincide, what lies beyond the
-  outermost centres is that of the edge, and nothing is smoothed where the map shrinks.
+  outermost centres is that of the edge, and nothing is smoothed where the map shrinks. `jax.image.resize`
+  rounds the positions of the tokens to float32, which makes its weights wrong by up to 2e-5 (333 → 500).
   """
   if x.shape[1:3] == tuple(size):
     return x
@@ -175,15 +174,14 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   """Floating point operations of one image's forward pass outside of training, two per multiply-add, as
-  `swin.flops` counts them.
+  `Backbone.flops` counts them.
 
   Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published
   numbers of the models of windows of 7 come out of this to the printed digit.
   """
   encoder, width = model.encoder, model.channels
-  maps = windows.map_sizes(image_size, encoder.patch_size, len(encoder.depths))
-  tokens = [math.prod(size) for size in maps]
-  channels = [encoder.embed_dim * 2**i for i in range(len(maps))]
+  tokens = [math.prod(level.map_size(image_size)) for level in encoder.levels]
+  channels = [level.channels for level in encoder.levels]
 
   def conv(positions: int, inputs: int, size: int) -> int:
     return positions * width * (inputs * size**2 + 1)  # and the norm
@@ -192,8 +190,8 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   macs += conv(tokens[-1], channels[-1] + len(POOLS) * width, 3)
   for n, c in zip(tokens[:-1], channels[:-1], strict=True):
     macs += n * c + conv(n, c, 1) + conv(n, width, 3)
-  macs += conv(tokens[0], len(maps) * width, 3) + tokens[0] * width * model.num_classes
-  return swin.flops(encoder, image_size, bands) + 2 * macs
+  macs += conv(tokens[0], len(tokens) * width, 3) + tokens[0] * width * model.num_classes
+  return encoder.flops(image_size, bands) + 2 * macs
 
 
 def _product(rows: np.ndarray, columns: np.ndarray, x: jax.Array) -> jax.Array:

@@ -1,24 +1,35 @@
 """Geometry of shifted windows: pure functions, no parameters, nothing traced but reshapes.
 
-One legend for the whole package: B images · H W feature map in tokens · C channels · M windows of an image ·
-  h w one window in tokens · N = h·w tokens of a window K heads · D = C / K · L blocks of a stage
+Maps have any number of axes; a size is a tuple with one entry per axis. Images have two, (height, width),
+clips three, (time, height, width).
+
+One legend for the whole package: B images · map axes (T) H W in tokens · C channels · M windows of an image ·
+  N tokens of a window · K heads · D = C / K · L blocks of a stage
 """
+
+from collections.abc import Sequence
+import math
 
 import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.terminal.errors import BadInput
 
+Size = tuple[int, ...]
+
 
 def window_and_shift(
-  map_size: tuple[int, int], window_size: tuple[int, int], shifted: bool
-) -> tuple[tuple[int, int], tuple[int, int]]:
-  """Returns the window a map really uses and how far it is shifted, each (height, width) in tokens.
+  map_size: Size, window_size: Size, shifted: bool, *, clamp: bool = True
+) -> tuple[Size, Size]:
+  """Returns the window a map really uses and how far it is shifted, in tokens.
 
   A map that is not larger than the window along an axis is one window there and is not shifted (the equal
   case too). The shift is half the *configured* window. Swin V2 official code, block construction; the rule is
-  applied to each axis by itself, so that non-square maps and windows work.
+  applied to each axis by itself, so that maps and windows of any proportions work. Without `clamp` a window
+  keeps its size on any map and is always shifted, as in the official code of dense models.
   """
+  if not clamp:
+    return tuple(window_size), tuple(w // 2 if shifted else 0 for w in window_size)
   window = tuple(min(w, m) for w, m in zip(window_size, map_size, strict=True))
   shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size, strict=True))
   return window, shift
@@ -46,54 +57,68 @@ def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
   )
 
 
-def pair(size) -> tuple[int, int]:
-  """A size as (height, width), from that or from one number for both."""
-  return (size, size) if isinstance(size, int) else tuple(size)
+def pair(size: int | Sequence[int]) -> Size:
+  """Returns a size as (height, width), from that or from one number for both."""
+  return sides(size, 2)
 
 
-def map_sizes(image_size: tuple[int, int], patch_size: int, stages: int) -> list[tuple[int, int]]:
-  """(H, W) of every stage's feature map in tokens; what does not divide is rounded up."""
-  return [tuple(-(-side // (patch_size * 2**i)) for side in image_size) for i in range(stages)]
+def sides(size: int | Sequence[int], axes: int) -> Size:
+  """Returns a size as one entry per axis, from that or from one number for all axes."""
+  return (size,) * axes if isinstance(size, int) else tuple(size)
 
 
-def padded_size(map_size: tuple[int, int], multiple: tuple[int, int]) -> tuple[int, int]:
-  """The smallest multiple of `multiple` that holds `map_size`, per axis."""
+def map_sizes(
+  image_size: Size, patch_size: int | Sequence[int], stages: int, merge_size: int | Sequence[int] = 2
+) -> list[Size]:
+  """Returns the map of every stage in tokens; what does not divide is rounded up.
+
+  Args:
+    image_size: pixels per axis.
+    patch_size: pixels per patch, for all axes or one entry per axis.
+    stages: number of stages.
+    merge_size: tokens that become one between two stages, likewise.
+  """
+  patch, merge = (sides(size, len(image_size)) for size in (patch_size, merge_size))
+  strides = [tuple(p * m**i for p, m in zip(patch, merge, strict=True)) for i in range(stages)]
+  return [tuple(-(-n // s) for n, s in zip(image_size, stride, strict=True)) for stride in strides]
+
+
+def padded_size(map_size: Size, multiple: Size) -> Size:
+  """Returns the smallest multiple of `multiple` that holds `map_size`, per axis."""
   return tuple(-(-m // k) * k for m, k in zip(map_size, multiple, strict=True))
 
 
-def pad(x, size: tuple[int, int]):
-  """Pads [B, H, W, C] with zeros at the bottom and the right to [B, *size, C]; an array of that size already
-  comes back as it is.
+def pad(x, size: Size):
+  """Pads [B, *map, C] with zeros at the far ends to [B, *size, C]; returns an array of that size as it is."""
+  extra = [(0, padded - side) for padded, side in zip(size, x.shape[1:-1], strict=True)]
+  return jnp.pad(x, ((0, 0), *extra, (0, 0))) if any(e != (0, 0) for e in extra) else x
+
+
+def cells(x, cell: Size):
+  """Cuts a map into cells, [B, *map, C] → [B, *map / cell, *cell, C]; the cell divides the map."""
+  rank = len(cell)
+  split = [n for side, k in zip(x.shape[1:-1], cell, strict=True) for n in (side // k, k)]
+  x = x.reshape(x.shape[0], *split, x.shape[-1])
+  return x.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+
+
+def partition(x, window: Size):
+  """[B, *map, C] → [B, M, N, C]: windows in row-major order, tokens of a window in row-major order. The
+  window divides the map.
   """
-  extra = (size[0] - x.shape[1], size[1] - x.shape[2])
-  if extra == (0, 0):
-    return x
-  return jnp.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)))
+  return cells(x, window).reshape(x.shape[0], -1, math.prod(window), x.shape[-1])
 
 
-def partition(x, window: tuple[int, int]):
-  """[B, H, W, C] → [B, M, N, C]: windows in row-major order, tokens of a window in row-major order. H and W
-  divide by the window.
-  """
-  b, height, width, c = x.shape
-  h, w = window
-  x = x.reshape(b, height // h, h, width // w, w, c)
-  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, h * w, c)
+def merge(x, window: Size, map_size: Size):
+  """[B, M, N, C] → [B, *map, C], the inverse of `partition`."""
+  rank = len(window)
+  x = x.reshape(x.shape[0], *(m // w for m, w in zip(map_size, window, strict=True)), *window, x.shape[-1])
+  order = [axis for i in range(1, rank + 1) for axis in (i, i + rank)]
+  return x.transpose(0, *order, 2 * rank + 1).reshape(x.shape[0], *map_size, x.shape[-1])
 
 
-def merge(x, window: tuple[int, int], map_size: tuple[int, int]):
-  """[B, M, N, C] → [B, H, W, C], the inverse of `partition`."""
-  b, _, _, c = x.shape
-  h, w = window
-  height, width = map_size
-  x = x.reshape(b, height // h, width // w, h, w, c)
-  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, height, width, c)
-
-
-def regions(
-  map_size: tuple[int, int], padded: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
-) -> np.ndarray | None:
-  """Which tokens of a window belong together after the map was padded and rolled by -shift.
+def regions(map_size: Size, padded: Size, window: Size, shift: Size) -> np.ndarray | None:
+  """Computes which tokens of a window belong together after the map was padded and rolled by -shift.
 
   After the roll, a window at the border holds tokens from opposite edges of the image; they get different
   labels. Padding gets the label -1.
@@ -101,45 +126,47 @@ def regions(
   Returns:
     int32 [M, N], or None if every window is one region (no shift, no padding).
   """
-  if shift == (0, 0) and padded == map_size:
+  if not any(shift) and padded == map_size:
     return None
-  labels, real = [], []
-  for axis in range(2):
-    position = np.arange(padded[axis])
-    if shift[axis]:
-      label = (position >= padded[axis] - window[axis]).astype(np.int32) + (
-        position >= padded[axis] - shift[axis]
-      )
-    else:
-      label = np.zeros(padded[axis], np.int32)
-    labels.append(label)
-    real.append((position + shift[axis]) % padded[axis] < map_size[axis])
-  label = 3 * labels[0][:, None] + labels[1][None, :]
-  label = np.where(real[0][:, None] & real[1][None, :], label, -1).astype(np.int32)
-  return partition(label[None, :, :, None], window)[0, :, :, 0]
+  label, real = np.zeros(padded, np.int32), np.ones(padded, bool)
+  positions = np.meshgrid(*map(np.arange, padded), indexing="ij", sparse=True)
+  for position, m, p, w, s in zip(positions, map_size, padded, window, shift, strict=True):
+    part = (position >= p - w).astype(np.int32) + (position >= p - s) if s else 0
+    label = 3 * label + part
+    real &= (position + s) % p < m
+  label = np.where(real, label, -1).astype(np.int32)
+  return partition(label[None, ..., None], window)[0, :, :, 0]
 
 
-def relative_offsets(window: tuple[int, int]) -> np.ndarray:
-  """Every offset (rows, columns) from one token of a window to another: int32 [(2h-1)·(2w-1), 2],
-  row-major.
+def relative_offsets(window: Size) -> np.ndarray:
+  """Returns every offset from one token of a window to another: int32 [∏(2·side-1), axes], row-major."""
+  offsets = np.meshgrid(*(np.arange(1 - side, side) for side in window), indexing="ij")
+  return np.stack(offsets, -1).reshape(-1, len(window)).astype(np.int32)
+
+
+def relative_index(window: Size, table_window: Size | None = None, rows: str = "offsets") -> np.ndarray:
+  """Returns the row of `relative_offsets(table_window)` for (query, key); the offset is query minus key.
+
+  Args:
+    window: that is used.
+    table_window: not smaller along any axis; None for the same window.
+    rows: "offsets" for the true offsets; "first" for those that the first N tokens of the table's window have
+      there, which is what the official video models read for a window that its map has shrunk.
+
+  Returns:
+    int32 [N, N].
   """
-  h, w = window
-  rows, columns = np.meshgrid(np.arange(1 - h, h), np.arange(1 - w, w), indexing="ij")
-  return np.stack([rows, columns], -1).reshape(-1, 2).astype(np.int32)
+  table_window = table_window or window
+  tokens = np.unravel_index(np.arange(math.prod(window)), table_window if rows == "first" else window)
+  index = 0
+  for side, position in zip(table_window, tokens, strict=True):
+    index = index * (2 * side - 1) + position[:, None] - position[None, :] + side - 1
+  return index.astype(np.int32)
 
 
-def relative_index(window: tuple[int, int]) -> np.ndarray:
-  """Row of `relative_offsets` for (query, key): int32 [N, N]; the offset is query minus key."""
-  h, w = window
-  rows, columns = (axis.reshape(-1) for axis in np.meshgrid(np.arange(h), np.arange(w), indexing="ij"))
-  d_rows = rows[:, None] - rows[None, :] + h - 1
-  d_columns = columns[:, None] - columns[None, :] + w - 1
-  return (d_rows * (2 * w - 1) + d_columns).astype(np.int32)
-
-
-def log_spaced_offsets(window: tuple[int, int], trained_window: tuple[int, int]) -> np.ndarray:
-  """`relative_offsets` in the log-spaced coordinates that the bias MLP reads (Swin V2, section 3.3): float32
-  [(2h-1)·(2w-1), 2].
+def log_spaced_offsets(window: Size, trained_window: Size) -> np.ndarray:
+  """Returns `relative_offsets` in the log-spaced coordinates that the bias MLP reads (Swin V2, section 3.3):
+  float32 [∏(2·side-1), axes].
 
   The official code measures an offset in units of the trained window, stretches it to ±8 and takes
   sign(x)·log2(1+|x|)/log2(8); the paper's formula has neither the 8 nor the log2. Weights are only compatible

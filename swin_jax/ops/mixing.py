@@ -17,7 +17,8 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
   """(x - mean) / std per band, float32; of uint8 x is scaled to 0..1 first, floats are taken as they are, and
   NaN becomes 0, the mean.
   """
-  mean, std = (jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, std))
+  axes = (None,) * (images.ndim - 1)
+  mean, std = (jnp.asarray(values, jnp.float32)[axes] for values in (mean, std))
   if images.dtype == jnp.uint8:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
   return jnp.where(jnp.isnan(images), 0.0, (images - mean) / std)

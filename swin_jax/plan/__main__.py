@@ -43,38 +43,43 @@ Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
   are counted once); libtpu, jax: versions
 """
 
-from collections.abc import Callable, Sequence
-import concurrent.futures
+from collections.abc import Sequence
+import contextlib
 import json
 import os
 import pathlib
 import sys
-import threading
-import time
 from typing import Any
 
-from absl import flags, logging
-from ml_collections import config_flags
+from absl import logging
 
 from swin_jax.mesh import hardware
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
-)
-_TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "Slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits."
-)
-_BATCH = flags.DEFINE_integer(
-  "batch", 0, "Images a step, of training and evaluation; 0: the config's.", lower_bound=0
-)
-_JSON = flags.DEFINE_string("json", "", "File to write the result to.")
-_ANALYTIC = flags.DEFINE_bool(
-  "analytic", False, "Estimate TPUs by formula too, in seconds and without libtpu."
-)
+from swin_jax.terminal.progress import patiently
 
 VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
+
+
+def _parser() -> cli.ConfigParser:
+  parser = cli.ConfigParser(prog="python -m swin_jax.plan", description=__doc__)
+  parser.add_argument(
+    "--topology",
+    metavar="NAME",
+    help="slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits",
+  )
+  parser.add_argument(
+    "--batch",
+    type=cli.number(int, 0),
+    default=0,
+    metavar="N",
+    help="images a step, of training and evaluation; 0: the config's",
+  )
+  parser.add_argument("--json", metavar="OUT", help="file to write the result to")
+  parser.add_argument(
+    "--analytic", action="store_true", help="estimate TPUs by formula too, in seconds and without libtpu"
+  )
+  return parser
 
 
 def set_environment() -> None:
@@ -94,25 +99,27 @@ def main(argv: Sequence[str]) -> int:
   """Runs the command and returns its exit code."""
 
   def body():
-    cli.parse_config_flags(argv, __doc__, _CONFIG, [(_TOPOLOGY, "v5p:4x4x4")])
-    place = None if _TOPOLOGY.value in hardware.CHIPS else hardware.parse(_TOPOLOGY.value)
-    out = pathlib.Path(_JSON.value) if _JSON.value else None
+    arguments = _parser().parse_args(argv[1:])
+    cli.require(arguments, topology="v5p:4x4x4")
+    place = None if arguments.topology in hardware.CHIPS else hardware.parse(arguments.topology)
+    out = pathlib.Path(arguments.json) if arguments.json else None
     if out and not out.parent.is_dir():
       raise BadInput(f"--json={out}: there is no folder {out.parent}")
     logging.set_verbosity(logging.ERROR)
     set_environment()
     import jax  # only now does the environment hold
 
-    jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
+    with contextlib.suppress(RuntimeError):  # a process that has computed before keeps the devices it has
+      jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
     from swin_jax.plan import report as fit
     from swin_jax.run import reads
 
-    reads.check_flags(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
-    config = fit.ready(_CONFIG.value, _BATCH.value)
+    reads.check_flags(arguments.config, cli.given_keys(argv))
+    config = fit.ready(arguments.config, arguments.batch)
     if place:
-      report = fit.check(config, place, analytic=_ANALYTIC.value, patiently=patiently)
+      report = fit.check(config, place, analytic=arguments.analytic, patiently=patiently)
     else:
-      report = fit.smallest(config, _TOPOLOGY.value, analytic=_ANALYTIC.value, patiently=patiently)
+      report = fit.smallest(config, arguments.topology, analytic=arguments.analytic, patiently=patiently)
     report["advice"] = patiently(
       "looking for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
     )
@@ -121,25 +128,6 @@ def main(argv: Sequence[str]) -> int:
       out.write_text(json.dumps(report, indent=2) + "\n")
 
   return cli.exit_code(body)
-
-
-def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function, says so, and every ten seconds for how long; in a thread, so that Ctrl-C is heard while
-  it runs.
-  """
-  start, done = time.perf_counter(), concurrent.futures.Future()
-
-  def run():
-    try:
-      done.set_result(function())
-    except BaseException as error:  # raised again where it was asked for
-      done.set_exception(error)
-
-  print(f"{what} ...", flush=True)
-  threading.Thread(target=run, daemon=True).start()
-  while not concurrent.futures.wait([done], timeout=10).done:
-    print(f"{what} ... {time.perf_counter() - start:.0f} s", flush=True)
-  return done.result()
 
 
 def describe(report: dict[str, Any]) -> str:

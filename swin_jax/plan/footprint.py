@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh.sharding import bytes_per_device
-from swin_jax.models import swin, windows
+from swin_jax.models.swin import SwinConfig
+from swin_jax.models.swin.block import Block
+from swin_jax.models.swin.geometry import geometry
 from swin_jax.run.state import TrainState
+from swin_jax.run.step import total_loss
 from swin_jax.tasks.task import Task
 
 
@@ -66,21 +69,21 @@ def activations(
     batch: abstract, of any size.
     image_size: (height, width) pixels.
   """
-  model = task.model.encoder
+  config = task.model.encoder.config
 
   def loss(params, batch):
-    return task.loss(params, batch, jax.random.key(0))[0]
+    return total_loss(task)(params, batch, jax.random.key(0))[0]
 
   def of_size(images):
     return {name: jax.ShapeDtypeStruct((images, *x.shape[1:]), x.dtype) for name, x in batch.items()}
 
-  if model.remat == "none":
+  if config.remat == "none":
     loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
   params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
   saved = _per_image(lambda images: _residual_bytes(loss, params, of_size(images)))
-  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
-  blocks = tuple(_block_bytes(model, stage, size) for stage, size in enumerate(maps))
-  return Activations(saved, max(blocks) // (2 if model.remat == "none" else 1), blocks)
+  stages = enumerate(geometry(config, image_size))
+  blocks = tuple(_block_bytes(config, i, stage.map) for i, stage in stages)
+  return Activations(saved, max(blocks) // (2 if config.remat == "none" else 1), blocks)
 
 
 def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: Any) -> int:
@@ -100,26 +103,13 @@ def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: 
   return kept.widest * images + 2 * block_weights * jnp.dtype(compute_dtype).itemsize
 
 
-def _block_bytes(model: swin.Swin, stage: int, map_size: tuple[int, int]) -> int:
-  shifted, extra_norm = model.depths[stage] > 1, False
-  chunks = (model.attention_chunks or (1,) * len(model.depths))[stage]
-  block = swin.Block(
-    model.version,
-    model.num_heads[stage],
-    model.window_sizes[stage],
-    model.trained_window_sizes[stage],
-    shifted,
-    extra_norm,
-    model.mlp_ratio,
-    model.dtype,
-    chunks,
-    model.attention_kernel,
-  )
+def _block_bytes(config: SwinConfig, stage: int, map_size: tuple[int, ...]) -> int:
+  block = Block(config, stage, shifted=config.depths[stage] > 1)
 
   def bytes_of(images):
-    x = jax.ShapeDtypeStruct((images, *map_size, model.embed_dim * 2**stage), model.dtype)
+    x = jax.ShapeDtypeStruct((images, *map_size, config.channels(stage)), config.dtype)
     params = jax.eval_shape(lambda x: nn.meta.unbox(block.init(jax.random.key(0), x, None, train=False)), x)
-    return _residual_bytes(lambda params, x: block.apply(params, x, None, train=True), params, x)
+    return _residual_bytes(lambda params, x: block.apply(params, x, None, train=True)[0], params, x)
 
   return _per_image(bytes_of)
 

@@ -92,7 +92,7 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
       " devices"
     )
   program = build(config, 1, 1, devices)
-  model, parts = program.task.model.encoder, config.optim.accumulation_steps
+  model, parts = program.task.model.encoder.config, config.optim.accumulation_steps
   kept = _activations(config)
   images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
   state = footprint.state_bytes(program.state, program.gradients, program.batch, parts)

@@ -9,16 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh.hardware import Slice
-from swin_jax.models import remat, swin, windows
+from swin_jax.models import remat
+from swin_jax.models.swin import SwinConfig, flops
+from swin_jax.models.swin.geometry import geometry
 from swin_jax.plan.footprint import Activations
 from swin_jax.plan.hlo import Collective
+from swin_jax.run.step import FORWARD_PASSES
 
 
 class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, three times the forward pass of `swin.flops`; what MFU counts.
+    model: forward and backward pass, `FORWARD_PASSES` times `Backbone.flops`; what MFU counts.
     recomputed: what remat adds.
   """
 
@@ -40,58 +43,27 @@ class StepTime(NamedTuple):
     return max(self)
 
 
-def work(model: swin.Swin, image_size: tuple[int, int], bands: int, images: int) -> Work:
+def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: int) -> Work:
   """Of a step on `images` images; what remat computes again is the forward pass, without what it saves."""
-  forward, products = swin.flops(model, image_size, bands), _products(model, image_size)
-  if model.remat == "none":
+  forward, products = flops.flops(config, image_size, bands), flops.products(config, image_size)
+  if config.remat == "none":
     again = 0
-  elif model.remat == "dots":  # saves what has no batch dimensions, which is all but attention's two products
+  elif config.remat == "dots":  # saves what has no batch dimensions, all but attention's two products
     again = products["logits"] + products["attention"]
   else:
-    again = forward - sum(products[name] for name in remat.saved(model.remat))
-  return Work(3 * forward * images, again * images)
+    again = forward - sum(products[name] for name in remat.saved(config.remat))
+  return Work(FORWARD_PASSES * forward * images, again * images)
 
 
-def residual_stream_bytes(model: swin.Swin, image_size: tuple[int, int]) -> int:
+def residual_stream_bytes(config: SwinConfig, image_size: tuple[int, ...]) -> int:
   """Of one image, the outputs of all blocks together."""
-  maps = windows.map_sizes(image_size, model.patch_size, len(model.depths))
-  sizes = (
-    depth * math.prod(size) * model.embed_dim * 2**i
-    for i, (depth, size) in enumerate(zip(model.depths, maps, strict=True))
-  )
-  return sum(sizes) * jnp.dtype(model.dtype).itemsize
-
-
-def _products(model: swin.Swin, image_size: tuple[int, int]) -> dict[str, int]:
-  """Floating point operations of one image by what they make, as `remat.SAVEABLE` names it; and the
-  logits.
-  """
-  total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
-  for i, (depth, size) in enumerate(
-    zip(model.depths, windows.map_sizes(image_size, model.patch_size, len(model.depths)), strict=True)
-  ):
-    window, _ = windows.window_and_shift(size, model.window_sizes[i], False)
-    c, tokens, padded, n = (
-      model.embed_dim * 2**i,
-      math.prod(size),
-      math.prod(windows.padded_size(size, window)),
-      math.prod(window),
-    )
-    mlp = int(2 * depth * tokens * model.mlp_ratio * c * c)
-    block = {
-      "qkv": 6 * depth * padded * c * c,
-      "logits": 2 * depth * padded * n * c,
-      "attention": 2 * depth * padded * n * c,
-      "attention_output": 2 * depth * padded * c * c,
-      "mlp_hidden": mlp,
-      "mlp_output": mlp,
-    }
-    total = {name: total[name] + block[name] for name in total}
-  return total
+  stages = enumerate(geometry(config, image_size))
+  values = sum(config.depths[i] * stage.tokens * config.channels(i) for i, stage in stages)
+  return values * jnp.dtype(config.dtype).itemsize
 
 
 def memory_traffic(
-  model: swin.Swin, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
+  config: SwinConfig, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
 ) -> int:
   """Bytes that one chip moves through its memory in a step, roughly.
 
@@ -100,20 +72,20 @@ def memory_traffic(
   passes and their gradient is written, in each part of the batch; the update reads and writes the state.
 
   Args:
-    model: the backbone.
+    config: of the backbone.
     kept: see `footprint.activations`.
     images: of a step, on this chip.
     parts: accumulation steps.
     state_bytes: parameters, moments, average and gradients on this chip.
     params: abstract.
   """
-  activations = sum(depth * block for depth, block in zip(model.depths, kept.blocks, strict=True)) * images
-  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(model.dtype).itemsize
-  return activations * (5 if model.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
+  activations = sum(depth * block for depth, block in zip(config.depths, kept.blocks, strict=True)) * images
+  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(config.dtype).itemsize
+  return activations * (5 if config.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
 
 
 def collectives(
-  model: swin.Swin, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+  config: SwinConfig, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
 ) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
@@ -123,14 +95,14 @@ def collectives(
   units, each branch of a block sums its output, and in the backward pass the gradient of its input.
 
   Args:
-    model: the backbone.
+    config: of the backbone.
     params: abstract, with shardings.
     batch_sharding: of the batch.
     tokens_bytes: residual stream of all blocks together, of one chip's images of a step.
     parts: accumulation steps.
   """
   mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
-  found, dtype = [], jnp.dtype(model.dtype)
+  found, dtype = [], jnp.dtype(config.dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -148,8 +120,8 @@ def collectives(
     # Of the forward pass once more, the branches whose output is not saved.
     times = (
       4
-      if model.remat in ("none", "dots")
-      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(model.remat)))
+      if config.remat in ("none", "dots")
+      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(config.remat)))
     )
     found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
   return found
@@ -159,18 +131,18 @@ def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
   return {axis for part in spec if part for axis in ((part,) if isinstance(part, str) else part)}
 
 
-def step_time(place: Slice, flops: Work, traffic: int, sent: list[Collective]) -> StepTime:
+def step_time(place: Slice, work: Work, traffic: int, sent: list[Collective]) -> StepTime:
   """Seconds of a step on a slice.
 
   Args:
     place: the slice.
-    flops: of the whole step.
+    work: of the whole step.
     traffic: bytes through one chip's memory.
     sent: collectives of the step.
   """
   chip = place.chip
   return StepTime(
-    compute=sum(flops) / (chip.peak_flops * place.num_chips),
+    compute=sum(work) / (chip.peak_flops * place.num_chips),
     memory=traffic / chip.memory_speed,
     interconnect=sum(collective.link_bytes for collective in sent) / place.link_speed,
   )

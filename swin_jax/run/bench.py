@@ -16,9 +16,9 @@ import sys
 import time
 from typing import NamedTuple
 
-from absl import flags, logging
+from absl import logging
 import jax
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.feed import pipeline, reading
@@ -61,23 +61,30 @@ class Measured(NamedTuple):
   seconds: dict[str, float]
 
 
+def _parser() -> cli.ConfigParser:
+  parser = cli.ConfigParser(prog="python -m swin_jax.run.bench", description=__doc__)
+  parser.add_argument(
+    "--seconds",
+    type=cli.number(int, 1),
+    default=20,
+    metavar="N",
+    help="how long the pipeline is measured",
+  )
+  return parser
+
+
 def main(argv: Sequence[str]) -> int:
   """Runs the command and returns its exit code."""
 
   def body():
-    # Here, because another command that is imported beside this one may have a flag of the same name.
-    config = config_flags.DEFINE_config_file(
-      "config", None, "Config file and, after a colon, the kind of run.", lock_config=True
-    )
-    seconds = flags.DEFINE_integer("seconds", 20, "How long the pipeline is measured.", lower_bound=1)
-    cli.parse_config_flags(argv, __doc__, config, [])
+    arguments = _parser().parse_args(argv[1:])
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
-    reads.check_flags(config.value, config_flags.get_override_values(flags.FLAGS["config"]))
-    ready = run_config.with_statistics(config.value)
+    reads.check_flags(arguments.config, cli.given_keys(argv))
+    ready = run_config.with_statistics(arguments.config)
     checks.check(ready)
     data = inputs.open_input(ready)
-    measured = measure(data, seconds.value)
+    measured = measure(data, arguments.seconds)
     say(describe(ready, measured))
     rate, devices = on_devices(ready, len(data.train_source.class_names))
     say(

@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from swin_jax.data.read import image_ops
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
-from swin_jax.models.windows import chunk_counts, map_sizes, padded_size, pair, window_and_shift
+from swin_jax.models.swin import make_config
+from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.windows import chunk_counts, sides
 from swin_jax.run import optim
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
 from swin_jax.tasks import kind_of, rules
@@ -40,7 +42,8 @@ SWIN_RULES = {
   "model.version": rules.one_of(1, 2),
   "model.dtype": rules.one_of("bfloat16", "float32"),
   "model.attention_kernel": rules.one_of(*CHOICES),
-  "model.patch_size": rules.at_least(1),
+  "model.padding": rules.one_of("masked", "attended"),
+  "model.bias_rows": rules.one_of("offsets", "first"),
   "model.drop_path_rate": rules.between(0, 0.99),
 }
 
@@ -86,11 +89,7 @@ def _check_data(config: ConfigDict) -> None:
   d, shown = config.data, config.log.picture_bands
   if d.class_names:
     raise BadInput("config.data.class_names are found in the data; leave it ()")
-  if len(d.image_size) != 2 or min(d.image_size) < config.model.patch_size:
-    raise BadInput(
-      f"data.image_size = {d.image_size} must be (height, width), each at least model.patch_size ="
-      f" {config.model.patch_size}"
-    )
+  _check_axes(config)
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(
       f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0"
@@ -100,7 +99,7 @@ def _check_data(config: ConfigDict) -> None:
       f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
       " to 0..1: of rasters of other numbers give --config.data.dtype=float32"
     )
-  if config.augment.rotate and d.image_size[0] != d.image_size[1]:
+  if config.augment.rotate and d.image_size[-2] != d.image_size[-1]:
     raise BadInput(
       f"augment.rotate turns by 90°, which needs square images: data.image_size = {d.image_size}"
     )
@@ -108,10 +107,29 @@ def _check_data(config: ConfigDict) -> None:
     raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")
 
 
+def _check_axes(config: ConfigDict) -> None:
+  """Checks that all sizes have the axes of the image: data.image_size says how many."""
+  m, image = config.model, config.data.image_size
+  axes = len(image)
+  if axes not in (2, 3):
+    raise BadInput(f"data.image_size = {image} must be (height, width), or (frames, height, width) of clips")
+  each = [("patch_size", m.patch_size), ("merge_size", m.merge_size)]
+  each += [(key, size) for key in ("window_sizes", "trained_window_sizes") for size in m[key]]
+  for key, size in each:
+    if len(sides(size, 2)) != axes or min(sides(size, 2)) < 1:
+      raise BadInput(
+        f"model.{key} = {m[key]} must have one number of at least 1 for each of the {axes} axes of"
+        f" data.image_size = {image}; one number for all stands for (height, width)"
+      )
+  if any(side < patch for side, patch in zip(image, sides(m.patch_size, 2), strict=True)):
+    raise BadInput(f"data.image_size = {image} must be at least model.patch_size = {m.patch_size}")
+  if m.bias_rows == "first" and (m.version, axes) != (1, 3):
+    raise BadInput("model.bias_rows = 'first' is for model.version = 1 and data.image_size of clips")
+
+
 def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:
   """Checks the group of the backbone; `eval_sizes`: see `Evaluation.sizes`."""
-  m, sides = config.model, config.data.image_size
-  stages = len(m.depths)
+  m, stages = config.model, len(config.model.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
     if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
       raise BadInput(
@@ -123,17 +141,10 @@ def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> No
       raise BadInput(
         f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}"
       )
-  for size in (*m.window_sizes, *m.trained_window_sizes):
-    if min(pair(size)) < 1:
-      raise BadInput(
-        f"model.window_sizes = {m.window_sizes}, trained {m.trained_window_sizes}: a window has at least"
-        " one token"
-      )
   remat.policy(m.remat)
-  maps = map_sizes(sides, m.patch_size, stages)
-  for i, (chunks, size) in enumerate(zip(m.attention_chunks, maps, strict=False)):
-    window, _ = window_and_shift(size, pair(m.window_sizes[i]), False)
-    count = math.prod(padded_size(size, window)) // math.prod(window)
+  stage_geometries = geometry(make_config(**m), config.data.image_size)
+  for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stage_geometries, strict=False)):
+    count = math.prod(stage.padded) // math.prod(stage.window)
     try:
       chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.model))
     except BadInput as error:
@@ -147,11 +158,7 @@ def _check_bias_tables(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]
   m = config.model
 
   def used(size):
-    maps = map_sizes(size, m.patch_size, len(m.depths))
-    return [
-      window_and_shift(each, pair(window), False)[0]
-      for each, window in zip(maps, m.window_sizes, strict=True)
-    ]
+    return [stage.window for stage in geometry(make_config(**m), size)]
 
   trained = used(config.data.image_size)
   for seen in eval_sizes:

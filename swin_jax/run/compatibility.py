@@ -3,17 +3,21 @@ starts from.
 """
 
 from collections.abc import Sequence
+import functools
 import json
 import math
 from typing import Any
 
+import flax
 from ml_collections import ConfigDict
 
 from swin_jax.models.windows import pair
 from swin_jax.run import reads
-from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS, ENCODER
+from swin_jax.saved.description import APPLIED, DEFAULTS_OF_OLD_FORMATS, ENCODER
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
+
+flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
 # What may differ when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
@@ -82,7 +86,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
       f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
       " that task"
     )
-  names = [*(f"model.{name}" for name in ENCODER), "data.dtype", "data.mean", "data.std"]
+  names = [*(f"model.{name}" for name in (*ENCODER, *APPLIED)), "data.dtype", "data.mean", "data.std"]
   # A head of whole images may take rows of the saved one (`transfer.class_map`), so `transfer` compares them.
   own = [key for key in kind.describe[kind.group] if kind.pixels or key != "num_classes"]
   names += [f"{kind.group}.{key}" for key in own]
@@ -112,7 +116,10 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
     BadInput: keys differ that may not; the message names the flags that would do.
   """
   names = [f"model.{name}" for name in ENCODER]
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(source)
+  ours, theirs = (
+    flatten(json.loads(json.dumps(config.to_dict()))),
+    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(source),
+  )
   if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
     wanted = [
       *differing,
@@ -180,10 +187,3 @@ def _flags(values: dict[str, Any], names: Sequence[str]) -> str:
 def _short(value: Any) -> str:
   text = str(value)
   return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-  return flat

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 
-from swin_jax.run import metrics
+from swin_jax.run import compilation, metrics
 from swin_jax.terminal.progress import Progress
+
+_SECONDS_WORTH_A_LINE = 5  # of compiling
 
 
 def evaluate(
@@ -32,11 +34,12 @@ def evaluate(
   Returns:
     What `metrics.Mean.compute` makes of the sums, as eval/NAME; None if it was stopped.
   """
-  mean, previous, progress = metrics.Mean(), None, Progress("evaluating, batches", num_batches)
+  mean, previous, progress = metrics.Mean(), None, Progress("evaluating", num_batches, "batches")
   for batch in batches:
     if stop():
       return None
-    sums = eval_step(params, batch)
+    with compilation.reported("evaluation", _SECONDS_WORTH_A_LINE):
+      sums = eval_step(params, batch)
     if previous is not None:  # read one batch late: the device never waits for the host
       mean.add(jax.device_get(previous))
     previous = sums

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from swin_jax.models.backbone import Backbone
+
 # (pattern of a parameter's path, whether weight decay applies): full match, first wins, and every parameter
 # must match one.
 DECAY_RULES = (
@@ -88,30 +90,26 @@ def decay_mask(params: Any, rules: Sequence[tuple[str, bool]]) -> Any:
   return jax.tree_util.tree_map_with_path(applies, params)
 
 
-def layer_scales(params: Any, depths: Sequence[int], decay: float) -> Any:
-  """Layer-wise learning-rate factors decay^(layers above), by the official layer ids.
+def layer_scales(params: Any, backbone: Backbone, decay: float) -> Any:
+  """Returns layer-wise learning-rate factors decay^(layers above), by the layer numbers of the backbone.
 
-  Patch embedding and mask token are layer 0, block n (counted over all stages, from 0) is layer n + 1,
-  merging belongs to the last block before it, the rest is layer sum(depths) + 1 with factor 1.
+  The mask token takes the place of patches, so it learns with the first layer; heads have the factor 1.
 
   Returns:
     The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the blocks
     of a stage.
   """
-  top = sum(depths) + 1
 
   def scale(path, leaf):
     name = path_name(path)
-    if "patch_embed/" in name or name.endswith("mask_token"):
-      return decay**top
-    if m := re.search(r"merge(\d+)/", name):
-      return decay ** (top - sum(depths[: int(m[1]) + 1]))
-    if m := re.search(r"stage(\d+)/blocks/block(\d+)/", name):
-      stage, position = int(m[1]), int(m[2])
-      groups = leaf.shape[0]
-      layer = sum(depths[:stage]) + np.arange(groups) * (depths[stage] // groups) + position + 1
-      return (decay ** (top - layer)).astype(np.float32).reshape(groups, *(1,) * (leaf.ndim - 1))
-    return 1.0
+    if name == "mask_token":
+      return decay**backbone.num_layers
+    if not name.startswith("encoder/"):
+      return 1.0
+    factor = decay ** (backbone.num_layers - backbone.layer_of(name.removeprefix("encoder/")))
+    if isinstance(factor, float):
+      return factor
+    return factor.astype(np.float32).reshape(-1, *(1,) * (leaf.ndim - 1))
 
   return jax.tree_util.tree_map_with_path(scale, params)
 
@@ -123,7 +121,7 @@ def make_optimizer(
   peak_lr: float,
   weight_decay: float,
   decay_rules: Sequence[tuple[str, bool]],
-  depths: Sequence[int],
+  backbone: Backbone,
   layer_decay: float,
   clip_norm: float,
   b1: float,
@@ -136,10 +134,11 @@ def make_optimizer(
     params: abstract or real; names and shapes decide on decay and layer.
     rate: (step, peak) → learning rate, as `learning_rate`.
     peak_lr: of the top layer.
+    backbone: numbers the layers.
     clip_norm: 0 for no clipping.
     (the others as in AdamW)
   """
-  scales = layer_scales(params, depths, layer_decay)
+  scales = layer_scales(params, backbone, layer_decay)
   distinct = np.unique(np.concatenate([np.ravel(scale) for scale in jax.tree.leaves(scales)]))
 
   def scale_by_rates(updates, state, params=None):

@@ -80,7 +80,8 @@ def build(
   if devices is None:
     window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
   kind = kind_of(config)
-  task, fields = kind.make(make_backbone(config, mesh.devices.flat[0]), config), kind.fields(config)
+  backbone = make_backbone(config, mesh.devices.flat[0])
+  task, fields = kind.make(backbone, config), kind.fields(config)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
     name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype, sharding=batch_sharding)
@@ -102,7 +103,7 @@ def build(
       rate,
       peak_lr=peak_lr,
       weight_decay=o.weight_decay,
-      depths=config.model.depths,
+      backbone=backbone,
       layer_decay=o.layer_decay,
       decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES
       if o.official_pretraining_decay

@@ -8,10 +8,28 @@ import jax.numpy as jnp
 import optax
 
 from swin_jax.run.state import TrainState
-from swin_jax.tasks.task import Task
+from swin_jax.tasks.task import Sums, Task
+
+# FLOPs of a step, counted in forward passes of its images: a backward pass has two products for each of a
+# forward pass. What remat computes again does not count.
+FORWARD_PASSES = 3
 
 # Far from the first few numbers, by which losses divide their key.
 _AUGMENT = 1 << 30
+
+
+def total_loss(task: Task) -> Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]:
+  """Returns the function (params, batch, rng) → the loss of the task plus those of its backbone, and the sums
+  to log, each loss of the backbone under its name.
+  """
+
+  def loss(params, batch, rng):
+    value, sums, losses = task.loss(params, batch, rng)
+    for name, emitted in losses.items():
+      value, sums = value + emitted, sums | {name: (emitted, jnp.ones(()))}
+    return value, sums | {"loss": (value, sums["loss"][1])}
+
+  return loss
 
 
 def make_step(
@@ -42,9 +60,11 @@ def make_step(
     ema_decay: of the average, where the state holds one.
   """
 
+  loss = total_loss(task)
+
   def gradient(params, batch, rng):
     batch = augment(batch, jax.random.fold_in(rng, _AUGMENT)) if augment else batch
-    (_, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, rng)
+    (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, rng)
     return jax.lax.with_sharding_constraint(grads, gradient_shardings), sums
 
   def accumulate(params, batch, rng):

@@ -16,12 +16,13 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import checks, compatibility, metrics
+from swin_jax.run import checks, compatibility, compilation, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
 from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
+from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.saved import checkpoint, description, folder, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
@@ -100,7 +101,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     # 7. Loop.
     writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)
-    clock = metrics.Clock(config.data.batch_size, 3 * program.flops)  # a backward pass is two forward passes
+    clock = metrics.Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = metrics.TrainLog(
       writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
     )
@@ -193,7 +194,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       raise
     if train_step is None:
       say("compiling the train step ...")
-      with sharding.trace_on(program.mesh, program.rules):
+      with sharding.trace_on(program.mesh, program.rules), compilation.reported("train step"):
         train_step = program.step.lower(state, batch).compile()
       preemption.protect()
       clock.restart()

@@ -15,18 +15,31 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.models import swin, windows
+from swin_jax.models.swin.geometry import geometry
 from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal.errors import BadInput
 
 # What an encoder's weights are made for, whatever its windows, images and task.
-ENCODER = ("version", "patch_size", "embed_dim", "depths", "num_heads", "mlp_ratio", "extra_norm_every")
+ENCODER = (
+  "version",
+  "patch_size",
+  "merge_size",
+  "embed_dim",
+  "depths",
+  "num_heads",
+  "mlp_ratio",
+  "extra_norm_every",
+)
+# How the same weights may be applied; a model folder keeps what they were trained with.
+APPLIED = ("clamp_windows", "padding", "bias_rows")
 # What a description keeps of every model; its kind adds the keys of `TaskKind.describe`.
 KEYS = {
-  "model": (*ENCODER, "window_sizes", "trained_window_sizes"),
+  "model": (*ENCODER, "window_sizes", "trained_window_sizes", *APPLIED),
   "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
 }
 # Keys that runs and model folders from before them lack, with what they did.
 DEFAULTS_OF_OLD_FORMATS = {
+  "model": {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"},
   "data": {"class_names": [], "dtype": "uint8"},
   "augment": {"interpolation": "bilinear"},
 }
@@ -62,7 +75,8 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     made["task"] = config["task"]
     made["data"]["class_names"] = list(made["data"]["class_names"])
     model = made["model"]
-    model["window_sizes"] = [list(windows.pair(size)) for size in model["window_sizes"]]
+    axes = len(made["data"]["image_size"])
+    model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
     model["trained_window_sizes"] = (
       [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
     )
@@ -77,32 +91,22 @@ def _value(config: dict[str, Any], group: str, key: str) -> Any:
   return (config[group] if old is None else old | config.get(group, {}))[key]
 
 
-def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """The windows that a model's weights have seen, per stage: a small map shrinks them."""
-  model = config["model"]
-  if model["trained_window_sizes"]:
-    return tuple(windows.pair(size) for size in model["trained_window_sizes"])
-  return used_windows(config)
+  return swin.make_config(**config["model"]).trained_window_sizes or used_windows(config)
 
 
-def used_windows(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+def used_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """The windows that a model uses on images of its config's size, per stage."""
-  model = config["model"]
-  maps = windows.map_sizes(config["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  nominal = [windows.pair(window) for window in model["window_sizes"]]
-  return tuple(
-    windows.window_and_shift(size, window, False)[0] for size, window in zip(maps, nominal, strict=True)
-  )
+  stages = geometry(swin.make_config(**config["model"]), config["data"]["image_size"])
+  return tuple(stage.window for stage in stages)
 
 
 def pads(description: dict[str, Any]) -> bool:
   """Whether images of its config's size are padded anywhere: patches, windows or merging stick out."""
-  model, sides = description["model"], description["data"]["image_size"]
-  maps = windows.map_sizes(sides, model["patch_size"], len(model["depths"]))
-  smallest = model["patch_size"] * 2 ** (len(maps) - 1)
-  return windows.padded_size(sides, (smallest, smallest)) != tuple(sides) or any(
-    windows.padded_size(size, window) != size
-    for size, window in zip(maps, used_windows(description), strict=True)
+  config, size = swin.make_config(**description["model"]), description["data"]["image_size"]
+  return windows.padded_size(size, config.stride(config.stages - 1)) != tuple(size) or any(
+    stage.padded != stage.map for stage in geometry(config, size)
   )
 
 
@@ -129,14 +133,17 @@ def adapt(
   Raises:
     BadInput: a window, an image size or a number of bands that is none.
   """
+  made, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
-    if size is not None and not (len(windows.pair(size)) == 2 and min(windows.pair(size)) > 0):
-      raise BadInput(f"{name} must be a positive number, or height and width, not {size}")
-  made = copy.deepcopy(description)
+    if size is not None and not (
+      len(windows.sides(size, axes)) == axes and min(windows.sides(size, axes)) > 0
+    ):
+      wanted = "height and width" if axes == 2 else "time, height and width"
+      raise BadInput(f"{name} must be a positive number, or {wanted}, not {size}")
   if window is not None:
-    made["model"]["window_sizes"] = [list(windows.pair(window))] * len(made["model"]["depths"])
+    made["model"]["window_sizes"] = [list(windows.sides(window, axes))] * len(made["model"]["depths"])
   if image_size is not None:
-    made["data"]["image_size"] = list(windows.pair(image_size))
+    made["data"]["image_size"] = list(windows.sides(image_size, axes))
   if bands is not None:
     if bands < 1:
       raise BadInput(f"bands must be a positive number, not {bands}")
@@ -174,9 +181,9 @@ def make_module(
 
 def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
   """The shape of every parameter, by path; nothing is computed."""
-  module, (height, width) = make_module(description), description["data"]["image_size"]
-  images = jax.ShapeDtypeStruct((1, height, width, len(description["data"]["mean"])), jnp.float32)
-  others = kind_of(description).inputs(description, (height, width)).values()
+  module, size = make_module(description), tuple(description["data"]["image_size"])
+  images = jax.ShapeDtypeStruct((1, *size, len(description["data"]["mean"])), jnp.float32)
+  others = kind_of(description).inputs(description, size).values()
   inputs = (images, *(jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in others))
   variables = jax.eval_shape(
     lambda *inputs: flax.core.meta.unbox(module.init(jax.random.key(0), *inputs)), *inputs
@@ -190,21 +197,19 @@ def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
   """The model in two lines."""
   model, data = description["model"], description["data"]
   size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
-  height, width = data["image_size"]
+  pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
   trained = ""
-  if model["version"] == 2 and tuple(map(windows.pair, model["trained_window_sizes"])) != used_windows(
-    description
-  ):
-    trained = f", trained with {_windows(model['trained_window_sizes'])}"
+  if model["version"] == 2 and trained_windows(description) != used_windows(description):
+    trained = f", trained with {_windows(trained_windows(description))}"
   return (
     f"Swin V{model['version']}{'-' if size else ''}{size}, {kind_of(description).summarise(description)}:"
     f" {sum(map(math.prod, shapes.values())):,}"
     " parameters\n"
     f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
     f" {model['patch_size']},"
-    f" {bands}{extra}; {height} × {width} px, windows {_windows(used_windows(description))}{trained}"
+    f" {bands}{extra}; {pixels} px, windows {_windows(used_windows(description))}{trained}"
   )
 
 
@@ -213,4 +218,4 @@ def _list(numbers: Any) -> str:
 
 
 def _windows(sizes: Any) -> str:
-  return ", ".join(str(h) if h == w else f"{h}×{w}" for h, w in map(windows.pair, sizes))
+  return ", ".join(str(size[0]) if len(set(size)) == 1 else "×".join(map(str, size)) for size in sizes)

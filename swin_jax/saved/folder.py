@@ -7,8 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import jax
@@ -118,16 +116,8 @@ def new(destination: str) -> Iterator[pathlib.Path]:
     BadInput: there is something already.
   """
   check_free(destination)
-  path = pathlib.Path(destination)
-  partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-  try:
+  with files.making_folder(pathlib.Path(destination)) as partial:
     yield partial
-    partial.chmod(0o777 & ~files.umask())
-    if path.exists():
-      path.rmdir()
-    os.replace(partial, path)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def write(

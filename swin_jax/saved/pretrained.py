@@ -172,10 +172,10 @@ class Model:
   def _pyramid(self):
     def run(params, images, stages):
       with self._precision():
-        levels = self.module.apply(
-          {"params": params}, images, method=lambda module, images: module.encoder.pyramid(images, stages)
+        features = self.module.apply(
+          {"params": params}, images, method=lambda module, images: module.encoder(images)
         )
-      return [level.values for level in levels]
+      return [features.levels[stage] for stage in stages]
 
     return jax.jit(run, static_argnums=2)
 

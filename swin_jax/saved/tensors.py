@@ -6,10 +6,8 @@ A model of 3 B parameters passes through the memory of a laptop.
 
 from collections.abc import Callable, Iterable, Mapping
 import json
-import os
 import pathlib
 import pickle
-import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,24 +85,16 @@ def write(
     end += size
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
-  progress = Progress(f"{path.name}, MB", end / 1e6)
-  handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-  try:
-    with open(handle, "wb") as file:
-      file.write(len(text).to_bytes(8, "little") + text)
-      for name, entry in header.items():
-        if name != "__metadata__":
-          value = np.asarray(read(name), order="C")
-          if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
-            raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
-          file.write(memoryview(value.reshape(-1)).cast("B"))
-          progress.step(value.nbytes / 1e6)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(partial, 0o666 & ~files.umask())
-    os.replace(partial, path)
-  finally:
-    pathlib.Path(partial).unlink(missing_ok=True)
+  progress = Progress(f"writing {path.name}", end / 1e6, "MB")
+  with files.replacing(path) as partial, open(partial, "wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name, entry in header.items():
+      if name != "__metadata__":
+        value = np.asarray(read(name), order="C")
+        if (_DTYPES[value.dtype], list(value.shape)) != (entry["dtype"], entry["shape"]):
+          raise ValueError(f"{name} is {value.dtype} {value.shape}, not {entry['dtype']} {entry['shape']}")
+        file.write(memoryview(value.reshape(-1)).cast("B"))
+        progress.step(value.nbytes / 1e6)
 
 
 def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:

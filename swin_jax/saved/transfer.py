@@ -6,8 +6,9 @@ window. V1's tables are interpolated. The patch embedding is made to fit other b
 classes where a file says which are which.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import flax
 import jax
 import numpy as np
 
+from swin_jax.models.windows import sides
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal.errors import BadInput
 
@@ -200,9 +202,10 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
 
 
 def _adaptation(
-  path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int, rules: Rules
+  path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int | Sequence[int], rules: Rules
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
   """How an array of another shape is taken over, in a word and as a function; None if it is not."""
+  pixels = math.prod(sides(patch_size, 2))
   if path.startswith("head/") and rules.class_map:
     rows = _class_map(rules.class_map, shape[-1], wanted[-1])
     return f"the classes of {rules.class_map}", lambda x: x[..., rows]
@@ -211,29 +214,25 @@ def _adaptation(
   if path.endswith("bias_table"):
     resize = {"geometric": resize_bias_table, "bicubic": resize_bias_table_bicubic}[rules.bias_tables]
     return rules.bias_tables, lambda x: np.stack([resize(table, wanted[1]) for table in x])
-  if (
-    path == PATCH_KERNEL
-    and shape[1] == wanted[1]
-    and shape[0] % patch_size**2 == 0 == wanted[0] % patch_size**2
-  ):
-    bands = wanted[0] // patch_size**2
+  if path == PATCH_KERNEL and shape[1] == wanted[1] and shape[0] % pixels == 0 == wanted[0] % pixels:
+    bands = wanted[0] // pixels
     return f"bands by {rules.bands}", lambda x: change_bands(x, patch_size, bands, rules.bands)
   return None
 
 
-def change_bands(kernel: np.ndarray, patch_size: int, bands: int, rule: str) -> np.ndarray:
+def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int, rule: str) -> np.ndarray:
   """A patch embedding for another number of bands.
 
   Args:
     kernel: float [p·p·bands, C], bands innermost.
-    patch_size: p, in pixels.
+    patch_size: in pixels, one number for both axes or one per axis.
     bands: that are wanted.
     rule: see `Rules`.
 
   Returns:
     float [p·p·bands, C].
   """
-  kernel = kernel.reshape(patch_size**2, -1, kernel.shape[-1])
+  kernel = kernel.reshape(math.prod(sides(patch_size, 2)), -1, kernel.shape[-1])
   old = kernel.shape[1]
   if rule == "repeat":
     made = kernel[:, np.arange(bands) % old] * (old / bands)

@@ -160,7 +160,7 @@ def _run(arguments: argparse.Namespace) -> None:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
     truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names))
-  progress = Progress("files", len(files))
+  progress = Progress("reading", len(files), "files")
   refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,9 @@ from PIL import Image
 from swin_jax.drawing import panels as drawing
 from swin_jax.kernels.window_attention import attention_weights
 from swin_jax.models import attention as layers
-from swin_jax.models import swin, windows
+from swin_jax.models import windows
+from swin_jax.models.swin.config import group_size
+from swin_jax.models.swin.geometry import geometry
 from swin_jax.saved.pretrained import Model
 from swin_jax.show.grad_cam import grad_cam, image_classes
 from swin_jax.terminal.errors import BadInput
@@ -89,15 +91,14 @@ def capture(
     BadInput: there is no such stage or block.
   """
   encoder = model.module.encoder
-  stage = max(len(encoder.depths) - 2, 0) if stage is None else stage
+  stage = max(len(encoder.levels) - 2, 0) if stage is None else stage
   model.check_stage(stage)
-  depth = encoder.depths[stage]
+  depth = encoder.config.depths[stage]
   if block is not None and not 0 <= block < depth:
     raise BadInput(f"there is no block {block} in stage {stage}; it has blocks 0 to {depth - 1}")
   block = depth - 1 if block is None else block
-  size = windows.map_sizes(image.shape[:2], encoder.patch_size, stage + 1)[stage]
-  window, shift = windows.window_and_shift(size, encoder.window_sizes[stage], block % 2 == 1)
-  padded = windows.padded_size(size, window)
+  size, padded, window, shift, _ = geometry(encoder.config, image.shape[:2])[stage]
+  shift = shift if block % 2 else (0, 0)
   tokens = np.full(padded, -1)
   tokens[: size[0], : size[1]] = np.arange(size[0] * size[1]).reshape(size)
   tokens = windows.partition(np.roll(tokens, (-shift[0], -shift[1]), (0, 1))[None, :, :, None], window)[
@@ -106,7 +107,7 @@ def capture(
   regions = windows.regions(size, padded, window, shift)
   regions = np.zeros_like(tokens) if regions is None else regions
   weights = _weights(model, params, model.normalise(image)[None], regions, stage, block, window)
-  return Attention(np.asarray(weights)[0], tokens, regions, size, encoder.patch_size * 2**stage)
+  return Attention(np.asarray(weights)[0], tokens, regions, size, encoder.levels[stage].stride[0])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
@@ -116,7 +117,7 @@ def _weights(model, params, images, regions, stage, block, window):
 
   encoder = model.module.encoder
   _, seen = model.module.apply({"params": params}, images, method=run, mutable=[layers.SEEN[0]])
-  group = swin.group_size(encoder.depths[stage], encoder.extra_norm_every)
+  group = group_size(encoder.config.depths[stage], encoder.config.extra_norm_every)
   blocks = seen[layers.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
   leaves = blocks[f"block{block % group}"]["attn"][layers.SEEN[1]][0]
   # what the scan has stacked

@@ -25,7 +25,7 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
     For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to
     0..1.
   """
-  stages = range(len(model.module.encoder.depths))
+  stages = range(len(model.module.encoder.levels))
   progress = Progress("features of images", 2 * len(images))
 
   def tokens():
@@ -79,14 +79,14 @@ def pictures(
   """
   originals = [drawing.to_rgb(image, image, bands) for image in images]
   stages = components(model, params, images)
-  patch = model.module.encoder.patch_size
+  levels = model.module.encoder.levels
   made = []
   for i, original in enumerate(originals):
     size, zoom = original.shape[:2], original.shape[0] // images[i].shape[0]
     panels = [
       (
         f"stage {stage}",
-        np.round(drawing.spread(values[i], patch * 2**stage * zoom, size) * 255.0).astype(np.uint8),
+        np.round(drawing.spread(values[i], levels[stage].stride[0] * zoom, size) * 255.0).astype(np.uint8),
       )
       for stage, values in enumerate(stages)
     ]

@@ -50,12 +50,12 @@ def grad_cam(
     raise BadInput("the model has no head, so there is no class to look for; take a fine-tuned one")
   if label is not None and not 0 <= label < classes:
     raise BadInput(f"there is no class {label}; the model has classes 0 to {classes - 1}")
-  stage = len(encoder.depths) - 1 if stage is None else stage
+  stage = len(encoder.levels) - 1 if stage is None else stage
   model.check_stage(stage)
   heat, label, probability = _grad_cam(
     model, params, model.normalise(image)[None], -1 if label is None else label, stage
   )
-  return GradCam(np.asarray(heat), encoder.patch_size * 2**stage, int(label), float(probability))
+  return GradCam(np.asarray(heat), encoder.levels[stage].stride[0], int(label), float(probability))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -67,8 +67,8 @@ def _grad_cam(model, params, images, label, stage):
       out = run(*args, **kwargs)
       if context.module.name != f"stage{stage}":
         return out
-      features.append(out)
-      return out + change
+      features.append(out[0])
+      return out[0] + change, *out[1:]
 
     with nn.intercept_methods(add):
       logits = model.module.apply({"params": params}, images)[0]
@@ -76,7 +76,7 @@ def _grad_cam(model, params, images, label, stage):
     return logits[chosen], (features[0], chosen, jax.nn.softmax(logits)[chosen])
 
   encoder = model.module.encoder
-  change = jnp.zeros((1, 1, 1, encoder.embed_dim * 2**stage), encoder.dtype)
+  change = jnp.zeros((1, 1, 1, encoder.levels[stage].channels), encoder.dtype)
   gradient, (features, label, probability) = jax.grad(logit, has_aux=True)(change)
   weights = gradient / (features.shape[1] * features.shape[2])
   return jax.nn.relu(jnp.sum(weights * features, axis=-1))[0].astype(jnp.float32), label, probability

@@ -45,13 +45,13 @@ def reconstruct(
   """
   if not model.masked:
     raise BadInput("the model is no masked-image model, so it reconstructs nothing; take one of pre-training")
-  encoder = model.module.encoder
+  levels = model.module.encoder.levels
   try:
     mask = masks.block_mask(
       np.random.default_rng(seed),
       image.shape[:2],
-      encoder.stride if mask_patch is None else mask_patch,
-      encoder.patch_size,
+      levels[-1].stride[0] if mask_patch is None else mask_patch,
+      levels[0].stride[0],
       mask_ratio,
     )
   except ValueError as error:
@@ -62,7 +62,7 @@ def reconstruct(
     model.apply(params, normalised, mask[None]), normalised, window, image_ops.valid_bands(image)[None]
   )
   return np.asarray(out)[0] * model.std + model.mean, np.asarray(
-    masked_pixels.pixel_mask(mask, encoder.patch_size, image.shape[:2])
+    masked_pixels.pixel_mask(mask, levels[0].stride, image.shape[:2])
   )
 
 

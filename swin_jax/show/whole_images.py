@@ -173,7 +173,7 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   size = pixels.shape[:2]
   window = tuple(map(min, window, size))
   corners = dense.corners(size, window)
-  total, times, progress = None, np.zeros(size, np.float32), Progress("windows", len(corners))
+  total, times, progress = None, np.zeros(size, np.float32), Progress("predicting", len(corners), "windows")
   for top, left in corners:
     part = np.s_[top : top + window[0], left : left + window[1]]
     scores = np.asarray(dense.whole(forward, seen[None][:, *part]))[0]

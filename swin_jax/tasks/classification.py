@@ -1,7 +1,6 @@
 """Image classification."""
 
 from collections.abc import Sequence
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import optax
 
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view.views import Labelled
+from swin_jax.models.backbone import Backbone
 from swin_jax.models.heads import Classifier
-from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
 from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind
@@ -50,9 +49,10 @@ def make_task(
 
   def loss(params, batch, rng):
     mixed, dropout_rng = prepare(batch, rng), jax.random.split(rng, 3)[2]
-    logits = model.apply({"params": params}, mixed["image"], train=True, rngs={"dropout": dropout_rng})
+    rngs = {"dropout": dropout_rng}
+    logits, losses = model.apply({"params": params}, mixed["image"], train=True, rngs=rngs)
     value = jnp.mean(optax.softmax_cross_entropy(logits, mixed["target"]))
-    return value, {"loss": (value, jnp.ones(()))}
+    return value, {"loss": (value, jnp.ones(()))}, losses
 
   def eval_sums(params, batch):
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
@@ -68,11 +68,11 @@ def make_task(
     }
     return {name: (value, count) for name, value in sums.items()}
 
-  best, cost = ("eval/top1", True), functools.partial(flops, model.encoder)
+  best, cost = ("eval/top1", True), model.encoder.flops
   return Task(model, init, prepare, loss, eval_sums, None, best, cost)
 
 
-def _make(backbone: Swin, config: ConfigDict) -> Task:
+def _make(backbone: Backbone, config: ConfigDict) -> Task:
   c = config.classification
   return make_task(
     _module(backbone, config),
@@ -98,7 +98,7 @@ def _check(config: ConfigDict) -> None:
   image_input.check(config)
 
 
-def _module(backbone: Swin, settings: Settings) -> Classifier:
+def _module(backbone: Backbone, settings: Settings) -> Classifier:
   return Classifier(backbone, settings["classification"]["num_classes"])
 
 

@@ -1,7 +1,6 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
 from collections.abc import Sequence
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,9 @@ from ml_collections import ConfigDict
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
+from swin_jax.models.backbone import Backbone
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import Swin, flops
+from swin_jax.models.windows import map_sizes, sides
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
 from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
@@ -34,7 +34,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     raise BadInput(
       f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels"
     )
-  patch_size = model.encoder.patch_size
+  patch_size = model.encoder.levels[0].stride
 
   def forward(params, batch, **kwargs):
     images = mixing.normalise(batch["image"], mean, std)
@@ -47,10 +47,10 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     return model.init(rng, mixing.normalise(batch["image"], mean, std), batch["mask"])["params"]
 
   def loss(params, batch, rng):
-    images, reconstruction = forward(params, batch, train=True, rngs={"dropout": rng})
+    images, (reconstruction, losses) = forward(params, batch, train=True, rngs={"dropout": rng})
     valid = batch.get("valid")
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
-    return value, {"loss": (value, jnp.ones(()))}
+    return value, {"loss": (value, jnp.ones(()))}, losses
 
   def eval_sums(params, batch):
     images, reconstruction = forward(params, batch)
@@ -61,13 +61,14 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
       batch["weight"],
     )
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
-      weight *= jnp.any(valid & pixel_mask(batch["mask"], patch_size, images.shape[1:3]), axis=(1, 2, 3))
+      hidden = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
+      weight *= jnp.any(valid & hidden, axis=tuple(range(1, images.ndim)))
     return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
     valid = batch.get("valid")
-    masked = pixel_mask(batch["mask"], patch_size, images.shape[1:3])
+    masked = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
     views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
     views = drawn.visible(views, None if valid is None else valid[:, None], mean, std)
@@ -81,7 +82,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     eval_sums,
     pictures,
     ("eval/loss", False),
-    functools.partial(flops, model.encoder),
+    model.encoder.flops,
     "reconstruction",
   )
 
@@ -90,7 +91,7 @@ def masked_l1(
   reconstruction: jax.Array,
   target: jax.Array,
   mask: jax.Array,
-  patch_size: int,
+  patch_size: tuple[int, ...],
   valid: jax.Array | None = None,
 ) -> jax.Array:
   """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
@@ -100,14 +101,14 @@ def masked_l1(
 
   Args:
     reconstruction, target: [..., height, width, bands] float32.
-    mask: bool [..., H, W], true = masked, one entry per patch of patch_size × patch_size pixels.
-    patch_size: in pixels.
+    mask: bool [..., H, W], true = masked, one entry per patch.
+    patch_size: in pixels, one entry per axis.
     valid: bool, of the shape of the target, where it holds data; None for everywhere.
 
   Returns:
     scalar float32.
   """
-  weight = pixel_mask(mask, patch_size, target.shape[-3:-1]).astype(jnp.float32)
+  weight = pixel_mask(mask, patch_size, target.shape[-1 - len(patch_size) : -1]).astype(jnp.float32)
   count = weight
   if valid is not None:
     weight = weight * valid
@@ -115,10 +116,11 @@ def masked_l1(
   return jnp.sum(jnp.abs(target - reconstruction) * weight) / (jnp.sum(count) + 1e-5) / target.shape[-1]
 
 
-def pixel_mask(mask: jax.Array, patch_size: int, image_size: tuple[int, int]) -> jax.Array:
-  """[..., H, W] per patch → [..., height, width, 1] per pixel."""
-  mask = jnp.repeat(jnp.repeat(mask, patch_size, axis=-2), patch_size, axis=-1)
-  return mask[..., : image_size[0], : image_size[1], None]
+def pixel_mask(mask: jax.Array, patch_size: tuple[int, ...], image_size: tuple[int, ...]) -> jax.Array:
+  """[..., *map] per patch → [..., *image_size, 1] per pixel."""
+  for axis, patch in enumerate(patch_size, mask.ndim - len(patch_size)):
+    mask = jnp.repeat(mask, patch, axis=axis)
+  return mask[(..., *map(slice, image_size), None)]
 
 
 def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
@@ -179,21 +181,21 @@ def local_statistics(
   return mean, jnp.sqrt(jnp.maximum(variance * count / jnp.maximum(count - 1, 1), 0.0) + 1e-6)
 
 
-def _make(backbone: Swin, config: ConfigDict) -> Task:
+def _make(backbone: Backbone, config: ConfigDict) -> Task:
   return make_task(
     _module(backbone, config), mean=config.data.mean, std=config.data.std, **config.masked_pixels
   )
 
 
-def _module(backbone: Swin, settings: Settings) -> SimMim:
+def _module(backbone: Backbone, settings: Settings) -> SimMim:
   del settings
   return SimMim(backbone)
 
 
 def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
   """Returns the mask, which has an entry for each patch."""
-  patch_size = settings["model"]["patch_size"]
-  return {"mask": (tuple(-(-side // patch_size) for side in image_size), jnp.bool_)}
+  (patches,) = map_sizes(image_size, settings["model"]["patch_size"], 1)
+  return {"mask": (patches, jnp.bool_)}
 
 
 def _fields(config: ConfigDict) -> Fields:
@@ -209,10 +211,11 @@ def _views(config: ConfigDict) -> tuple[Masked, Masked]:
 def _check(config: ConfigDict) -> None:
   rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
-  p, sides, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
-  if p % patch_size or any(side % p for side in sides):
+  p, size, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
+  # Of clips the height and the width.
+  if any(p % patch for patch in sides(patch_size, 2)[-2:]) or any(side % p for side in size[-2:]):
     raise BadInput(
-      f"mask.patch_size = {p} must divide data.image_size = {sides} and be a multiple of model.patch_size ="
+      f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of model.patch_size ="
       f" {patch_size}"
     )
 

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from swin_jax.data.view import dense_views
 from swin_jax.models import upernet
+from swin_jax.models.windows import sides
 from swin_jax.ops import photometric
 from swin_jax.tasks import dense, rules
 from swin_jax.tasks.task import Evaluation, Fields
@@ -81,7 +82,7 @@ def check(config: ConfigDict, group: str) -> None:
   ):
     if not sizes and key != "dense.eval_canvas":
       continue
-    if len(sizes) != 2 or min(sizes) < config.model.patch_size:
+    if len(sizes) != 2 or min(sizes) < max(sides(config.model.patch_size, 2)):
       raise BadInput(
         f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size ="
         f" {config.model.patch_size}"

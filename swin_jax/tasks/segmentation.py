@@ -14,7 +14,7 @@ from swin_jax.data.read.targets import Target
 from swin_jax.drawing import label_pictures, legend
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
-from swin_jax.models.swin import Swin
+from swin_jax.models.backbone import Backbone
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
 from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
@@ -42,10 +42,11 @@ def make_task(
 
   def loss(params, batch, rng):
     images = mixing.normalise(batch["image"], mean, std)
-    both = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
+    both, losses = model.apply({"params": params}, images, train=True, rngs={"dropout": rng})
     main, auxiliary = (cross_entropy(logits, batch["label_map"]) for logits in both)
     value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
-    return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
+    sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
+    return value, sums, losses
 
   def eval_sums(params, batch):
     seen = probabilities(params, batch)
@@ -144,11 +145,11 @@ def draw(
   )
 
 
-def _module(backbone: Swin, settings: Settings) -> upernet.UPerNet:
+def _module(backbone: Backbone, settings: Settings) -> upernet.UPerNet:
   return upernet.UPerNet(backbone, **settings["segmentation"])
 
 
-def _make(backbone: Swin, config: ConfigDict) -> Task:
+def _make(backbone: Backbone, config: ConfigDict) -> Task:
   views = pixel_input.test_time_views(config)
   return make_task(_module(backbone, config), mean=config.data.mean, std=config.data.std, views=views)
 

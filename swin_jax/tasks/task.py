@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.read.targets import Target
+from swin_jax.models.backbone import Losses
 from swin_jax.ops import mixing
 
 # Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class
@@ -29,7 +30,8 @@ class Task(NamedTuple):
     init: (rng, batch) → boxed parameters.
     prepare: (training batch, rng) → what `loss` makes of the batch before the model sees it, with the random
       numbers it draws for that.
-    loss: (params, batch, rng) → scalar mean loss of a training batch, and `Sums` to log.
+    loss: (params, batch, rng) → scalar mean loss of a training batch, `Sums` to log, and the losses of the
+      backbone, see `backbone.Features`, which the step adds.
     eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
     pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there
       is nothing to see. The bands are one, or three as red, green, blue; () for the first three, or the first
@@ -44,7 +46,7 @@ class Task(NamedTuple):
   model: Any
   init: Callable[[jax.Array, dict], Any]
   prepare: Callable[[dict, jax.Array], dict]
-  loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]
+  loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
   eval_sums: Callable[[Any, dict], Sums]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]

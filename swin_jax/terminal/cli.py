@@ -1,55 +1,25 @@
-"""What every command shares: flags without tracebacks, and exit codes."""
+"""What every command shares: its flags, errors without tracebacks, and exit codes."""
 
 import argparse
 from collections.abc import Callable, Sequence
 import difflib
 import errno
+import math
 import os
 import re
 import sys
 import traceback
-from typing import NoReturn
-
-from absl import flags
+from typing import Any, NoReturn
 
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
 FAULT = 74  # EX_IOERR
-
-
-def parse_flags(argv: Sequence[str], doc: str, required: Sequence[tuple[flags.FlagHolder, str]]) -> None:
-  """Parses the flags of the command line.
-
-  Args:
-    argv: command and flags.
-    doc: docstring of the command, printed by --help.
-    required: (flag, an example of its value).
-
-  Raises:
-    BadInput: an unknown flag, a wrong value, a word that is no flag, or a required flag that is missing.
-    SystemExit: with code 0, after --help.
-  """
-  if {"--help", "-h", "-help"} & set(argv[1:]):
-    print(f"{doc.strip()}\n{flags.FLAGS.main_module_help()}")
-    sys.exit(0)
-  try:
-    rest = flags.FLAGS(list(argv))
-  except flags.UnrecognizedFlagError as error:
-    near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
-    hint = f"did you mean --{near[0]}?" if near else "--help lists all flags"
-    raise BadInput(f"--{error.flagname} is unknown; {hint}") from error
-  except flags.Error as error:
-    raise BadInput(" ".join(str(error).split())) from error
-  if len(rest) > 1:
-    raise BadInput(f"'{rest[1]}' is no flag; flags are written --name=value")
-  for flag, example in required:
-    if flag.value in (None, ""):
-      raise BadInput(f"--{flag.name} is missing; for example --{flag.name}={example}")
+_KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
 
 
 class Parser(argparse.ArgumentParser):
-  """Of a command with words besides flags: what is wrong with them is bad input, said in one line."""
+  """A parser that reports mistakes as bad input, in one line."""
 
   def __init__(self, **kwargs):
     super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -57,12 +27,107 @@ class Parser(argparse.ArgumentParser):
   def parse_known_args(self, args=None, namespace=None):
     known, rest = super().parse_known_args(args, namespace)
     if rest:  # here, where a subcommand knows its own flags
-      near = difflib.get_close_matches(rest[0].partition("=")[0], list(self._option_string_actions), 1)
-      self.error(f"{rest[0]} is unknown" + (f"; did you mean {near[0]}?" if near else ""))
+      self.refuse(rest[0])
     return known, rest
+
+  def refuse(self, word: str) -> NoReturn:
+    """Raises BadInput for a word that is not a flag of this command."""
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+      raise BadInput(f"'{word}' is no flag; flags are written --name=value")
+    near = difflib.get_close_matches(name, list(self._option_string_actions), 1)
+    raise BadInput(
+      f"{name} is unknown; " + (f"did you mean {near[0]}?" if near else "--help lists all flags")
+    )
 
   def error(self, message: str) -> NoReturn:
     raise BadInput(f"{' '.join(message.split())}; {self.prog} --help explains all")
+
+
+class ConfigParser(Parser):
+  """A parser with --config=FILE[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that file.
+
+  `parse_args` returns the config itself, locked, as `config`. absl parses only what argparse leaves over, and
+  its flags live as long as the call: one process may parse several command lines.
+  """
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    self.add_argument(
+      "--config",
+      metavar="FILE[:KIND]",
+      help="config file and, after a colon, the kind of run; --config.GROUP.KEY=VALUE changes a key",
+    )
+
+  def parse_known_args(self, args=None, namespace=None):
+    known, rest = argparse.ArgumentParser.parse_known_args(self, args, namespace)
+    if not known.config and rest and not _KEY.match(rest[0]):
+      self.refuse(rest[0])
+    require(known, config="configs/quickstart.py")
+    known.config = self._read(known.config, rest)
+    return known, []
+
+  def _read(self, path: str, rest: Sequence[str]) -> Any:
+    """Returns the config in a file, changed by the flags that argparse does not know.
+
+    Raises:
+      BadInput: the file cannot be read, or has no such key, or a key cannot have such a value; or an argument
+        is not a flag.
+    """
+    from absl import flags  # --help needs neither
+    from ml_collections import config_flags
+
+    argv, values = [self.prog, f"--config={path}", *rest], flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+      words = values(argv)
+      _ = config.value.task  # a file that cannot be read fails only when its config is used
+    except flags.UnrecognizedFlagError as error:
+      self.refuse(f"--{error.flagname}")
+    except OSError as error:
+      raise BadInput(f"--config={path.partition(':')[0]}: there is no such file") from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+      raise BadInput(_clear(str(error), given_keys(argv))) from error
+    if len(words) > 1:
+      self.refuse(words[1])
+    return config.value
+
+
+def given_keys(argv: Sequence[str]) -> list[str]:
+  """Returns the keys that a command line sets by --config.GROUP.KEY, as "GROUP.KEY", each once."""
+  return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
+
+
+def require(arguments: argparse.Namespace, **examples: str) -> None:
+  """Checks that flags have a value.
+
+  Args:
+    arguments: the parsed command line.
+    examples: flag → a value it could have.
+
+  Raises:
+    BadInput: a flag is missing or empty; the message gives the example.
+  """
+  for name, example in examples.items():
+    if not getattr(arguments, name):
+      raise BadInput(f"--{name} is missing; for example --{name}={example}")
+
+
+def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], float]:
+  """Returns the type of a flag: an int or a float, by `kind`, from `least` to `most`."""
+  noun = "an integer" if kind is int else "a number"
+  bounds = f"in the range [{least}, {most}]" if most < math.inf else f"of at least {least}"
+
+  def parse(text: str) -> float:
+    try:
+      value = kind(text)
+    except ValueError:
+      value = math.nan
+    if not least <= value <= most:
+      raise argparse.ArgumentTypeError(f"{text} is not {noun} {bounds}")
+    return value
+
+  return parse
 
 
 def size(text: str) -> int | list[int]:
@@ -82,52 +147,22 @@ def numbers(text: str) -> list[float]:
     raise argparse.ArgumentTypeError(f"'{text}' must be numbers divided by commas") from error
 
 
-def parse_config_flags(
-  argv: Sequence[str], doc: str, config: flags.FlagHolder, required: Sequence[tuple[flags.FlagHolder, str]]
-) -> None:
-  """As `parse_flags`, for a command with a config: also reads its file, and refuses keys and values that it
-  has not.
-
-  Args:
-    argv, doc: as in `parse_flags`.
-    config: the flag of the config file, which is required.
-    required: the other flags that are.
-
-  Raises:
-    BadInput, SystemExit: as `parse_flags`; BadInput also for what is wrong with the config.
+def _clear(message: str, keys: Sequence[str]) -> str:
+  """Returns the message of ml_collections about one of these keys, or about an error inside a config, in one
+  line and without a traceback.
   """
-  try:
-    parse_flags(argv, doc, [(config, "configs/quickstart.py"), *required])
-    _ = config.value.task  # a file that cannot be read fails only when its config is used
-  except BadInput as error:
-    raise BadInput(_clear(str(error), argv)) from error
-  except (AttributeError, KeyError, TypeError, ValueError) as error:  # a key or value that the config refuses
-    raise BadInput(_clear(str(error), argv)) from error
-  except OSError as error:
-    path = re.search(r"--?config[= ]([^: ]+)", " ".join(argv))[1]
-    raise BadInput(f"--config={path}: there is no such file") from error
-
-
-def _clear(message: str, argv: Sequence[str]) -> str:
-  """What ml_collections says of a key or of an error inside a config, without tracebacks and in one line."""
   # a KeyError's text is a quoted repr, also inside another error
   message = message.replace("\\n", "\n").replace("\\'", "'")
   if "Traceback (most recent call last):" in message:
     return message.rpartition("Error: ")[2].strip()
-  names = [arg.partition("=")[0].lstrip("-") for arg in argv[1:]]
-  key, found, near = message.partition("Did you mean")
-  if found:
-    name = next(
-      (name for name in names if name.startswith("config.") and key.strip("'\" \n") in name.split(".")), None
-    )
-    if name:
-      return f"there is no config key {name}. Did you mean" + near.rstrip("'")
-  name = next(
-    (name for name in names if name.startswith("config.") and message.strip("'\" ") in name.split(".")), None
-  )
-  return (
-    f"there is no config key {name}; configs/common.py lists them all" if name else " ".join(message.split())
-  )
+  message = " ".join(message.split())
+  named, similar, near = message.partition("Did you mean")
+  key = next((key for key in keys if named.strip("'\" ") in key.split(".")), None)
+  if not key:
+    return message
+  near = near.rstrip("'")
+  advice = f". Did you mean{near}" if similar else "; configs/common.py lists them all"
+  return f"there is no config key config.{key}{advice}"
 
 
 def exit_code(body: Callable[[], None]) -> int:

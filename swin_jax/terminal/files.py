@@ -1,18 +1,77 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or absent, even if the power fails while they are written."""
 
+from collections.abc import Iterator
+import contextlib
+import errno
 import os
 import pathlib
+import secrets
+import shutil
 
-
-def umask() -> int:
-  """Of this process: temporary files are for their owner alone until they are what they are to be."""
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask
+PARTIAL = ".partial"  # ends the names of what is being written, or was when its process died
+# Of fsync on a folder, where the file system has no such thing (some network and FUSE file systems).
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def write(path: pathlib.Path, text: str) -> None:
-  """Writes a file so that nobody, not even after a crash, sees a part of it."""
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(text)
-  os.replace(partial, path)
+  """Writes a text file, or leaves what `path` held before."""
+  with replacing(path) as partial:
+    partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields the name of a file to write, which takes the place of `path` when the block ends without an error.
+
+  The content reaches the disk before the name does, and the name before this returns. After an error the
+  partial file is removed and `path` is what it was; after a crash a file `path.*.partial` may remain.
+  """
+  partial = _partial(path)
+  try:
+    yield partial
+    _sync(partial)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+  _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder to fill, which becomes `path` when the block ends without an error; as `replacing`.
+
+  Raises:
+    OSError: `path` is neither absent nor an empty folder, or the disk is full, or the like.
+  """
+  partial = _partial(path)
+  partial.mkdir()
+  try:
+    yield partial
+    for folder, _, names in os.walk(partial):
+      for name in names:
+        _sync(pathlib.Path(folder, name))
+      _sync_folder(pathlib.Path(folder))
+    os.replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  _sync_folder(path.parent)
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+  return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def _sync(path: pathlib.Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def _sync_folder(path: pathlib.Path) -> None:
+  try:
+    _sync(path)
+  except OSError as error:
+    if error.errno not in _CANNOT_SYNC:
+      raise

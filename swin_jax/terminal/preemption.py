@@ -18,13 +18,19 @@ INTERRUPTED = 130  # by Ctrl-C
 
 _signal: int | None = None  # the first that was received
 _something_to_save = False
-_wakeup: tuple[socket.socket, socket.socket]  # kept open
+_wakeup: tuple[socket.socket, socket.socket] | None = None  # kept open
 _agree: Callable[[], bool] | None = None  # of several processes
 
 
 def watch() -> None:
-  """Starts to watch for signals; to be called once, on the main thread, before anything slow."""
-  global _wakeup
+  """Starts to watch for signals, on the main thread, before anything slow.
+
+  A command that runs later in the same process calls it again, and forgets the signals of the first.
+  """
+  global _wakeup, _signal, _something_to_save, _agree
+  _signal, _something_to_save, _agree = None, False, None
+  if _wakeup:
+    return
   _wakeup = reader, writer = socket.socketpair()
   writer.setblocking(False)
   for number in (signal.SIGTERM, signal.SIGINT):

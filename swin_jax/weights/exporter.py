@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from swin_jax.models import windows
+from swin_jax.models.swin import official
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
@@ -17,7 +18,7 @@ from swin_jax.saved.saved import Saved
 from swin_jax.tasks import classification, kind_of, masked_pixels
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import layouts, official
+from swin_jax.weights import layouts
 
 # Task → whether other programs call its models masked-image models; they have no head of another task.
 _MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swin_jax.models.swin import official
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import inference, layouts, official
+from swin_jax.weights import inference, layouts
 
 
 class Import(NamedTuple):

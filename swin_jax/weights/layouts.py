@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import re
 from typing import NamedTuple
 
+from swin_jax.models.swin.official import BUFFERS
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights.official import BUFFERS
 
 _HF_WHOLE = {
   "patch_embed.proj": "embeddings.patch_embeddings.projection",

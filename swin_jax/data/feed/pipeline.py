@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
+from absl import flags
 import grain
 import jax
 import numpy as np
@@ -150,6 +151,7 @@ class Input:
     )
     if not self.num_workers:
       return iter(data)
+    flags.FLAGS.mark_as_parsed()  # grain reads flags of its own, which no command of ours parses
     data = data.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2),
       workers.end_with_parent,

@@ -28,164 +28,121 @@ was stopped, and
 --part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 import glob
 import os
 import sys
-import time
-from typing import Any
 
-from absl import flags
-from PIL import UnidentifiedImageError
-
-from swin_jax.data.prepare import encoding, splits, tiles
-from swin_jax.data.read import shards, statistics
-from swin_jax.data.read.example import Source
-from swin_jax.data.read.targets import Target
+from swin_jax.data.prepare import tiles, writing
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder, zip, npz file or pattern with {split}, or tfds:NAME.")
-_OUT = flags.DEFINE_string("out", None, "Folder for the shards; created.")
-_SPLIT = flags.DEFINE_string(
-  "split", "", "The only split to prepare; for a source without splits its name, train if empty."
-)
-_HOLD_OUT = flags.DEFINE_float("hold_out", 0.0, "Share of the only split that becomes val.", 0.0, 0.9)
-_SHORT_SIDE = flags.DEFINE_integer(
-  "short_side", 0, "Pixels; larger images are shrunk to it. 0: images keep their bytes.", 0
-)
-_QUALITY = flags.DEFINE_integer("quality", 90, "JPEG quality of images that are shrunk.", 1, 95)
-_SHARDS = flags.DEFINE_integer("shards", 0, "Files per split; 0: one per 4,096 images.", 0)
-_PART = flags.DEFINE_string("part", "0/1", "i/n: only the shards j with j % n == i.")
-_MAX_BAD = flags.DEFINE_float(
-  "max_bad_fraction", 0.01, "Of the images of a split may be unreadable.", 0.0, 1.0
-)
-_TILE = flags.DEFINE_integer(
-  "tile",
-  0,
-  "Pixels; rasters are cut into equal tiles of this size or more, less than twice it. 0: they stay whole.",
-  0,
-)
-_NODATA = flags.DEFINE_float(
-  "nodata", None, "Value of raster pixels without data, beside what the rasters themselves declare."
-)
-_VALUES_NODATA = flags.DEFINE_float(
-  "values_nodata",
-  None,
-  "Number of pixels of which nothing is known, in maps of numbers, beside what these declare.",
-)
-_ARRAY = flags.DEFINE_string("array", "", "Which array of .npz files; may be empty where each holds one.")
-_THREADS = flags.DEFINE_integer("num_threads", os.cpu_count() or 1, "Threads that read and shrink.", 1)
 
-# What pixels carry, whether the images are rasters → the config of the run that learns it, and its workdir.
-_SUPERVISED = {
-  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
-  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
-  (Target.VALUES, False): {"own_labels.py:regress": "values"},
-  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
-}
-_IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
-_SECONDS_BETWEEN_LINES = 5
+def _parser() -> cli.Parser:
+  parser = cli.Parser(prog="python -m swin_jax.data.prepare", description=__doc__)
+  add = parser.add_argument
+  add("--source", help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
+  add("--out", metavar="FOLDER", help="folder for the shards; created")
+  add(
+    "--split",
+    default="",
+    metavar="NAME",
+    help="the only split to prepare; for a source without splits its name, train if empty",
+  )
+  add(
+    "--hold_out",
+    type=cli.number(float, 0.0, 0.9),
+    default=0.0,
+    metavar="SHARE",
+    help="share of the only split that becomes val",
+  )
+  add(
+    "--short_side",
+    type=cli.number(int, 0),
+    default=0,
+    metavar="N",
+    help="pixels; larger images are shrunk to it. 0: images keep their bytes",
+  )
+  add(
+    "--quality",
+    type=cli.number(int, 1, 95),
+    default=90,
+    metavar="N",
+    help="JPEG quality of images that are shrunk",
+  )
+  add(
+    "--shards",
+    type=cli.number(int, 0),
+    default=0,
+    metavar="N",
+    help="files per split; 0: one per 4,096 images",
+  )
+  add("--part", default="0/1", metavar="I/N", help="only the shards j with j %% N == I")
+  add(
+    "--max_bad_fraction",
+    type=cli.number(float, 0.0, 1.0),
+    default=0.01,
+    metavar="SHARE",
+    help="share of a split's images that may be unreadable; more end the command",
+  )
+  add(
+    "--tile",
+    type=cli.number(int, 0),
+    default=0,
+    metavar="N",
+    help="pixels; rasters are cut into equal tiles of at least this size, less than twice it. 0: they stay"
+    " whole",
+  )
+  add(
+    "--nodata",
+    type=float,
+    metavar="VALUE",
+    help="value of raster pixels without data, beside what the rasters themselves declare",
+  )
+  add(
+    "--values_nodata",
+    type=float,
+    metavar="VALUE",
+    help="value that marks unknown pixels in maps of numbers, in addition to the value that these declare",
+  )
+  add(
+    "--array", default="", metavar="NAME", help="which array of .npz files; may be empty where each holds one"
+  )
+  add(
+    "--num_threads",
+    type=cli.number(int, 1),
+    default=os.cpu_count() or 1,
+    metavar="N",
+    help="threads that read and shrink",
+  )
+  return parser
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
   """Returns the exit code; see `cli.exit_code`."""
 
   def body():
-    cli.parse_flags(argv, __doc__, [(_OUT, "data/prepared")])
-    if not _SOURCE.value and glob.glob(os.path.join(glob.escape(_OUT.value), "*.array_record")):
-      describe(_OUT.value, _THREADS.value)
+    arguments = _parser().parse_args(argv[1:])
+    cli.require(arguments, out="data/prepared")
+    if not arguments.source and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
+      writing.describe(arguments.out, arguments.num_threads)
       return
-    cli.parse_flags(argv, __doc__, [(_SOURCE, "data/photos")])
-    prepare(
-      _SOURCE.value,
-      _OUT.value,
-      split=_SPLIT.value,
-      hold_out=_HOLD_OUT.value,
-      short_side=_SHORT_SIDE.value,
-      quality=_QUALITY.value,
-      num_shards=_SHARDS.value,
-      part=parse_part(_PART.value),
-      max_bad_fraction=_MAX_BAD.value,
-      num_threads=_THREADS.value,
-      cut=tiles.Cut(_TILE.value, _NODATA.value, _ARRAY.value, _VALUES_NODATA.value),
+    cli.require(arguments, source="data/photos")
+    writing.prepare(
+      arguments.source,
+      arguments.out,
+      split=arguments.split,
+      hold_out=arguments.hold_out,
+      short_side=arguments.short_side,
+      quality=arguments.quality,
+      num_shards=arguments.shards,
+      part=parse_part(arguments.part),
+      max_bad_fraction=arguments.max_bad_fraction,
+      num_threads=arguments.num_threads,
+      cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
     )
 
   return cli.exit_code(body)
-
-
-def prepare(
-  source: str,
-  out: str,
-  *,
-  split: str = "",
-  hold_out: float = 0.0,
-  short_side: int = 0,
-  quality: int = 90,
-  num_shards: int = 0,
-  part: tuple[int, int] = (0, 1),
-  max_bad_fraction: float = 0.01,
-  num_threads: int = 2,
-  cut: tiles.Cut = tiles.UNCUT,
-) -> None:
-  """Writes the shards of this part that are not there yet; see the flags.
-
-  Raises:
-    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
-      full.
-  """
-  if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
-    raise BadInput(
-      f"--out={out} is inside the source, where its folder would be taken for a class; choose another"
-    )
-  plan = splits.make_plan(source, split, hold_out, cut)
-  name = os.path.basename(os.path.abspath(source))
-  made_from = dict(
-    source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
-  )
-  headers = {}
-  for name, (examples, order) in plan.items():
-    count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
-    settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
-    if isinstance(examples, tiles.Tiles):
-      settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
-    settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
-    headers[name] = dict(
-      version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
-    )
-    headers[name] |= dict(targets=examples.targets) if examples.targets else {}
-    # nothing written yet is no other set
-    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
-      shards.check_same_set(out, name, headers[name])
-  try:
-    for name, header in headers.items():
-      shards.write_header(out, name, header)
-    for name, (examples, order) in plan.items():
-      _write_split(
-        out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
-      )
-  except (OSError, RuntimeError) as error:  # unreadable images do not come here
-    raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
-  _say_next(out, plan, headers, num_threads)
-
-
-def describe(out: str, num_threads: int) -> None:
-  """Writes statistics.json of a prepared set, from its training split, unless it is there and of this set.
-
-  Raises:
-    BadInput: shards are missing, too many records are damaged, or the file cannot be written.
-  """
-  split = statistics.training_split(out)
-  examples, header = shards.Shards(out, split), shards.read_header(out, split)
-  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not statistics.is_there(out, of):
-    progress = _Progress("statistics", len(examples), 0)
-    found = statistics.measure(examples, num_threads, progress.add)
-    progress.finish(found["unreadable"], 0)
-    statistics.write(out, found | of)
-  print(statistics.describe(out), flush=True)
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -198,176 +155,6 @@ def parse_part(text: str) -> tuple[int, int]:
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
     raise BadInput(f"--part={text} is not i/n with i from 0 to n - 1, like 0/8")
   return int(i), int(n)
-
-
-def _write_split(
-  out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads
-) -> None:
-  """Writes this part's missing shards of one split."""
-  num_shards = header["num_shards"]
-  mine = range(part[0], num_shards, part[1])
-  index = {
-    shard: order[shard * len(order) // num_shards : (shard + 1) * len(order) // num_shards] for shard in mine
-  }
-  path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
-  records = {shard: shards.count_records(path[shard]) for shard in mine}
-  left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
-  empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
-  # what is missing from shards that were there before is most likely of that kind
-  if isinstance(examples, tiles.Tiles):
-    empty, left_out = sum(left_out.values()), {}
-  todo = [shard for shard in mine if records[shard] < 0]
-  total = sum(map(len, index.values()))
-  progress = _Progress(split, total, total - sum(len(index[shard]) for shard in todo))
-
-  def leave_out(shard: int, name: str, error: str) -> None:
-    print(f"swin_jax: left out {name}: {error}", file=sys.stderr, flush=True)
-    left_out[shard] = left_out.get(shard, 0) + 1
-    bad = sum(left_out.values())
-    if bad > max_bad_fraction * total:
-      for each in left_out:
-        if left_out[each] and os.path.exists(path[each]):
-          os.remove(path[each])
-      raise BadInput(
-        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
-        f" --max_bad_fraction={max_bad_fraction} of"
-        f" {total}; mend or remove them, or allow more"
-      )
-
-  with futures.ThreadPoolExecutor(num_threads) as pool:
-    for shard in todo:
-      for stale in glob.glob(f"{glob.escape(path[shard])}.*.tmp"):
-        os.remove(stale)
-      temporary = f"{path[shard]}.{os.getpid()}.tmp"
-      try:
-        writer = shards.open_writer(temporary)
-        try:
-          for record, name, error in _records(
-            pool, examples, index[shard], short_side, quality, 4 * num_threads
-          ):
-            if isinstance(error, tiles.NoData):
-              empty += 1
-            elif error:
-              leave_out(shard, name, error)
-            else:
-              writer.write(record)
-            progress.add()
-        finally:
-          writer.close()
-        # another part may have been started with other settings meanwhile
-        shards.check_same_set(out, split, header)
-        shards.publish(temporary, path[shard])
-      except BaseException:
-        if os.path.exists(temporary):
-          os.remove(temporary)
-        raise
-  progress.finish(sum(left_out.values()), empty)
-
-
-def _records(
-  pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
-) -> Iterator[tuple]:
-  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in
-  memory.
-  """
-
-  def load(i: int) -> tuple:
-    name = f"image {i}"
-    try:
-      example = examples[i]
-      name = example.name
-      return encoding.store(example, short_side, quality), name, None
-    except BadInput:
-      raise
-    except tiles.NoData as error:
-      return None, name, error
-    except UnidentifiedImageError:  # its text is the address of a buffer
-      return None, name, "is no image file"
-    except Exception as error:  # Pillow raises whatever a format's parser raises
-      return None, name, " ".join(str(error).split())
-
-  waiting: deque[futures.Future] = deque()
-  try:
-    for i in map(int, index):
-      waiting.append(pool.submit(load, i))
-      if len(waiting) >= ahead:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  finally:
-    for future in waiting:
-      future.cancel()
-
-
-class _Progress:
-  """A line every few seconds: done, total, rate, time left."""
-
-  def __init__(self, name: str, total: int, done: int):
-    self._name, self._total, self._done, self._before = name, total, done, done
-    self._start = self._said = time.monotonic()
-
-  def add(self) -> None:
-    self._done += 1
-    now = time.monotonic()
-    if now - self._said >= _SECONDS_BETWEEN_LINES:
-      self._said = now
-      rate = (self._done - self._before) / (now - self._start)
-      left = int((self._total - self._done) / rate)
-      print(
-        f"{self._name}  {self._done:,}/{self._total:,}  {rate:,.0f} images/s  {left // 60}:{left % 60:02}"
-        " left",
-        flush=True,
-      )
-
-  def finish(self, left_out: int, empty: int) -> None:
-    seconds, before = (
-      time.monotonic() - self._start,
-      f", {self._before:,} were there before" if self._before else "",
-    )
-    bad = f", {empty:,} without data left out" if empty else ""
-    bad += f", {left_out:,} unreadable and left out" if left_out else ""
-    print(f"{self._name}  {self._done:,} images in {seconds:.1f} s{before}{bad}", flush=True)
-
-
-def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
-  """Prints the command that trains on what was written, or which shards other parts still have to write."""
-  missing = [
-    path
-    for split, header in headers.items()
-    for shard in range(header["num_shards"])
-    if not os.path.exists(path := shards.shard_path(out, split, shard, header["num_shards"]))
-  ]
-  if missing:
-    first = os.path.basename(missing[0])
-    print(
-      f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}"
-    )
-    return
-  of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
-  targets = Target(next(iter(headers.values())).get("targets", ""))
-  if of_rasters or targets is Target.VALUES:
-    describe(out, num_threads)
-  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
-  classes = len(next(iter(headers.values()))["class_names"])
-  what = "a value for each pixel" if targets is Target.VALUES else f"{classes} classes"
-  print(f"{out} is whole: {images} images, {what}. Next:")
-  command = f" --config.data.path={out}"
-  train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
-  evaluate = next(
-    (name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train
-  )
-  command += f" --config.data.train_split={train}" if train != "train" else ""
-  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  kinds = {f"{config}.py:pretrain": "pretrain"}
-  kinds |= _SUPERVISED.get((targets, of_rasters), {f"{config}.py:finetune": "finetune"} if classes else {})
-  for kind, run in kinds.items():
-    print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
-  if evaluate == train:
-    print(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder"
-      " keeps some apart."
-    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import errno
 import glob
 import json
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -23,6 +24,7 @@ import msgpack
 
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
 VERSION = 1
@@ -115,10 +117,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
   """Writes the JSON file of a split, and the folder."""
   os.makedirs(path, exist_ok=True)
-  temporary = f"{header_path(path, split)}.{os.getpid()}.tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    json.dump(header, file, ensure_ascii=False)
-  publish(temporary, header_path(path, split))
+  files.write(pathlib.Path(header_path(path, split)), json.dumps(header, ensure_ascii=False))
 
 
 def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
@@ -142,21 +141,6 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
     f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out,"
     " or delete it"
   )
-
-
-def publish(temporary: str, path: str) -> None:
-  """Gives a whole file its name; after a power cut it is there whole or not at all."""
-  _sync(temporary)
-  os.replace(temporary, path)
-  _sync(os.path.dirname(path) or ".")
-
-
-def _sync(path: str) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
 
 
 class Shards:

@@ -16,6 +16,7 @@ from concurrent import futures
 import itertools
 import json
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from swin_jax.data.read import array_files, image_ops, shards, targets
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
 _SAMPLE = 2**20  # pixels, at least, if there are so many
@@ -192,11 +194,8 @@ def write(path: str, values: dict[str, Any]) -> None:
   Raises:
     BadInput: it cannot be written.
   """
-  temporary = f"{path_of(path)}.{os.getpid()}.tmp"
   try:
-    with open(temporary, "w", encoding="utf-8") as file:
-      json.dump(values, file, indent=1, ensure_ascii=False)
-    shards.publish(temporary, path_of(path))
+    files.write(pathlib.Path(path_of(path)), json.dumps(values, indent=1, ensure_ascii=False))
   except OSError as error:
     raise BadInput(f"{path_of(path)} cannot be written: {error.strerror}; then run prepare again") from error
 

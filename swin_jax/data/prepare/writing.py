@@ -1,0 +1,240 @@
+"""Writes the shards and the statistics of a prepared set."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+import glob
+import os
+import pathlib
+import sys
+from typing import Any
+
+from PIL import UnidentifiedImageError
+
+from swin_jax.data.prepare import encoding, splits, tiles
+from swin_jax.data.read import shards, statistics
+from swin_jax.data.read.example import Source
+from swin_jax.data.read.targets import Target
+from swin_jax.terminal import files
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress
+
+# What pixels carry, whether the images are rasters → the config of the run that learns it, and its workdir.
+_SUPERVISED = {
+  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
+  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
+  (Target.VALUES, False): {"own_labels.py:regress": "values"},
+  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
+}
+_IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
+
+
+def prepare(
+  source: str,
+  out: str,
+  *,
+  split: str = "",
+  hold_out: float = 0.0,
+  short_side: int = 0,
+  quality: int = 90,
+  num_shards: int = 0,
+  part: tuple[int, int] = (0, 1),
+  max_bad_fraction: float = 0.01,
+  num_threads: int = 2,
+  cut: tiles.Cut = tiles.UNCUT,
+) -> None:
+  """Writes the shards of this part that are not there yet; see the flags.
+
+  Raises:
+    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
+      full.
+  """
+  if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
+    raise BadInput(
+      f"--out={out} is inside the source, where its folder would be taken for a class; choose another"
+    )
+  plan = splits.make_plan(source, split, hold_out, cut)
+  name = os.path.basename(os.path.abspath(source))
+  made_from = dict(
+    source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
+  )
+  headers = {}
+  for name, (examples, order) in plan.items():
+    count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
+    settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
+    if isinstance(examples, tiles.Tiles):
+      settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
+    settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
+    headers[name] = dict(
+      version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
+    )
+    headers[name] |= dict(targets=examples.targets) if examples.targets else {}
+    # nothing written yet is no other set
+    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
+      shards.check_same_set(out, name, headers[name])
+  try:
+    for name, header in headers.items():
+      shards.write_header(out, name, header)
+    for name, (examples, order) in plan.items():
+      _write_split(
+        out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
+      )
+  except (OSError, RuntimeError) as error:  # unreadable images do not come here
+    raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
+  _say_next(out, plan, headers, num_threads)
+
+
+def describe(out: str, num_threads: int) -> None:
+  """Writes statistics.json of a prepared set, from its training split, unless it is there and of this set.
+
+  Raises:
+    BadInput: shards are missing, too many records are damaged, or the file cannot be written.
+  """
+  split = statistics.training_split(out)
+  examples, header = shards.Shards(out, split), shards.read_header(out, split)
+  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
+  if not statistics.is_there(out, of):
+    progress = Progress("statistics", len(examples), "images")
+    found = statistics.measure(examples, num_threads, progress.step)
+    progress.finish(_left_out(found["unreadable"], 0))
+    statistics.write(out, found | of)
+  print(statistics.describe(out), flush=True)
+
+
+def _write_split(
+  out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads
+) -> None:
+  """Writes this part's missing shards of one split."""
+  num_shards = header["num_shards"]
+  mine = range(part[0], num_shards, part[1])
+  index = {
+    shard: order[shard * len(order) // num_shards : (shard + 1) * len(order) // num_shards] for shard in mine
+  }
+  path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
+  records = {shard: shards.count_records(path[shard]) for shard in mine}
+  left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
+  empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
+  # what is missing from shards that were there before is most likely of that kind
+  if isinstance(examples, tiles.Tiles):
+    empty, left_out = sum(left_out.values()), {}
+  todo = [shard for shard in mine if records[shard] < 0]
+  total = sum(map(len, index.values()))
+  progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
+
+  def leave_out(shard: int, name: str, error: str) -> None:
+    print(f"swin_jax: left out {name}: {error}", file=sys.stderr, flush=True)
+    left_out[shard] = left_out.get(shard, 0) + 1
+    bad = sum(left_out.values())
+    if bad > max_bad_fraction * total:
+      for each in left_out:
+        if left_out[each] and os.path.exists(path[each]):
+          os.remove(path[each])
+      raise BadInput(
+        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
+        f" --max_bad_fraction={max_bad_fraction} of"
+        f" {total}; mend or remove them, or allow more"
+      )
+
+  with futures.ThreadPoolExecutor(num_threads) as pool:
+    for shard in todo:
+      for stale in glob.glob(f"{glob.escape(path[shard])}.*{files.PARTIAL}"):
+        os.remove(stale)
+      with files.replacing(pathlib.Path(path[shard])) as partial:
+        writer = shards.open_writer(str(partial))
+        try:
+          for record, name, error in _records(
+            pool, examples, index[shard], short_side, quality, 4 * num_threads
+          ):
+            if isinstance(error, tiles.NoData):
+              empty += 1
+            elif error:
+              leave_out(shard, name, error)
+            else:
+              writer.write(record)
+            progress.step()
+        finally:
+          writer.close()
+        # another part may have been started with other settings meanwhile
+        shards.check_same_set(out, split, header)
+  progress.finish(_left_out(sum(left_out.values()), empty))
+
+
+def _left_out(unreadable: int, empty: int) -> str:
+  note = f", {empty:,} without data left out" if empty else ""
+  return note + (f", {unreadable:,} unreadable and left out" if unreadable else "")
+
+
+def _records(
+  pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
+) -> Iterator[tuple]:
+  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in
+  memory.
+  """
+
+  def load(i: int) -> tuple:
+    name = f"image {i}"
+    try:
+      example = examples[i]
+      name = example.name
+      return encoding.store(example, short_side, quality), name, None
+    except BadInput:
+      raise
+    except tiles.NoData as error:
+      return None, name, error
+    except UnidentifiedImageError:  # its text is the address of a buffer
+      return None, name, "is no image file"
+    except Exception as error:  # Pillow raises whatever a format's parser raises
+      return None, name, " ".join(str(error).split())
+
+  waiting: deque[futures.Future] = deque()
+  try:
+    for i in map(int, index):
+      waiting.append(pool.submit(load, i))
+      if len(waiting) >= ahead:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  finally:
+    for future in waiting:
+      future.cancel()
+
+
+def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
+  """Prints the command that trains on what was written, or which shards other parts still have to write."""
+  missing = [
+    path
+    for split, header in headers.items()
+    for shard in range(header["num_shards"])
+    if not os.path.exists(path := shards.shard_path(out, split, shard, header["num_shards"]))
+  ]
+  if missing:
+    first = os.path.basename(missing[0])
+    print(
+      f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}"
+    )
+    return
+  of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
+  targets = Target(next(iter(headers.values())).get("targets", ""))
+  if of_rasters or targets is Target.VALUES:
+    describe(out, num_threads)
+  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
+  classes = len(next(iter(headers.values()))["class_names"])
+  what = "a value for each pixel" if targets is Target.VALUES else f"{classes} classes"
+  print(f"{out} is whole: {images} images, {what}. Next:")
+  command = f" --config.data.path={out}"
+  train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
+  evaluate = next(
+    (name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train
+  )
+  command += f" --config.data.train_split={train}" if train != "train" else ""
+  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
+  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
+  kinds = {f"{config}.py:pretrain": "pretrain"}
+  kinds |= _SUPERVISED.get((targets, of_rasters), {f"{config}.py:finetune": "finetune"} if classes else {})
+  for kind, run in kinds.items():
+    print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
+  if evaluate == train:
+    print(
+      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder"
+      " keeps some apart."
+    )

@@ -1,0 +1,42 @@
+"""Maps, windows and shifts of every stage, from a config and an image size."""
+
+import math
+from typing import NamedTuple
+
+from swin_jax.models import windows
+from swin_jax.models.swin.config import Size, SwinConfig
+
+
+class StageGeometry(NamedTuple):
+  """The map of one stage and its windows; sizes are in tokens, one entry per axis.
+
+  Attributes:
+    map: of the stage.
+    padded: the smallest map that holds it and that the window divides.
+    window: that the stage really uses.
+    shift: of the windows of odd blocks; even blocks are not shifted.
+    tokens: of the map, not padded.
+  """
+
+  map: Size
+  padded: Size
+  window: Size
+  shift: Size
+  tokens: int
+
+
+def geometry(config: SwinConfig, size: Size) -> tuple[StageGeometry, ...]:
+  """Returns the geometry of every stage for images of `size` pixels."""
+  maps = windows.map_sizes(size, config.patch_size, config.stages, config.merge_size)
+  return tuple(stage_geometry(config, stage, map_size) for stage, map_size in enumerate(maps))
+
+
+def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeometry:
+  """Returns the geometry of one stage for its map of `map_size` tokens."""
+  window, shift = windows.window_and_shift(
+    map_size, config.window_sizes[stage], True, clamp=config.clamp_windows
+  )
+  # Padded before the shift, or opposite edges of the image would meet inside a window.
+  return StageGeometry(
+    tuple(map_size), windows.padded_size(map_size, window), window, shift, math.prod(map_size)
+  )

@@ -1,0 +1,406 @@
+"""Label maps: what a set says of its classes, which maps are refused, and sets of them through `prepare` into
+batches.
+"""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import decoding, image_files, labelled_files, labels, sources, targets
+from swin_jax.data.read.example import Example
+from swin_jax.data.read.targets import Target
+from swin_jax.run import config as run_config
+from swin_jax.run.inputs import open_input
+from swin_jax.terminal.errors import BadInput
+from tests.support import tiny
+from tests.support.batches import WHOLE
+from tests.support.label_sets import CLASSES, files, jpeg, png, write
+from tests.support.prepared import main as run
+from tests.support.rasters import scene, write_tif
+
+
+def test_what_values_mean():
+  plain = labels.parse("classes.txt", CLASSES, "x")
+  assert plain.names == ("sky", "road", "car")
+  assert labels.read(png([[0, 1, 2, 255]]), plain).tolist() == [[0, 1, 2, 255]]
+  void = labels.parse(
+    "classes.json", json.dumps({"classes": ["void", "sky", "road"], "ignore_index": 0}), "x"
+  )
+  assert void.names == ("sky", "road") and labels.read(png([[0, 1, 2, 255]]), void).tolist() == [
+    [255, 0, 1, 255]
+  ]
+  table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.1\t1\t1\t1\twall\n2\t0.1\t1\t1\t1\tbuilding, edifice\n"
+  ade = labels.parse("objectInfo150.txt", table, "x")
+  assert ade.names == ("wall", "building") and labels.read(png([[0, 1, 2, 255]]), ade).tolist() == [
+    [255, 0, 1, 255]
+  ]
+
+
+@pytest.mark.parametrize(
+  "name, text, message",
+  [
+    ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
+    ("classes.txt", "a\n\nb\n", "has no name for label 1"),
+    ("classes.txt", "\n".join(map(str, range(300))), "names 300 classes"),
+    ("classes.txt", "road\nsky\nroad\n", "calls two classes 'road'"),
+    ("classes.json", '{"classes": "abc"}', "classes is no list"),
+    ("classes.json", '{"classes": ["a", "b"], "ignore_index": true}', "ignore_index must be a number"),
+    ("classes.json", "[]", "must be like"),
+    ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
+    ("classes.json", '{"classes": ["a"], "ignore_index": 0}', "names 0 classes"),
+  ],
+)
+def test_unusable_classes_are_one_line(name, text, message):
+  with pytest.raises(BadInput, match=message) as error:
+    labels.parse(name, text, f"set/{name}")
+  assert f"set/{name}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_maps_that_are_refused():
+  classes = labels.parse("classes.txt", CLASSES, "x")
+  for encoded, message in (
+    (png([[0, 7, 7]]), "has label 7 in 2 pixels; the 3 classes do not know it"),
+    (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
+    (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
+    (b"nonsense", "cannot be read as a label map"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      labels.read(encoded, classes)
+
+
+def test_palettes_are_read_as_numbers():
+  image = Image.fromarray(np.uint8([[2, 0], [1, 255]]), "L").convert("P")
+  image.putpalette(list(range(255, -1, -1)) * 3)
+  out = io.BytesIO()
+  image.save(out, "PNG")
+  assert labels.read(out.getvalue(), labels.parse("classes.txt", CLASSES, "x")).tolist() == [[2, 0], [1, 255]]
+
+
+def test_resized_maps_take_the_class_at_each_middle():
+  small = np.uint8([[0, 1], [2, 3]])
+  assert targets.resize(small, (4, 4)).tolist() == np.kron(small, np.ones((2, 2), int)).tolist()
+  assert targets.resize(np.arange(9, dtype=np.uint8)[None], (1, 3)).tolist() == [[1, 4, 7]]
+  assert targets.decode(targets.encode(small)).tolist() == small.tolist()
+
+
+@pytest.mark.parametrize(
+  "layout, kind",
+  [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")],
+)
+def test_a_set_becomes_batches(tmp_path, layout, kind):
+  """Through `prepare` and, where it is a plain folder, straight: the same batches."""
+  contents = files(layout, kind, ("train", "val"))
+  contents |= {("wrapped/" if "wrapped" in layout else "") + "classes.txt": CLASSES}
+  with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+    for name, data in contents.items():
+      file.writestr(name, data)
+  assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
+  assert found.targets is Target.LABELS and found.class_names == ("sky", "road", "car") and len(found) == 4
+  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", Target.LABELS)
+  by_name = {straight[i].name: straight[i] for i in range(len(straight))}
+  for example in map(found.__getitem__, range(len(found))):
+    other = by_name[example.name]
+    assert example.image == other.image and example.label == -1
+    np.testing.assert_array_equal(targets.decode(example.target), other.target)
+    assert set(np.unique(other.target)) == {0, 1, 2, 255}
+
+
+def segmentation(path, source="array_record", **changes):
+  names = dict(
+    task="segmentation",
+    data__source=source,
+    data__path=str(path),
+    data__batch_size=4,
+    data__eval_batch_size=4,
+    data__image_size=(16, 16),
+    data__mean=(0.5,) * 3,
+    data__std=(0.2,) * 3,
+    dense__sides=(30, 20),
+    dense__eval_canvas=(32, 32),
+  )
+  return tiny.config(**names | changes)
+
+
+def test_batches_hold_images_and_their_classes(tmp_path):
+  data = open_input(segmentation(write(tmp_path, files() | {"classes.txt": CLASSES}), "folder"))
+  batch = next(data.train_batches(0, WHOLE))
+  assert (
+    batch["image"].shape == (4, 16, 16, 3)
+    and batch["label_map"].shape == (4, 16, 16)
+    and batch["label_map"].dtype == np.uint8
+  )
+  assert set(np.unique(batch["label_map"])) <= {0, 1, 2, 255}
+  (batch,) = data.eval_batches(WHOLE)
+  assert batch["image"].shape == (4, 32, 32, 3) and batch["weight"].tolist() == [1] * 4
+  assert np.all(batch["label_map"][:, 20:] == 255) and np.all(batch["label_map"][:, :, 30:] == 255)
+  assert np.all(batch["image"][:, 20:] == 128)  # the mean
+
+
+def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
+  contents = files(splits=("train",), count=10) | {"classes.txt": CLASSES}
+  contents["train/labels/3.png"] = png(np.full((20, 30), 9))
+  contents["train/labels/5.png"] = png(np.zeros((10, 30)))
+  folder = write(tmp_path / "set", contents)
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
+  said = capsys.readouterr()
+  assert "train/labels/3.png has label 9 in 600 pixels; the 3 classes do not know it" in said.err
+  assert "left out train/images/5.jpg: its map has 10 × 30 pixels, the image 20 × 30" in said.err
+  assert "8 images" in said.out or "2 unreadable and left out" in said.out
+  assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
+  assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
+  # In training from the folder itself they give way to the next good one.
+  data = open_input(
+    segmentation(
+      folder, "folder", data__train_split="train", data__eval_split="train", data__max_bad_fraction=0.5
+    )
+  )
+  batches = data.train_batches(0, WHOLE)
+  assert sum(int(next(batches)["bad"].sum()) for _ in range(5)) >= 2
+
+
+def test_shrunk_maps_fit_their_images(tmp_path):
+  folder = write(tmp_path / "set", files(splits=("train",), size=(40, 60)) | {"classes.txt": CLASSES})
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  for example in map(found.__getitem__, range(4)):
+    assert (
+      targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
+    )
+
+
+def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
+  folder = write(tmp_path / "a", files(splits=("train",)))
+  assert run(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  assert "put a classes.txt beside them" in capsys.readouterr().err
+  contents = files(splits=("train",)) | {"classes.txt": CLASSES}
+  del contents["train/labels/2.png"]
+  assert run(f"--source={write(tmp_path / 'b', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert "images/2.jpg has no map of the same name in" in capsys.readouterr().err
+  plain = write(tmp_path / "c", {"train/cat/1.jpg": jpeg(9, 9, 0), "val/cat/1.jpg": jpeg(9, 9, 0)})
+  with pytest.raises(BadInput, match="holds no maps: there must be train/images and train/labels"):
+    sources.open_source("folder", plain, "train", Target.LABELS)
+  assert run(f"--source={plain}", f"--out={tmp_path / 'images'}") == 0
+  with pytest.raises(BadInput, match="holds no labels of pixels"):
+    sources.open_source("array_record", str(tmp_path / "images"), "train", Target.LABELS)
+  with pytest.raises(BadInput, match="data.source=npz has no labels of pixels"):
+    sources.open_source("npz", "x_{split}.npz", "train", Target.LABELS)
+  whole = write(tmp_path / "d", files() | {"classes.txt": CLASSES})
+  assert run(f"--source={whole}", f"--out={tmp_path / 'maps'}") == 0
+  config = tiny.config("finetune", data__source="array_record", data__path=str(tmp_path / "maps"))
+  with pytest.raises(BadInput, match="has labels of pixels, not of images"):
+    open_input(config)
+
+
+def test_the_number_of_classes_is_the_datas():
+  config = run_config.resolve(tiny.config(task="segmentation"), ("paper", "ink"), ("paper", "ink"))
+  assert config.segmentation.num_classes == 2 and config.data.class_names == ("paper", "ink")
+  with pytest.raises(BadInput, match="the data has labels up to 1, but segmentation.num_classes = 1"):
+    run_config.resolve(
+      tiny.config(task="segmentation", segmentation__num_classes=1), ("paper", "ink"), ("paper", "ink")
+    )
+
+
+def test_rasters_and_their_maps_are_cut_alike(tmp_path):
+  """Five bands, of which the first says the class of each pixel; gaps of no data."""
+  for split, count in (("train", 3), ("val", 1)):
+    for i in range(count):
+      values = scene(i, 40, 50)
+      classes = np.random.default_rng(i).integers(0, 3, (40, 50), dtype=np.uint8)
+      values[..., 0] = classes
+      write_tif(tmp_path / "set" / split / "images" / f"{i}.tif", values, nodata=-9999)
+      write(tmp_path / "set", {f"{split}/labels/{i}.png": png(classes), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
+  config = run_config.with_statistics(
+    segmentation(
+      tmp_path / "out",
+      data__mean=(),
+      data__std=(),
+      data__dtype="float32",
+      data__eval_batch_size=6,
+      dense__sides=(),
+      dense__photometric=False,
+      augment__rotate=True,
+    )
+  )
+  assert len(config.data.mean) == 5
+  data = open_input(config)
+  for i in range(len(found)):
+    image, classes, _ = data.decode(found[i])
+    assert image.dtype == np.float32 and image.shape == (*classes.shape, 5) and min(classes.shape) >= 16
+    there = ~np.isnan(image[..., 0])
+    np.testing.assert_array_equal(image[there][:, 0], classes[there])
+  batch = next(data.train_batches(0, WHOLE))
+  assert batch["image"].dtype == np.float32 and batch["label_map"].shape == (4, 16, 16)
+  (batch,) = data.eval_batches(WHOLE)
+  known = (batch["label_map"] != 255) & ~np.isnan(batch["image"][..., 0])
+  np.testing.assert_array_equal(batch["image"][known][:, 0], batch["label_map"][known])
+  assert np.isnan(batch["image"][0, -1, -1]).all() and not batch["valid"][0, -1, -1]  # beyond the tile
+
+
+def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
+  write_tif(tmp_path / "set/train/images/0.tif", scene(0, 40, 50))
+  write(tmp_path / "set", {"train/labels/0.png": png(np.zeros((40, 49))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 2
+  assert "its map has 40 × 49 pixels, the image 40 × 50" in capsys.readouterr().err
+
+
+def test_wide_labels_are_read_where_they_are_small():
+  classes = labels.parse("classes.txt", CLASSES, "x")
+  for dtype, values in ((np.uint16, [[0, 2, 255]]), (np.int32, [[1, 2, 255]])):
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(values, dtype)).save(out, "TIFF")
+    assert labels.read(out.getvalue(), classes).tolist() == values
+  out = io.BytesIO()
+  Image.fromarray(np.asarray([[-1, 2]], np.int32)).save(out, "TIFF")
+  with pytest.raises(ValueError, match="has labels from -1 to 2; there may be those from 0 to 255"):
+    labels.read(out.getvalue(), classes)
+
+
+def test_one_split_in_a_folder_around_all(tmp_path):
+  contents = {name.replace("train/", "my_set/"): data for name, data in files(splits=("train",)).items()} | {
+    "my_set/classes.txt": CLASSES
+  }
+  assert (
+    run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
+  )
+  assert [
+    len(sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS))
+    for split in ("train", "val")
+  ] == [3, 1]
+
+
+def test_boxes_in_text_files_are_no_label_maps(tmp_path):
+  """The layouts of YOLO and COCO: images with a folder beside them."""
+  yolo = {
+    "train/images/1.jpg": jpeg(9, 9, 0),
+    "train/labels/1.txt": "0 0.5 0.5 1 1",
+    "val/images/1.jpg": jpeg(9, 9, 1),
+    "val/labels/1.txt": "",
+  }
+  coco = {"images/train/1.jpg": jpeg(9, 9, 0), "annotations/train/1.json": "{}"}
+  for i, contents in enumerate((yolo, coco)):
+    assert not labelled_files.find(image_files.Disk(write(tmp_path / str(i), contents)))
+
+
+@pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
+def test_a_split_without_its_maps_is_refused_unless_it_is_for_tests(tmp_path, capsys, layout):
+  contents = files(layout, splits=("train", "val", "test")) | {"classes.txt": CLASSES}
+  without = lambda split: {
+    name: data
+    for name, data in contents.items()
+    if not name.startswith(layout.format(split=split, kind="labels"))
+  }
+  assert run(f"--source={write(tmp_path / 'in', without('test'))}", f"--out={tmp_path / 'out'}") == 0
+  assert run(f"--source={write(tmp_path / 'other', without('val'))}", f"--out={tmp_path / 'other_out'}") == 2
+  said = capsys.readouterr().err
+  assert "no labels" in said and "val" in said and "or remove" in said
+
+
+def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
+  contents = files(kind="truth", splits=("train",))
+  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert (
+    "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels,"
+    " annotations" in capsys.readouterr().err
+  )
+
+
+def test_two_files_of_one_name_are_refused(tmp_path, capsys):
+  contents = files(splits=("train",)) | {
+    "train/images/1.png": png(np.zeros((20, 30))),
+    "classes.txt": CLASSES,
+  }
+  assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
+  assert "holds 1.jpg and 1.png, and which is meant is not clear" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
+  """Maps may be called so that they come first, and may be of a kind that rasters are of, too."""
+  values = scene(0, 40, 50)
+  classes = np.random.default_rng(0).integers(0, 3, (40, 50), dtype=np.uint8)
+  folder = tmp_path / "in/train/images"
+  if suffix == ".tif":
+    write_tif(folder / "0.tif", values)
+    write_tif(tmp_path / "in/train/annotations/0.tif", classes[..., None])
+  else:
+    folder.mkdir(parents=True)
+    np.save(folder / "0.npy", values)
+    write(tmp_path / "in", {"train/annotations/0.png": png(classes)})
+  write(tmp_path / "in", {"classes.txt": CLASSES})
+  assert (
+    run(
+      f"--source={tmp_path / 'in'}",
+      f"--out={tmp_path / 'out'}",
+      "--tile=20" if suffix == ".tif" else "--tile=0",
+    )
+    == 0
+  )
+  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  decode = decoding.DecodeMapped(5, "float32")
+  if suffix == ".npy":
+    image, read, _ = decode(found[0])
+    np.testing.assert_array_equal(read, classes)
+    np.testing.assert_array_equal(image, values)
+    return
+  assert len(found) == 4
+  for i in range(4):
+    top, left = map(int, found[i].name.partition(" at ")[2].split(","))
+    image, read, _ = decode(found[i])
+    np.testing.assert_array_equal(read, classes[top : top + 20, left : left + 25])
+    np.testing.assert_array_equal(image, values[top : top + 20, left : left + 25])
+
+
+def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
+  np.save(tmp_path / "boxes.npy", np.zeros((4, 4)))
+  folder = write(
+    tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)}
+  )
+  assert tiles.find(folder, "", tiles.Cut()) is None
+
+
+def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):
+  (tmp_path / "in/train/images").mkdir(parents=True)
+  np.save(tmp_path / "in/train/images/0.npy", np.zeros((2, 8, 8, 3), np.float32))
+  write(tmp_path / "in", {"train/labels/0.png": png(np.zeros((8, 8))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 2
+  assert "0.npy: holds 2 rasters, but has one map" in capsys.readouterr().err
+
+
+def test_what_holds_no_data_has_no_class():
+  image = np.ones((2, 2, 3), np.float32)
+  image[0, 0], image[0, 1, 0] = np.nan, np.nan
+  decoded = decoding.DecodeMapped(3, "float32")(Example(image, -1, "x", np.uint8([[1, 2], [0, 1]])))
+  assert decoded.target.tolist() == [[255, 2], [0, 1]] and decoded.target.dtype == np.uint8
+
+
+def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path):
+  for i in range(2):
+    write_tif(tmp_path / "set/train/images" / f"{i}.tif", scene(i, 20, 20))
+    write(tmp_path / "set", {f"train/labels/{i}.png": png(np.zeros((20, 20))), "classes.txt": CLASSES})
+  assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}") == 0
+  splits = dict(data__train_split="train", data__eval_split="train")
+  with pytest.raises(
+    BadInput,
+    match="holds int16 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py",
+  ):
+    open_input(segmentation(tmp_path / "out", **splits))
+  with pytest.raises(BadInput, match="has images of 5 bands, data.mean and the run of 4"):
+    open_input(
+      segmentation(
+        tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 4, data__std=(1.0,) * 4, **splits
+      )
+    )
+  open_input(
+    segmentation(
+      tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 5, data__std=(1.0,) * 5, **splits
+    )
+  )

@@ -1,0 +1,217 @@
+"""Worker processes: a dead one is named, none outlives its parent, signals are the parent's, and no end
+hangs.
+"""
+
+import glob
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from swin_jax.data.feed.workers import watch
+from swin_jax.data.read import sources
+from swin_jax.data.read.example import Example
+from swin_jax.terminal.errors import Fault
+from tests.support.batches import WHOLE, make_input
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.every_python
+
+# Reads batches of two workers as told by the lines of its input, and says what it did.
+PARENT = """
+import multiprocessing, signal, sys
+from swin_jax.data.read import sources
+from tests.support.batches import make_input, WHOLE
+
+def main():
+  heard = set()
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: heard.add(number))
+  batches = make_input(sources.open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
+  print("ready", flush=True)
+  for line in sys.stdin:
+    for _ in range(int(line)):
+      next(batches)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+  print(len(heard), flush=True)
+
+main()
+"""
+
+
+@pytest.fixture(name="parent")
+def _parent(tmp_path):
+  """A process that reads with workers, in a process group of its own."""
+  process = subprocess.Popen(
+    [sys.executable, "-c", PARENT],
+    cwd=ROOT,
+    start_new_session=True,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    env=os.environ | {"TMPDIR": str(tmp_path)},
+  )
+  assert process.stdout.readline() == "ready\n"
+  yield process
+  process.kill()
+  process.wait()
+
+
+def ask(process, count):
+  """Makes it read so many batches; the ids of its workers."""
+  process.stdin.write(f"{count}\n")
+  process.stdin.flush()
+  return [int(pid) for pid in process.stdout.readline().split()]
+
+
+def assert_end(pids):
+  deadline = time.monotonic() + 20
+  while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+    assert time.monotonic() < deadline, "a worker lives on"
+    time.sleep(0.05)
+
+
+def test_no_worker_outlives_a_parent_that_is_killed(parent):
+  workers = ask(parent, 5)
+  assert len(workers) == 2
+  parent.kill()
+  assert_end(workers)
+
+
+def test_the_parent_ends_with_batches_unread(parent):
+  workers = ask(parent, 5)
+  parent.communicate(timeout=60)
+  assert parent.returncode == 0
+  assert_end(workers)
+
+
+def test_signals_of_the_whole_group_are_the_parents_alone(parent):
+  """From the moment in which the workers start."""
+  parent.stdin.write("40\n")
+  parent.stdin.flush()
+  for _ in range(150):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+      os.killpg(parent.pid, number)
+    time.sleep(0.02)
+  workers = parent.stdout.readline().split()
+  assert len(workers) == 2
+  assert sorted(map(str, ask(parent, 40))) == sorted(workers)
+  output, errors = parent.communicate(timeout=60)
+  assert (output, parent.returncode) == ("3\n", 0), errors
+  assert "Traceback" not in errors and "died" not in errors, errors
+  assert_end(map(int, workers))
+
+
+@pytest.mark.parametrize(
+  "number, workers, hint",
+  [
+    (signal.SIGKILL, 1, "SIGKILL, as when memory runs out: take fewer data.num_workers or data.num_threads"),
+    (signal.SIGBUS, 2, "SIGBUS, as when /dev/shm is full"),
+    (signal.SIGSEGV, 2, "SIGSEGV. The"),
+  ],
+)
+def test_a_worker_that_is_killed_is_named(number, workers, hint):
+  before = set(multiprocessing.active_children())
+  batches = make_input(sources.open_source("digits", "", "train"), workers=workers).train_batches(0, WHOLE)
+  for _ in range(4):
+    next(batches)
+  worker = (set(multiprocessing.active_children()) - before).pop()
+  os.kill(worker.pid, number)
+  began = time.monotonic()
+  with pytest.raises(Fault) as error:
+    for _ in range(1_000):
+      next(batches)
+  assert time.monotonic() - began < 60
+  assert f"data worker process {worker.pid} was killed by {hint}" in str(error.value) and "\n" not in str(
+    error.value
+  )
+  assert set(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("drawn", [0, 2])
+def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeypatch):
+  """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the
+  lock for ever.
+  """
+  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_NOTICE", 2)
+  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_END", 2)
+  ended = threading.Event()
+
+  class Iterator:
+    def __init__(self):
+      self.left = drawn
+
+    def __iter__(self):
+      return self
+
+    def __next__(self):
+      self.left -= 1
+      if self.left < 0:
+        if process.pid is None:
+          process.start()
+          time.sleep(2.5)  # `watch` looks every second, and no worker is ready sooner
+        os.kill(process.pid, signal.SIGKILL)
+        ended.wait()  # as `__next__` does, which closes what it reads from
+        raise StopIteration
+      if process.pid is None:
+        process.start()
+      return {"image": np.zeros(1)}
+
+    def close(self):
+      ended.wait()
+
+  process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+  before = set(multiprocessing.active_children())
+  try:
+    with pytest.raises(Fault, match="data worker process( [0-9]+)? was killed by SIGKILL"):
+      for _ in watch(Iterator(), 1):
+        pass
+    assert set(multiprocessing.active_children()) == before
+  finally:
+    ended.set()
+    process.kill()
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
+  """When it has not yet read what it is to do."""
+  parent.stdin.write("40\n")
+  parent.stdin.flush()
+  started, deadline = [], time.monotonic() + 30
+  while not started and time.monotonic() < deadline:
+    children = [pathlib.Path(path) for path in glob.glob(f"/proc/{parent.pid}/task/*/children")]
+    pids = [pid for path in children for pid in path.read_text().split()]
+    started = [int(pid) for pid in pids if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+  assert started, "no worker was started"
+  os.kill(started[0], signal.SIGKILL)
+  _, errors = parent.communicate(timeout=60)
+  assert re.search(r"Fault: data worker process( \d+)? was killed by SIGKILL", errors), errors
+
+
+class Leaving:
+  """Ends the process that reads it."""
+
+  num_classes, class_names = 0, ()
+
+  def __len__(self):
+    return 8
+
+  def __getitem__(self, index):
+    if multiprocessing.parent_process():
+      os._exit(3)
+    return Example(np.zeros((8, 8, 3), np.uint8), -1, str(index))
+
+
+def test_a_worker_that_ends_is_named():
+  with pytest.raises(
+    Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"
+  ):
+    next(make_input(Leaving(), workers=1).train_batches(0, WHOLE))

@@ -1,0 +1,124 @@
+"""Clips: the official video code's and torchvision's numbers on random weights, within 2e-5 of the largest
+value of each tensor.
+"""
+
+import functools
+import json
+import re
+
+import flax
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from swin_jax.models.heads import Classifier
+from swin_jax.models.swin import make_encoder, official
+from tests.support.golden import golden
+
+EXACT = "video_v1_window2x4x4_clip8x128"  # nothing padded, no clamp that matters
+FOREIGN = (
+  "video_v1_window8x7x7_clip8x112",
+  "video_v1_window4x7x7_clip11x50x70",
+  "torchvision_window4x4x4_clip16x64",
+  "torchvision_window4x7x7_clip11x50x70",
+)
+AS_THERE = dict(padding="attended", bias_rows="first")
+
+
+def official_name(name):
+  """The name in the official image code of a tensor of the video code or of torchvision."""
+  name = name.removeprefix("backbone.").replace("cls_head.fc_cls.", "head.")
+  if m := re.fullmatch(r"features\.(\d+)\.(reduction|norm)\.(\w+)", name):
+    return f"layers.{int(m[1]) // 2}.downsample.{m[2]}.{m[3]}"
+  if m := re.fullmatch(r"features\.(\d+)\.(\d+)\.(.*)", name):
+    leaf = m[3].replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.")
+    return f"layers.{int(m[1]) // 2}.blocks.{m[2]}.{leaf}"
+  return name
+
+
+def filled(path, shape, model, tensors):
+  """A parameter of ours from the tensors by their official names."""
+  if path == "encoder/patch_embed/proj/kernel":  # [C, bands, t, p, p] → [t·p·p·bands, C]
+    kernel = tensors["patch_embed.proj.weight"]
+    return kernel.transpose(2, 3, 4, 1, 0).reshape(shape)
+  names = official.names(path, model)
+  blocks = [official.form(name, model).read(tensors[name]) for name in np.atleast_1d(names)]
+  return np.stack(blocks) if isinstance(names, list) else blocks[0]
+
+
+@functools.cache
+def case(name):
+  """How the case was built, its tensors by official name, and its values."""
+  spec = json.loads(golden(f"video/{name}.json").read_text())
+  tensors = safetensors.numpy.load_file(golden(f"video/{name}.safetensors"))
+  tensors = {official_name(key): value.astype(np.float32) for key, value in tensors.items()}
+  values = {key: value.astype(np.float32) for key, value in np.load(golden(f"video/{name}.npz")).items()}
+  return spec, tensors, values
+
+
+def outputs(name, **switches):
+  """What our model computes, by the names of the golden file, channels second."""
+  spec, tensors, values = case(name)
+  numbers = {key: spec[key] for key in ("embed_dim", "depths", "num_heads", "patch_size")}
+  windows = [spec["window_size"]] * 4
+  encoder = make_encoder(
+    version=1, merge_size=[1, 2, 2], window_sizes=windows, unroll=False, **numbers, **switches
+  )
+  model = Classifier(encoder, spec["num_classes"])
+  clips = np.moveaxis(values["clip"], 1, -1)
+  shapes = jax.eval_shape(lambda: flax.core.meta.unbox(model.init(jax.random.key(0), clips)["params"]))
+  group = {"depths": spec["depths"], "num_heads": spec["num_heads"], "extra_norm_every": 0}
+  params = {
+    path: filled(path, leaf.shape, group, tensors)
+    for path, leaf in flax.traverse_util.flatten_dict(shapes, sep="/").items()
+  }
+  assert jax.tree.map(np.shape, flax.traverse_util.unflatten_dict(params, sep="/")) == jax.tree.map(
+    np.shape, shapes
+  )
+  params = flax.traverse_util.unflatten_dict(params, sep="/")
+
+  @jax.jit
+  def run(params, clips):
+    logits, seen = model.apply(
+      {"params": params},
+      clips,
+      capture_intermediates=lambda module, _: module.name in ("encoder", "patch_embed"),
+      mutable=["intermediates"],
+    )
+    seen = seen["intermediates"]["encoder"]
+    features = seen["__call__"][0]
+    maps = {f"stage_{i}": x for i, x in enumerate(features.levels)}
+    return maps | {"patch_embed": seen["patch_embed"]["__call__"][0], "features": features.last}, logits
+
+  maps, logits = run(params, clips)
+  found = {key: np.moveaxis(x, -1, 1) for key, x in maps.items()} | {"logits": np.asarray(logits)}
+  # of the first clip alone; of the embedding its top-left corner
+  found["patch_embed"], found["stage_0"] = found["patch_embed"][:1, :, :, :8, :8], found["stage_0"][:1]
+  return found
+
+
+def differences(name, **switches):
+  """Of each tensor, the largest difference in units of its largest value."""
+  ours, theirs = outputs(name, **switches), case(name)[2]
+  assert ours.keys() == theirs.keys() - {"clip"}
+  assert all(ours[key].shape == theirs[key].shape for key in ours)
+  return {key: np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max() for key in ours}
+
+
+def test_with_the_default_switches():
+  found = differences(EXACT)
+  assert max(found.values()) <= 2e-5, found
+
+
+@pytest.mark.parametrize("name", (EXACT, *FOREIGN))
+def test_with_the_switches_of_foreign_weights(name):
+  found = differences(name, **AS_THERE)
+  assert max(found.values()) <= 2e-5, found
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_these_need_the_switches(name):
+  """Where padding is masked or rows are chosen by offset, it is another function."""
+  found = differences(name)
+  assert found["logits"] > 1e-3 and found["features"] > 1e-3, found

@@ -1,0 +1,231 @@
+"""What the README says can be done, done as it says."""
+
+import importlib
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax.data.read import labels
+from tests.support import folders, official, rasters, runs
+from tests.support.folders import imported
+from tests.support.paths import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def block(heading, language):
+  section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)[1]
+  return re.search(rf"^```{language}\n(.*?)^```", section, re.M | re.S)[1].strip().splitlines()
+
+
+@pytest.mark.parametrize("heading", ["Quick start", "Run the tests"])
+def test_one_line_does_it_all(heading):
+  lines = block(heading, "sh")
+  assert len(lines) == 1
+  assert lines[0].startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_the_configs_it_names_are_all_there_are():
+  names = set()
+  for cell in re.findall(r"^\| (`.*?) \|", re.search(r"## Recipes(.*?)## ", TEXT, re.S)[1], re.M):
+    stem = ""
+    for name in re.findall(r"`([^`]*)`", cell):
+      name = name.split(":")[0]
+      prefix = re.match(r"swinv2_\{[^}]*\}", stem)
+      name = name.replace("…", prefix[0] if prefix else "")
+      stem = name
+      match = re.search(r"\{([^}]*)\}", name)
+      names |= {name.replace(match[0], part) for part in match[1].split(",")} if match else {name}
+  others = {"__init__", "common", "recipes", "quickstart"}
+  assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - others
+
+
+def do(folder, heading, flags):
+  """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these.
+  What each said.
+  """
+  for name in ("configs", "swin_jax"):
+    (folder / name).symlink_to(ROOT / name)
+  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[
+    1
+  ].split()
+  said = []
+  for command in block(heading, ""):
+    words = shlex.split(command)
+    assert words[0] == "python"
+    words = [sys.executable, *words[1:]] + (on_a_cpu + flags if "swin_jax.main" in command else [])
+    said.append(subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300))
+    assert said[-1].returncode == 0, said[-1].stderr
+  return said
+
+
+@pytest.mark.slow
+def test_own_images(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on 48 images and for a step or two."""
+  rng = np.random.default_rng(0)
+  for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+    (tmp_path / "my_images" / name).mkdir(parents=True)
+    for i in range(24):
+      pixels = np.clip(rng.normal(colour, 20, (70 + i, 80, 3)), 0, 255).astype(np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "my_images" / name / f"{i}.jpg")
+  short = ["--config.data.batch_size=16", "--config.data.eval_batch_size=4", "--config.optim.total_epochs=1"]
+  short += ["--config.optim.warmup_epochs=0.5", "--config.model.depths=(1,1,1,1)"]
+  *_, done = do(tmp_path, "Your own images", short)
+  assert "eval/top1" in done.stdout
+  assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_rasters(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with gaps: the
+  loss falls.
+  """
+  for name in ("scene", "other"):
+    array = rasters.scene(len(name), 400, 420, bands=7)
+    array[:60, :200] = -9999
+    rasters.write_tif(tmp_path / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
+  flags = [
+    "--config.data.batch_size=6",
+    "--config.data.eval_batch_size=1",
+    "--config.optim.total_epochs=20",
+    "--config.optim.lr=0.4",
+  ]
+  flags += ["--config.optim.warmup_epochs=2", "--config.model.depths=1,1", "--config.model.num_heads=2,2"]
+  flags += [
+    "--config.model.window_sizes=8,8",
+    "--config.mask.patch_size=2",
+    "--config.checkpoint.every_epochs=20",
+  ]
+  assert len(do(tmp_path, "Rasters of any bands", flags)) == 3
+  losses = [
+    line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line
+  ]
+  assert len(losses) == 4 and losses[-1] < 0.95 * losses[0]
+  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["scene-reconstruct.png"]
+
+
+@pytest.mark.slow
+def test_every_pixel(tmp_path, monkeypatch):
+  """The commands as they stand, with the CPU flags of the text, on images whose left and right half are
+  classes; a step or two.
+  """
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 8), ("val", 2)):
+    for i in range(count):
+      classes = np.repeat([[0, 1]], 70, 0).repeat(50, 1).astype(np.uint8)
+      pixels = np.clip(rng.normal(np.where(classes[..., None], 60, 190), 20, (70, 100, 3)), 0, 255).astype(
+        np.uint8
+      )
+      for kind, image in (("images", pixels), ("labels", classes)):
+        (tmp_path / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
+  (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
+  flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
+  flags += [
+    "--config.model.depths=1,1,1,1",
+    "--config.optim.warmup_epochs=0.5",
+    "--config.log.eval_every_epochs=1",
+  ]
+  _, trained, evaluated, _ = do(tmp_path, "Every pixel", flags)
+  assert (
+    "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
+  )
+  assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
+  assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
+  monkeypatch.chdir(tmp_path)
+  made = {}
+  exec("\n".join(block("Every pixel", "python")), made)
+  found = labels.decode((tmp_path / "found/0.png").read_bytes())
+  # of the file, and as it is fitted into 256 × 128 px
+  assert found.shape == (70, 100) and made["classes"].shape == (128, 183)
+
+
+@pytest.mark.slow
+def test_a_number_for_every_pixel(tmp_path):
+  """The commands as they stand, with the CPU flags of the text, on rasters whose values are one of their
+  bands; a step or two.
+  """
+  for split in ("train", "val"):
+    array = rasters.scene(len(split), 330, 340, bands=3)
+    rasters.write_tif(tmp_path / f"my_heights/{split}/images/1.tif", array)
+    rasters.write_tif(tmp_path / f"my_heights/{split}/values/1.tif", array[..., :1].astype(np.float32))
+  flags = [
+    "--config.data.batch_size=2",
+    "--config.data.eval_batch_size=2",
+    "--config.optim.total_epochs=1",
+    "--config.optim.warmup_epochs=0.5",
+  ]
+  flags += [
+    "--config.model.depths=1,1",
+    "--config.model.num_heads=2,2",
+    "--config.model.window_sizes=8,8",
+    "--config.log.eval_every_epochs=1",
+  ]
+  _, trained, _ = do(tmp_path, "A number for every pixel", flags)
+  assert "eval/mean_absolute_error" in trained.stdout
+  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["1-regress.png"]
+  assert [path.name for path in (tmp_path / "found").iterdir()] == ["1.tif"]
+
+
+def run_here(command):
+  """A command of this program, as it stands, without the seconds that another process would take."""
+  words = shlex.split(command)
+  assert words[:2] == ["python", "-m"], command
+  assert importlib.import_module(f"{words[2]}.__main__").main([words[2], *words[3:]]) == 0
+
+
+def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
+  """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made
+  here.
+  """
+  for name, changes in {
+    "runs/own/finetune": {},
+    "runs/quickstart/pretrain": dict(bands=1, simmim=True),
+    "runs/quickstart/finetune": dict(bands=1),
+    "models/tiny": {},
+  }.items():
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    imported(tmp_path, name=name, depths=(2, 1, 1, 1), num_heads=(2, 2, 4, 4), **changes)
+  monkeypatch.chdir(tmp_path)
+  try:
+    import torch
+  except ImportError:
+    torch = None
+  for command in block("Weights in and out", ""):
+    if ".pth" in command:
+      if not torch:
+        continue
+      state = official.random(official.state_dict(2, **folders.TINY))
+      torch.save(
+        {"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4]
+      )
+    if "hf://" not in command:  # tests/saved/test_hub.py
+      run_here(command)
+  pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
+  names = {"pixels": pixels}
+  exec("\n".join(block("Weights in and out", "python")), names)
+  assert names["logits"].shape == (1, 5) and names["c2"].shape == (1, 64, 64, 32)
+  export, load = re.search(r"\*\*Serving\.\*\*.*?^```\n(.*?)^```", TEXT, re.M | re.S)[1].strip().splitlines()
+  run_here(export)
+  subprocess.run([sys.executable, *shlex.split(load)[1:]], check=True, timeout=100)
+  digits, *commands = block("See what a model does", "")
+  words = shlex.split(digits)
+  assert words[:2] == ["python", "-c"]
+  exec(words[2], {})
+  for command in commands:
+    run_here(command)
+  assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12
+  capsys.readouterr()
+
+
+def test_the_files_it_points_to_are_there():
+  found = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
+  assert len(found) > 5 and not [path for path in found if not (ROOT / path).exists()]
+  named = set(re.findall(r"`([\w/]*test_\w+\.py)`", TEXT))
+  assert len(named) > 10 and not [name for name in named if not (ROOT / name).exists()]

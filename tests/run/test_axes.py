@@ -1,0 +1,71 @@
+"""The number of axes is that of data.image_size: what must agree with it, and a step on clips."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from swin_jax.mesh import sharding
+from swin_jax.run import checks
+from swin_jax.run.program import build
+from swin_jax.terminal.errors import BadInput
+from tests.support import tiny
+
+CLIPS = dict(
+  data__image_size=(4, 32, 32),
+  model__patch_size=(2, 4, 4),
+  model__merge_size=(1, 2, 2),
+  model__window_sizes=((2, 4, 4), (2, 4, 4)),
+)
+
+
+def test_sizes_of_clips_pass():
+  checks.check(tiny.config(**CLIPS))
+  checks.check(tiny.config(**CLIPS, model__version=1, model__bias_rows="first", model__padding="attended"))
+
+
+@pytest.mark.parametrize(
+  "wrong, key",
+  [
+    (dict(model__patch_size=4), "model.patch_size = 4"),
+    (dict(model__patch_size=(4, 4)), r"model.patch_size = \(4, 4\)"),
+    (dict(model__patch_size=(0, 4, 4)), r"model.patch_size = \(0, 4, 4\)"),
+    (dict(model__merge_size=(2, 2)), r"model.merge_size = \(2, 2\)"),
+    (dict(model__window_sizes=(4, 4)), r"model.window_sizes = \(4, 4\)"),
+    (dict(model__trained_window_sizes=((4, 4),) * 2), r"model.trained_window_sizes = \(\(4, 4\), \(4, 4\)\)"),
+  ],
+)
+def test_sizes_of_another_number_of_axes_are_named_with_the_image(wrong, key):
+  with pytest.raises(BadInput, match=rf"{key} must have .* 3 axes of data.image_size = \(4, 32, 32\)"):
+    checks.check(tiny.config(**CLIPS | wrong))
+
+
+@pytest.mark.parametrize(
+  "wrong, message",
+  [
+    (dict(data__image_size=(32,)), r"data.image_size = \(32,\) must be"),
+    (
+      dict(data__image_size=(1, 32, 32), **{k: v for k, v in CLIPS.items() if "model" in k}),
+      "data.image_size",
+    ),
+    (dict(model__merge_size=(1, 2, 2)), r"model.merge_size = \(1, 2, 2\) .* 2 axes"),
+    (dict(model__padding="zeros"), "model.padding = 'zeros': there are 'masked', 'attended'"),
+    (dict(model__bias_rows="last"), "model.bias_rows = 'last': there are 'offsets', 'first'"),
+    (dict(model__bias_rows="first"), "model.bias_rows = 'first' is for model.version = 1"),
+    (dict(model__bias_rows="first", model__version=1), "model.bias_rows = 'first' is for"),
+  ],
+  ids=str,
+)
+def test_choices_that_cannot_be_are_named(wrong, message):
+  with pytest.raises(BadInput, match=message):
+    checks.check(tiny.config(**wrong))
+
+
+def test_a_step_on_masked_clips():
+  config = tiny.config(**CLIPS)
+  program = build(config, 1, 1)
+  shapes = {name: leaf.shape for name, leaf in program.batch.items()}
+  assert shapes["image"] == (16, 4, 32, 32, 1) and shapes["mask"] == (16, 2, 8, 8)
+  with sharding.trace_on(program.mesh, program.rules):
+    state, sums = jax.eval_shape(program.step, program.state, program.batch)
+  assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, program.state)
+  assert sums["loss"][0].shape == ()

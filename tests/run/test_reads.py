@@ -1,0 +1,76 @@
+"""Flags for keys that the chosen task does not read are refused, in one line."""
+
+import pytest
+
+from configs import common
+from swin_jax.run import reads
+from swin_jax.terminal.errors import BadInput
+from tests.support import runs
+
+
+def config(task):
+  c = common.base()
+  c.task = task
+  return c
+
+
+@pytest.mark.parametrize(
+  "task, key, message",
+  [
+    ("segmentation", "classification.mixup_alpha", "it reads nothing of config.classification"),
+    ("segmentation", "mask.ratio", "it reads nothing of config.mask"),
+    (
+      "segmentation",
+      "augment.crop_scale[0]",
+      "config.augment.crop_scale: task=segmentation does not read it; of this group it reads"
+      " flip_probability, interpolation, rotate$",
+    ),
+    (
+      "pixel_regression",
+      "augment.rand_augment_operations",
+      "of this group it reads flip_probability, interpolation, rotate",
+    ),
+    ("pixel_regression", "segmentation.channels", "it reads nothing of config.segmentation"),
+    ("classification", "mask.ratio", "task=classification does not read it"),
+    ("classification", "dense.photometric", "it reads nothing of config.dense"),
+    ("masked_pixels", "classification.num_classes", "task=masked_pixels does not read it"),
+  ],
+)
+def test_a_flag_that_the_task_does_not_read_is_refused(task, key, message):
+  with pytest.raises(BadInput, match=message):
+    reads.check_flags(config(task), ["optim.lr", key])
+
+
+@pytest.mark.parametrize(
+  "task, keys",
+  [
+    ("segmentation", ["dense.scales", "dense.scales[0]", "augment.rotate", "segmentation.channels", "task"]),
+    ("classification", ["augment.crop_scale", "augment.rand_augment_operations", "sharding_rules[0]"]),
+    ("masked_pixels", ["mask.ratio", "augment.rand_augment_operations", "zero1", "mesh.data"]),
+  ],
+)
+def test_other_flags_pass(task, keys):
+  reads.check_flags(config(task), [*keys, "model.window_sizes", "log.num_pictures", "data.path"])
+
+
+@pytest.mark.parametrize(
+  "module, words",
+  [
+    ("swin_jax.main", ("--workdir=/tmp/none",)),
+    ("swin_jax.plan", ("--topology=v5e:2x2", "--analytic")),
+    ("swin_jax.run.bench", ()),
+  ],
+)
+def test_commands_refuse_it_in_one_line(module, words):
+  """The task is the one that flags choose; a tuple may be given in parts."""
+  process = runs.command(
+    "--config=configs/quickstart.py:finetune",
+    "--config.task=masked_pixels",
+    "--config.augment.crop_scale=0.5,1.0",
+    "--config.classification.mixup_alpha=0.5",
+    *words,
+    module=module,
+  )
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 2 and len(output.splitlines()) == 1, output
+  assert "--config.classification.mixup_alpha: task=masked_pixels does not read it" in output

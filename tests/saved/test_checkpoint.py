@@ -1,0 +1,263 @@
+"""Checkpoints: what was saved comes back, on any mesh; damage is found, moved aside and passed over."""
+
+import errno
+import json
+
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+import pytest
+
+from swin_jax.mesh import sharding
+from swin_jax.run.state import TrainState
+from swin_jax.saved import checkpoint, manifest
+from swin_jax.saved.checkpoint import Checkpoints
+from swin_jax.terminal.errors import BadInput, Fault
+from tests.support.runs import flip_a_byte
+
+pytestmark = pytest.mark.every_python
+
+BEST = ("eval/top1", True)
+
+
+def state(step, shape=(1, 8, 1), ema=True, rows=16):
+  mesh = sharding.make_mesh(*shape)
+  place = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+  kernel = place(jnp.arange(rows * 8.0).reshape(rows, 8) + step, "fsdp", "model")
+  params = {"encoder": {"kernel": kernel}, "head": {"bias": place(jnp.full(8, float(step)))}}
+  opt_state = ({"mu": place(jnp.arange(16.0) * step, "fsdp")}, place(jnp.int32(step)))
+  return TrainState(
+    place(jnp.int32(step)), params, opt_state, jax.tree.map(jnp.copy, params) if ema else None
+  )
+
+
+def abstract(like):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+
+
+def write(folder, *steps, keep_latest=5, keep_every=0, metrics=None, **kwargs):
+  checkpoints = Checkpoints(folder, keep_latest, keep_every, 1, BEST)
+  for step in steps:
+    checkpoints.save(step, state(step, **kwargs), {"samples_seen": step * 16}, {"seed": 0})
+    if metrics:
+      checkpoints.add_evaluation(step, metrics(step))
+  checkpoints.close()
+
+
+def read(folder, like):
+  checkpoints = Checkpoints(folder, 5, 0, 1, BEST)
+  restored = checkpoints.restore(abstract(like))
+  checkpoints.close()
+  return restored
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
+@pytest.mark.parametrize("ema", [True, False])
+def test_comes_back_on_another_mesh(tmp_path, shape, ema):
+  write(tmp_path, 3, ema=ema)
+  like = state(0, shape, ema)
+  restored = read(tmp_path, like)
+  assert restored.step == 3 and restored.data == {"samples_seen": 48}
+  assert checkpoint.stored_config(tmp_path) == {"seed": 0}
+  for ours, theirs, wanted in zip(
+    *map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True
+  ):
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.sharding == wanted.sharding
+
+
+def test_nothing_there_is_none(tmp_path):
+  assert read(tmp_path, state(0)) is None
+  assert checkpoint.stored_config(tmp_path) is None
+
+
+CHECKSUMS = "checksums-0-of-1.json"
+
+
+def remove_state(folder):
+  for path in sorted((folder / "state").rglob("*"), reverse=True):
+    path.unlink() if path.is_file() else path.rmdir()
+  (folder / "state").rmdir()
+
+
+def cut_checksums(folder):
+  (folder / CHECKSUMS).write_text((folder / CHECKSUMS).read_text()[:40])
+
+
+def remove_checksums(folder):
+  """As a save that was killed before they were written."""
+  (folder / CHECKSUMS).unlink()
+
+
+def lose_the_checksums_of_another_process(folder):
+  (folder / CHECKSUMS).rename(folder / "checksums-0-of-2.json")
+
+
+def spoil_a_file(folder):
+  """As a bad sector does: it is there, and reading it is an error. A folder stands for it."""
+  path = next(path for path in folder.rglob("*") if path.is_file() and "ocdbt" in str(path))
+  path.unlink()
+  path.mkdir()
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    flip_a_byte,
+    remove_state,
+    cut_checksums,
+    remove_checksums,
+    lose_the_checksums_of_another_process,
+    spoil_a_file,
+  ],
+)
+def test_damage_is_passed_over(tmp_path, damage):
+  write(tmp_path, 1, 2, 3)
+  damage(tmp_path / "checkpoints" / "3")
+  assert read(tmp_path, state(0)).step == 2
+  assert (tmp_path / "checkpoints" / "damaged-3").exists()
+  write(tmp_path, 3)  # the step can be saved again
+  assert read(tmp_path, state(0)).step == 3
+  flip_a_byte(tmp_path / "checkpoints" / "2")
+  flip_a_byte(tmp_path / "checkpoints" / "3")
+  assert read(tmp_path, state(0)).step == 1
+  assert [path.name for path in (tmp_path / "checkpoints").glob("damaged-*")] == ["damaged-2"], (
+    "they do not pile up"
+  )
+
+
+def test_all_damaged_is_none(tmp_path):
+  write(tmp_path, 1)
+  flip_a_byte(tmp_path / "checkpoints" / "1")
+  assert read(tmp_path, state(0)) is None
+
+
+def test_an_unfinished_save_is_removed(tmp_path):
+  write(tmp_path, 1)
+  stale = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  stale.mkdir()
+  assert read(tmp_path, state(0)).step == 1
+  assert not stale.exists()
+
+
+def test_checksums_are_of_every_file_by_one_process_each(tmp_path, monkeypatch):
+  write(tmp_path, 1)
+  folder = tmp_path / "checkpoints" / "1"
+  files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {CHECKSUMS}
+  assert set(json.loads((folder / CHECKSUMS).read_text())) == files
+  (folder / CHECKSUMS).unlink()
+  monkeypatch.setattr(jax, "process_count", lambda: 3)
+  named = []
+  for i in range(3):
+    assert not manifest.is_written(folder)
+    monkeypatch.setattr(jax, "process_index", lambda i=i: i)
+    manifest.write(folder, leave_out="nothing")
+    named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())
+  assert manifest.is_written(folder) and sorted(named) == sorted(files)
+
+
+def test_orbax_leaves_the_preemption_service_alone(tmp_path, monkeypatch):
+  def asked(step):
+    raise AssertionError(f"asked with {step}")
+
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked)
+  write(tmp_path, 1, 2)
+
+
+@pytest.mark.parametrize("keep_every, kept", [(0, [2, 5, 6]), (3, [2, 3, 5, 6])])
+def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
+  write(
+    tmp_path,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    keep_latest=2,
+    keep_every=keep_every,
+    metrics=lambda step: {"eval/top1": {2: 0.9}.get(step, 0.1)},
+  )
+  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == kept
+
+
+def test_an_evaluation_comes_back_and_ranks(tmp_path):
+  write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
+  assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
+  # is as if it had not been evaluated
+  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")
+  write(tmp_path, 4, keep_latest=1)
+  assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
+  assert read(tmp_path, state(0)).evaluation is None
+
+
+def test_another_model_is_named(tmp_path):
+  write(tmp_path, 1)
+  with pytest.raises(BadInput, match=r"params/encoder/kernel \(16, 8\) ≠ \(32, 8\)"):
+    read(tmp_path, state(0, rows=32))
+  with pytest.raises(BadInput, match="only in the checkpoint: ema/encoder/kernel"):
+    read(tmp_path, state(0, ema=False))
+
+
+def test_a_step_saved_twice_is_an_error(tmp_path):
+  write(tmp_path, 1)
+  with pytest.raises(BadInput, match="the checkpoint of step 1 could not be saved.*there is none before it"):
+    write(tmp_path, 1)
+
+
+def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatch):
+  write(tmp_path, 1)
+
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(manifest, "write", full)
+  with pytest.raises(
+    Fault,
+    match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is"
+    " whole",
+  ):
+    write(tmp_path, 2)
+  assert read(tmp_path, state(0)).step == 1
+
+
+def test_parameters_of_another_run(tmp_path):
+  write(tmp_path, 1, 2)
+  saved = checkpoint.SavedParameters(tmp_path)
+  assert saved.step == 2 and saved.config == {"seed": 0}
+  assert saved.shapes == {"encoder/kernel": (16, 8), "head/bias": (8,)}
+  wanted = state(0, (2, 2, 2)).params["encoder"]["kernel"]
+  read = saved.read(
+    {"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)}
+  )
+  assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == wanted.sharding
+  np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
+
+
+def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):
+  write(tmp_path, 1)
+  with pytest.raises(BadInput, match="checkpoints/7 holds no checkpoint"):
+    checkpoint.SavedParameters(str(tmp_path / "checkpoints" / "7"))
+  assert "damaged" not in caplog.text
+
+
+def test_one_step_of_another_run(tmp_path):
+  write(tmp_path, 1, 2)
+  assert checkpoint.SavedParameters(f"{tmp_path}/checkpoints/1").step == 1
+
+
+def test_another_run_that_is_damaged_is_left_as_it_is(tmp_path):
+  write(tmp_path, 1, 2)
+  flip_a_byte(tmp_path / "checkpoints" / "2")
+  assert checkpoint.SavedParameters(tmp_path).step == 1
+  flip_a_byte(tmp_path / "checkpoints" / "1")
+  with pytest.raises(BadInput, match="no whole checkpoint"):
+    checkpoint.SavedParameters(tmp_path)
+  assert sorted(p.name for p in (tmp_path / "checkpoints").glob("*")) == ["1", "2"]
+
+
+def test_no_run_to_start_from(tmp_path):
+  with pytest.raises(BadInput, match="holds no checkpoint"):
+    checkpoint.SavedParameters(tmp_path / "nowhere")

@@ -1,0 +1,94 @@
+"""Whole images through `show`: fitted as in evaluation, and nothing is said where there is no data."""
+
+import numpy as np
+from PIL import Image
+import pytest
+import rasterio
+
+from swin_jax.data.read import image_ops
+from swin_jax.saved import description, pretrained
+from swin_jax.show import whole_images
+from swin_jax.show.maps import Maps
+from swin_jax.tasks import KINDS
+from tests.support import tiny
+from tests.support.rasters import round_hole, stripes, write_tif
+
+
+def load(task, interpolation="bicubic", sides=(31, 31)):
+  """Returns a model of two bands without weights, whose answers the tests make up."""
+  config = tiny.config(
+    task=task,
+    data__dtype="float32",
+    data__mean=(0.0, 0.0),
+    data__std=(1.0, 1.0),
+    dense__sides=sides,
+    augment__interpolation=interpolation,
+  )
+  if KINDS[task].needs.has_classes:
+    config[task].num_classes = 3
+  return pretrained.Model(description.describe(config.to_dict(), "a run"))
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch):
+  """The model says 2 of every pixel."""
+
+  def answer(model, params, pixels):
+    scores = np.zeros((*pixels.shape[:2], 3 if model.class_names else 1), np.float32)
+    scores[..., -1] = 2.0
+    return scores
+
+  monkeypatch.setattr(whole_images, "answer", answer)
+
+
+def unknown(found):
+  return found == 255 if found.dtype == np.uint8 else np.isnan(found)
+
+
+def read_map(path):
+  """Returns the values in a map: classes in a PNG, or numbers in a TIFF."""
+  if path.suffix == ".png":
+    return np.asarray(Image.open(path))
+  with rasterio.open(path) as file:
+    return file.read(1)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("task", ["segmentation", "pixel_regression"])
+@pytest.mark.parametrize("image", [stripes(), round_hole(1), round_hole(2)])
+def test_no_pixel_without_data_is_given_an_answer(tmp_path, monkeypatch, image, task):
+  """Neither at the size that the model sees, nor in maps of the file's size, nor in pictures made smaller."""
+  model = load(task)
+  (tmp_path / "maps").mkdir()
+  path = write_tif(tmp_path / "scene.tif", image)
+  (scene,) = whole_images.read(model, path)
+  found = whole_images.predict(model, None, scene)
+  lacking = np.isnan(scene.pixels).all(-1)
+  assert scene.pixels.shape[:2] == (21, 31) and not lacking.all()
+  np.testing.assert_array_equal(unknown(found), lacking)
+  written = read_map(Maps(tmp_path / "maps", model.class_names).write(scene, found))
+  assert written.shape == (40, 60) and unknown(written)[np.isnan(image).all(-1)].all()
+  monkeypatch.setattr(whole_images, "_LARGEST", 17)
+  pixels, valid, smaller, truth = whole_images.for_a_picture(scene, "bicubic", found, None)
+  assert pixels.shape[:2] == smaller.shape == (12, 17) and truth is None
+  np.testing.assert_array_equal(valid, ~np.isnan(pixels).all(-1))
+  assert unknown(smaller)[~valid].all() and not unknown(smaller).all()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_fitted_as_in_evaluation(tmp_path, interpolation):
+  image = np.random.default_rng(0).normal(size=(40, 60, 2)).astype(np.float32)
+  (scene,) = whole_images.read(load("segmentation", interpolation), write_tif(tmp_path / "scene.tif", image))
+  np.testing.assert_array_equal(scene.pixels, image_ops.resize(image, (21, 31), interpolation))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_the_truth_is_unknown_where_there_is_no_data(tmp_path):
+  image = round_hole(1)
+  model, path = load("pixel_regression"), write_tif(tmp_path / "scene.tif", image)
+  (tmp_path / "values").mkdir()
+  write_tif(tmp_path / "values/scene.tif", np.ones((40, 60, 1), np.float32))
+  (scene,) = whole_images.read(model, path)
+  truth = whole_images.Truth("--values", str(tmp_path / "values"), 0).of(scene)
+  np.testing.assert_array_equal(np.isnan(truth), ~scene.valid)

@@ -1,0 +1,11 @@
+"""Where tests find the checkout and the files that lie beside it."""
+
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[2]
+_SHARED = ROOT.parent / "shared"
+DATA = pathlib.Path(os.environ.get("SWIN_JAX_DATA") or _SHARED / "data")
+# The small golden files are in the repository, the large ones beside it.
+SMALL_GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = pathlib.Path(os.environ.get("SWIN_JAX_GOLDEN") or _SHARED / "golden")

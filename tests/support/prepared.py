@@ -1,0 +1,37 @@
+"""The command `prepare` in this process, and what it wrote."""
+
+import pathlib
+
+import pytest
+
+from swin_jax.data.prepare import __main__ as prepare
+from swin_jax.data.prepare import writing
+from swin_jax.data.read import sources
+from swin_jax.terminal.errors import BadInput
+
+
+def main(*words) -> int:
+  """Returns the exit code of the command with these arguments."""
+  return prepare.main(["prepare", *map(str, words)])
+
+
+def run(source, out, **options) -> None:
+  writing.prepare(str(source), str(out), **options)
+
+
+def bad(source, out, **options) -> str:
+  """Returns the one line with which `prepare` refuses."""
+  with pytest.raises(BadInput) as error:
+    run(source, out, **options)
+  assert "\n" not in str(error.value)
+  return str(error.value)
+
+
+def files(out: pathlib.Path) -> dict[str, bytes]:
+  """Returns {name: content} of a folder that `prepare` wrote."""
+  return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def read(out, split="train"):
+  """Opens one split of a folder that `prepare` wrote."""
+  return sources.open_source("array_record", str(out), split)

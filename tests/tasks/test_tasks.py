@@ -1,0 +1,93 @@
+"""The table of tasks: every kind fits the config and its own views, and what it says is documented."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from swin_jax.data.read.decoding import Decoded
+from swin_jax.saved import description
+from swin_jax.tasks import KINDS, kind_of, task
+from swin_jax.terminal.errors import BadInput
+from tests.support import tiny
+
+TABLE = pytest.mark.parametrize("name", KINDS)
+
+
+def config(name, **changes):
+  small = dict(
+    data__image_size=(24, 24),
+    data__mean=(0.5, 0.4),
+    data__std=(0.2, 0.3),
+    dense__sides=(),
+    dense__eval_canvas=(40, 48),
+  )
+  return tiny.config(task=name, dense__photometric=False, **small | changes)
+
+
+@TABLE
+def test_a_kind_has_its_group(name):
+  base = common.base()
+  assert KINDS[name].group == name and name in base
+  assert KINDS[name].needs.has_classes == ("num_classes" in base[name])
+  for group, keys in KINDS[name].describe.items():
+    assert set(keys) <= set(base[group])
+
+
+def test_an_unknown_task_names_the_others():
+  with pytest.raises(BadInput, match=f"config.task = 'segment': there are {', '.join(map(repr, KINDS))}"):
+    kind_of({"task": "segment"})
+
+
+@pytest.mark.parametrize(
+  "kind", [task.Task, task.TaskKind, task.PixelAnswers, task.Evaluation, task.Outputs, task.Drawing]
+)
+def test_every_field_is_documented(kind):
+  for field in kind._fields:
+    assert f"    {field}: " in kind.__doc__
+
+
+@TABLE
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_fields_are_those_of_the_views(name, dtype):
+  """A training view gives what `fields` says a batch holds, and the evaluation view the same names."""
+  kind, settings = KINDS[name], config(name, data__dtype=dtype)
+  target = np.ones((40, 46), np.uint8 if kind.needs.has_classes else np.float32)
+  example = Decoded(np.full((40, 46, 2), 7, dtype), target if kind.needs.per_pixel else None, 3)
+  fields, (train_view, eval_view) = kind.fields(settings), kind.views(settings)
+  training, evaluation = (view(example, np.random.default_rng(0)) for view in (train_view, eval_view))
+  assert training.keys() == evaluation.keys() == fields.keys()
+  assert ("valid" in fields) == (dtype == "float32" and name != "classification")
+  if "valid" in fields and kind.needs.per_pixel:  # beyond the image there is no data
+    np.testing.assert_array_equal(~np.isnan(evaluation["image"]).all(-1), evaluation["valid"])
+    assert not evaluation["valid"].all()
+  for field, (shape, of) in fields.items():
+    assert np.shape(training[field]) == tuple(shape) and training[field].dtype == of, field
+
+
+@TABLE
+def test_a_description_keeps_what_the_module_needs(name):
+  """A description, as a model folder holds it, makes the module of the run."""
+  kind, settings = KINDS[name], config(name, model__depths=(1, 1))
+  if kind.needs.has_classes:
+    settings[name].num_classes = 3
+  described = description.describe(settings.to_dict(), "a run")
+  assert description.describe(described, "a folder") == described
+  module = description.make_module(described)
+  shapes = description.parameter_shapes(described)
+  task_ = kind.make(module.encoder, settings)
+  batch = {field: np.zeros((1, *shape), dtype) for field, (shape, dtype) in kind.fields(settings).items()}
+  made = jax.eval_shape(lambda: task_.init(jax.random.key(0), batch))
+  assert sum(np.prod(shape) for shape in shapes.values()) == sum(leaf.size for leaf in jax.tree.leaves(made))
+  assert set(kind.inputs(described, (24, 24))) <= set(batch)
+  assert kind.num_classes(described) == (3 if kind.needs.has_classes else 0)
+  assert kind.summarise(described) and kind.outputs(described).name
+
+
+def test_a_folder_from_before_it_kept_the_interpolation_was_shown_by_bilinear():
+  described = description.describe(
+    config("segmentation", augment__interpolation="bicubic").to_dict(), "a run"
+  )
+  assert described["augment"] == {"interpolation": "bicubic"}
+  del described["augment"]
+  assert description.describe(described, "an old folder")["augment"] == {"interpolation": "bilinear"}

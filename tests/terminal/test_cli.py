@@ -1,0 +1,118 @@
+"""Command lines: what is refused and in which words, and several of them parsed by one process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from swin_jax import main
+from swin_jax.terminal import cli
+from swin_jax.terminal.errors import BadInput
+from tests.support.paths import ROOT
+
+QUICKSTART = "--config=configs/quickstart.py"
+
+
+def parser():
+  parser = cli.ConfigParser(prog="command")
+  parser.add_argument("--workdir")
+  parser.add_argument("--quality", type=cli.number(int, 1, 95), default=90)
+  parser.add_argument("--share", type=cli.number(float, 0.0), default=0.0)
+  return parser
+
+
+def parse(*words):
+  return parser().parse_args(words)
+
+
+def test_one_process_parses_several_command_lines():
+  """Keys and values of one leave nothing behind for the next."""
+  first = parse(
+    f"{QUICKSTART}:finetune", "--config.optim.lr=0.5", "--config.model.depths=(1,)", "--quality=7"
+  )
+  again = parse(QUICKSTART, "--workdir", "w", "--config.data.batch_size", "3")
+  assert (first.config.task, again.config.task) == ("classification", "masked_pixels")
+  assert (first.config.optim.lr, first.config.model.depths, first.quality) == (0.5, (1,), 7)
+  assert again.config.optim.lr != 0.5 and again.config.model.depths != (1,) and again.quality == 90
+  assert (again.config.data.batch_size, again.workdir, first.workdir) == (3, "w", None)
+  with pytest.raises(AttributeError):
+    again.config.optim.lrr = 1.0  # locked
+
+
+@pytest.mark.parametrize(
+  "words",
+  [
+    ("--config.model.unroll=false", QUICKSTART),  # before the file
+    (QUICKSTART, "--config.model.unroll=0"),
+    (QUICKSTART, "--noconfig.model.unroll"),
+    ("--config", "configs/quickstart.py", "--config.model.unroll=False", "--share=1"),
+  ],
+)
+def test_spellings_of_a_key(words):
+  assert parse(QUICKSTART).config.model.unroll is True
+  assert parse(*words).config.model.unroll is False
+
+
+def test_keys_that_a_command_line_sets():
+  words = ["main", QUICKSTART, "--workdir=x", "--config.optim.lr=1", "--noconfig.model.unroll"]
+  words += ["-config.data.path", "config.mesh.data=2", "--config.optim.lr=2"]
+  assert cli.given_keys(words) == ["optim.lr", "model.unroll", "data.path"]
+
+
+@pytest.mark.parametrize(
+  "words, message",
+  [
+    ((), "--config is missing; for example --config=configs/quickstart.py"),
+    (("--confg=x",), "--confg is unknown; did you mean --config?"),
+    ((QUICKSTART, "--workdirr=x"), "--workdirr is unknown; did you mean --workdir?"),
+    ((QUICKSTART, "--xyz=1"), "--xyz is unknown; --help lists all flags"),
+    ((QUICKSTART, "stray", "--workdir=x"), "'stray' is no flag; flags are written --name=value"),
+    ((QUICKSTART, "--quality=96"), "--quality: 96 is not an integer in the range [1, 95]; command --help"),
+    ((QUICKSTART, "--quality=9.5"), "--quality: 9.5 is not an integer in the range [1, 95]"),
+    ((QUICKSTART, "--share=-1"), "--share: -1 is not a number of at least 0.0"),
+    ((QUICKSTART, "--share=nan"), "--share: nan is not a number of at least 0.0"),
+    ((QUICKSTART, "--config.optim.lrr=1"), "there is no config key config.optim.lrr. Did you mean "),
+    ((QUICKSTART, "--config.optimizer.lr=1"), "there is no config key config.optimizer.lr"),
+    ((QUICKSTART, "--config.optim.lr=fast"), "could not convert string to float: 'fast'"),
+    (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: there is no such file"),
+    ((f"{QUICKSTART}:pretrian",), ":pretrain, :finetune"),
+  ],
+)
+def test_a_mistake_is_one_line(words, message):
+  with pytest.raises(BadInput) as error:
+    parse(*words)
+  assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_command_called_again_starts_anew(capsys, tmp_path):
+  for words, message in (
+    (("--config=nowhere.py", "--workdir=w"), "there is no such file"),
+    ((QUICKSTART,), "--workdir is missing; for example --workdir=runs/my_run"),
+    (
+      (QUICKSTART, f"--workdir={tmp_path}", "--mode=eval"),
+      "holds no checkpoint",
+    ),
+    (
+      (QUICKSTART, f"--workdir={tmp_path}", "--config.data.num_threads=0"),
+      "config.data.num_threads = 0 must be at least 1",
+    ),
+  ):
+    assert main.main(["main", *words]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.startswith("swin_jax: ") and printed.count("\n") == 1
+
+
+def test_help_needs_neither_jax_nor_absl():
+  code = """
+import sys
+from swin_jax import main
+try:
+  main.main(["main", "--help"])
+except SystemExit as end:
+  sys.exit(end.code or any(name in sys.modules for name in ("jax", "absl", "numpy")))
+"""
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert "Trains, or evaluates, what a config describes." in done.stdout
+  for flag in ("--config", "--workdir", "--mode", "--coordinator", "--num_processes", "--process_id"):
+    assert f"\n  {flag} " in done.stdout

@@ -1,0 +1,73 @@
+"""Lines of progress: how far, at what rate, how long it will take; and once for several processes."""
+
+import time
+
+import pytest
+
+from swin_jax.terminal import progress
+
+
+class Clock:
+  now = 100.0
+
+  def perf_counter(self):
+    return self.now
+
+
+@pytest.fixture(name="clock")
+def _clock(monkeypatch):
+  monkeypatch.setattr(progress, "time", Clock())
+  return progress.time
+
+
+def test_a_line_is_due_every_few_seconds(clock, capsys):
+  line = progress.Progress("train", 20_000, "images", before=8_000)
+  for _ in range(6):
+    clock.now += 4
+    line.step(500)
+  # 12 and 24 seconds after the start, at 125 images a second: what was there before took no time
+  assert capsys.readouterr().out.splitlines() == [
+    "train  9,500/20,000  125 images/s  1:24 left",
+    "train  11,000/20,000  125 images/s  1:12 left",
+  ]
+  line.finish(", 3 unreadable and left out")
+  assert capsys.readouterr().out == (
+    "train  11,000 images in 24.0 s, 8,000 were there before, 3 unreadable and left out\n"
+  )
+
+
+@pytest.mark.parametrize(
+  "unit, expected",
+  [("", "maps  2/1,802  5:00:00 left\n"), ("maps", "maps  2/1,802  0.1 maps/s  5:00:00 left\n")],
+)
+def test_slow_work_has_a_rate_where_it_has_a_unit(clock, capsys, unit, expected):
+  line = progress.Progress("maps", 1802, unit)
+  clock.now += 20
+  line.step(2)
+  assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+  "seconds, text", [(0, "0:00"), (59.6, "1:00"), (123, "2:03"), (3723, "1:02:03"), (90_000, "25:00:00")]
+)
+def test_durations(seconds, text):
+  assert progress.duration(seconds) == text
+
+
+def test_only_process_0_prints(capsys):
+  progress.set_process(1)
+  try:
+    progress.say("nothing")
+  finally:
+    progress.set_process(0)
+  progress.say("something")
+  assert capsys.readouterr().out == "something\n"
+
+
+def test_work_of_unknown_length(monkeypatch, capsys):
+  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.05)
+  assert progress.patiently("compiling", lambda: time.sleep(0.2) or 7) == 7
+  first, *others = capsys.readouterr().out.splitlines()
+  assert first == "compiling ..." and others and set(others) == {"compiling ... 0 s"}
+  with pytest.raises(KeyError, match="gone"):
+    progress.patiently("looking", lambda: {}["gone"])
