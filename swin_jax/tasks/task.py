@@ -65,7 +65,7 @@ class Evaluation(NamedTuple):
 
   Attributes:
     size: (height, width) in pixels that the model sees at once.
-    note: goes on after that size in a sentence, to say how images come to it.
+    note: how images come to that size, as the rest of a sentence that ends with it.
     sizes: all sizes that the backbone sees, where test-time augmentation has several.
   """
 
@@ -107,14 +107,18 @@ class PixelAnswers(NamedTuple):
     command: its word on the command line.
     answer: what each pixel is given, in a word for help texts.
     to_map: scores float32 [height, width, outputs], as `Outputs.finish` leaves them → a map (`targets.py`).
-    draw: (settings, class names, pixels float32 [1, height, width, 3] of 0..1, map, true map or None) → a
-      picture of them.
+    draw: (settings, class names, pixels float32 [1, height, width, 3] of 0..1, map, true map or None) → the
+      `Drawing`.
   """
 
   command: str
   answer: str
   to_map: Callable[[np.ndarray], np.ndarray]
   draw: Callable[[Settings, Sequence[str], jax.Array, np.ndarray, np.ndarray | None], Drawing]
+
+
+def _fill_nothing(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict]) -> None:
+  """Leaves the config as it is: `TaskKind.fill` of a task whose keys do not depend on the data."""
 
 
 class TaskKind(NamedTuple):
@@ -124,8 +128,8 @@ class TaskKind(NamedTuple):
 
   Attributes:
     needs: what an example must carry.
-    group: its group in the config, called as the task.
-    reads: groups, or single keys as "group.key", of the config that not every task reads and this one does.
+    group: its group in the config, which has the name of the task.
+    reads: groups, or single keys as "group.key", that it reads in addition to those that every task reads.
     fields: config → what a training batch holds; an evaluation adds "weight", float32.
     views: config → (training, evaluation) view, each (decoded example, rng) → the fields of one example.
     check: config → None; raises BadInput for what contradicts itself, without data or devices.
@@ -157,9 +161,7 @@ class TaskKind(NamedTuple):
   summarise: Callable[[Settings], str]
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
-  fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = lambda config, trained, read: (
-    None
-  )
+  fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   pixels: PixelAnswers | None = None
 
