@@ -16,13 +16,17 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import checks, compatibility, compilation, metrics
+from swin_jax.run import checks, compatibility, compilation
 from swin_jax.run import config as run_config
+from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
+from swin_jax.run.log import TrainLog, in_short
+from swin_jax.run.profiler import Profiler
 from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.run.step import FORWARD_PASSES
+from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, description, folder, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
@@ -99,18 +103,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     run_config.write(config, workdir)
     say(run_config.describe(config, data, program, total_steps, workdir))
     # 7. Loop.
-    writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
+    writer = Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)
-    clock = metrics.Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
-    log = metrics.TrainLog(
+    clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
+    log = TrainLog(
       writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
     )
-    profiler = metrics.Profiler(workdir, **config.profile)
+    profiler = Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   took = duration(time.perf_counter() - started)
   say(
-    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint"
+    f"done in {took}  {in_short(evaluation)}  checkpoint"
     f" {checkpoints.folder}/{max(restored.step, total_steps)}"
   )
   return evaluation
@@ -132,8 +136,8 @@ class _Run(NamedTuple):
   every: dict[str, int]
   total_steps: int
   checkpoints: checkpoint.Checkpoints
-  log: metrics.TrainLog
-  profiler: metrics.Profiler
+  log: TrainLog
+  profiler: Profiler
 
   def is_due(self, what: str, step: int) -> bool:
     return step > 0 and (step % self.every[what] == 0 or step == self.total_steps)
@@ -243,7 +247,7 @@ def run_evaluation(
   data: pipeline.Input,
   state: TrainState,
   class_names: Sequence[str],
-  writer: metrics.Writer | None = None,
+  writer: Writer | None = None,
   stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
   """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first
@@ -318,7 +322,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")
   say(
-    metrics.in_short(values)
+    in_short(values)
     + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
   )
   return values
