@@ -1,9 +1,7 @@
 """The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
 
-from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-import itertools
 import time
 from typing import NamedTuple
 
@@ -231,53 +229,13 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = run_evaluation(
-      run.program, run.data, state, run.config.data.class_names, run.log.writer, stop
-    )
+    evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:
     with run.log.clock.measure("checkpoint"):
       run.checkpoints.add_evaluation(step, evaluation)
   return evaluation
-
-
-def run_evaluation(
-  program: Program,
-  data: pipeline.Input,
-  state: TrainState,
-  class_names: Sequence[str],
-  writer: Writer | None = None,
-  stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
-  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first
-  batch; None if stopped.
-
-  Raises:
-    BadInput: there is nothing to score.
-  """
-  batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
-  num_batches = -(-len(data.eval_source) // data.eval_batch_size)
-  first = next(batches)
-  with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(
-      program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names
-    )
-    if values is not None and program.task.best[0] not in values:
-      raise BadInput(
-        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is"
-        " known of any"
-      )
-    if values and program.pictures and writer:
-      # a batch that is not full repeats some
-      pictures = np.asarray(program.pictures(state.eval_params, first))[: len(data.eval_source)]
-      writer.pictures(
-        int(state.step),
-        program.task.pictures_show,
-        pictures,
-        lambda grid: program.task.legend(grid, class_names),
-      )
-  return values
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
@@ -318,7 +276,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
-  values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
+  values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")
   say(

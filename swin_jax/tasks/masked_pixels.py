@@ -14,7 +14,7 @@ from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import Swin, flops
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
-from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Fields, Measured, Outputs, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -52,7 +52,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     images, reconstruction = forward(params, batch)
     valid = batch.get("valid")
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
@@ -62,7 +62,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     )
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
       weight *= jnp.any(valid & pixel_mask(batch["mask"], patch_size, images.shape[1:3]), axis=(1, 2, 3))
-    return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
+    return Measured({"loss": (jnp.sum(errors * weight), jnp.sum(weight))})
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
@@ -78,7 +78,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/loss", False),
     functools.partial(flops, model.encoder),

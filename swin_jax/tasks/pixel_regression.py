@@ -18,7 +18,7 @@ from swin_jax.models import upernet
 from swin_jax.models.swin import Swin
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -62,9 +62,9 @@ def make_task(
     value, one = main + upernet.AUXILIARY_WEIGHT * auxiliary, jnp.ones(())
     return value, {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     wanted = jnp.where(batch["weight"][:, None, None] > 0, target(batch), jnp.nan)
-    return error_sums(predicted(params, batch), wanted, value_std)
+    return Measured(error_sums(predicted(params, batch), wanted, value_std))
 
   def pictures(params, batch, bands=()):
     found, valid = predicted(params, batch), batch.get("valid")
@@ -77,7 +77,7 @@ def make_task(
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/mean_absolute_error", False),
     functools.partial(upernet.flops, model),
