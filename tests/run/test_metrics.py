@@ -20,7 +20,7 @@ def added(gathered, index, weight):
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_every_example_counts_once_in_the_order_of_the_set(monkeypatch, copies):
-  """Example 3 fills up a batch, 4 is also there in the place of a damaged one; two processes may hold the same
+  """Example 3 fills up a batch, and 4 also replaces a damaged one; two processes may hold the same
   rows.
   """
   monkeypatch.setattr(distributed, "gather_rows", lambda rows: np.concatenate([rows] * copies))
