@@ -11,7 +11,9 @@ pytestmark = pytest.mark.every_python
 
 
 @pytest.mark.parametrize(
-  "partition, pieces", [(("data", "model"), 8), (("data",), 4), (("model",), 2), ((), 1)], ids=str
+  "partition, pieces",
+  [(("data", "model"), 8), (("model", "data"), 8), (("data",), 4), (("model",), 2), ((), 1)],
+  ids=str,
 )
 def test_rows_come_once_and_in_order(partition, pieces):
   """However the devices are ordered, and where several hold the same rows."""

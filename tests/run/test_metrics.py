@@ -1,5 +1,6 @@
 """Rows of examples, from batches to metrics."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,9 +12,9 @@ pytestmark = pytest.mark.every_python
 
 
 def added(gathered, index, weight):
-  """Adds the rows of a batch: of example i the number 10 i, in two pieces."""
+  """Adds the rows of a batch in two pieces: of example i the number 10 i, or none where the weight is 0."""
   index = np.asarray(index, np.int32)
-  value = np.float32(10) * index
+  value = np.where(weight, np.float32(10) * index, np.nan)
   rows = {"index": [index], "weight": [np.float32(weight)], "value": [value[:1], value[1:]]}
   gathered.add(rows)
 
@@ -33,6 +34,14 @@ def test_every_example_counts_once_in_the_order_of_the_set(monkeypatch, copies):
   assert gathered.compute("eval/") == {"eval/mean": 20.0, "eval/largest": 7}
   (rows,) = received
   assert rows.keys() == {"value"} and rows["value"].tolist() == [0, 10, 30, 40]
+
+
+def test_rows_that_are_too_many_are_not_read(monkeypatch):
+  monkeypatch.setattr(metrics, "MOST_NUMBERS", 14)
+  rows = {"logits": jnp.zeros((4, 2)), "label": jnp.zeros(4, jnp.int32)}
+  host_batch = {"index": np.arange(4), "weight": np.ones(4)}
+  assert metrics.Gathered(None, 5).own(host_batch, rows) == {}
+  assert metrics.Gathered(None, 4).own(host_batch, rows).keys() == {"index", "weight", "logits", "label"}
 
 
 def test_a_task_without_rows_has_no_such_metrics():
