@@ -123,6 +123,24 @@ def gather(text: str) -> list[str]:
   return [row.tobytes().rstrip(b"\0").decode() for row in np.asarray(rows)]
 
 
+def own_rows(array: jax.Array) -> list[jax.Array]:
+  """Returns the rows that this process's devices hold, each once and in order, as pieces that lie on one
+  device; the inverse of `jax.make_array_from_process_local_data`.
+
+  Args:
+    array: divided by its first dimension only.
+  """
+  pieces = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+  return [pieces[start] for start in sorted(pieces)]
+
+
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+  """Returns the rows of all processes, one process after the other; all must call this with one shape."""
+  if jax.process_count() == 1:
+    return rows
+  return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+
+
 def check_shared(folder: str) -> None:
   """Checks that every process sees the folder of process 0, which makes it.
 

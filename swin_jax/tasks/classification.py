@@ -12,8 +12,8 @@ from swin_jax.data.view.views import Labelled
 from swin_jax.models.backbone import Backbone
 from swin_jax.models.heads import Classifier
 from swin_jax.ops import mixing
-from swin_jax.tasks import image_input, rules
-from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind
+from swin_jax.tasks import image_input, ranking, rules
+from swin_jax.tasks.task import Fields, Measured, Outputs, Settings, Task, TaskKind
 
 
 def make_task(
@@ -54,7 +54,7 @@ def make_task(
     value = jnp.mean(optax.softmax_cross_entropy(logits, mixed["target"]))
     return value, {"loss": (value, jnp.ones(()))}, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
     label, weight = batch["label"], batch["weight"]
     count = jnp.sum(weight)
@@ -66,10 +66,11 @@ def make_task(
       "top1": jnp.sum((rank <= 1) * weight),
       "top5": jnp.sum((rank <= 5) * weight),
     }
-    return {name: (value, count) for name, value in sums.items()}
+    rows = {"logits": logits, "label": label}
+    return Measured({name: (value, count) for name, value in sums.items()}, rows)
 
   best, cost = ("eval/top1", True), model.encoder.flops
-  return Task(model, init, prepare, loss, eval_sums, None, best, cost)
+  return Task(model, init, prepare, loss, measure, None, best, cost, row_metrics=ranking.ONE_VS_REST)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:

@@ -14,7 +14,7 @@ from swin_jax.models.simmim import SimMim
 from swin_jax.models.windows import map_sizes, sides
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input, rules
-from swin_jax.tasks.task import Fields, Outputs, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Fields, Measured, Outputs, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -52,7 +52,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     images, reconstruction = forward(params, batch)
     valid = batch.get("valid")
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
@@ -63,7 +63,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     if valid is not None:  # where nothing that is masked holds data, nothing was asked
       hidden = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
       weight *= jnp.any(valid & hidden, axis=tuple(range(1, images.ndim)))
-    return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
+    return Measured({"loss": (jnp.sum(errors * weight), jnp.sum(weight))})
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
@@ -79,7 +79,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/loss", False),
     model.encoder.flops,

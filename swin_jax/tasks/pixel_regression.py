@@ -18,7 +18,7 @@ from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -63,9 +63,9 @@ def make_task(
     sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
     return value, sums, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     wanted = jnp.where(batch["weight"][:, None, None] > 0, target(batch), jnp.nan)
-    return error_sums(predicted(params, batch), wanted, value_std)
+    return Measured(error_sums(predicted(params, batch), wanted, value_std))
 
   def pictures(params, batch, bands=()):
     found, valid = predicted(params, batch), batch.get("valid")
@@ -78,7 +78,7 @@ def make_task(
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/mean_absolute_error", False),
     functools.partial(upernet.flops, model),

@@ -17,7 +17,7 @@ from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -48,14 +48,14 @@ def make_task(
     sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
     return value, sums, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     seen = probabilities(params, batch)
     labels = jnp.where(batch["weight"][:, None, None] > 0, batch["label_map"].astype(jnp.int32), NONE)
     known = labels != NONE
     right = jnp.take_along_axis(seen, jnp.where(known, labels, 0)[..., None], axis=-1)[..., 0]
     losses = jnp.where(known, -jnp.log(jnp.maximum(right, 1e-12)), 0.0)
     confusion = confusion_matrix(labels, jnp.argmax(seen, axis=-1), model.num_classes)
-    return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
+    return Measured({"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)})
 
   def pictures(params, batch, bands=()):
     classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
@@ -70,7 +70,7 @@ def make_task(
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/mean_iou", True),
     functools.partial(upernet.flops, model),

@@ -15,10 +15,41 @@ from swin_jax.ops import mixing
 # Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class
 # has its own.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
+# Name → [B, ...], one row for each example of a batch.
+Rows = dict[str, jax.Array]
 # Name → shape and dtype of one example's part of a batch.
 Fields = dict[str, tuple[tuple[int, ...], Any]]
 # What a task says in a config (ConfigDict) or in the description of a trained model (dict): ["group"]["key"].
 Settings = ConfigDict | Mapping[str, Any]
+
+
+class Undefined(Exception):
+  """Metrics have no value for the examples of an evaluation; the message says why."""
+
+
+class Measured(NamedTuple):
+  """What one evaluation batch adds to the metrics.
+
+  Attributes:
+    sums: metrics that are sums over examples, without those of weight 0.
+    rows: what `RowMetrics` need of each example.
+  """
+
+  sums: Sums
+  rows: Rows = {}
+
+
+class RowMetrics(NamedTuple):
+  """Metrics that are not sums over examples, such as those that rank them.
+
+  Attributes:
+    names: of the metrics.
+    compute: rows as numpy arrays [examples, ...], every example once → one value for each name; raises
+      `Undefined`.
+  """
+
+  names: tuple[str, ...]
+  compute: Callable[[Mapping[str, np.ndarray]], Sequence[float]]
 
 
 class Task(NamedTuple):
@@ -32,7 +63,8 @@ class Task(NamedTuple):
       numbers it draws for that.
     loss: (params, batch, rng) → scalar mean loss of a training batch, `Sums` to log, and the losses of the
       backbone, see `backbone.Features`, which the step adds.
-    eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
+    measure: (params, batch) → `Measured` of an evaluation batch, whose "weight" is 1 for the examples that
+      count and 0 for the others.
     pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there
       is nothing to see. The bands are one, or three as red, green, blue; () for the first three, or the first
       where there are fewer.
@@ -41,18 +73,20 @@ class Task(NamedTuple):
     pictures_show: what is to be seen in them, which names their files.
     legend: (picture, class names) → the picture with what its colours mean under it, where they mean
       anything.
+    row_metrics: computed from the rows of `measure`; None where it gives none.
   """
 
   model: Any
   init: Callable[[jax.Array, dict], Any]
   prepare: Callable[[dict, jax.Array], dict]
   loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
-  eval_sums: Callable[[Any, dict], Sums]
+  measure: Callable[[Any, dict], Measured]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures_show: str = ""
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
+  row_metrics: RowMetrics | None = None
 
 
 def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[dict, jax.Array], dict]:
