@@ -94,8 +94,8 @@ def dense(
 def gelu(x: jax.Array) -> jax.Array:
   """Computes the exact GELU (erf, not tanh).
 
-  The computation is float32 because XLA then reads the widest activation only once; the result has the dtype
-  of x.
+  The computation is float32 because XLA then needs only one pass over the widest activation; the result has
+  the dtype of x.
   """
   wide = x.astype(jnp.float32)
   return (0.5 * wide * (1.0 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
