@@ -3,20 +3,16 @@
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 
 The same command, given again, continues the run in its workdir. Every config key is in configs/common.py,
-with its
-meaning and default.
+with its meaning and default.
 
 Compiled programs are cached for later runs, in the folder that --compile_cache=FOLDER names.
 
 Several processes: give each the same command. On TPU pods and with Slurm and Open MPI, the processes find
-each
-other; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. All processes
-must
-share the workdir.
+each other; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. All
+processes must share the workdir.
 
 Exit codes: 0 success; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM and saved,
-run the
-same command again; 130 stopped by Ctrl-C and saved.
+run the same command again; 130 stopped by Ctrl-C and saved.
 """
 
 from collections.abc import Sequence
@@ -66,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
-    from absl import logging  # imported late: jax takes seconds, and a mistyped flag should fail at once
+    from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
     from swin_jax.run import compilation, reads, train

@@ -5,8 +5,7 @@
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 
 SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is created, complete or not at
-all,
-with
+all, with
 
   model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one file: any batch size, one
                      image size
@@ -21,14 +20,12 @@ or, instead of the first three, model.onnx for ONNX Runtime. That format needs a
 requirements-onnx.txt, and an image size that requires no padding.
 
 The input is images and the output is logits. For a backbone without a head, the output is pooled features.
-For a
-masked-image model, the input is images and mask and the output is the reconstruction. With --features, the
-input is
-images alone and the output is the feature pyramid, the output of every stage. Gradients are not exported.
+For a masked-image model, the input is images and mask and the output is the reconstruction. With --features,
+the input is images alone and the output is the feature pyramid, the output of every stage. Gradients are not
+exported.
 
 jax guarantees that model.stablehlo runs with a jax version up to six months newer, or three weeks older, than
-the
-one that exported it.
+the one that exported it.
 """
 
 import json
@@ -77,7 +74,7 @@ def _export(arguments) -> None:
       "--format=onnx has float32 products and its weights inside; leave out --dtype and --weights"
     )
 
-  import jax  # imported late: jax takes seconds, and a mistyped flag should fail at once
+  import jax  # late, because importing jax takes seconds
 
   from swin_jax.export import forward as forwards
   from swin_jax.export import onnx, stablehlo

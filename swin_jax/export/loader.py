@@ -7,8 +7,7 @@ The model is a program, so load it only if you trust its source.
   logits = run(images)    # float32 [batch, height, width, bands]: (pixels / 255 - mean) / std
 
 config["data"] has mean, std and image size, config["export"] the inputs and outputs. `python load.py` runs
-the
-model on zeros.
+the model on zeros.
 """
 
 import functools

@@ -95,9 +95,7 @@ class Checkpoints:
     self._manager.reached_preemption = lambda step: False
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
     self._saving: int | None = None  # step of the save in progress
-    self._hashed: tuple[int, concurrent.futures.Future] | None = (
-      None  # step, and the task that writes its checksums
-    )
+    self._hashed: tuple[int, concurrent.futures.Future] | None = None  # step, and its checksums
     self._failed = False
 
   def save(self, step: int, state: Any, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """Checksums of a checkpoint's files, which tell an intact checkpoint from a damaged one.
 
 Each of n processes writes the checksums of its share of the files, so a checkpoint is complete once it holds
-all
-n lists.
+all n lists.
 """
 
 import hashlib

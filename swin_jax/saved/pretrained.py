@@ -129,12 +129,9 @@ class Model:
     computes.
 
     Otherwise every call computes the bias again, which is noticeable with small batches and large windows.
-    The
-    resulting parameters work only for images with the same windows. A bias is [K, N, N] for each block; for
-    large
-    windows the biases are larger than all other parameters. Parameters without a bias MLP, or with a bias
-    that
-    is already fixed, are returned unchanged.
+    The resulting parameters work only for images with the same windows. A bias is [K, N, N] for each block;
+    for large windows the biases are larger than all other parameters. Parameters without a bias MLP, or with
+    a bias that is already fixed, are returned unchanged.
     """
     flat = flax.traverse_util.flatten_dict(params)
     if not any("cpb_fc1" in path for path in flat):

@@ -3,10 +3,8 @@
 Parameters are loaded, adapted or dropped, and a report lists each by path.
 
 V2 weights need no change for another window: the bias is a function of offsets in units of the trained
-window.
-V1's bias tables are interpolated. The patch embedding is adapted to other bands, and a head to other classes
-if a
-file maps them to the saved classes.
+window. V1's bias tables are interpolated. The patch embedding is adapted to other bands, and a head to other
+classes if a file maps them to the saved classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -9,15 +9,12 @@
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them,
 or .npy and .npz arrays [height, width, bands] or [n, height, width, bands] with any number of bands: uint8,
-or
-float as in the model's training, 0..1. For a model trained on floats (data.dtype) arrays may have any type,
-and image files are read as rasters, GeoTIFF for instance. The largest central box with the model's aspect
-ratio is
-resized to the model's size.
+or float as in the model's training, 0..1. For a model trained on floats (data.dtype) arrays may have any
+type, and image files are read as rasters, GeoTIFF for instance. The largest central box with the model's
+aspect ratio is resized to the model's size.
 
 `reconstruct` masks images and shows the reconstruction by a masked-image model: original, masked,
-reconstructed,
-pasted.
+reconstructed, pasted.
 
 `attention` shows where tokens attend in one block, correctly across shifted windows, how much attention each
 token receives, and, for a classifier, the evidence for a class (Grad-CAM).
@@ -26,12 +23,10 @@ token receives, and, for a classifier, the evidence for a class (Grad-CAM).
 meaning in all images.
 
 `segment` shows the class that a segmentation model predicts for every pixel of whole images and, if --labels
-has a
-label map of the same name, the errors, in white. `regress` does the same for the values of pixel
+has a label map of the same name, the errors, in white. `regress` does the same for the values of pixel
 regression: errors are blue where the prediction is too low, red where it is too high. --maps also writes the
 predicted classes or values, in files named like the images: georeferenced GeoTIFFs if the image is
-georeferenced,
-otherwise PNGs of classes, together with a classes.txt, or TIFFs of values.
+georeferenced, otherwise PNGs of classes, together with a classes.txt, or TIFFs of values.
 """
 
 import argparse
@@ -152,9 +147,7 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.drawing import panels
-  from swin_jax.saved import (
-    pretrained,
-  )  # imported late: jax takes seconds, and a mistyped flag should fail at once
+  from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
   from swin_jax.terminal.progress import Progress
 
@@ -189,9 +182,7 @@ def _run(arguments: argparse.Namespace) -> None:
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
-    folder = output.folder(
-      "--out", arguments.out
-    )  # created late, so that refused input leaves nothing behind
+    folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
     path = output.new_file(folder, name, f"-{arguments.command}.png")
     picture.save(path)
     drawn += 1

@@ -15,8 +15,7 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
   """Computes the first three principal components of each stage's tokens, over all images together.
 
   The images pass through the model twice, once for the components and once for their values, so that the
-  features of
-  only one image are held at a time.
+  features of only one image are held at a time.
 
   Args:
     model, params: from `swin_jax.load`; a masked-image model gets unmasked images.

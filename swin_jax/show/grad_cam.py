@@ -39,8 +39,7 @@ def grad_cam(
   """Computes Grad-CAM of one image.
 
   The channels of a stage's output are summed, each weighted by the mean gradient of the class's logit with
-  respect to
-  it; negative sums, evidence against the class, become zero.
+  respect to it; negative sums, evidence against the class, become zero.
 
   Args:
     model, params: from `swin_jax.load`; a classifier.

@@ -45,12 +45,10 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
   """Reads the images in a file or folder as input of a model.
 
   The largest central box with the model's aspect ratio is resized to its size, so nothing is distorted and
-  only
-  the ends of the longer side are cropped. uint8 is divided by 255, as in training; float is used unscaled.
-  Grey and RGB
-  are converted into each other if the model requires it, see `image_ops.decode`. For a model
-  trained on floats, values of any type are used unscaled, and files are rasters, see `rasters.read`; pixels
-  without data are NaN.
+  only the ends of the longer side are cropped. uint8 is divided by 255, as in training; float is used
+  unscaled. Grey and RGB are converted into each other if the model requires it, see `image_ops.decode`. For a
+  model trained on floats, values of any type are used unscaled, and files are rasters, see `rasters.read`;
+  pixels without data are NaN.
 
   Args:
     model: determines the size and the number of bands.

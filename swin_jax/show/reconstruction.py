@@ -26,8 +26,7 @@ def reconstruct(
   """Masks an image at random and reconstructs it with the model.
 
   With targets normalised by their neighbourhood (`masked_pixels.target_norm_window`), brightness and contrast
-  of the
-  neighbourhood are those of the original.
+  of the neighbourhood are those of the original.
 
   Args:
     model, params: from `swin_jax.load`; a masked-image model.
@@ -81,8 +80,7 @@ def picture(
   """Draws original, masked, reconstructed, and the reconstruction pasted into the original, side by side.
 
   Only masked pixels count in training: the reconstruction of the others is meaningless, so the last panel is
-  the one
-  to look at.
+  the one to look at.
 
   Args, raises: as in `reconstruct`; bands: as in `drawing.to_rgb`.
   """

@@ -85,9 +85,7 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
   except ValueError as error:
     if not is_raster:
       raise
-    raster = rasters.read(
-      str(file), file.name
-    )  # its error explains what is wrong if the file is not a raster either
+    raster = rasters.read(str(file), file.name)  # its error also covers files that are not rasters
     if raster.dtype == np.uint8 and raster.shape[-1] == bands:
       return raster
     actual, expected = (image_ops.count_bands(count) for count in (raster.shape[-1], bands))
@@ -156,9 +154,8 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   """Predicts every pixel: float32 [height, width, outputs], logits of classes, or a value in its unit.
 
   An image larger than the window that evaluation uses (`dense.window`, or `dense.eval_canvas` if unset) is
-  predicted
-  with a sliding window. The method is that of `dense.slide`, but sums are kept on the host, which has
-  room for large scenes, and progress is printed.
+  predicted with a sliding window. The method is that of `dense.slide`, but sums are kept on the host, which
+  has room for large scenes, and progress is printed.
 
   Args:
     model, params: from `swin_jax.load`; a model with a prediction for every pixel.

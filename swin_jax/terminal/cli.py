@@ -48,8 +48,7 @@ class ConfigParser(Parser):
   """A parser with --config=FILE[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that file.
 
   `parse_args` returns the config itself, locked, as `config`. absl parses only the arguments that argparse
-  does not
-  know, and its flags exist only during the call, so one process may parse several command lines.
+  does not know, and its flags exist only during the call, so one process may parse several command lines.
   """
 
   def __init__(self, **kwargs):
@@ -174,8 +173,7 @@ def exit_code(body: Callable[[], None]) -> int:
   """Runs a command and returns its exit code.
 
   0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM and 130 by Ctrl-C, each explained in one line
-  on
-  stderr; 1 a bug, with a traceback.
+  on stderr; 1 a bug, with a traceback.
   """
   try:
     body()

@@ -1,7 +1,7 @@
 """Large pages (2 MiB) for the memory of computations on the CPU, on Linux.
 
-XLA allocates and frees its CPU buffers at every run of a program, and Linux clears each page again when
-it is first touched. With the default pages of 4 KiB, this takes up to a third of the time of a forward pass.
+XLA allocates and frees its CPU buffers at every run of a program, and Linux clears each page again when it is
+first touched. With the default pages of 4 KiB, this takes up to a third of the time of a forward pass.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,8 @@ def restart_on_large_pages(module: str) -> None:
   """Restarts this command in its own process with large pages; returns if there is nothing to gain.
 
   That is the case on systems other than Linux with glibc 2.35 or newer, if the system provides no large
-  pages, if GPUs
-  or TPUs compute, if malloc is already configured, and if the process is not just the command, but for
-  example a notebook.
+  pages, if GPUs or TPUs compute, if malloc is already configured, and if the process is not just the command,
+  but for example a notebook.
 
   Args:
     module: of the command, as after python -m.

@@ -5,20 +5,17 @@
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
-SimMIM),
-timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
+SimMIM), timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
 hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise the command fails and
 reports the mismatch.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
-window,
-image size, bands or classes.
+window, image size, bands or classes.
 
 `export` writes a workdir or a model folder for the official code, timm, or transformers.
 
 A model folder is a valid input of --config.init_from, --mode=eval --workdir, `swin_jax.load`,
-`swin_jax.export`
-and `swin_jax.show`.
+`swin_jax.export` and `swin_jax.show`.
 """
 
 import sys
@@ -104,11 +101,7 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.saved import (
-    description,  # imported late: jax takes seconds, and a mistyped flag should fail at once
-    folder,
-    tensors,
-  )
+  from swin_jax.saved import description, folder, tensors  # late, because importing jax takes seconds
   from swin_jax.weights import importer, inference
 
   folder.check_free(arguments.destination)

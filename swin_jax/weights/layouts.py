@@ -1,8 +1,7 @@
 """Layouts: the spelling of the official names in the official code, timm and Hugging Face.
 
 Each layout maps an official name (`official.py`) to one name of its own, or to several names whose tensors
-are the
-consecutive rows of the official one.
+are the consecutive rows of the official one.
 """
 
 from collections.abc import Iterable
