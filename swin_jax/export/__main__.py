@@ -11,8 +11,7 @@ all, with
                      image size
   load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` runs it on zeros
   model.safetensors  with --weights=beside: the weights, which are otherwise inside model.stablehlo; DST is
-  then
-                     also a model folder
+                     then also a model folder
   config.json        describes the model: "data" gives the properties of its images, "export" the inputs and
                      outputs
 

@@ -105,8 +105,7 @@ class Model:
     return self._run(params, images, jnp.asarray(mask, bool))
 
   def features(self, params: Any, images: jax.Array, stages: Sequence[int] | None = None) -> list[jax.Array]:
-    """Returns the feature pyramid: the output of the blocks of some stages, before merging and without a
-    norm.
+    """Returns the feature pyramid: the block outputs of some stages, before merging, without a norm.
 
     Args:
       params, images: as in `apply`; nothing is masked.
@@ -125,8 +124,7 @@ class Model:
     return self._pyramid(params, images, tuple(stages))
 
   def fix_bias(self, params: Any) -> Any:
-    """Returns parameters for inference at `image_size`, with each V2 bias MLP replaced by the bias it
-    computes.
+    """Returns parameters for inference at `image_size`: each V2 bias MLP is replaced by its output.
 
     Otherwise every call computes the bias again, which is noticeable with small batches and large windows.
     The resulting parameters work only for images with the same windows. A bias is [K, N, N] for each block;

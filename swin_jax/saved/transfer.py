@@ -68,8 +68,11 @@ class Report:
 
 
 class Plan(NamedTuple):
-  """The transfer, before anything is read: functions for arrays of a different shape, by path, and the
-  report.
+  """A planned transfer, before anything is read.
+
+  Attributes:
+    adapt: path → the function that adapts an array of a different shape.
+    report: the report.
   """
 
   adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
@@ -247,11 +250,9 @@ def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   """Interpolates a V1 bias table to another square window by the geometric rule.
 
-  This is the rule of the official fine-tuning after SimMIM. The source offsets form a geometric progression:
-  the
-  distance between neighbours grows by a factor q with each step from the centre, which preserves the values
-  near
-  the centre. A bicubic spline gives the values in between.
+  This is the rule of the official fine-tuning after SimMIM. The distance between neighbouring source offsets
+  grows by a factor q with each step from the centre, which preserves the values near the centre. A bicubic
+  spline gives the values in between.
 
   Args:
     table: float [(2·old - 1)², heads].

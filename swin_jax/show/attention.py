@@ -44,8 +44,9 @@ class Attention:
   stride: int
 
   def of(self, row: int, column: int) -> np.ndarray:
-    """Returns the attention of the token at (row, column): float32 [K, H, W], sums of 1; zero outside its
-    window.
+    """Returns the attention of the token at (row, column): float32 [K, H, W], sums of 1.
+
+    It is zero outside the token's window.
     """
     window, query = self._find(row, column)
     return self._on_map(self.weights[window, :, query], self.tokens[window])
@@ -68,8 +69,9 @@ class Attention:
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
-    """Scatters values [..., n] of tokens [n] onto the map [..., H, W]; padding is dropped, other tokens are
-    zero.
+    """Scatters values [..., n] of tokens [n] onto a map [..., H, W].
+
+    Padding is dropped; tokens that are not listed become zero.
     """
     out = np.zeros((*values.shape[:-1], self.map_size[0] * self.map_size[1]), values.dtype)
     out[..., tokens[tokens >= 0]] = values[..., tokens >= 0]

@@ -1,6 +1,4 @@
-"""Reads images for pictures: files, folders and arrays → float32 [height, width, bands], 0..1, at a model's
-size.
-"""
+"""Reads images for pictures: files, folders and arrays → float32 [height, width, bands], 0..1, resized."""
 
 from collections.abc import Iterator
 import pathlib

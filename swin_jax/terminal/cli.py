@@ -148,8 +148,7 @@ def numbers(text: str) -> list[float]:
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:
-  """Returns ml_collections' message about a key, or about an error inside a config, in one line without a
-  traceback.
+  """Returns ml_collections' message about a key or a config's error as one line without a traceback.
 
   Args:
     message: the message of ml_collections.

@@ -46,8 +46,7 @@ class Progress:
 
 
 def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function whose progress is unknown; prints the operation and, every few seconds, its duration so
-  far.
+  """Runs a function of unknown progress; prints the operation and its duration every few seconds.
 
   The function runs in a thread, so that Ctrl-C is handled meanwhile.
   """
