@@ -1,9 +1,10 @@
-"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of
-every name.
+"""Transfers a trained encoder to a new task, window, image size, bands or classes.
 
-V2 needs no change of weights for another window: its bias is a function of offsets in units of the trained
-window. V1's tables are interpolated. The patch embedding is made to fit other bands, and a head to fit other
-classes where a file says which are which.
+Parameters are loaded, adapted or dropped, and a report lists each by path.
+
+V2 weights need no change for another window: the bias is a function of offsets in units of the trained
+window. V1's bias tables are interpolated. The patch embedding is adapted to other bands, and a head to other
+classes if a file maps them to the saved classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,16 +26,16 @@ PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """How arrays of another shape are taken over.
+  """How arrays of a different shape are adapted.
 
   Attributes:
-    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from
-      ImageNet-22K to 1K.
-    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep
-      the first and "zero" the rest; the first two scale the kernel by old / new bands, so that what comes out
-      is as large as before.
-    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; ""
-      for a fresh head where the number of classes differs.
+    bias_tables: V1 bias tables for another window: "geometric" as in fine-tuning after SimMIM, "bicubic" as
+      from ImageNet-22K to 1K.
+    bands: patch embedding for other bands: "repeat" the saved bands in turn, use their "mean" for every
+      band, or keep the first and set the rest to "zero". The first two scale the kernel by old / new bands,
+      so that the magnitude of the output is preserved.
+    class_map: file with one line for each class: the saved class whose row of the head it takes. "" for a
+      fresh head if the number of classes differs.
   """
 
   bias_tables: str = "geometric"
@@ -47,7 +48,7 @@ DEFAULT = Rules()
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What became of every parameter, by path."""
+  """How every parameter was transferred, by path."""
 
   source: str
   loaded: list[str]
@@ -67,8 +68,11 @@ class Report:
 
 
 class Plan(NamedTuple):
-  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the
-  report.
+  """A planned transfer, before anything is read.
+
+  Attributes:
+    adapt: path → the function that adapts an array of a different shape.
+    report: the report.
   """
 
   adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
@@ -76,15 +80,15 @@ class Plan(NamedTuple):
 
 
 def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> Plan:
-  """Finds out what a model takes over from a saved one: the encoder, and heads of the same shape.
+  """Determines which parameters a model takes from a saved one: the encoder, and heads of the same shape.
 
   Args:
-    saved: where from.
+    saved: the source.
     shapes: of every parameter of the model, by path.
-    rules: for arrays of another shape.
+    rules: for arrays of a different shape.
 
   Raises:
-    BadInput: the encoders differ, or the rules do not fit; the message names the parameters.
+    BadInput: the encoders differ, or the rules do not apply; the message names the parameters.
   """
   patch_size, adapt = saved.config["model"]["patch_size"], {}
   for path in sorted(saved.shapes.keys() & shapes.keys()):
@@ -115,7 +119,7 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
 
 
 def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Report) -> None:
-  """Refuses what leaves a parameter fresh or drops one.
+  """Checks that a transfer leaves no parameter fresh and drops none.
 
   Raises:
     BadInput: the models differ; the message names a parameter.
@@ -128,14 +132,14 @@ def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Rep
 def read(
   saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
 ) -> tuple[dict[str, jax.Array], Report]:
-  """Reads what a model takes over from a saved one.
+  """Reads the parameters that a model takes from a saved one.
 
   Args:
     saved, rules: as in `plan`.
     wanted: every parameter of the model by path, with its sharding.
 
   Returns:
-    The parameters by path, without those that are to be fresh, and the report.
+    The parameters by path, without those to be initialised, and the report.
 
   Raises:
     BadInput: as `plan`.
@@ -151,7 +155,7 @@ def read(
   )
   for path, function in adapt.items():
     value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
-    # Every process has made it: `device_put` would compare what they have, over the network.
+    # Every process has computed the value; `device_put` would compare the copies over the network.
     arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
   return arrays, report
 
@@ -159,7 +163,7 @@ def read(
 def read_all(
   saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
 ) -> tuple[dict[str, jax.Array], Report]:
-  """As `read`, for a model that takes over everything.
+  """Reads all parameters of a model from a saved one. See `read`.
 
   Raises:
     BadInput: as `plan` and `check_whole`.
@@ -170,13 +174,13 @@ def read_all(
 
 
 def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[Any, Report]:
-  """Replaces the encoder of fresh parameters by a saved one; a head of the same shape comes along.
+  """Replaces the encoder in fresh parameters by a saved one, and also a head of the same shape.
 
   Args:
-    saved: where from.
+    saved: the source.
     params: fresh parameters, as sharded arrays.
-    rules: for arrays of another shape.
-    workdir: gets the report, as `transfer.txt`.
+    rules: for arrays of a different shape.
+    workdir: folder for the report, `transfer.txt`.
 
   Returns:
     The parameters, sharded as before, and the report.
@@ -185,17 +189,17 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     BadInput: as `plan`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep="/")
-  wanted = {
+  expected = {
     path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()
   }
-  arrays, report = read(saved, wanted, rules)
+  arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
     (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 
 def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
-  """Every device of a sharding has all of it."""
+  """Returns the sharding that replicates an array on every device of the given one."""
   if isinstance(sharding, jax.sharding.NamedSharding):
     return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
   return sharding
@@ -204,7 +208,7 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
 def _adaptation(
   path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int | Sequence[int], rules: Rules
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-  """How an array of another shape is taken over, in a word and as a function; None if it is not."""
+  """Returns how to adapt an array of a different shape, as a label and a function; None if it is not."""
   pixels = math.prod(sides(patch_size, 2))
   if path.startswith("head/") and rules.class_map:
     rows = _class_map(rules.class_map, shape[-1], wanted[-1])
@@ -221,12 +225,12 @@ def _adaptation(
 
 
 def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int, rule: str) -> np.ndarray:
-  """A patch embedding for another number of bands.
+  """Returns a patch embedding for a different number of bands.
 
   Args:
     kernel: float [p·p·bands, C], bands innermost.
     patch_size: in pixels, one number for both axes or one per axis.
-    bands: that are wanted.
+    bands: the new number of bands.
     rule: see `Rules`.
 
   Returns:
@@ -235,20 +239,20 @@ def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int
   kernel = kernel.reshape(math.prod(sides(patch_size, 2)), -1, kernel.shape[-1])
   old = kernel.shape[1]
   if rule == "repeat":
-    made = kernel[:, np.arange(bands) % old] * (old / bands)
+    changed = kernel[:, np.arange(bands) % old] * (old / bands)
   elif rule == "mean":
-    made = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
+    changed = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
   else:
-    made = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
-  return made.reshape(-1, kernel.shape[-1])
+    changed = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
+  return changed.reshape(-1, kernel.shape[-1])
 
 
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning
-  after SimMIM.
+  """Interpolates a V1 bias table to another square window by the geometric rule.
 
-  The source offsets are spread so that neighbours lie q times farther apart with each step from the centre,
-  which keeps what is near as it is; the values in between come from a bicubic spline.
+  This is the rule of the official fine-tuning after SimMIM. The distance between neighbouring source offsets
+  grows by a factor q with each step from the centre, which preserves the values near the centre. A bicubic
+  spline gives the values in between.
 
   Args:
     table: float [(2·old - 1)², heads].
@@ -258,7 +262,7 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
     float64 [entries, heads].
 
   Raises:
-    BadInput: a window that is not square, or of fewer than four tokens a side.
+    BadInput: a window is not square, or has fewer than four tokens a side.
   """
   from scipy import interpolate  # only V1 needs it
 
@@ -286,9 +290,9 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
 
 def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the official rule from ImageNet-22K to 1K.
+  """Interpolates a V1 bias table to another square window by the official rule from ImageNet-22K to 1K.
 
-  torch's bicubic: a = -0.75, half-pixel centres, borders repeated, no filter when shrinking.
+  This is torch's bicubic interpolation: a = -0.75, half-pixel centres, replicated borders, no antialiasing.
 
   Args, returns, raises: as `resize_bias_table`, for any square window.
   """
@@ -311,10 +315,10 @@ def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
 
 
 def read_class_map(path: str) -> np.ndarray:
-  """The saved class of each new one, by label: int [classes].
+  """Reads the saved class for each new class, by label: int [classes].
 
   Raises:
-    BadInput: the file is none.
+    BadInput: the file is not a class map.
   """
   try:
     lines = pathlib.Path(path).read_text().splitlines()
@@ -330,10 +334,10 @@ def read_class_map(path: str) -> np.ndarray:
 
 
 def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
-  """The saved class of each wanted one.
+  """Reads a class map and checks it against both numbers of classes.
 
   Raises:
-    BadInput: the file is none, or does not fit.
+    BadInput: the file is not a class map, or does not fit the models.
   """
   rows = read_class_map(path)
   if len(rows) != wanted:

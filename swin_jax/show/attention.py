@@ -1,4 +1,4 @@
-"""Where a model looks: the attention of one block, back on the image. Letters: see `models/windows.py`."""
+"""The attention of one block, mapped back onto the image. Letters: see `models/windows.py`."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -27,13 +27,14 @@ class Attention:
   """The attention of one block on one image.
 
   Attributes:
-    weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key (last axis);
-      sums over keys are 1.
-    tokens: int [M, N], which token of the map, row·W + column, stands where in the windows; -1 is padding.
-    regions: int [M, N]; a token attends to the tokens of its window that have its label, see
+    weights: float32 [M, K, N, N], the attention of each query (third axis) of a window to each key (last
+      axis); sums over keys are 1.
+    tokens: int [M, N], the map index, row·W + column, of the token at each position of the windows; -1 is
+      padding.
+    regions: int [M, N]; a token attends to the tokens of its window with the same label, see
       `windows.regions`.
     map_size: (H, W) in tokens.
-    stride: pixels of the image a token stands for, along each axis.
+    stride: image pixels per token along each axis.
   """
 
   weights: np.ndarray
@@ -43,20 +44,21 @@ class Attention:
   stride: int
 
   def of(self, row: int, column: int) -> np.ndarray:
-    """Where the token at (row, column) looks: float32 [K, H, W], sums of 1; zero outside its window."""
+    """Returns the attention of the token at (row, column): float32 [K, H, W], sums of 1.
+
+    It is zero outside the token's window.
+    """
     window, query = self._find(row, column)
     return self._on_map(self.weights[window, :, query], self.tokens[window])
 
   def reach(self, row: int, column: int) -> np.ndarray:
-    """Where the token at (row, column) can look: bool [H, W]."""
+    """Returns where the token at (row, column) can attend: bool [H, W]."""
     window, query = self._find(row, column)
     return self._on_map(self.regions[window] == self.regions[window, query], self.tokens[window])
 
   def received(self) -> np.ndarray:
-    """How much each token is looked at: float32 [K, H, W], the sum over the queries; 1 where all look at all
-    alike.
-    """
-    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding looks at padding only
+    """Returns the attention each token receives: float32 [K, H, W], the sum over queries; 1 if uniform."""
+    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding attends to padding only
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 
   def _find(self, row, column):
@@ -67,8 +69,9 @@ class Attention:
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
-    """values [..., n] of the tokens [n] → [..., H, W]; what is padding is dropped, what is not named is
-    zero.
+    """Scatters values [..., n] of tokens [n] onto a map [..., H, W].
+
+    Padding is dropped; tokens that are not listed become zero.
     """
     out = np.zeros((*values.shape[:-1], self.map_size[0] * self.map_size[1]), values.dtype)
     out[..., tokens[tokens >= 0]] = values[..., tokens >= 0]
@@ -78,13 +81,13 @@ class Attention:
 def capture(
   model: Model, params: Any, image: np.ndarray, stage: int | None = None, block: int | None = None
 ) -> Attention:
-  """The attention of one block.
+  """Captures the attention of one block.
 
   Args:
-    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
-    image: float32 [height, width, bands], 0..1, as of `images.read`.
-    stage: None for the last but one, whose map is finer than the last's.
-    block: of the stage; None for its last, which has shifted windows where the depth is even and the map
+    model, params: from `swin_jax.load`; a masked-image model gets an unmasked image.
+    image: float32 [height, width, bands], 0..1, as from `images.read`.
+    stage: None for the second to last, whose map is finer than the last's.
+    block: of the stage; None for its last, which has shifted windows if the depth is even and the map is
       larger than a window.
 
   Raises:
@@ -116,11 +119,11 @@ def _weights(model, params, images, regions, stage, block, window):
     return module.encoder(images)
 
   encoder = model.module.encoder
-  _, seen = model.module.apply({"params": params}, images, method=run, mutable=[layers.SEEN[0]])
+  _, captured = model.module.apply({"params": params}, images, method=run, mutable=[layers.SEEN[0]])
   group = group_size(encoder.config.depths[stage], encoder.config.extra_norm_every)
-  blocks = seen[layers.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
+  blocks = captured[layers.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
   leaves = blocks[f"block{block % group}"]["attn"][layers.SEEN[1]][0]
-  # what the scan has stacked
+  # the scan stacks its iterations on the first axis
   qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)
   bias = table.T[:, windows.relative_index(window)]
   return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, regions)
@@ -139,30 +142,29 @@ def picture(
   cam_stage: int | None = None,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a
-  class (Grad-CAM).
+  """Draws the attention from tokens of one block, the attention each receives, and for a classifier Grad-CAM.
 
   Args:
-    model, params, image, stage, block: as `capture`.
+    model, params, image, stage, block: as in `capture`.
     head: of the block; None for the mean of all.
-    at: (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image,
-      others shares of it.
-    label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and none is asked for.
-    bands: as `drawing.to_rgb`.
+    at: (row, column) of pixels whose tokens are the queries: integers are pixels of the image, floats are
+      fractions of it.
+    label, cam_stage: as in `grad_cam`; Grad-CAM is omitted if the model has no classes and no label is given.
+    bands: as in `drawing.to_rgb`.
 
   Raises:
     BadInput: there is no such stage, block, head, pixel, band or class.
   """
-  seen = capture(model, params, image, stage, block)
-  heads = seen.weights.shape[1]
+  captured = capture(model, params, image, stage, block)
+  heads = captured.weights.shape[1]
   if head is not None and not 0 <= head < heads:
     raise BadInput(f"there is no head {head} in this block; it has heads 0 to {heads - 1}")
   chosen = slice(None) if head is None else slice(head, head + 1)
   original = drawing.to_rgb(image, image, bands)
   zoom = original.shape[0] // image.shape[0]
-  side = seen.stride * zoom  # of a token on a panel
-  received = seen.received()[chosen].mean(0)
-  # or a few tokens that all look at leave the others dark
+  side = captured.stride * zoom  # side of a token on a panel
+  received = captured.received()[chosen].mean(0)
+  # otherwise a few tokens that receive most attention leave the others dark
   received = np.minimum(received, np.percentile(received, 99))
   panels = [
     ("image", original),
@@ -176,8 +178,8 @@ def picture(
     )
   for point in at:
     pixel = _pixel(point, image.shape[:2])
-    row, column = (p // seen.stride for p in pixel)
-    looks, reach = seen.of(row, column)[chosen].mean(0), seen.reach(row, column)
+    row, column = (p // captured.stride for p in pixel)
+    looks, reach = captured.of(row, column)[chosen].mean(0), captured.reach(row, column)
     box = (row * side, column * side, (row + 1) * side, (column + 1) * side)
     panel = drawing.heat(
       original, *(drawing.spread(values, side, original.shape[:2]) for values in (looks, reach))
