@@ -167,7 +167,7 @@ def local_statistics(
       all.
 
   Returns:
-    Mean and standard deviation. The mean has the shape of the images.
+    Mean and standard deviation, float32 of the images' shape.
   """
 
   def box_sum(x):  # separable: 2 · window additions per pixel instead of window²
