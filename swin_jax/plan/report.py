@@ -116,7 +116,8 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
 def check(
   config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
-  """Returns the report on a run as a dict for JSON; the help text of `python -m swin_jax.plan` lists the keys.
+  """Returns the report on a run as a dict for JSON; the help text of `python -m swin_jax.plan` lists the
+  keys.
 
   Args:
     config: from `ready`.
@@ -290,8 +291,8 @@ def _compile(
 
 
 def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[str, int]:
-  """Returns the bytes by kind: state, batch and gradients from their shardings, as in the formula, and the rest
-  as the compiler planned it.
+  """Returns the bytes by kind: state, batch and gradients from their shardings, as in the formula, and the
+  rest as the compiler planned it.
   """
   sizes = {kind: formula.bytes_per_chip[kind] for kind in (*ARGUMENTS, "gradients")}
   rest = max(compiled.temporary_bytes - sizes["gradients"], 0)
@@ -306,8 +307,8 @@ def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[
 
 
 def _activations(config: ConfigDict) -> footprint.Activations:
-  """Returns the activations of one image. They do not depend on mesh, batch and optimizer, so one trace serves
-  all slices.
+  """Returns the activations of one image. They do not depend on mesh, batch and optimizer, so one trace
+  serves all slices.
   """
   config = config.copy_and_resolve_references()
   config.mesh.update(data=1, fsdp=1, model=1)

@@ -66,9 +66,9 @@ def memory_traffic(
   """Estimates the bytes that one chip reads and writes in its memory in a step.
 
   The activations of a block are written and read in the forward pass, read again in the backward pass, and
-  their gradients are written and read. A recomputed forward pass writes and reads them once more. In each part
-  of the batch, weights are read in both passes and their gradient is written. The update reads and writes the
-  state.
+  their gradients are written and read. A recomputed forward pass writes and reads them once more. In each
+  part of the batch, weights are read in both passes and their gradient is written. The update reads and
+  writes the state.
 
   Args:
     config: config of the backbone.
@@ -89,8 +89,8 @@ def collectives(
   """Returns the collectives of a step that follow from the shardings.
 
   In each part of the batch, a parameter sharded over axes that also divide the batch is all-gathered in the
-  forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient of
-  a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units, each
+  forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient
+  of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units, each
   branch of a block all-reduces its output and, in the backward pass, the gradient of its input.
 
   Args:

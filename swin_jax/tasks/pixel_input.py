@@ -20,8 +20,8 @@ DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolat
 
 
 def fields(config: ConfigDict, target: str, dtype: type) -> Fields:
-  """Returns the fields of a batch: the image, its map under the name `target`, and for float32 images "valid",
-  which marks the pixels that hold data.
+  """Returns the fields of a batch: the image, its map under the name `target`, and for float32 images
+  "valid", which marks the pixels that hold data.
   """
   size, image_dtype = tuple(config.data.image_size), jnp.dtype(config.data.dtype)
   held = {"image": ((*size, len(config.data.mean)), image_dtype), target: (size, dtype)}
