@@ -42,7 +42,7 @@ class StepTime(NamedTuple):
 
 
 def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: int) -> Work:
-  """Returns the work of a step on `images` images. Remat recomputes the forward pass, except what it saves."""
+  """Returns the work of a step on `images` images; remat repeats the forward pass except what it saves."""
   forward, products = flops.flops(config, image_size, bands), flops.products(config, image_size)
   if config.remat == "none":
     again = 0
