@@ -1,9 +1,9 @@
-"""How many bytes of its memory a train step takes on each chip, by formula: from shapes alone, on no device.
+"""Memory of a train step in bytes per chip, by formula: from shapes alone, without a device.
 
-The state is exact: its shardings decide. What the backward pass needs is what autodiff keeps, traced through
-the real loss at two batch sizes; of a loss without remat the results of matrix products, since compilers
-compute what lies between them again. What they make of it differs by some 20 % either way:
-`experiments/scale` compares.
+The size of the state is exact, as its shardings determine it. The activations are what autodiff keeps for the
+backward pass, traced through the real loss at two batch sizes. Without remat only the results of matrix
+products count, because compilers recompute what lies between them. Compiled sizes differ by about 20 % in
+either direction; see `experiments/scale`.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,13 @@ from swin_jax.tasks.task import Task
 
 
 class Activations(NamedTuple):
-  """What one image leaves behind for the backward pass, in bytes.
+  """Activations of one image for the backward pass, in bytes.
 
   Attributes:
-    saved: kept through the whole forward pass, under the model's remat policy.
-    widest: there beside it at the widest moment of the backward pass: a whole block where blocks are
-      recomputed; about half of one where nothing is, for then the products are there already.
-    blocks: kept by one block of each stage if nothing in it were recomputed.
+    saved: kept through the whole forward pass under the model's remat policy.
+    widest: needed in addition at the peak of the backward pass: a whole block if blocks are recomputed;
+      about half of one without remat, because the products are then among the saved.
+    blocks: per stage, kept by one of its blocks if nothing in it were recomputed.
   """
 
   saved: int
@@ -39,15 +39,17 @@ class Activations(NamedTuple):
 
 
 def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_steps: int) -> dict[str, int]:
-  """Bytes per chip by kind, exactly as the shardings divide them.
+  """Returns the bytes per chip by kind, exact from the shardings.
 
   Args:
     state, gradients: abstract, with shardings.
     batch: abstract, with shardings.
-    accumulation_steps: parts of the batch; a sum of gradients is kept beside those of a part.
+    accumulation_steps: parts of the batch; with more than one, the sum of gradients is kept in addition to
+      the gradients of a part.
 
   Returns:
-    parameters, optimizer, ema, batch: what the step gets. gradients: float32.
+    parameters, optimizer, ema, batch: arguments of the step.
+    gradients: in float32.
   """
   return {
     "parameters": bytes_per_device(state.params),
@@ -61,10 +63,11 @@ def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_step
 def activations(
   task: Task, params: Any, batch: dict[str, jax.ShapeDtypeStruct], image_size: tuple[int, int]
 ) -> Activations:
-  """What the gradient of the real loss keeps of each image: the arrays that grow with the batch.
+  """Returns what the gradient of the real loss keeps for each image, that is, the arrays that grow with the
+  batch.
 
   Args:
-    task: gives model and loss; `task.model.encoder` is the backbone.
+    task: model and loss; `task.model.encoder` is the backbone.
     params: abstract.
     batch: abstract, of any size.
     image_size: (height, width) pixels.
@@ -87,14 +90,14 @@ def activations(
 
 
 def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: Any) -> int:
-  """Of the widest moment of the backward pass, on one chip: a block's activations, its weights put together,
-  and their gradient.
+  """Returns the temporary bytes on one chip at the peak of the backward pass: the activations of one block,
+  its gathered weights, and their gradient.
 
   Args:
     kept: see `activations`.
-    images: of one part of the batch, on this chip.
+    images: images of one part of the batch on this chip.
     params: abstract.
-    compute_dtype: of the weights put together.
+    compute_dtype: dtype of the gathered weights.
   """
   block_weights = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -115,11 +118,11 @@ def _block_bytes(config: SwinConfig, stage: int, map_size: tuple[int, ...]) -> i
 
 
 def _per_image(bytes_of: Callable[[int], int]) -> int:
-  return (bytes_of(4) - bytes_of(2)) // 2  # what does not grow with the batch is no activation
+  return (bytes_of(4) - bytes_of(2)) // 2  # arrays that do not grow with the batch are not activations
 
 
 def _residual_bytes(function: Callable, *args: Any) -> int:
-  """Of what the derivative of `function` keeps; each array once, however often it is kept."""
+  """Returns the bytes that the derivative of `function` keeps; an array kept several times counts once."""
 
   def kept(*args):
     return list({id(x): x for x in jax.tree.leaves(jax.vjp(function, *args)[1])}.values())

@@ -1,6 +1,4 @@
-"""How long a train step takes at least, by formula: what it computes, what it moves through memory, what the
-chips send each other.
-"""
+"""Lower bound on the time of a train step, by formula: compute, memory traffic and collectives."""
 
 import math
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, `FORWARD_PASSES` times `Backbone.flops`; what MFU counts.
+    model: forward and backward pass, `FORWARD_PASSES` times `Backbone.flops`; MFU counts these.
     recomputed: what remat adds.
   """
 
@@ -30,8 +28,8 @@ class Work(NamedTuple):
 
 
 class StepTime(NamedTuple):
-  """Seconds of one step at the makers' peak rates; the longest bounds the step, as if the others hid behind
-  it.
+  """Seconds of one step at the vendors' peak rates. The largest bounds the step, assuming that the others
+  overlap with it completely.
   """
 
   compute: float
@@ -44,11 +42,11 @@ class StepTime(NamedTuple):
 
 
 def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: int) -> Work:
-  """Of a step on `images` images; what remat computes again is the forward pass, without what it saves."""
+  """Returns the work of a step on `images` images; remat repeats the forward pass except what it saves."""
   forward, products = flops.flops(config, image_size, bands), flops.products(config, image_size)
   if config.remat == "none":
     again = 0
-  elif config.remat == "dots":  # saves what has no batch dimensions, all but attention's two products
+  elif config.remat == "dots":  # saves products without batch dimensions, all but the two of attention
     again = products["logits"] + products["attention"]
   else:
     again = forward - sum(products[name] for name in remat.saved(config.remat))
@@ -56,7 +54,7 @@ def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: in
 
 
 def residual_stream_bytes(config: SwinConfig, image_size: tuple[int, ...]) -> int:
-  """Of one image, the outputs of all blocks together."""
+  """Returns the bytes of the outputs of all blocks together, for one image."""
   stages = enumerate(geometry(config, image_size))
   values = sum(config.depths[i] * stage.tokens * config.channels(i) for i, stage in stages)
   return values * jnp.dtype(config.dtype).itemsize
@@ -65,18 +63,19 @@ def residual_stream_bytes(config: SwinConfig, image_size: tuple[int, ...]) -> in
 def memory_traffic(
   config: SwinConfig, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
 ) -> int:
-  """Bytes that one chip moves through its memory in a step, roughly.
+  """Estimates the bytes that one chip reads and writes in its memory in a step.
 
-  A block's activations are written and read in the forward pass, read again in the backward pass, and their
-  gradients written and read; a recomputed forward pass writes and reads once more. Weights are read in both
-  passes and their gradient is written, in each part of the batch; the update reads and writes the state.
+  The activations of a block are written and read in the forward pass, read again in the backward pass, and
+  their gradients are written and read. A recomputed forward pass writes and reads them once more. In each
+  part of the batch, weights are read in both passes and their gradient is written. The update reads and
+  writes the state.
 
   Args:
-    config: of the backbone.
+    config: config of the backbone.
     kept: see `footprint.activations`.
-    images: of a step, on this chip.
+    images: images of a step on this chip.
     parts: accumulation steps.
-    state_bytes: parameters, moments, average and gradients on this chip.
+    state_bytes: bytes of parameters, moments, average and gradients on this chip.
     params: abstract.
   """
   activations = sum(depth * block for depth, block in zip(config.depths, kept.blocks, strict=True)) * images
@@ -87,22 +86,22 @@ def memory_traffic(
 def collectives(
   config: SwinConfig, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
 ) -> list[Collective]:
-  """What the shardings make the chips send each other in a step.
+  """Returns the collectives of a step that follow from the shardings.
 
-  In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in
-  the forward and in the backward pass, in the compute dtype, and its gradient is summed and divided again;
-  the gradient of what every chip holds is summed in float32. Where the model axis divides heads and hidden
-  units, each branch of a block sums its output, and in the backward pass the gradient of its input.
+  In each part of the batch, a parameter sharded over axes that also divide the batch is all-gathered in the
+  forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient
+  of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units, each
+  branch of a block all-reduces its output and, in the backward pass, the gradient of its input.
 
   Args:
-    config: of the backbone.
+    config: config of the backbone.
     params: abstract, with shardings.
-    batch_sharding: of the batch.
-    tokens_bytes: residual stream of all blocks together, of one chip's images of a step.
+    batch_sharding: sharding of the batch.
+    tokens_bytes: bytes of the residual stream of all blocks together, for one chip's images of a step.
     parts: accumulation steps.
   """
   mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
-  found, dtype = [], jnp.dtype(config.dtype)
+  sent, dtype = [], jnp.dtype(config.dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -111,20 +110,20 @@ def collectives(
     summed = math.prod(mesh.shape[axis] for axis in batch_axes - axes)
     width = dtype.itemsize if leaf.ndim > 1 else 4
     if gathered > 1:
-      found.append(Collective("all-gather", names[width], 2 * parts, gathered, own * width, name))
-      found.append(Collective("reduce-scatter", names[width], parts, gathered, own * width, name))
+      sent.append(Collective("all-gather", names[width], 2 * parts, gathered, own * width, name))
+      sent.append(Collective("reduce-scatter", names[width], parts, gathered, own * width, name))
     if summed > 1:
       width = 4 if gathered == 1 else width
-      found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
+      sent.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
   if (ways := mesh.shape.get("model", 1)) > 1:
-    # Of the forward pass once more, the branches whose output is not saved.
+    # The recomputed forward pass repeats the branches whose output is not saved.
     times = (
       4
       if config.remat in ("none", "dots")
       else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(config.remat)))
     )
-    found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
-  return found
+    sent.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
+  return sent
 
 
 def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
@@ -132,12 +131,12 @@ def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
 
 
 def step_time(place: Slice, work: Work, traffic: int, sent: list[Collective]) -> StepTime:
-  """Seconds of a step on a slice.
+  """Returns the seconds of a step on a slice.
 
   Args:
     place: the slice.
-    work: of the whole step.
-    traffic: bytes through one chip's memory.
+    work: work of the whole step.
+    traffic: bytes read and written in the memory of one chip.
     sent: collectives of the step.
   """
   chip = place.chip

@@ -1,5 +1,5 @@
-"""Mistakes in a config that show without data or devices: numbers that cannot be, and numbers that contradict
-one another.
+"""Checks of a config that need neither data nor devices: invalid values, and values that contradict each
+other.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from swin_jax.saved.choices import BANDS, BIAS_TABLES
 from swin_jax.tasks import kind_of, rules
 from swin_jax.terminal.errors import BadInput
 
-# What every task reads; a kind and a backbone have tables of their own.
+# Rules of the keys that every task reads; task kinds and backbones have their own tables.
 RULES = {
   "data.dtype": rules.one_of("uint8", "float32"),
   "optim.schedule": rules.one_of(*optim.SCHEDULES),
@@ -49,10 +49,10 @@ SWIN_RULES = {
 
 
 def check(config: ConfigDict) -> None:
-  """Checks what needs neither data nor devices.
+  """Checks everything in a config that needs neither data nor devices.
 
   Raises:
-    BadInput: numbers that cannot be; the message names the keys.
+    BadInput: a value is invalid or contradicts another; the message names the keys.
   """
   kind = kind_of(config)
   rules.check(config, RULES | SWIN_RULES)
@@ -63,7 +63,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_run(config: ConfigDict) -> None:
-  """Checks how a run goes on and ends."""
+  """Checks the schedule, the checkpoints and the accumulation steps."""
   o, keep_latest = config.optim, config.checkpoint.keep_latest
   if keep_latest < 2:
     raise BadInput(
@@ -85,7 +85,7 @@ def _check_run(config: ConfigDict) -> None:
 
 
 def _check_data(config: ConfigDict) -> None:
-  """Checks the images: their size, bands, type, and what is done to them in every task."""
+  """Checks the images: size, bands, dtype, and processing that all tasks share."""
   d, shown = config.data, config.log.picture_bands
   if d.class_names:
     raise BadInput("config.data.class_names are found in the data; leave it ()")
@@ -108,7 +108,7 @@ def _check_data(config: ConfigDict) -> None:
 
 
 def _check_axes(config: ConfigDict) -> None:
-  """Checks that all sizes have the axes of the image: data.image_size says how many."""
+  """Checks that all sizes have as many axes as data.image_size."""
   m, image = config.model, config.data.image_size
   axes = len(image)
   if axes not in (2, 3):
@@ -128,7 +128,12 @@ def _check_axes(config: ConfigDict) -> None:
 
 
 def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:
-  """Checks the group of the backbone; `eval_sizes`: see `Evaluation.sizes`."""
+  """Checks the config group of the backbone.
+
+  Args:
+    config: the config.
+    eval_sizes: see `Evaluation.sizes`.
+  """
   m, stages = config.model, len(config.model.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
     if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
@@ -154,17 +159,17 @@ def _check_swin(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> No
 
 
 def _check_bias_tables(config: ConfigDict, eval_sizes: Sequence[tuple[int, int]]) -> None:
-  """Checks that V1's bias tables, which are of the windows of a crop, are those of whole images too."""
+  """Checks that whole images have the same windows as training crops; V1's bias tables depend on them."""
   m = config.model
 
   def used(size):
     return [stage.window for stage in geometry(make_config(**m), size)]
 
   trained = used(config.data.image_size)
-  for seen in eval_sizes:
-    if used(seen) != trained:
+  for eval_size in eval_sizes:
+    if used(eval_size) != trained:
       raise BadInput(
         f"V1's bias tables are of the windows {trained} of crops of {config.data.image_size}, but in"
-        f" evaluation, at {seen} pixels, windows are {used(seen)}: take larger crops, smaller"
+        f" evaluation, at {eval_size} pixels, windows are {used(eval_size)}: take larger crops, smaller"
         " model.window_sizes, or V2"
       )

@@ -1,4 +1,4 @@
-"""Which keys of a config a run reads: those of every run, and those of its task."""
+"""Config keys that a run reads: those common to all runs, and those of its task."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from swin_jax.tasks import kind_of
 from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal.errors import BadInput
 
-# Groups, and keys outside of groups, that every task reads; `TaskKind.reads` has the others.
+# Groups, and keys outside of groups, that every task reads; `TaskKind.reads` lists the others.
 COMMON = (
   "task",
   "seed",
@@ -27,7 +27,7 @@ COMMON = (
 
 
 def is_in(key: str, names: Iterable[str]) -> bool:
-  """Returns whether a key, "group.key", is one of some names of keys and groups, or lies in one of them."""
+  """Returns whether a key, "group.key", is among `names` or lies in a group among them."""
   return any(key == name or key.startswith(name + ".") for name in names)
 
 
@@ -37,18 +37,18 @@ def is_read(kind: TaskKind, key: str) -> bool:
 
 
 def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
-  """Refuses flags for keys that the chosen task does not read.
+  """Checks that flags set only keys that the chosen task reads.
 
   Args:
-    config: with the flags applied, so that its task is the chosen one.
-    keys: that flags have set, as "group.key".
+    config: config after the flags are applied, so that `task` is the chosen one.
+    keys: keys set by flags, as "group.key".
 
   Raises:
-    BadInput: there is such a flag; the message names the keys of its group that the task does read.
+    BadInput: the task does not read a key; the message names the keys of its group that the task reads.
   """
   kind = kind_of(config)
   for key in keys:
-    key = key.partition("[")[0]  # of one entry of a tuple
+    key = key.partition("[")[0]  # a flag may set one entry of a tuple
     if is_read(kind, key):
       continue
     group = key.partition(".")[0]

@@ -26,12 +26,12 @@ def make_task(
   cutmix_alpha: float,
   erase_probability: float,
 ) -> Task:
-  """Classification by a linear head on the pooled features of a backbone.
+  """Returns the task of classifying images with a linear head on the pooled features of a backbone.
 
   Args:
     model: backbone and head.
-    mean, std: of the images, per band.
-    label_smoothing: ε; a target is 1 - ε + ε / classes for its class and ε / classes for the others.
+    mean, std: per band, used to normalise the images.
+    label_smoothing: ε; the target is 1 - ε + ε / classes for the true class and ε / classes for the others.
     mixup_alpha, cutmix_alpha: see `mixing.mix`.
     erase_probability: see `mixing.erase`.
   """
@@ -58,7 +58,7 @@ def make_task(
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
     label, weight = batch["label"], batch["weight"]
     count = jnp.sum(weight)
-    # Among equal scores the label counts as last, so an output that is constant, or NaN, scores 0 and not 1.
+    # Ties rank the true class last, so a constant or NaN output has an accuracy of 0 rather than 1.
     rank = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], axis=1)), axis=1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     sums = {
@@ -122,7 +122,7 @@ KIND = TaskKind(
   check=_check,
   module=_module,
   make=_make,
-  describe={"classification": ("num_classes",)},  # 0: no head, the pooled features
+  describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
   outputs=_outputs,
   summarise=_summarise,
 )
