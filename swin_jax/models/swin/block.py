@@ -107,7 +107,7 @@ class Block(nn.Module):
       scores=parts.scores,
       position_bias=parts.position_bias,
       window=stage.window,
-      trained_window=config.trained_window_sizes[self.stage] if config.trained_window_sizes else stage.window,
+      trained_window=config.trained_window(self.stage, stage.window),
       table_window=config.table_window(self.stage, stage.window),
       bias_rows=config.bias_rows,
       dtype=config.dtype,

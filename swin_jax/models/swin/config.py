@@ -80,6 +80,10 @@ class SwinConfig:
     """Returns the number of parts that split the attention of a stage, see `windows.chunk_counts`."""
     return self.attention_chunks[stage] if self.attention_chunks else 1
 
+  def trained_window(self, stage: int, window: Size) -> Size:
+    """Returns the unit of V2's offsets, given the window that is used."""
+    return self.trained_window_sizes[stage] if self.trained_window_sizes else window
+
   def table_window(self, stage: int, window: Size) -> Size:
     """Returns the window whose offsets have a row in V1's bias table, given the window that is used.
 

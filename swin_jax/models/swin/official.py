@@ -87,11 +87,12 @@ def names(path: str, model: dict[str, Any]) -> list[str] | str:
 
 def form(name: str, model: dict[str, Any]) -> Form:
   """Returns the conversions for the official tensor of this name."""
-  if name == "patch_embed.proj.weight":  # [C, bands, p, p] ↔ [p·p·bands, C]
-    p = model["patch_size"]
+  if name == "patch_embed.proj.weight":  # [C, bands, *patch] ↔ [∏patch·bands, C]
+    patch = windows.sides(model["patch_size"], 2)
+    rank = len(patch)
     return Form(
-      lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
-      lambda x: x.reshape(p, p, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+      lambda x: x.transpose(*range(2, 2 + rank), 1, 0).reshape(-1, x.shape[0]),
+      lambda x: x.reshape(*patch, -1, x.shape[-1]).transpose(rank + 1, rank, *range(rank)),
     )
   if name == "decoder.0.weight":
     return Form(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
@@ -123,7 +124,7 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
       )
     }
     if swin.version == 2:
-      trained = swin.trained_window_sizes[i] if swin.trained_window_sizes else stage.window
+      trained = swin.trained_window(i, stage.window)
       constants["attn.relative_coords_table"] = lambda window=stage.window, trained=trained: coords_table(
         window, trained
       )
@@ -134,9 +135,10 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
   return tensors
 
 
-def coords_table(window: tuple[int, int], trained: tuple[int, int]) -> np.ndarray:
+def coords_table(window: tuple[int, ...], trained: tuple[int, ...]) -> np.ndarray:
   """Returns the table of log-spaced offsets: float32 [1, 2h-1, 2w-1, 2]."""
-  return windows.log_spaced_offsets(window, trained).reshape(1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
+  sides = (2 * side - 1 for side in window)
+  return windows.log_spaced_offsets(window, trained).reshape(1, *sides, len(window))
 
 
 def _attention_mask(stage: StageGeometry) -> np.ndarray:
