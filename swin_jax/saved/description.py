@@ -91,20 +91,25 @@ def _value(config: dict[str, Any], group: str, key: str) -> Any:
   return (config[group] if old is None else old | config.get(group, {}))[key]
 
 
+def _swin(config: dict[str, Any]) -> swin.SwinConfig:
+  """Returns the sizes of the backbone; keys that a description does not keep are left out."""
+  model = config["model"]
+  return swin.make_config(**{key: model[key] for key in KEYS["model"] if key in model})
+
+
 def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """Returns the windows that a model's weights were trained with, per stage: a small map shrinks them."""
-  return swin.make_config(**config["model"]).trained_window_sizes or used_windows(config)
+  return _swin(config).trained_window_sizes or used_windows(config)
 
 
 def used_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
   """Returns the windows that a model uses on images of its config's size, per stage."""
-  stages = geometry(swin.make_config(**config["model"]), config["data"]["image_size"])
-  return tuple(stage.window for stage in stages)
+  return tuple(stage.window for stage in geometry(_swin(config), config["data"]["image_size"]))
 
 
 def pads(description: dict[str, Any]) -> bool:
   """Returns whether images of the config's size need padding for patches, windows or merging."""
-  config, size = swin.make_config(**description["model"]), description["data"]["image_size"]
+  config, size = _swin(description), description["data"]["image_size"]
   return windows.padded_size(size, config.stride(config.stages - 1)) != tuple(size) or any(
     stage.padded != stage.map for stage in geometry(config, size)
   )
