@@ -17,6 +17,7 @@ import pytest
 from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
+from swin_jax.run import config as run_config
 from swin_jax.run import train
 from swin_jax.run.state import TrainState
 from tests.support import slow_block, tiny
