@@ -17,6 +17,8 @@ import zipfile
 
 import numpy as np
 
+from swin_jax.data.read import array_files
+
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
@@ -110,14 +112,14 @@ def load(
   """
   try:
     if isinstance(file, bytes):
-      file = np.load(io.BytesIO(file), allow_pickle=False)
+      file = array_files.load(io.BytesIO(file))
     elif isinstance(file, str):
-      file = np.load(file, mmap_mode=None if opens_whole(name) else "r", allow_pickle=False)
+      file = array_files.load(file, mmap_mode=None if opens_whole(name) else "r")
     loaded, size = file, getattr(file, "shape", None)
     if size is None:
       with file as arrays:
         chosen, size = _choose(arrays, array)
-        loaded = None if header else arrays[chosen]
+        loaded = None if header else array_files.load(io.BytesIO(arrays.zip.read(f"{chosen}.npy")))
   except _Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -156,10 +158,7 @@ def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
 
 def _header(arrays, name: str) -> tuple[int, ...]:
   with arrays.zip.open(f"{name}.npy") as file:
-    version = np.lib.format.read_magic(file)
-    return (
-      np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    )(file)[0]
+    return array_files.shape(file)
 
 
 def _slices(window: Window) -> tuple[slice, slice]:
