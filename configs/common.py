@@ -54,6 +54,7 @@ def base() -> Config:
 
   c.model = ConfigDict(
     dict(
+      backbone="swin",  # the one there is; the rest of this group is Swin's
       version=2,  # Swin V2 or V1
       # Pixels: one number for both axes of an image, or one per axis, (frames, height, width) for clips
       patch_size=config_dict.FieldReference(4, field_type=object),

@@ -9,9 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh.hardware import Slice
-from swin_jax.models import remat
-from swin_jax.models.swin import SwinConfig, flops
-from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.backbone import Breakdown
 from swin_jax.plan.footprint import Activations
 from swin_jax.plan.hlo import Collective
 from swin_jax.run.step import FORWARD_PASSES
@@ -21,7 +19,7 @@ class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, `FORWARD_PASSES` times `Backbone.flops`; what MFU counts.
+    model: forward and backward pass, `FORWARD_PASSES` times `Task.flops`; what MFU counts.
     recomputed: what remat adds.
   """
 
@@ -43,66 +41,76 @@ class StepTime(NamedTuple):
     return max(self)
 
 
-def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: int) -> Work:
-  """Of a step on `images` images; what remat computes again is the forward pass, without what it saves."""
-  forward, products = flops.flops(config, image_size, bands), flops.products(config, image_size)
-  if config.remat == "none":
-    again = 0
-  elif config.remat == "dots":  # saves what has no batch dimensions, all but attention's two products
-    again = products["logits"] + products["attention"]
-  else:
-    again = forward - sum(products[name] for name in remat.saved(config.remat))
-  return Work(FORWARD_PASSES * forward * images, again * images)
+def work(forward: int, breakdown: Breakdown | None, images: int) -> Work:
+  """Of a step on `images` images, given the operations of one image's forward pass, see `Task.flops`."""
+  return Work(FORWARD_PASSES * forward * images, breakdown.recomputed * images if breakdown else 0)
 
 
-def residual_stream_bytes(config: SwinConfig, image_size: tuple[int, ...]) -> int:
+def residual_stream_bytes(breakdown: Breakdown | None) -> int:
   """Of one image, the outputs of all blocks together."""
-  stages = enumerate(geometry(config, image_size))
-  values = sum(config.depths[i] * stage.tokens * config.channels(i) for i, stage in stages)
-  return values * jnp.dtype(config.dtype).itemsize
+  return sum(
+    stage.count * math.prod(stage.input.shape) * stage.input.dtype.itemsize
+    for stage in (breakdown.blocks if breakdown else ())
+  )
 
 
 def memory_traffic(
-  config: SwinConfig, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
+  kept: Activations,
+  breakdown: Breakdown | None,
+  images: int,
+  parts: int,
+  state_bytes: int,
+  params: Any,
+  compute_dtype: Any,
 ) -> int:
   """Bytes that one chip moves through its memory in a step, roughly.
 
   A block's activations are written and read in the forward pass, read again in the backward pass, and their
-  gradients written and read; a recomputed forward pass writes and reads once more. Weights are read in both
-  passes and their gradient is written, in each part of the batch; the update reads and writes the state.
+  gradients written and read, and so are those of the head; a recomputed forward pass writes and reads once
+  more. Weights are read in both passes and their gradient is written, in each part of the batch; the update
+  reads and writes the state.
 
   Args:
-    config: of the backbone.
     kept: see `footprint.activations`.
+    breakdown: see `BackboneKind.breakdown`.
     images: of a step, on this chip.
     parts: accumulation steps.
     state_bytes: parameters, moments, average and gradients on this chip.
     params: abstract.
+    compute_dtype: that weights are read in.
   """
-  activations = sum(depth * block for depth, block in zip(config.depths, kept.blocks, strict=True)) * images
-  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(config.dtype).itemsize
-  return activations * (5 if config.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
+  counts = [stage.count for stage in breakdown.blocks] if breakdown else [1]
+  blocks = sum(count * block for count, block in zip(counts, kept.blocks, strict=True))
+  passes = 7 if breakdown and breakdown.reruns else 5
+  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(compute_dtype).itemsize
+  return (passes * blocks + 5 * kept.head) * images + 3 * weights * parts + 2 * state_bytes
 
 
 def collectives(
-  config: SwinConfig, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+  params: Any,
+  batch_sharding: jax.sharding.NamedSharding,
+  compute_dtype: Any,
+  breakdown: Breakdown | None,
+  images: int,
+  parts: int,
 ) -> list[Collective]:
   """What the shardings make the chips send each other in a step.
 
   In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in
   the forward and in the backward pass, in the compute dtype, and its gradient is summed and divided again;
   the gradient of what every chip holds is summed in float32. Where the model axis divides heads and hidden
-  units, each branch of a block sums its output, and in the backward pass the gradient of its input.
+  units, the outputs of blocks are summed, see `Breakdown.sums`.
 
   Args:
-    config: of the backbone.
     params: abstract, with shardings.
     batch_sharding: of the batch.
-    tokens_bytes: residual stream of all blocks together, of one chip's images of a step.
+    compute_dtype: of weights and activations that travel.
+    breakdown: see `BackboneKind.breakdown`.
+    images: of a step, on one chip.
     parts: accumulation steps.
   """
   mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
-  found, dtype = [], jnp.dtype(config.dtype)
+  found, dtype = [], jnp.dtype(compute_dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -116,14 +124,9 @@ def collectives(
     if summed > 1:
       width = 4 if gathered == 1 else width
       found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
-  if (ways := mesh.shape.get("model", 1)) > 1:
-    # Of the forward pass once more, the branches whose output is not saved.
-    times = (
-      4
-      if config.remat in ("none", "dots")
-      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(config.remat)))
-    )
-    found.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
+  if breakdown and (ways := mesh.shape.get("model", 1)) > 1:
+    stream = residual_stream_bytes(breakdown) * images
+    found.append(Collective("all-reduce", names[dtype.itemsize], breakdown.sums, ways, stream, "blocks"))
   return found
 
 

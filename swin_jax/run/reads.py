@@ -1,20 +1,22 @@
-"""Which keys of a config a run reads: those of every run, and those of its task."""
+"""Which keys of a config a run reads: those of every run, those of its task and those of its backbone."""
 
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from swin_jax.models import BACKBONES, backbone_name, backbone_of
+from swin_jax.models.backbone import Settings
 from swin_jax.tasks import kind_of
-from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal.errors import BadInput
 
-# Groups, and keys outside of groups, that every task reads; `TaskKind.reads` has the others.
+# Groups, keys outside of groups and single keys that every run reads; `TaskKind.reads` and
+# `BackboneKind.reads` have the others.
 COMMON = (
   "task",
   "seed",
   "init_from",
   "transfer",
-  "model",
+  "model.backbone",
   "data",
   "optim",
   "mesh",
@@ -31,27 +33,28 @@ def is_in(key: str, names: Iterable[str]) -> bool:
   return any(key == name or key.startswith(name + ".") for name in names)
 
 
-def is_read(kind: TaskKind, key: str) -> bool:
-  """Returns whether a run of this kind reads a key."""
-  return is_in(key, (*COMMON, *kind.reads))
+def is_read(settings: Settings, key: str) -> bool:
+  """Returns whether a run with the task and the backbone of these settings reads a key."""
+  return is_in(key, (*COMMON, *kind_of(settings).reads, *backbone_of(settings).reads))
 
 
 def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
-  """Refuses flags for keys that the chosen task does not read.
+  """Refuses flags for keys that the chosen task or backbone does not read.
 
   Args:
-    config: with the flags applied, so that its task is the chosen one.
+    config: with the flags applied, so that its task and its backbone are the chosen ones.
     keys: that flags have set, as "group.key".
 
   Raises:
-    BadInput: there is such a flag; the message names the keys of its group that the task does read.
+    BadInput: there is such a flag; the message names the keys of its group that are read.
   """
-  kind = kind_of(config)
   for key in keys:
     key = key.partition("[")[0]  # of one entry of a tuple
-    if is_read(kind, key):
+    if is_read(config, key):
       continue
     group = key.partition(".")[0]
-    read = [name for name in config[group] if is_read(kind, f"{group}.{name}")]
+    read = [name for name in config[group] if is_read(config, f"{group}.{name}")]
     instead = f"of this group it reads {', '.join(read)}" if read else f"it reads nothing of config.{group}"
-    raise BadInput(f"--config.{key}: task={config.task} does not read it; {instead}")
+    of_a_backbone = any(is_in(key, kind.reads) for kind in BACKBONES.values())
+    chosen = f"model.backbone={backbone_name(config)}" if of_a_backbone else f"task={config.task}"
+    raise BadInput(f"--config.{key}: {chosen} does not read it; {instead}")

@@ -14,45 +14,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from swin_jax.models import swin, windows
-from swin_jax.models.swin.geometry import geometry
-from swin_jax.tasks import KINDS, kind_of
+from swin_jax.models import backbone_name, backbone_of, windows
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
-# What an encoder's weights are made for, whatever its windows, images and task.
-ENCODER = (
-  "version",
-  "patch_size",
-  "merge_size",
-  "embed_dim",
-  "depths",
-  "num_heads",
-  "mlp_ratio",
-  "extra_norm_every",
-)
-# How the same weights may be applied; a model folder keeps what they were trained with.
-APPLIED = ("clamp_windows", "padding", "bias_rows")
-# What a description keeps of every model; its kind adds the keys of `TaskKind.describe`.
-KEYS = {
-  "model": (*ENCODER, "window_sizes", "trained_window_sizes", *APPLIED),
-  "data": ("image_size", "dtype", "mean", "std", "class_names"),  # names by label; perhaps none
-}
+# What a description keeps of the data, for every model: class names by label, perhaps none. Task and backbone
+# add keys of their own.
+DATA = ("image_size", "dtype", "mean", "std", "class_names")
 # Keys that runs and model folders from before them lack, with what they did.
 DEFAULTS_OF_OLD_FORMATS = {
-  "model": {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"},
   "data": {"class_names": [], "dtype": "uint8"},
   "augment": {"interpolation": "bilinear"},
-}
-
-_NAMES = {  # (width, blocks) → what the papers and the hub call it
-  (96, (2, 2, 6, 2)): "T",
-  (96, (2, 2, 18, 2)): "S",
-  (128, (2, 2, 18, 2)): "B",
-  (192, (2, 2, 18, 2)): "L",
-  (352, (2, 2, 18, 2)): "H",
-  (448, (2, 2, 18, 2)): "giant of 1.06 B",
-  (512, (2, 2, 42, 2)): "giant of 2.6 B",
-  (512, (2, 2, 42, 4)): "G",
 }
 
 
@@ -67,47 +39,24 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: it lacks something; the message names it.
   """
   try:
-    kind = KINDS[config["task"]]
-    made = {
+    kind, backbone = kind_of(config), backbone_of(config)
+    described = backbone.describe(config)
+    described["model"] = {"backbone": backbone_name(config)} | described.get("model", {})
+    described |= {
       group: {key: _value(config, group, key) for key in keys}
-      for group, keys in (KEYS | kind.describe).items()
+      for group, keys in ({"data": DATA} | kind.describe).items()
     }
-    made["task"] = config["task"]
-    made["data"]["class_names"] = list(made["data"]["class_names"])
-    model = made["model"]
-    axes = len(made["data"]["image_size"])
-    model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
-    model["trained_window_sizes"] = (
-      [list(window) for window in trained_windows(made)] if model["version"] == 2 else []
-    )
+    described["task"] = config["task"]
+    described["data"]["class_names"] = list(described["data"]["class_names"])
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
-  return made
+  return described
 
 
 def _value(config: dict[str, Any], group: str, key: str) -> Any:
   """Returns what a config says of a key or, where it is older than the key, what was done then."""
   old = DEFAULTS_OF_OLD_FORMATS.get(group)
   return (config[group] if old is None else old | config.get(group, {}))[key]
-
-
-def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
-  """The windows that a model's weights have seen, per stage: a small map shrinks them."""
-  return swin.make_config(**config["model"]).trained_window_sizes or used_windows(config)
-
-
-def used_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
-  """The windows that a model uses on images of its config's size, per stage."""
-  stages = geometry(swin.make_config(**config["model"]), config["data"]["image_size"])
-  return tuple(stage.window for stage in stages)
-
-
-def pads(description: dict[str, Any]) -> bool:
-  """Whether images of its config's size are padded anywhere: patches, windows or merging stick out."""
-  config, size = swin.make_config(**description["model"]), description["data"]["image_size"]
-  return windows.padded_size(size, config.stride(config.stages - 1)) != tuple(size) or any(
-    stage.padded != stage.map for stage in geometry(config, size)
-  )
 
 
 def adapt(
@@ -131,7 +80,7 @@ def adapt(
     class_rows: the class that each becomes, by label; None to keep them.
 
   Raises:
-    BadInput: a window, an image size or a number of bands that is none.
+    BadInput: a window, an image size or a number of bands that is none; or the backbone has no windows.
   """
   made, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
@@ -141,7 +90,7 @@ def adapt(
       wanted = "height and width" if axes == 2 else "time, height and width"
       raise BadInput(f"{name} must be a positive number, or {wanted}, not {size}")
   if window is not None:
-    made["model"]["window_sizes"] = [list(windows.sides(window, axes))] * len(made["model"]["depths"])
+    made = backbone_of(made).adapt(made, window)
   if image_size is not None:
     made["data"]["image_size"] = list(windows.sides(image_size, axes))
   if bands is not None:
@@ -167,15 +116,7 @@ def make_module(
   description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
 ) -> nn.Module:
   """Returns the model as a linen module, for inference."""
-  encoder = swin.make_encoder(
-    **description["model"],
-    drop_path_rate=0.0,
-    remat="none",
-    attention_chunks=(),
-    attention_kernel=kernel,
-    unroll=unroll,
-    dtype=dtype,
-  )
+  encoder = backbone_of(description).restore(description, dtype=dtype, unroll=unroll, kernel=kernel)
   return kind_of(description).module(encoder, description)
 
 
@@ -195,27 +136,11 @@ def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
   """The model in two lines."""
-  model, data = description["model"], description["data"]
-  size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
+  data, backbone = description["data"], backbone_of(description).summarise(description)
   pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
-  extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
-  trained = ""
-  if model["version"] == 2 and trained_windows(description) != used_windows(description):
-    trained = f", trained with {_windows(trained_windows(description))}"
   return (
-    f"Swin V{model['version']}{'-' if size else ''}{size}, {kind_of(description).summarise(description)}:"
-    f" {sum(map(math.prod, shapes.values())):,}"
-    " parameters\n"
-    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
-    f" {model['patch_size']},"
-    f" {bands}{extra}; {pixels} px, windows {_windows(used_windows(description))}{trained}"
+    f"{backbone.name}, {kind_of(description).summarise(description)}:"
+    f" {sum(map(math.prod, shapes.values())):,} parameters\n"
+    f"{backbone.sizes}, {bands}; {pixels} px" + (f", {backbone.geometry}" if backbone.geometry else "")
   )
-
-
-def _list(numbers: Any) -> str:
-  return ", ".join(map(str, numbers))
-
-
-def _windows(sizes: Any) -> str:
-  return ", ".join(str(size[0]) if len(set(size)) == 1 else "×".join(map(str, size)) for size in sizes)

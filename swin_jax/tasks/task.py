@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.read.targets import Target
-from swin_jax.models.backbone import Losses
+from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 
 # Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class
@@ -17,8 +17,6 @@ from swin_jax.ops import mixing
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 # Name → shape and dtype of one example's part of a batch.
 Fields = dict[str, tuple[tuple[int, ...], Any]]
-# What a task says in a config (ConfigDict) or in the description of a trained model (dict): ["group"]["key"].
-Settings = ConfigDict | Mapping[str, Any]
 
 
 class Task(NamedTuple):

@@ -23,7 +23,7 @@ from configs import swinv2_3b
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import hardware, sharding
 from swin_jax.plan import __main__ as plan
-from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
+from swin_jax.plan import ahead_of_time, footprint, formula, hlo, roofline
 from swin_jax.plan import report as fit
 from swin_jax.run.program import build
 from swin_jax.terminal.errors import BadInput
@@ -253,7 +253,7 @@ def test_remat_keeps_less():
   saved = {}
   for remat in ("none", "dots", "block"):
     config = tiny.config(model__remat=remat)
-    saved[remat] = fit._activations(config)
+    saved[remat] = formula.activations(config)
   assert saved["none"].saved > saved["dots"].saved > 1.3 * saved["block"].saved
   # Every block's input at least, 64 tokens of 16 channels and 16 of 32, float32, two blocks each.
   assert saved["block"].saved >= 4 * 2 * (64 * 16 + 16 * 32)
@@ -267,7 +267,7 @@ def test_remat_keeps_less():
 def test_a_kernel_keeps_no_logits():
   blocks = {}
   for kernel in ("xla", "gpu"):
-    blocks[kernel] = fit._activations(
+    blocks[kernel] = formula.activations(
       tiny.config(model__attention_kernel=kernel, model__embed_dim=64, model__num_heads=(2, 4))
     ).blocks
   tokens, window = (64, 16), 16  # of the stages; each token has so many logits a head
@@ -302,7 +302,7 @@ def counted_flops(remat):
   batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
   gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
   counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
-  return counted, roofline.work(program.task.model.encoder.config, config.data.image_size, 1, 1)
+  return counted, roofline.work(program.flops, formula.breakdown(config), 1)
 
 
 @pytest.mark.parametrize(
@@ -324,10 +324,8 @@ def test_collectives_by_formula():
   )
   params = {"kernel": place((16, 8), "fsdp", None), "bias": place((8,), None)}
   config = tiny.config(model__dtype="bfloat16", mesh__data=2, mesh__fsdp=4)
-  model = build(config, 1, 1).task.model.encoder.config
-  found = roofline.collectives(
-    model, params, sharding.shard_batch(mesh, config.sharding_rules, 16), 0, parts=3
-  )
+  batch = sharding.shard_batch(mesh, config.sharding_rules, 16)
+  found = roofline.collectives(params, batch, jnp.bfloat16, formula.breakdown(config), images=0, parts=3)
   received = {(c.kind, c.dtype, c.source): c.link_bytes for c in found}
   own = 4 * 8 * 2  # bytes of a chip's part of the kernel, bfloat16
   assert received == {
@@ -392,7 +390,7 @@ def test_a_run_that_fits_and_one_that_does_not():
 
 def test_remat_and_the_smallest_slice_are_advised():
   place, config = hardware.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
-  kept = fit._activations(config)
+  kept = formula.activations(config)
   # images that a chip holds if nothing is recomputed
   room = place.chip.memory_bytes / (kept.saved + kept.widest)
   config.data.batch_size = 64 * round(1.5 * 2 * room / 64)  # half as many again

@@ -100,16 +100,18 @@ def make_config(
   window_sizes: Sequence[int | Sequence[int]],
   trained_window_sizes: Sequence[int | Sequence[int]] = (),
   dtype: str = "float32",
+  backbone: str = "swin",
   **numbers: Any,
 ) -> SwinConfig:
   """Makes a `SwinConfig` from the plain values of a config's group `model`.
 
   Patches and windows are one number for both axes of an image, or one entry per axis. Lists, as JSON has
-  them, become tuples.
+  them, become tuples. `backbone` is in the group for those who look it up in the table of backbones.
 
   Raises:
     ValueError: unknown version or dtype.
   """
+  del backbone
   if version not in (1, 2) or dtype not in ("bfloat16", "float32"):
     raise ValueError(f"version {version} must be 1 or 2, and dtype {dtype} must be bfloat16 or float32")
   patch_size = windows.sides(patch_size, 2)
