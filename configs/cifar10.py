@@ -1,5 +1,5 @@
-"""CIFAR-10 with a small Swin V2: what SimMIM pre-training gains over training from scratch at equal
-fine-tuning cost.
+"""CIFAR-10 with a small Swin V2: gain of SimMIM pre-training over training from scratch at equal fine-tuning
+cost.
 
   python -m swin_jax.data.prepare --source=CIFAR10 --out=data/cifar10
   python -m swin_jax.main --config=configs/cifar10.py:pretrain --workdir=runs/cifar10/pretrain \
@@ -9,7 +9,8 @@ fine-tuning cost.
   python -m swin_jax.main --config=configs/cifar10.py:scratch --workdir=runs/cifar10/scratch \
       --config.data.path=data/cifar10
 
-CIFAR10 is anything `prepare` reads, with splits train and test. Results: experiments/simmim_gain/README.md.
+CIFAR10 is any source that `prepare` reads, with the splits train and test. Results:
+experiments/simmim_gain/README.md.
 """
 
 from configs import common

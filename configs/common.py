@@ -1,30 +1,31 @@
-"""Every key of a config, with its meaning; the size table; how `:arg` is read. Recipes are in `recipes.py`.
+"""Definition and meaning of every config key, table of model sizes, and parsing of `:arg`. Recipes are in
+`recipes.py`.
 
-A config file calls `base()`, changes what its run needs, and returns it. The result is locked: a key that is
-not here fails, and so does a value of another type. Configs import nothing of swin_jax, so that they load in
-milliseconds, anywhere.
+A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
+locked: setting an unknown key, or a value of another type, fails. Configs import nothing from swin_jax, so
+they load in milliseconds, anywhere.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Width of the first stage, blocks and heads per stage, and after how many blocks H and G have an extra norm
-# (V2, section 3.2).
+# Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of H and
+# G (V2, section 3.2).
 SIZES = {
   "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
   "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
   "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
   "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
   "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-  # The published 1.06 B model; whether it has the extra norms is not known.
+  # The published model with 1.06 B parameters; whether it has extra norms is unknown.
   "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
   "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
 }
 
 
 class Config(ConfigDict):
-  """A config that, once locked, keeps its groups: another in place of one would bring keys of its own."""
+  """A config whose groups cannot be replaced once it is locked; a replacement could bring keys of its own."""
 
   def __setitem__(self, key, value):
     if self.is_locked and isinstance(self.get(key), ConfigDict) and value is not self.get(key):
@@ -37,183 +38,203 @@ class Config(ConfigDict):
 def base() -> Config:
   """Returns all keys with their defaults, locked."""
   c = Config()
-  c.task = "classification"  # or "masked_pixels" (SimMIM), and by UPerNet "segmentation", "pixel_regression"
-  c.seed = 0  # of parameters, data order, augmentation and drop path
-  # workdir of a run (or its checkpoints/STEP), or model folder, whose encoder this run starts from; "" = from
-  # scratch
+  # "classification", "masked_pixels" (SimMIM), or, with UPerNet, "segmentation" or "pixel_regression"
+  c.task = "classification"
+  c.seed = 0  # random seed of parameters, data order, augmentation and drop path
+  # Workdir of a run (or its checkpoints/STEP) or model folder whose encoder this run starts from; "" = train
+  # from scratch
   c.init_from = ""
   c.transfer = ConfigDict(
-    dict(  # how what has another shape is taken over from init_from; see swin_jax/saved/transfer.py
-      bias_tables="geometric",  # V1 at another window; or "bicubic", from ImageNet-22K to 1K
-      bands="repeat",  # the patch embedding for other bands; or "mean", "zero"
-      # file: line k is the class of the saved head whose row class k takes; "" = a fresh head for other
-      # classes
+    dict(  # how weights of another shape are transferred from init_from; see swin_jax/saved/transfer.py
+      # Interpolation of V1's bias tables to another window: "geometric", or "bicubic" (ImageNet-22K to 1K)
+      bias_tables="geometric",
+      # Patch embedding for another number of bands: "repeat" the saved bands in turn, their "mean" for every
+      # band, or keep the first ones and "zero" the rest
+      bands="repeat",
+      # File whose line k names the class of the saved head that class k takes its row from; "" = a newly
+      # initialised head if the number of classes differs
       class_map="",
     )
   )
 
   c.model = ConfigDict(
     dict(
-      backbone="swin",  # the one there is; the rest of this group is Swin's
-      version=2,  # Swin V2 or V1
-      # Pixels: one number for both axes of an image, or one per axis, (frames, height, width) for clips
+      backbone="swin",  # the only one; the other keys of this group are Swin's
+      version=2,  # 2 for Swin V2, 1 for Swin V1
+      # Side of a patch in pixels, or one number per axis: (height, width), or (frames, height, width) for
+      # clips
       patch_size=config_dict.FieldReference(4, field_type=object),
-      merge_size=(2, 2),  # tokens per axis that become one between two stages; (1, 2, 2) for clips
+      # Tokens per axis that are merged into one between stages; (1, 2, 2) for clips
+      merge_size=(2, 2),
       **SIZES["tiny"],
-      # Tokens, per stage; (height, width) for a window that is not square, (time, height, width) for clips
+      # Side of a window in tokens, per stage; (height, width) if not square, (time, height, width) for clips
       window_sizes=(8, 8, 8, 8),
-      # V2: the windows the weights were trained with, per stage: offsets are measured in them. () = those of
-      # the run in init_from, or window_sizes
+      # V2: windows that the weights were trained with, per stage; relative offsets are normalised by them. ()
+      # = those of the run in init_from, or else window_sizes
       trained_window_sizes=(),
-      # The next three are for imported weights. Whether a window shrinks to a smaller map and is not shifted
-      # there; False for the official segmentation and detection models, in which odd blocks always shift
+      # The next three are for imported weights. True: a window shrinks to fit a smaller map and is not
+      # shifted there. False: odd blocks always shift, as in the official segmentation and detection models
       clamp_windows=True,
-      # Whether padding is "masked" or takes part in attention: "attended" for the official segmentation,
-      # detection and video models
+      # Whether attention to padding is "masked", or padding is "attended" like tokens, as in the official
+      # segmentation, detection and video models
       padding="masked",
-      # V1 of clips: rows of its bias table that a shrunk window reads, those of its "offsets", or the "first"
-      # ones, as the official video models do
+      # V1 on clips: rows of the bias table that a shrunk window reads: those of its "offsets", or the "first"
+      # rows, as in the official video models
       bias_rows="offsets",
-      mlp_ratio=4.0,
-      drop_path_rate=0.2,  # of the last block; more for larger models and longer training
-      dtype="bfloat16",  # of matrix products and activations; float32 on a CPU, where bfloat16 is slower
-      # What the backward pass computes again to save memory. "block": every block; "dots": all of it but its
-      # matrix products; "save:qkv,mlp_hidden": all but the named, see swin_jax/models/remat.py
+      mlp_ratio=4.0,  # hidden units of an MLP per channel
+      # Stochastic depth: drop rate of the last block, rising linearly from 0 at the first; higher for larger
+      # models and longer training
+      drop_path_rate=0.2,
+      # Compute dtype of matrix products and activations; "float32" on CPUs, where bfloat16 is slower
+      dtype="bfloat16",
+      # Rematerialisation: what the backward pass recomputes to save memory. "none"; "block": every block;
+      # "dots": everything except matrix products with weights; "save:qkv,mlp_hidden": everything except the
+      # named tensors, see swin_jax/models/remat.py
       remat="none",
-      # Per stage: parts that the attention of an image is computed in, one after the other, so that the
-      # logits of one part are all that there is: windows, then heads. For large maps and windows, see the
-      # sequential self-attention of V2, section 3.4; () = at once
+      # Per stage: number of parts that the attention of an image is computed in, one after the other, over
+      # windows and then heads, so that only the logits of one part exist at a time. For large maps and
+      # windows (sequential self-attention, V2, section 3.4); () = all at once
       attention_chunks=(),
-      # On TPUs after v4 one kernel that keeps no logits; "xla": the compiler's everywhere; "gpu": kernels for
-      # NVIDIA GPUs that keep none either, not yet run on one
+      # "auto": on TPUs after v4, a fused kernel that stores no logits, elsewhere "xla"; "xla": compiled by
+      # XLA everywhere; "gpu": fused kernels for NVIDIA GPUs, which have not yet been run on one
       attention_kernel="auto",
-      unroll=True,  # blocks of a stage as straight code (faster to run) or as a loop (faster to compile)
+      unroll=True,  # True: blocks of a stage unrolled, runs faster; False: as a loop, compiles faster
     )
   )
 
   c.masked_pixels = ConfigDict(
     dict(
-      target_norm_window=0,  # pixels, odd: normalise the target by its neighbourhood; 0 = raw pixels
+      # Side in pixels, odd, of the neighbourhood whose statistics normalise the target; 0 = raw pixels
+      target_norm_window=0,
     )
   )
   c.classification = ConfigDict(
     dict(
-      num_classes=0,  # 0 = as many as the data has
-      label_smoothing=0.1,
-      mixup_alpha=0.8,  # 0 = off
-      cutmix_alpha=1.0,  # 0 = off
-      erase_probability=0.25,
+      num_classes=0,  # 0 = number of classes of the data
+      label_smoothing=0.1,  # probability that the target spreads over all classes
+      # α of the Beta distribution of mixing ratios; 0 = off; with both on, each is used half the time
+      mixup_alpha=0.8,
+      cutmix_alpha=1.0,
+      erase_probability=0.25,  # of random erasing, per image; 0 = off
     )
   )
   c.segmentation = ConfigDict(
     dict(
-      num_classes=0,  # 0 = as many as the data has
-      channels=512,  # of the head
+      num_classes=0,  # 0 = number of classes of the data
+      channels=512,  # width of the UPerNet head
     )
   )
   c.pixel_regression = ConfigDict(
-    dict(  # a number for each pixel: height, biomass, temperature
-      channels=512,  # of the head
-      value_mean=0.0,  # of the numbers, in their unit
-      value_std=0.0,  # 0 = both are those in the statistics.json that prepare writes
+    dict(  # one number per pixel: height, biomass, temperature
+      channels=512,  # width of the UPerNet head
+      # Mean and standard deviation of the values, in their unit; a deviation of 0 = both from the
+      # statistics.json that prepare writes
+      value_mean=0.0,
+      value_std=0.0,
     )
   )
 
   c.data = ConfigDict(
     dict(
-      # or "tfds", "folder", "npz", or "digits" (inside scikit-learn, nothing to download)
+      # "array_record", "tfds", "folder", "npz", or "digits" (part of scikit-learn, nothing to download)
       source="array_record",
-      path="",  # folder or file; for tfds its name, like "imagenet2012"
+      path="",  # folder or file; for tfds the name of the data set, like "imagenet2012"
       train_split="train",
       eval_split="val",
-      image_size=(256, 256),  # (height, width) pixels; (frames, height, width) for clips
-      # of the pixels in a batch; "float32" for rasters of any other numbers, NaN where there is no data
+      image_size=(256, 256),  # (height, width) in pixels; (frames, height, width) for clips
+      # Dtype of the pixels in a batch; "float32" for rasters of other types, with NaN where there is no data
       dtype="uint8",
-      # Per band, of uint8 scaled to 0..1, of float32 as it is; their number is the number of bands. () =
-      # those in the statistics.json that prepare writes
+      # Mean and standard deviation per band, of uint8 scaled to 0..1, of float32 unscaled; their length is
+      # the number of bands. () = from the statistics.json that prepare writes
       mean=IMAGENET_MEAN,
       std=IMAGENET_STD,
-      # by label; a run finds them in the data and writes them here, for pictures and for other programs
+      # Names by label; leave it (): a run reads them from the data and stores them here, for pictures and for
+      # other programs
       class_names=(),
-      batch_size=1024,  # images per step, over all devices
-      eval_batch_size=1024,
-      # that read and augment, per process; each prepares a whole batch; as many as cores are fastest
+      batch_size=1024,  # images per training step, over all devices
+      eval_batch_size=1024,  # images per evaluation step, over all devices
+      # Threads per process that read and augment; each prepares a whole batch; fastest with one per core
       num_threads=8,
-      # processes that read and augment, per host; 0 = threads only; about a quarter of the cores for JPEGs
+      # Processes per host that read and augment; 0 = threads only; for JPEGs about a quarter of the cores
       num_workers=0,
-      max_bad_fraction=0.01,  # of the records may be unreadable before the run ends
+      max_bad_fraction=0.01,  # largest fraction of unreadable records before the run stops
     )
   )
   c.augment = ConfigDict(
     dict(
-      crop_scale=(0.08, 1.0),  # area of the random crop, share of the image
-      crop_ratio=(3 / 4, 4 / 3),  # its width / height
-      crop_padding=0,  # > 0: instead, pad by so many pixels and crop: for images of 32 pixels
-      interpolation="bicubic",  # or "bilinear"
-      flip_probability=0.5,
-      rotate=False,  # by a random multiple of 90°, for images from above
-      # RandAugment: so many operations per image, each applied with the probability; N(magnitude,
-      # magnitude_std) of 10; 0 = off
+      crop_scale=(0.08, 1.0),  # range of the area of the random crop, as a fraction of the image
+      crop_ratio=(3 / 4, 4 / 3),  # range of the aspect ratio of the random crop, width / height
+      # > 0: pad by this many pixels and crop to image_size, instead of the above; for images of 32 pixels
+      crop_padding=0,
+      interpolation="bicubic",  # of resizing: "bicubic" or "bilinear"
+      flip_probability=0.5,  # of flipping left and right
+      rotate=False,  # rotate by a random multiple of 90°; for images taken from above
+      # RandAugment: number of operations per image, 0 = off; probability that each is applied; mean and
+      # standard deviation of its magnitude, on a scale of 0 to 10
       rand_augment_operations=2,
       rand_augment_probability=0.5,
       rand_augment_magnitude=9.0,
       rand_augment_magnitude_std=0.5,
-      # central share of the short side that evaluation sees; 1.0 = the whole image, resized
+      # Evaluation: fraction of the short side that the central crop covers; 1.0 = the whole image, resized
       eval_crop_fraction=0.875,
     )
   )
   c.dense = ConfigDict(
-    dict(  # crops where every pixel has its answer; data.image_size is their size
-      # long and short, in pixels, that an image is fitted into, in training and evaluation; () = it keeps its
-      # size
+    dict(  # views of the tasks that predict every pixel; training crops have the size data.image_size
+      # Longest (long side, short side) in pixels: images are resized to fit, keeping their aspect ratio, in
+      # training and evaluation; () = images keep their size
       sides=(2048, 512),
-      scale_range=(0.5, 2.0),  # of the random factor that comes to it in training
-      photometric=True,  # brightness, contrast, saturation and hue of RGB images
-      # (height, width) pixels of a batch in evaluation; images that stick out are made smaller
+      scale_range=(0.5, 2.0),  # range of a further random scale factor in training
+      photometric=True,  # random brightness, contrast, saturation and hue; for uint8 RGB images only
+      # (height, width) in pixels of the images of an evaluation batch; larger images are shrunk to fit
       eval_canvas=(704, 704),
-      # Evaluation: window (height, width) in pixels that slides over the image by two thirds of itself, () =
-      # the image at once; scales whose answers are averaged; whether each is seen mirrored too
+      # Evaluation: (height, width) in pixels of a sliding window with a stride of two thirds of its size; ()
+      # = the whole image at once
       window=(),
-      scales=(1.0,),
-      mirrored=False,
+      scales=(1.0,),  # test-time augmentation: scale factors whose predictions are averaged
+      mirrored=False,  # test-time augmentation: also average over the left-right flip at each scale
     )
   )
   c.mask = ConfigDict(
     dict(
-      patch_size=32,  # pixels, side of a masked cell
-      ratio=0.6,  # of the cells
+      patch_size=32,  # side of a masked cell in pixels
+      ratio=0.6,  # fraction of the cells that is masked
     )
   )
 
   c.optim = ConfigDict(
     dict(
-      total_epochs=300.0,
-      warmup_epochs=20.0,
-      # Rates are per 512 images: the run uses lr · batch_size / 512, and so for the two others.
-      lr=5e-4,
-      warmup_lr=5e-7,  # where warm-up starts
-      min_lr=5e-6,  # where "cosine" ends
-      # or "linear" (to 1 % of lr), "polynomial" (to min_lr along a line), "step", "multistep"
+      total_epochs=300.0,  # length of the run, with warm-up
+      warmup_epochs=20.0,  # linear warm-up from warmup_lr to lr
+      # The three learning rates are per 512 images: the run multiplies them by batch_size / 512
+      lr=5e-4,  # peak
+      warmup_lr=5e-7,  # at the start of the warm-up
+      min_lr=5e-6,  # at the end of "cosine" and "polynomial"
+      # "cosine" (to min_lr), "linear" (to 1 % of lr), "polynomial" (linearly to min_lr), "step", "multistep"
       schedule="cosine",
-      milestone_epochs=(),  # "multistep": when the rate falls; "step": (every how many epochs,)
-      decay_rate=0.1,  # by how much it falls
-      weight_decay=0.05,
-      # decay bias MLP and logit scale too, as the official SimMIM code does by mistake
+      # "multistep": epochs at which the rate drops; "step": (interval of the drops in epochs,)
+      milestone_epochs=(),
+      decay_rate=0.1,  # factor of each drop
+      weight_decay=0.05,  # of AdamW
+      # Decay also the bias MLP and the logit scale, as the official SimMIM code does by mistake
       official_pretraining_decay=False,
-      layer_decay=1.0,  # rate factor from a layer to the one below; 0.75-0.9 when fine-tuning
-      clip_norm=5.0,  # of the gradient over all parameters; 0 = off
-      b1=0.9,
+      layer_decay=1.0,  # factor from the rate of a layer to that of the layer below; 0.75-0.9 for fine-tuning
+      clip_norm=5.0,  # largest global norm of the gradient; 0 = no clipping
+      b1=0.9,  # of Adam, as the next two
       b2=0.999,
       eps=1e-8,
-      ema_decay=0.0,  # per step, of the average that is evaluated; 0 = none; 0.9999 for long runs
-      # so many steps whose loss or gradient is not finite are left out before the run stops; 0 = at the first
+      # Decay per step of the moving average of the parameters, which is then evaluated; 0 = no average;
+      # 0.9999 for long runs
+      ema_decay=0.0,
+      # Steps with a loss or gradient that is not finite to skip before the run stops; 0 = stop at the first
       skip_nonfinite_steps=0,
-      accumulation_steps=1,  # parts a batch is computed in, one after the other, to save memory
+      accumulation_steps=1,  # parts that a batch is computed in, one after the other, to save memory
     )
   )
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=-1, model=1))  # devices per axis; one may be -1: what is left
-  # Which mesh axis divides which logical dimension.
+  # Devices per mesh axis; one axis may be -1 for all remaining devices
+  c.mesh = ConfigDict(dict(data=1, fsdp=-1, model=1))
+  # Mesh axis that each logical dimension is sharded over
   c.sharding_rules = (
     ("batch", ("data", "fsdp")),
     ("embed", "fsdp"),
@@ -223,46 +244,46 @@ def base() -> Config:
     ("layers", None),
     ("pixels", "model"),
     ("features", ("fsdp", "model")),
-    ("classes", None),  # there may be any number
+    ("classes", None),  # not sharded: their number need not be divisible
   )
-  # ZeRO-1: every device holds all parameters that the model axis does not divide, while gradients, optimizer
-  # state and average are divided by fsdp too. No kernel is gathered for each use; all are, once a step. For a
-  # model whose parameters fit, 4 bytes each.
+  # ZeRO-1: parameters are sharded over the model axis only; gradients, optimizer state and average over fsdp
+  # too. Parameters are gathered once per step, not for each use. For models whose parameters fit on a device,
+  # at 4 bytes each
   c.zero1 = False
 
   c.checkpoint = ConfigDict(
     dict(
-      every_epochs=1.0,
-      keep_latest=2,  # at least 2: should the newest be damaged, the one before is used
-      keep_best=1,
-      keep_every=0,  # of the saves, every so many-th is kept for good; 0 = none
-      longer_schedule=False,  # continue a run although total_epochs has changed
+      every_epochs=1.0,  # interval of the saves
+      keep_latest=2,  # newest saves to keep, at least 2: if the newest is damaged, the one before is used
+      keep_best=1,  # best saves to keep, by the task's evaluation metric
+      keep_every=0,  # keep every n-th save permanently; 0 = none
+      longer_schedule=False,  # allow continuing a run after total_epochs has changed
     )
   )
   c.log = ConfigDict(
     dict(
-      every_steps=50,
-      eval_every_epochs=1.0,
-      num_pictures=8,  # of masked, reconstructed images after each evaluation
-      # shown as red, green, blue, or one as grey, from 0; () = the first three, or the first where there are
-      # fewer
+      every_steps=50,  # interval of the training metrics
+      eval_every_epochs=1.0,  # interval of the evaluations
+      num_pictures=8,  # pictures of predictions after each evaluation; 0 = none
+      # Bands to show in pictures, from 0: three as red, green and blue, or one as grey; () = the first three,
+      # or the first if there are fewer
       picture_bands=(),
     )
   )
   c.profile = ConfigDict(
     dict(
-      start_step=10,  # the first step of a profile, once everything is compiled and warm
-      num_steps=0,  # that it covers; 0 = no profile
+      start_step=10,  # first step of the profile, late enough for everything to be compiled
+      num_steps=0,  # number of steps to profile; 0 = no profile
     )
   )
   return c.lock()
 
 
 def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
-  """The kind of run after the colon of `--config=FILE:kind`; the first of `kinds` if there is none.
+  """Returns the kind of run, given after the colon in `--config=FILE:kind`; by default the first of `kinds`.
 
   Raises:
-    ValueError: no such kind.
+    ValueError: the config has no such kind.
   """
   if not arg:
     return kinds[0]

@@ -1,5 +1,5 @@
-"""Your own images: SimMIM on all of them, then fine-tuning on their classes; or training from scratch, to
-compare.
+"""Your own images: SimMIM pre-training on all of them, then fine-tuning on their classes; or, for comparison,
+training from scratch.
 
   python -m swin_jax.main --config=configs/own_images.py:pretrain --workdir=runs/own/pretrain \
       --config.data.path=DATA
@@ -8,9 +8,9 @@ compare.
   python -m swin_jax.main --config=configs/own_images.py:scratch --workdir=runs/own/scratch \
       --config.data.path=DATA
 
-DATA is what `python -m swin_jax.data.prepare` made of your folder. Swin V2-T at 256 px, for one GPU. On a CPU
-take smaller images and a narrower model, in all of the commands: --config.data.image_size=64,64
---config.model.embed_dim=48 --config.model.dtype=float32
+DATA is the output of `python -m swin_jax.data.prepare` for your folder. The model is Swin V2-T at 256 px, for
+one GPU. On a CPU, use smaller images and a narrower model in all of the commands:
+--config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
 """
 
 from configs import common, recipes
@@ -26,7 +26,8 @@ def get_config(arg=None):
   elif kind == "finetune":
     recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.init_from = "runs/own/pretrain"
-  # Small sets: small batches, for many steps an epoch, and a rate per 512 images as the recipes have it.
+  # For small data sets: small batches for more steps per epoch, and a learning rate per 512 images as in the
+  # recipes.
   c.data.update(batch_size=128, eval_batch_size=128)
   c.classification.num_classes = 0
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)

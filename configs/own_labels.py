@@ -1,5 +1,5 @@
-"""Your own images with a class or a number for every pixel: Swin V2-T + UPerNet, fine-tuned from SimMIM on
-them or from scratch.
+"""Your own images with a class or a number for every pixel: Swin V2-T + UPerNet, fine-tuned from SimMIM
+pre-training on these images or trained from scratch.
 
   python -m swin_jax.main --config=configs/own_labels.py:finetune --workdir=runs/own/labels \
       --config.data.path=DATA
@@ -8,12 +8,11 @@ them or from scratch.
   python -m swin_jax.main --config=configs/own_labels.py:regress --workdir=runs/own/values \
       --config.data.path=VALUES
 
-DATA is what `python -m swin_jax.data.prepare` made of images and label maps, VALUES of images and maps of
-numbers, like depth. The first and the last start from runs/own/pretrain, which own_images.py makes, or from
---config.init_from=SRC. On a CPU take smaller images and crops, and the same narrow model as there:
+DATA is the output of `python -m swin_jax.data.prepare` for images and label maps, VALUES for images and maps
+of numbers, like depth. The first and the last command start from runs/own/pretrain, a run of own_images.py,
+or from --config.init_from=SRC. On a CPU, use smaller images and crops, and the same narrow model as there:
 --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
---config.dense.sides=256,128
---config.dense.eval_canvas=128,176 --config.dense.window=64,64
+--config.dense.sides=256,128 --config.dense.eval_canvas=128,176 --config.dense.window=64,64
 """
 
 from configs import common, recipes
@@ -23,8 +22,8 @@ def get_config(arg=None):
   kind = common.parse(arg, ("finetune", "scratch", "regress"))
   c = common.base()
   recipes.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
-  # Images of 512 pixels at the short side, in crops of half to twice that; tested by a window of the crop's
-  # size.
+  # Images have a short side of 512 pixels, scaled by a half to two in training, and are evaluated with a
+  # sliding window of the size of the training crops.
   recipes.set_dense(
     c,
     "pixel_regression" if kind == "regress" else "segmentation",

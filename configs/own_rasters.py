@@ -1,5 +1,5 @@
-"""Your own rasters, of any number of bands and type: SimMIM, then fine-tuning on their classes, or on classes
-or numbers of their pixels.
+"""Your own rasters, with any number of bands and any type: SimMIM pre-training, then fine-tuning on classes
+of the rasters, or on classes or numbers of their pixels.
 
   python -m swin_jax.main --config=configs/own_rasters.py:pretrain --workdir=runs/rasters/pretrain \
       --config.data.path=DATA
@@ -10,11 +10,11 @@ or numbers of their pixels.
   python -m swin_jax.main --config=configs/own_rasters.py:regress --workdir=runs/rasters/regress \
       --config.data.path=MEASURED
 
-DATA is what `python -m swin_jax.data.prepare --tile=160` made of your GeoTIFFs. Their bands, and how these
-are normalised, are found in its statistics.json. LABELLED is the same of rasters with a label map each,
-MEASURED of rasters with a raster of one band each that holds what is to be known, and :segment and :regress
-an UPerNet on that encoder. A small Swin V2 of 12 M parameters at 128 px with patches of 2 px, since what
-matters in such images is small, for one GPU. On a CPU add:
+DATA is the output of `python -m swin_jax.data.prepare --tile=160` for your GeoTIFFs. The number of bands and
+their normalisation are read from its statistics.json. LABELLED is the same for rasters with a label map each,
+and MEASURED for rasters with a one-band raster of target values each. :segment and :regress train UPerNet on
+the pre-trained encoder. The model is a small Swin V2 with 12 M parameters at 128 px, for one GPU; its patches
+have 2 px because the relevant structures in rasters are often small. On a CPU add:
 --config.data.image_size=64,64 --config.model.embed_dim=32 --config.model.dtype=float32
 """
 
@@ -40,14 +40,14 @@ def get_config(arg=None):
     recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.classification.num_classes = 0
   else:
-    # Tiles keep their size, in crops of 3/4 to 4/3 of the scale.
+    # Tiles keep their size, apart from a random scale of 3/4 to 4/3 in training.
     c.task = "segmentation" if kind == "segment" else "pixel_regression"
     recipes.set_dense(c, c.task, sides=(), crop=(128, 128), canvas=(320, 320))
     c.dense.update(scale_range=(0.75, 4 / 3), photometric=False)
     c[c.task].channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"
   c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128), batch_size=128, eval_batch_size=128)
-  # What suits numbers of any kind, seen from above: flips, turns, and crops that hardly change the scale.
+  # Augmentation for arbitrary numbers in images from above: flips, rotations, and moderate changes of scale.
   c.augment.update(interpolation="bilinear", rotate=True)
   if kind in ("pretrain", "finetune"):
     c.augment.update(crop_scale=(0.5, 1.0), rand_augment_operations=0)

@@ -1,4 +1,4 @@
-"""Swin V2 in miniature on the handwritten digits inside scikit-learn: SimMIM pre-training, then fine-tuning.
+"""A miniature Swin V2 on the handwritten digits of scikit-learn: SimMIM pre-training, then fine-tuning.
 
 python -m swin_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
 python -m swin_jax.main --config=configs/quickstart.py:finetune --workdir=runs/quickstart/finetune

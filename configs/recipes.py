@@ -1,10 +1,10 @@
-"""What published recipes and our own have in common: functions that change a config of `common.base()`."""
+"""Settings shared by published recipes and our own: functions that modify a config from `common.base()`."""
 
 from ml_collections import ConfigDict
 
 from configs.common import SIZES
 
-# Task → what `debug` changes of the groups that this task alone reads.
+# Task → changes that `debug` makes to groups that only this task reads.
 _SMALL = {
   "classification": {"classification": dict(num_classes=0)},
   "masked_pixels": {"mask": dict(patch_size=16)},
@@ -18,14 +18,14 @@ _SMALL = {
 def set_model(
   c: ConfigDict, version: int, size: str, window: int, image_size: int, drop_path_rate: float
 ) -> None:
-  """A model of the size table with one window for every stage, on square images."""
+  """Sets a model of the size table with the same window in every stage, and square images."""
   c.model.update(version=version, **SIZES[size], window_sizes=(window,) * 4)
   c.model.drop_path_rate = drop_path_rate
   c.data.image_size = (image_size, image_size)
 
 
 def set_imagenet_22k(c: ConfigDict, weight_decay: float) -> None:
-  """Supervised pre-training on ImageNet-22K: 90 epochs, batch 4096."""
+  """Sets supervised pre-training on ImageNet-22K: 90 epochs, batch 4096."""
   c.data.batch_size = 4096
   c.classification.num_classes = 21841
   c.optim.update(
@@ -39,7 +39,7 @@ def set_imagenet_22k(c: ConfigDict, weight_decay: float) -> None:
 
 
 def set_fine_tuning_from_22k(c: ConfigDict) -> None:
-  """ImageNet-22K → 1K: 30 epochs, batch 1024."""
+  """Sets fine-tuning from ImageNet-22K on 1K: 30 epochs, batch 1024."""
   c.classification.num_classes = 1000
   c.optim.update(
     total_epochs=30.0, warmup_epochs=5.0, lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, weight_decay=1e-8
@@ -47,7 +47,7 @@ def set_fine_tuning_from_22k(c: ConfigDict) -> None:
 
 
 def set_simmim(c: ConfigDict) -> None:
-  """SimMIM pre-training for 800 epochs on images alone, batch 2048."""
+  """Sets SimMIM pre-training on images without labels: 800 epochs, batch 2048."""
   c.task = "masked_pixels"
   c.data.update(batch_size=2048, eval_batch_size=2048)
   c.augment.update(crop_scale=(0.67, 1.0), interpolation="bilinear", rand_augment_operations=0)
@@ -58,7 +58,7 @@ def set_simmim(c: ConfigDict) -> None:
 
 
 def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
-  """SimMIM → ImageNet-1K: 100 epochs, batch 2048, layer-wise rates."""
+  """Sets fine-tuning from SimMIM on ImageNet-1K: 100 epochs, batch 2048, layer-wise learning rates."""
   c.data.batch_size = 2048
   c.classification.num_classes = 1000
   c.optim.update(
@@ -74,8 +74,8 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
 def set_dense(
   c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
 ) -> None:
-  """UPerNet: images fitted into `sides`, trained on crops, tested whole on a canvas; the rate falls to 0
-  along a line.
+  """Sets a task with UPerNet: images resized to fit `sides`, training on crops, evaluation of whole images on
+  a canvas, and a learning rate that falls linearly to 0.
   """
   c.task = task
   c.data.image_size = crop
@@ -85,8 +85,8 @@ def set_dense(
 
 
 def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_steps: int) -> None:
-  """UPerNet on ADE20K, 20,210 images of 150 classes, in crops of `side` pixels."""
-  # most images are 3 : 4, or 4 : 3
+  """Sets UPerNet on ADE20K, with 20,210 training images and 150 classes, in crops of `side` pixels."""
+  # The canvas has room for aspect ratios of 3 : 4 and 4 : 3, which most images have.
   set_dense(c, "segmentation", sides=(4 * side, side), crop=(side, side), canvas=(11 * side // 8,) * 2)
   c.data.update(train_split="training", eval_split="validation", batch_size=batch_size, eval_batch_size=16)
   c.segmentation.num_classes = 150
@@ -102,13 +102,13 @@ def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_ste
 
 
 def set_multiscale(c: ConfigDict) -> None:
-  """Evaluation at six scales, mirrored too, as the papers' better figures have it."""
+  """Sets evaluation at six scales with left-right flips, as in the papers' multi-scale results."""
   c.dense.update(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True)
 
 
 def debug(c: ConfigDict) -> ConfigDict:
-  """Shrinks a run of four stages to about a minute on a CPU with the embedded digits, keeping its recipe,
-  windows and extra norms.
+  """Shrinks a run of a four-stage model to about a minute on a CPU with the digits of scikit-learn, keeping
+  its recipe, windows and extra norms.
   """
   depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
   c.model.update(embed_dim=16, depths=depths, num_heads=(1, 2, 4, 8), dtype="float32", unroll=False)

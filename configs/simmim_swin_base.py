@@ -6,7 +6,7 @@ fine-tuning.
   python -m swin_jax.main --config=configs/simmim_swin_base.py:debug \
       --workdir=runs/simmim_swin_base_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
 from configs import common, recipes

@@ -1,13 +1,13 @@
-"""Swin V1-B, window 6 → 7, 192 → 224 px: fine-tuning on ImageNet-1K after SimMIM, 100 epochs. Published: 84.0
-% top-1.
+"""Swin V1-B, window 6 → 7, 192 → 224 px: fine-tuning on ImageNet-1K after SimMIM, 100 epochs. Published:
+84.0 % top-1.
 
   python -m swin_jax.main --config=configs/simmim_swin_base_ft.py --workdir=runs/simmim_swin_base_ft \
       --config.data.path=DATA
   python -m swin_jax.main --config=configs/simmim_swin_base_ft.py:debug \
       --workdir=runs/simmim_swin_base_ft_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from the run of
-`configs/simmim_swin_base.py` in runs/simmim_swin_base; another: --config.init_from=WORKDIR.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run starts from the run of
+`configs/simmim_swin_base.py` in runs/simmim_swin_base, or from another with --config.init_from=WORKDIR.
 """
 
 from configs import common, recipes

@@ -6,7 +6,7 @@ after fine-tuning.
   python -m swin_jax.main --config=configs/simmim_swinv2_base_w12_192.py:debug \
       --workdir=runs/simmim_swinv2_base_w12_192_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
 from configs import common, recipes

@@ -6,8 +6,8 @@
   python -m swin_jax.main --config=configs/simmim_swinv2_base_w14_224_ft.py:debug \
       --workdir=runs/simmim_swinv2_base_w14_224_ft_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from the run of
-`configs/simmim_swinv2_base_w12_192.py` in runs/simmim_swinv2_base_w12_192; another:
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run starts from the run of
+`configs/simmim_swinv2_base_w12_192.py` in runs/simmim_swinv2_base_w12_192, or from another with
 --config.init_from=WORKDIR.
 """
 

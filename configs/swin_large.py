@@ -4,7 +4,7 @@
   python -m swin_jax.main --config=configs/swin_large.py:debug \
       --workdir=runs/swin_large_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-22K.
 """
 
 from configs import common, recipes

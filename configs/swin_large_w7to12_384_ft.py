@@ -5,11 +5,12 @@
   python -m swin_jax.main --config=configs/swin_large_w7to12_384_ft.py:debug \
       --workdir=runs/swin_large_w7to12_384_ft_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K. Starts from the run of
-`configs/swin_large.py` in runs/swin_large; another: --config.init_from=WORKDIR, or a model folder that
-`python -m swin_jax.weights import` made of the published weights. The published runs took over rows of the
-22K head:
---config.transfer.class_map=map22kto1k.txt, a file of the official code; without it the head starts fresh.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run starts from the run of
+`configs/swin_large.py` in runs/swin_large, or from another with --config.init_from=WORKDIR, or from a model
+folder that `python -m swin_jax.weights import` wrote from the published weights. The published runs
+transferred rows of the 22K head:
+--config.transfer.class_map=map22kto1k.txt, a file of the official code. Without it the head is newly
+initialised.
 """
 
 from configs import common, recipes

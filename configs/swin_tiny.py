@@ -4,7 +4,7 @@
   python -m swin_jax.main --config=configs/swin_tiny.py:debug \
       --workdir=runs/swin_tiny_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
 from configs import common, recipes

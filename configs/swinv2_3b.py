@@ -3,8 +3,9 @@
   python -m swin_jax.main --config=configs/swinv2_3b.py --workdir=runs/g --config.data.path=DATA
   python -m swin_jax.main --config=configs/swinv2_3b.py:debug --workdir=runs/g_debug    # a minute on a CPU
 
-DATA is a folder that `python -m swin_jax.data.prepare` made. The paper's 70 M images are private: epochs
-count yours. Parameters, gradients and Adam moments take 48 GB, divided over the fsdp axis.
+DATA is the output of `python -m swin_jax.data.prepare` for your images. The paper's 70 M images are not
+public, so epochs refer to your data. Parameters, gradients and Adam moments take 48 GB, divided over the fsdp
+axis.
 """
 
 from configs import common, recipes
@@ -19,7 +20,8 @@ def get_config(arg=None):
   c.data.batch_size = 9216
   # 1.4e-3 at batch 9216. The paper warms up for 30,000 steps, 4 of its 20 epochs.
   c.optim.update(total_epochs=20.0, warmup_epochs=4.0, schedule="cosine", milestone_epochs=())
-  # Not in the paper: the ends of the schedule, drop path in pre-training, and the target, here raw pixels.
+  # The paper does not give the ends of the schedule, the drop path rate of pre-training or the target, which
+  # is raw pixels here.
   c.optim.update(
     lr=1.4e-3 / 18,
     warmup_lr=0.0,

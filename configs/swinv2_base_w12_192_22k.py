@@ -6,7 +6,7 @@
   python -m swin_jax.main --config=configs/swinv2_base_w12_192_22k.py:debug \
       --workdir=runs/swinv2_base_w12_192_22k_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-22K.
 """
 
 from configs import common, recipes

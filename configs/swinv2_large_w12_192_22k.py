@@ -6,7 +6,7 @@
   python -m swin_jax.main --config=configs/swinv2_large_w12_192_22k.py:debug \
       --workdir=runs/swinv2_large_w12_192_22k_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-22K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-22K.
 """
 
 from configs import common, recipes
@@ -17,5 +17,5 @@ def get_config(arg=None):
   c = common.base()
   recipes.set_model(c, version=2, size="large", window=12, image_size=192, drop_path_rate=0.2)
   recipes.set_imagenet_22k(c, weight_decay=0.1)
-  c.zero1 = True  # 0.2 B parameters are 0.9 GB: small enough to be whole everywhere
+  c.zero1 = True  # 0.2 B parameters take 0.9 GB: small enough for a full copy on every device
   return recipes.debug(c) if kind == "debug" else c

@@ -5,7 +5,7 @@
   python -m swin_jax.main --config=configs/swinv2_small_w8_256.py:debug \
       --workdir=runs/swinv2_small_w8_256_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare` made of ImageNet-1K.
+DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
 from configs import common, recipes

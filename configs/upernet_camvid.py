@@ -1,5 +1,5 @@
-"""A small Swin V2 + UPerNet on CamVid, street scenes of 11 classes, from SimMIM or from scratch: what two
-cores of a CPU do in an hour.
+"""A small Swin V2 + UPerNet on CamVid, street scenes with 11 classes, from SimMIM or from scratch: about an
+hour on two CPU cores.
 
   python -m swin_jax.main --config=configs/upernet_camvid.py:pretrain --workdir=runs/camvid/pretrain \
       --config.data.path=PICTURES
@@ -8,9 +8,9 @@ cores of a CPU do in an hour.
   python -m swin_jax.main --config=configs/upernet_camvid.py:scratch --workdir=runs/camvid/scratch \
       --config.data.path=DATA
 
-DATA is what prepare made of a folder or zip with train/images, train/labels, …, and a classes.txt or
-classes.json; PICTURES of any photographs: experiments/segmentation has the commands and the result with Tiny
-ImageNet.
+DATA is the output of prepare for a folder or zip with train/images, train/labels, …, and a classes.txt or
+classes.json, PICTURES for any photographs. experiments/segmentation has the commands and the results with
+Tiny ImageNet.
 """
 
 from configs import common, recipes

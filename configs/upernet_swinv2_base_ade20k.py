@@ -1,13 +1,13 @@
-"""Swin V2-B + UPerNet on ADE20K, 121 M parameters: a class of 150 for every pixel (Swin V2, appendix A1).
+"""Swin V2-B + UPerNet on ADE20K, 121 M parameters: one of 150 classes for every pixel (Swin V2, appendix A1).
 
   python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py --workdir=runs/ade20k_b \
       --config.data.path=DATA
   python -m swin_jax.main --config=configs/upernet_swinv2_base_ade20k.py:debug \
       --workdir=runs/ade20k_b_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC
-starts from an encoder of ImageNet, a run or model folder, as the paper does. With the kind :multiscale and
---mode=eval a run is tested at six scales, and mirrored.
+DATA is the output of `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip`. To start from an
+encoder trained on ImageNet, as the paper does, add --config.init_from=SRC, a run or model folder. The kind
+:multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
 from configs import common, recipes

@@ -1,13 +1,14 @@
-"""Swin V2-L + UPerNet on ADE20K, 234 M parameters: a class of 150 for every pixel (Swin V2, appendix A2.1).
+"""Swin V2-L + UPerNet on ADE20K, 234 M parameters: one of 150 classes for every pixel (Swin V2, appendix
+A2.1).
 
   python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py --workdir=runs/ade20k_l \
       --config.data.path=DATA
   python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug \
       --workdir=runs/ade20k_l_debug    # a minute on a CPU
 
-DATA is what `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip` made; --config.init_from=SRC
-starts from an encoder of ImageNet-22K, a run or model folder, as the paper does. With the kind :multiscale
-and --mode=eval a run is tested at six scales, and mirrored.
+DATA is the output of `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip`. To start from an
+encoder trained on ImageNet-22K, as the paper does, add --config.init_from=SRC, a run or model folder. The
+kind :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
 from configs import common, recipes

@@ -1,13 +1,13 @@
 """Swin Transformer V2 for JAX.
 
-`load` is what notebooks need; everything else is a command, see the README.
+`load` serves notebooks; everything else is a command, see the README.
 """
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name):
-  if name == "load":  # only now: jax takes seconds, and a mistyped flag should not
+  if name == "load":  # imported late: jax takes seconds, and a mistyped flag should fail at once
     from swin_jax.saved.pretrained import load
 
     return load

@@ -2,17 +2,17 @@
 
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 
-The same command again continues the run in its workdir. Every config key is in configs/common.py, with its
-meaning and default.
+The same command, given again, continues the run in its workdir. Every config key is in configs/common.py,
+with its meaning and default.
 
-Compiled programs are kept for the next run, in the folder that --compile_cache=FOLDER names.
+Compiled programs are cached for later runs, in the folder that --compile_cache=FOLDER names.
 
-Several processes: give each the same command. TPU pods, Slurm and Open MPI say by themselves who the others
-are; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. The workdir must
-be one that all of them see.
+Several processes: give each the same command. On TPU pods and with Slurm and Open MPI, the processes find
+each other; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. All
+processes must share the workdir.
 
-Exit codes: 0 done; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM, saved, run me
-again; 130 stopped by Ctrl-C, saved.
+Exit codes: 0 success; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM and saved,
+run the same command again; 130 stopped by Ctrl-C and saved.
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,37 @@ import sys
 from swin_jax.terminal import host_memory
 
 if __name__ == "__main__":
-  host_memory.restart_on_large_pages("swin_jax.main")  # before the rest, which takes time to import
+  host_memory.restart_on_large_pages("swin_jax.main")  # before the slow imports
 
 from swin_jax.terminal import cli, preemption
 
 
 def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
-  parser.add_argument("--workdir", metavar="DIR", help="folder of the run: checkpoints, metrics, pictures")
+  parser.add_argument(
+    "--workdir", metavar="DIR", help="folder of the run, for checkpoints, metrics and pictures"
+  )
   parser.add_argument(
     "--mode",
     default="train",
     choices=("train", "eval"),
-    help="train, or evaluate the newest checkpoint and end",
+    help="train, or evaluate the newest checkpoint and exit",
   )
   parser.add_argument(
     "--compile_cache",
     metavar="FOLDER",
-    help="where compiled programs are kept for the next run; empty: nowhere. Otherwise"
+    help="folder that caches compiled programs for later runs; empty for no cache. Default:"
     " $JAX_COMPILATION_CACHE_DIR, or ~/.cache/swin_jax/compiled",
   )
   parser.add_argument(
-    "--coordinator", metavar="HOST:PORT", help="address of process 0, where nothing else tells it"
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="address of process 0, where the environment does not provide it",
   )
   parser.add_argument(
     "--num_processes", type=int, metavar="N", help="how many processes run this command together"
   )
-  parser.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+  parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
   return parser
 
 
@@ -57,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
-    from absl import logging  # jax takes seconds; a typo should not
+    from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
     from swin_jax.run import compilation, reads, train

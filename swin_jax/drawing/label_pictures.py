@@ -1,4 +1,4 @@
-"""What pixels are, and what they are taken for, laid over their image."""
+"""Pictures of true and predicted classes, overlaid on their image."""
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +8,24 @@ from swin_jax.drawing import legend
 
 
 def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
-  """Image, truth, prediction and errors, to look at side by side.
+  """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
-  Truth and prediction are laid over the image; where there is none the image stays as it is. Errors are white
-  over a dark image.
+  Truth and prediction are overlaid on the image; pixels without a class show the image alone. Errors are
+  white on a darkened image.
 
   Args:
-    pixels: float32 [B, height, width, 3] of 0..1.
-    predicted, truth: int [B, height, width]; NONE is no class.
-    num_classes: as many colours as there are.
+    pixels: float32 [B, height, width, 3] in 0..1.
+    predicted, truth: int [B, height, width] classes; NONE where there is none.
+    num_classes: number of colours.
 
   Returns:
     uint8 [B, 4, height, width, 3].
   """
   colours = jnp.asarray(legend.palette(num_classes), jnp.float32) / 255.0
 
-  def overlay(classes, there):
+  def overlay(classes, valid):
     return jnp.where(
-      there[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels
+      valid[..., None], 0.4 * pixels + 0.6 * colours[jnp.clip(classes, 0, num_classes - 1)], pixels
     )
 
   known = truth != NONE

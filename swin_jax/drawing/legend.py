@@ -1,4 +1,4 @@
-"""Colours of classes and of numbers, and what says so under a picture."""
+"""Colours of classes and values, and the legends under a picture."""
 
 from collections.abc import Sequence
 import colorsys
@@ -6,19 +6,20 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# From dark blue over magenta and orange to light yellow, ever lighter, so that it also reads in grey.
+# From dark blue through magenta and orange to light yellow, increasingly light, so that it works in grey too.
 HEAT = np.float32([[12, 10, 60], [100, 20, 115], [195, 50, 85], [245, 145, 35], [255, 250, 170]])
 TOO_LOW_TOO_HIGH = np.float32([[20, 60, 160], [245, 245, 245], [170, 20, 30]])
-VALUE_REACH, ERROR_REACH = 2.0, 1.0  # deviations to both sides that the colours of values and of errors reach
+VALUE_REACH, ERROR_REACH = 2.0, 1.0  # range of the colours of values and errors, in standard deviations
 
 
 def palette(count: int) -> np.ndarray:
-  """uint8 [count, 3]: a colour for each class; those of neighbouring numbers are far apart, and the same
-  class has always the same.
+  """Returns a colour for each class: uint8 [count, 3].
+
+  Consecutive classes have clearly different colours. The colour of a class does not depend on `count`.
   """
   colours = []
   for i in range(count):
-    hue = (i * 0.61803398875) % 1.0  # the golden ratio spreads them evenly, however many there are
+    hue = (i * 0.61803398875) % 1.0  # the golden ratio spreads hues evenly for any count
     colours.append(colorsys.hsv_to_rgb(hue, (0.9, 0.55, 0.75)[i % 3], (0.95, 0.8, 0.6)[i // 3 % 3]))
   return np.round(255 * np.asarray(colours)).astype(np.uint8)
 
@@ -26,12 +27,12 @@ def palette(count: int) -> np.ndarray:
 def with_legend(
   picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None
 ) -> np.ndarray:
-  """Puts the names of classes and their colours under a picture.
+  """Returns a picture with a legend of class names and colours added below.
 
   Args:
     picture: uint8 [height, width, 3].
-    class_names: by class.
-    shown: the classes that are named; None for all.
+    class_names: name of every class.
+    shown: classes in the legend; None for all.
   """
   shown = range(len(class_names)) if shown is None else shown
   size, font, gap = _sizes(picture)
@@ -53,12 +54,12 @@ def with_legend(
 
 
 def with_scales(picture: np.ndarray, mean: float, std: float, errors: bool = True) -> np.ndarray:
-  """Puts scales under a picture: which colours are which values, and which errors.
+  """Returns a picture with colour scales of values and errors added below.
 
   Args:
     picture: uint8 [height, width, 3].
-    mean, std: of the values, in their unit.
-    errors: whether there are any in it.
+    mean, std: mean and standard deviation of the values, in their unit.
+    errors: whether the picture shows errors.
   """
   size, font, gap = _sizes(picture)
   scales = (
@@ -81,6 +82,6 @@ def with_scales(picture: np.ndarray, mean: float, std: float, errors: bool = Tru
 
 
 def _sizes(picture: np.ndarray) -> tuple[int, ImageFont.FreeTypeFont, int]:
-  """Height of a line in pixels, its font, and the gap between two."""
+  """Returns the height of a line in pixels, its font, and the gap between two lines."""
   size = max(12, min(picture.shape[1] // 40, 20))
   return size, ImageFont.load_default(size), size // 2

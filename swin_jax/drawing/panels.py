@@ -1,5 +1,6 @@
-"""Panels side by side, with captions; heat laid over an image. Pixels are uint8 [height, width, 3] unless
-said otherwise.
+"""Panels side by side, with captions, and heat maps over an image.
+
+Pixels are uint8 [height, width, 3] unless stated otherwise.
 """
 
 from collections.abc import Sequence
@@ -10,21 +11,21 @@ from PIL import Image, ImageDraw, ImageFont
 from swin_jax.drawing import legend
 from swin_jax.terminal.errors import BadInput
 
-SIDE = 192  # pixels that a panel has at least on its shorter side
-GREY = 128  # of what is masked
+SIDE = 192  # minimum pixels of the shorter side of a panel
+GREY = 128  # pixel value of masked patches
 
 
 def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -> np.ndarray:
-  """An image as pixels, enlarged to a panel if it is small.
+  """Returns an image as pixels, enlarged to a panel if it is small.
 
-  Grey and RGB of 0..1 are shown as they are; any other data is stretched, band by band, so that the 2nd to
-  the 98th percentile of the original become 0..1. What is NaN is black.
+  Grey and RGB images in 0..1 are shown unchanged. Any other data is stretched band by band, so that the 2nd
+  to 98th percentile of the original become 0..1. NaN is black.
 
   Args:
     image: float32 [height, width, bands].
-    original: of the same shape; what the stretch is taken from, so that it is the same for all panels.
-    bands: one, or three as red, green, blue, counted from 0; () for the first three, or the first where there
-      are fewer.
+    original: same shape; determines the stretch, so that all panels share it.
+    bands: one band, or three as red, green, blue, counted from 0; () for the first three, or the first if
+      there are fewer.
 
   Raises:
     BadInput: there is no such band.
@@ -43,27 +44,32 @@ def to_rgb(image: np.ndarray, original: np.ndarray, bands: Sequence[int] = ()) -
 
 
 def check_bands(bands: Sequence[int], count: int) -> None:
-  """Raises BadInput where one is asked for that is not one of so many."""
+  """Checks that every band is from 0 to `count` - 1.
+
+  Raises:
+    BadInput: one is not.
+  """
   if wrong := [band for band in bands if not 0 <= band < count]:
     raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {count - 1}")
 
 
 def enlarge(panel: np.ndarray) -> np.ndarray:
-  """Every pixel of a small panel [height, width, ...] becomes a square, so that the shorter side has SIDE
-  pixels or more.
-  """
+  """Enlarges a panel [height, width, ...] by repeating pixels; its shorter side gets at least SIDE pixels."""
   zoom = -(-SIDE // min(panel.shape[:2]))
   return panel.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 def spread(values: np.ndarray, side: int, size: tuple[int, int], smooth: bool = False) -> np.ndarray:
-  """A map of tokens on the pixels of a panel.
+  """Expands a map of tokens to the pixels of a panel.
 
   Args:
     values: [H, W].
     side: pixels of the panel that a token covers, along each axis.
-    size: (height, width) of the panel; tokens at its border may reach over it.
-    smooth: interpolate between the middles of the tokens.
+    size: (height, width) of the panel; tokens at its border may extend past it.
+    smooth: whether to interpolate between the centres of the tokens.
+
+  Returns:
+    [height, width].
   """
   if smooth:
     values = np.asarray(
@@ -77,12 +83,12 @@ def spread(values: np.ndarray, side: int, size: tuple[int, int], smooth: bool = 
 
 
 def heat(panel: np.ndarray, values: np.ndarray, reach: np.ndarray | None = None) -> np.ndarray:
-  """Lays values over a grey version of a panel; dark is 0, light the largest.
+  """Overlays a heat map on a grey version of a panel; dark is 0, light is the maximum.
 
   Args:
-    panel: what lies under it.
-    values: [height, width] of the panel, none negative.
-    reach: bool [height, width], where there are values; the panel is pale elsewhere.
+    panel: the background.
+    values: [height, width] of the panel, not negative.
+    reach: bool [height, width], true where there are values; the panel is pale elsewhere.
   """
   grey = np.repeat(np.asarray(Image.fromarray(panel).convert("L"), np.float32)[:, :, None], 3, axis=2)
   position = values / max(values.max(), 1e-12) * (len(legend.HEAT) - 1)
@@ -94,10 +100,10 @@ def heat(panel: np.ndarray, values: np.ndarray, reach: np.ndarray | None = None)
 
 
 def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-  """Draws a frame, seen on dark and light, around a box (top, left, bottom, right) in pixels of the panel."""
+  """Draws a frame, visible on dark and light, around a box (top, left, bottom, right) in pixels."""
   image = Image.fromarray(panel)
   draw, (top, left, bottom, right) = ImageDraw.Draw(image), box
-  # A token at the border may reach over the image; its frame is drawn inside.
+  # A token at the border may extend past the image; its frame is drawn inside the image.
   left, top, right, bottom = (
     max(left - 2, 0),
     max(top - 2, 0),
@@ -110,8 +116,9 @@ def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
-  """Panels of one size on white, each under its caption, in as few rows of at most `columns` as there must
-  be, of like length.
+  """Arranges panels of one size on white, each below its caption.
+
+  Uses the smallest number of rows with at most `columns` panels, and balances their lengths.
   """
   columns = -(-len(panels) // -(-len(panels) // columns))
   height, width = panels[0][1].shape[:2]
@@ -123,7 +130,7 @@ def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image
   for i, (caption, panel) in enumerate(panels):
     x, y = gap + i % columns * (width + gap), gap + i // columns * (line + height + gap)
     font = ImageFont.load_default(size)
-    if (length := draw.textlength(caption, font)) > width:  # the name of a class
+    if (length := draw.textlength(caption, font)) > width:  # a long class name
       font = ImageFont.load_default(size * width / length)
     draw.text((x + width // 2, y + line // 2), caption, fill="black", font=font, anchor="mm")
     image.paste(Image.fromarray(panel), (x, y + line))

@@ -1,4 +1,4 @@
-"""Normalised images as a person sees them, whatever their numbers are."""
+"""Conversion of normalised images with any range of values to visible pixels."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ import jax.numpy as jnp
 def visible(
   normalised: jax.Array, valid: jax.Array | None, mean: Sequence[float], std: Sequence[float]
 ) -> jax.Array:
-  """Normalised images as pixels of 0..1.
+  """Returns normalised images as pixels in 0..1.
 
-  Those of uint8 as they were; those of numbers of any range by two deviations around the mean, and black
-  where there is no data.
+  Images that were uint8 get their original values. For other images, two standard deviations to either side
+  of the mean become 0..1, and pixels without data are black.
 
   Args:
     normalised: float32 [..., height, width, bands].
-    valid: bool, of a shape that can be broadcast to that, where they hold data; None for uint8.
-    mean, std: of the images, per band.
+    valid: bool, broadcastable to `normalised`, true where there is data; None for images that were uint8.
+    mean, std: mean and standard deviation of the images, per band.
   """
   if valid is None:
     lead = (None,) * (normalised.ndim - 1)
@@ -26,9 +26,7 @@ def visible(
 
 
 def shown(images: jax.Array, bands: Sequence[int]) -> jax.Array:
-  """The bands of [..., bands] that a person sees: those asked for, else the first three, or the first where
-  there are fewer.
-  """
+  """Selects the bands of [..., bands] to show; with `bands` = (), the first three, or the first if fewer."""
   bands = tuple(bands) or ((0, 1, 2) if images.shape[-1] >= 3 else (0,))
   return jnp.take(images, jnp.asarray(bands), axis=-1)
 
@@ -40,9 +38,12 @@ def as_rgb(
   std: Sequence[float],
   bands: Sequence[int] = (),
 ) -> jax.Array:
-  """Pixels of a batch to draw on, float32 [B, height, width, 3] of 0..1.
+  """Returns the pixels of a batch to draw on, float32 [B, height, width, 3] in 0..1.
 
-  Args: as `visible`, but `valid` is [B, height, width]; bands: see `shown`.
+  Args:
+    normalised, mean, std: see `visible`.
+    valid: bool [B, height, width], true where there is data; None for images that were uint8.
+    bands: see `shown`.
   """
   valid = valid if valid is None else valid[..., None]
   pixels = shown(visible(normalised, valid, mean, std), bands)

@@ -1,6 +1,4 @@
-"""The number of each pixel, and what it is taken for, as colours; `legend.with_scales` says what they
-mean.
-"""
+"""Pictures of true and predicted values as colours; `legend.with_scales` adds their scales."""
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +7,25 @@ from swin_jax.drawing import legend
 
 
 def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> jax.Array:
-  """Image, truth, prediction and errors, to look at side by side.
+  """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
-  Where there is no number the image shows, darkened.
+  Pixels without a value show the darkened image.
 
   Args:
-    pixels: float32 [B, height, width, 3] of 0..1.
-    predicted, truth: float32 [B, height, width], in deviations around the mean; NaN where there is none.
+    pixels: float32 [B, height, width, 3] in 0..1.
+    predicted, truth: float32 [B, height, width], in standard deviations from the mean; NaN where there is no
+      value.
 
   Returns:
     uint8 [B, 4, height, width, 3].
   """
   known = ~jnp.isnan(truth)
 
-  def coloured(values, reach, colours, there):
+  def coloured(values, reach, colours, valid):
     colours = jnp.asarray(colours, jnp.float32) / 255.0
-    place = (values / reach + 1.0) / 2.0 * (len(colours) - 1)  # what lies beyond takes the colour of the end
+    place = (values / reach + 1.0) / 2.0 * (len(colours) - 1)  # values beyond take the colour of the end
     shown = jnp.stack([jnp.interp(place, jnp.arange(len(colours)), colours[:, i]) for i in range(3)], axis=-1)
-    return jnp.where(there[..., None], shown, 0.4 * pixels)
+    return jnp.where(valid[..., None], shown, 0.4 * pixels)
 
   views = [
     pixels,

@@ -1,29 +1,30 @@
-"""A trained model → a folder that runs it without this program.
+"""Exports a trained model to a folder that runs it without this program.
 
   python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
       [--weights=beside]
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 
-SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is made, whole or not at all,
-with
+SRC is a run's workdir, one WORKDIR/checkpoints/STEP, or a model folder. DST is created, complete or not at
+all, with
 
-  model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one: any batch size, one image
-                     size
-  load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` tries it with zeros
-  model.safetensors  with --weights=beside: the weights, which are else inside model.stablehlo; DST is then a
-                     model folder too
-  config.json        the model; under "data" what its images must be, under "export" what goes in and
-                     what comes out
+  model.stablehlo    the forward pass by `jax.export`, for CPU, CUDA and TPU in one file: any batch size, one
+                     image size
+  load.py            runs it; needs only jax, flatbuffers and numpy: `python DST/load.py` runs it on zeros
+  model.safetensors  with --weights=beside: the weights, which are otherwise inside model.stablehlo; DST is
+                     then also a model folder
+  config.json        describes the model: "data" gives the properties of its images, "export" the inputs and
+                     outputs
 
-or, instead of the first three, model.onnx for ONNX Runtime; to make that takes an environment of its own,
-requirements-onnx.txt, and a size at which nothing is padded.
+or, instead of the first three, model.onnx for ONNX Runtime. That format needs a separate environment,
+requirements-onnx.txt, and an image size that requires no padding.
 
-Images go in and logits come out; of a backbone without head, pooled features; of a masked-image model, which
-takes images and mask, the reconstruction; with --features the pyramid of the images alone, the output of
-every stage. There is no gradient in it.
+The input is images and the output is logits. For a backbone without a head, the output is pooled features.
+For a masked-image model, the input is images and mask and the output is the reconstruction. With --features,
+the input is images alone and the output is the feature pyramid, the output of every stage. Gradients are not
+exported.
 
-jax promises that model.stablehlo runs where jax is up to six months newer, or three weeks older, than where
-it was made.
+jax guarantees that model.stablehlo runs with a jax version up to six months newer, or three weeks older, than
+the one that exported it.
 """
 
 import json
@@ -32,19 +33,21 @@ import sys
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-# of weights in one file: flatbuffers and protobuf count in 31 bits, and the program needs some
+# limit of weights in one file: flatbuffers and protobuf use 31-bit sizes, and the program needs room
 LARGEST_BYTES = 2**31 - 2**26
 
 
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.export", description=__doc__)
   parser.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  parser.add_argument("destination", metavar="DST", help="the folder to make")
-  parser.add_argument("--format", default="stablehlo", choices=("stablehlo", "onnx"), help="of the program")
+  parser.add_argument("destination", metavar="DST", help="folder to create")
+  parser.add_argument(
+    "--format", default="stablehlo", choices=("stablehlo", "onnx"), help="format of the exported program"
+  )
   parser.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   parser.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
   parser.add_argument(
-    "--dtype", default="float32", choices=("float32", "bfloat16"), help="of the matrix products"
+    "--dtype", default="float32", choices=("float32", "bfloat16"), help="precision of the matrix products"
   )
   parser.add_argument(
     "--features", action="store_true", help="the output of every stage instead of the logits"
@@ -53,7 +56,7 @@ def _parser() -> cli.Parser:
     "--weights",
     default="inside",
     choices=("inside", "beside"),
-    help="inside the program, up to 2 GB, or beside it",
+    help="inside the program, up to 2 GB, or in a file beside it",
   )
   return parser
 
@@ -70,7 +73,7 @@ def _export(arguments) -> None:
       "--format=onnx has float32 products and its weights inside; leave out --dtype and --weights"
     )
 
-  import jax  # it takes seconds; a typo should not
+  import jax  # late, because importing jax takes seconds
 
   from swin_jax.export import forward as forwards
   from swin_jax.export import onnx, stablehlo

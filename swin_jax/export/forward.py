@@ -1,4 +1,4 @@
-"""What is exported of a model: one function of its weights and of a batch of any size."""
+"""The exported part of a model: one function of its weights and a batch of any size."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ class Forward(NamedTuple):
   """The forward pass.
 
   Attributes:
-    run: (weights by path, *inputs) → the output, or a list of them.
-    weights: the model's, by path.
-    inputs: name → shape and dtype; the batch is a symbol.
-    outputs: their names.
+    run: (weights by path, *inputs) → the output, or a list of outputs.
+    weights: of the model, by path.
+    inputs: name → shape and dtype; the batch dimension is symbolic.
+    outputs: names of the outputs.
   """
 
   run: Callable[..., jax.Array | list[jax.Array]]
@@ -27,8 +27,9 @@ class Forward(NamedTuple):
   outputs: tuple[str, ...]
 
   def describe(self) -> dict[str, list[dict[str, Any]]]:
-    """Name, shape and dtype of inputs and outputs, for config.json; the batch is a word, all else are
-    numbers.
+    """Returns name, shape and dtype of inputs and outputs, for config.json.
+
+    The batch dimension is a string, all other dimensions are numbers.
     """
     outputs = jax.tree.leaves(jax.eval_shape(self.run, self.weights, *self.inputs.values()))
     arrays = {"inputs": self.inputs, "outputs": dict(zip(self.outputs, outputs, strict=True))}
@@ -46,11 +47,11 @@ class Forward(NamedTuple):
 
 
 def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
-  """The forward pass of a model on images of its size.
+  """Returns the forward pass of a model on images of its size.
 
   Args:
     model, params: from `pretrained.load`.
-    features: the output of every stage, instead of logits, pooled features or reconstruction.
+    features: return the output of every stage, instead of logits, pooled features or reconstruction.
   """
   (batch,) = jax.export.symbolic_shape("batch")
   inputs = {"images": jax.ShapeDtypeStruct((batch, *model.image_size, len(model.mean)), jnp.float32)}

@@ -1,12 +1,13 @@
-"""Runs the exported model in this folder. Needs jax, flatbuffers and numpy; it is a program, so load it only
-from whom you trust.
+"""Runs the exported model in this folder. Needs jax, flatbuffers and numpy.
+
+The model is a program, so load it only if you trust its source.
 
   import load
   run, config = load.load()
   logits = run(images)    # float32 [batch, height, width, bands]: (pixels / 255 - mean) / std
 
-config["data"] has mean, std and image size, config["export"] what goes in and what comes out. `python
-load.py` runs zeros.
+config["data"] has mean, std and image size, config["export"] the inputs and outputs. `python load.py` runs
+the model on zeros.
 """
 
 import functools
@@ -19,7 +20,7 @@ import numpy as np
 
 
 def load(folder=pathlib.Path(__file__).parent):
-  """The model as a function, compiled at its first call with each batch size, and its config.json."""
+  """Returns the model as a function, compiled at its first call with each batch size, and its config.json."""
   folder = pathlib.Path(folder)
   config = json.loads((folder / "config.json").read_text())
   run = jax.jit(export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call)
@@ -29,7 +30,7 @@ def load(folder=pathlib.Path(__file__).parent):
 
 
 def read_weights(path):
-  """The arrays of a safetensors file, all float32: the length of a header, the header, and the numbers."""
+  """Reads the arrays of a safetensors file, all float32: the header's length, the header, and the data."""
   data = np.memmap(path, np.uint8, "r")
   start = 8 + int.from_bytes(data[:8].tobytes(), "little")
   header = json.loads(data[8:start].tobytes())

@@ -1,4 +1,4 @@
-"""A forward pass as ONNX, by jax2onnx, which wants an environment of its own: requirements-onnx.txt."""
+"""Exports a forward pass to ONNX with jax2onnx, which needs a separate environment: requirements-onnx.txt."""
 
 import logging
 import pathlib
@@ -21,10 +21,10 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     forward: what to export, in float32.
 
   Returns:
-    What config.json should say of it.
+    The entries to add to config.json.
 
   Raises:
-    BadInput: there is no jax2onnx here.
+    BadInput: jax2onnx is not installed.
   """
   try:
     import jax2onnx
@@ -33,8 +33,8 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     raise BadInput(
       f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt"
     ) from error
-  logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant
-  # Traced here: jax2onnx traces with a jax.numpy that it has patched, and flax's scan does not survive that.
+  logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about every constant
+  # Traced here because jax2onnx traces with a patched jax.numpy, which breaks flax's scan.
   traced = jax.make_jaxpr(lambda *inputs: forward.run(forward.weights, *inputs))(*forward.inputs.values())
   model = jax2onnx.to_onnx(
     lambda *inputs: tuple(core.jaxpr_as_fun(traced)(*inputs)),

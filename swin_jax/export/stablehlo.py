@@ -1,4 +1,4 @@
-"""A forward pass as StableHLO, by `jax.export`, and the program that runs it."""
+"""Exports a forward pass to StableHLO with `jax.export`, together with the program that runs it."""
 
 from collections.abc import Iterator
 import contextlib
@@ -19,15 +19,15 @@ PROGRAM, LOADER = "model.stablehlo", "load.py"
 
 
 def write(path: pathlib.Path, forward: Forward, beside: bool) -> dict[str, Any]:
-  """Writes model.stablehlo, load.py and perhaps model.safetensors into a folder.
+  """Writes model.stablehlo, load.py and optionally model.safetensors into a folder.
 
   Args:
     path: the folder.
     forward: what to export.
-    beside: the program takes the weights, by path, as its first argument, instead of holding them.
+    beside: the program takes the weights, by path, as its first argument, instead of containing them.
 
   Returns:
-    What config.json should say of it.
+    The entries to add to config.json.
   """
   function = forward.run if beside else lambda *inputs: forward.run(forward.weights, *inputs)
   weights = (
@@ -47,8 +47,9 @@ def write(path: pathlib.Path, forward: Forward, beside: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _without_paths() -> Iterator[None]:
-  """Leaves the file names of this machine out of what is lowered, so that it is the same everywhere; the
-  names of layers stay.
+  """Omits this machine's file names from the lowered program, so that it is the same everywhere.
+
+  The names of layers are kept.
   """
   limit = jax.config.jax_traceback_in_locations_limit
   jax.config.update("jax_traceback_in_locations_limit", 0)

@@ -1,15 +1,14 @@
-"""Window attention as kernels for NVIDIA GPUs, forward and backward: no logit leaves the chip. Letters: see
-`models/windows.py`.
+"""Window attention as kernels for NVIDIA GPUs, forward and backward: logits never leave the chip.
 
-Written for Pallas' Triton, which is deprecated: of the two languages Pallas has for GPUs it is the one that
-takes windows of any N by masked loads, and that an interpreter runs in full on a CPU.
+Letters: see `models/windows.py`. The kernels use Pallas' Triton backend although it is deprecated: of Pallas'
+two GPU backends, only Triton takes windows of any N by masked loads and is fully interpreted on a CPU.
 
-A program of the grid takes one head, one tile of queries or of keys, and window after window, P = B·M of
-them, with the bias of its tile close at hand; within a window it goes through the tiles of the other side.
-The backward pass computes the logits again: nothing but the inputs is kept from the forward pass. A window of
-one tile has all its gradients made at once. For larger ones three kernels follow one another: for tiles of
-queries, whose gradient is made while the sums of the softmax are found; with these for tiles of keys, and for
-tiles of the bias, whose gradient stays in registers while the windows pass by.
+Each program of the grid handles one head and one tile of queries or keys. It loops over its share of the
+P = B·M windows with the bias of its tile at hand, and within a window over the tiles of the other side. The
+backward pass recomputes the logits; only the inputs are saved from the forward pass. If a window is a single
+tile, one kernel computes all gradients. Otherwise there are three: the first computes the gradient of the
+queries together with the sums of the softmax; from these sums, the others compute the gradients of keys and
+values, and the gradient of the bias, which stays in registers during the loop over the windows.
 """
 
 import functools
@@ -24,17 +23,17 @@ from swin_jax.kernels import formula
 from swin_jax.kernels import gpu_tiles as tiles
 from swin_jax.terminal.errors import BadInput
 
-PROGRAMS = 512  # that there should be: a few for each of the 132 multiprocessors of an H200
-SHARE = 8  # windows at least of a program that leaves a part of the gradient of the bias behind
-LARGEST = 64  # tokens in a tile: what four warps multiply at a time, and have registers for
-SMALLEST = 16  # of what the matrix units take
+PROGRAMS = 512  # to aim for: a few for each of the 132 multiprocessors of an H200
+SHARE = 8  # minimum windows of a program that writes a partial gradient of the bias
+LARGEST = 64  # tokens in a tile: four warps can multiply these at once and have registers for them
+SMALLEST = 16  # tokens in a tile: the minimum of the matrix units
 
 
 def tile_size(tokens: int) -> int:
-  """Queries, or keys, that are in work at once."""
+  """Returns the number of queries or keys that are processed at once."""
   if tokens <= LARGEST:
-    return max(SMALLEST, 1 << (tokens - 1).bit_length())  # Triton knows powers of two only
-  # Larger tiles do less for each logit, unless more than an eighth of their tokens is padding.
+    return max(SMALLEST, 1 << (tokens - 1).bit_length())  # Triton supports only powers of two
+  # Larger tiles cost less per logit unless padding adds more than an eighth to the tokens.
   return LARGEST if tiles.count(tokens, LARGEST) * LARGEST <= tokens * 9 / 8 else LARGEST // 2
 
 
@@ -47,18 +46,21 @@ def window_attention(
   cosine: bool,
   interpret: bool = False,
 ) -> jax.Array:
-  """Attention among the tokens of each window.
+  """Computes attention among the tokens of each window.
 
   Args:
     qkv: [B, M, N, K, 3, D] in the compute dtype.
     bias: [K, N, N] float32.
-    scale: [K] float32, what the queries are multiplied by.
+    scale: [K] float32, the factor of the queries.
     regions: int [M, N] or None, see `kernels.window_attention`.
     cosine: whether queries and keys are normalised first.
-    interpret: run on a CPU, for tests.
+    interpret: whether Pallas interprets the kernels on a CPU, for tests.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv.
+
+  Raises:
+    BadInput: D is not 16, 32 or 64, unless interpreted.
   """
   b, m, n, k, _, d = qkv.shape
   if not interpret and d not in (16, 32, 64):
@@ -103,24 +105,22 @@ def window_attention(
 
 
 def _splits(windows, programs):
-  """Parts of the windows, so that there are enough programs."""
+  """Returns the number of parts to split the windows into, so that there are enough programs."""
   return max(1, min(pl.cdiv(PROGRAMS, programs), windows))
 
 
 def _call(regions, cosine, interpret, tile, kernel, count, splits, inputs, results, in_place=None):
-  """Runs a kernel over heads, tiles and parts of the windows.
+  """Runs a kernel on a grid of heads, tiles and parts of the windows.
 
   Args:
     regions, cosine, interpret: as in `window_attention`.
-    tile: tokens in one.
-    kernel: one of those below; of each array it sees one head.
-    count, splits: sizes of the grid beside the heads: tiles, and parts of the windows.
-    inputs: (dimensions, array) of each; K are the heads.
+    tile: tokens in a tile.
+    kernel: one of those below; it sees one head of each array.
+    count, splits: number of tiles and of parts of the windows, the other two dimensions of the grid.
+    inputs: (dimensions, array) of each; the dimension K is the heads.
     results: (dimensions, shape, dtype) of each.
-    in_place: input → the result that takes its place, and what the kernel does not write of it.
-
-  Returns:
-    The results.
+    in_place: index of an input → index of the result that overwrites it; elements that the kernel does not
+      write keep the values of the input.
   """
 
   def spec(dimensions, shape):
@@ -144,7 +144,7 @@ def _call(regions, cosine, interpret, tile, kernel, count, splits, inputs, resul
 
 
 def _attend(qkv_ref, bias_ref, scale_ref, *refs, tile, cosine):
-  """Tiles of queries; a softmax whose sums grow from tile to tile of keys."""
+  """Computes the output for tiles of queries, with an online softmax over the tiles of keys."""
   *labels, out_ref = refs
   rows, parts, dtype, tokens = tiles.own(tile), tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]
   bias, scale = tiles.bias_of(rows, bias_ref), scale_ref[...]
@@ -175,12 +175,12 @@ def _attend(qkv_ref, bias_ref, scale_ref, *refs, tile, cosine):
 
 
 def _query_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, cosine):
-  """Tiles of queries: their gradient, and of their softmax log Σ exp(logit) and Σ weight · gradient of the
-  weight, for the keys' turn.
+  """Computes the gradient of tiles of queries, and two sums for the other kernels: log Σ exp(logit) and
+  Σ weight · gradient of the weight.
 
-  The second sum is a weighted mean, taken off the gradients of the weights. As it is known only after the
-  last key, the mean so far is taken off, and what has been summed with an older one is corrected: differences
-  of large numbers would show their rounding.
+  The second sum is a weighted mean that is subtracted from the gradients of the weights. It is known only
+  after the last key. The kernel therefore subtracts the running mean and corrects earlier sums when it
+  changes; subtracting everything at the end would be a difference of large numbers, dominated by rounding.
   """
   *labels, grad_ref, log_sum_ref, mean_ref = refs
   rows, parts, dtype, tokens = tiles.own(tile), tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]
@@ -220,7 +220,7 @@ def _query_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, co
 
 
 def _key_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mean_ref, _, *refs, tile, cosine):
-  """Tiles of keys: their gradient, and of their values. The matrices are key first, as is the bias."""
+  """Computes the gradients of tiles of keys and their values; matrices and bias have the key axis first."""
   *labels, grad_ref = refs
   rows, parts, dtype, tokens = tiles.own(tile), tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]
   scale = scale_ref[...]
@@ -252,7 +252,7 @@ def _key_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mean
 
 
 def _bias_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mean_ref, *refs, tile, cosine):
-  """Tiles of the bias: its gradient, and a part of that of the scale."""
+  """Computes the gradient of tiles of the bias, and partial sums of the gradient of the scale."""
   *labels, bias_grad_ref, scale_grad_ref = refs
   parts, dtype, tokens = tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]
   rows, columns = (pl.ds(i * tile, tile) for i in divmod(pl.program_id(1), tiles.count(tokens, tile)))
@@ -283,7 +283,7 @@ def _bias_gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, log_sum_ref, mea
 
 
 def _gradients(qkv_ref, bias_ref, scale_ref, out_grad_ref, *refs, tile, cosine):
-  """All gradients, of windows of one tile."""
+  """Computes all gradients, for windows that are a single tile."""
   *labels, grad_ref, bias_grad_ref, scale_grad_ref = refs
   rows, parts, dtype, tokens = tiles.own(tile), tiles.parts(qkv_ref), qkv_ref.dtype, bias_ref.shape[0]
   scale = scale_ref[...]

@@ -1,8 +1,9 @@
-"""What the kernels of `gpu.py` do with tiles: walk over them, load, multiply and mask them. Letters: see
-`models/windows.py`.
+"""Operations on tiles for the kernels in `gpu.py`: loops over tiles, loads, stores, products and masks.
 
-A tile is a `pl.ds` of tokens, queries or keys, or the float32 matrix of one by another. Arrays are as one
-program sees them, those of one head: qkv [P, N, 3·D], bias [N, N].
+Letters: see `models/windows.py`.
+
+A tile is either a `pl.ds` of tokens (queries or keys), or the float32 matrix of one `pl.ds` by another. A
+program sees the arrays of one head: qkv [P, N, 3·D], bias [N, N].
 """
 
 from collections.abc import Callable
@@ -17,23 +18,23 @@ from swin_jax.kernels import formula
 
 
 def count(tokens: int, tile: int) -> int:
-  """Tiles of a window."""
+  """Returns the number of tiles of a window."""
   return -(-tokens // tile)
 
 
 def own(tile: int) -> pl.Slice:
-  """The tile whose results the program makes, where the grid counts tiles of tokens."""
+  """Returns the tile that this program computes, if axis 1 of the grid counts tiles of tokens."""
   return pl.ds(pl.program_id(1) * tile, tile)
 
 
 def parts(qkv_ref: Any) -> list[pl.Slice]:
-  """The channels of queries, keys and values."""
+  """Returns the slices of the channels of queries, keys and values."""
   d = qkv_ref.shape[-1] // 3
   return [pl.ds(i * d, d) for i in range(3)]
 
 
 def over_windows(qkv_ref: Any, window: Callable, carry: Any = None) -> Any:
-  """Goes through the program's part of the P windows: window(w, carry) → carry."""
+  """Loops over this program's part of the P windows: window(w, carry) → carry."""
   windows = qkv_ref.shape[0]
   share = pl.cdiv(windows, pl.num_programs(2))
   begin = pl.program_id(2) * share
@@ -41,7 +42,7 @@ def over_windows(qkv_ref: Any, window: Callable, carry: Any = None) -> Any:
 
 
 def over_window(own: pl.Slice, tokens: int, tile: Callable, carry: Any) -> Any:
-  """Goes through the tiles of the other side: tile(columns, carry) → carry."""
+  """Loops over the tiles of the other side of a window: tile(columns, carry) → carry."""
   size = own.size
   if tokens <= size:
     return tile(own, carry)
@@ -49,18 +50,18 @@ def over_window(own: pl.Slice, tokens: int, tile: Callable, carry: Any) -> Any:
 
 
 def load(ref: Any, *index: Any) -> jax.Array:
-  """ref[index], with zeros where tiles reach beyond its end; further dimensions whole."""
+  """Loads ref[index], with zeros where a tile extends past the end; trailing dimensions are loaded whole."""
   inside = _inside(ref, index)
   return plgpu.load(ref.at[index]) if inside is None else plgpu.load(ref.at[index], mask=inside, other=0)
 
 
 def store(x: jax.Array, ref: Any, *index: Any) -> None:
-  """ref[index] = x, but for what is beyond its end."""
+  """Stores x in ref[index], except where a tile extends past the end."""
   plgpu.store(ref.at[index], x.astype(ref.dtype), mask=_inside(ref, index))
 
 
 def _inside(ref, index):
-  """Which elements of ref[index] there are; None where it is all."""
+  """Returns the mask of the elements of ref[index] that exist; None if all do."""
   index += tuple(pl.ds(0, size) for size in ref.shape[len(index) :])
   slices = [(part, size) for part, size in zip(index, ref.shape, strict=True) if isinstance(part, pl.Slice)]
   inside = None
@@ -72,7 +73,7 @@ def _inside(ref, index):
 
 
 def bias_of(rows: pl.Slice, bias_ref: Any) -> Callable[[pl.Slice], jax.Array]:
-  """columns → their bias, which is loaded once where there is but one tile."""
+  """Returns columns → their bias, which is loaded only once if the window is a single tile."""
   if bias_ref.shape[0] <= rows.size:
     bias = load(bias_ref, rows, rows)
     return lambda columns: bias
@@ -89,14 +90,15 @@ def masked(
   *,
   key_axis: int = 1,
 ) -> jax.Array:
-  """The logits with the mask of the regions, and -inf where there is no key.
+  """Adds the mask of the regions to the logits, and sets them to -inf where there is no key.
 
   Args:
-    logits: of rows and columns.
-    labels: the reference to the labels [M, N], if there are any.
-    w: the window.
+    logits: of `rows` and `columns`.
+    labels: one reference to the labels [M, N], or an empty list.
+    w: index of the window.
+    rows, columns: tiles of the two axes of the logits.
     tokens: N.
-    key_axis: of the logits, whether columns or rows are keys.
+    key_axis: axis of the keys in the logits: 1 for columns, 0 for rows.
   """
   for ref in labels:
     m = jax.lax.rem(w, ref.shape[0])
@@ -108,23 +110,23 @@ def masked(
 
 
 def factors(x: jax.Array, dtype: jnp.dtype, cosine: bool) -> tuple[jax.Array, ...]:
-  """float32 → x in the compute dtype, and of cosines what that leaves of it.
+  """Converts float32 to the compute dtype; for cosines also returns the rounding error in that dtype.
 
-  An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
+  At an inverse temperature of 100, rounding a cosine to two bytes changes the first digit of its weight.
   """
   high = x.astype(dtype)
   return (high, (x - high.astype(jnp.float32)).astype(dtype)) if cosine and dtype != jnp.float32 else (high,)
 
 
 def products(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> jax.Array:
-  """Of each row of a with each of b, both as `factors` has them."""
+  """Returns the products of each row of a with each row of b; both are results of `factors`."""
   whole = dot(a[0], b[0], 1, 1)
   return whole if len(a) == 1 else whole + dot(a[0], b[1], 1, 1) + dot(a[1], b[0], 1, 1)
 
 
 def dot(a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
-  """The product of two matrices, contracted over axis i of a and j of b, in float32."""
-  # Matrix units have no float32; six products of parts of two bytes are as exact.
+  """Returns the product of two matrices, contracted over axis i of a and axis j of b, in float32."""
+  # Matrix units do not support float32; six products of two-byte parts are as exact.
   precision = jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X6 if a.dtype == jnp.float32 else None
   return jax.lax.dot_general(
     a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision

@@ -1,12 +1,11 @@
-"""Window attention as one TPU kernel, forward and backward: no logit leaves the chip. Letters: see
-`models/windows.py`.
+"""Window attention as TPU kernels, one forward and one backward: logits never leave the chip.
 
-A program of the grid holds the bias of a group of heads and takes window after window, P = B·M of them. What
-belongs to the group alone, the bias and in the backward pass its gradient, stays in the chip's memory while
-the windows pass by. Inside, the queries of a window go through in tiles, so that logits need no more room
-than a tile.
+Letters: see `models/windows.py`. The grid runs over groups of heads and, inside, over the P = B·M windows.
+Data that belongs to the group alone, which is the bias and in the backward pass its gradient, stays in
+on-chip memory during the loop over the windows. The queries of a window are processed in tiles, so that the
+logits take no more memory than one tile needs.
 
-The backward pass computes the logits again: nothing but the inputs is kept from the forward pass.
+The backward pass recomputes the logits; only the inputs are saved from the forward pass.
 """
 
 import functools
@@ -20,24 +19,24 @@ import numpy as np
 
 from swin_jax.kernels import formula
 
-LANES = 128  # numbers side by side in a register
-ROWS = 16  # of two-byte numbers one above the other in a register; tiles of queries begin at a multiple
-TILE_BYTES = 5 * 2**18  # of the float32 logits that are in work at once
-BIAS_BYTES = 6 * 2**20  # of the bias of a group of heads; the chip holds two copies, and two of its gradient
-MEMORY_BYTES = 96 * 2**20  # of the chip's own memory that a kernel may take
-MAX_HEADS = 8  # of a group, where fewer are possible: each is straight code
-MIN_TOKENS = 256  # that a program takes, in several windows if they are small
+LANES = 128  # of a vector register
+ROWS = 16  # of two-byte numbers in a vector register; tiles of queries begin at a multiple
+TILE_BYTES = 5 * 2**18  # of the float32 logits that are processed at once
+BIAS_BYTES = 6 * 2**20  # of the bias of a group of heads; the chip holds two copies, and two of the gradient
+MEMORY_BYTES = 96 * 2**20  # of on-chip memory that a kernel may use
+MAX_HEADS = 8  # of a group, if so few are possible: the loop over heads is unrolled
+MIN_TOKENS = 256  # of a program, which takes several windows if they are small
 
 
 class Plan(NamedTuple):
   """How the work is divided.
 
   Attributes:
-    heads: of a group.
-    windows: that a program takes; they divide M.
-    tile: queries in work at once; they divide N.
-    heads_first: whether the heads come before the windows in memory, which costs a pass over qkv: for large
-      windows, whose bias leaves no room for as many heads as fill whole registers side by side.
+    heads: heads of a group.
+    windows: windows of a program; divides M.
+    tile: queries that are processed at once; divides N.
+    heads_first: whether the heads come before the windows in memory, which costs one pass over qkv. Needed
+      for large windows, whose bias leaves no room for enough heads to fill whole registers.
   """
 
   heads: int
@@ -47,11 +46,11 @@ class Plan(NamedTuple):
 
 
 def make_plan(num_windows: int, tokens: int, heads: int, head_dim: int) -> Plan:
-  """Divides the work for M windows of an image, N tokens each, K heads of D channels."""
+  """Returns the plan for M windows of an image with N tokens each, and K heads of D channels."""
   row = 4 * -(-tokens // LANES) * LANES
   tiles = [n for n in range(ROWS, tokens, ROWS) if tokens % n == 0 and n * row <= TILE_BYTES]
   tile = tokens if tokens * row <= TILE_BYTES or not tiles else tiles[-1]
-  # that fill whole registers
+  # group sizes that fill whole registers
   whole = [n for n in range(1, heads) if heads % n == 0 and n * head_dim % LANES == 0] + [heads]
   fitting = [n for n in whole if n * tokens * row <= BIAS_BYTES]
   group = max((n for n in fitting if n <= MAX_HEADS), default=min(fitting, default=1))
@@ -71,15 +70,15 @@ def window_attention(
   cosine: bool,
   interpret: bool = False,
 ) -> jax.Array:
-  """Attention among the tokens of each window.
+  """Computes attention among the tokens of each window.
 
   Args:
     qkv: [B, M, N, K, 3, D] in the compute dtype.
     bias: [K, N, N] float32.
-    scale: [K] float32, what the queries are multiplied by.
+    scale: [K] float32, the factor of the queries.
     regions: int [M, N] or None, see `kernels.window_attention`.
     cosine: whether queries and keys are normalised first.
-    interpret: run on a CPU, for tests.
+    interpret: whether Pallas interprets the kernels on a CPU, for tests.
 
   Returns:
     [B, M, N, K, D] in the dtype of qkv.
@@ -101,15 +100,15 @@ def window_attention(
 
 
 def _call(plan, num_windows, regions, cosine, interpret, kernel, tensors, bias, scale):
-  """Runs a kernel over groups of heads and windows.
+  """Runs a kernel on a grid of groups of heads and windows.
 
   Args:
     kernel: `_forward` or `_backward`.
-    tensors: each [P, N, K, channels of a head].
+    tensors: arrays [P, N, K, channels of a head].
     bias, scale: as in `window_attention`.
 
   Returns:
-    Of `_forward` [out], of `_backward` the gradients of qkv, bias and scale.
+    [out] for `_forward`; the gradients of qkv, bias and scale for `_backward`.
   """
   p, n, k, wide = tensors[0].shape
   d, dtype, groups = wide // 3, tensors[0].dtype, k // plan.heads
@@ -152,7 +151,7 @@ def _call(plan, num_windows, regions, cosine, interpret, kernel, tensors, bias, 
   moved = sum(x.size * x.dtype.itemsize for x in (*tensors, bias)) + sum(
     x.size * x.dtype.itemsize for x in out_shape
   )
-  made = pl.pallas_call(
+  results = pl.pallas_call(
     functools.partial(kernel, plan=plan, cosine=cosine, masked=regions is not None),
     grid=(groups, p // plan.windows),
     in_specs=in_specs,
@@ -168,8 +167,8 @@ def _call(plan, num_windows, regions, cosine, interpret, kernel, tensors, bias, 
     name="window_attention_backward" if backward else "window_attention",
   )(*inputs)
   if not backward:
-    return [restore(made[0], d)]
-  return restore(made[0], wide), made[1], made[2][:, 0, : plan.heads].reshape(k)
+    return [restore(results[0], d)]
+  return restore(results[0], wide), results[1], results[2][:, 0, : plan.heads].reshape(k)
 
 
 def _forward(scale_ref, bias_ref, qkv_ref, *refs, plan, cosine, masked):
@@ -238,11 +237,11 @@ def _tiles(plan, tokens):
 
 
 def _as_query(x, dtype, cosine):
-  """float32 [n, D] → the factor of a product with `_as_key`.
+  """Converts float32 [n, D] to the factor that is multiplied with a result of `_as_key`.
 
-  An inverse temperature of 100 shows the rounding of a cosine to two bytes in the first digit of its weight.
-  A number is therefore the sum of two of these, and a product of three products side by side, which the
-  matrix unit has room for: it is 128 deep, D is 32.
+  At an inverse temperature of 100, rounding a cosine to two bytes changes the first digit of its weight. Each
+  number is therefore split into two two-byte numbers, and a product into three, which are concatenated along
+  D: they fit into the matrix unit, which is 128 deep, while D is 32.
   """
   high = x.astype(dtype)
   return jnp.concatenate([high, _rest(x, high), high], axis=-1) if cosine and dtype != jnp.float32 else high
@@ -268,7 +267,7 @@ def _softmax(logits, mask):
 
 
 def _dot(a, b, i, j):
-  """The product of two matrices, contracted over axis i of a and j of b, in float32."""
+  """Returns the product of two matrices, contracted over axis i of a and axis j of b, in float32."""
   precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
   return jax.lax.dot_general(
     a, b, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32, precision=precision

@@ -1,4 +1,4 @@
-"""Several processes: how a run joins the others, and what they tell one another outside of the steps."""
+"""Runs of several processes: joining them, and their communication outside of training steps."""
 
 from collections.abc import Mapping
 import contextlib
@@ -23,18 +23,18 @@ _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attribu
 
 @contextlib.contextmanager
 def processes(coordinator: str | None, num_processes: int | None, process_id: int | None):
-  """Joins the other processes of a run, and parts from them when all have ended well or stopped together.
+  """Joins the other processes of a run; leaves them when all have finished or were preempted together.
 
-  By the flags if they are given, else where a TPU pod, Slurm or Open MPI started several; on one machine that
-  was not asked, nothing happens. Must come before anything that uses a device.
+  Uses the flags if they are given, otherwise the settings of the TPU pod, Slurm or Open MPI that started
+  several processes. A single process without flags does nothing. Must be entered before any use of a device.
 
   Args:
     coordinator: HOST:PORT of process 0.
-    num_processes, process_id: how many processes, and which this one is.
+    num_processes, process_id: number of processes, and the index of this one.
 
   Raises:
-    BadInput: some flags of the three are missing.
-    Fault: the others could not be reached.
+    BadInput: only some of the three flags are given, or `process_id` is out of range.
+    Fault: the other processes could not be reached.
   """
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -67,29 +67,29 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   try:
     yield
   except Preempted:
-    # all is saved; that another process was killed meanwhile changes nothing
+    # Everything is saved, so it does not matter if another process has been killed in the meantime.
     with contextlib.suppress(RuntimeError):
       jax.distributed.shutdown()
     raise
-  jax.distributed.shutdown()  # not after an error of this process alone: the others would not come
+  jax.distributed.shutdown()  # not after an error in this process alone: it would wait for the others in vain
 
 
 def check_devices() -> None:
-  """Checks that jax finds devices to compute on.
+  """Checks that jax finds a device to compute on.
 
   Raises:
-    BadInput: it does not.
+    BadInput: it finds none.
   """
   try:
     jax.devices()
   except (RuntimeError, AssertionError) as error:
-    wanted = os.environ.get("JAX_PLATFORMS")
-    reason = " ".join(str(error).split()) or f"is jax installed for JAX_PLATFORMS={wanted}?"
+    platforms = os.environ.get("JAX_PLATFORMS")
+    reason = " ".join(str(error).split()) or f"is jax installed for JAX_PLATFORMS={platforms}?"
     raise BadInput(f"jax finds no device to compute on: {reason}") from error
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:
-  """What started several processes; None if nothing did."""
+  """Returns the name of the launcher that started several processes; None if there is none."""
   if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
     return "Slurm"
   if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
@@ -104,7 +104,7 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
 
 
 def _tpu_metadata() -> str:
-  """The hosts of this TPU slice by the cloud's metadata server; empty where there is none."""
+  """Returns the hosts of this TPU slice from the cloud's metadata server; "" if there is no server."""
   request = urllib.request.Request(_METADATA, headers={"Metadata-Flavor": "Google"})
   try:
     with urllib.request.urlopen(request, timeout=5) as answer:
@@ -114,7 +114,7 @@ def _tpu_metadata() -> str:
 
 
 def gather(text: str) -> list[str]:
-  """What each process says, by process; all of them must call this."""
+  """Returns the texts of all processes, ordered by process; every process must call this."""
   if jax.process_count() == 1:
     return [text]
   data = np.frombuffer(text.encode(), np.uint8)
@@ -123,11 +123,29 @@ def gather(text: str) -> list[str]:
   return [row.tobytes().rstrip(b"\0").decode() for row in np.asarray(rows)]
 
 
+def own_rows(array: jax.Array) -> list[jax.Array]:
+  """Returns the rows that this process's devices hold, each once and in order, as pieces that lie on one
+  device; the inverse of `jax.make_array_from_process_local_data`.
+
+  Args:
+    array: divided by its first dimension only.
+  """
+  pieces = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+  return [pieces[start] for start in sorted(pieces)]
+
+
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+  """Returns the rows of all processes, one process after the other; all must call this with one shape."""
+  if jax.process_count() == 1:
+    return rows
+  return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+
+
 def check_shared(folder: str) -> None:
-  """Checks that every process sees the folder of process 0, which makes it.
+  """Checks that every process sees the folder of process 0, which creates it.
 
   Raises:
-    BadInput: some do not; the message names them.
+    BadInput: process 0 cannot write it, or some hosts do not see it; the message names them.
   """
   if jax.process_count() == 1:
     return

@@ -1,7 +1,7 @@
-"""The accelerators a run can be planned for: what their makers state, and the slices and nodes they come in.
+"""Accelerators that a run can be planned for: the figures of their makers, and the available slices.
 
-A slice is written "v5p:4x4x4" (a TPU generation and how its chips are arranged) or "h200:16" (a GPU and how
-many, eight to a node).
+A slice is written "v5p:4x4x4" (a TPU generation and the arrangement of its chips) or "h200:16" (a GPU and the
+number of GPUs, eight per node).
 """
 
 import difflib
@@ -17,21 +17,21 @@ GPUS_PER_NODE = 8
 
 
 class Chip(NamedTuple):
-  """One accelerator: what jax calls a device. Of TPU7x that is one of the two cores of a chip.
+  """One accelerator, a device in jax: a chip, except for TPU7x, where it is one of a chip's two cores.
 
   Attributes:
-    title: its name in full.
-    kinds: what `jax.Device.device_kind` says of it.
-    memory_bytes: that a program can have. TPU: what the compiler grants, a little less than there is; GPU: 92
-      % of the memory, which the run gets with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92 in its environment.
+    title: full name.
+    kinds: values of `jax.Device.device_kind`.
+    memory_bytes: memory available to a program. TPU: what the compiler allows, slightly less than the total.
+      GPU: 92% of the memory, which requires XLA_PYTHON_CLIENT_MEM_FRACTION=0.92 in the run's environment.
     peak_flops: bfloat16 without sparsity, FLOP/s.
-    memory_speed: of its HBM, bytes/s.
-    link_speed: what it can receive over all its links inside a slice or a node, bytes/s: half of what makers
-      state for both directions.
-    network_speed: GPU: what it can receive from other nodes, bytes/s (400 Gbit/s each; A100: 200); 0 where a
-      slice is one network.
-    dimensions: of a TPU slice, 2 or 3; 0 for a GPU.
-    max_chips: of the largest slice, in devices.
+    memory_speed: bandwidth of its HBM, bytes/s.
+    link_speed: receive bandwidth over all its links inside a slice or a node, bytes/s: half of the
+      bidirectional figure that makers state.
+    network_speed: GPU: receive bandwidth from other nodes, bytes/s (400 Gbit/s each; A100: 200 Gbit/s); 0 for
+      TPUs, whose slice is a single network.
+    dimensions: number of dimensions of a TPU slice, 2 or 3; 0 for a GPU.
+    max_chips: size of the largest slice, in devices.
   """
 
   title: str
@@ -72,11 +72,11 @@ CHIPS = {
 
 
 class Slice(NamedTuple):
-  """Chips that are rented together.
+  """Chips that are allocated together.
 
   Attributes:
     generation: key of `CHIPS`.
-    shape: how many chips along each dimension of a TPU slice; (number,) of GPUs.
+    shape: number of chips along each dimension of a TPU slice; (number,) for GPUs.
   """
 
   generation: str
@@ -95,17 +95,17 @@ class Slice(NamedTuple):
 
   @property
   def num_chips(self) -> int:
-    """As jax counts devices."""
+    """The number of chips, as jax counts devices."""
     return math.prod(self.shape) * (2 if self.generation == "tpu7x" else 1)
 
   @property
   def link_speed(self) -> float:
-    """Bytes/s that every chip can receive at once in a collective over all of them.
+    """The bytes/s that every chip can receive simultaneously in a collective over all chips.
 
-    A TPU has two links along each dimension. A dimension that does not close to a ring gives the chips at its
-    ends one link, and a dimension of one chip none; rings are closed where 3D slices are made of whole cubes
-    of 4x4x4, and along 16 chips of 2D ones. GPUs of several nodes: all network cards of a node together bring
-    in what its GPUs then pass on.
+    A TPU has two links along each dimension. In a dimension that does not form a ring, the chips at the ends
+    have only one link; in a dimension of one chip there is none. Dimensions form rings in 3D slices that
+    consist of whole 4x4x4 cubes, and in 2D slices along 16 chips. With GPUs on several nodes, the network
+    cards of a node together receive the data, and its GPUs pass it on to each other.
     """
     chip = self.chip
     if not self.is_tpu:
@@ -120,15 +120,13 @@ class Slice(NamedTuple):
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """Dense bfloat16 peak of one device, FLOP/s, as its maker states it; None for a kind that is not in the
-  table.
-  """
+  """Returns the dense bfloat16 peak of one device in FLOP/s, as its maker states it; None if unknown."""
   return next((chip.peak_flops for chip in CHIPS.values() if device_kind in chip.kinds), None)
 
 
 @functools.cache
 def slices(generation: str) -> tuple[Slice, ...]:
-  """Every slice of a generation, the smallest first."""
+  """Returns every slice of a generation, the smallest first."""
   chip = CHIPS[generation]
   if not chip.dimensions:
     shapes = [(1,), (2,), (4,)] + [(n,) for n in range(GPUS_PER_NODE, chip.max_chips + 1, GPUS_PER_NODE)]
@@ -137,17 +135,17 @@ def slices(generation: str) -> tuple[Slice, ...]:
   else:
     cubes = itertools.combinations_with_replacement(range(4, 29, 4), 3)
     shapes = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *cubes]
-  found = [Slice(generation, shape) for shape in shapes]
+  every = [Slice(generation, shape) for shape in shapes]
   return tuple(
-    sorted((s for s in found if s.num_chips <= chip.max_chips), key=lambda s: (s.num_chips, max(s.shape)))
+    sorted((s for s in every if s.num_chips <= chip.max_chips), key=lambda s: (s.num_chips, max(s.shape)))
   )
 
 
 def parse(topology: str) -> Slice:
-  """ "v5p:4x4x4" or "h200:8" → the slice.
+  """Returns the slice for a text like "v5p:4x4x4" or "h200:8".
 
   Raises:
-    BadInput: there is no such chip or slice; the message names the nearest ones.
+    BadInput: there is no such chip or slice; the message lists the nearest ones.
   """
   generation, _, rest = topology.strip().lower().partition(":")
   if generation not in CHIPS:
@@ -165,8 +163,8 @@ def parse(topology: str) -> Slice:
   for candidate in known:
     if sorted(candidate.shape) == sorted(shape):
       return candidate
-  wanted = math.prod(shape) if shape else 0
-  near = sorted(known, key=lambda s: abs(math.log(math.prod(s.shape) / max(wanted, 1))))[:3]
+  num_chips = math.prod(shape) if shape else 0
+  near = sorted(known, key=lambda s: abs(math.log(math.prod(s.shape) / max(num_chips, 1))))[:3]
   raise BadInput(
     f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are"
     f" {', '.join(map(str, near))}"

@@ -1,8 +1,8 @@
-"""From logical names to devices: one mesh, one table of rules, and a resolver that refuses to guess.
+"""Sharding by logical names: one mesh, one table of rules, and a resolver that raises instead of guessing.
 
 A rule is (logical name, mesh axis | tuple of mesh axes | None). linen's own resolver silently replicates a
-name without a rule and drops the second of two dimensions on one mesh axis; this one raises, for parameters
-and activations alike.
+dimension whose name has no rule, and drops the second of two dimensions on one mesh axis. This one raises in
+both cases, for parameters and activations.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,15 @@ Rule = tuple[str, str | tuple[str, ...] | None]
 
 
 def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """The mesh of all devices; one of the sizes may be -1: what is left.
+  """Returns the mesh of all devices; one of the sizes may be -1 for the remaining factor.
 
-  In the order that jax finds best for the links between the devices, if the devices of each process then hold
-  rows of the batch that follow one another, as reading the data in parts demands; else ordered by process.
+  Devices are in the order that jax considers best for the links between them, provided that the devices of
+  each process then hold consecutive rows of the batch, which reading the data in parts requires. Otherwise
+  they are ordered by process.
 
   Raises:
-    BadInput: the sizes do not multiply to the number of devices, or do not follow the links of a TPU slice.
+    BadInput: the product of the sizes is not the number of devices, or the sizes do not fit the links of a
+      TPU slice.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {"data": data, "fsdp": fsdp, "model": model}
@@ -66,10 +68,10 @@ def _together(devices: np.ndarray) -> bool:
 
 
 def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
-  """The rules as name → mesh axes.
+  """Returns the rules as a dict, name → mesh axes.
 
   Raises:
-    BadInput: a name of no logical axis, a mesh axis that does not exist, or two rules for one name.
+    BadInput: unknown logical axis, unknown mesh axis, or two rules for one name.
   """
   table = {}
   for name, target in rules:
@@ -89,7 +91,7 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
 
 
 def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-  """The rules of parameters under ZeRO-1: as `rules`, but fsdp divides nothing except the batch."""
+  """Returns the rules of parameters under ZeRO-1: `rules`, except that fsdp splits nothing but the batch."""
   table = check_rules(rules)
   return tuple(
     (name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp"))
@@ -100,11 +102,11 @@ def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
 def spec(
   path: str, shape: tuple[int, ...], names: tuple[str | None, ...], mesh: Mesh, rules: Sequence[Rule]
 ) -> PartitionSpec:
-  """The partition of one array whose dimensions carry the logical `names`.
+  """Returns the partition of one array whose dimensions have the logical names `names`.
 
   Raises:
-    BadInput: a name without a rule, two dimensions on one mesh axis, or a dimension that its mesh axes do not
-      divide; the message names the array.
+    BadInput: a name has no rule, two dimensions are on one mesh axis, or the mesh axes of a dimension do not
+      divide it; the message names the array.
   """
   table, used, parts = check_rules(rules), {}, []
   for dimension, (size, name) in enumerate(zip(shape, names, strict=True)):
@@ -127,8 +129,14 @@ def spec(
 
 
 def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
-  """Boxed abstract parameters → the same tree, unboxed, with a NamedSharding on every leaf
-  (`jax.ShapeDtypeStruct`).
+  """Resolves the shardings of boxed abstract parameters.
+
+  Returns:
+    The same tree, unboxed; each leaf is a `jax.ShapeDtypeStruct` with a NamedSharding.
+
+  Raises:
+    BadInput: see `spec`.
+    ValueError: a parameter has no logical names.
   """
 
   def resolve(path, leaf):
@@ -144,26 +152,27 @@ def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
 
 
 def shard_batch(mesh: Mesh, rules: Sequence[Rule], batch_size: int, name: str = "a batch") -> NamedSharding:
-  """The sharding of every array of a batch, by its first dimension.
+  """Returns the sharding of every array of a batch, which splits the first dimension.
 
   Raises:
-    BadInput: the batch, which has this name in the message, does not divide.
+    BadInput: the mesh does not divide the batch; the message calls it `name`.
   """
   return NamedSharding(mesh, spec(name, (batch_size,), (axes.BATCH,), mesh, rules))
 
 
 def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = False) -> jax.Array:
-  """Constrains the sharding of an array inside `trace_on`, by the logical names of its dimensions; elsewhere
-  does nothing.
+  """Constrains the sharding of an array by the logical names of its dimensions.
+
+  Does nothing outside of `trace_on`.
 
   Args:
-    x: being traced.
-    names: one for each dimension.
-    loosely: a dimension that has a name, but that the rules do not divide, is left to the compiler instead of
-      being kept whole.
+    x: array that is being traced.
+    names: one per dimension.
+    loosely: leaves a dimension that has a name but is not split by the rules to the compiler, instead of
+      keeping it whole.
 
   Raises:
-    BadInput: as `spec`.
+    BadInput: see `spec`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -182,17 +191,16 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
 def per_device(
   function: Callable, arguments: Sequence[jax.Array | None], names: Sequence, out_names: Sequence[str | None]
 ) -> jax.Array:
-  """`function(*arguments)` with each device computing on its own part, so that nothing inside can talk to
-  another device.
+  """Computes `function(*arguments)` with each device working on its own part, without communication.
 
   Args:
-    function: arrays → one array; the same on parts as on the whole.
-    arguments: arrays, or None for what is absent.
-    names: of the dimensions of each argument.
-    out_names: of the result's, each among those of the arguments.
+    function: arrays → one array; must give the same result on parts as on the whole.
+    arguments: arrays, or None for an absent one.
+    names: logical names of the dimensions of each argument.
+    out_names: logical names of the dimensions of the result; each must occur in `names`.
 
   Raises:
-    BadInput: as `spec`.
+    BadInput: see `spec`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -202,32 +210,33 @@ def per_device(
 
   def part(shape, names):
     first, *rest = spec("an activation", shape, tuple(names), mesh, rules)
-    # Gradients are summed over every axis that is not named, even one of a single device.
+    # Gradients are summed over every mesh axis that is not named, even if it has a single device.
     return PartitionSpec((*alone, *((first,) if isinstance(first, str) else first or ())), *rest)
 
   parts = tuple(
     PartitionSpec() if x is None else part(x.shape, n) for x, n in zip(arguments, names, strict=True)
   )
   out = part((0,) * len(out_names), out_names)  # the sizes were checked with the arguments
-  # Unchecked, the gradient of what devices share is summed over them once, at the end; checked, in every turn
-  # of a loop inside.
+  # Without the check, the gradient of a shared argument is summed over devices once, at the end; with it, in
+  # every iteration of a loop inside the function.
   return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arguments)
 
 
 def bytes_per_device(tree: Any) -> int:
-  """What one device holds of a tree of arrays with shardings, abstract or real."""
+  """Returns the bytes that one device holds of a tree of arrays with shardings, abstract or concrete."""
   return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def largest_replicated(tree: Any) -> tuple[str, int]:
-  """Path and bytes of the largest array that every device holds whole; ("", 0) if there is none, or only one
-  device.
+  """Returns the path and bytes of the largest fully replicated array.
+
+  ("", 0) if there is none, or only one device.
   """
-  found = [("", 0)]
+  candidates = [("", 0)]
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if leaf.sharding.is_fully_replicated and leaf.sharding.num_devices > 1:
-      found.append((jax.tree_util.keystr(path, simple=True, separator="/"), _local_bytes(leaf)))
-  return max(found, key=lambda pair: pair[1])
+      candidates.append((jax.tree_util.keystr(path, simple=True, separator="/"), _local_bytes(leaf)))
+  return max(candidates, key=lambda pair: pair[1])
 
 
 def _local_bytes(leaf):
@@ -235,14 +244,14 @@ def _local_bytes(leaf):
 
 
 def batch_parts(mesh: Mesh, rules: Sequence[Rule]) -> int:
-  """Into how many parts the rules divide a batch."""
+  """Returns the number of parts into which the rules split a batch."""
   return math.prod(mesh.shape[axis] for axis in check_rules(rules)[axes.BATCH])
 
 
 @contextlib.contextmanager
 def trace_on(mesh: Mesh, rules: Sequence[Rule]):
-  """What any function of the model must be traced in: without it the constraints on activations vanish
-  without a word.
+  """Context in which every model function must be traced; outside it, activation constraints are silently
+  dropped.
   """
   rules = [(name, target or None) for name, target in check_rules(rules).items()]
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):

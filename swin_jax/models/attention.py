@@ -1,4 +1,4 @@
-"""Window attention, with the parts that Swin V1 and V2 differ in. Letters: see `windows.py`."""
+"""Window attention, and the parts in which Swin V1 and V2 differ. Letters: see `windows.py`."""
 
 from collections.abc import Callable
 import math
@@ -14,16 +14,17 @@ from swin_jax.mesh import axes, sharding
 from swin_jax.models import layers, windows
 from swin_jax.terminal.errors import BadInput
 
-BIAS_MLP_WIDTH = 512  # official code; the paper does not say
-# Collection and name under which (qkv, bias table, logit scale or None) are left for those who apply a model
-# with this collection mutable: for pictures of attention, and to fix the bias. For all others, training above
-# all, nothing is kept or computed.
+BIAS_MLP_WIDTH = 512  # official code; the paper does not state it
+# Collection and name under which (qkv, bias table, logit scale or None) are sown if the model is applied with
+# this collection mutable, as pictures of attention and fixing of the bias do. Otherwise, above all in
+# training, nothing is kept or computed.
 SEEN = ("intermediates", "attention")
 
 
 def fixed_bias(window: tuple[int, ...]) -> str:
-  """Returns the name of a parameter [K, N, N] that may take the place of the bias MLP's: what it makes of
-  this window.
+  """Returns the name of a parameter [K, N, N] that may replace the parameters of the bias MLP.
+
+  It holds the output of the MLP for this window.
   """
   return "bias_" + "x".join(map(str, window))
 
@@ -37,13 +38,13 @@ class WindowAttention(nn.Module):
     num_heads: K. Must divide C.
     scores: (this module, x) → queries, keys and values [B, M, N, K, 3, D], and the logit scale [K] or None:
       `cosine` or `dot_product`.
-    position_bias: (this module) → the bias of every offset, float32 [offsets, K], and the row of it for every
-      query and key, int [N, N]: `bias_table` or `bounded_bias_mlp`.
+    position_bias: (this module) → the bias of every offset, float32 [offsets, K], and the index of its row
+      for every query and key, int [N, N]: `bias_table` or `bounded_bias_mlp`.
     window: tokens along each axis.
     trained_window: tokens along each axis of the window that a bias MLP was trained with.
-    table_window, bias_rows: of a bias table, see `windows.relative_index`.
-    dtype: of the matrix products. Logits, softmax and the bias are always float32.
-    chunks: parts that the attention of an image is computed in, one after the other, see
+    table_window, bias_rows: window and rows of a bias table, see `windows.relative_index`.
+    dtype: dtype of the matrix products. Logits, softmax and bias are always float32.
+    chunks: number of parts in which the attention of an image is computed, one after the other, see
       `windows.chunk_counts`.
     kernel: see `kernels.window_attention`.
 
@@ -79,16 +80,16 @@ class WindowAttention(nn.Module):
 
 
 def cosine(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Scaled cosine attention (Swin V2, section 3.2).
+  """Computes the inputs of scaled cosine attention (Swin V2, section 3.2).
 
-  Scores are cosines, so large activations cannot make them explode; a learned temperature per head, kept
-  above 0.01, sets their sharpness.
+  Scores are cosines, so large activations cannot make them explode. A learned temperature per head, at least
+  0.01, sets how sharp the softmax is.
   """
   c, k = x.shape[-1], module.num_heads
   zeros = layers.boxed(nn.initializers.zeros, axes.HEADS)
   q_bias = module.param("q_bias", zeros, (c,)).reshape(k, c // k)
   v_bias = module.param("v_bias", zeros, (c,)).reshape(k, c // k)
-  # keys have none: softmax would not see it
+  # keys have no bias: it would cancel in the softmax
   qkv_bias = jnp.stack([q_bias, jnp.zeros_like(q_bias), v_bias], axis=1)
   logit_scale = module.param(
     "logit_scale", layers.boxed(nn.initializers.constant(np.log(10.0)), axes.HEADS), (k,)
@@ -99,14 +100,14 @@ def cosine(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def dot_product(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, None]:
-  """Scaled dot-product attention (Swin V1, section 3.2)."""
+  """Computes the inputs of scaled dot-product attention (Swin V1, section 3.2)."""
   c, k = x.shape[-1], module.num_heads
   qkv = layers.dense(3 * c, (axes.EMBED, axes.HEADS), dtype=module.dtype, name="qkv")(x)
   return qkv.reshape(*x.shape[:3], k, 3, c // k), None
 
 
 def bias_table(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
-  """A learned bias for every offset of the table's window (Swin V1, section 3.2)."""
+  """Returns a learned bias for every offset in the table's window (Swin V1, section 3.2)."""
   entries = math.prod(2 * side - 1 for side in module.table_window)
   init = layers.boxed(layers.default_init, None, axes.HEADS)
   table = module.param("bias_table", init, (entries, module.num_heads))
@@ -114,10 +115,13 @@ def bias_table(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
 
 
 def bounded_bias_mlp(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
-  """The bias that a small MLP computes from the log-spaced offset, between 0 and 16 (Swin V2, section 3.3).
+  """Computes the bias of every offset, between 0 and 16, with a small MLP (Swin V2, section 3.3).
 
-  A function, not a table, so the same weights serve any window size. Offsets are measured in units of the
-  trained window.
+  The MLP reads log-spaced offsets in units of the trained window. As it is a function instead of a table, the
+  same weights work for any window size.
+
+  Raises:
+    BadInput: the parameters hold the fixed bias of another window instead of the MLP.
   """
   if any(name.startswith("bias_") for name in module.variables.get("params", ())):
     raise BadInput(
@@ -130,10 +134,10 @@ def bounded_bias_mlp(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
 
 
 def _attend(qkv, bias, index, logit_scale, regions, chunks, kernel) -> jax.Array:
-  """`window_attention` of the images and heads that a device holds.
+  """Runs `window_attention` on each device, for the images and heads that it holds.
 
-  The bias is [K, N, N], or a table [offsets, K] with an index [N, N] into it. The table is spread out on each
-  device, so that devices sum the gradient of the table, which is N times smaller.
+  The bias is [K, N, N], or a table [offsets, K] with an index [N, N] into it. Each device expands the table
+  itself, so that the devices sum the gradient of the table, which is much smaller.
   """
 
   def attend(qkv, bias, logit_scale):

@@ -1,4 +1,4 @@
-"""What heads, tasks, runs and planner may know of a backbone. Letters: see `windows.py`."""
+"""The interface of a backbone to heads, tasks, runs and planner. Letters: see `windows.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -10,36 +10,34 @@ import numpy as np
 
 from swin_jax.terminal.errors import BadInput
 
-Losses = dict[str, jax.Array]  # name → scalar that training adds to its loss, such as a load-balance loss
-# A config (ConfigDict), or the description of a trained model (dict): ["group"]["key"].
+Losses = dict[str, jax.Array]  # name → scalar that training adds to its loss, for example a load-balance loss
+# A config (ConfigDict) or the description of a trained model (dict), read as ["group"]["key"].
 Settings = ConfigDict | Mapping[str, Any]
 
 
 class Level(NamedTuple):
-  """The map that one stage puts out.
+  """The shape of one stage's output map.
 
   Attributes:
     stride: pixels per token, one entry per axis of the map.
-    channels: of a token.
+    channels: channels of a token.
   """
 
   stride: tuple[int, ...]
   channels: int
 
   def map_size(self, size: Sequence[int]) -> tuple[int, ...]:
-    """Returns the size of the map in tokens for images of `size` pixels; what does not divide is rounded
-    up.
-    """
+    """Returns the size of the map in tokens for images of `size` pixels, rounded up."""
     return tuple(-(-side // stride) for side, stride in zip(size, self.stride, strict=True))
 
 
 class Features(NamedTuple):
-  """What a backbone makes of images.
+  """The output of a backbone.
 
   Attributes:
     last: [B, *map, C], the normed output of the last stage.
-    levels: [B, *map, C] of every stage, unnormed.
-    losses: of its blocks.
+    levels: [B, *map, C] for every stage, its output before any norm.
+    losses: losses of its blocks.
   """
 
   last: jax.Array
@@ -53,9 +51,9 @@ class Backbone(Protocol):
   The submodule `stage{i}` computes level i: it returns the map, alone or as the first of a tuple.
 
   Attributes:
-    levels: of every stage, the finest first. A mask has the resolution of the first.
-    dtype: of its matrix products and of its features.
-    num_layers: number of the layer of what follows the last block: the last norm, and heads.
+    levels: one level per stage, the finest first. A mask has the resolution of the first.
+    dtype: dtype of its matrix products and of its features.
+    num_layers: layer number of everything after the last block: the last norm and the heads.
   """
 
   levels: tuple[Level, ...]
@@ -74,22 +72,23 @@ class Backbone(Protocol):
 
     Args:
       images: [B, *size, bands], normalised, of any size.
-      mask: bool [B, *map] of the first level; true where `mask_token` takes the place of a token.
+      mask: bool [B, *map] of the first level; true where `mask_token` replaces a token.
       mask_token: [channels of the first level].
-      train: whether branches are dropped; needs the rng "dropout" then.
+      train: whether residual branches are dropped; this needs the rng "dropout".
     """
 
   def flops(self, size: Sequence[int], bands: int) -> int:
-    """Returns the floating point operations of one image's forward pass, two per multiply-add."""
+    """Returns the number of floating-point operations of one image's forward pass, two per multiply-add."""
 
   def layer_of(self, path: str) -> int | np.ndarray:
     """Returns the number of the layer that a parameter belongs to, for layer-wise learning rates.
 
     Args:
-      path: of the parameter below the backbone, with slashes.
+      path: path of the parameter inside the backbone, with slashes.
 
     Returns:
-      0 for what embeds patches, up to `num_layers`; int [groups] for a leaf that stacks several layers.
+      A number from 0 for the patch embedding to `num_layers`; int [groups] for a leaf that stacks several
+      layers.
     """
 
 

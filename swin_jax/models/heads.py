@@ -1,4 +1,4 @@
-"""What turns a backbone's features into an answer. Letters: see `windows.py`."""
+"""The classification head. Letters: see `windows.py`."""
 
 import flax.linen as nn
 import jax
@@ -14,11 +14,11 @@ class Classifier(nn.Module):
 
   Attributes:
     encoder: the backbone.
-    num_classes: of the linear layer; 0 for none, and the pooled features [B, C] as they are.
+    num_classes: outputs of the linear layer; 0 for no such layer, which returns the pooled features [B, C].
 
   Shapes:
     images [B, *size, bands]  normalised
-    out    [B, num_classes]   float32 logits; in training a pair: these, and the losses of the backbone
+    out    [B, num_classes]   float32 logits; in training a pair of these and the losses of the backbone
   """
 
   encoder: Backbone

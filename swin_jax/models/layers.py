@@ -1,6 +1,6 @@
-"""The layers every model is built from, with logical axes on every parameter. Letters: see `windows.py`.
+"""The layers of all models, with logical axes on every parameter. Letters: see `windows.py`.
 
-Parameters are float32; matrix products run in `dtype`; norms in float32.
+Parameters are float32; matrix products are computed in `dtype`, norms in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from swin_jax.mesh import axes, sharding
 from swin_jax.models import windows
 
-# Official code: trunc_normal of std 0.02 cut at ±2, that is at 100 σ. jax's truncated_normal would cut at 2 σ
-# and shrink the std.
+# The official code uses trunc_normal with std 0.02 cut at ±2, which is 100 σ. jax's truncated_normal would
+# cut at 2 σ and shrink the std.
 default_init = nn.initializers.normal(0.02)
 
 
 def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
-  """U(±1/√fan_in), the default of torch for convolutions, weights and biases alike."""
+  """Returns an initializer U(±1/√fan_in), the default of torch for weights and biases of convolutions."""
   bound = fan_in**-0.5
 
   def init(rng, shape, dtype=jnp.float32):
@@ -30,8 +30,9 @@ def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 def boxed(init: Callable[..., jax.Array], *names: str | None) -> Callable[..., nn.LogicallyPartitioned]:
-  """Attaches a logical name to each dimension of the parameter that `init` makes; None is a dimension that is
-  never split.
+  """Attaches a logical name to each dimension of the parameter that `init` creates.
+
+  A dimension named None is never split.
   """
   _check(names)
   return nn.with_logical_partitioning(init, names)
@@ -41,23 +42,25 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """Constrains the sharding of an activation by the logical names of its dimensions.
 
   Raises:
-    BadInput: the rules cannot place it, see `sharding.spec`.
+    BadInput: the rules do not fit the array, see `sharding.spec`.
   """
   _check(names)
   return sharding.constrain(x, names)
 
 
 def gather(x: jax.Array, *names: str | None) -> jax.Array:
-  """Makes the last dimension of an activation whole that a layer has left divided by the rule of its name.
+  """Gathers the last dimension of an activation, which the preceding layer left split by its sharding rule.
 
-  Both are said, or the compiler gathers the layer's kernel instead and every device computes everything.
+  Both states are constrained. Otherwise the compiler gathers the layer's kernel instead, and every device
+  computes everything.
   """
   return constrain(constrain(x, *names), *names[:-1], None)
 
 
 def narrow(kernel: jax.Array, names: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
-  """A kernel in the compute dtype while it is still divided, so that this is what travels between devices;
-  its gradient alike.
+  """Casts a kernel to the compute dtype while it is still split across devices.
+
+  Devices then exchange the kernel, and its gradient, in this dtype.
   """
   return sharding.constrain(kernel.astype(dtype), names, loosely=True)
 
@@ -72,7 +75,7 @@ def dense(
   bias_init: Callable[..., jax.Array] = nn.initializers.zeros,
   name: str | None = None,
 ) -> nn.Dense:
-  """A linear layer [..., I] → [..., features] whose kernel [I, features] has the logical names `names`."""
+  """Returns a linear layer [..., I] → [..., features] with the logical names of its kernel [I, features]."""
 
   def cast(x, kernel, bias, *, dtype):
     return x.astype(dtype), narrow(kernel, names, dtype), None if bias is None else bias.astype(dtype)
@@ -89,21 +92,24 @@ def dense(
 
 
 def gelu(x: jax.Array) -> jax.Array:
-  """Exact GELU (erf, not tanh), in float32 because XLA then needs one pass over the widest activation, in the
-  dtype of x.
+  """Computes the exact GELU (erf, not tanh).
+
+  The computation is float32 because XLA then needs only one pass over the widest activation; the result has
+  the dtype of x.
   """
   wide = x.astype(jnp.float32)
   return (0.5 * wide * (1.0 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
 def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
-  """Stochastic depth: zeroes a whole image's branch with probability `rate` and scales the others by 1 / (1 -
-  rate).
+  """Applies stochastic depth to a residual branch.
+
+  Zeroes the branch of a whole image with probability `rate`; scales the others by 1 / (1 - rate).
 
   Args:
-    x: [B, ...] the output of a residual branch.
+    x: [B, ...] output of the branch.
     rate: scalar in [0, 1).
-    rng: a key.
+    rng: random key.
   """
   keep = 1.0 - rate
   kept = jax.random.bernoulli(rng, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
@@ -111,11 +117,11 @@ def drop_path(x: jax.Array, rate: jax.Array, rng: jax.Array) -> jax.Array:
 
 
 class LayerNorm(nn.Module):
-  """LayerNorm over the last axis as the official models have it: eps 1e-5, two-pass variance, float32 inside,
+  """LayerNorm over the last axis as in the official models: eps 1e-5, two-pass variance, float32 inside,
   result in `dtype`.
 
-  First normalise, then scale: flax's own multiplies 1/σ into the scale first, and that rounding shows in the
-  golden files.
+  It normalises first and then scales. flax's LayerNorm first multiplies the scale by 1/σ, and the comparison
+  with the golden files is sensitive to this rounding.
   """
 
   dtype: jnp.dtype
@@ -135,7 +141,7 @@ class LayerNorm(nn.Module):
 class Mlp(nn.Module):
   """Linear, exact GELU, linear; the hidden layer is `ratio` times as wide.
 
-  Returns a pair, as every channel MLP of a block does: the output, and losses by name, of which it has none.
+  Returns a pair, like every channel MLP of a block: the output, and losses by name, here none.
 
   Shapes:
     x, out [B, *map, C]
@@ -155,14 +161,14 @@ class Mlp(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-  """Cuts an image into patches and embeds each, then norms (Swin V1, section 3.1).
+  """Cuts an image into patches, embeds each linearly and applies a norm (Swin V1, section 3.1).
 
-  An image that is not a multiple of the patch is padded with zeros at the far ends.
+  An image whose size is not a multiple of the patch size is padded with zeros at the far ends.
 
   Attributes:
     patch_size: pixels, one entry per axis.
     embed_dim: C.
-    dtype: of the product and of the result.
+    dtype: dtype of the product and of the result.
 
   Shapes:
     images [B, *size, bands]
@@ -185,16 +191,17 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerge(nn.Module):
-  """Merges neighbouring tokens into one of twice the channels (Swin V1, section 3.1).
+  """Merges neighbouring tokens into one with twice the channels (Swin V1, section 3.1).
 
-  The official code concatenates the merged tokens with the last axis slowest: of 2×2, channel block
-  2·column + row. V1 norms before the linear layer; V2 after it, which then takes the tokens from where they
-  are. A map that `factor` does not divide is padded with zeros at the far ends.
+  The official code concatenates the merged tokens with the last axis slowest: for 2×2 tokens, the index of a
+  channel block is 2·column + row. V1 applies the norm before the linear layer; V2 applies it after, so there
+  the linear layer reads the tokens in place. A map that `factor` does not divide is padded with zeros at the
+  far ends.
 
   Attributes:
-    factor: tokens that become one, one entry per axis.
+    factor: number of tokens that become one, one entry per axis.
     norm_first: whether the norm comes before the product.
-    dtype: of the product and of the result.
+    dtype: dtype of the product and of the result.
 
   Shapes:
     x   [B, *map, C]
@@ -211,7 +218,7 @@ class PatchMerge(nn.Module):
     c, rank = x.shape[-1], len(self.factor)
     split = [n for side, k in zip(x.shape[1:-1], self.factor, strict=True) for n in (side // k, k)]
     x = x.reshape(x.shape[0], *split, c)
-    # Letters of the axes of the map and, inside a cell, of the tokens that become one.
+    # Einsum letters: of the axes of the map, and of the axes of the merged tokens inside a cell.
     tokens, inside = "thw"[-rank:], "srq"[-rank:]
     norm = LayerNorm(self.dtype, name="norm")
     reduction = _Reduction(2 * c, tokens, inside, self.factor, self.dtype, name="reduction")
@@ -226,13 +233,13 @@ class PatchMerge(nn.Module):
 
 
 class _Reduction(nn.Module):
-  """The linear layer of merging: letters of the dimensions of x, x → [B, *map, features].
+  """The linear layer of merging: (einsum letters of the dimensions of x, x) → [B, *map, features].
 
   Attributes:
-    features: channels out.
-    tokens, inside: letters of the axes of the map, and of those of the tokens that become one.
+    features: output channels.
+    tokens, inside: letters of the axes of the map, and of the axes of the merged tokens inside a cell.
     factor: see `PatchMerge`.
-    dtype: of the product.
+    dtype: dtype of the product.
   """
 
   features: int
@@ -245,7 +252,7 @@ class _Reduction(nn.Module):
   def __call__(self, dimensions: str, x: jax.Array) -> jax.Array:
     c, names = x.shape[-1], (axes.EMBED, axes.MERGED)
     kernel = self.param("kernel", boxed(default_init, *names), (math.prod(self.factor) * c, self.features))
-    # whole before its rows are taken apart, or it travels thrice
+    # Gathered before its rows are split up; otherwise devices exchange it three times.
     kernel = constrain(narrow(kernel, names, self.dtype), None, axes.MERGED)
     kernel = kernel.reshape(*self.factor[::-1], c, self.features)
     product = f"{dimensions},{self.inside[::-1]}cd->b{self.tokens}d"

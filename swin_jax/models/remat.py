@@ -1,4 +1,4 @@
-"""What of a block is kept for the backward pass; the rest is computed again."""
+"""Rematerialisation: which tensors of a block are saved for the backward pass; the rest is recomputed."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,19 @@ import jax
 
 from swin_jax.terminal.errors import BadInput
 
-# Tensors of a block, in the order they are made, as the layers name them: [B, H, W, C], but qkv three times
-# as wide and mlp_hidden mlp_ratio times.
+# Tensors of a block by the names the layers give them, in the order of computation. All are [B, *map, C],
+# except that qkv is 3 times as wide and mlp_hidden mlp_ratio times.
 SAVEABLE = ("qkv", "attention", "attention_output", "mlp_hidden", "mlp_output")
 
 
 def policy(name: str) -> Callable | None:
-  """The policy for `jax.checkpoint`, or None where nothing is computed again.
+  """Returns the policy for `jax.checkpoint`, or None if nothing is recomputed.
 
-  "none": everything is kept; "block": the input of a block alone; "dots": also what its products with weights
-  give; "save:NAME,NAME,...": the input and the named tensors, out of `SAVEABLE`.
+  "none" saves everything; "block" only the input of a block; "dots" also the results of its products with
+  weights; "save:NAME,NAME,..." the input and the named tensors of `SAVEABLE`.
 
   Raises:
-    BadInput: no such policy or tensor.
+    BadInput: unknown policy or tensor.
   """
   policies = {
     "none": None,
@@ -34,6 +34,6 @@ def policy(name: str) -> Callable | None:
 
 
 def saved(name: str) -> tuple[str, ...]:
-  """The tensors that a policy saves by name; none for the others."""
+  """Returns the tensors that a policy saves by name; () for the other policies."""
   kind, _, tensors = name.partition(":")
   return tuple(tensors.split(",")) if kind == "save" else ()

@@ -1,4 +1,4 @@
-"""SimMIM: masked patches in, their pixels out. Letters: see `windows.py`."""
+"""SimMIM: predicts the pixels of masked patches. Letters: see `windows.py`."""
 
 import math
 
@@ -12,16 +12,16 @@ from swin_jax.models.backbone import Backbone, Losses
 
 
 class SimMim(nn.Module):
-  """A backbone that sees a mask token instead of the masked patches, and one linear layer back to pixels
-  (SimMIM, section 3).
+  """A backbone that reads a mask token in place of each masked patch, and one linear layer that predicts
+  pixels (SimMIM, section 3).
 
   Attributes:
-    encoder: the backbone; its last stage predicts the pixels of one stride per token.
+    encoder: the backbone; each token of its last stage predicts the pixels of one stride.
 
   Shapes:
     images [B, *size, bands]  normalised
-    mask   [B, *map]          bool, true = masked; of the first level
-    out    as images, float32; in training a pair: this, and the losses of the backbone
+    mask   [B, *map]          bool, true = masked; map of the first level
+    out    like images, float32; in training a pair of this and the losses of the backbone
   """
 
   encoder: Backbone
@@ -39,9 +39,9 @@ class SimMim(nn.Module):
     x = layers.dense(
       math.prod(stride) * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder"
     )(x.astype(jnp.float32))
-    # the rows of one square lie on several devices
+    # The pixel rows of one token may lie on several devices.
     x = layers.gather(x, axes.BATCH, *(None,) * len(stride), axes.PIXELS)
-    # The official pixel shuffle: band, then the axes inside the square, row by row.
+    # The official pixel shuffle: channels are ordered by band, then by the axes inside a token's square.
     batch, *tokens, _ = x.shape
     x = x.reshape(batch, *tokens, bands, *stride)
     rank = len(stride)

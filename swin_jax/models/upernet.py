@@ -1,4 +1,7 @@
-"""UPerNet: classes or a number for every patch, from the pyramid of a backbone. Letters: see `windows.py`."""
+"""UPerNet: dense prediction of classes or numbers, one per patch, from the feature pyramid of a backbone.
+
+Letters: see `windows.py`.
+"""
 
 import math
 
@@ -12,21 +15,21 @@ from swin_jax.models import layers
 from swin_jax.models.backbone import Backbone, Losses
 from swin_jax.terminal.errors import BadInput
 
-POOLS = (1, 2, 3, 6)  # cells per side that the last stage is pooled to; UPerNet, section 3.1, after PSPNet
-GROUP = 16  # channels that are normed together
-AUXILIARY_WEIGHT = 0.4  # of the loss of the auxiliary classifier, in the recipes of Swin V1 and V2
-DROPOUT = 0.1  # of the channels that a classifier reads; the segmentation configs of Swin
+POOLS = (1, 2, 3, 6)  # cells per side of the pooled maps; UPerNet, section 3.1, after PSPNet
+GROUP = 16  # channels that share their statistics in a norm
+AUXILIARY_WEIGHT = 0.4  # weight of the auxiliary loss in the recipes of Swin V1 and V2
+DROPOUT = 0.1  # dropout rate of the input channels of a classifier, from the segmentation configs of Swin
 
 
 def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
-  """Returns the norm of each image over its map and over `GROUP` channels at a time: eps 1e-5, two-pass
-  variance, float32 inside, result in `dtype`.
+  """Returns a norm of each image over its map and groups of `GROUP` channels: eps 1e-5, two-pass variance,
+  float32 inside, result in `dtype`.
 
-  The published models have batch norm with statistics over all devices. This one has the same parameters, but
-  no statistics of other images: any batch on any mesh gives the same result, nothing travels between devices,
-  evaluation is the function that was trained, and there is no state beside the parameters. A group of several
-  channels has a variance even where pooling leaves a map of one token; one channel alone would become zero
-  there.
+  The published models use batch norm with statistics over all devices. This norm has the same parameters but
+  does not depend on other images: any batch on any mesh gives the same result, devices exchange nothing,
+  evaluation computes the same function as training, and there is no state in addition to the parameters. A
+  group of several channels has a variance even if pooling leaves a map of one token; a single channel would
+  become zero there.
   """
   return nn.GroupNorm(
     num_groups=None,
@@ -41,16 +44,15 @@ def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
 
 
 class ConvNorm(nn.Module):
-  """A convolution without bias that keeps the size of the map, then a norm, then ReLU: what all of UPerNet is
-  made of.
+  """The building block of UPerNet: a convolution without bias that keeps the size of the map, a norm, ReLU.
 
   Attributes:
-    features: channels out.
-    size: of the kernel, in tokens per side; odd.
-    dtype: of the convolution and of the result.
+    features: output channels.
+    size: size of the kernel in tokens per side; odd.
+    dtype: dtype of the convolution and of the result.
 
   Raises:
-    BadInput: `GROUP` does not divide the features.
+    BadInput: `GROUP` does not divide `features`.
 
   Shapes:
     x   [B, H, W, C]
@@ -70,40 +72,39 @@ class ConvNorm(nn.Module):
     kernel = self.param(
       "kernel", layers.boxed(init, *names), (self.size, self.size, x.shape[-1], self.features)
     )
-    # else activations may travel instead
+    # Otherwise the compiler may move activations between devices instead of the kernel.
     kernel = layers.constrain(layers.narrow(kernel, names, self.dtype), None, None, None, axes.MLP)
     x = jax.lax.conv_general_dilated(
       x.astype(self.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     x = layers.constrain(x, axes.BATCH, None, None, axes.MLP)
-    # flax reads x twice: in float32, the two gradients are added before they are rounded
+    # flax reads x twice; in float32, the two gradients are added before they are rounded.
     x = nn.relu(group_norm(self.dtype, name="norm")(x.astype(jnp.float32)))
-    return layers.constrain(x, axes.BATCH, None, None, None)  # the next one reads all channels
+    return layers.constrain(x, axes.BATCH, None, None, None)  # the next layer reads all channels
 
 
 class UPerNet(nn.Module):
-  """Unified perceptual parsing: pyramid pooling, a feature pyramid, and all levels fused at the finest (Xiao
-  et al. 2018, section 3.1).
+  """Unified perceptual parsing: pyramid pooling and a feature pyramid, whose levels are fused at the finest
+  resolution (Xiao et al. 2018, section 3.1).
 
-  Built as for the published Swin segmentation models. Every stage's output is normed; the last one with the
-  backbone's own norm, so that a pre-trained one is used. Images of any size: a level is enlarged to exactly
-  the map of the finer one, whatever the ratio.
+  Built like the published Swin segmentation models. Every stage's output is normed; the last one with the
+  backbone's own norm, so that a pre-trained norm is used. Images may have any size: each level is resized to
+  exactly the map of the next finer level, whatever the ratio.
 
   Attributes:
-    encoder: the backbone; its dtype is that of the convolutions. Norms compute in float32, and so do the
-      classifiers.
-    num_classes: of both classifiers.
-    channels: of every level. `GROUP` must divide it, and `aux_channels`.
-    aux_channels: of the auxiliary classifier on the stage before the last, which only training has.
+    encoder: the backbone; convolutions have its dtype. Norms and classifiers compute in float32.
+    num_classes: outputs of both classifiers.
+    channels: channels of every level. `GROUP` must divide both `channels` and `aux_channels`.
+    aux_channels: channels of the auxiliary classifier, which exists only in training.
 
   Raises:
-    BadInput: see `ConvNorm`; or a backbone of one stage.
+    BadInput: see `ConvNorm`; or the backbone has only one stage.
 
   Shapes:
     images [B, height, width, bands]  normalised
-    out    [B, H, W, num_classes]     float32 logits, a token for each patch. In training: a pair of these and
-                                      of those of the auxiliary classifier at the stage before the last;
-                                      and the losses of the backbone
+    out    [B, H, W, num_classes]     float32 logits, one token per patch. In training: (pair of these and the
+                                      logits of the auxiliary classifier on the map of the second-to-last
+                                      stage, losses of the backbone)
   """
 
   encoder: Backbone
@@ -115,7 +116,7 @@ class UPerNet(nn.Module):
   def __call__(
     self, images: jax.Array, *, train: bool = False
   ) -> jax.Array | tuple[tuple[jax.Array, jax.Array], Losses]:
-    """Runs backbone and head; with `train` both need the rng "dropout"."""
+    """Runs backbone and head; with `train`, both need the rng "dropout"."""
     dtype = self.encoder.dtype
 
     def conv(size: int, x: jax.Array, name: str) -> jax.Array:
@@ -140,31 +141,33 @@ class UPerNet(nn.Module):
     return (logits, self._classify(x, "auxiliary_classifier", train)), losses
 
   def _classify(self, x: jax.Array, name: str, train: bool) -> jax.Array:
-    """Logits, float32. In training whole channels of an image are dropped: neighbours would give away a
-    single token.
+    """Computes float32 logits.
+
+    In training, whole channels of an image are dropped: a single dropped token could be inferred from its
+    neighbours.
     """
     x = nn.Dropout(DROPOUT, broadcast_dims=(1, 2), deterministic=not train, name=f"{name}_dropout")(x)
-    init = nn.initializers.normal(0.01)  # of the published code
+    init = nn.initializers.normal(0.01)  # as in the published code
     return layers.dense(self.num_classes, (axes.EMBED, axes.CLASSES), init=init, name=name)(x)
 
 
 def pool(x: jax.Array, cells: int) -> jax.Array:
-  """The mean over each of cells × cells parts of a map, [B, H, W, C] → [B, cells, cells, C], whatever the
-  size of the map.
+  """Computes the means of cells × cells parts of a map of any size: [B, H, W, C] → [B, cells, cells, C].
 
-  Part i of n tokens reaches from ⌊i·n/cells⌋ to ⌈(i+1)·n/cells⌉, as torch's adaptive pooling has it: where
-  cells do not divide n, parts overlap; where n is smaller, tokens repeat. The mean is taken in float32.
+  As in torch's adaptive pooling, part i of n tokens spans ⌊i·n/cells⌋ to ⌈(i+1)·n/cells⌉. Parts overlap if
+  `cells` does not divide n; tokens repeat if n is smaller than `cells`. The mean is computed in float32.
   """
   rows, columns = (_means(side, cells) for side in x.shape[1:3])
   return _product(rows, columns, x.astype(jnp.float32)).astype(x.dtype)
 
 
 def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Bilinear interpolation of a map to another size, [B, H, W, C] → [B, *size, C], in the dtype of x.
+  """Resizes a map by bilinear interpolation: [B, H, W, C] → [B, *size, C], in the dtype of x.
 
-  As torch's `interpolate(align_corners=False)`: the edges of both maps coincide, what lies beyond the
-  outermost centres is that of the edge, and nothing is smoothed where the map shrinks. `jax.image.resize`
-  rounds the positions of the tokens to float32, which makes its weights wrong by up to 2e-5 (333 → 500).
+  As in torch's `interpolate(align_corners=False)`, the edges of both maps coincide, positions beyond the
+  outermost token centres take the value of the edge, and there is no antialiasing when the map shrinks.
+  `jax.image.resize` rounds the positions of the tokens to float32, which makes its weights wrong by up to
+  2e-5 (333 → 500).
   """
   if x.shape[1:3] == tuple(size):
     return x
@@ -173,18 +176,18 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
-  """Floating point operations of one image's forward pass outside of training, two per multiply-add, as
-  `Backbone.flops` counts them.
+  """Returns the number of floating-point operations of one image's forward pass in evaluation.
 
-  Counted are the backbone, convolutions, norms and the classifier, not pooling and resizing: the published
-  numbers of the models of windows of 7 come out of this to the printed digit.
+  Two per multiply-add, as in `Backbone.flops`. The count includes the backbone, convolutions, norms and the
+  classifier, but not pooling and resizing. It reproduces the published numbers of the models with windows
+  of 7 to the printed digit.
   """
   encoder, width = model.encoder, model.channels
   tokens = [math.prod(level.map_size(image_size)) for level in encoder.levels]
   channels = [level.channels for level in encoder.levels]
 
   def conv(positions: int, inputs: int, size: int) -> int:
-    return positions * width * (inputs * size**2 + 1)  # and the norm
+    return positions * width * (inputs * size**2 + 1)  # + 1 for the norm
 
   macs = sum(conv(k * k, channels[-1], 1) for k in POOLS)
   macs += conv(tokens[-1], channels[-1] + len(POOLS) * width, 3)
@@ -195,8 +198,9 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
 
 
 def _product(rows: np.ndarray, columns: np.ndarray, x: jax.Array) -> jax.Array:
-  """The map x between two matrices, float32 [new, old], in the dtype of x: matrix products have fast
-  gradients, gathers have not.
+  """Multiplies the map x by one matrix per axis, float32 [new, old]; the result has the dtype of x.
+
+  Matrix products have fast gradients; gathers do not.
   """
   rows, columns = (jnp.asarray(matrix, x.dtype) for matrix in (rows, columns))
   x = jnp.einsum("jw,bhwc->bhjc", columns, x, precision="highest")

@@ -1,7 +1,7 @@
-"""Geometry of shifted windows: pure functions, no parameters, nothing traced but reshapes.
+"""Geometry of shifted windows: pure functions without parameters; traced code only rearranges arrays.
 
-Maps have any number of axes; a size is a tuple with one entry per axis. Images have two, (height, width),
-clips three, (time, height, width).
+Maps have any number of axes; a size is a tuple with one entry per axis. Images have two, (height, width);
+clips have three, (time, height, width).
 
 One legend for the whole package: B images · map axes (T) H W in tokens · C channels · M windows of an image ·
   N tokens of a window · K heads · D = C / K · L blocks of a stage
@@ -21,12 +21,13 @@ Size = tuple[int, ...]
 def window_and_shift(
   map_size: Size, window_size: Size, shifted: bool, *, clamp: bool = True
 ) -> tuple[Size, Size]:
-  """Returns the window a map really uses and how far it is shifted, in tokens.
+  """Returns the window that a map actually uses and its shift, in tokens.
 
-  A map that is not larger than the window along an axis is one window there and is not shifted (the equal
-  case too). The shift is half the *configured* window. Swin V2 official code, block construction; the rule is
-  applied to each axis by itself, so that maps and windows of any proportions work. Without `clamp` a window
-  keeps its size on any map and is always shifted, as in the official code of dense models.
+  Along an axis where the map is no larger than the window (the equal case included), the map is one window
+  and is not shifted. The shift is half the *configured* window. This follows the block construction of the
+  official Swin V2 code, applied to each axis independently, so that maps and windows of any proportions work.
+  Without `clamp`, a window keeps its size on any map and is always shifted, as in the official code of dense
+  models.
   """
   if not clamp:
     return tuple(window_size), tuple(w // 2 if shifted else 0 for w in window_size)
@@ -36,16 +37,15 @@ def window_and_shift(
 
 
 def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
-  """Into how many parts of its windows and of its heads the attention of an image falls: windows first, then
-  heads.
+  """Returns the number of parts of an image's windows and of its heads: windows are split first, then heads.
 
   Args:
-    chunks: parts that are computed one after the other.
-    windows: of an image.
-    heads: that a device holds.
+    chunks: total number of parts, which are computed one after the other.
+    windows: windows of an image.
+    heads: heads that a device holds.
 
   Raises:
-    BadInput: neither divides; the message names the numbers.
+    BadInput: `chunks` divides neither the windows nor, window by window, the heads.
   """
   if chunks > 0 and windows % chunks == 0:
     return chunks, 1
@@ -58,25 +58,25 @@ def chunk_counts(chunks: int, windows: int, heads: int) -> tuple[int, int]:
 
 
 def pair(size: int | Sequence[int]) -> Size:
-  """Returns a size as (height, width), from that or from one number for both."""
+  """Returns a size as (height, width), given that pair or one number for both."""
   return sides(size, 2)
 
 
 def sides(size: int | Sequence[int], axes: int) -> Size:
-  """Returns a size as one entry per axis, from that or from one number for all axes."""
+  """Returns a size with one entry per axis, given these entries or one number for all axes."""
   return (size,) * axes if isinstance(size, int) else tuple(size)
 
 
 def map_sizes(
   image_size: Size, patch_size: int | Sequence[int], stages: int, merge_size: int | Sequence[int] = 2
 ) -> list[Size]:
-  """Returns the map of every stage in tokens; what does not divide is rounded up.
+  """Returns the map size of every stage in tokens, rounded up.
 
   Args:
     image_size: pixels per axis.
     patch_size: pixels per patch, for all axes or one entry per axis.
     stages: number of stages.
-    merge_size: tokens that become one between two stages, likewise.
+    merge_size: number of tokens that become one between two stages, likewise.
   """
   patch, merge = (sides(size, len(image_size)) for size in (patch_size, merge_size))
   strides = [tuple(p * m**i for p, m in zip(patch, merge, strict=True)) for i in range(stages)]
@@ -84,18 +84,18 @@ def map_sizes(
 
 
 def padded_size(map_size: Size, multiple: Size) -> Size:
-  """Returns the smallest multiple of `multiple` that holds `map_size`, per axis."""
+  """Returns the smallest multiple of `multiple` that is not smaller than `map_size`, per axis."""
   return tuple(-(-m // k) * k for m, k in zip(map_size, multiple, strict=True))
 
 
 def pad(x, size: Size):
-  """Pads [B, *map, C] with zeros at the far ends to [B, *size, C]; returns an array of that size as it is."""
+  """Pads [B, *map, C] with zeros at the far ends to [B, *size, C]; an array of that size stays as it is."""
   extra = [(0, padded - side) for padded, side in zip(size, x.shape[1:-1], strict=True)]
   return jnp.pad(x, ((0, 0), *extra, (0, 0))) if any(e != (0, 0) for e in extra) else x
 
 
 def cells(x, cell: Size):
-  """Cuts a map into cells, [B, *map, C] → [B, *map / cell, *cell, C]; the cell divides the map."""
+  """Splits a map into cells: [B, *map, C] → [B, *map / cell, *cell, C]; `cell` must divide the map."""
   rank = len(cell)
   split = [n for side, k in zip(x.shape[1:-1], cell, strict=True) for n in (side // k, k)]
   x = x.reshape(x.shape[0], *split, x.shape[-1])
@@ -103,14 +103,15 @@ def cells(x, cell: Size):
 
 
 def partition(x, window: Size):
-  """[B, *map, C] → [B, M, N, C]: windows in row-major order, tokens of a window in row-major order. The
-  window divides the map.
+  """Splits a map into windows: [B, *map, C] → [B, M, N, C].
+
+  Windows, and the tokens of a window, are in row-major order. The window must divide the map.
   """
   return cells(x, window).reshape(x.shape[0], -1, math.prod(window), x.shape[-1])
 
 
 def merge(x, window: Size, map_size: Size):
-  """[B, M, N, C] → [B, *map, C], the inverse of `partition`."""
+  """Joins windows into a map: [B, M, N, C] → [B, *map, C]; the inverse of `partition`."""
   rank = len(window)
   x = x.reshape(x.shape[0], *(m // w for m, w in zip(map_size, window, strict=True)), *window, x.shape[-1])
   order = [axis for i in range(1, rank + 1) for axis in (i, i + rank)]
@@ -118,13 +119,14 @@ def merge(x, window: Size, map_size: Size):
 
 
 def regions(map_size: Size, padded: Size, window: Size, shift: Size) -> np.ndarray | None:
-  """Computes which tokens of a window belong together after the map was padded and rolled by -shift.
+  """Returns labels of the tokens of a window that may attend to each other, after padding and a roll by
+  -shift.
 
-  After the roll, a window at the border holds tokens from opposite edges of the image; they get different
+  After the roll, a window at the border holds tokens from opposite edges of the image, which get different
   labels. Padding gets the label -1.
 
   Returns:
-    int32 [M, N], or None if every window is one region (no shift, no padding).
+    int32 [M, N], or None if every window is a single region (no shift and no padding).
   """
   if not any(shift) and padded == map_size:
     return None
@@ -148,10 +150,10 @@ def relative_index(window: Size, table_window: Size | None = None, rows: str = "
   """Returns the row of `relative_offsets(table_window)` for (query, key); the offset is query minus key.
 
   Args:
-    window: that is used.
-    table_window: not smaller along any axis; None for the same window.
-    rows: "offsets" for the true offsets; "first" for those that the first N tokens of the table's window have
-      there, which is what the official video models read for a window that its map has shrunk.
+    window: the window that is used.
+    table_window: the window of the table, not smaller along any axis; None for `window`.
+    rows: "offsets" for the true offsets; "first" for the offsets between the first N tokens of the table's
+      window. The official video models read these for a window that was shrunk to its map.
 
   Returns:
     int32 [N, N].
@@ -168,13 +170,13 @@ def log_spaced_offsets(window: Size, trained_window: Size) -> np.ndarray:
   """Returns `relative_offsets` in the log-spaced coordinates that the bias MLP reads (Swin V2, section 3.3):
   float32 [∏(2·side-1), axes].
 
-  The official code measures an offset in units of the trained window, stretches it to ±8 and takes
-  sign(x)·log2(1+|x|)/log2(8); the paper's formula has neither the 8 nor the log2. Weights are only compatible
-  with the code. A window of one token has no offset but zero: its unit is 1, where the official code divides
-  0 by 0. Rounded at each step as there, so that the table is the same bit for bit.
+  The official code measures an offset in units of the trained window, stretches it to ±8 and computes
+  sign(x)·log2(1+|x|)/log2(8); the paper's formula has neither the 8 nor the log2. Weights are compatible only
+  with the code. The only offset in a window of one token is zero: its unit is 1 here, while the official code
+  divides 0 by 0. Each step is rounded as in the official code, so that the tables agree bit for bit.
   """
   unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
   x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)
-  # numpy's of float32 is not exact
+  # numpy's log2 of float32 is not exact
   log2 = np.log2((np.abs(x) + np.float32(1)).astype(np.float64)).astype(np.float32)
   return np.sign(x) * log2 / np.float32(3)

@@ -1,7 +1,6 @@
-"""What is done to a whole batch on the device, inside the step: normalisation, random erasing, mixup and
-cutmix.
+"""Batch operations on the device, inside the step: normalisation, random erasing, mixup and cutmix.
 
-Images are [B, height, width, bands]; every function takes an rng key where it draws.
+Images are [B, height, width, bands]; every function that draws random numbers takes an rng key.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ GROUP = 128  # images that share one draw of mixup or cutmix: the official batch
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-  """(x - mean) / std per band, float32; of uint8 x is scaled to 0..1 first, floats are taken as they are, and
-  NaN becomes 0, the mean.
+  """Returns (x - mean) / std per band, float32.
+
+  uint8 values are scaled to 0..1 first. Floats are used unscaled, and NaN becomes 0, the mean.
   """
   axes = (None,) * (images.ndim - 1)
   mean, std = (jnp.asarray(values, jnp.float32)[axes] for values in (mean, std))
@@ -25,7 +25,7 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def _box(height: int, width: int, top, left, h, w) -> jax.Array:
-  """bool [..., height, width], true inside boxes whose corners are given as arrays of any shape [...]."""
+  """Returns bool [..., height, width], true inside boxes given by arrays of any shape [...], in pixels."""
   top, left, h, w = (jnp.asarray(v)[..., None, None] for v in (top, left, h, w))
   lead = (None,) * (top.ndim - 2)
   y, x = jnp.arange(height)[(*lead, slice(None), None)], jnp.arange(width)[(*lead, None, slice(None))]
@@ -33,16 +33,16 @@ def _box(height: int, width: int, top, left, h, w) -> jax.Array:
 
 
 def erase(images: jax.Array, rng: jax.Array, probability: float) -> jax.Array:
-  """Random erasing: with `probability`, one box per image becomes noise N(0, 1), drawn for every pixel and
-  band.
+  """Applies random erasing: replaces one box per image with noise N(0, 1), drawn for every pixel and band.
 
-  As in the official recipe: area U(0.02, 1/3) of the image, aspect ratio log-uniform in (0.3, 1 / 0.3); the
-  first of ten boxes that is smaller than the image on both sides, no box if none is.
+  As in the official recipe, the area is U(0.02, 1/3) of the image and the aspect ratio is log-uniform in
+  (0.3, 1 / 0.3). Of ten boxes drawn, the first that is smaller than the image in both dimensions is used; if
+  there is none, nothing is erased.
 
   Args:
     images: [B, height, width, bands] float32, normalised.
-    rng: key.
-    probability: of an image to be erased in.
+    rng: random key.
+    probability: probability that an image is erased.
   """
   b, height, width, _ = images.shape
   keys = jax.random.split(rng, 5)
@@ -62,20 +62,20 @@ def erase(images: jax.Array, rng: jax.Array, probability: float) -> jax.Array:
 def mix(
   images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup_alpha: float, cutmix_alpha: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixup or cutmix of each image with its mirror in the batch (i with B-1-i).
+  """Applies mixup or cutmix to pairs of images i and B-1-i of the batch.
 
-  As in the official recipe: with both alphas positive each of the two is taken half of the time, with one
-  always that one; and one draw of method, share and box serves all images. Officially these are the 128 of
-  one GPU, so a batch of n · 128 makes n draws, each for a run of 128 images that mix among themselves. That
-  keeps the variance of the gradient, does not depend on the number of devices, and where a device holds whole
-  groups no image travels.
+  As in the official recipe, if both alphas are positive, each method is used half of the time; if one is,
+  always that method. One draw of method, share and box serves all images. In the official recipe these are
+  the 128 images of one GPU. A batch of n · 128 images therefore makes n draws, each for 128 consecutive
+  images that are mixed with each other. This preserves the variance of the gradient, is independent of the
+  number of devices, and exchanges no images between devices that hold whole groups.
 
   Args:
     images: [B, height, width, bands] float32.
     targets: [B, classes] float32 distributions.
-    rng: key.
-    mixup_alpha, cutmix_alpha: of Beta(α, α), from which the share λ of the image itself is drawn; 0 for
-      never.
+    rng: random key.
+    mixup_alpha, cutmix_alpha: α of Beta(α, α), from which the share λ of the image itself is drawn; 0
+      disables the method.
 
   Returns:
     Mixed images and targets.
@@ -97,7 +97,7 @@ def _mix_group(mixup_alpha: float, cutmix_alpha: float, images, targets, rng) ->
   cutmix_share = jax.random.beta(keys[2], cutmix_alpha, cutmix_alpha) if cutmix_alpha else 1.0
 
   pasted = _cutmix_box(keys[3], *images.shape[1:3], cutmix_share)
-  cutmix_share = 1.0 - jnp.mean(pasted)  # what is left of it once the box is cut off at the border
+  cutmix_share = 1.0 - jnp.mean(pasted)  # the actual share, after clipping the box at the border
 
   partner = images[::-1]
   images = jnp.where(
@@ -110,8 +110,9 @@ def _mix_group(mixup_alpha: float, cutmix_alpha: float, images, targets, rng) ->
 
 
 def _cutmix_box(rng: jax.Array, height: int, width: int, share: jax.Array) -> jax.Array:
-  """bool [height, width], true in a box of 1 - share of the area around a uniform centre, cut off at the
-  border.
+  """Returns bool [height, width], true in a box with 1 - share of the area.
+
+  Its centre is uniform; the box is clipped at the border.
   """
   side = jnp.sqrt(1.0 - share)
   y, x = jax.random.randint(rng, (2,), 0, jnp.array([height, width]))

@@ -1,24 +1,24 @@
-"""Photometric distortion of a whole batch on the device: brightness, contrast, saturation and hue of RGB
-images.
+"""Photometric distortion of a batch of RGB images on the device: brightness, contrast, saturation and hue.
 
-As in the recipes of segmentation (Swin V1, section A2.3): each of the four with probability 1/2, contrast
-either before or after saturation and hue. Values stay between 0 and 255 and are not rounded in between.
+As in the segmentation recipes (Swin V1, section A2.3), each of the four is applied with probability 1/2,
+contrast either before or after saturation and hue. Values stay between 0 and 255 and are rounded only at the
+end.
 """
 
 import jax
 import jax.numpy as jnp
 
-BRIGHTNESS = 32.0  # of 255, added at most
-RANGE = (0.5, 1.5)  # of the factors of contrast and saturation
-HUE = 18.0 / 180.0  # of a full turn, at most
+BRIGHTNESS = 32.0  # of 255, the largest addend
+RANGE = (0.5, 1.5)  # factors of contrast and saturation
+HUE = 18.0 / 180.0  # largest shift, as a fraction of a full turn
 
 
 def distort(images: jax.Array, rng: jax.Array) -> jax.Array:
-  """Distorts every image for itself.
+  """Distorts each image of a batch independently.
 
   Args:
     images: uint8 [B, height, width, 3].
-    rng: key.
+    rng: random key.
   """
   b = len(images)
   keys = jax.random.split(rng, 9)
@@ -48,9 +48,9 @@ def _clip(x: jax.Array) -> jax.Array:
 
 
 def _saturate_and_turn(x: jax.Array, factor: jax.Array, turn: jax.Array) -> jax.Array:
-  """Multiplies the saturation of HSV, at most to 1, and turns the hue.
+  """Multiplies the HSV saturation by `factor`, up to 1, and shifts the hue by `turn` full turns.
 
-  In HSV a channel is V - V·S·k, where k depends on hue and channel alone (0 for the strongest, 1 for the
+  In HSV, a channel is V - V·S·k, where k depends only on hue and channel (0 for the strongest, 1 for the
   weakest).
   """
   value, least = jnp.max(x, axis=-1, keepdims=True), jnp.min(x, axis=-1, keepdims=True)

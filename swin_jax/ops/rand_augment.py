@@ -1,11 +1,10 @@
 """RandAugment on the device: a few random operations on each image of a batch, drawn uniformly from fifteen.
 
-The recipe of the official configs, "rand-m9-mstd0.5-inc1", from the augmentation library that they pin: two
-operations per image, each left out half of the time, magnitude N(9, 0.5) of 10, and a larger magnitude always
-changes the image more.
+This is the recipe of the official configs, "rand-m9-mstd0.5-inc1", from the augmentation library that they
+pin: two operations per image, each skipped half of the time, with magnitude N(9, 0.5) of 10. A larger
+magnitude always changes the image more.
 
-Every operation is Pillow's: what looks values up to the bit, what blends to within one value of 255, and what
-warps but for rounding.
+Every operation matches Pillow's: look-ups exactly, blends to within one of 255 levels, warps up to rounding.
 """
 
 import functools
@@ -16,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 MAX_MAGNITUDE = 10.0
-BANDS = (1, 3)  # numbers of bands that the operations are defined for
+BANDS = (1, 3)  # numbers of bands for which the operations are defined
 
-# In the order of their kinds, below; within a kind `_plain_table`, `_counted_table` and `_matrix` know them
-# by their names.
+# Ordered by the kinds below; within a kind, `_plain_table`, `_counted_table` and `_matrix` select operations
+# by name.
 OPERATIONS = (
   "invert",
   "posterize",
@@ -37,27 +36,28 @@ OPERATIONS = (
   "translate_x",
   "translate_y",
 )
-NOTHING = -1  # in the place of an operation that is left out
+NOTHING = -1  # in place of a skipped operation
 _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 
-# What comes into view at the borders: the ImageNet mean, whatever the data, and its luminance.
+# Fills the areas that a warp exposes at the borders: the ImageNet mean for any data, and its luminance.
 _FILL = {3: (124, 116, 104), 1: (117,)}
 
 
 def draw(
   rng: jax.Array, batch: int, *, operations: int, probability: float, magnitude: float, magnitude_std: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws what is done to each image; what an image gets depends on its place in the batch alone.
+  """Draws the operations and levels of each image; they depend only on the key and the position in the batch.
 
   Args:
-    rng: key.
+    rng: random key.
     batch: number of images.
-    operations: that are drawn for each, with replacement.
-    probability: that a drawn operation is applied.
-    magnitude, magnitude_std: N(magnitude, magnitude_std), cut to 0..10, is drawn anew for each application.
+    operations: number of operations drawn per image, with replacement.
+    probability: probability that a drawn operation is applied.
+    magnitude, magnitude_std: each application draws from N(magnitude, magnitude_std), clipped to 0..10.
 
   Returns:
-    int32 [batch, operations], of `OPERATIONS` or `NOTHING`; and float32 [batch, operations], see `level`.
+    int32 [batch, operations], indices into `OPERATIONS` or `NOTHING`; and float32 [batch, operations], see
+    `level`.
   """
   keys, shape = jax.random.split(rng, 4), (batch, operations)
   operation = jax.random.randint(keys[0], shape, 0, len(OPERATIONS))
@@ -67,19 +67,17 @@ def draw(
 
 
 def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Array:
-  """The argument of an operation, in its own unit.
+  """Returns the argument of an operation, in the operation's unit.
 
   Args:
-    operation: of `OPERATIONS`.
+    operation: index into `OPERATIONS`.
     magnitude: 0 to 10.
     sign: -1 or 1; only some operations have a direction.
 
   Returns:
-    Degrees (rotate), bits that are kept (posterize), pixel values (solarize: the threshold; solarize_add: the
-    addend), a factor where 1
-    changes nothing (color, contrast, brightness, sharpness), a slope (shear), or a share of the side
-    (translate); 0 where there is
-    nothing to choose. float32.
+    Degrees (rotate), number of bits kept (posterize), pixel values (solarize: the threshold; solarize_add:
+    the addend), a factor where 1 changes nothing (color, contrast, brightness, sharpness), a slope (shear),
+    or a share of the side (translate); 0 for operations without an argument. float32.
   """
   share = magnitude / MAX_MAGNITUDE
   levels = {
@@ -95,8 +93,9 @@ def level(operation: jax.Array, magnitude: jax.Array, sign: jax.Array) -> jax.Ar
 
 
 def apply(images: jax.Array, operations: jax.Array, levels: jax.Array) -> jax.Array:
-  """Applies to each image its operations, one after the other. For the images of one device: see
-  `sharding.per_device`.
+  """Applies the operations of each image, one after the other.
+
+  Must run on the images of one device, see `sharding.per_device`.
 
   Args:
     images: uint8 [B, height, width, bands], RGB or grey.
@@ -106,14 +105,14 @@ def apply(images: jax.Array, operations: jax.Array, levels: jax.Array) -> jax.Ar
     uint8 [B, height, width, bands].
   """
 
-  # A core computes only what an image needs; elsewhere all kinds of operations for many images at once take
-  # less time than to wait for each in turn. For 32 images of 256 pixels they take 200 MB.
+  # A CPU core computes only the operations that an image needs. Elsewhere, computing all kinds of operations
+  # for many images at once is faster than processing images in turn; 32 images of 256 pixels take 200 MB.
   by_platform = dict(cpu=functools.partial(in_turns, None), default=functools.partial(in_turns, 32))
   return jax.lax.platform_dependent(images, operations, levels, **by_platform)
 
 
 def in_turns(at_once: int | None, images: jax.Array, operations: jax.Array, levels: jax.Array) -> jax.Array:
-  """`apply` for so many images at a time, or for one after the other."""
+  """Runs `apply` on `at_once` images at a time, or on one after the other if None."""
 
   def augment(one):
     image, *drawn = one
@@ -123,8 +122,8 @@ def in_turns(at_once: int | None, images: jax.Array, operations: jax.Array, leve
 
 
 def _apply(image: jax.Array, operation: jax.Array, value: jax.Array) -> jax.Array:
-  """One operation at a `level` on uint8 [height, width, bands]."""
-  kinds = {  # by their last operations
+  """Applies one operation with its `level` to an image, uint8 [height, width, bands]."""
+  kinds = {  # by the last operation of each kind
     NOTHING: lambda image: image,
     _INDEX["brightness"]: lambda image: _look_up(image, _plain_table(operation, value)),
     _INDEX["contrast"]: lambda image: _look_up(image, _counted_table(image, operation, value)),
@@ -137,21 +136,21 @@ def _apply(image: jax.Array, operation: jax.Array, value: jax.Array) -> jax.Arra
 
 
 def _choose(operation: jax.Array, values: dict[str, jax.Array], default: jax.Array) -> jax.Array:
-  """The value of an operation."""
+  """Returns the value of an operation."""
   return jnp.select([operation == _INDEX[name] for name in values], list(values.values()), default)
 
 
-# What looks values up.
+# Look-ups.
 
 
 def _look_up(image: jax.Array, table: jax.Array) -> jax.Array:
-  """image [height, width, bands] in a table [256] or [bands, 256]."""
+  """Looks up the values of an image [height, width, bands] in a table [256] or [bands, 256]."""
   table = jnp.broadcast_to(table, (image.shape[-1], 256)).astype(jnp.uint8)
   return jnp.stack([table[i][image[..., i]] for i in range(image.shape[-1])], axis=-1)
 
 
 def _plain_table(operation: jax.Array, value: jax.Array) -> jax.Array:
-  """int32 [256] of an operation that does not look at the image."""
+  """Returns the table, int32 [256], of an operation that does not depend on the image."""
   v = jnp.arange(256)
   whole = value.astype(jnp.int32)
   tables = {
@@ -164,7 +163,7 @@ def _plain_table(operation: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def _counted_table(image: jax.Array, operation: jax.Array, value: jax.Array) -> jax.Array:
-  """int32 [bands, 256] of an operation that counts the values of the image."""
+  """Returns the table, int32 [bands, 256], of an operation that depends on the histogram of the image."""
   v = jnp.arange(256)[None]
   counts = _histogram(image)
   mean = jnp.sum(_luminance(image)[..., 0], dtype=jnp.uint32) * 2 + image[..., 0].size
@@ -177,8 +176,9 @@ def _counted_table(image: jax.Array, operation: jax.Array, value: jax.Array) -> 
 
 
 def _histogram(image: jax.Array) -> jax.Array:
-  """int32 [bands, 256], how often each value occurs: as one matrix product of the upper with the lower four
-  bits.
+  """Counts the values of an image: int32 [bands, 256].
+
+  The count is one matrix product, of the upper with the lower four bits of the values.
   """
   values = image.reshape(-1, image.shape[-1]).T
   upper, lower = (jax.nn.one_hot(bits, 16, dtype=jnp.bfloat16) for bits in (values >> 4, values & 15))
@@ -187,7 +187,7 @@ def _histogram(image: jax.Array) -> jax.Array:
 
 
 def _auto_contrast_table(counts: jax.Array) -> jax.Array:
-  """[bands, 256]: the values that occur are spread over 0 to 255."""
+  """Returns the table, [bands, 256], that stretches the range of the values to 0..255."""
   v = jnp.arange(256)[None]
   low = jnp.argmax(counts > 0, axis=-1, keepdims=True)
   high = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=-1, keepdims=True)
@@ -199,8 +199,9 @@ def _auto_contrast_table(counts: jax.Array) -> jax.Array:
 
 @functools.cache
 def _short_of_whole() -> np.ndarray:
-  """Where Pillow's auto-contrast, which multiplies in float64 and cuts off, falls just short of a whole
-  number and gives one less.
+  """Returns the cases in which Pillow's auto-contrast is one too low.
+
+  Pillow multiplies in float64 and truncates; here the product is just below a whole number.
 
   Returns:
     int32, sorted: 65536 · lowest + 256 · highest + value.
@@ -215,7 +216,7 @@ def _short_of_whole() -> np.ndarray:
 
 
 def _equalize_table(counts: jax.Array) -> jax.Array:
-  """[bands, 256]: the values that occur become about equally many."""
+  """Returns the table, [bands, 256], that makes all values about equally frequent."""
   v = jnp.arange(256)[None]
   last = jnp.take_along_axis(counts, 255 - jnp.argmax(counts[:, ::-1] > 0, axis=-1, keepdims=True), axis=-1)
   step = (jnp.sum(counts, axis=-1, keepdims=True) - last) // 255
@@ -223,19 +224,20 @@ def _equalize_table(counts: jax.Array) -> jax.Array:
   return jnp.where(step > 0, jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255), v)
 
 
-# What blends.
+# Blends.
 
 
 def _blend(other: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
-  """other + factor · (image - other), cut off to uint8: factor 1 is the image, 0 the other, 2 as far
-  beyond.
+  """Returns other + factor · (image - other), clipped and truncated to uint8.
+
+  Factor 0 gives `other`, 1 gives `image`; 2 extrapolates by the same distance beyond `image`.
   """
   other, image = other.astype(jnp.float32), image.astype(jnp.float32)
   return jnp.clip(other + factor * (image - other), 0, 255).astype(jnp.uint8)
 
 
 def _luminance(image: jax.Array) -> jax.Array:
-  """uint8 [height, width, 1] in Pillow's fixed-point arithmetic."""
+  """Returns the luminance, uint8 [height, width, 1], in Pillow's fixed-point arithmetic."""
   if image.shape[-1] == 1:
     return image
   weights = np.array([19595, 38470, 7471], np.uint32)
@@ -243,20 +245,18 @@ def _luminance(image: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-  """Every pixel mixed with its eight neighbours, (5 · itself + all of them) / 13, but for those at the
-  border.
-  """
+  """Smooths an image: every pixel becomes (5 · itself + its eight neighbours) / 13, except at the border."""
   x = image.astype(jnp.int32)
   rows = x[:-2] + x[1:-1] + x[2:]
   total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * x[1:-1, 1:-1]
   return image.at[1:-1, 1:-1].set(((2 * total + 13) // 26).astype(jnp.uint8))
 
 
-# What warps.
+# Warps.
 
 
 def _matrix(operation: jax.Array, value: jax.Array, height: int, width: int) -> tuple[jax.Array, ...]:
-  """(a, b, c, d, e, f), by which output pixel (x, y) is taken from (a x + b y + c, d x + e y + f)."""
+  """Returns (a, b, c, d, e, f): output pixel (x, y) comes from input (a x + b y + c, d x + e y + f)."""
   angle = jnp.where(operation == _INDEX["rotate"], -math.pi / 180 * value, 0.0)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   zero = jnp.zeros_like(value)
@@ -271,8 +271,9 @@ def _matrix(operation: jax.Array, value: jax.Array, height: int, width: int) -> 
 
 
 def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
-  """The affine map of `_matrix` about the corner of the image, between pixels by the cubic through 4 × 4 of
-  them.
+  """Warps an image by the affine map of `_matrix`, with cubic interpolation through 4 × 4 pixels.
+
+  The origin is the corner of the image.
   """
   height, width, bands = image.shape
   a, b, c, d, e, f = matrix
@@ -281,7 +282,7 @@ def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
   inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
   left, top = jnp.floor(x - 0.5), jnp.floor(y - 0.5)
   dx, dy = (x - 0.5 - left)[..., None], (y - 0.5 - top)[..., None]
-  # The bands of a pixel as one number: so they are fetched at once.
+  # The bands of a pixel are packed into one number, so that one gather fetches all of them.
   packed = jnp.sum(
     image.astype(jnp.uint32) << (8 * np.arange(bands, dtype=np.uint32))[None, None], axis=-1
   ).reshape(-1)
@@ -298,12 +299,10 @@ def _warp(image: jax.Array, matrix: tuple[jax.Array, ...]) -> jax.Array:
       dx,
     )
 
-  warped = jnp.clip(_cubic(*map(row, range(-1, 3)), dy), 0, 255).astype(jnp.uint8)  # Pillow cuts off, too
+  warped = jnp.clip(_cubic(*map(row, range(-1, 3)), dy), 0, 255).astype(jnp.uint8)  # Pillow truncates, too
   return jnp.where(inside[..., None], warped, np.array(_FILL[bands], np.uint8)[None, None])
 
 
 def _cubic(v0: jax.Array, v1: jax.Array, v2: jax.Array, v3: jax.Array, d: jax.Array) -> jax.Array:
-  """Between v1 (d = 0) and v2 (d = 1), with Pillow's a = -1 for warps, which is not the -0.5 of its
-  resizing.
-  """
+  """Interpolates between v1 (d = 0) and v2 (d = 1), with Pillow's a = -1 for warps (resizing has -0.5)."""
   return v1 + d * (v2 - v0 + d * (2 * (v0 - v1) + v2 - v3 + d * (v1 - v0 + v3 - v2)))

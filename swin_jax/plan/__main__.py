@@ -1,46 +1,46 @@
-"""Says, before it is rented, whether a run fits a TPU slice or GPU nodes: memory, collectives, time of a
-step, what to change.
+"""Predicts whether a run fits a TPU slice or GPU nodes before you rent them: memory, collectives, time of a
+step, and what to change if it does not fit.
 
   python -m swin_jax.plan --config=FILE[:kind] \
       --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
-For a TPU slice the real train step is compiled for it, on this machine, which needs no TPU but libtpu: pip
-install -r requirements-plan.txt. It takes minutes, as the run's own compilation does. With
-JAX_OPTIMIZATION_LEVEL=O1 in the environment it takes a third to a half of them, and the plan is of a run that
-has that in its environment too. GPUs (h100:8, h200:16, eight to a node) are estimated by formula, and so are
-TPUs with --analytic. --topology=v5p looks for the smallest slice of v5p that fits. No data is opened. The
-exit code is 0 whether it fits or not.
+For a TPU slice, the real train step is compiled on this machine. That needs no TPU, only libtpu: pip install
+-r requirements-plan.txt. It takes minutes, as long as the run's own compilation. JAX_OPTIMIZATION_LEVEL=O1 in
+the environment cuts this to between a third and a half; the plan then applies to runs with the same setting.
+GPUs (h100:8, h200:16, eight per node) are estimated by formula, and so are TPUs with --analytic.
+--topology=v5p searches for the smallest slice of v5p that fits. No data is opened. The exit code is 0 whether
+or not the run fits.
 
-Keys of --json; bytes are per chip, and of TPU7x a chip is one of two cores:
-  fits                     whether total ≤ memory_per_chip; if compiled, also: whether the compiler accepted
-                           it (accepted)
-  method                   "compiled" or "analytic"; compiled plans were 0.54 to 1.74 times the analytic
-                           bytes, most within 20 %
-  topology, chip, chips    the slice, its chip, how many; mesh: chips along each axis of the mesh
-  batch_size               images of a step over all chips; accumulation_steps: parts it is computed in;
-                           images_per_chip: of one part
-  remat                    the policy
-  bytes_per_chip           parameters, optimizer, ema, batch: exact, by their shardings. gradients: float32,
-                           divided as the parameters, twice when accumulated. activations: what autodiff keeps
-                           of the images for the backward pass under the policy; without one, the results of
-                           matrix products. temporaries: compiled, all else that the compiler makes on the
-                           way; analytic, of one block activations, weights and gradient. padding, program
-                           (compiled): of the arguments to tiles; the program. total: their sum
-  memory_per_chip          that a program can have; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
-  analytic_bytes_per_chip  the same by formula
+Keys of --json; bytes are per chip, and a chip of TPU7x is one of its two cores:
+  fits                     whether total ≤ memory_per_chip and, if compiled, the compiler accepted the step
+                           (accepted)
+  method                   "compiled" or "analytic"; compiled plans took 0.54 to 1.74 times the analytic
+                           bytes, most of them within 20 %
+  topology, chip, chips    the slice, its type of chip, number of chips; mesh: chips along each mesh axis
+  batch_size               images per step over all chips; accumulation_steps: parts that a batch is computed
+                           in; images_per_chip: images of one part on one chip
+  remat                    rematerialisation policy
+  bytes_per_chip           parameters, optimizer, ema, batch: exact, from the shardings. gradients: float32,
+                           divided like the parameters, twice with accumulation. activations: what autodiff
+                           keeps of the images for the backward pass under the remat policy; without a policy,
+                           the results of matrix products. temporaries: if compiled, everything else that the
+                           compiler allocates; if analytic, activations, weights and gradient of one block.
+                           padding, program (compiled only): padding of the arguments to tiles; size of the
+                           program. total: the sum
+  memory_per_chip          memory available to a program; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
+  analytic_bytes_per_chip  bytes_per_chip by formula
   flops_per_step           three forward passes, over all chips; recomputed_flops_per_step: what remat adds
-  collectives              kind and type → times a step, payload_bytes (whole arrays), link_bytes (that a chip
-                           receives, by rings); compiled: read from the optimised program; if refused, by
-                           formula. analytic_collectives: by formula
-  roofline_seconds         compute, memory, interconnect at the makers' peak rates; step_seconds: the largest
+  collectives              kind and type → times per step, payload_bytes (whole arrays), link_bytes (received
+                           by each chip, with ring algorithms); read from the optimised program if compiled,
+                           by formula if the compiler refused the step. analytic_collectives: by formula
+  roofline_seconds         compute, memory, interconnect at the vendors' peak rates; step_seconds: the largest
                            of them
-  images_per_second        of all chips, at the assumed efficiency (share of the roofline), which nothing here
-                           measures
-  advice                   by formula, scaled by what the compiler said: the largest batch_size that fits this
+  images_per_second        over all chips, at an assumed efficiency (fraction of the roofline); not measured
+  advice                   by formula, scaled to the compiler's result: the largest batch_size that fits this
                            slice, the fewest accumulation_steps, a remat policy, the smallest_slice of the
-                           generation; null where there is none
-  compile_seconds, optimization_level (empty: the compiler's own), loops_of_unknown_length (their collectives
-  are counted once); libtpu, jax: versions
+                           generation; null for each that does not exist
+  compile_seconds, optimization_level (empty: the compiler's default), loops_of_unknown_length (collectives
+  in them are counted once); libtpu, jax: versions
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import patiently
 
-VIRTUAL_DEVICES = 1024  # slices up to this size are tried for the smallest that fits
+VIRTUAL_DEVICES = 1024  # largest number of chips in the search for the smallest slice that fits
 
 
 def _parser() -> cli.ConfigParser:
@@ -66,29 +66,31 @@ def _parser() -> cli.ConfigParser:
   parser.add_argument(
     "--topology",
     metavar="NAME",
-    help="slice or nodes, like v5p:4x4x4 or h200:16; a generation alone: its smallest that fits",
+    help="slice or nodes, like v5p:4x4x4 or h200:16; a generation alone searches for its smallest slice that"
+    " fits",
   )
   parser.add_argument(
     "--batch",
     type=cli.number(int, 0),
     default=0,
     metavar="N",
-    help="images a step, of training and evaluation; 0: the config's",
+    help="images per step of training and of evaluation; 0 for the config's batch sizes",
   )
   parser.add_argument("--json", metavar="OUT", help="file to write the result to")
   parser.add_argument(
-    "--analytic", action="store_true", help="estimate TPUs by formula too, in seconds and without libtpu"
+    "--analytic", action="store_true", help="estimate TPUs by formula too; takes seconds and needs no libtpu"
   )
   return parser
 
 
 def set_environment() -> None:
-  """What jax and libtpu must find in the environment; to be called before jax is imported."""
-  os.environ["JAX_PLATFORMS"] = "cpu"  # whatever the machine has and its user has set: nothing is run on it
+  """Sets the environment variables that jax and libtpu need. Must be called before jax is imported."""
+  # Overrides the user's setting: the planner runs nothing on the machine's accelerators.
+  os.environ["JAX_PLATFORMS"] = "cpu"
   for name, value in {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else a second process is refused by a lock file
-    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask what machine this is
-    "TPU_WORKER_HOSTNAMES": "localhost",  # these two only keep warnings away
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # otherwise libtpu's lock file refuses a second process
+    "TPU_SKIP_MDS_QUERY": "1",  # there is no metadata server to query for the type of machine
+    "TPU_WORKER_HOSTNAMES": "localhost",  # this and the next only suppress warnings
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_MIN_LOG_LEVEL": "3",
   }.items():
@@ -107,9 +109,9 @@ def main(argv: Sequence[str]) -> int:
       raise BadInput(f"--json={out}: there is no folder {out.parent}")
     logging.set_verbosity(logging.ERROR)
     set_environment()
-    import jax  # only now does the environment hold
+    import jax  # not earlier: jax reads the environment when it is imported
 
-    with contextlib.suppress(RuntimeError):  # a process that has computed before keeps the devices it has
+    with contextlib.suppress(RuntimeError):  # a process that has already used jax keeps its devices
       jax.config.update("jax_num_cpu_devices", max(place.num_chips if place else 0, VIRTUAL_DEVICES))
     from swin_jax.plan import report as fit
     from swin_jax.run import reads
@@ -131,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def describe(report: dict[str, Any]) -> str:
-  """The report for the person at the terminal."""
+  """Returns the report as text for the terminal."""
   gib, sizes, memory = 2**30, report["bytes_per_chip"], report["memory_per_chip"]
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
@@ -147,7 +149,7 @@ def describe(report: dict[str, Any]) -> str:
       else ", although the compiler accepted it"
     )
     how = f"[compiled{level}]{word}"
-  # plans of the 3 B model were 0.54 to 1.74 times the formula
+  # Compiled plans of the 3 B model took 0.54 to 1.74 times the bytes of the formula.
   close = analytic and 0.55 < sizes["total"] / memory < 1.85
   parts, again, times = (
     report["accumulation_steps"],

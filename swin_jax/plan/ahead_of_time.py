@@ -1,6 +1,6 @@
-"""Compiles the real train step for a TPU slice on a machine that has none, and says what came out.
+"""Ahead-of-time compilation of the real train step for a TPU slice, on a machine without TPUs.
 
-Libtpu does it; nothing runs.
+The compiler is libtpu's. Nothing is executed.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ class Compiled(NamedTuple):
   """A compiled train step.
 
   Attributes:
-    accepted: by the compiler; it refuses what does not fit the memory of a chip.
-    arguments_bytes, temporary_bytes, program_bytes: on each chip: state and batch, all that is made on the
-      way, and the program itself. Where the step does not fit: the arguments as given, what the compiler
-      said, and 0.
-    text: the optimised HLO, or what the compiler said.
-    seconds: lowering and compiling took.
+    accepted: whether the compiler accepted it; it refuses a step that does not fit the memory of a chip.
+    arguments_bytes, temporary_bytes, program_bytes: bytes per chip of state and batch, of all temporary
+      arrays, and of the program itself. If the compiler refused the step: the arguments as given, the
+      temporaries according to the compiler's message, and 0.
+    text: optimised HLO, or the compiler's message if it refused the step.
+    seconds: time for lowering and compiling.
   """
 
   accepted: bool
@@ -39,10 +39,10 @@ class Compiled(NamedTuple):
 
 
 def devices_of(place: Slice) -> Sequence:
-  """The devices of a TPU slice, for a mesh to compile for.
+  """Returns the devices of a TPU slice, for a mesh to compile for.
 
   Raises:
-    BadInput: libtpu is not installed, or does not give the slice.
+    BadInput: libtpu is not installed or does not support the slice.
   """
   if importlib.util.find_spec("libtpu") is None:
     raise BadInput(
@@ -65,7 +65,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
 
   Args:
     lower: () → the lowered step, traced on its mesh.
-    arguments_bytes: of state and batch on each chip, by their shardings.
+    arguments_bytes: bytes per chip of state and batch, from their shardings.
   """
   start = time.perf_counter()
   lowered = lower()
@@ -77,7 +77,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
       raise
     return Compiled(False, arguments_bytes, temporary, 0, str(error), time.perf_counter() - start)
   memory = compiled.memory_analysis()
-  # the new state takes the place of the old one
+  # The new state reuses the buffers of the donated old one.
   results = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Compiled(
     True,
@@ -90,11 +90,12 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], arguments_bytes: int) 
 
 
 def refused_bytes(message: str, arguments_bytes: int) -> int | None:
-  """What a step would make on the way, from the compiler's refusal: it names either that, or that and the
-  arguments together.
+  """Returns the bytes of temporary arrays per chip, read from the compiler's out-of-memory message.
+
+  The message gives the bytes of the temporaries, or of temporaries and arguments together.
 
   Returns:
-    None if the message is no refusal for want of memory.
+    Bytes, or None if the message is not about memory.
   """
   if match := re.search(r"memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)", message):
     return _bytes(*match.groups())

@@ -1,9 +1,9 @@
-"""How many bytes of its memory a train step takes on each chip, by formula: from shapes alone, on no device.
+"""Memory of a train step in bytes per chip, by formula: from shapes alone, without a device.
 
-The state is exact: its shardings decide. What the backward pass needs is what autodiff keeps, traced through
-the real loss at two batch sizes; of a loss without remat the results of matrix products, since compilers
-compute what lies between them again. What they make of it differs by some 20 % either way:
-`experiments/scale` compares.
+The size of the state is exact, as its shardings determine it. The activations are what autodiff keeps for the
+backward pass, traced through the real loss at two batch sizes. Without remat only the results of matrix
+products count, because compilers recompute what lies between them. Compiled sizes differ by about 20 % in
+either direction; see `experiments/scale`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,16 @@ from swin_jax.tasks.task import Task
 
 
 class Activations(NamedTuple):
-  """What one image leaves behind for the backward pass, in bytes.
+  """Activations of one image for the backward pass, in bytes.
 
   Attributes:
-    saved: kept through the whole forward pass, under the model's remat policy.
-    widest: there beside it at the widest moment of the backward pass: a whole block where blocks are
-      recomputed; about half of a block, or of the head, where they are not, for then the products are there
-      already.
-    blocks: kept by one block of each stage if nothing in it were recomputed; of a backbone without a
-      breakdown, of which nothing more is known, by the whole model.
-    head: kept by what follows the backbone, which is never recomputed; 0 if it is counted in `blocks`.
-    parameter: not bytes, but the numbers in the largest parameter that is used at once.
+    saved: kept through the whole forward pass under the model's remat policy.
+    widest: needed in addition at the peak of the backward pass: a whole block if blocks are recomputed;
+      about half of a block or of the head without remat, because the products are then among the saved.
+    blocks: per stage, kept by one of its blocks if nothing in it were recomputed; for a backbone without a
+      breakdown, one entry for the whole model.
+    head: kept by the layers after the backbone, which are never recomputed; 0 if `blocks` includes them.
+    parameter: number of values, not bytes, of the largest parameter that a layer uses.
   """
 
   saved: int
@@ -43,15 +42,17 @@ class Activations(NamedTuple):
 
 
 def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_steps: int) -> dict[str, int]:
-  """Bytes per chip by kind, exactly as the shardings divide them.
+  """Returns the bytes per chip by kind, exact from the shardings.
 
   Args:
     state, gradients: abstract, with shardings.
     batch: abstract, with shardings.
-    accumulation_steps: parts of the batch; a sum of gradients is kept beside those of a part.
+    accumulation_steps: parts of the batch; with more than one, the sum of gradients is kept in addition to
+      the gradients of a part.
 
   Returns:
-    parameters, optimizer, ema, batch: what the step gets. gradients: float32.
+    parameters, optimizer, ema, batch: arguments of the step.
+    gradients: in float32.
   """
   return {
     "parameters": bytes_per_device(state.params),
@@ -70,11 +71,12 @@ def activations(
   batch: dict[str, jax.ShapeDtypeStruct],
   image_size: tuple[int, ...],
 ) -> Activations:
-  """What the gradient of the real loss keeps of each image: the arrays that grow with the batch.
+  """Returns what the gradient of the real loss keeps for each image, that is, the arrays that grow with the
+  batch.
 
   Args:
     make: backbone → task, see `TaskKind.make`.
-    backbone: of the model.
+    backbone: backbone of the model.
     breakdown: see `BackboneKind.breakdown`.
     params: abstract.
     batch: abstract, of any size.
@@ -123,19 +125,19 @@ def activations(
 
 
 def temporary_bytes(kept: Activations, images: int, compute_dtype: Any) -> int:
-  """Of the widest moment of the backward pass, on one chip: activations, the largest parameter put together,
-  and its gradient.
+  """Returns the temporary bytes on one chip at the peak of the backward pass: activations, the largest
+  parameter after it is gathered, and its gradient.
 
   Args:
     kept: see `activations`.
-    images: of one part of the batch, on this chip.
-    compute_dtype: of the parameter put together.
+    images: images of one part of the batch on this chip.
+    compute_dtype: dtype of the gathered parameter.
   """
   return kept.widest * images + 2 * kept.parameter * jnp.dtype(compute_dtype).itemsize
 
 
 class _Given(nn.Module):
-  """Stands for a backbone whose features are there already, so that what follows it is traced alone."""
+  """Stands in for a backbone and returns given features, so that a trace holds only the layers after it."""
 
   backbone: Backbone
   features: Callable[[], Features]
@@ -168,11 +170,11 @@ def _trace(stage: StageBlocks) -> tuple[int, Any]:
 
 
 def _per_image(bytes_of: Callable[[int], int]) -> int:
-  return (bytes_of(4) - bytes_of(2)) // 2  # what does not grow with the batch is no activation
+  return (bytes_of(4) - bytes_of(2)) // 2  # arrays that do not grow with the batch are not activations
 
 
 def _residual_bytes(function: Callable, *args: Any) -> int:
-  """Of what the derivative of `function` keeps; each array once, however often it is kept."""
+  """Returns the bytes that the derivative of `function` keeps; an array kept several times counts once."""
 
   def kept(*args):
     return list({id(x): x for x in jax.tree.leaves(jax.vjp(function, *args)[1])}.values())

@@ -1,4 +1,4 @@
-"""A run on a slice by formula: nothing is compiled, on as many virtual CPU devices as the slice has chips."""
+"""Estimate of a run on a slice by formula: from shapes alone, with one virtual CPU device for each chip."""
 
 import functools
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from swin_jax.tasks import kind_of
 
 
 class Formula(NamedTuple):
-  """A run on a slice, by formula.
+  """Estimate of a run on a slice, by formula.
 
   Attributes:
-    bytes_per_chip: by kind.
-    flops: of a step.
-    sent: its collectives.
-    traffic: bytes through the memory of one chip in a step.
-    mesh: axis → chips.
-    images: of a part of the batch, on one chip.
+    bytes_per_chip: bytes by kind.
+    flops: floating point operations of a step.
+    sent: collectives of a step.
+    traffic: bytes read and written in the memory of one chip in a step.
+    mesh: axis → number of chips.
+    images: images of one part of the batch on one chip.
   """
 
   bytes_per_chip: dict[str, int]
@@ -39,7 +39,11 @@ class Formula(NamedTuple):
 
 
 def by_formula(config: ConfigDict, place: Slice) -> Formula:
-  """A run as `report.ready` gives it, on a slice.
+  """Estimates a run on a slice without compiling.
+
+  Args:
+    config: from `report.ready`.
+    place: the slice.
 
   Raises:
     BadInput: the batch or a parameter does not divide over the chips.
@@ -75,7 +79,9 @@ def breakdown(config: ConfigDict) -> Breakdown | None:
 
 
 def activations(config: ConfigDict) -> footprint.Activations:
-  """Of one image: mesh, batch and optimizer make no difference, so it is traced once for all slices."""
+  """Returns the activations of one image. They do not depend on mesh, batch and optimizer, so one trace
+  serves all slices.
+  """
   config = config.copy_and_resolve_references()
   config.mesh.update(data=1, fsdp=1, model=1)
   config.data.update(batch_size=1, eval_batch_size=1)

@@ -1,7 +1,7 @@
-"""What the chips of a compiled program send each other, read from its optimised HLO text.
+"""Collectives of a compiled program, read from its optimised HLO text.
 
-The compiler's own cost analysis counts the body of a loop once and says nothing of collectives; here a body
-counts as often as it runs.
+The compiler's own cost analysis counts the body of a loop once and does not report collectives. Here the body
+counts as often as the loop runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ class Collective(NamedTuple):
   """One collective operation of a program.
 
   Attributes:
-    kind: of `KINDS`.
-    dtype: of what is sent; the largest part's where several arrays go together.
-    times: it runs in one run of the program.
-    group: chips that take part together.
-    payload_bytes: of the whole array, once: what all-gather and all-reduce end with, what reduce-scatter
-      starts with.
-    source: the model's operation that it belongs to, as the compiler noted it.
+    kind: one of `KINDS`.
+    dtype: dtype of the array sent; that of the largest if several are sent together.
+    times: executions per run of the program.
+    group: number of chips that take part.
+    payload_bytes: size of the whole array: the result of all-gather and all-reduce, the input of
+      reduce-scatter.
+    source: operation of the model that it belongs to, according to the compiler's metadata.
   """
 
   kind: str
@@ -40,9 +40,7 @@ class Collective(NamedTuple):
 
   @property
   def link_bytes(self) -> int:
-    """Bytes that each chip receives in all its runs, by ring algorithms: the least that any algorithm can do
-    with.
-    """
+    """Bytes that each chip receives in all executions with a ring algorithm, the minimum of any algorithm."""
     share = 1.0 if self.kind == "collective-permute" else (self.group - 1) / self.group
     return round(self.times * self.payload_bytes * share * (2 if self.kind == "all-reduce" else 1))
 
@@ -55,11 +53,11 @@ class _Instruction(NamedTuple):
 
 
 def collectives(text: str) -> tuple[list[Collective], int]:
-  """Every collective of an optimised HLO module.
+  """Returns every collective of an optimised HLO module.
 
   Returns:
-    The collectives, and the number of loops around collectives whose trip count is not known; their bodies
-    count once.
+    The collectives, and the number of loops with collectives whose trip count is unknown; the body of such a
+    loop counts once.
   """
   computations, entry = _computations(text)
   chips = math.prod(
@@ -79,7 +77,7 @@ def collectives(text: str) -> tuple[list[Collective], int]:
           re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition")
         )
         test = [*computations.get(condition, ())]
-        # compared in a fusion
+        # The comparison may be in a fusion.
         test += [
           inner for outer in test for called in _called(outer) for inner in computations.get(called, ())
         ]
@@ -89,7 +87,7 @@ def collectives(text: str) -> tuple[list[Collective], int]:
         unknown += trips is None and len(found) > before
       elif instruction.opcode in ("fusion", "call", "async-start", "conditional"):
         for called in _called(instruction):
-          # A TPU's reduce-scatter is a fusion around an all-reduce of which each chip keeps its part.
+          # On TPUs a reduce-scatter is a fusion around an all-reduce, from which each chip keeps its part.
           walk(
             called,
             times,
@@ -115,7 +113,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _split_shape(text: str) -> tuple[str, str]:
-  """The type at the start of an instruction, a tuple in brackets maybe, and what follows it."""
+  """Splits an instruction into the shape it starts with, possibly a tuple in parentheses, and the rest."""
   if not text.startswith("("):
     shape, _, rest = text.partition(" ")
     return shape, rest
@@ -135,7 +133,10 @@ def _called(instruction: _Instruction) -> Iterator[str]:
 
 
 def _chain(instruction: _Instruction) -> set[str]:
-  """A TPU's asynchronous collective fusion shows one collective in pieces, which share channel and chain."""
+  """Returns the channel and chain that the pieces of one collective share; empty if it is in one piece.
+
+  TPUs split a collective into such pieces in asynchronous collective fusions.
+  """
   channel, chain = (
     re.search(r"channel_id=(\d+)", instruction.rest),
     re.search(r'chain_id="(\d+)"', instruction.rest),
@@ -144,8 +145,10 @@ def _chain(instruction: _Instruction) -> set[str]:
 
 
 def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | None:
-  """As the compiler noted it, else the constant that the loop's counter, which starts at 0, is compared
-  with.
+  """Returns the number of iterations of a loop; None if unknown.
+
+  It is the compiler's annotation or, without one, the constant that the condition compares with the counter,
+  which starts at 0.
   """
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])
@@ -159,7 +162,7 @@ def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | 
 
 def _collective(instruction: _Instruction, kind: str, times: int, chips: int) -> Collective:
   shape = instruction.shape
-  # (what goes in, what comes out, …)
+  # The shape of a start operation is (inputs, outputs, …).
   if instruction.opcode in ("all-gather-start", "collective-permute-start"):
     inner = shape[1:-1]
     shape = (
@@ -170,7 +173,7 @@ def _collective(instruction: _Instruction, kind: str, times: int, chips: int) ->
   arrays = [(dtype, _bytes(dtype, sizes)) for dtype, sizes in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shape))]
   payload, group = sum(size for _, size in arrays), _group_size(instruction.rest, chips)
   if kind == "reduce-scatter" and instruction.opcode.startswith("reduce-scatter"):
-    payload *= group  # its result is one part of what went in
+    payload *= group  # its result is one part of its input
   source = re.search(r'op_name="([^"]*)"', instruction.rest)
   return Collective(
     kind, max(arrays, key=lambda a: a[1])[0], times, group, payload, source[1] if source else ""
@@ -183,7 +186,9 @@ def _bytes(dtype: str, sizes: str) -> int:
 
 
 def _group_size(attributes: str, chips: int) -> int:
-  """Of `replica_groups` in any of its three notations: lists, [groups,size]<=[…], and axes of a mesh."""
+  """Returns the group size from `replica_groups` in any of its three notations: lists, [groups,size]<=[…],
+  and mesh axes.
+  """
   if match := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
     return match[1].count(",") + 1
   if match := re.search(r"replica_groups=\[\d+,(\d+)\]<=", attributes):

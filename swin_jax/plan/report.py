@@ -1,5 +1,5 @@
-"""Whether a run fits a slice: the real train step, compiled for it or estimated by formula, and what to
-change where it does not.
+"""Report on whether a run fits a slice, from the real train step, compiled or estimated by formula, and
+advice on what to change if it does not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,20 +21,21 @@ from swin_jax.run.program import build
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
-EFFICIENCY = 0.5  # of the roofline, for a first guess of images per second: an assumption, nothing was timed
-# of a step; the compiler counts them apart from what it makes
+# Assumed fraction of the roofline, for a first estimate of images per second; not measured.
+EFFICIENCY = 0.5
+# Arguments of a step; the compiler counts them separately from temporary arrays.
 ARGUMENTS = ("parameters", "optimizer", "ema", "batch")
 
 
 def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
-  """The config as a run without its data would see it.
+  """Returns the config as the run would see it, without opening the data.
 
   Args:
     config: as given.
-    batch_size: of training and evaluation instead of the config's; 0 for the config's.
+    batch_size: replaces the config's batch sizes of training and evaluation; 0 keeps them.
 
   Raises:
-    BadInput: mistakes in it, or a number of classes that only the data would tell.
+    BadInput: the config is invalid, or leaves the number of classes to the data.
   """
   config = run_config.with_statistics(config)
   if batch_size:
@@ -52,13 +53,14 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
 def check(
   config: ConfigDict, place: Slice, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
-  """Whether a run fits, and what it does, as a dict for JSON; `plan.py` says what each key means.
+  """Returns the report on a run as a dict for JSON; the help text of `python -m swin_jax.plan` lists the
+  keys.
 
   Args:
-    config: as `ready` gives it.
+    config: from `ready`.
     place: the slice.
-    analytic: by formula alone; GPUs always are.
-    patiently: (what is done, function) → the function's result, while saying that it is being done.
+    analytic: whether to estimate by formula only, as is always done for GPUs.
+    patiently: (description, function) → the function's result, while reporting that it is in progress.
 
   Raises:
     BadInput: see `by_formula` and `ahead_of_time.devices_of`; or the chips cannot run the attention kernel.
@@ -72,7 +74,7 @@ def check(
   if devices is not None:
     compiled = patiently("compiling the train step", lambda: _compile(config, devices, sizes))
     sizes = _compiled_sizes(formula, compiled)
-    # it has been seen to accept a little more than the memory
+    # The compiler sometimes accepts a step that needs slightly more than the memory.
     fits = compiled.accepted and sum(sizes.values()) <= memory
     extra |= {
       "accepted": compiled.accepted,
@@ -111,17 +113,18 @@ def check(
 
 
 def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str, Any]:
-  """What would fit, by formula, scaled by what the compiler said of this slice.
+  """Returns changes with which the run would fit, by formula, scaled to the compiler's result for this slice.
 
   Args:
-    config, place: of the report.
-    report: of `check`.
+    config, place: those of the report.
+    report: from `check`.
 
   Returns:
-    batch_size: the largest that fits this slice. accumulation_steps: the fewest with which the batch as it is
-      fits this slice. remat:
-    a policy with which it fits, all else as it is. smallest_slice: of this generation, all else as it is.
-    Each None where there is none.
+    batch_size: the largest that fits this slice.
+    accumulation_steps: the fewest with which the present batch fits this slice.
+    remat: a policy with which the run fits, all else unchanged.
+    smallest_slice: the smallest slice of this generation that fits, all else unchanged.
+    Each is None if it does not exist.
   """
   fixed = sum(
     report["bytes_per_chip"][kind] for kind in ("parameters", "optimizer", "ema", "gradients", "batch")
@@ -138,10 +141,10 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     return fixed + scale * (kept.saved + kept.widest) * images <= memory
 
   def smallest_slice():
-    for candidate, found in _candidates(config, place.generation, scale):
+    for candidate, formula in _candidates(config, place.generation, scale):
       if (
-        found.total
-        + (scale - 1) * (found.bytes_per_chip["activations"] + found.bytes_per_chip["temporaries"])
+        formula.total
+        + (scale - 1) * (formula.bytes_per_chip["activations"] + formula.bytes_per_chip["temporaries"])
         <= memory
       ):
         return str(candidate)
@@ -150,7 +153,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
   batch, now = config.data.batch_size, config.optim.accumulation_steps
   ways = batch // now // images
 
-  def room(parts):  # images that a chip can hold at once
+  def room(parts):  # number of images that fit on a chip at once
     second_gradient = report["bytes_per_chip"]["gradients"] if parts > 1 and now == 1 else 0
     return max(int((memory - fixed - second_gradient) / (by_images / images)), 0)
 
@@ -170,15 +173,15 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
 def smallest(
   config: ConfigDict, generation: str, *, analytic: bool, patiently: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
-  """The report of the smallest slice of a generation that fits: proposed by formula, confirmed by the
-  compiler.
+  """Returns the report on the smallest slice of a generation that fits, proposed by formula and confirmed by
+  the compiler.
 
   Args:
     config, analytic, patiently: as in `check`.
-    generation: key of `chips.CHIPS`.
+    generation: key of `hardware.CHIPS`.
 
   Raises:
-    BadInput: none fits, or it divides over none.
+    BadInput: the run fits no slice, or does not divide over any.
   """
   place = None
   for place, formula in _candidates(config, generation):
@@ -188,7 +191,7 @@ def smallest(
     if report["fits"]:
       return report
   if place is None:
-    # says why not
+    # Raises the BadInput that says why the run does not divide.
     by_formula(
       config, [place for place in hardware.slices(generation) if place.num_chips <= len(jax.devices())][-1]
     )
@@ -199,14 +202,14 @@ def smallest(
 
 
 def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iterator[tuple[Slice, Formula]]:
-  """The slices that the run divides over, the smallest first, without those that could not hold the
-  activations of their images.
+  """Yields the slices that the run divides over, smallest first, except those that clearly cannot hold the
+  activations.
   """
   kept, images = activations(config), config.data.batch_size // config.optim.accumulation_steps
   for place in hardware.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
-    # the formula is not that far off
+    # 1.2: the formula may overestimate, but not by more than that.
     if scale * (kept.saved + kept.widest) * images / place.num_chips > 1.2 * place.chip.memory_bytes:
       continue
     with contextlib.suppress(BadInput):  # does not divide
@@ -226,7 +229,9 @@ def _compile(
 
 
 def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[str, int]:
-  """State, batch and gradients by their shardings, as in the formula; the rest as the compiler planned it."""
+  """Returns the bytes by kind: state, batch and gradients from their shardings, as in the formula, and the
+  rest as the compiler planned it.
+  """
   sizes = {kind: formula.bytes_per_chip[kind] for kind in (*ARGUMENTS, "gradients")}
   rest = max(compiled.temporary_bytes - sizes["gradients"], 0)
   activations = min(formula.bytes_per_chip["activations"], rest)

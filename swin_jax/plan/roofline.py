@@ -1,6 +1,4 @@
-"""How long a train step takes at least, by formula: what it computes, what it moves through memory, what the
-chips send each other.
-"""
+"""Lower bound on the time of a train step, by formula: compute, memory traffic and collectives."""
 
 import math
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, `FORWARD_PASSES` times `Task.flops`; what MFU counts.
+    model: forward and backward pass, `FORWARD_PASSES` times `Task.flops`; MFU counts these.
     recomputed: what remat adds.
   """
 
@@ -28,8 +26,8 @@ class Work(NamedTuple):
 
 
 class StepTime(NamedTuple):
-  """Seconds of one step at the makers' peak rates; the longest bounds the step, as if the others hid behind
-  it.
+  """Seconds of one step at the vendors' peak rates. The largest bounds the step, assuming that the others
+  overlap with it completely.
   """
 
   compute: float
@@ -42,12 +40,12 @@ class StepTime(NamedTuple):
 
 
 def work(forward: int, breakdown: Breakdown | None, images: int) -> Work:
-  """Of a step on `images` images, given the operations of one image's forward pass, see `Task.flops`."""
+  """Returns the work of a step on `images` images; `forward`: operations of one image's forward pass."""
   return Work(FORWARD_PASSES * forward * images, breakdown.recomputed * images if breakdown else 0)
 
 
 def residual_stream_bytes(breakdown: Breakdown | None) -> int:
-  """Of one image, the outputs of all blocks together."""
+  """Returns the bytes of the outputs of all blocks together, for one image."""
   return sum(
     stage.count * math.prod(stage.input.shape) * stage.input.dtype.itemsize
     for stage in (breakdown.blocks if breakdown else ())
@@ -63,21 +61,21 @@ def memory_traffic(
   params: Any,
   compute_dtype: Any,
 ) -> int:
-  """Bytes that one chip moves through its memory in a step, roughly.
+  """Estimates the bytes that one chip reads and writes in its memory in a step.
 
-  A block's activations are written and read in the forward pass, read again in the backward pass, and their
-  gradients written and read, and so are those of the head; a recomputed forward pass writes and reads once
-  more. Weights are read in both passes and their gradient is written, in each part of the batch; the update
-  reads and writes the state.
+  The activations of blocks and head are written and read in the forward pass, read again in the backward
+  pass, and their gradients are written and read. A recomputed forward pass writes and reads those of blocks
+  once more. In each part of the batch, weights are read in both passes and their gradient is written. The
+  update reads and writes the state.
 
   Args:
     kept: see `footprint.activations`.
     breakdown: see `BackboneKind.breakdown`.
-    images: of a step, on this chip.
+    images: images of a step on this chip.
     parts: accumulation steps.
-    state_bytes: parameters, moments, average and gradients on this chip.
+    state_bytes: bytes of parameters, moments, average and gradients on this chip.
     params: abstract.
-    compute_dtype: that weights are read in.
+    compute_dtype: dtype in which weights are read.
   """
   counts = [stage.count for stage in breakdown.blocks] if breakdown else [1]
   blocks = sum(count * block for count, block in zip(counts, kept.blocks, strict=True))
@@ -94,23 +92,23 @@ def collectives(
   images: int,
   parts: int,
 ) -> list[Collective]:
-  """What the shardings make the chips send each other in a step.
+  """Returns the collectives of a step that follow from the shardings.
 
-  In each part of the batch, a parameter that is divided over axes that also divide the batch is gathered in
-  the forward and in the backward pass, in the compute dtype, and its gradient is summed and divided again;
-  the gradient of what every chip holds is summed in float32. Where the model axis divides heads and hidden
-  units, the outputs of blocks are summed, see `Breakdown.sums`.
+  In each part of the batch, a parameter sharded over axes that also divide the batch is all-gathered in the
+  forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient
+  of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units,
+  blocks all-reduce their outputs and the gradients of their inputs, see `Breakdown.sums`.
 
   Args:
     params: abstract, with shardings.
-    batch_sharding: of the batch.
-    compute_dtype: of weights and activations that travel.
+    batch_sharding: sharding of the batch.
+    compute_dtype: dtype of transferred weights and activations.
     breakdown: see `BackboneKind.breakdown`.
-    images: of a step, on one chip.
+    images: images of a step on one chip.
     parts: accumulation steps.
   """
   mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
-  found, dtype = [], jnp.dtype(compute_dtype)
+  sent, dtype = [], jnp.dtype(compute_dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -119,15 +117,15 @@ def collectives(
     summed = math.prod(mesh.shape[axis] for axis in batch_axes - axes)
     width = dtype.itemsize if leaf.ndim > 1 else 4
     if gathered > 1:
-      found.append(Collective("all-gather", names[width], 2 * parts, gathered, own * width, name))
-      found.append(Collective("reduce-scatter", names[width], parts, gathered, own * width, name))
+      sent.append(Collective("all-gather", names[width], 2 * parts, gathered, own * width, name))
+      sent.append(Collective("reduce-scatter", names[width], parts, gathered, own * width, name))
     if summed > 1:
       width = 4 if gathered == 1 else width
-      found.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
+      sent.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
   if breakdown and (ways := mesh.shape.get("model", 1)) > 1:
     stream = residual_stream_bytes(breakdown) * images
-    found.append(Collective("all-reduce", names[dtype.itemsize], breakdown.sums, ways, stream, "blocks"))
-  return found
+    sent.append(Collective("all-reduce", names[dtype.itemsize], breakdown.sums, ways, stream, "blocks"))
+  return sent
 
 
 def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
@@ -135,12 +133,12 @@ def _axes(spec: jax.sharding.PartitionSpec) -> set[str]:
 
 
 def step_time(place: Slice, work: Work, traffic: int, sent: list[Collective]) -> StepTime:
-  """Seconds of a step on a slice.
+  """Returns the seconds of a step on a slice.
 
   Args:
     place: the slice.
-    work: of the whole step.
-    traffic: bytes through one chip's memory.
+    work: work of the whole step.
+    traffic: bytes read and written in the memory of one chip.
     sent: collectives of the step.
   """
   chip = place.chip

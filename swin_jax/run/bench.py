@@ -1,12 +1,12 @@
-"""Says how fast a run's input pipeline is on this machine, where its time goes, and what would make it
+"""Measures how fast a run's input pipeline is on this machine, where the time goes, and what would make it
 faster.
 
   python -m swin_jax.run.bench --config=FILE[:kind] [--seconds=20] [--config.group.key=value]
 
-It reads, decodes, crops and batches as the run itself would, with its threads and worker processes, but
-trains nothing. Then it times the stages for one image after the other in one thread, and what is done to a
-batch on the devices: RandAugment, normalisation, erasing, mixing. A run needs as many images a second as its
-`perf/images_per_second` says; `perf/data_seconds` says how long it waited for them.
+It reads, decodes, crops and batches like the run itself, with the same threads and worker processes, but does
+not train. It also times the stages image by image in one thread, and the preprocessing of a batch on the
+devices: RandAugment, normalisation, erasing, mixing. The log of a run shows the images per second that it
+needs (`perf/images_per_second`) and how long it waited for them (`perf/data_seconds`).
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from swin_jax.terminal import cli, host_memory
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
-# Stage → what bounds the pipeline where that takes longest, and what to do then.
+# Stage → message if this stage takes the most time: what bounds the pipeline, and what to do about it.
 STAGES = {
   "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at"
   " once; many small files are read"
@@ -45,16 +45,16 @@ STAGES = {
   " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
   "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
 }
-_AT_MOST = 512  # images whose stages are timed
+_AT_MOST = 512  # largest number of images whose stages are timed
 
 
 class Measured(NamedTuple):
-  """What the pipeline does.
+  """Measured speed of the input pipeline.
 
   Attributes:
-    rate: images a second.
-    cores: that it can use.
-    seconds: stage → of one core for one image.
+    rate: images per second.
+    cores: number of cores that it can use.
+    seconds: stage → core seconds per image.
   """
 
   rate: float
@@ -69,7 +69,7 @@ def _parser() -> cli.ConfigParser:
     type=cli.number(int, 1),
     default=20,
     metavar="N",
-    help="how long the pipeline is measured",
+    help="duration of the measurement of the pipeline, in seconds",
   )
   return parser
 
@@ -97,8 +97,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measure(data: pipeline.Input, seconds: float) -> Measured:
-  """The pipeline of one host that makes whole batches, after it has started, for at least so many seconds;
-  and its stages.
+  """Measures the pipeline and its stages, with one host that makes whole batches.
+
+  Args:
+    data: the pipeline.
+    seconds: least duration of the measurement of the pipeline, after its start-up.
 
   Raises:
     BadInput: too many records cannot be read.
@@ -107,7 +110,7 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
   stages = _time_stages(data, seconds / 4)
   records = pipeline.BadRecords(data.train_source, data.max_bad_fraction)
   batches = data.train_batches(0, pipeline.Part(0, 1))
-  # Threads that start together also end together: they are waited for in rounds.
+  # Threads that start together also finish together, so the measurement counts whole rounds of them.
   several = data.num_threads * max(data.num_workers, 1)
 
   def make_round():
@@ -130,8 +133,10 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
 
 
 def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
-  """Stage → mean seconds for one image, of images that are read for the first time here; all in this
-  thread.
+  """Returns stage → mean seconds per image in this thread, over images that this process has not read before.
+
+  Raises:
+    BadInput: no record could be read.
   """
   source, rng = data.train_source, np.random.default_rng(data.seed)
   took, count, start = (
@@ -147,7 +152,7 @@ def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
       decoded = data.decode(example)
       times.append(time.perf_counter())
     except (ValueError, RuntimeError, OSError):
-      continue  # the pipeline names and counts them
+      continue  # the pipeline reports and counts bad records
     data.train_view(decoded, rng)
     times.append(time.perf_counter())
     count += 1
@@ -170,7 +175,7 @@ def _crew(data: pipeline.Input) -> str:
 
 
 def describe(config: ConfigDict, measured: Measured) -> str:
-  """What `measure` found, in words; the last line says what bounds it."""
+  """Returns the result of `measure` as text; the last line says what bounds the pipeline."""
   rate, cores, seconds = measured
   total = sum(seconds.values())
   height, width = config.data.image_size
@@ -188,7 +193,7 @@ def describe(config: ConfigDict, measured: Measured) -> str:
 
 
 def bound_there(rate: float, measured: Measured) -> str:
-  """What follows where the devices augment fewer images a second than come."""
+  """Returns a remark if the devices process fewer images per second than the pipeline delivers; else ""."""
   if rate >= measured.rate:
     return ""
   come = f", fewer than the {measured.rate:,.0f} that come: this bounds the input here"
@@ -196,23 +201,27 @@ def bound_there(rate: float, measured: Measured) -> str:
 
 
 def _crew_advice(data: ConfigDict, cores: int) -> str:
-  """What else to try with threads and processes, if anything."""
-  there = os.cpu_count()
-  if data.num_threads * max(data.num_workers, 1) != there:
-    return f": try data.num_threads={there} data.num_workers=0"
+  """Returns advice on the number of threads and processes."""
+  available = os.cpu_count()
+  if data.num_threads * max(data.num_workers, 1) != available:
+    return f": try data.num_threads={available} data.num_workers=0"
   if not data.num_workers and cores >= 8:
     return f": try data.num_threads=4 data.num_workers={cores // 4}"
   return "; each core has its thread, so there is nothing to gain by others"
 
 
 def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
-  """Images a second through what is done to a training batch on all devices before the model sees it; and
-  which devices these are.
+  """Measures the preprocessing of training batches on all devices.
+
+  Returns:
+    Images per second, and a description of the devices.
+
+  Raises:
+    BadInput: the batch does not divide over the devices.
   """
   mesh = sharding.make_mesh(**config.mesh)
   parts = sharding.batch_parts(mesh, config.sharding_rules)
-  # A whole batch of many devices may not fit where there is one; so many fit anywhere, and are a group that
-  # mixes.
+  # A batch meant for many devices may not fit on one. One mixing group per device always fits.
   count = min(config.data.batch_size, mixing.GROUP * parts) // parts * parts
   if not count:
     raise BadInput(f"data.batch_size = {config.data.batch_size} does not divide over {parts} devices")
@@ -237,7 +246,7 @@ def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
 def _prepare(
   config: ConfigDict, device: jax.Device, num_classes: int
 ) -> Callable[[dict, jax.Array], dict[str, jax.Array]]:
-  """Returns (batch, rng) → the batch for the model, by the steps and in the order of the run."""
+  """Returns the function (batch, rng) → batch for the model, with the run's steps in the run's order."""
   kind, config = kind_of(config), config.copy_and_resolve_references()
   if kind.needs.has_classes:
     config[kind.group].num_classes = num_classes

@@ -1,5 +1,5 @@
-"""Mistakes in a config that show without data or devices: numbers that cannot be, and numbers that contradict
-one another.
+"""Checks of a config that need neither data nor devices: invalid values, and values that contradict each
+other.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from swin_jax.tasks import kind_of
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
-# What every task reads; a kind and a backbone have tables of their own.
+# Rules of the keys that every task reads; task kinds and backbones have their own tables.
 RULES = {
   "data.dtype": rules.one_of("uint8", "float32"),
   "optim.schedule": rules.one_of(*optim.SCHEDULES),
@@ -35,10 +35,10 @@ RULES = {
 
 
 def check(config: ConfigDict) -> None:
-  """Checks what needs neither data nor devices.
+  """Checks everything in a config that needs neither data nor devices.
 
   Raises:
-    BadInput: numbers that cannot be; the message names the keys.
+    BadInput: a value is invalid or contradicts another; the message names the keys.
   """
   kind, backbone = kind_of(config), backbone_of(config)
   rules.check(config, RULES)
@@ -52,7 +52,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_run(config: ConfigDict) -> None:
-  """Checks how a run goes on and ends."""
+  """Checks the schedule, the checkpoints and the accumulation steps."""
   o, keep_latest = config.optim, config.checkpoint.keep_latest
   if keep_latest < 2:
     raise BadInput(
@@ -74,7 +74,7 @@ def _check_run(config: ConfigDict) -> None:
 
 
 def _check_data(config: ConfigDict) -> None:
-  """Checks the images: their size, bands, type, and what is done to them in every task."""
+  """Checks the images: size, bands, dtype, and processing that all tasks share."""
   d, shown = config.data, config.log.picture_bands
   if d.class_names:
     raise BadInput("config.data.class_names are found in the data; leave it ()")

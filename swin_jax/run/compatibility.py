@@ -1,5 +1,5 @@
-"""Whether a config fits what is there: the run that it continues, the model it evaluates, the weights it
-starts from.
+"""Checks that a config is compatible with the run that it continues, the model that it evaluates, or the
+weights that it starts from.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from swin_jax.terminal.errors import BadInput
 
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
-# What may differ when a run is continued, besides `BackboneKind.may_differ`; with checkpoint.longer_schedule
-# also optim.total_epochs.
+# Keys that may change when a run is continued, in addition to `BackboneKind.may_differ`; with
+# checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
   "mesh",
   "sharding_rules",
@@ -36,22 +36,22 @@ MAY_DIFFER = (
   "optim.skip_nonfinite_steps",
 )
 
-# Keys that runs did not always store, and that the data fills.
+# Keys filled in from the data that older runs did not store.
 FROM_DATA = ("data.class_names",)
 
 
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
-  """Refuses to continue a run under another config.
+  """Checks that a run may be continued under this config.
 
-  Only keys that the task and the backbone read are compared. A run that is older than a key did what is its
-  default today.
+  Only keys that the task and the backbone read are compared. For a key that is younger than the run, the run
+  is taken to have used today's default.
 
   Raises:
-    BadInput: keys differ that may not.
+    BadInput: keys differ that must not.
   """
   ours, theirs = _flat(config), flatten(stored)
   if younger := ours.keys() - theirs.keys():
-    from configs import common  # beside the config file; an installed swin_jax alone has none
+    from configs import common  # not at the top: an installed swin_jax comes without the configs folder
 
     defaults = _flat(common.base())
     theirs |= {key: ours[key] if key in FROM_DATA else defaults.get(key, ours[key]) for key in younger}
@@ -73,11 +73,11 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
 
 
 def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
-  """Refuses to evaluate weights under a config that gives their numbers another meaning; windows and image
-  size may differ.
+  """Checks that weights keep their meaning when evaluated under this config; windows and image size may
+  differ.
 
   Raises:
-    BadInput: keys differ that may not.
+    BadInput: keys differ that must not.
   """
   kind = kind_of(config)
   if kind_of(stored) is not kind:
@@ -87,7 +87,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
     )
   backbone = _check_same_backbone(config, stored, f"the backbone in {workdir}")
   names = [*backbone.weights, *backbone.applied, "data.dtype", "data.mean", "data.std"]
-  # A head of whole images may take rows of the saved one (`transfer.class_map`), so `transfer` compares them.
+  # A classifier may pick rows of the saved head (`transfer.class_map`), so `transfer` compares the classes.
   own = [key for key in kind.describe[kind.group] if kind.pixels or key != "num_classes"]
   names += [f"{kind.group}.{key}" for key in own]
   ours, theirs = _flat(config), flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored) | _of_backbone(stored)
@@ -107,10 +107,10 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
 
 
 def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
-  """Refuses weights of another encoder; windows, image size and bands may differ.
+  """Checks that weights are of the same encoder; windows, image size and bands may differ.
 
   Raises:
-    BadInput: keys differ that may not; the message names the flags that would do.
+    BadInput: keys differ that must not; the message gives the flags that match the weights.
   """
   backbone = _check_same_backbone(config, source, "the encoder in init_from")
   ours, theirs = _flat(config), _of_backbone(source)
@@ -123,10 +123,10 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
 
 
 def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -> BackboneKind:
-  """Returns the backbone of both.
+  """Returns the backbone that a config and other settings share.
 
   Raises:
-    BadInput: they have different ones; the message begins with `what`.
+    BadInput: they have different backbones; the message begins with `what`.
   """
   names = [backbone_name(settings) for settings in (other, config)]
   if names[0] != names[1]:
@@ -138,18 +138,18 @@ def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -
 
 
 def _of_backbone(settings: dict[str, Any]) -> dict[str, Any]:
-  """Returns key → value of what the backbone keeps with its weights, as JSON has it."""
+  """Returns the values that the backbone keeps with its weights, by key, as JSON represents them."""
   return flatten(json.loads(json.dumps(backbone_of(settings).describe(settings))))
 
 
 def _flat(config: ConfigDict) -> dict[str, Any]:
-  """Returns key → value, as JSON has it."""
+  """Returns the values of a config by key, as JSON represents them."""
   return flatten(json.loads(json.dumps(config.to_dict())))
 
 
 def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
-  """A note where the weights in init_from have seen images of as many bands normalised otherwise; else
-  nothing.
+  """Returns a note if the weights in init_from were trained on images with the same number of bands but
+  another normalisation; otherwise "".
   """
   ours, theirs = ([*group["mean"], *group["std"]] for group in (config.data, source["data"]))
   if len(ours) != len(theirs) or all(
@@ -161,8 +161,8 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
 
 
 def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
-  """A note where the data calls a class otherwise than the weights: its labels may mean other classes; else
-  nothing.
+  """Returns a note if a class has another name in the data than in the weights, so that its labels may mean
+  another class; otherwise "".
   """
   names = zip(described["data"]["class_names"], config.data.class_names, strict=False)
   label, (theirs, ours) = next(
@@ -172,7 +172,7 @@ def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
 
 
 def check_same_data(before: int, now: int, split: str) -> None:
-  """Refuses to continue on data of another size: order and schedule would change.
+  """Checks that the size of the data is unchanged; otherwise the data order and the schedule would change.
 
   Raises:
     BadInput: the number of examples differs.
@@ -185,7 +185,7 @@ def check_same_data(before: int, now: int, split: str) -> None:
 
 
 def _flags(values: dict[str, Any], names: Sequence[str]) -> str:
-  """The flags that give these keys these values; a comma after a single number makes it a tuple."""
+  """Returns the flags that set the named keys to their values; a trailing comma makes one number a tuple."""
 
   def text(value):
     if not isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Compilation: its results, kept from one run to the next, and what is printed about it."""
+"""Persistent cache of compiled programs, and messages about compilation."""
 
 from collections.abc import Iterator
 import contextlib
@@ -16,22 +16,22 @@ from jax.experimental.compilation_cache import compilation_cache
 from swin_jax.terminal.progress import say
 
 _DEFAULT = "~/.cache/swin_jax/compiled"
-# The warnings of jax, which goes on without the cache.
+# Warnings of jax about the cache; jax then continues without it.
 _TROUBLE = r"Error (reading|writing) persistent compilation cache entry for '(.*?)': (.*)"
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # begins what jax has compressed where zstandard is installed
-_PROGRAM = "/jax/core/compile/backend_compile_duration"  # one event for each program, compiled or loaded
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # magic number of entries that jax compressed with zstandard
+_PROGRAM = "/jax/core/compile/backend_compile_duration"  # one event per program, compiled or loaded
 _LOADED = "/jax/compilation_cache/cache_hits"
 
 
 @contextlib.contextmanager
 def cached_in(folder: str | None) -> Iterator[None]:
-  """Keeps in a folder what is compiled in this block, and loads it from there when it is compiled again.
+  """Caches the programs compiled in this block in a folder, from which later compilations load them.
 
-  An entry that cannot be read or written is reported in one line, and the run goes on. A damaged one is
+  An entry that cannot be read or written is reported in one line, and the run continues. A damaged entry is
   replaced.
 
   Args:
-    folder: None for $JAX_COMPILATION_CACHE_DIR or, where that is not set, `_DEFAULT`; empty to keep nothing.
+    folder: None for $JAX_COMPILATION_CACHE_DIR or, if that is not set, `_DEFAULT`; "" for no cache.
   """
   if folder is None:
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser(_DEFAULT))
@@ -56,11 +56,11 @@ def cached_in(folder: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reported(what: str, least_seconds: float = 0.0) -> Iterator[None]:
-  """Prints how long this block took if it compiled a program, and whether that came from the cache.
+  """Prints the duration of this block if it compiled a program, and whether the program came from the cache.
 
   Args:
-    what: is compiled.
-    least_seconds: that it must take to be worth a line.
+    what: name of what is compiled, for the message.
+    least_seconds: shorter blocks are not reported.
   """
   programs, loaded, start = [], [], time.perf_counter()
 
@@ -88,7 +88,7 @@ def reported(what: str, least_seconds: float = 0.0) -> Iterator[None]:
 def _use(folder: str | None) -> None:
   if folder != jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", folder)
-    compilation_cache.reset_cache()  # else the folder of the first program is used for good
+    compilation_cache.reset_cache()  # otherwise jax keeps the folder of the first program
 
 
 def _explain(folder: str, action: str, program: str, reason: str) -> None:
@@ -103,7 +103,7 @@ def _explain(folder: str, action: str, program: str, reason: str) -> None:
 
 
 def _is_damaged(path: pathlib.Path) -> bool:
-  """Whether an entry of the cache can no longer be decompressed; False where that is not known."""
+  """Returns whether a cache entry can no longer be decompressed; False if that is unknown."""
   try:
     data = path.read_bytes()
     zlib.decompress(data)

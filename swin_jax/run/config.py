@@ -1,5 +1,5 @@
-"""A run's config and its folder: what it leaves to the data and to other runs, and numbers derived from
-it.
+"""Config and folder of a run: values that the config leaves to the data or to other runs, and numbers derived
+from it.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from swin_jax.terminal.errors import BadInput
 
 @contextlib.contextmanager
 def own(workdir: str):
-  """Makes the run's folder, and keeps other runs out of it for as long as this one lives.
+  """Creates the run's folder and locks it against other runs while this one lives.
 
   Raises:
-    BadInput: it cannot be made or written, or another run is in it.
+    BadInput: the folder cannot be created or written, or another run has locked it.
   """
   with contextlib.ExitStack() as stack:
     error = ""
@@ -40,9 +40,9 @@ def own(workdir: str):
       except OSError as e:
         error = f"--workdir={workdir} cannot be written: {e.strerror or e}"
       else:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # some file systems have no locks
           try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, whatever ends it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
           except BlockingIOError:
             error = f"another process is training in --workdir={workdir}; wait for it, or take another folder"
     if error := distributed.gather(error)[0]:
@@ -51,15 +51,15 @@ def own(workdir: str):
 
 
 def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -> ConfigDict:
-  """The config with data.mean and data.std said, and of values their own: where they are not, those of the
-  data's statistics.json.
+  """Returns the config with data.mean and data.std filled in, and for values also their mean and deviation.
 
-  To be called before anything else reads the config: the number of data.mean is the number of bands.
+  Missing ones come from the data's statistics.json. This must be called before anything else reads the
+  config, because the length of data.mean is the number of bands.
 
   Args:
     config: as given.
-    trained: the resolved config of weights that are evaluated: theirs are what the weights have seen,
-      whatever the data is like.
+    trained: resolved config of the weights to evaluate, if any. Its statistics replace those of the data,
+      because the weights were trained with them.
 
   Raises:
     BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
@@ -85,12 +85,12 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
         " --config.data.path of one, or numbers, one a band, as in --config.data.mean=0.5,0.4"
         " --config.data.std=0.2,0.2"
       )
-    found = statistics.read(d.path)
-    statistics.check_type(d.path, found, d.dtype)
+    measured = statistics.read(d.path)
+    statistics.check_type(d.path, measured, d.dtype)
     scale = 255.0 if d.dtype == "uint8" else 1.0
-    d.mean = tuple(value / scale for value in found["mean"])
-    # a band that is the same everywhere is not to be divided by nothing
-    d.std = tuple(value / scale or 1.0 for value in found["std"])
+    d.mean = tuple(value / scale for value in measured["mean"])
+    # `or 1.0`: a constant band has deviation 0, and the images are divided by it.
+    d.std = tuple(value / scale or 1.0 for value in measured["std"])
   kind.fill(config, None, statistics.read)
   return config
 
@@ -103,46 +103,48 @@ def resolve(
   stored: dict[str, Any] | None = None,
   source: dict[str, Any] | None = None,
 ) -> ConfigDict:
-  """Fills what the config leaves to the data and to the run it starts from.
+  """Returns the config with values filled in that it leaves to the data or to the run it starts from.
 
   Args:
     config: as given.
     train_classes, eval_classes: class names of the data, by label; empty if it has no labels.
-    stored: the resolved config of this run, if it is continued.
-    source: the resolved config of the run whose weights are taken over, if there is one.
+    stored: resolved config of this run, if it is continued.
+    source: resolved config of the run whose weights are transferred, if there is one.
 
   Raises:
-    BadInput: data or weights do not fit; the message names the keys.
+    BadInput: data or weights do not match the config; the message names the keys.
   """
   config = config.copy_and_resolve_references()
   kind = kind_of(config)
   if kind.needs.has_classes:
-    wanted, found = kind.num_classes(config), len(train_classes)
-    if not found:
+    configured, in_data = kind.num_classes(config), len(train_classes)
+    if not in_data:
       raise BadInput(
         f"the training data has no labels (a folder needs one folder per class), so task={config.task}"
         " cannot be"
       )
     if tuple(eval_classes) != tuple(train_classes):
       raise BadInput(
-        f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({found})"
+        f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({in_data})"
       )
-    if wanted and wanted < found:
-      raise BadInput(f"the data has labels up to {found - 1}, but {kind.group}.num_classes = {wanted}")
-    config[kind.group].num_classes = wanted or found
+    if configured and configured < in_data:
+      raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
+    config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)
-  if source and backbone_of(source) is not backbone:  # refused once the rest of the config is known
+  if (
+    source and backbone_of(source) is not backbone
+  ):  # refused later, by check_same_encoder or check_same_model
     source = None
   backbone.resolve(config, stored=stored, source=source, other_sizes=kind.needs.per_pixel)
   return config
 
 
 def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
-  """(steps per epoch, total steps).
+  """Returns (steps per epoch, total steps).
 
   Raises:
-    BadInput: less data than a batch.
+    BadInput: there are fewer examples than a batch has.
   """
   steps = num_examples // config.data.batch_size
   if not steps:
@@ -155,8 +157,8 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
 
 
 def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
-  """Steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept for good
-  ("keep"; 0 for none).
+  """Returns the steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept
+  permanently ("keep"; 0 for none).
   """
   every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
   every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
@@ -164,7 +166,7 @@ def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
 
 
 def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
-  """(step, peak) → learning rate, and the peak, scaled to the batch size."""
+  """Returns the function (step, peak) → learning rate, and the peak, both scaled to the batch size."""
   o, scale = config.optim, config.data.batch_size / 512
   rate = functools.partial(
     optim.learning_rate,
@@ -187,7 +189,7 @@ def write(config: ConfigDict, workdir: str) -> None:
 
 
 def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
-  """The run in a few lines; the config and a table of all parameters are in the workdir."""
+  """Returns a summary of the run in a few lines, and writes a table of all parameters to the workdir."""
   rows, state = [], program.state
   backbone = backbone_of(config)
   mask = jax.tree.leaves(optim.decay_mask(state.params, optim.decay_rules(backbone.decay(config))))

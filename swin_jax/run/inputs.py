@@ -1,4 +1,4 @@
-"""Where the images of a config come from, and how they become batches."""
+"""Input pipeline of a config: sources of the images, and how they become batches."""
 
 import os
 
@@ -12,10 +12,10 @@ from swin_jax.terminal.errors import BadInput
 
 
 def open_input(config: ConfigDict) -> pipeline.Input:
-  """The sources of a config, and how their images become batches.
+  """Returns the input pipeline of a config.
 
   Raises:
-    BadInput: see `sources.open_source`; or what is there is not what the config is for.
+    BadInput: see `sources.open_source`; or targets or bands of the data do not match the config.
   """
   d, kind = config.data, kind_of(config)
   train_source, eval_source = (
@@ -45,14 +45,18 @@ def open_input(config: ConfigDict) -> pipeline.Input:
 
 
 def _check_bands(d: ConfigDict) -> None:
-  """Refuses, where statistics tell of it, a set whose every image would be."""
+  """Checks dtype and number of bands of a prepared set, if it has statistics, before any image is read.
+
+  Raises:
+    BadInput: they do not match the config, so that every image would be refused.
+  """
   if d.source != "array_record" or not os.path.exists(statistics.path_of(d.path)):
     return
-  found = statistics.read(d.path)
-  statistics.check_type(d.path, found, d.dtype)
-  there, wanted = len(found["mean"]), len(d.mean)
-  if there != wanted and not {there, wanted} <= {1, 3}:  # grey and colour become each other
+  measured = statistics.read(d.path)
+  statistics.check_type(d.path, measured, d.dtype)
+  in_data, expected = len(measured["mean"]), len(d.mean)
+  if in_data != expected and not {in_data, expected} <= {1, 3}:  # grey and RGB are converted into each other
     raise BadInput(
-      f"{d.path} has images of {there} bands, data.mean and the run of {wanted}: take the data or the run"
+      f"{d.path} has images of {in_data} bands, data.mean and the run of {expected}: take the data or the run"
       " of the other number"
     )

@@ -1,21 +1,19 @@
-"""What a run tells: metrics as JSON lines, TensorBoard and pictures; FLOPs a second and MFU."""
+"""Metrics of many batches: `add` takes one batch, `compute` gives the values at the end. `Mean` keeps sums,
+`Gathered` keeps a row for every example.
+"""
 
-from collections.abc import Callable, Mapping, Sequence
-import contextlib
-import json
-import pathlib
-import time
+from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
-import jax
 import numpy as np
-from PIL import Image
 
-from swin_jax.mesh import hardware
-from swin_jax.terminal import files
-from swin_jax.terminal.progress import duration, say
+from swin_jax.mesh import distributed
+from swin_jax.tasks.task import RowMetrics, Rows, Undefined
+from swin_jax.terminal.progress import say
 
-INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
+# Numbers that the rows of an evaluation may have: 64 MB of float32 on every host, and seconds to sort.
+MOST_NUMBERS = 2**24
 
 
 class Mean:
@@ -47,230 +45,63 @@ class Mean:
     return means
 
 
-def in_short(values: Mapping[str, float]) -> str:
-  """Means in a line, without those of single classes, which the metrics file has."""
-  return "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name.count("/") < 2)
+class Gathered:
+  """Rows of every example: those of this process until all batches are added, then those of all processes.
 
-
-class Clock:
-  """Where the time goes, and how fast training is, between two entries of the log.
-
-  Nothing waits for the device to be timed: a step's metrics are read while the next one runs, so the loop's
-  own time is the device's.
+  An example that several processes hold, or that fills up a batch, counts once: by its index.
 
   Args:
-    batch_size: images a step.
-    flops_per_image: of forward and backward pass.
+    metrics: computed from the rows; None where a batch has none.
+    num_examples: of the set.
   """
 
-  def __init__(self, batch_size: int, flops_per_image: int):
-    self._batch_size, self._flops = batch_size, flops_per_image
-    self._peak = hardware.peak_flops(jax.devices()[0].device_kind)
-    self.restart()
+  def __init__(self, metrics: RowMetrics | None, num_examples: int):
+    self._metrics, self._num_examples = metrics, num_examples
+    self._parts: list[dict[str, np.ndarray]] = []
+    self._excess = ""
 
-  def restart(self) -> None:
-    """Begins anew, where what went before was no training: compiling."""
-    self._since, self._steps, self._seconds = (
-      time.perf_counter(),
-      0,
-      {"data": 0.0, "checkpoint": 0.0, "evaluation": 0.0},
-    )
+  def own(self, host_batch: Mapping[str, np.ndarray], rows: Rows) -> dict[str, list]:
+    """Returns what `add` takes of a batch, before it is read from the devices.
 
-  def step(self) -> None:
-    self._steps += 1
+    Args:
+      host_batch: the part of a batch that this process supplied, with index [b] and weight [b].
+      rows: of the whole batch.
+    """
+    width = sum(math.prod(array.shape[1:]) for array in rows.values())
+    if self._num_examples * width > MOST_NUMBERS:
+      self._excess = f"{self._num_examples:,} examples × {width:,} numbers are more than {MOST_NUMBERS:,}"
+    if self._excess or not rows:
+      return {}
+    known = {name: [host_batch[name]] for name in ("index", "weight")}
+    return known | {name: distributed.own_rows(array) for name, array in rows.items()}
 
-  @contextlib.contextmanager
-  def measure(self, kind: str):
-    """Counts what it encloses as time for "data", "checkpoint" or "evaluation"; the rest is "compute"."""
-    start = time.perf_counter()
+  def add(self, rows: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Takes the rows of one batch, each in one or several pieces."""
+    if rows:
+      self._parts.append({name: np.concatenate(pieces) for name, pieces in rows.items()})
+
+  def compute(self, prefix: str) -> dict[str, float]:
+    """Returns the metrics. Where they have no value, or rows would be too many, prints why and returns none.
+
+    All processes must call this.
+    """
     try:
-      yield
-    finally:
-      self._seconds[kind] += time.perf_counter() - start
+      if self._excess:
+        raise Undefined(self._excess)
+      if not self._parts:
+        return {}
+      values = self._metrics.compute(self._rows())
+    except Undefined as reason:
+      say(f"{' and '.join(prefix + name for name in self._metrics.names)} left out: {reason}")
+      return {}
+    return {prefix + name: value for name, value in zip(self._metrics.names, values, strict=True)}
 
-  def compute(self) -> dict[str, float]:
-    """Seconds by kind since the last entry; images and FLOPs per second of training, and MFU where the
-    device's peak is known.
-    """
-    seconds = self._seconds | {"compute": time.perf_counter() - self._since - sum(self._seconds.values())}
-    rate = self._steps * self._batch_size / max(seconds["compute"] + seconds["data"], 1e-9)
-    self.restart()
-    values = {"perf/images_per_second": rate, "perf/tflops_per_second": rate * self._flops / 1e12}
-    if self._peak:
-      values["perf/mfu"] = rate * self._flops / (self._peak * jax.device_count())
-    return values | {f"perf/{kind}_seconds": value for kind, value in seconds.items()}
-
-
-class Writer:
-  """Writes `metrics.jsonl`, TensorBoard events and pictures of a run into its workdir; does nothing but on
-  process 0.
-
-  Args:
-    workdir: the run's folder.
-    step: the step the run continues from; lines of later steps, written before an interruption, are dropped.
-    evaluated: whether this step's evaluation is done; if not, it will be written again.
-  """
-
-  def __init__(self, workdir: str, step: int, evaluated: bool):
-    self._workdir = pathlib.Path(workdir)
-    self.nonfinite_path = self._workdir / "nonfinite.jsonl"
-    self._active = jax.process_index() == 0
-    if not self._active:
-      return
-    path = self._workdir / "metrics.jsonl"
-    for file in (path, self.nonfinite_path):
-      if file.exists():
-        kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
-        files.write(file, "".join(line + "\n" for line in kept))
-    import tensorboardX  # slow, where there is a torch for it to import
-
-    self._lines = path.open("a")
-    self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
-
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    if not self._active:
-      return
-    self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
-    self._lines.flush()
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
-
-  def nonfinite(self, step: int, records: list[int]) -> None:
-    """Writes down which records a step held that was left out."""
-    if self._active:
-      with self.nonfinite_path.open("a") as file:
-        file.write(json.dumps({"step": step, "records": records}) + "\n")
-
-  def pictures(
-    self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
-  ) -> pathlib.Path | None:
-    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey,
-    else the first three.
-
-    `legend` puts what its colours mean under the grid.
-    """
-    if not self._active:
-      return None
-    grid = legend(picture_grid(images))
-    folder = self._workdir / "pictures"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}-{step:07d}.png"
-    Image.fromarray(grid).save(path)
-    self._board.add_image(name, grid, step, dataformats="HWC")
-    return path
-
-  def close(self) -> None:
-    if self._active:
-      self._lines.close()
-      self._board.close()
-
-
-def picture_grid(images: np.ndarray) -> np.ndarray:
-  """uint8 [rows, columns, height, width, bands] → uint8 [y, x, 3]; small images are enlarged so that a person
-  sees them.
-  """
-  images = images[..., :3] if images.shape[-1] >= 3 else np.repeat(images[..., :1], 3, axis=-1)
-  zoom = max(1, 96 // images.shape[2])
-  images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
-  images = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
-  rows, columns, height, width, _ = images.shape
-  return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-
-
-class TrainLog:
-  """Sums of the steps, written as means every so many steps, with speed and the time left.
-
-  Args:
-    writer: where to.
-    clock: of this run.
-    first: step that the run starts from.
-    total: last step.
-    every_steps: between two entries.
-    sums: of the steps since the last entry, where a checkpoint was made in between.
-  """
-
-  def __init__(
-    self, writer: Writer, clock: Clock, first: int, total: int, every_steps: int, sums: Mapping[str, tuple]
-  ):
-    self.writer, self.clock = writer, clock
-    self._first, self._total, self._every = first, total, every_steps
-    self._interval, self._start = Mean(sums), None
-
-  @property
-  def sums(self) -> dict[str, tuple[float, float]]:
-    """What a checkpoint must hold for the next entry to be the same after it."""
-    return dict(self._interval.sums)
-
-  def add(self, step: int, sums: Mapping[str, tuple[float, float]]) -> None:
-    """Takes the sums of one step, and writes an entry when it is due."""
-    self._interval.add(sums)
-    self.clock.step()
-    if self._start is None:  # compiling is over: the first step tells nothing of the others
-      self._start, self._first = time.perf_counter(), step
-    if step % self._every == 0 or step == self._total:
-      self.write(step, self._interval.compute("train/") | self.clock.compute())
-      self._interval = Mean()
-
-  def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes an entry and a line of progress."""
-    self.writer.scalars(step, values)
-    left = ""
-    if self._start is not None:
-      seconds = (time.perf_counter() - self._start) / max(step - self._first, 1) * (self._total - step)
-      left = f"  {duration(seconds)} left"
-    shown = "  ".join(
-      f"{name} {value:.4g}"
-      for name, value in values.items()
-      if not name.endswith("_seconds") and name.count("/") < 2
-    )
-    data, compute = values.get("perf/data_seconds", 0.0), values.get("perf/compute_seconds", 0.0)
-    waiting = data / max(compute + data, 1e-9)
-    bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""
-    say(f"step {step}/{self._total}  {shown}{left}{bound}")
-
-
-class Profiler:
-  """A profile of some steps, for TensorBoard or Perfetto, in `<workdir>/profile`.
-
-  Args:
-    workdir: the run's folder.
-    start_step: the first step of the profile.
-    num_steps: how many; 0 for no profile.
-  """
-
-  def __init__(self, workdir: str, start_step: int, num_steps: int):
-    self._folder, self._first, self._last, self._running = (
-      f"{workdir}/profile",
-      start_step,
-      start_step + num_steps - 1,
-      False,
-    )
-
-  def step(self, step: int):
-    """The context a step is dispatched in."""
-    if self._first == step <= self._last:
-      jax.profiler.start_trace(self._folder)
-      self._running = True
-    return jax.profiler.StepTraceAnnotation("train", step_num=step)
-
-  def after(self, step: int, sums: Any) -> None:
-    """Ends the profile after its last step, when the device has finished it."""
-    if self._running and step == self._last:
-      jax.block_until_ready(sums)
-      self.close()
-      say(f"profile of steps {self._first} to {self._last} in {self._folder}")
-
-  def close(self) -> None:
-    if self._running:
-      self._running = False
-      jax.profiler.stop_trace()
-
-
-def _is_before(line: str, step: int, evaluated: bool) -> bool:
-  try:
-    entry = json.loads(line)
-    return entry["step"] < step or (
-      entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry))
-    )
-  except (ValueError, KeyError, TypeError):
-    return False  # cut short by an interruption
+  def _rows(self) -> dict[str, np.ndarray]:
+    """Returns every example's rows once, in the order of the set."""
+    rows = {
+      name: distributed.gather_rows(np.concatenate([part[name] for part in self._parts]))
+      for name in self._parts[0]
+    }
+    counted = rows.pop("weight") > 0
+    _, first = np.unique(rows.pop("index")[counted], return_index=True)
+    return {name: values[counted][first] for name, values in rows.items()}

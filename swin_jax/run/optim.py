@@ -1,5 +1,5 @@
-"""Learning-rate schedules, which parameters decay, layer-wise rates, and the optimizer chain (AdamW as the
-official recipes use it).
+"""Learning-rate schedules, weight-decay rules, layer-wise rates, and the optimizer chain (AdamW as in the
+official recipes).
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import optax
 
 from swin_jax.models.backbone import Backbone
 
-# (pattern of a parameter's path, whether weight decay applies): full match, first wins, and every parameter
-# must match one.
+# (pattern of a parameter's path, whether weight decay applies). The first full match wins, and every
+# parameter must match a rule.
 DecayRules = Sequence[tuple[str, bool]]
 _DECAY_RULES = ((r".*/(bias|scale)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
 
@@ -33,20 +33,28 @@ def learning_rate(
   milestones: Sequence[int],
   decay_rate: float,
 ):
-  """The official schedules, affine in the peak so that layer-wise peaks share warm-up start and floor.
+  """Returns the learning rate of an update under one of the official schedules.
 
-  Linear warm-up from `warmup_lr`, then, over what is left: "cosine" to `min_lr`; "linear" to 1 % of the peak;
-  "polynomial", whose power is 1, along a line to `min_lr`; "step": times `decay_rate` every milestones[0]
-  steps, counted from step 0; "multistep": times `decay_rate` at each milestone.
+  All are affine in the peak, so that layer-wise peaks share the start of the warm-up and the floor. Each
+  starts with a linear warm-up from `warmup_lr`. Over the remaining steps, "cosine" falls to `min_lr`;
+  "linear" falls to 1 % of the peak; "polynomial", with power 1, falls linearly to `min_lr`; "step" multiplies
+  by `decay_rate` every milestones[0] steps, counted from step 0; "multistep" multiplies by `decay_rate` at
+  each milestone.
 
   Args:
     step: number of updates done, scalar.
-    peak: the rate after warm-up, scalar or array.
-    milestones: in steps.
-    (the others: scalars, rates per update)
+    peak: rate after warm-up, scalar or array.
+    schedule: one of `SCHEDULES`.
+    total_steps, warmup_steps: in updates; the total includes warm-up.
+    warmup_lr, min_lr: rates, scalars.
+    milestones: in updates.
+    decay_rate: factor of "step" and "multistep".
 
   Returns:
-    The rate of this update, the shape of peak.
+    The rate of this update, of the shape of `peak`.
+
+  Raises:
+    ValueError: there is no such schedule.
   """
   step = jnp.asarray(step, jnp.float32)
   progress = jnp.clip((step - warmup_steps) / max(total_steps - warmup_steps, 1), 0.0, 1.0)
@@ -67,15 +75,15 @@ def learning_rate(
 
 
 def decay_rules(own: DecayRules) -> DecayRules:
-  """Returns the rules for all parameters, given those of a backbone for its own, see `BackboneKind.decay`."""
+  """Returns the rules for all parameters; `own`: those of the backbone, see `BackboneKind.decay`."""
   return (*own, *_DECAY_RULES)
 
 
 def decay_mask(params: Any, rules: DecayRules) -> Any:
-  """The tree of params with True where weight decay applies.
+  """Returns the tree of params with True where weight decay applies.
 
   Raises:
-    ValueError: a parameter no rule covers.
+    ValueError: no rule covers a parameter.
   """
 
   def applies(path, _):
@@ -89,13 +97,14 @@ def decay_mask(params: Any, rules: DecayRules) -> Any:
 
 
 def layer_scales(params: Any, backbone: Backbone, decay: float) -> Any:
-  """Returns layer-wise learning-rate factors decay^(layers above), by the layer numbers of the backbone.
+  """Returns the layer-wise learning-rate factors decay^(number of layers above).
 
-  The mask token takes the place of patches, so it learns with the first layer; heads have the factor 1.
+  The backbone numbers the layers. The mask token replaces patch embeddings, so it has the factor of the first
+  layer; heads have the factor 1.
 
   Returns:
-    The tree of params, a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the blocks
-    of a stage.
+    The tree of params with a float per leaf, or a float32 array [groups, 1, …] where the leaf stacks the
+    blocks of a stage.
   """
 
   def scale(path, leaf):
@@ -126,22 +135,25 @@ def make_optimizer(
   b2: float,
   eps: float,
 ) -> optax.GradientTransformation:
-  """Clip by global norm, Adam, decoupled weight decay, then minus the learning rate of each layer.
+  """Returns the optimizer: clipping by global norm, Adam, decoupled weight decay, layer-wise learning rates.
 
   Args:
-    params: abstract or real; names and shapes decide on decay and layer.
-    rate: (step, peak) → learning rate, as `learning_rate`.
-    peak_lr: of the top layer.
+    params: abstract or real; names and shapes determine decay and layer.
+    rate: (step, peak) → learning rate; see `learning_rate`.
+    peak_lr: peak rate of the top layer.
+    weight_decay: of AdamW, multiplied by the learning rate in each update.
+    decay_rules: see `DECAY_RULES`.
     backbone: numbers the layers.
-    clip_norm: 0 for no clipping.
-    (the others as in AdamW)
+    layer_decay: factor from the rate of a layer to that of the layer below.
+    clip_norm: largest global norm of the gradient; 0 for no clipping.
+    b1, b2, eps: of Adam.
   """
   scales = layer_scales(params, backbone, layer_decay)
   distinct = np.unique(np.concatenate([np.ravel(scale) for scale in jax.tree.leaves(scales)]))
 
   def scale_by_rates(updates, state, params=None):
     del params
-    # one schedule for all layers, not one a parameter
+    # The schedule is evaluated once per distinct factor, not once per parameter.
     rates = -rate(state.count, peak_lr * distinct.astype(np.float32))
     updates = jax.tree.map(
       lambda update, scale: rates[np.searchsorted(distinct, scale)] * update, updates, scales
@@ -159,12 +171,10 @@ def make_optimizer(
 
 
 def next_rate(opt_state: Any, rate, peak_lr: float) -> jax.Array:
-  """The learning rate of the top layer that the next update applies; a step that was left out does not
-  count.
-  """
+  """Returns the learning rate that the next update applies to the top layer; skipped steps do not count."""
   return rate(opt_state[-1].count, peak_lr)
 
 
 def path_name(path) -> str:
-  """A tree path as "encoder/stage0/…"."""
+  """Returns a tree path as "encoder/stage0/…"."""
   return jax.tree_util.keystr(path, simple=True, separator="/")

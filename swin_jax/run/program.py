@@ -18,7 +18,7 @@ from swin_jax.run import optim
 from swin_jax.run.state import TrainState, abstract_state, init_state
 from swin_jax.run.step import make_step
 from swin_jax.tasks import kind_of
-from swin_jax.tasks.task import Task
+from swin_jax.tasks.task import Measured, Task
 
 
 class Program(NamedTuple):
@@ -33,7 +33,7 @@ class Program(NamedTuple):
     gradients: abstract gradients with shardings.
     init: () → a fresh state.
     step: (state, batch) → (state, sums).
-    eval_step: (params, batch) → sums.
+    eval_step: (params, batch) → `Measured`; its sums are on every device, its rows lie as the batch does.
     pictures: (params, batch) → uint8 pictures, or None.
     flops: of one image's forward pass.
   """
@@ -128,7 +128,7 @@ def build(
     return task.pictures(params, images, config.log.picture_bands)[:wanted]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding), out_shardings=everywhere)
+  on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding))
   return Program(
     task=task,
     mesh=mesh,
@@ -145,7 +145,9 @@ def build(
       out_shardings=(state_shardings, everywhere),
       donate_argnums=0,
     ),
-    eval_step=jax.jit(task.eval_sums, **on_params),
-    pictures=task.pictures and config.log.num_pictures and jax.jit(first_pictures, **on_params),
+    eval_step=jax.jit(task.measure, **on_params, out_shardings=Measured(everywhere, eval_batch_sharding)),
+    pictures=task.pictures
+    and config.log.num_pictures
+    and jax.jit(first_pictures, **on_params, out_shardings=everywhere),
     flops=task.flops(config.data.image_size, len(config.data.mean)),
   )

@@ -1,4 +1,4 @@
-"""Which keys of a config a run reads: those of every run, those of its task and those of its backbone."""
+"""Config keys that a run reads: those common to all runs, those of its task and those of its backbone."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,8 @@ from swin_jax.models.backbone import Settings
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
-# Groups, keys outside of groups and single keys that every run reads; `TaskKind.reads` and
-# `BackboneKind.reads` have the others.
+# Groups, keys outside of groups, and single keys that every run reads; `TaskKind.reads` and
+# `BackboneKind.reads` list the others.
 COMMON = (
   "task",
   "seed",
@@ -29,7 +29,7 @@ COMMON = (
 
 
 def is_in(key: str, names: Iterable[str]) -> bool:
-  """Returns whether a key, "group.key", is one of some names of keys and groups, or lies in one of them."""
+  """Returns whether a key, "group.key", is among `names` or lies in a group among them."""
   return any(key == name or key.startswith(name + ".") for name in names)
 
 
@@ -39,17 +39,17 @@ def is_read(settings: Settings, key: str) -> bool:
 
 
 def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
-  """Refuses flags for keys that the chosen task or backbone does not read.
+  """Checks that flags set only keys that the chosen task and backbone read.
 
   Args:
-    config: with the flags applied, so that its task and its backbone are the chosen ones.
-    keys: that flags have set, as "group.key".
+    config: config after the flags are applied, so that `task` and `model.backbone` are the chosen ones.
+    keys: keys set by flags, as "group.key".
 
   Raises:
-    BadInput: there is such a flag; the message names the keys of its group that are read.
+    BadInput: a key is not read; the message names the keys of its group that are read.
   """
   for key in keys:
-    key = key.partition("[")[0]  # of one entry of a tuple
+    key = key.partition("[")[0]  # a flag may set one entry of a tuple
     if is_read(config, key):
       continue
     group = key.partition(".")[0]

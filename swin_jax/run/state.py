@@ -1,6 +1,4 @@
-"""What a training run is made of between two steps, and how it comes into being already divided over the
-devices.
-"""
+"""State of a training run between two steps, and its initialisation, sharded from the start."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,13 +14,14 @@ from swin_jax.mesh import sharding
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything a step changes. All leaves are `jax.Array`s (or, abstract, `jax.ShapeDtypeStruct`s).
+  """Everything that a step changes. All leaves are `jax.Array`s or, in an abstract state,
+  `jax.ShapeDtypeStruct`s.
 
   Attributes:
-    step: int32 scalar, steps done.
+    step: int32 scalar, number of steps done.
     params: float32 tree.
-    opt_state: the optimizer's.
-    ema: exponential moving average of params, or None where the run keeps none.
+    opt_state: state of the optimizer.
+    ema: exponential moving average of params, or None if the run keeps none.
   """
 
   step: jax.Array
@@ -32,7 +31,7 @@ class TrainState:
 
   @property
   def eval_params(self):
-    """What to evaluate: the average where there is one."""
+    """Parameters to evaluate: the average if there is one."""
     return self.params if self.ema is None else self.ema
 
 
@@ -44,18 +43,18 @@ def abstract_state(
   rules: Sequence[sharding.Rule],
   state_rules: Sequence[sharding.Rule] | None = None,
 ) -> tuple[TrainState, optax.GradientTransformation, Any]:
-  """Shapes, dtypes and shardings of the state, the optimizer for it, and those of the gradients; nothing is
-  computed.
+  """Returns the abstract state, its optimizer, and the abstract gradients, all with shardings; computes
+  nothing.
 
   Args:
     init_params: rng → boxed parameters.
-    make_optimizer: abstract parameters → the optimizer (its masks and rates depend on names and shapes).
+    make_optimizer: abstract parameters → optimizer (its masks and rates depend on names and shapes).
     with_ema: whether the state holds an average.
     mesh, rules: see `sharding.py`.
-    state_rules: of gradients, optimizer moments and the average; None to divide them as the parameters.
+    state_rules: sharding rules of gradients, optimizer moments and average; None for those of the parameters.
 
   Raises:
-    BadInput: a parameter that the rules cannot place.
+    BadInput: the rules cannot place a parameter.
   """
   boxed = jax.eval_shape(init_params, jax.random.key(0))
   params = sharding.shard_parameters(boxed, mesh, rules)
@@ -81,11 +80,11 @@ def init_state(
   optimizer: optax.GradientTransformation,
   abstract: TrainState,
 ) -> TrainState:
-  """A fresh state, every array made where it will live."""
+  """Returns a fresh state; every array is created directly on the devices that hold it."""
 
   def init(rng):
     params = flax.core.meta.unbox(init_params(rng))
-    # The average starts as a copy: donating the state must not donate one buffer twice.
+    # The average starts as a copy: donating the state must not donate the same buffer twice.
     ema = None if abstract.ema is None else jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
 

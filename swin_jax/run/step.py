@@ -10,17 +10,17 @@ import optax
 from swin_jax.run.state import TrainState
 from swin_jax.tasks.task import Sums, Task
 
-# FLOPs of a step, counted in forward passes of its images: a backward pass has two products for each of a
-# forward pass. What remat computes again does not count.
+# FLOPs of a step in forward passes of its images: the backward pass has two matrix products for each one of
+# the forward pass. Recomputation by remat does not count.
 FORWARD_PASSES = 3
 
-# Far from the first few numbers, by which losses divide their key.
+# Folded into the key of a step for augmentation; far from the small numbers that losses use.
 _AUGMENT = 1 << 30
 
 
 def total_loss(task: Task) -> Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums]]:
-  """Returns the function (params, batch, rng) → the loss of the task plus those of its backbone, and the sums
-  to log, each loss of the backbone under its name.
+  """Returns a function (params, batch, rng) → loss of the task plus the losses of its backbone, and the sums
+  to log, which contain each loss of the backbone under its name.
   """
 
   def loss(params, batch, rng):
@@ -43,21 +43,23 @@ def make_step(
   accumulation_steps: int,
   ema_decay: float,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict]]:
-  """Makes the function (state, batch) → (state, sums) of one update.
+  """Returns the function (state, batch) → (state, sums) of one update.
 
-  A step whose loss or gradient is not finite leaves parameters, moments and average as they were: the old
-  state is donated, so the host could not go back. Its random draws depend on the seed and the step alone.
+  If the loss or the gradient is not finite, the step leaves parameters, moments and average unchanged. This
+  is decided on the device because the old state is donated and the host could not restore it. Random draws
+  depend only on the seed and the step.
 
   Args:
-    task: gives the loss.
-    augment: (batch, rng) → batch, before it; None for nothing.
-    optimizer: for the state's parameters.
-    rate: optimizer state → the learning rate that its next update applies, to be logged.
-    gradient_shardings: a tree like the parameters. Gradients are summed over devices into these parts, never
-      whole.
-    seed: of RandAugment, mixing, erasing and drop path.
-    accumulation_steps: parts of the batch that gradients are averaged over, one after the other.
-    ema_decay: of the average, where the state holds one.
+    task: model and loss.
+    augment: (batch, rng) → batch, applied before the loss; None for no augmentation.
+    optimizer: optimizer of the state's parameters.
+    rate: optimizer state → learning rate of its next update, for logging.
+    gradient_shardings: tree like the parameters. Gradients are reduced over devices directly into these
+      shards; no device ever holds a whole gradient.
+    seed: seed of RandAugment, mixing, erasing and drop path.
+    accumulation_steps: number of parts of the batch, computed one after the other, whose gradients are
+      averaged.
+    ema_decay: decay per step of the average, if the state holds one.
   """
 
   loss = total_loss(task)
@@ -70,7 +72,7 @@ def make_step(
   def accumulate(params, batch, rng):
     if accumulation_steps == 1:
       return gradient(params, batch, rng)
-    # Part i is every n-th example from i, so that each device computes on examples it holds.
+    # Part i takes every n-th example starting at i, so that each device computes on the examples it holds.
     parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
     rngs = jax.random.split(rng, accumulation_steps)
 
@@ -91,7 +93,7 @@ def make_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params, ema = optax.apply_updates(state.params, updates), state.ema
     if ema is not None:
-      # Early on the average follows faster, or it would remember the initialisation.
+      # The average follows faster in early steps; otherwise it would retain the initialisation for long.
       decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
       ema = optax.incremental_update(params, ema, 1.0 - decay)
     finite = jnp.isfinite(sums["loss"][0]) & jnp.isfinite(grad_norm)

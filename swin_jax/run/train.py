@@ -1,9 +1,7 @@
 """The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
 
-from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-import itertools
 import time
 from typing import NamedTuple
 
@@ -17,13 +15,17 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import checks, compatibility, compilation, metrics
+from swin_jax.run import checks, compatibility, compilation
 from swin_jax.run import config as run_config
+from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
+from swin_jax.run.log import TrainLog, in_short
+from swin_jax.run.profiler import Profiler
 from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.run.step import FORWARD_PASSES
+from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, description, folder, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
@@ -100,18 +102,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     run_config.write(config, workdir)
     say(run_config.describe(config, data, program, total_steps, workdir))
     # 7. Loop.
-    writer = metrics.Writer(workdir, restored.step, restored.evaluation is not None)
+    writer = Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)
-    clock = metrics.Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
-    log = metrics.TrainLog(
+    clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
+    log = TrainLog(
       writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
     )
-    profiler = metrics.Profiler(workdir, **config.profile)
+    profiler = Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
     evaluation = _loop(_Run(config, data, program, every, total_steps, checkpoints, log, profiler), restored)
   took = duration(time.perf_counter() - started)
   say(
-    f"done in {took}  {metrics.in_short(evaluation)}  checkpoint"
+    f"done in {took}  {in_short(evaluation)}  checkpoint"
     f" {checkpoints.folder}/{max(restored.step, total_steps)}"
   )
   return evaluation
@@ -133,8 +135,8 @@ class _Run(NamedTuple):
   every: dict[str, int]
   total_steps: int
   checkpoints: checkpoint.Checkpoints
-  log: metrics.TrainLog
-  profiler: metrics.Profiler
+  log: TrainLog
+  profiler: Profiler
 
   def is_due(self, what: str, step: int) -> bool:
     return step > 0 and (step % self.every[what] == 0 or step == self.total_steps)
@@ -228,53 +230,13 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = run_evaluation(
-      run.program, run.data, state, run.config.data.class_names, run.log.writer, stop
-    )
+    evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:
     with run.log.clock.measure("checkpoint"):
       run.checkpoints.add_evaluation(step, evaluation)
   return evaluation
-
-
-def run_evaluation(
-  program: Program,
-  data: pipeline.Input,
-  state: TrainState,
-  class_names: Sequence[str],
-  writer: metrics.Writer | None = None,
-  stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
-  """Evaluates the average, or the parameters where there is none, and gives the writer pictures of the first
-  batch; None if stopped.
-
-  Raises:
-    BadInput: there is nothing to score.
-  """
-  batches = (batch for _, batch in data.evaluation(program.eval_batch_sharding))
-  num_batches = -(-len(data.eval_source) // data.eval_batch_size)
-  first = next(batches)
-  with sharding.trace_on(program.mesh, program.rules):
-    values = evaluate(
-      program.eval_step, state.eval_params, itertools.chain([first], batches), num_batches, stop, class_names
-    )
-    if values is not None and program.task.best[0] not in values:
-      raise BadInput(
-        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is"
-        " known of any"
-      )
-    if values and program.pictures and writer:
-      # a batch that is not full repeats some
-      pictures = np.asarray(program.pictures(state.eval_params, first))[: len(data.eval_source)]
-      writer.pictures(
-        int(state.step),
-        program.task.pictures_show,
-        pictures,
-        lambda grid: program.task.legend(grid, class_names),
-      )
-  return values
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
@@ -317,11 +279,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
-  values = run_evaluation(program, data, state, config.data.class_names, stop=preemption.requested)
+  values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts it again")
   say(
-    metrics.in_short(values)
+    in_short(values)
     + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
   )
   return values

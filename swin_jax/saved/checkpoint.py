@@ -1,10 +1,11 @@
-"""Orbax, and only here: saving and restoring a run's state, data position and config; reading another run's
-parameters.
+"""Saves and restores a run's state, data position and config with Orbax; reads another run's parameters.
 
-A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by a rename but neither verifies nor
-notices damage, so once it is committed checksums are written into it (`manifest.py`), and checked before it
-is read. One that is damaged, or whose checksums were never written, is moved aside and the one before is
-used.
+This is the only module that uses Orbax.
+
+A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by renaming it, but neither verifies
+it nor detects damage. After the commit, checksums are therefore written into the folder (`manifest.py`); they
+are checked before the checkpoint is read. A checkpoint that is damaged, or whose checksums were never
+written, is moved aside and the previous one is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +29,19 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
 
 EVALUATION = "evaluation.json"
-# Orbax reports through absl what is no matter to a user, and the tracebacks of its threads besides raising
-# their errors here.
+# Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
+# errors are also raised here.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):
-  """A checkpoint read back: the state, the position in the data, and the evaluation of that step if it was
-  made.
+  """A restored checkpoint.
+
+  Attributes:
+    step: the step it was saved at.
+    state: the state, sharded as requested.
+    data: the position in the data.
+    evaluation: metrics of that step; None if it was not evaluated.
   """
 
   step: int
@@ -45,12 +51,13 @@ class Restored(NamedTuple):
 
 
 def stored_config(workdir: str) -> dict[str, Any] | None:
-  """The config of the run in a workdir, from its newest committed checkpoint that has one to read; None if
-  there is none.
+  """Returns the config of the run in a workdir; None if there is none.
+
+  It is read from the newest committed checkpoint whose config is readable.
   """
   folder = pathlib.Path(workdir).absolute() / "checkpoints"
   for step in _steps(folder):
-    with contextlib.suppress(OSError, ValueError):  # damage is dealt with when the checkpoint is restored
+    with contextlib.suppress(OSError, ValueError):  # damage is handled when the checkpoint is restored
       return json.loads((folder / str(step) / "config" / "metadata").read_text())
   return None
 
@@ -60,11 +67,11 @@ class Checkpoints:
 
   Args:
     workdir: the run's folder.
-    keep_latest: how many of the newest to keep; of two one is whole, whatever happens to the save of the
-      other.
-    keep_every_steps: keep, for good, those of multiples of this step; 0 for none.
-    keep_best: how many of the best to keep besides.
-    best: (metric, whether more is better) that ranks them.
+    keep_latest: number of newest checkpoints to keep. With two, one stays intact whatever happens while the
+      other is saved.
+    keep_every_steps: checkpoints at multiples of this step are kept permanently; 0 for none.
+    keep_best: number of best checkpoints to keep in addition.
+    best: (metric, whether higher is better), the ranking criterion.
   """
 
   def __init__(
@@ -83,24 +90,24 @@ class Checkpoints:
       ),
       item_names=("state", "data", "config"),
     )
-    # Orbax would ask jax's preemption service as well, with steps, and spoil the count by which
-    # `preemption.requested` asks it.
+    # Orbax would also query jax's preemption service, with steps, and so disturb the query count on which
+    # `preemption.requested` relies.
     self._manager.reached_preemption = lambda step: False
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
-    self._saving: int | None = None  # step of the save that runs
+    self._saving: int | None = None  # step of the save in progress
     self._hashed: tuple[int, concurrent.futures.Future] | None = None  # step, and its checksums
     self._failed = False
 
   def save(self, step: int, state: Any, data: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Starts a save; it runs on beside the next steps.
+    """Starts a save, which continues in the background during the next steps.
 
     Raises:
-      Fault: this save or the one before failed: the disk is full, say.
+      Fault: this save or the previous one failed, for example because the disk is full.
     """
     self.wait()
     if jax.default_backend() == "cpu":
-      # There Orbax writes from the arrays themselves, and the next step, which takes their place, would wait
-      # until it has.
+      # On CPUs, Orbax writes from the arrays themselves, and the next step, which reuses their buffers, would
+      # wait for the write to finish.
       state = jax.tree.map(jnp.copy, state)
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(_plain(state)),
@@ -113,7 +120,7 @@ class Checkpoints:
     self._saving = step
 
   def poll(self) -> None:
-    """Looks after a running save; cheap, to be called every step.
+    """Checks on a save in progress. Cheap; meant to be called every step.
 
     Raises:
       Fault: the save failed.
@@ -127,13 +134,13 @@ class Checkpoints:
     step, self._saving = self._saving, None
     with self._failure_of(step):
       self._manager.check_for_errors()
-      self._manager.wait_until_finished()  # over already; some errors come out only here
+      self._manager.wait_until_finished()  # already finished, but some errors surface only here
       if not (self.folder / str(step)).exists():
         raise OSError("it was not committed")
     self._hashed = step, self._hashing.submit(manifest.write, self.folder / str(step), leave_out=EVALUATION)
 
   def wait(self) -> None:
-    """Returns when the last save is committed and this process's share of its checksums written.
+    """Waits until the last save is committed and this process's share of its checksums is written.
 
     Raises:
       Fault: the save failed.
@@ -147,17 +154,17 @@ class Checkpoints:
       self.poll()
 
   def add_evaluation(self, step: int, values: Mapping[str, float]) -> None:
-    """Adds the evaluation to the checkpoint of a step: it ranks it, and says that it was made."""
+    """Adds the evaluation to the checkpoint of a step: it ranks the checkpoint and marks it as evaluated."""
     self.wait()
     if jax.process_index() == 0:
       files.write(self.folder / str(step) / EVALUATION, json.dumps(dict(values)))
 
   def close(self) -> None:
-    """Waits for the last save, unless one has failed, and releases the threads."""
-    with contextlib.ExitStack() as stack:  # the later also if the earlier fail
+    """Waits for the last save, unless a save has failed, and releases the threads."""
+    with contextlib.ExitStack() as stack:  # later callbacks run even if earlier ones fail
       stack.callback(self._hashing.shutdown)
       if self._failed:
-        for _ in range(10):  # threads of that save may make their folder anew until they notice
+        for _ in range(10):  # threads of the failed save may recreate their folder until they notice
           time.sleep(0.1)
           self._remove_unfinished()
       else:
@@ -165,13 +172,13 @@ class Checkpoints:
         self.wait()
 
   def restore(self, abstract: Any) -> Restored | None:
-    """Reads the newest whole checkpoint into the shapes, dtypes and shardings of `abstract`.
+    """Restores the newest intact checkpoint with the shapes, dtypes and shardings of `abstract`.
 
     Returns:
-      None if there is no checkpoint.
+      The checkpoint; None if there is none.
 
     Raises:
-      BadInput: a checkpoint is there but holds another model; the message names the parameters.
+      BadInput: the checkpoint holds a different model; the message names the parameters.
     """
     while True:
       steps = sorted(self._manager.all_steps())
@@ -197,10 +204,10 @@ class Checkpoints:
       left = [other for other in _steps(self.folder) if other < step]
       then = "going on from the one before" if left else "no other is left, so the run starts anew"
       logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
-      for before in self.folder.glob("damaged-*"):  # one is enough to look into; they must not fill the disk
+      for before in self.folder.glob("damaged-*"):  # one is enough to inspect; they must not fill the disk
         shutil.rmtree(before, ignore_errors=True)
       (self.folder / str(step)).rename(aside)
-    distributed.gather("")  # nobody looks before it is moved
+    distributed.gather("")  # no process reloads before the folder has moved
     self._manager.reload()
 
   @contextlib.contextmanager
@@ -221,7 +228,7 @@ class Checkpoints:
   def _remove_unfinished(self) -> None:
     if jax.process_index() == 0 and self.folder.is_dir():
       for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-        for _ in range(50):  # other threads of a save that has failed may be writing into it still
+        for _ in range(50):  # other threads of a failed save may still be writing into it
           shutil.rmtree(path, ignore_errors=True)
           if not path.exists():
             break
@@ -229,8 +236,9 @@ class Checkpoints:
 
 
 class _Best:
-  """Orbax preservation policy: the n best of those that were evaluated. Orbax's own knows only what was known
-  when it saved.
+  """Orbax preservation policy: keeps the n best of the evaluated checkpoints.
+
+  Orbax's own policy knows only the metrics that were available when it saved.
   """
 
   def __init__(self, folder: pathlib.Path, n: int, metric: str, more_is_better: bool):
@@ -247,15 +255,16 @@ class _Best:
 
 
 class SavedParameters:
-  """The parameters of a finished or running run, to evaluate or to start another from; nothing there is
-  changed.
+  """The parameters of a finished or running run, to evaluate them or to initialise another run.
+
+  Nothing in that run's folder is changed.
 
   Args:
-    source: the workdir of that run, for its newest whole checkpoint; or one checkpoint in it,
+    source: the workdir of that run, to use its newest intact checkpoint; or one of its checkpoints,
       `WORKDIR/checkpoints/STEP`.
 
   Raises:
-    BadInput: there is no whole checkpoint.
+    BadInput: there is no intact checkpoint.
   """
 
   def __init__(self, source: str):
@@ -270,9 +279,9 @@ class SavedParameters:
         break
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
     else:
-      found = "holds no checkpoint" if not steps else "holds no whole checkpoint"
+      problem = "holds no checkpoint" if not steps else "holds no whole checkpoint"
       raise BadInput(
-        f"{source} {found}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder"
+        f"{source} {problem}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder"
       )
     self.step = step
     self._path = folder / str(step)
@@ -288,7 +297,7 @@ class SavedParameters:
     }
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
+    """Reads the parameters at these paths with these shardings; shapes are those saved."""
     target = {self._root: flax.traverse_util.unflatten_dict(dict(wanted), sep="/")}
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     with ocp.PyTreeCheckpointer() as reader:
@@ -298,7 +307,7 @@ class SavedParameters:
 
 
 def _evaluation(folder: pathlib.Path) -> str | None:
-  """The evaluation of a checkpoint as JSON; None if there is none or it cannot be read."""
+  """Returns the evaluation of a checkpoint as JSON; None if there is none or it cannot be read."""
   try:
     text = (folder / EVALUATION).read_text()
     return text if isinstance(json.loads(text), dict) else None
@@ -307,7 +316,7 @@ def _evaluation(folder: pathlib.Path) -> str | None:
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
-  """Committed steps, newest first."""
+  """Returns the committed steps, newest first."""
   return (
     sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
     if folder.is_dir()
@@ -316,17 +325,17 @@ def _steps(folder: pathlib.Path) -> list[int]:
 
 
 def _plain(state: Any) -> dict[str, Any]:
-  """The state as a dict without what is None."""
+  """Returns the state as a dict without the entries that are None."""
   return {name: value for name, value in vars(state).items() if value is not None}
 
 
 def _saved_tree(folder: pathlib.Path) -> Any:
-  """Shapes and dtypes of a checkpoint's state."""
+  """Returns the shapes and dtypes of a checkpoint's state."""
   with ocp.PyTreeCheckpointer() as reader:
-    found = reader.metadata(folder / "state").item_metadata
-  if found is None:
+    metadata = reader.metadata(folder / "state").item_metadata
+  if metadata is None:
     raise ValueError(f"{folder}/state says nothing of what it holds")
-  return found.tree
+  return metadata.tree
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,7 +1,8 @@
-"""What the flags and config keys of transfer may be; a module without jax, so that commands can refuse others
-at once.
+"""Allowed values of the flags and config keys for weight transfer.
+
+The module does not import jax, so that commands can refuse other values at once.
 """
 
-LAYOUTS = ("official", "timm", "hf")  # whose names, see layouts.py
-BIAS_TABLES = ("geometric", "bicubic")  # V1 at another window, see `transfer.Rules`
-BANDS = ("repeat", "mean", "zero")  # the patch embedding for other bands, see `transfer.Rules`
+LAYOUTS = ("official", "timm", "hf")  # naming scheme, see layouts.py
+BIAS_TABLES = ("geometric", "bicubic")  # V1 with a different window, see `transfer.Rules`
+BANDS = ("repeat", "mean", "zero")  # patch embedding for other bands, see `transfer.Rules`

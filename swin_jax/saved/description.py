@@ -1,7 +1,7 @@
-"""What a model is: the part of a run's config that the meaning of its weights depends on, as config.json of a
-model folder holds it.
+"""Model descriptions: the part of a run's config that determines the meaning of its weights.
 
-The keys are those of `configs/common.py`, so that a workdir and a model folder are read alike.
+It is the content of a model folder's config.json. The keys are those of `configs/common.py`, so that a
+workdir and a model folder are read alike.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,9 @@ from swin_jax.models import backbone_name, backbone_of, windows
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
-# What a description keeps of the data, for every model: class names by label, perhaps none. Task and backbone
-# add keys of their own.
-DATA = ("image_size", "dtype", "mean", "std", "class_names")
-# Keys that runs and model folders from before them lack, with what they did.
+# Keys of the data in the description of every model; its task and its backbone add theirs.
+DATA = ("image_size", "dtype", "mean", "std", "class_names")  # class names by label; may be empty
+# Keys that older runs and model folders lack, with the values that were in effect then.
 DEFAULTS_OF_OLD_FORMATS = {
   "data": {"class_names": [], "dtype": "uint8"},
   "augment": {"interpolation": "bilinear"},
@@ -29,32 +28,32 @@ DEFAULTS_OF_OLD_FORMATS = {
 
 
 def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
-  """The description in a run's config, or in a config.json, with the trained windows said.
+  """Returns the model description in a run's config or in a config.json, with explicit trained windows.
 
   Args:
     config: of a run or a model folder.
-    source: what to call it in messages.
+    source: name of the source, for messages.
 
   Raises:
-    BadInput: it lacks something; the message names it.
+    BadInput: the config lacks a key; the message names it.
   """
   try:
     kind, backbone = kind_of(config), backbone_of(config)
-    described = backbone.describe(config)
-    described["model"] = {"backbone": backbone_name(config)} | described.get("model", {})
-    described |= {
+    description = backbone.describe(config)
+    description["model"] = {"backbone": backbone_name(config)} | description.get("model", {})
+    description |= {
       group: {key: _value(config, group, key) for key in keys}
       for group, keys in ({"data": DATA} | kind.describe).items()
     }
-    described["task"] = config["task"]
-    described["data"]["class_names"] = list(described["data"]["class_names"])
+    description["task"] = config["task"]
+    description["data"]["class_names"] = list(description["data"]["class_names"])
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
-  return described
+  return description
 
 
 def _value(config: dict[str, Any], group: str, key: str) -> Any:
-  """Returns what a config says of a key or, where it is older than the key, what was done then."""
+  """Returns the value of a config key; for a config older than the key, the value that was in effect then."""
   old = DEFAULTS_OF_OLD_FORMATS.get(group)
   return (config[group] if old is None else old | config.get(group, {}))[key]
 
@@ -67,49 +66,51 @@ def adapt(
   band_rule: str = "repeat",
   class_rows: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-  """The same model for other windows, images, bands and classes.
+  """Returns the description of the same model for other windows, images, bands and classes.
 
   Args:
     description: of the model.
-    window: for all stages, or (height, width); None to keep them. Where the stages have their own and it is
-      None, they keep them.
-    image_size: pixels, or (height, width); None to keep it.
-    bands: of the images; None to keep them.
-    band_rule: what new bands are made of, see `transfer.Rules`; their mean and std are made of the old ones
-      alike.
-    class_rows: the class that each becomes, by label; None to keep them.
+    window: for all stages, or (height, width); None keeps the windows, including windows that differ by
+      stage.
+    image_size: pixels, or (height, width); None keeps it.
+    bands: number of image bands; None keeps it.
+    band_rule: how new bands are derived, see `transfer.Rules`; their mean and std are derived from the old
+      ones in the same way.
+    class_rows: for each new class, by label, the old class it is taken from; None keeps the classes.
 
   Raises:
-    BadInput: a window, an image size or a number of bands that is none; or the backbone has no windows.
+    BadInput: a window, image size or number of bands is invalid, or the backbone has no windows.
   """
-  made, axes = copy.deepcopy(description), len(description["data"]["image_size"])
+  adapted, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
     if size is not None and not (
       len(windows.sides(size, axes)) == axes and min(windows.sides(size, axes)) > 0
     ):
-      wanted = "height and width" if axes == 2 else "time, height and width"
-      raise BadInput(f"{name} must be a positive number, or {wanted}, not {size}")
+      expected = "height and width" if axes == 2 else "time, height and width"
+      raise BadInput(f"{name} must be a positive number, or {expected}, not {size}")
   if window is not None:
-    made = backbone_of(made).adapt(made, window)
+    adapted = backbone_of(adapted).adapt(adapted, window)
   if image_size is not None:
-    made["data"]["image_size"] = list(windows.sides(image_size, axes))
+    adapted["data"]["image_size"] = list(windows.sides(image_size, axes))
   if bands is not None:
     if bands < 1:
       raise BadInput(f"bands must be a positive number, not {bands}")
     for name, neutral in (("mean", 0.0), ("std", 1.0)):
-      old = made["data"][name]
-      made["data"][name] = {
+      old = adapted["data"][name]
+      adapted["data"][name] = {
         "repeat": [old[i % len(old)] for i in range(bands)],
         "mean": [sum(old) / len(old)] * bands,
         "zero": [old[i] if i < len(old) else neutral for i in range(bands)],
       }[band_rule]
   if class_rows is not None:
-    names = made["data"]["class_names"]
-    made["data"]["class_names"] = [names[row] for row in class_rows] if max(class_rows) < len(names) else []
-    kind = kind_of(made)
+    names = adapted["data"]["class_names"]
+    adapted["data"]["class_names"] = (
+      [names[row] for row in class_rows] if max(class_rows) < len(names) else []
+    )
+    kind = kind_of(adapted)
     if kind.needs.has_classes:
-      made[kind.group]["num_classes"] = len(class_rows)
-  return made
+      adapted[kind.group]["num_classes"] = len(class_rows)
+  return adapted
 
 
 def make_module(
@@ -121,7 +122,7 @@ def make_module(
 
 
 def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-  """The shape of every parameter, by path; nothing is computed."""
+  """Returns the shape of every parameter, by path; nothing is computed."""
   module, size = make_module(description), tuple(description["data"]["image_size"])
   images = jax.ShapeDtypeStruct((1, *size, len(description["data"]["mean"])), jnp.float32)
   others = kind_of(description).inputs(description, size).values()
@@ -135,7 +136,7 @@ def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
-  """The model in two lines."""
+  """Returns a two-line summary of the model."""
   data, backbone = description["data"], backbone_of(description).summarise(description)
   pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"

@@ -1,6 +1,4 @@
-"""Our model folder: model.safetensors, with our parameter paths, and config.json, which describes the
-model.
-"""
+"""Model folders: model.safetensors, with our parameter paths, and config.json, which describes the model."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -23,13 +21,13 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class SavedFolder:
-  """The parameters in a model folder, read when they are asked for. See `saved.Saved`.
+  """The parameters in a model folder, read on demand. See `saved.Saved`.
 
   Args:
     source: the folder.
 
   Raises:
-    BadInput: it is none.
+    BadInput: the folder is not a model folder.
   """
 
   step = None
@@ -51,20 +49,20 @@ class SavedFolder:
     self.shapes = self._tensors.shapes
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
+    """Reads the parameters at these paths with these shardings; shapes are those saved."""
     arrays = {}
     for path, leaf in wanted.items():
       value = self._tensors.read(path).astype(leaf.dtype, copy=False)
-      # Every process has read it: `device_put` would compare what they have, over the network.
+      # Every process has read the value; `device_put` would compare the copies over the network.
       arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)
     return arrays
 
 
 def open_saved(source: str) -> Saved:
-  """The weights of a model folder, a workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
+  """Opens a model folder, a workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP.
 
   Raises:
-    BadInput: it is none of them.
+    BadInput: the source is none of these.
   """
   path = pathlib.Path(source)
   if (path / WEIGHTS).exists():
@@ -77,11 +75,12 @@ def open_saved(source: str) -> Saved:
 
 
 def check_no_model(workdir: str) -> None:
-  """Refuses to train in a model folder: its description would be overwritten, and its weights be taken for
-  the run's.
+  """Checks that a workdir is not a model folder.
+
+  Training in a model folder would overwrite its description, and its weights would be mistaken for the run's.
 
   Raises:
-    BadInput: it is one.
+    BadInput: the workdir is a model folder.
   """
   if (pathlib.Path(workdir) / WEIGHTS).exists():
     raise BadInput(
@@ -91,10 +90,10 @@ def check_no_model(workdir: str) -> None:
 
 
 def check_free(destination: str) -> None:
-  """Refuses to write over what is there, or where nothing can be written.
+  """Checks that a destination can be written and that nothing exists there but perhaps an empty folder.
 
   Raises:
-    BadInput: there is something, or it cannot be made.
+    BadInput: the destination exists, or cannot be created.
   """
   path = pathlib.Path(destination)
   try:
@@ -110,10 +109,10 @@ def check_free(destination: str) -> None:
 
 @contextlib.contextmanager
 def new(destination: str) -> Iterator[pathlib.Path]:
-  """A folder to fill, which then becomes the destination, or nothing if what fills it fails.
+  """Yields a folder to fill, which becomes the destination; if the block fails, nothing is left.
 
   Raises:
-    BadInput: there is something already.
+    BadInput: the destination already exists.
   """
   check_free(destination)
   with files.making_folder(pathlib.Path(destination)) as partial:
@@ -126,10 +125,10 @@ def write(
   shapes: Mapping[str, tuple[int, ...]],
   read: Callable[[str], np.ndarray],
 ) -> None:
-  """Writes a model folder, whole or not at all, one parameter after the other.
+  """Writes a model folder, complete or not at all, one parameter at a time.
 
   Raises:
-    BadInput: there is something already.
+    BadInput: the destination already exists.
   """
   with new(destination) as path:
     (path / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
@@ -139,7 +138,7 @@ def write(
 def write_weights(
   path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
 ) -> None:
-  """Writes the weights of a model folder, one parameter after the other."""
+  """Writes the weights of a model folder, one parameter at a time."""
   tensor_files.write(
     path / WEIGHTS, ((name, shape, np.dtype(np.float32)) for name, shape in shapes.items()), read
   )

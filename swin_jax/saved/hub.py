@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, by hf://owner/name[/file]."""
+"""Models on the Hugging Face hub, addressed as hf://owner/name[/file]."""
 
 import json
 import pathlib
@@ -9,15 +9,15 @@ SCHEME = "hf://"
 
 
 def is_address(source: str) -> bool:
-  """Whether a source lies on the hub."""
+  """Returns whether a source is on the hub."""
   return str(source).startswith(SCHEME)
 
 
 def parts(index: pathlib.Path) -> list[str]:
-  """The files that a model is divided over, by its model.safetensors.index.json.
+  """Returns the files that a sharded model consists of, from its model.safetensors.index.json.
 
   Raises:
-    BadInput: it is none.
+    BadInput: the file is not such an index.
   """
   try:
     return sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -26,8 +26,9 @@ def parts(index: pathlib.Path) -> list[str]:
 
 
 def fetch(address: str) -> pathlib.Path:
-  """Fetches a model into Hugging Face's cache, with the settings beside it; what is there already is not
-  fetched again.
+  """Downloads a model and the settings in the same folder into Hugging Face's cache.
+
+  Files that are already cached are not downloaded again.
 
   Args:
     address: hf://owner/name, or hf://owner/name/file.
@@ -36,13 +37,13 @@ def fetch(address: str) -> pathlib.Path:
     The file, or the folder that holds model.safetensors.
 
   Raises:
-    BadInput: there is no such model or file, or no way to it.
+    BadInput: the model or file does not exist, or the hub cannot be reached.
   """
   import huggingface_hub
   from huggingface_hub import errors
   from huggingface_hub.utils import logging
 
-  logging.set_verbosity_error()  # it announces every try; what comes of them is said here
+  logging.set_verbosity_error()  # it logs every attempt; the outcome is reported here
   owner, _, rest = address.removeprefix(SCHEME).partition("/")
   name, _, file = rest.partition("/")
   if not owner or not name:
@@ -61,19 +62,19 @@ def fetch(address: str) -> pathlib.Path:
     for beside in ("config.json", "preprocessor_config.json"):
       one(str(folder / beside))
     if file:
-      found = one(file)
-    elif found := one("model.safetensors"):
-      found = found.parent
+      fetched = one(file)
+    elif fetched := one("model.safetensors"):
+      fetched = fetched.parent
     elif index := one("model.safetensors.index.json"):
       for part in parts(index):
         one(part)
-      found = index.parent
+      fetched = index.parent
     else:
-      found = one("pytorch_model.bin")
-    if found is None:
-      there = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
-      weights = [file for file in there if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
+      fetched = one("pytorch_model.bin")
+    if fetched is None:
+      names = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
+      weights = [file for file in names if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
       raise BadInput(f"{address}: there is no such file; there are {', '.join(weights[:8]) or 'no weights'}")
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
     raise BadInput(f"{address} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
-  return found
+  return fetched

@@ -1,7 +1,7 @@
-"""Checksums of a checkpoint's files: what tells a whole one from a damaged one.
+"""Checksums of a checkpoint's files, which tell an intact checkpoint from a damaged one.
 
-Of n processes each writes those of its share of the files, so a checkpoint is whole once it holds all n
-lists.
+Each of n processes writes the checksums of its share of the files, so a checkpoint is complete once it holds
+all n lists.
 """
 
 import hashlib
@@ -19,12 +19,15 @@ _NAME = re.compile(r"checksums-(\d+)-of-(\d+)\.json")
 
 
 def write(folder: pathlib.Path, leave_out: str) -> None:
-  """Writes the checksums of this process's share of a committed checkpoint's files into it, but for files of
-  that name.
+  """Writes the checksums of this process's share of a committed checkpoint's files into the checkpoint.
+
+  Args:
+    folder: the checkpoint.
+    leave_out: files whose name begins with this get no checksum.
   """
   index, count = jax.process_index(), jax.process_count()
   names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-  # By its name alone, so that processes agree whose a file is even where some do not see all files yet.
+  # By the name alone, so that processes agree on a file's owner even while some do not see all files yet.
   mine = [name for name in sorted(names) if zlib.crc32(name.encode()) % count == index]
   mine = [name for name in mine if not name.startswith(("checksums-", leave_out))]
   files.write(
@@ -34,14 +37,15 @@ def write(folder: pathlib.Path, leave_out: str) -> None:
 
 
 def is_written(folder: pathlib.Path) -> bool:
-  """Whether all checksums are there: whether the save was finished."""
+  """Returns whether all checksums have been written, that is, whether the save was finished."""
   counts = [int(match[2]) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
   return bool(counts) and len(counts) == counts[0]
 
 
 def find_damage(folder: pathlib.Path) -> str | None:
-  """What is wrong with a checkpoint, in words; None if it is whole. All processes call this, and each looks
-  at its share.
+  """Describes the damage to a checkpoint; returns None if it is intact.
+
+  All processes call this, and each checks its share of the files.
   """
   return next((damage for damage in distributed.gather(_find_damage(folder) or "") if damage), None)
 

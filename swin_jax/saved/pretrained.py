@@ -1,4 +1,4 @@
-"""A trained model in hand: `swin_jax.load`, for notebooks and for what exports and shows models."""
+"""A trained model in memory: `swin_jax.load`, for notebooks and the commands that export and show models."""
 
 from collections.abc import Sequence
 import functools
@@ -25,11 +25,11 @@ class Model:
   `jax.jit` and `jax.grad`.
 
   Attributes:
-    description: what model it is, with the keys of `configs/common.py`.
-    kind: what its task says of it, see `tasks.task.TaskKind`.
-    backbone: what its backbone says of it, see `models.backbone.BackboneKind`.
+    description: of the model, with the keys of `configs/common.py`.
+    kind: the properties of its task, see `tasks.task.TaskKind`.
+    backbone: the properties of its backbone, see `models.backbone.BackboneKind`.
     module: the linen module.
-    image_size: (height, width) in pixels that it was loaded for; V2 takes any other too.
+    image_size: (height, width) in pixels that it was loaded for; V2 accepts any other size too.
     mean, std: per band, see `normalise`.
   """
 
@@ -43,27 +43,29 @@ class Model:
 
   @property
   def masked(self) -> bool:
-    """Whether it takes a mask besides images."""
+    """Whether the model takes a mask in addition to images."""
     return "mask" in self.kind.inputs(self.description, self.image_size)
 
   def class_name(self, label: int) -> str:
-    """The name of a class; its number where it has none."""
+    """Returns the name of a class; "class" and its number if it has no name."""
     names = self.description["data"]["class_names"]
     return names[label] if label < len(names) else f"class {label}"
 
   @property
   def class_names(self) -> list[str]:
-    """The names of all classes, of images or of pixels; none where it tells none apart."""
+    """The names of all classes, of images or of pixels; empty if the model has no classes."""
     return [self.class_name(label) for label in range(self.kind.num_classes(self.description))]
 
   def normalise(self, images: np.ndarray) -> np.ndarray:
-    """Images [..., height, width, bands], uint8 or of 0..1, → (images - mean) / std, as the other methods
-    take them.
+    """Returns (images - mean) / std, the input of the other methods.
 
-    Of a model trained on floats the numbers are taken as they are, and NaN, no data, becomes 0, the mean.
+    For a model trained on floats, values are used unscaled, and NaN (no data) becomes 0, the mean.
+
+    Args:
+      images: [..., height, width, bands], uint8 or values in 0..1.
 
     Raises:
-      BadInput: they have another number of bands.
+      BadInput: images have a different number of bands.
     """
     if images.shape[-1] != len(self.mean):
       raise BadInput(f"images must be [..., {len(self.mean)}], not {list(images.shape)}")
@@ -77,16 +79,17 @@ class Model:
     Args:
       params: its parameters.
       images: [B, height, width, bands] float32, normalised.
-      mask: of a masked-image model: bool [B, height / patch, width / patch], true where it must not look.
+      mask: for a masked-image model, bool [B, height / patch, width / patch]; true for patches hidden from
+        the model.
 
     Returns:
-      Logits [B, num_classes] float32 (without a head, pooled features [B, C]); of a segmentation model [B, H,
-      W, num_classes], for each
-      patch, and of pixel regression numbers in their unit [B, H, W, 1]; of a masked-image model the
-      reconstruction, as images.
+      Classification: logits [B, num_classes] float32; without a head, pooled features [B, C].
+      Segmentation: logits [B, H, W, num_classes], for each patch.
+      Pixel regression: values in their unit [B, H, W, 1].
+      Masked-image model: the reconstruction, shaped like the images.
 
     Raises:
-      BadInput: images or mask do not fit.
+      BadInput: images or mask have the wrong shape or type.
     """
     self._check(images)
     if not self.masked:
@@ -94,26 +97,26 @@ class Model:
         raise BadInput("only a masked-image model takes a mask")
       return self._run(params, images)
     shape, _ = self.kind.inputs(self.description, images.shape[1:3])["mask"]
-    wanted = (images.shape[0], *shape)
-    if mask is None or mask.shape != wanted:
+    expected = (images.shape[0], *shape)
+    if mask is None or mask.shape != expected:
       raise BadInput(
-        f"a masked-image model takes a mask {wanted}, a number for each patch; not"
+        f"a masked-image model takes a mask {expected}, a number for each patch; not"
         f" {None if mask is None else mask.shape}"
       )
     return self._run(params, images, jnp.asarray(mask, bool))
 
   def features(self, params: Any, images: jax.Array, stages: Sequence[int] | None = None) -> list[jax.Array]:
-    """The feature pyramid: what the blocks of some stages put out, before merging and without a norm.
+    """Returns the feature pyramid: the block outputs of some stages, before merging, without a norm.
 
     Args:
       params, images: as in `apply`; nothing is masked.
-      stages: which, None for all.
+      stages: which stages, None for all; `module.encoder.levels` has the stride and channels of each.
 
     Returns:
-      float [B, H_i, W_i, C_i] for each, with a token for each stride of `module.encoder.levels`.
+      float [B, H_i, W_i, C_i] for each stage.
 
     Raises:
-      BadInput: images do not fit, or there is no such stage.
+      BadInput: images have the wrong shape or type, or there is no such stage.
     """
     self._check(images)
     stages = range(len(self.module.encoder.levels)) if stages is None else stages
@@ -122,19 +125,22 @@ class Model:
     return self._pyramid(params, images, tuple(stages))
 
   def fix_bias(self, params: Any) -> Any:
-    """For inference at `image_size`: parameters in which each V2 bias MLP has given way to the bias that it
-    makes.
+    """Returns parameters for inference at `image_size`: each V2 bias MLP is replaced by its output.
 
-    Every call would else compute it again, which shows with small batches and large windows. Whoever has
-    fixed it can take only images with the same windows. A bias is [K, N, N] for each block: for large windows
-    they are larger than the rest of the parameters. What has none to fix, or has it fixed already, comes back
-    as it is.
+    Otherwise every call computes the bias again, which is noticeable with small batches and large windows.
+    The resulting parameters work only for images with the same windows. A bias is [K, N, N] for each block;
+    for large windows the biases are larger than all other parameters. Parameters without a bias MLP, or with
+    a bias that is already fixed, are returned unchanged.
     """
     with self._precision():
       return self.backbone.fix(self.module, params, self.description)
 
   def check_stage(self, stage: int) -> None:
-    """Raises BadInput where the model has no such stage."""
+    """Checks that the model has a stage.
+
+    Raises:
+      BadInput: there is no such stage.
+    """
     count = len(self.module.encoder.levels)
     if not 0 <= stage < count:
       raise BadInput(f"there is no stage {stage}; the model has stages 0 to {count - 1}")
@@ -160,7 +166,10 @@ class Model:
     return jax.jit(run, static_argnums=2)
 
   def _precision(self):
-    """float32 means float32: GPUs and TPUs would by themselves shorten the factors of a product."""
+    """Returns a context in which float32 means float32.
+
+    By default, GPUs and TPUs reduce the precision of the factors of a matrix product.
+    """
     return jax.default_matmul_precision("highest" if self.module.encoder.dtype == jnp.float32 else "default")
 
   def _check(self, images: jax.Array) -> None:
@@ -185,19 +194,19 @@ def load(
   """Loads a trained model.
 
   Args:
-    path: a model folder, a run's workdir (its newest whole checkpoint), or one WORKDIR/checkpoints/STEP.
-    window: tokens, or (height, width); another window than that of the training, for all stages.
-    image_size: pixels, or (height, width); where V1's windows depend on it.
-    dtype: of the matrix products and activations, "float32" (in full, which is slow on GPUs and TPUs) or
-      "bfloat16".
-    kernel: of the attention; "xla" runs on every platform, "auto" is the fastest known here, "gpu" is to be
-      tried on a GPU.
+    path: a model folder, a run's workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP.
+    window: tokens, or (height, width); a window other than that of training, for all stages.
+    image_size: pixels, or (height, width); needed where V1's windows depend on it.
+    dtype: of the matrix products and activations, "float32" (full precision, which is slow on GPUs and
+      TPUs) or "bfloat16".
+    kernel: attention kernel; "xla" runs on every platform, "auto" is the fastest known on this device,
+      "gpu" is experimental and needs a GPU.
 
   Returns:
     The model, and its parameters: a tree of float32 arrays on the first device.
 
   Raises:
-    BadInput: there is no model, it cannot have that window, or the device cannot run that kernel.
+    BadInput: there is no model, it does not support that window, or the device cannot run that kernel.
   """
   if dtype not in ("float32", "bfloat16"):
     raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
@@ -214,14 +223,16 @@ def load(
 def read(
   saved: Saved, description: dict[str, Any], rules: transfer.Rules = transfer.DEFAULT
 ) -> tuple[Any, transfer.Report]:
-  """The parameters of a saved model for a description adapted from its own, on the first device, and what
-  became of each.
+  """Reads the parameters of a saved model for a description adapted from its own, onto the first device.
+
+  Returns:
+    The parameters, and the report of how each was transferred.
 
   Raises:
-    BadInput: they cannot be adapted so.
+    BadInput: the parameters cannot be adapted to the description.
   """
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = descriptions.parameter_shapes(description)
-  wanted = {path: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here) for path, shape in shapes.items()}
-  arrays, report = transfer.read_all(saved, wanted, rules)
+  expected = {path: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here) for path, shape in shapes.items()}
+  arrays, report = transfer.read_all(saved, expected, rules)
   return flax.traverse_util.unflatten_dict(arrays, sep="/"), report

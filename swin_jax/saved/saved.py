@@ -1,4 +1,4 @@
-"""What a saved model is to whoever reads it, whether it lies in a run's checkpoint or in a model folder."""
+"""The interface of a saved model, in a run's checkpoint or in a model folder."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -7,13 +7,13 @@ import jax
 
 
 class Saved(Protocol):
-  """A trained model on disk; its parameters are read when they are asked for.
+  """A trained model on disk; its parameters are read on demand.
 
   Attributes:
-    source: what to call it in messages.
+    source: name of the source, for messages.
     config: the resolved config of its run, or the part of it that a model folder keeps.
     shapes: of every parameter, by path.
-    step: of the checkpoint; None where there is none.
+    step: of the checkpoint; None if it is not a checkpoint.
   """
 
   source: str
@@ -22,5 +22,5 @@ class Saved(Protocol):
   step: int | None
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters of these paths into these shardings; shapes are the saved ones."""
+    """Reads the parameters at these paths with these shardings; shapes are those saved."""
     ...

@@ -1,7 +1,6 @@
-"""Files of named tensors: .safetensors and torch's read one tensor at a time, .safetensors written one tensor
-at a time.
+"""Files of named tensors: reads .safetensors and torch files, writes .safetensors, one tensor at a time.
 
-A model of 3 B parameters passes through the memory of a laptop.
+A model of 3 B parameters can thus be converted in the memory of a laptop.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,19 +16,19 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-# where checkpoints of torch keep the weights: official, DeepSpeed, Lightning
+# entries that hold the weights in torch checkpoints: official, DeepSpeed, Lightning
 ENTRIES = ("model", "module", "state_dict")
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
 class Tensors(NamedTuple):
-  """What a file holds.
+  """The tensors in a file.
 
   Attributes:
-    source: what to call it in messages.
+    source: name of the source, for messages.
     shapes: of every tensor, by name.
-    read: name → the tensor; float32, or int64 for whole numbers.
-    folder: where a config.json that describes it would lie.
+    read: name → the tensor; float32, or int64 for integers.
+    folder: where a config.json that describes the file would be.
   """
 
   source: str
@@ -42,19 +41,19 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
   """Opens a file, a folder with model.safetensors or pytorch_model.bin, or hf://owner/name[/file].
 
   Args:
-    source: where.
-    allow_pickle: read also what only Python's pickle can, which may run code that the file holds.
+    source: path or address.
+    allow_pickle: also read files that need Python's pickle, which may run code that the file contains.
 
   Raises:
-    BadInput: it cannot be read.
+    BadInput: the source cannot be read.
   """
   path = hub.fetch(source) if hub.is_address(source) else pathlib.Path(source)
   if path.is_dir():
     names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    found = next((path / name for name in names if (path / name).exists()), None)
-    if found is None:
+    file = next((path / name for name in names if (path / name).exists()), None)
+    if file is None:
       raise BadInput(f"{source} holds none of {', '.join(names)}; name the file")
-    path = found
+    path = file
   if not path.is_file():
     raise BadInput(f"{source}: there is no such file")
   if path.suffix == ".json":
@@ -69,16 +68,16 @@ def write(
   tensors: Iterable[tuple[str, tuple[int, ...], np.dtype]],
   read: Callable[[str], np.ndarray],
 ) -> None:
-  """Writes a .safetensors file, whole or not at all, one tensor after the other.
+  """Writes a .safetensors file, complete or not at all, one tensor at a time.
 
-  The library's own writer wants all tensors in memory, twice.
+  The library's own writer needs all tensors in memory, twice.
 
   Args:
     path: of the file.
     tensors: (name, shape, dtype) of each; float32 or int64.
     read: name → the tensor.
   """
-  header, end = {"__metadata__": {"format": "pt"}}, 0  # what the readers of Hugging Face and torch ask for
+  header, end = {"__metadata__": {"format": "pt"}}, 0  # required by the readers of Hugging Face and torch
   for name, shape, dtype in tensors:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [end, end + size]}
@@ -114,7 +113,7 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
 
 
 def _open_parts(index: pathlib.Path, source: str) -> Tensors:
-  """A model that Hugging Face's library has divided over several files."""
+  """Opens a model that Hugging Face's library has split into several files."""
   return _open_safetensors([index.parent / name for name in hub.parts(index)], source)
 
 
@@ -139,7 +138,7 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
   except MemoryError:
     raise
-  except Exception as error:  # its readers raise whatever they stumble upon
+  except Exception as error:  # torch's readers raise exceptions of many types
     if (
       not allow_pickle
       and isinstance(error, pickle.UnpicklingError)
@@ -167,7 +166,7 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
 
 
 def _state(loaded: Any, source: str) -> Mapping[str, Any]:
-  """The weights in what torch has loaded."""
+  """Returns the weights in an object that torch has loaded."""
 
   def holds_tensors(entry):
     return isinstance(entry, Mapping) and any(hasattr(value, "shape") for value in entry.values())
@@ -178,11 +177,11 @@ def _state(loaded: Any, source: str) -> Mapping[str, Any]:
         return loaded[entry]
     if holds_tensors(loaded):
       return loaded
-  found = f"it is a {type(loaded).__name__}"
+  contents = f"it is a {type(loaded).__name__}"
   if isinstance(loaded, Mapping):
-    found = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
+    contents = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
   raise BadInput(
-    f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {found}"
+    f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {contents}"
   )
 
 

@@ -1,9 +1,10 @@
-"""A trained encoder → a new task, window, image size, bands, classes: pick, adapt, drop; and a report of
-every name.
+"""Transfers a trained encoder to a new task, window, image size, bands or classes.
 
-What reads pixels is made to fit other bands, and a head to fit other classes where a file says which are
-which. The backbone says what becomes of its arrays at other windows: Swin V2 needs no change, its bias is a
-function of offsets in units of the trained window; V1's tables are interpolated.
+Parameters are loaded, adapted or dropped, and a report lists each by path.
+
+The kernel that reads pixels is adapted to other bands, and a head to other classes if a file maps them to the
+saved classes. The backbone adapts its other arrays: Swin V2 weights need no change for another window, as the
+bias is a function of offsets in units of the trained window; V1's bias tables are interpolated.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,21 +22,21 @@ from swin_jax.models.backbone import BackboneKind
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal.errors import BadInput
 
-ENCODER = "encoder/"  # begins the paths of the backbone's parameters
+ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """How arrays of another shape are taken over.
+  """How arrays of a different shape are adapted.
 
   Attributes:
-    bias_tables: of V1 at another window: "geometric" as when fine-tuning after SimMIM, "bicubic" as from
-      ImageNet-22K to 1K.
-    bands: of the patch embedding: "repeat" the saved ones in turn, the "mean" of them for every band, or keep
-      the first and "zero" the rest; the first two scale the kernel by old / new bands, so that what comes out
-      is as large as before.
-    class_map: a file with a line for each class, which is the saved class whose row of the head it takes; ""
-      for a fresh head where the number of classes differs.
+    bias_tables: V1 bias tables for another window: "geometric" as in fine-tuning after SimMIM, "bicubic" as
+      from ImageNet-22K to 1K.
+    bands: patch embedding for other bands: "repeat" the saved bands in turn, use their "mean" for every
+      band, or keep the first and set the rest to "zero". The first two scale the kernel by old / new bands,
+      so that the magnitude of the output is preserved.
+    class_map: file with one line for each class: the saved class whose row of the head it takes. "" for a
+      fresh head if the number of classes differs.
   """
 
   bias_tables: str = "geometric"
@@ -48,7 +49,7 @@ DEFAULT = Rules()
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What became of every parameter, by path."""
+  """How every parameter was transferred, by path."""
 
   source: str
   loaded: list[str]
@@ -68,8 +69,11 @@ class Report:
 
 
 class Plan(NamedTuple):
-  """What is taken over, before anything is read: what is done with arrays of another shape by path, and the
-  report.
+  """A planned transfer, before anything is read.
+
+  Attributes:
+    adapt: path → the function that adapts an array of a different shape.
+    report: the report.
   """
 
   adapt: dict[str, Callable[[np.ndarray], np.ndarray]]
@@ -77,15 +81,15 @@ class Plan(NamedTuple):
 
 
 def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> Plan:
-  """Finds out what a model takes over from a saved one: the encoder, and heads of the same shape.
+  """Determines which parameters a model takes from a saved one: the encoder, and heads of the same shape.
 
   Args:
-    saved: where from.
+    saved: the source.
     shapes: of every parameter of the model, by path.
-    rules: for arrays of another shape.
+    rules: for arrays of a different shape.
 
   Raises:
-    BadInput: the encoders differ, or the rules do not fit; the message names the parameters.
+    BadInput: the encoders differ, or the rules do not apply; the message names the parameters.
   """
   backbone, bands, adapt = backbone_of(saved.config), len(saved.config["data"]["mean"]), {}
   for path in sorted(saved.shapes.keys() & shapes.keys()):
@@ -116,7 +120,7 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
 
 
 def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Report) -> None:
-  """Refuses what leaves a parameter fresh or drops one.
+  """Checks that a transfer leaves no parameter fresh and drops none.
 
   Raises:
     BadInput: the models differ; the message names a parameter.
@@ -129,14 +133,14 @@ def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Rep
 def read(
   saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
 ) -> tuple[dict[str, jax.Array], Report]:
-  """Reads what a model takes over from a saved one.
+  """Reads the parameters that a model takes from a saved one.
 
   Args:
     saved, rules: as in `plan`.
     wanted: every parameter of the model by path, with its sharding.
 
   Returns:
-    The parameters by path, without those that are to be fresh, and the report.
+    The parameters by path, without those to be initialised, and the report.
 
   Raises:
     BadInput: as `plan`.
@@ -152,7 +156,7 @@ def read(
   )
   for path, function in adapt.items():
     value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
-    # Every process has made it: `device_put` would compare what they have, over the network.
+    # Every process has computed the value; `device_put` would compare the copies over the network.
     arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
   return arrays, report
 
@@ -160,7 +164,7 @@ def read(
 def read_all(
   saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
 ) -> tuple[dict[str, jax.Array], Report]:
-  """As `read`, for a model that takes over everything.
+  """Reads all parameters of a model from a saved one. See `read`.
 
   Raises:
     BadInput: as `plan` and `check_whole`.
@@ -171,13 +175,13 @@ def read_all(
 
 
 def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[Any, Report]:
-  """Replaces the encoder of fresh parameters by a saved one; a head of the same shape comes along.
+  """Replaces the encoder in fresh parameters by a saved one, and also a head of the same shape.
 
   Args:
-    saved: where from.
+    saved: the source.
     params: fresh parameters, as sharded arrays.
-    rules: for arrays of another shape.
-    workdir: gets the report, as `transfer.txt`.
+    rules: for arrays of a different shape.
+    workdir: folder for the report, `transfer.txt`.
 
   Returns:
     The parameters, sharded as before, and the report.
@@ -186,17 +190,17 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     BadInput: as `plan`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep="/")
-  wanted = {
+  expected = {
     path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()
   }
-  arrays, report = read(saved, wanted, rules)
+  arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
     (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 
 def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
-  """Every device of a sharding has all of it."""
+  """Returns the sharding that replicates an array on every device of the given one."""
   if isinstance(sharding, jax.sharding.NamedSharding):
     return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
   return sharding
@@ -210,9 +214,12 @@ def _adaptation(
   bands: int,
   rules: Rules,
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-  """How an array of another shape is taken over, in a word and as a function; None if it is not.
+  """Returns how to adapt an array of a different shape, as a label and a function; None if it is not.
 
-  `bands` are those of the saved model's images.
+  Args:
+    path, shape, wanted: of the array; its saved and its new shape.
+    backbone, bands: of the saved model.
+    rules: see `Rules`.
   """
   if path.startswith("head/") and rules.class_map:
     rows = _class_map(rules.class_map, shape[-1], wanted[-1])
@@ -227,12 +234,11 @@ def _adaptation(
 
 
 def change_bands(kernel: np.ndarray, old: int, bands: int, rule: str) -> np.ndarray:
-  """A kernel that reads pixels, for another number of bands.
+  """Returns a kernel that reads pixels for a different number of bands.
 
   Args:
-    kernel: float [..., C], whose dimensions but the last are pixels, then bands.
-    old: bands that it is for.
-    bands: that are wanted.
+    kernel: float [..., C]; the dimensions before the last are pixels, then bands.
+    old, bands: the saved and the new number of bands.
     rule: see `Rules`.
 
   Returns:
@@ -240,19 +246,19 @@ def change_bands(kernel: np.ndarray, old: int, bands: int, rule: str) -> np.ndar
   """
   kernel = kernel.reshape(-1, old, kernel.shape[-1])
   if rule == "repeat":
-    made = kernel[:, np.arange(bands) % old] * (old / bands)
+    changed = kernel[:, np.arange(bands) % old] * (old / bands)
   elif rule == "mean":
-    made = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
+    changed = np.repeat(kernel.mean(1, keepdims=True), bands, 1) * (old / bands)
   else:
-    made = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
-  return made.reshape(-1, kernel.shape[-1])
+    changed = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
+  return changed.reshape(-1, kernel.shape[-1])
 
 
 def read_class_map(path: str) -> np.ndarray:
-  """The saved class of each new one, by label: int [classes].
+  """Reads the saved class for each new class, by label: int [classes].
 
   Raises:
-    BadInput: the file is none.
+    BadInput: the file is not a class map.
   """
   try:
     lines = pathlib.Path(path).read_text().splitlines()
@@ -268,10 +274,10 @@ def read_class_map(path: str) -> np.ndarray:
 
 
 def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
-  """The saved class of each wanted one.
+  """Reads a class map and checks it against both numbers of classes.
 
   Raises:
-    BadInput: the file is none, or does not fit.
+    BadInput: the file is not a class map, or does not fit the models.
   """
   rows = read_class_map(path)
   if len(rows) != wanted:

@@ -1,4 +1,4 @@
-"""Pictures of what a model does: by `python -m swin_jax.show`, or in a notebook:
+"""Draws pictures of what a model does: with `python -m swin_jax.show`, or in a notebook:
 
 from swin_jax.show import attention, images, reconstruction
 

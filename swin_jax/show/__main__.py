@@ -1,4 +1,4 @@
-"""Pictures of what a model does, as PNG files.
+"""Draws pictures of what a model does, as PNG files.
 
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
   python -m swin_jax.show attention SRC IMAGES… --out=DIR \
@@ -8,25 +8,25 @@
   python -m swin_jax.show regress SRC IMAGES… --out=DIR [--values=FOLDER] [--maps=DIR] [--bands=]
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them,
-or .npy and .npz arrays [height, width, bands] or [n, height, width, bands] of any number of bands: uint8, or
-float as the model was trained with, 0..1. For a model trained on floats (data.dtype) they may be of any type,
-and image files are rasters, GeoTIFF for instance. The largest central box of the model's aspect ratio is
-resized to the model's size.
+or .npy and .npz arrays [height, width, bands] or [n, height, width, bands] with any number of bands: uint8,
+or float as in the model's training, 0..1. For a model trained on floats (data.dtype) arrays may have any
+type, and image files are read as rasters, GeoTIFF for instance. The largest central box with the model's
+aspect ratio is resized to the model's size.
 
-`reconstruct` masks images and shows what a masked-image model makes of them: original, masked, reconstructed,
-pasted.
+`reconstruct` masks images and shows the reconstruction by a masked-image model: original, masked,
+reconstructed, pasted.
 
-`attention` shows where tokens look in one block, right across shifted windows, how much each is looked at,
-and, of a classifier, what speaks for a class (Grad-CAM).
+`attention` shows where tokens attend in one block, correctly across shifted windows, how much attention each
+token receives, and, for a classifier, the evidence for a class (Grad-CAM).
 
-`features` shows the first three principal components of each stage's features as colours, which mean the same
-in all images.
+`features` shows the first three principal components of each stage's features as colours, which have the same
+meaning in all images.
 
-`segment` shows what a segmentation model takes every pixel of whole images for and, where --labels has a
-label map of the same name, where it is wrong: there it is white. `regress` does so with the numbers of pixel
-regression: errors are blue where it says too little, red where too much. --maps writes classes or numbers
-themselves too, in files called as the images: GeoTIFFs in their place on Earth where the image has one, else
-PNGs of classes, beside a classes.txt, and TIFFs of numbers.
+`segment` shows the class that a segmentation model predicts for every pixel of whole images and, if --labels
+has a label map of the same name, the errors, in white. `regress` does the same for the values of pixel
+regression: errors are blue where the prediction is too low, red where it is too high. --maps also writes the
+predicted classes or values, in files named like the images: georeferenced GeoTIFFs if the image is
+georeferenced, otherwise PNGs of classes, together with a classes.txt, or TIFFs of values.
 """
 
 import argparse
@@ -39,13 +39,14 @@ from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
-# Command → the task that alone has it; these draw an answer for every pixel.
+# Command → its task, for tasks with a prediction for every pixel.
 _TASKS = {kind.pixels.command: task for task, kind in KINDS.items() if kind.pixels}
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
-  """A flag of so many numbers divided by commas, none below `least`; an example of it is told to those who
-  write another.
+  """Returns the type of a flag: comma-separated numbers, none below `least`.
+
+  The error message for other text quotes the example.
   """
 
   def parse(text: str) -> tuple:
@@ -85,7 +86,7 @@ def _parser() -> cli.Parser:
     "--bands",
     type=_numbers("3,2,1 or 0", 0, 1, 3),
     default=(),
-    help="shown as red, green, blue, or grey; from 0",
+    help="bands shown as red, green, blue, or one as grey; from 0",
   )
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
@@ -96,29 +97,34 @@ def _parser() -> cli.Parser:
   command = commands.add_parser(
     "reconstruct", parents=[common], help="original, masked, reconstructed, pasted"
   )
-  command.add_argument("--mask_ratio", type=float, default=0.6, help="share that is masked")
+  command.add_argument("--mask_ratio", type=float, default=0.6, help="masked fraction of the image")
   command.add_argument(
     "--mask_patch",
     type=int,
-    help="pixels, side of a masked cell; as much as a token of the last stage if not said",
+    help="side of a masked cell in pixels; default: that of a token of the last stage",
   )
-  command.add_argument("--seed", type=int, default=0, help="of the first image's mask; the next has the next")
+  command.add_argument(
+    "--seed",
+    type=int,
+    default=0,
+    help="random seed of the first image's mask; it increases by 1 with each image",
+  )
 
-  command = commands.add_parser("attention", parents=[common], help="where a block looks, and Grad-CAM")
-  command.add_argument("--stage", type=int, help="from 0; the last but one if not said")
-  command.add_argument("--block", type=int, help="of the stage, from 0; its last if not said")
-  command.add_argument("--head", type=_head, help="of the block, from 0, or mean")
+  command = commands.add_parser("attention", parents=[common], help="attention of a block, and Grad-CAM")
+  command.add_argument("--stage", type=int, help="from 0; default: the second to last")
+  command.add_argument("--block", type=int, help="block of the stage, from 0; default: its last")
+  command.add_argument("--head", type=_head, help="head of the block, from 0, or mean")
   command.add_argument(
     "--at",
     type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False),
     action="append",
-    help="ROW,COLUMN that is asked where it looks, in pixels or, with a point, shares of the image; may be"
-    " given again",
+    help="ROW,COLUMN of the query whose attention is shown, in pixels or, with a decimal point, fractions of"
+    " the image; may be repeated",
   )
   command.add_argument(
-    "--class", type=int, dest="label", help="of Grad-CAM, from 0; the predicted one if not said"
+    "--class", type=int, dest="label", help="class for Grad-CAM, from 0; default: the predicted one"
   )
-  command.add_argument("--cam_stage", type=int, help="of Grad-CAM, from 0; the last if not said")
+  command.add_argument("--cam_stage", type=int, help="stage for Grad-CAM, from 0; default: the last")
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 
@@ -128,9 +134,9 @@ def _parser() -> cli.Parser:
       name, parents=[common], help=f"the {KINDS[task].pixels.answer} of every pixel"
     )
     command.add_argument(
-      f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, called as their images"
+      f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, named like their images"
     )
-    command.add_argument("--maps", metavar="DIR", help="folder for what the model says, as maps")
+    command.add_argument("--maps", metavar="DIR", help="folder for the predicted maps")
   return parser
 
 
@@ -141,7 +147,7 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.drawing import panels
-  from swin_jax.saved import pretrained  # jax takes seconds; a typo should not
+  from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
   from swin_jax.terminal.progress import Progress
 
@@ -171,12 +177,12 @@ def _run(arguments: argparse.Namespace) -> None:
             yield image.name, (image, truth and truth.of(image))
         else:
           yield from images.read(model, file)
-      except BadInput as error:  # one bad file of a folder costs no other its picture
+      except BadInput as error:  # one bad file must not prevent the pictures of the others
         refused.append(str(error))
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
-    folder = output.folder("--out", arguments.out)  # only now, so that what is refused leaves nothing behind
+    folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
     path = output.new_file(folder, name, f"-{arguments.command}.png")
     picture.save(path)
     drawn += 1
@@ -192,7 +198,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _pictures(
   model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
-  """(name, picture) of each (name, image)."""
+  """Yields (name, picture) for each (name, image)."""
   from swin_jax.show import attention, features, reconstruction
 
   bands = arguments.bands
@@ -221,7 +227,7 @@ def _pictures(
 def _answers(
   model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
-  """(name, picture) of each (name, (image, truth)); writes the maps that are asked for."""
+  """Yields (name, picture) for each (name, (image, truth)); writes the maps if they are requested."""
   from swin_jax.show import whole_images
   from swin_jax.show.maps import Maps
 

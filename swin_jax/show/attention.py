@@ -1,4 +1,4 @@
-"""Where a model looks: the attention of one block, back on the image. Letters: see `models/windows.py`."""
+"""The attention of one block, mapped back onto the image. Letters: see `models/windows.py`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,16 +17,16 @@ QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 def capture(
   model: Model, params: Any, image: np.ndarray, stage: int | None = None, block: int | None = None
 ) -> Any:
-  """The attention of one block.
+  """Captures the attention of one block.
 
   Args:
-    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
-    image: float32 [height, width, bands], 0..1, as of `images.read`.
-    stage: None for the last but one, whose map is finer than the last's.
+    model, params: from `swin_jax.load`; a masked-image model gets an unmasked image.
+    image: float32 [height, width, bands], 0..1, as from `images.read`.
+    stage: None for the second to last, whose map is finer than the last's.
     block: of the stage; None for its last.
 
   Returns:
-    See `models.swin.attention_maps.Attention`.
+    As `models.swin.attention_maps.Attention`.
 
   Raises:
     BadInput: there is no such stage or block, or the backbone has no attention.
@@ -54,30 +54,29 @@ def picture(
   cam_stage: int | None = None,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """Where the tokens of one block look, how much each is looked at, and for a classifier what speaks for a
-  class (Grad-CAM).
+  """Draws the attention from tokens of one block, the attention each receives, and for a classifier Grad-CAM.
 
   Args:
-    model, params, image, stage, block: as `capture`.
+    model, params, image, stage, block: as in `capture`.
     head: of the block; None for the mean of all.
-    at: (row, column) of pixels whose tokens are asked where they look: whole numbers are pixels of the image,
-      others shares of it.
-    label, cam_stage: as `grad_cam`; Grad-CAM is left out where there are no classes and none is asked for.
-    bands: as `drawing.to_rgb`.
+    at: (row, column) of pixels whose tokens are the queries: integers are pixels of the image, floats are
+      fractions of it.
+    label, cam_stage: as in `grad_cam`; Grad-CAM is omitted if the model has no classes and no label is given.
+    bands: as in `drawing.to_rgb`.
 
   Raises:
     BadInput: there is no such stage, block, head, pixel, band or class.
   """
-  seen = capture(model, params, image, stage, block)
-  heads = seen.weights.shape[1]
+  captured = capture(model, params, image, stage, block)
+  heads = captured.weights.shape[1]
   if head is not None and not 0 <= head < heads:
     raise BadInput(f"there is no head {head} in this block; it has heads 0 to {heads - 1}")
   chosen = slice(None) if head is None else slice(head, head + 1)
   original = drawing.to_rgb(image, image, bands)
   zoom = original.shape[0] // image.shape[0]
-  side = seen.stride * zoom  # of a token on a panel
-  received = seen.received()[chosen].mean(0)
-  # or a few tokens that all look at leave the others dark
+  side = captured.stride * zoom  # side of a token on a panel
+  received = captured.received()[chosen].mean(0)
+  # otherwise a few tokens that receive most attention leave the others dark
   received = np.minimum(received, np.percentile(received, 99))
   panels = [
     ("image", original),
@@ -91,8 +90,8 @@ def picture(
     )
   for point in at:
     pixel = _pixel(point, image.shape[:2])
-    row, column = (p // seen.stride for p in pixel)
-    looks, reach = seen.of(row, column)[chosen].mean(0), seen.reach(row, column)
+    row, column = (p // captured.stride for p in pixel)
+    looks, reach = captured.of(row, column)[chosen].mean(0), captured.reach(row, column)
     box = (row * side, column * side, (row + 1) * side, (column + 1) * side)
     panel = drawing.heat(
       original, *(drawing.spread(values, side, original.shape[:2]) for values in (looks, reach))

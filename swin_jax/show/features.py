@@ -1,4 +1,4 @@
-"""What the stages of a model tell apart: the principal components of its feature pyramid as colours."""
+"""What the stages of a model distinguish: the principal components of its feature pyramid as colours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from swin_jax.terminal.progress import Progress
 
 
 def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-  """The first three principal components of each stage's tokens, over all images together.
+  """Computes the first three principal components of each stage's tokens, over all images together.
 
-  The images go through the model twice, for the components and for their values, so that no more than one
-  image's features are held at a time.
+  The images pass through the model twice, once for the components and once for their values, so that the
+  features of only one image are held at a time.
 
   Args:
-    model, params: of `swin_jax.load`; nothing is masked from a masked-image model.
-    images: float32 [height, width, bands] of one size, 0..1, as of `images.read`.
+    model, params: from `swin_jax.load`; a masked-image model gets unmasked images.
+    images: float32 [height, width, bands] of one size, 0..1, as from `images.read`.
 
   Returns:
-    For each stage float32 [images, H, W, 3], the 2nd to the 98th percentile of each component stretched to
-    0..1.
+    For each stage float32 [images, H, W, 3]; the range from the 2nd to the 98th percentile of each component
+    is stretched to 0..1.
   """
   stages = range(len(model.module.encoder.levels))
   progress = Progress("features of images", 2 * len(images))
@@ -52,9 +52,9 @@ def components(model: Model, params: Any, images: Sequence[np.ndarray]) -> list[
 
 
 def _axes(covariance: np.ndarray) -> np.ndarray:
-  """The three directions of largest variance, [C, 3].
+  """Returns the three directions of largest variance, [C, 3].
 
-  Their signs, which mean nothing, are chosen so that runs agree.
+  Their signs, which are arbitrary, are chosen so that runs agree.
   """
   directions = np.linalg.eigh(covariance)[1][:, :-4:-1]
   largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], axis=0)
@@ -69,10 +69,11 @@ def _stretch(values: np.ndarray) -> np.ndarray:
 def pictures(
   model: Model, params: Any, images: Sequence[np.ndarray], *, bands: Sequence[int] = ()
 ) -> list[Image.Image]:
-  """Of each image, itself and the components of every stage as red, green, blue; a colour means the same in
-  all pictures.
+  """Draws each image and the components of every stage as red, green, blue.
 
-  Args: as `components`; bands: as `drawing.to_rgb`.
+  A colour has the same meaning in all pictures.
+
+  Args: as in `components`; bands: as in `drawing.to_rgb`.
 
   Raises:
     BadInput: there is no such band.
@@ -80,7 +81,7 @@ def pictures(
   originals = [drawing.to_rgb(image, image, bands) for image in images]
   stages = components(model, params, images)
   levels = model.module.encoder.levels
-  made = []
+  sheets = []
   for i, original in enumerate(originals):
     size, zoom = original.shape[:2], original.shape[0] // images[i].shape[0]
     panels = [
@@ -90,5 +91,5 @@ def pictures(
       )
       for stage, values in enumerate(stages)
     ]
-    made.append(drawing.sheet([("image", original), *panels], 1 + len(panels)))
-  return made
+    sheets.append(drawing.sheet([("image", original), *panels], 1 + len(panels)))
+  return sheets

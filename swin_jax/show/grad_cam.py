@@ -1,4 +1,4 @@
-"""What in an image speaks for a class: Grad-CAM (Selvaraju et al., 2017, section 3)."""
+"""Evidence for a class in an image: Grad-CAM (Selvaraju et al., 2017, section 3)."""
 
 import functools
 from typing import Any, NamedTuple
@@ -13,8 +13,13 @@ from swin_jax.terminal.errors import BadInput
 
 
 class GradCam(NamedTuple):
-  """Heat [H, W] ≥ 0 on the map of a stage with a token for each stride × stride pixels, the class it is of
-  and its probability.
+  """The Grad-CAM of one image.
+
+  Attributes:
+    heat: float32 [H, W] ≥ 0, on the map of a stage.
+    stride: side of a token of that map, in pixels.
+    label: the class.
+    probability: of the class.
   """
 
   heat: np.ndarray
@@ -24,23 +29,23 @@ class GradCam(NamedTuple):
 
 
 def image_classes(model: Model) -> int:
-  """Returns how many classes of whole images a model tells apart; 0 for none."""
+  """Returns the number of classes of whole images; 0 for a model without any."""
   return 0 if model.kind.pixels else len(model.class_names)
 
 
 def grad_cam(
   model: Model, params: Any, image: np.ndarray, label: int | None = None, stage: int | None = None
 ) -> GradCam:
-  """Grad-CAM of one image.
+  """Computes Grad-CAM of one image.
 
-  The channels of a stage's output, each weighed by the mean gradient of the class's logit with respect to it,
-  are added up; what speaks against the class counts as nothing.
+  The channels of a stage's output are summed, each weighted by the mean gradient of the class's logit with
+  respect to it; negative sums, evidence against the class, become zero.
 
   Args:
-    model, params: of `swin_jax.load`; a classifier.
-    image: float32 [height, width, bands], 0..1, as of `images.read`.
-    label: class; None for the one that the model takes it for.
-    stage: whose output; None for the last, as in the paper.
+    model, params: from `swin_jax.load`; a classifier.
+    image: float32 [height, width, bands], 0..1, as from `images.read`.
+    label: class; None for the predicted one.
+    stage: whose output is used; None for the last, as in the paper.
 
   Raises:
     BadInput: there is no such class or stage.
@@ -60,7 +65,7 @@ def grad_cam(
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _grad_cam(model, params, images, label, stage):
-  def logit(change):  # added to every token of the output: its gradient is the sum of theirs
+  def logit(change):  # `change` is added to every token of the output, so its gradient is the sum over tokens
     features = []
 
     def add(run, args, kwargs, context):

@@ -1,6 +1,4 @@
-"""Images to make pictures of: files, folders and arrays → float32 [height, width, bands], 0..1, of the size a
-model takes.
-"""
+"""Reads images for pictures: files, folders and arrays → float32 [height, width, bands], 0..1, resized."""
 
 from collections.abc import Iterator
 import pathlib
@@ -16,11 +14,12 @@ ARRAYS = (".npy", ".npz")
 
 
 def find(path: str) -> list[pathlib.Path]:
-  """The file `path`, or the image files and arrays in a folder and the folders below it, sorted; hidden names
-  are passed over.
+  """Returns the file `path`, or the image files and arrays in a folder and its subfolders, sorted.
+
+  Hidden files and folders are skipped.
 
   Raises:
-    BadInput: there is nothing.
+    BadInput: there is no such file, or no image in the folder.
   """
   root = pathlib.Path(path)
   if not root.exists():
@@ -35,31 +34,32 @@ def find(path: str) -> list[pathlib.Path]:
     for file in root.rglob("*")
     if file.name.lower().endswith(suffixes) and file.is_file()
   )
-  if found := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
-    return found
+  if files := [root / name for name in names if not any(part.startswith(".") for part in name.parts)]:
+    return files
   raise BadInput(f"{path} holds no image ({' '.join(suffixes)})")
 
 
 def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
-  """The images in a file or folder as a model takes them.
+  """Reads the images in a file or folder as input of a model.
 
-  The largest central box of the model's aspect ratio is resized to its size, so nothing is distorted and no
-  more than the longer side's ends is cut off. uint8 is divided by 255, as in training; what is float is taken
-  as it is. Grey and RGB become each other where the model asks for it, see `image_ops.decode`. For a model
-  trained on floats any numbers are taken as they are, and files are rasters, see `rasters.read`; pixels
-  without data are NaN.
+  The largest central box with the model's aspect ratio is resized to its size, so nothing is distorted and
+  only the ends of the longer side are cropped. uint8 is divided by 255, as in training; float is used
+  unscaled. Grey and RGB are converted into each other if the model requires it, see `image_ops.decode`. For a
+  model trained on floats, values of any type are used unscaled, and files are rasters, see `rasters.read`;
+  pixels without data are NaN.
 
   Args:
-    model: whose size and bands they must have.
+    model: determines the size and the number of bands.
     path: an image file; a .npy or .npz with an array [height, width, bands] or [n, height, width, bands],
-      uint8 or float (of an .npz, the one whose last dimension is the model's bands); or a folder of these.
+      uint8 or float (of an .npz, the one whose last dimension is the model's number of bands); or a folder of
+      these.
 
   Yields:
-    (name, image): the name without folder and suffix, numbered where there are several in an array; float32
+    (name, image): the name without folder and suffix, numbered if an array holds several images; float32
     [height, width, bands].
 
   Raises:
-    BadInput: one cannot be read, or has another number of bands.
+    BadInput: an image cannot be read, or has a different number of bands.
   """
   bands, of_floats = len(model.mean), model.description["data"]["dtype"] == "float32"
   for file in find(path):
@@ -88,18 +88,18 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
-  """One image as a model takes it, see `read`.
+  """Converts one image to input of a model, see `read`.
 
   Args:
-    model: whose size and bands it must have.
-    image: uint8, or float of 0..1, [height, width, bands] or, of grey, [height, width]; or the bytes of an
+    model: determines the size and the number of bands.
+    image: uint8, or float in 0..1, [height, width, bands] or, for grey, [height, width]; or the bytes of an
       image file.
 
   Returns:
     float32 [height, width, bands] of the model's size, 0..1.
 
   Raises:
-    BadInput: it has another number of bands or another type.
+    BadInput: the image has a different number of bands or another type.
   """
   try:
     return _view(image, len(model.mean), model.image_size, model.description["data"]["dtype"] == "float32")
@@ -143,7 +143,7 @@ def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int], of_float
 
 
 def _convert(image: np.ndarray, bands: int, may_lack_data: bool) -> np.ndarray:
-  """`image_ops.decode` for float32; NaN where there is no data."""
+  """Does the same as `image_ops.decode` for float32; NaN where there is no data."""
   image = image[:, :, None] if image.ndim == 2 else image
   if image.ndim != 3 or not image.size:
     raise ValueError(f"is {list(image.shape)}, not [height, width, bands]")

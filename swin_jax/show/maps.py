@@ -1,5 +1,6 @@
-"""What a model says of whole images as files called as these, at their size: GeoTIFFs in their place on
-Earth, or PNGs of classes.
+"""Writes a model's predictions for whole images to files named like the images, at their size.
+
+The files are georeferenced GeoTIFFs, PNGs of classes, or TIFFs of values.
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,14 @@ class Maps:
   """A folder of maps."""
 
   def __init__(self, folder: pathlib.Path, class_names: Sequence[str]):
-    """Writes the names of classes beside their maps, so that these can be the labels of a set.
+    """Writes the names of classes to the folder of maps, so that the maps can serve as labels of a data set.
 
     Args:
-      folder: where to; it is there.
-      class_names: by class; none for numbers.
+      folder: for the maps; it must exist.
+      class_names: by class; empty for values.
 
     Raises:
-      BadInput: there are other names already.
+      BadInput: the folder already holds different names.
     """
     self._folder, self._colours = folder, legend.palette(len(class_names))
     names, path = "".join(name + "\n" for name in class_names), folder / "classes.txt"
@@ -36,16 +37,19 @@ class Maps:
       path.write_text(names, encoding="utf-8")
 
   def write(self, image: Whole, found: np.ndarray) -> pathlib.Path:
-    """Writes the classes (uint8) or numbers (float32) [height, width] that were found in an image.
+    """Writes the predicted classes (uint8) or values (float32) [height, width] of an image.
 
-    The map is of the file's size, and unknown where the file holds no data.
+    The map has the size of the image's file, and is unknown where the file holds no data.
+
+    Returns:
+      The file written.
     """
     found = targets.where_valid(targets.resize(found, image.size), image.valid_in_file)
     of_classes = found.dtype == np.uint8
     path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
     if path.suffix == ".png":
       file = Image.fromarray(found, "P")
-      # All 256 colours: with fewer, Pillow writes fewer bits a pixel, and 255 would become a class.
+      # All 256 colours: with fewer, Pillow writes fewer bits per pixel, and 255 would become a class.
       file.putpalette(np.pad(self._colours, ((0, 256 - len(self._colours)), (0, 0))).tobytes())
       file.save(path)
     else:

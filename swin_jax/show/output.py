@@ -1,4 +1,4 @@
-"""Where what is shown is written."""
+"""Output folders and file names of pictures and maps."""
 
 import os
 import pathlib
@@ -7,24 +7,25 @@ from swin_jax.terminal.errors import BadInput
 
 
 def folder(flag: str, path: str) -> pathlib.Path:
-  """The folder that a flag names, made if need be.
+  """Returns the folder that a flag names; creates it if necessary.
 
   Raises:
-    BadInput: it cannot be made, or written to.
+    BadInput: the folder cannot be created or written to.
   """
-  made = pathlib.Path(path)
+  directory = pathlib.Path(path)
   try:
-    made.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise BadInput(f"{flag}={path} cannot be made: {error.strerror}") from error
-  if not os.access(made, os.W_OK | os.X_OK):
+  if not os.access(directory, os.W_OK | os.X_OK):
     raise BadInput(f"{flag}={path} cannot be written to; take another folder")
-  return made
+  return directory
 
 
 def new_file(where: pathlib.Path, name: str, ending: str) -> pathlib.Path:
-  """NAME and ending or, where there is such a file, of the same name in another folder or from before, NAME-2
-  and ending, and so on.
+  """Returns the path of a file that does not exist yet: NAME plus ending, else NAME-2 plus ending, and so on.
+
+  A file of the same name may come from an image in another folder, or from an earlier command.
   """
   path, number = where / f"{name}{ending}", 1
   while path.exists():

@@ -1,4 +1,4 @@
-"""What a masked-image model makes of the patches that it does not see."""
+"""Reconstructions of hidden patches by a masked-image model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,25 +23,26 @@ def reconstruct(
   mask_patch: int | None = None,
   seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Masks an image at random and has the model reconstruct it.
+  """Masks an image at random and reconstructs it with the model.
+
+  With targets normalised by their neighbourhood (`masked_pixels.target_norm_window`), brightness and contrast
+  of the neighbourhood are those of the original.
 
   Args:
-    model, params: of `swin_jax.load`; a masked-image model.
-    image: float32 [height, width, bands], 0..1, as of `images.read`.
-    mask_ratio: share of the image that is masked; 0.6 in the paper.
+    model, params: from `swin_jax.load`; a masked-image model.
+    image: float32 [height, width, bands], 0..1, as from `images.read`.
+    mask_ratio: masked fraction of the image; 0.6 in the paper.
     mask_patch: side of a masked cell in pixels; None for that of a token of the last stage, 32 px as in the
       paper for the usual models.
     seed: of the mask.
 
   Returns:
-    The reconstruction of everything, float32 as the image, and bool [height, width, 1], true where the image
-    was masked. With targets
-    normalised by their neighbourhood (`masked_pixels.target_norm_window`) brightness and contrast of the
-    neighbourhood are the
-    original's.
+    The reconstruction of the whole image, float32 like the image, and bool [height, width, 1], true where the
+    image was masked.
 
   Raises:
-    BadInput: no masked-image model, another number of bands, or masks that do not fit.
+    BadInput: the model is not a masked-image model, the number of bands differs, or the mask does not fit
+      the image.
   """
   if not model.masked:
     raise BadInput("the model is no masked-image model, so it reconstructs nothing; take one of pre-training")
@@ -76,15 +77,17 @@ def picture(
   seed: int = 0,
   bands: Sequence[int] = (),
 ) -> Image.Image:
-  """Original, masked, reconstructed, and the reconstruction pasted into the original, side by side.
+  """Draws original, masked, reconstructed, and the reconstruction pasted into the original, side by side.
 
-  Only masked pixels count in training: the rest of what is reconstructed means nothing, so that the last
-  panel is the one to look at.
+  Only masked pixels count in training: the reconstruction of the others is meaningless, so the last panel is
+  the one to look at.
 
-  Args, raises: as `reconstruct`; bands: as `drawing.to_rgb`.
+  Args, raises: as in `reconstruct`; bands: as in `drawing.to_rgb`.
   """
-  made, masked = reconstruct(model, params, image, mask_ratio=mask_ratio, mask_patch=mask_patch, seed=seed)
-  original, reconstructed = (drawing.to_rgb(x, image, bands) for x in (image, made))
+  reconstruction, masked = reconstruct(
+    model, params, image, mask_ratio=mask_ratio, mask_patch=mask_patch, seed=seed
+  )
+  original, reconstructed = (drawing.to_rgb(x, image, bands) for x in (image, reconstruction))
   masked = drawing.enlarge(masked)
   panels = {
     "original": original,

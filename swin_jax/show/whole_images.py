@@ -1,6 +1,4 @@
-"""Whole images through a model with an answer for every pixel: read as it was trained to see them, answered,
-drawn.
-"""
+"""Dense prediction on whole images: reads them as in training, predicts every pixel, and draws the result."""
 
 from collections.abc import Iterator, Sequence
 import functools
@@ -25,16 +23,16 @@ _LARGEST = 2048  # pixels, side of a panel
 
 
 class Whole(NamedTuple):
-  """An image to be answered for.
+  """A whole image for dense prediction.
 
   Attributes:
-    name: of its file without suffix, numbered where there are several in it.
-    pixels: fitted into `dense.sides`: uint8 [height, width, bands] or, where the model's data is that,
-      float32, NaN where there is no data.
-    valid: bool [height, width], which of them hold data; None for all.
+    name: of its file without suffix, numbered if the file holds several images.
+    pixels: fitted into `dense.sides`: uint8 [height, width, bands] or, if the model's data is float32,
+      float32 with NaN where there is no data.
+    valid: bool [height, width], which pixels hold data; None for all.
     size: (height, width) of the image in its file.
     valid_in_file: bool of that size, which pixels of the file hold data; None for all.
-    place: where on Earth it lies, see `rasters.place`; None where no file says so.
+    place: position on Earth, see `rasters.place`; None if no file gives it.
   """
 
   name: str
@@ -46,20 +44,20 @@ class Whole(NamedTuple):
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
-  """The images in a file.
+  """Reads the images in a file.
 
   Raises:
-    BadInput: it cannot be read, or has another number of bands.
+    BadInput: the file cannot be read, or has a different number of bands.
   """
   bands, of_bytes = len(model.mean), model.description["data"]["dtype"] == "uint8"
   is_array, is_raster = file.suffix.lower() in images.ARRAYS, rasters.one_to_a_file(file.name)
   try:
     count = rasters.shape(str(file), file.name)[0] if is_array else 1
     if of_bytes and not is_array:
-      found = [_decode(file, bands, is_raster)]
+      arrays = [_decode(file, bands, is_raster)]
     else:
-      found = (rasters.read(str(file), file.name, index=i) for i in range(count))
-    for i, image in enumerate(found):
+      arrays = (rasters.read(str(file), file.name, index=i) for i in range(count))
+    for i, image in enumerate(arrays):
       image = image_ops.decode(image, bands) if of_bytes else image.astype(np.float32, copy=False)
       if image.shape[-1] != bands:
         raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
@@ -76,40 +74,42 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
 
 
 def _interpolation(model: Model) -> str:
-  """Returns the interpolation that images were fitted with in evaluation."""
+  """Returns the interpolation with which images were resized in evaluation."""
   return model.description["augment"]["interpolation"]
 
 
 def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
-  """The 8-bit image in a file; of a raster that Pillow cannot read GDAL's."""
+  """Decodes the 8-bit image in a file; a raster that Pillow cannot read is read with GDAL."""
   try:
     return image_ops.decode(file.read_bytes(), bands)
   except ValueError as error:
     if not is_raster:
       raise
-    found = rasters.read(str(file), file.name)  # says what is wrong where it is no raster either
-    if found.dtype == np.uint8 and found.shape[-1] == bands:
-      return found
-    there, wanted = (image_ops.count_bands(count) for count in (found.shape[-1], bands))
+    raster = rasters.read(str(file), file.name)  # its error also covers files that are not rasters
+    if raster.dtype == np.uint8 and raster.shape[-1] == bands:
+      return raster
+    actual, expected = (image_ops.count_bands(count) for count in (raster.shape[-1], bands))
     raise ValueError(
-      f"is a raster of {there}, {found.dtype}; the model takes 8-bit images of {wanted}"
+      f"is a raster of {actual}, {raster.dtype}; the model takes 8-bit images of {expected}"
     ) from error
 
 
 class Truth:
-  """The maps of a folder, by the name of their image: classes, or numbers."""
+  """The maps in a folder, of classes or of values, by the name of their image."""
 
   def __init__(self, flag: str, folder: str, num_classes: int):
-    """Finds them and, of classes, what says what their values mean: in the folder or up to two above it; else
-    they are the classes.
+    """Finds the maps and, for classes, the file that explains their values.
+
+    That file is in the folder or up to two levels above it; without it, the values are the classes.
 
     Args:
-      flag: that the folder was given by, for messages.
-      folder: where they are.
-      num_classes: of the model; 0 for numbers.
+      flag: name of the flag that gave the folder, for messages.
+      folder: of the maps.
+      num_classes: of the model; 0 for values.
 
     Raises:
-      BadInput: there is no such folder, or more classes are named than the model has.
+      BadInput: there is no such folder, more classes are named than the model has, or two maps have the
+        same name.
     """
     if not pathlib.Path(folder).is_dir():
       raise BadInput(f"{flag}={folder} is no folder")
@@ -118,7 +118,7 @@ class Truth:
       places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
       said = (labelled_files.classes_in(image_files.Disk(place), "") for place in places)
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
-      classes = next((found for found in said if found), numbered)
+      classes = next((stated for stated in said if stated), numbered)
       if len(classes.names) > num_classes:
         raise BadInput(
           f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}"
@@ -133,42 +133,41 @@ class Truth:
         )
 
   def of(self, image: Whole) -> np.ndarray:
-    """The map of an image, fitted as it is, and unknown where it holds no data.
+    """Returns the map of an image, resized like the image, and unknown where the image holds no data.
 
     Raises:
-      BadInput: there is none, or it cannot be read.
+      BadInput: there is no map for the image, or it cannot be read.
     """
     if image.name not in self._maps:
       raise BadInput(f"{self._tree.name} holds no map called {image.name}")
     try:
-      found = self._split.read_map(self._tree, self._maps[image.name])
-      targets.check_size(found.shape, image.size)
+      values = self._split.read_map(self._tree, self._maps[image.name])
+      targets.check_size(values.shape, image.size)
       if image.place and rasters.one_to_a_file(self._maps[image.name]):
         rasters.check_place(rasters.place(os.path.join(self._tree.name, self._maps[image.name])), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
-    return targets.where_valid(targets.resize(found, image.pixels.shape[:2]), image.valid)
+    return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
-  """What a model says of every pixel, float32 [height, width, outputs]: logits of classes, or a number in its
-  unit.
+  """Predicts every pixel: float32 [height, width, outputs], logits of classes, or a value in its unit.
 
-  By a window of the size that evaluation sees at once, `dense.window`, else `dense.eval_canvas`, where the
-  image is larger than that: as `dense.slide` does it, but on the host, which has room for large scenes, and
-  saying how far it has come.
+  An image larger than the window that evaluation uses (`dense.window`, or `dense.eval_canvas` if unset) is
+  predicted with a sliding window. The method is that of `dense.slide`, but sums are kept on the host, which
+  has room for large scenes, and progress is printed.
 
   Args:
-    model, params: of `swin_jax.load`, with an answer for every pixel.
-    pixels: as of `read`, [height, width, bands].
+    model, params: from `swin_jax.load`; a model with a prediction for every pixel.
+    pixels: as from `read`, [height, width, bands].
 
   Raises:
-    BadInput: no such model, or another number of bands.
+    BadInput: the model makes no predictions for pixels, or the number of bands differs.
   """
   if not model.kind.pixels:
     tasks = " or ".join(f"task={task}" for task, kind in KINDS.items() if kind.pixels)
     raise BadInput(f"the model has no answers for pixels; take one of {tasks}")
-  seen, forward = model.normalise(pixels), functools.partial(model.apply, params)
+  normalised, forward = model.normalise(pixels), functools.partial(model.apply, params)
   window = model.description["dense"]["window"] or model.description["dense"]["eval_canvas"]
   size = pixels.shape[:2]
   window = tuple(map(min, window, size))
@@ -176,7 +175,7 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   total, times, progress = None, np.zeros(size, np.float32), Progress("predicting", len(corners), "windows")
   for top, left in corners:
     part = np.s_[top : top + window[0], left : left + window[1]]
-    scores = np.asarray(dense.whole(forward, seen[None][:, *part]))[0]
+    scores = np.asarray(dense.whole(forward, normalised[None][:, *part]))[0]
     total = np.zeros((*size, scores.shape[-1]), np.float32) if total is None else total
     total[part] += scores
     times[part] += 1
@@ -186,12 +185,13 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def predict(model: Model, params: Any, image: Whole) -> np.ndarray:
-  """Returns the map of what a model says of the pixels of an image.
+  """Returns the map of a model's predictions for the pixels of an image.
 
-  Args, raises: as `answer`.
+  Args, raises: as in `answer`.
 
   Returns:
-    Classes, uint8 [height, width], 255 where there is no data; or numbers in their unit, float32, NaN there.
+    Classes, uint8 [height, width], 255 where there is no data; or values in their unit, float32, NaN where
+    there is no data.
   """
   return targets.where_valid(model.kind.pixels.to_map(answer(model, params, image.pixels)), image.valid)
 
@@ -199,13 +199,13 @@ def predict(model: Model, params: Any, image: Whole) -> np.ndarray:
 def picture(
   model: Model, image: Whole, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()
 ) -> Image.Image:
-  """Draws the image, the answers for its pixels and, where the truth is known, this and the errors.
+  """Draws the image, the predictions for its pixels and, if the truth is given, the truth and the errors.
 
   Args:
-    model: whose answers they are.
-    image: of `read`.
-    found: of `predict`.
-    truth: a map like it, unknown where nothing is known.
+    model: that made the predictions.
+    image: from `read`.
+    found: from `predict`.
+    truth: a map like `found`, unknown where there is no truth.
     bands: see `pixels.shown`.
 
   Raises:
@@ -222,8 +222,9 @@ def picture(
 def for_a_picture(
   image: Whole, interpolation: str, *maps: np.ndarray | None
 ) -> tuple[np.ndarray | None, ...]:
-  """Returns (pixels, valid, *maps) of an image, made smaller where a picture of it would be larger than a
-  person can look at; what is None stays so.
+  """Returns (pixels, valid, *maps) of an image, reduced if a picture of it would be too large to look at.
+
+  A map that is None stays None.
   """
   if max(image.pixels.shape[:2]) <= _LARGEST:
     return image.pixels, image.valid, *maps
@@ -231,16 +232,18 @@ def for_a_picture(
   pixels = image_ops.resize(image.pixels, size, interpolation)
   valid = image_ops.valid_pixels(pixels)
   smaller = (
-    found if found is None else targets.where_valid(targets.resize(found, size), valid) for found in maps
+    array if array is None else targets.where_valid(targets.resize(array, size), valid) for array in maps
   )
   return pixels, valid, *smaller
 
 
 def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:
-  """Image, truth, prediction and errors, uint8 [4, height, width, 3], side by side; image and prediction
-  alone where there is no truth.
+  """Arranges image, truth, prediction and errors, uint8 [4, height, width, 3], side by side.
 
-  `errors` says how large they are; None: there is no truth.
+  Args:
+    views: the four panels.
+    errors: text that states the size of the errors; None if there is no truth, then only image and
+      prediction are drawn.
   """
   panels = list(
     zip(("image", "truth", "prediction", f"errors: {errors}"), map(drawing.enlarge, views), strict=True)

@@ -1,4 +1,4 @@
-"""The table of tasks, and how a config or a description of a model finds its own."""
+"""Table of the tasks, and look-up of the task that a config or a model description names."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from swin_jax.tasks import classification, masked_pixels, pixel_regression, segm
 from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal.errors import BadInput
 
-# The value of `config.task` → the kind; a new task is a line here.
+# Value of `config.task` → kind. To add a task, add a line here.
 KINDS = {
   "classification": classification.KIND,
   "masked_pixels": masked_pixels.KIND,
@@ -16,10 +16,10 @@ KINDS = {
 
 
 def kind_of(settings: Any) -> TaskKind:
-  """Returns the kind that `task` of a config, or of the description of a model, names.
+  """Returns the kind of task that a config or a model description names under `task`.
 
   Raises:
-    BadInput: there is no such task.
+    BadInput: no task has this name.
   """
   task = settings["task"]
   if task not in KINDS:

@@ -12,8 +12,8 @@ from swin_jax.data.view.views import Labelled
 from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.models.heads import Classifier
 from swin_jax.ops import mixing
-from swin_jax.tasks import image_input
-from swin_jax.tasks.task import Fields, Outputs, Task, TaskKind
+from swin_jax.tasks import image_input, ranking
+from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind
 from swin_jax.terminal import rules
 
 
@@ -27,12 +27,12 @@ def make_task(
   cutmix_alpha: float,
   erase_probability: float,
 ) -> Task:
-  """Classification by a linear head on the pooled features of a backbone.
+  """Returns the task of classifying images with a linear head on the pooled features of a backbone.
 
   Args:
     model: backbone and head.
-    mean, std: of the images, per band.
-    label_smoothing: ε; a target is 1 - ε + ε / classes for its class and ε / classes for the others.
+    mean, std: per band, used to normalise the images.
+    label_smoothing: ε; the target is 1 - ε + ε / classes for the true class and ε / classes for the others.
     mixup_alpha, cutmix_alpha: see `mixing.mix`.
     erase_probability: see `mixing.erase`.
   """
@@ -55,11 +55,11 @@ def make_task(
     value = jnp.mean(optax.softmax_cross_entropy(logits, mixed["target"]))
     return value, {"loss": (value, jnp.ones(()))}, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     logits = model.apply({"params": params}, mixing.normalise(batch["image"], mean, std))
     label, weight = batch["label"], batch["weight"]
     count = jnp.sum(weight)
-    # Among equal scores the label counts as last, so an output that is constant, or NaN, scores 0 and not 1.
+    # Ties rank the true class last, so a constant or NaN output has an accuracy of 0 rather than 1.
     rank = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], axis=1)), axis=1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     sums = {
@@ -67,10 +67,11 @@ def make_task(
       "top1": jnp.sum((rank <= 1) * weight),
       "top5": jnp.sum((rank <= 5) * weight),
     }
-    return {name: (value, count) for name, value in sums.items()}
+    rows = {"logits": logits, "label": label}
+    return Measured({name: (value, count) for name, value in sums.items()}, rows)
 
   best, cost = ("eval/top1", True), model.encoder.flops
-  return Task(model, init, prepare, loss, eval_sums, None, best, cost)
+  return Task(model, init, prepare, loss, measure, None, best, cost, row_metrics=ranking.ONE_VS_REST)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:
@@ -122,7 +123,7 @@ KIND = TaskKind(
   check=_check,
   module=_module,
   make=_make,
-  describe={"classification": ("num_classes",)},  # 0: no head, the pooled features
+  describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
   outputs=_outputs,
   summarise=_summarise,
 )

@@ -1,6 +1,4 @@
-"""Answers for every pixel: of whole images or by a window that slides over them, at several scales, mirrored
-too.
-"""
+"""Dense inference: whole images or a sliding window, with multi-scale and flip test-time augmentation."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -18,13 +16,13 @@ Forward = Callable[[jax.Array], jax.Array]
 
 
 class Views(NamedTuple):
-  """How an image is looked at in evaluation.
+  """Views of an image that evaluation averages over.
 
   Attributes:
-    window: (height, width) in pixels that the model sees at once, sliding by two thirds of it; () for the
-      whole image.
-    scales: of the image; the answers are averaged.
-    mirrored: whether each is also seen mirrored.
+    window: (height, width) in pixels of a sliding window with a stride of two thirds of its size; () for the
+      whole image at once.
+    scales: factors by which the image is resized; the predictions are averaged over them.
+    mirrored: whether to add the left-right flip of the image at each scale.
   """
 
   window: tuple[int, int] = ()
@@ -35,13 +33,14 @@ class Views(NamedTuple):
 def predict(
   forward: Forward, images: jax.Array, views: Views, answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax
 ) -> jax.Array:
-  """Answers, averaged over the views.
+  """Returns the predictions averaged over the views.
 
   Args:
-    forward: scores of images.
+    forward: maps images to scores.
     images: [B, height, width, bands], normalised.
     views: see `Views`.
-    answer: what a view says, of the scores of its pixels; of logits of classes their probabilities.
+    answer: maps the scores of one view to the predictions to average; by default class logits to
+      probabilities.
 
   Returns:
     float32 [B, height, width, classes].
@@ -64,15 +63,15 @@ def predict(
 
 
 def whole(forward: Forward, images: jax.Array) -> jax.Array:
-  """Scores [B, height, width, classes] of images seen at once."""
+  """Returns the scores [B, height, width, classes] of whole images."""
   return resize(forward(images), images.shape[1:3])
 
 
 def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> jax.Array:
-  """Scores [B, height, width, classes] by a window; where several of its places overlap, their mean.
+  """Returns the scores [B, height, width, classes] from a sliding window, averaged where windows overlap.
 
-  It moves by two thirds of its size (rounded down), and its last place ends where the image does. One that is
-  larger than the image is cut down to it.
+  The stride is two thirds of the window (rounded down), and the last window ends at the border of the image.
+  A window larger than the image is clipped to its size.
 
   Args:
     forward: see `Forward`.
@@ -100,8 +99,11 @@ def slide(forward: Forward, images: jax.Array, *, window: tuple[int, int]) -> ja
 
 
 def corners(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, int]]:
-  """(top, left) of every place of a window that slides over an image of a size, no smaller than it: see
-  `slide`.
+  """Returns the (top, left) corner of every position of a sliding window; see `slide`.
+
+  Args:
+    size: (height, width) of the image in pixels, at least those of the window.
+    window: (height, width) of the window in pixels.
   """
   rows, columns = (_starts(*each) for each in zip(size, window, strict=True))
   return [(top, left) for top in rows for left in columns]

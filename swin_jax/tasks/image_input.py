@@ -1,4 +1,4 @@
-"""Batches of whole images: what the tasks that say one thing of an image, or draw it, read of a config."""
+"""Config keys and batches of the tasks whose input is whole images: classification and masked pixels."""
 
 from collections.abc import Callable
 
@@ -23,18 +23,18 @@ RULES = {
 
 
 def fields(config: ConfigDict) -> Fields:
-  """Returns the image of a batch."""
+  """Returns the image field of a batch."""
   return {"image": ((*config.data.image_size, len(config.data.mean)), jnp.dtype(config.data.dtype))}
 
 
 def valid_bands(config: ConfigDict) -> Fields:
-  """Returns the field that says where images of float32 hold data, band by band; nothing for uint8."""
+  """Returns the field that marks, per band, where float32 images hold data; no field for uint8."""
   shape, dtype = fields(config)["image"]
   return {"valid": (shape, jnp.bool_)} if dtype == jnp.float32 else {}
 
 
 def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
-  """Returns the (training, evaluation) view of the image alone."""
+  """Returns the (training, evaluation) views of the image, without a target."""
   d, a = config.data, config.augment
   augmented = views.Augment(
     image_size=d.image_size,
@@ -49,7 +49,7 @@ def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
 
 
 def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """Returns RandAugment of a batch on the device; None where it is off."""
+  """Returns the function that applies RandAugment to a batch on the device; None if it is off."""
   a = config.augment
   if not a.rand_augment_operations:
     return None
@@ -74,7 +74,7 @@ def check(config: ConfigDict) -> None:
   """Checks the keys of `READS`.
 
   Raises:
-    BadInput: see `RULES`; or augmentations that the images do not allow.
+    BadInput: a key violates `RULES`, or an augmentation does not support these images.
   """
   rules.check(config, RULES)
   a, d = config.augment, config.data

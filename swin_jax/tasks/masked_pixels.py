@@ -14,22 +14,22 @@ from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.models.simmim import SimMim
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input
-from swin_jax.tasks.task import Fields, Outputs, Task, TaskKind, normalised
+from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind, normalised
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 
 def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
-  """SimMIM on a backbone.
+  """Returns the task of SimMIM pre-training.
 
   Args:
-    model: the backbone and its decoder.
-    mean, std: of the images, per band.
-    target_norm_window: side in pixels of the neighbourhood that the target is normalised by; 0 for raw
-      pixels.
+    model: backbone and decoder.
+    mean, std: per band, used to normalise the images.
+    target_norm_window: side in pixels of the neighbourhood whose statistics normalise the target; odd, or 0
+      for raw pixels.
 
   Raises:
-    BadInput: a neighbourhood without a middle pixel.
+    BadInput: `target_norm_window` is negative or even, so that the neighbourhood has no centre pixel.
   """
   if target_norm_window < 0 or (target_norm_window and target_norm_window % 2 == 0):
     raise BadInput(
@@ -53,7 +53,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     value = masked_l1(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid)
     return value, {"loss": (value, jnp.ones(()))}, losses
 
-  def eval_sums(params, batch):
+  def measure(params, batch):
     images, reconstruction = forward(params, batch)
     valid = batch.get("valid")
     each = jax.vmap(masked_l1, (0, 0, 0, None, None if valid is None else 0))
@@ -61,10 +61,10 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
       each(reconstruction, target_of(images, valid), batch["mask"], patch_size, valid),
       batch["weight"],
     )
-    if valid is not None:  # where nothing that is masked holds data, nothing was asked
+    if valid is not None:  # an image whose masked pixels hold no data has no target, so it gets no weight
       hidden = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
       weight *= jnp.any(valid & hidden, axis=tuple(range(1, images.ndim)))
-    return {"loss": (jnp.sum(errors * weight), jnp.sum(weight))}
+    return Measured({"loss": (jnp.sum(errors * weight), jnp.sum(weight))})
 
   def pictures(params, batch, bands=()):
     images, reconstruction = forward(params, batch)
@@ -80,7 +80,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/loss", False),
     model.encoder.flops,
@@ -95,16 +95,16 @@ def masked_l1(
   patch_size: tuple[int, ...],
   valid: jax.Array | None = None,
 ) -> jax.Array:
-  """Mean absolute error over masked pixels and all bands, with the official denominator Σmask + 1e-5.
+  """Returns the mean absolute error over masked pixels and all bands.
 
-  A band of a pixel that holds no data weighs nothing; a pixel counts in the denominator by the share of its
-  bands that do.
+  As in the official code, the denominator is Σmask + 1e-5. A band of a pixel without data has weight 0, and a
+  pixel counts in the denominator as the fraction of its bands that hold data.
 
   Args:
     reconstruction, target: [..., height, width, bands] float32.
-    mask: bool [..., H, W], true = masked, one entry per patch.
+    mask: bool [..., H, W], one entry per patch, true = masked.
     patch_size: in pixels, one entry per axis.
-    valid: bool, of the shape of the target, where it holds data; None for everywhere.
+    valid: bool, of the target's shape, true where it holds data; None for everywhere.
 
   Returns:
     scalar float32.
@@ -118,17 +118,17 @@ def masked_l1(
 
 
 def pixel_mask(mask: jax.Array, patch_size: tuple[int, ...], image_size: tuple[int, ...]) -> jax.Array:
-  """[..., *map] per patch → [..., *image_size, 1] per pixel."""
+  """Returns a mask per pixel, [..., *image_size, 1], from a mask per patch, [..., *map]."""
   for axis, patch in enumerate(patch_size, mask.ndim - len(patch_size)):
     mask = jnp.repeat(mask, patch, axis=axis)
   return mask[(..., *map(slice, image_size), None)]
 
 
 def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = None) -> jax.Array:
-  """Each band of each pixel minus the mean of the window × window pixels around it, divided by their
-  deviation.
+  """Returns each band of each pixel, normalised by the mean and standard deviation of the window × window
+  pixels around it.
 
-  Args, shapes: as `local_statistics`.
+  Arguments and shapes are those of `local_statistics`.
   """
   mean, std = local_statistics(images, window, valid)
   return (images - mean) / std
@@ -137,15 +137,15 @@ def normalise_target(images: jax.Array, window: int, valid: jax.Array | None = N
 def in_pixels(
   reconstruction: jax.Array, images: jax.Array, window: int, valid: jax.Array | None = None
 ) -> jax.Array:
-  """What a model reconstructs, as normalised images, with the normalisation of its target undone.
+  """Returns the reconstruction as normalised images, with `normalise_target` undone.
 
-  Only a pixel relative to its neighbourhood is reconstructed where targets are normalised: mean and deviation
-  are the original's.
+  With a normalised target the model predicts each pixel only relative to its neighbourhood. The mean and the
+  standard deviation to undo that are taken from the original image.
 
   Args:
-    reconstruction, images: [B, height, width, bands] float32; the images are normalised and whole.
-    window: of `normalise_target`; 0 for raw pixels.
-    valid: of `local_statistics`.
+    reconstruction, images: [B, height, width, bands] float32; the images are normalised and not masked.
+    window: as for `normalise_target`; 0 for raw pixels.
+    valid: as for `local_statistics`.
   """
   if not window:
     return reconstruction
@@ -156,17 +156,22 @@ def in_pixels(
 def local_statistics(
   images: jax.Array, window: int, valid: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean and deviation of the neighbourhood of each pixel, per band; at the border, of the pixels there are.
+  """Returns mean and standard deviation of the neighbourhood of each pixel, per band.
 
-  Official code (target normalisation of the V2 recipe): unbiased variance, √(v + 1e-6), in float32.
+  At the border, only the pixels inside the image count. As in the official code (target normalisation of the
+  V2 recipe), the variance is unbiased and the deviation is √(v + 1e-6), in float32.
 
   Args:
     images: [B, height, width, bands] float32.
-    window: odd, in pixels.
-    valid: bool, of the shape of the images, which pixels count; the others must be 0. None for all.
+    window: side of the neighbourhood in pixels, odd.
+    valid: bool, of the images' shape, true where a value counts; the images must be 0 elsewhere. None for
+      all.
+
+  Returns:
+    Mean and standard deviation, float32 of the images' shape.
   """
 
-  def box_sum(x):  # separable: window + window additions a pixel instead of window²
+  def box_sum(x):  # separable: 2 · window additions per pixel instead of window²
     for axis in (1, 2):
       shape = [1, 1, 1, 1]
       shape[axis] = window
@@ -194,7 +199,7 @@ def _module(backbone: Backbone, settings: Settings) -> SimMim:
 
 
 def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
-  """Returns the mask, which has an entry for each token of the first level."""
+  """Returns the mask field, which has one entry per token of the first level."""
   return {"mask": (levels_of(settings)[0].map_size(image_size), jnp.bool_)}
 
 
@@ -212,7 +217,7 @@ def _check(config: ConfigDict) -> None:
   rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
   p, size, stride = config.mask.patch_size, config.data.image_size, levels_of(config)[0].stride
-  # Of clips the height and the width.
+  # For clips, cells span height and width only.
   if any(p % side for side in stride[-2:]) or any(side % p for side in size[-2:]):
     raise BadInput(
       f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of the backbone's patch"

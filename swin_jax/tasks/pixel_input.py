@@ -1,4 +1,4 @@
-"""Batches of images with a map each: what the tasks with an answer for every pixel read of a config."""
+"""Config keys and batches of the tasks with a target for every pixel: images, each with a map."""
 
 from collections.abc import Callable
 
@@ -15,19 +15,21 @@ from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 READS = ("dense", "augment.interpolation", "augment.flip_probability", "augment.rotate")
-# What a model folder keeps: how images are fitted and seen.
+# Keys that a model folder keeps: how to resize images and what the model sees of them at once.
 DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}
 
 
 def fields(config: ConfigDict, target: str, dtype: type) -> Fields:
-  """Returns the image of a batch, its map under the name `target`, and of float32 which pixels hold data."""
+  """Returns the fields of a batch: the image, its map under the name `target`, and for float32 images
+  "valid", which marks the pixels that hold data.
+  """
   size, image_dtype = tuple(config.data.image_size), jnp.dtype(config.data.dtype)
   held = {"image": ((*size, len(config.data.mean)), image_dtype), target: (size, dtype)}
   return held | ({"valid": (size, jnp.bool_)} if image_dtype == jnp.float32 else {})
 
 
 def views(config: ConfigDict, target: str) -> tuple[dense_views.Augment, dense_views.EvalView]:
-  """Returns the (training, evaluation) view of images with maps, which they call `target`."""
+  """Returns the (training, evaluation) views of images with maps; the views name the map `target`."""
   d, a, c = config.data, config.augment, config.dense
   fill = tuple(round(255 * mean) if d.dtype == "uint8" else float("nan") for mean in d.mean)
   augmented = dense_views.Augment(
@@ -44,19 +46,19 @@ def views(config: ConfigDict, target: str) -> tuple[dense_views.Augment, dense_v
 
 
 def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
-  """Returns the photometric distortion of a batch on the device; None where it is off."""
+  """Returns the function that applies photometric distortion to a batch on the device; None if it is off."""
   if not config.dense.photometric:
     return None
   return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
 
 
 def test_time_views(config: ConfigDict) -> dense.Views:
-  """Returns how an image is looked at in evaluation."""
+  """Returns the views of an image that evaluation averages over."""
   return dense.Views(config.dense.window, config.dense.scales, config.dense.mirrored)
 
 
 def evaluation(config: ConfigDict) -> Evaluation:
-  """Returns what an evaluation shows: whole images, or a window that slides over them."""
+  """Returns what the model sees in an evaluation: whole images or a sliding window."""
   window, canvas = config.dense.window, tuple(config.dense.eval_canvas)
 
   def seen(size):
@@ -72,7 +74,7 @@ def check(config: ConfigDict, group: str) -> None:
   """Checks the keys of `READS`, and the channels of the head, `group`.channels.
 
   Raises:
-    BadInput: values that cannot be, or that the images do not allow; the message names the keys.
+    BadInput: a value is invalid, or the images do not allow it; the message names the keys.
   """
   c, channels, bands, levels = config.dense, config[group].channels, len(config.data.mean), levels_of(config)
   for key, sizes in (

@@ -1,6 +1,4 @@
-"""Pixel regression: a number for every pixel, such as height, biomass or temperature, by UPerNet with one
-output.
-"""
+"""Pixel regression with UPerNet: one number per pixel, for example height, biomass or temperature."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -18,7 +16,7 @@ from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -31,16 +29,16 @@ def make_task(
   value_std: float,
   views: dense.Views,
 ) -> Task:
-  """Regression by UPerNet on a backbone.
+  """Returns the task of pixel regression with UPerNet.
 
-  The model's output, the loss and what is not said to be otherwise are in deviations: (value - value_mean) /
-  value_std.
+  The model's output and the loss are in standard deviations, (value - value_mean) / value_std, as is
+  everything else unless noted.
 
   Args:
-    model: backbone and head, of one output.
-    mean, std: of the images, per band.
-    value_mean, value_std: of the values, in their unit.
-    views: of evaluation.
+    model: backbone and head with one output.
+    mean, std: per band, used to normalise the images.
+    value_mean, value_std: mean and standard deviation of the values, in their unit.
+    views: views that evaluation averages over.
   """
 
   def target(batch):
@@ -63,22 +61,22 @@ def make_task(
     sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
     return value, sums, losses
 
-  def eval_sums(params, batch):
-    wanted = jnp.where(batch["weight"][:, None, None] > 0, target(batch), jnp.nan)
-    return error_sums(predicted(params, batch), wanted, value_std)
+  def measure(params, batch):
+    expected = jnp.where(batch["weight"][:, None, None] > 0, target(batch), jnp.nan)
+    return Measured(error_sums(predicted(params, batch), expected, value_std))
 
   def pictures(params, batch, bands=()):
-    found, valid = predicted(params, batch), batch.get("valid")
-    found = found if valid is None else jnp.where(valid, found, jnp.nan)
+    predictions, valid = predicted(params, batch), batch.get("valid")
+    predictions = predictions if valid is None else jnp.where(valid, predictions, jnp.nan)
     pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
-    return value_pictures.value_views(pixels, found, target(batch))
+    return value_pictures.value_views(pixels, predictions, target(batch))
 
   return Task(
     model,
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/mean_absolute_error", False),
     functools.partial(upernet.flops, model),
@@ -88,11 +86,11 @@ def make_task(
 
 
 def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean absolute error over the pixels of the batch whose number is known; 0 where none is.
+  """Returns the mean absolute error over all pixels of the batch whose value is known; 0 if none is.
 
   Args:
-    scores: float32 [B, H, W, 1], resized to the target's size.
-    target: float32 [B, height, width], NaN where it is not known.
+    scores: float32 [B, H, W, 1]; resized here to the size of the target.
+    target: float32 [B, height, width], NaN where the value is unknown.
   """
   known = ~jnp.isnan(target)
   scores = dense.resize(scores, target.shape[1:3])[..., 0]
@@ -102,16 +100,17 @@ def known_l1(scores: jax.Array, target: jax.Array) -> jax.Array:
 def error_sums(
   predicted: jax.Array, target: jax.Array, unit: float
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Sums for the scores of numbers.
+  """Returns the sums of the regression metrics.
 
   Args:
-    predicted, target: float32, of one shape, in deviations; NaN in the target is not known.
-    unit: of a deviation.
+    predicted, target: float32, of one shape, in standard deviations; NaN in the target marks unknown values.
+    unit: one standard deviation in the unit of the values.
 
   Returns:
-    loss, in deviations; mean_absolute_error and mean_squared_error, in the unit of the values and its square;
-    and relative_squared_error,
-    to that of who always says 0: the mean in training.
+    loss: mean absolute error in standard deviations.
+    mean_absolute_error, mean_squared_error: in the unit of the values, and in its square.
+    relative_squared_error: squared error relative to that of the constant prediction 0, which is the mean
+      of the training values.
   """
   known = ~jnp.isnan(target)
   target = jnp.where(known, target, 0.0)
@@ -132,7 +131,7 @@ def draw(
   found: np.ndarray,
   truth: np.ndarray | None,
 ) -> Drawing:
-  """Draws the numbers of the pixels of an image, in their unit, as colours; see `task.PixelAnswers`."""
+  """Draws the predicted values of an image, which are in their unit, as colours; see `task.PixelAnswers`."""
   del class_names
   known = np.full(found.shape, np.nan, np.float32) if truth is None else truth
   mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
@@ -171,10 +170,10 @@ def _check(config: ConfigDict) -> None:
 
 
 def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict[str, Any]]) -> None:
-  """Fills mean and deviation of the values, where the config leaves them to the data.
+  """Fills in mean and standard deviation of the values if the config leaves them to the data.
 
   Raises:
-    BadInput: one is given without the other; or no set with statistics of values is there.
+    BadInput: one is given without the other, or there is no prepared set with statistics of values.
   """
   c = config.pixel_regression
   if c.value_std:
@@ -193,13 +192,13 @@ def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], di
       " --config.data.path of one, or both numbers, as in --config.pixel_regression.value_mean=250"
       " --config.pixel_regression.value_std=80"
     )
-  found = read(config.data.path)
-  if Target.VALUES not in found:
+  statistics = read(config.data.path)
+  if Target.VALUES not in statistics:
     raise BadInput(
       f"{config.data.path} holds no values of pixels: prepare it from a folder with SPLIT/images and"
       " SPLIT/values; see the README"
     )
-  values = found[Target.VALUES]
+  values = statistics[Target.VALUES]
   c.update(value_mean=values["mean"][0], value_std=values["std"][0] or 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel, by UPerNet (Swin V1, section 4.3; Swin V2, section 4.1)."""
+"""Semantic segmentation with UPerNet: one class per pixel (Swin V1, section 4.3; Swin V2, section 4.1)."""
 
 from collections.abc import Sequence
 import functools
@@ -17,19 +17,19 @@ from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Outputs, PixelAnswers, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
 def make_task(
   model: upernet.UPerNet, *, mean: Sequence[float], std: Sequence[float], views: dense.Views
 ) -> Task:
-  """Segmentation by UPerNet on a backbone.
+  """Returns the task of semantic segmentation with UPerNet.
 
   Args:
     model: backbone and head.
-    mean, std: of the images, per band.
-    views: of evaluation.
+    mean, std: per band, used to normalise the images.
+    views: views that evaluation averages over.
   """
 
   def probabilities(params, batch):
@@ -48,14 +48,14 @@ def make_task(
     sums = {"loss": (value, one), "main_loss": (main, one), "auxiliary_loss": (auxiliary, one)}
     return value, sums, losses
 
-  def eval_sums(params, batch):
-    seen = probabilities(params, batch)
+  def measure(params, batch):
+    predictions = probabilities(params, batch)
     labels = jnp.where(batch["weight"][:, None, None] > 0, batch["label_map"].astype(jnp.int32), NONE)
     known = labels != NONE
-    right = jnp.take_along_axis(seen, jnp.where(known, labels, 0)[..., None], axis=-1)[..., 0]
+    right = jnp.take_along_axis(predictions, jnp.where(known, labels, 0)[..., None], axis=-1)[..., 0]
     losses = jnp.where(known, -jnp.log(jnp.maximum(right, 1e-12)), 0.0)
-    confusion = confusion_matrix(labels, jnp.argmax(seen, axis=-1), model.num_classes)
-    return {"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)}
+    confusion = confusion_matrix(labels, jnp.argmax(predictions, axis=-1), model.num_classes)
+    return Measured({"loss": (jnp.sum(losses), jnp.sum(known)), **score_sums(confusion)})
 
   def pictures(params, batch, bands=()):
     classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
@@ -70,7 +70,7 @@ def make_task(
     init,
     normalised(mean, std),
     loss,
-    eval_sums,
+    measure,
     pictures,
     ("eval/mean_iou", True),
     functools.partial(upernet.flops, model),
@@ -80,11 +80,11 @@ def make_task(
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Mean over the pixels of the batch that have a class; 0 where none has.
+  """Returns the mean cross-entropy over all pixels of the batch that have a class; 0 if none has.
 
   Args:
-    logits: float32 [B, H, W, classes], resized to the labels' size.
-    labels: int [B, height, width]; NONE: no class.
+    logits: float32 [B, H, W, classes]; resized here to the size of the labels.
+    labels: int [B, height, width], NONE where a pixel has no class.
   """
   known = labels != NONE
   logits = dense.resize(logits, labels.shape[1:3])
@@ -95,24 +95,27 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def confusion_matrix(labels: jax.Array, predicted: jax.Array, num_classes: int) -> jax.Array:
-  """int32 [classes, classes]: in row i, column j the pixels of class i that are taken for j; those without a
-  class do not count.
+  """Returns the confusion matrix, int32 [classes, classes].
+
+  Row i, column j counts the pixels of class i that are predicted as class j. Pixels without a class are
+  ignored.
 
   Args:
-    labels, predicted: int, of one shape.
-    num_classes: of them.
+    labels, predicted: int, of one shape; NONE in the labels where a pixel has no class.
+    num_classes: number of classes.
   """
-  # One place more, for what has no class; counted there, so that no pixel changes a place that counts.
+  # An extra last bin collects the pixels without a class; it is dropped below.
   place = jnp.where(labels == NONE, num_classes**2, labels * num_classes + predicted)
   counts = jnp.zeros((num_classes**2 + 1,), jnp.int32).at[place.ravel()].add(1)
   return counts[:-1].reshape(num_classes, num_classes)
 
 
 def score_sums(confusion: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Sums for the scores of a confusion matrix.
+  """Returns the sums of the segmentation metrics from a confusion matrix.
 
   Returns:
-    iou: intersection and union of every class, [classes] each; accuracy: right pixels, and all.
+    iou: intersection and union per class, [classes] each.
+    pixel_accuracy: number of correct pixels and of all pixels.
   """
   right = jnp.diagonal(confusion)
   union = jnp.sum(confusion, axis=0) + jnp.sum(confusion, axis=1) - right
@@ -120,7 +123,11 @@ def score_sums(confusion: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
 
 
 def to_map(scores: np.ndarray) -> np.ndarray:
-  """Returns the class with the largest score, uint8 [height, width], of scores [height, width, classes]."""
+  """Returns the class with the largest score per pixel, uint8 [height, width].
+
+  Args:
+    scores: [height, width, classes].
+  """
   return scores.argmax(-1).astype(np.uint8)
 
 
@@ -131,13 +138,13 @@ def draw(
   found: np.ndarray,
   truth: np.ndarray | None,
 ) -> Drawing:
-  """Draws the classes of the pixels of an image over it; see `task.PixelAnswers`."""
+  """Draws the predicted classes of the pixels over their image; see `task.PixelAnswers`."""
   del settings
   known = np.full(found.shape, NONE) if truth is None else truth.astype(np.int32)
   views = label_pictures.label_views(pixels, found[None].astype(np.int32), known[None], len(class_names))
   shown = sorted({*np.unique(found), *np.unique(known)} - {NONE})
-  there = known != NONE
-  wrong = np.mean((known != found)[there]) if there.any() else 0
+  labelled = known != NONE
+  wrong = np.mean((known != found)[labelled]) if labelled.any() else 0
   return Drawing(
     np.asarray(views)[0],
     None if truth is None else f"{wrong:.1%} of pixels",

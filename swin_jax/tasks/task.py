@@ -1,4 +1,6 @@
-"""What a task is: to the training loop, `Task`; to what handles configs and trained models, `TaskKind`."""
+"""Interfaces of a task: `Task` for the training loop, `TaskKind` for code that handles configs and trained
+models.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,59 +14,94 @@ from swin_jax.data.read.targets import Target
 from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 
-# Metric name → (sum, count), added up over batches and hosts, divided once; [classes] each where every class
-# has its own.
+# Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
+# for a metric per class.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
-# Name → shape and dtype of one example's part of a batch.
+# Name → [B, ...], one row for each example of a batch.
+Rows = dict[str, jax.Array]
+# Name of an array of a batch → shape and dtype of one example in it.
 Fields = dict[str, tuple[tuple[int, ...], Any]]
 
 
-class Task(NamedTuple):
-  """A model with its objective, settings bound. Batches are dicts of device arrays as `data.pipeline` makes
-  them.
+class Undefined(Exception):
+  """Metrics have no value for the examples of an evaluation; the message says why."""
+
+
+class Measured(NamedTuple):
+  """What one evaluation batch adds to the metrics.
 
   Attributes:
-    model: the linen module; `model.encoder` is the backbone.
+    sums: metrics that are sums over examples, without those of weight 0.
+    rows: what `RowMetrics` need of each example.
+  """
+
+  sums: Sums
+  rows: Rows = {}
+
+
+class RowMetrics(NamedTuple):
+  """Metrics that are not sums over examples, such as those that rank them.
+
+  Attributes:
+    names: of the metrics.
+    compute: rows as numpy arrays [examples, ...], every example once → one value for each name; raises
+      `Undefined`.
+  """
+
+  names: tuple[str, ...]
+  compute: Callable[[Mapping[str, np.ndarray]], Sequence[float]]
+
+
+class Task(NamedTuple):
+  """A model and its objective, with all settings bound.
+
+  Batches are dicts of device arrays from `data.feed.pipeline`.
+
+  Attributes:
+    model: linen module; `model.encoder` is the backbone.
     init: (rng, batch) → boxed parameters.
-    prepare: (training batch, rng) → what `loss` makes of the batch before the model sees it, with the random
-      numbers it draws for that.
+    prepare: (training batch, rng) → the batch as the model gets it. `loss` does the same with the same random
+      numbers; this function exists to time it.
     loss: (params, batch, rng) → scalar mean loss of a training batch, `Sums` to log, and the losses of the
-      backbone, see `backbone.Features`, which the step adds.
-    eval_sums: (params, batch) → `Sums` over the examples of an evaluation batch, by their "weight".
-    pictures: (params, batch, bands) → uint8 [B, views, height, width, 1 or 3] to look at, or None where there
-      is nothing to see. The bands are one, or three as red, green, blue; () for the first three, or the first
-      where there are fewer.
-    best: the evaluation metric that ranks checkpoints, and whether more is better.
-    flops: (image_size, bands) → of one image's forward pass.
-    pictures_show: what is to be seen in them, which names their files.
-    legend: (picture, class names) → the picture with what its colours mean under it, where they mean
-      anything.
+      backbone (see `backbone.Features`), which the step adds to the first.
+    measure: (params, batch) → `Measured` of an evaluation batch, whose "weight" is 1 for the examples that
+      count and 0 for the others.
+    pictures: (params, batch, bands) → uint8 [B, panels, height, width, 1 or 3] to log, or None if the task
+      has no pictures. `bands` are three, shown as red, green and blue, or one, shown as grey; () for the
+      first three, or for the first if there are fewer.
+    best: evaluation metric that ranks checkpoints, and whether higher is better.
+    flops: (image_size, bands) → FLOPs of one image's forward pass.
+    pictures_show: subject of the pictures, used in their file names.
+    legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
+      colours need none.
+    row_metrics: metrics computed from the rows of `measure`; None if it returns no rows.
   """
 
   model: Any
   init: Callable[[jax.Array, dict], Any]
   prepare: Callable[[dict, jax.Array], dict]
   loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
-  eval_sums: Callable[[Any, dict], Sums]
+  measure: Callable[[Any, dict], Measured]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures_show: str = ""
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
+  row_metrics: RowMetrics | None = None
 
 
 def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[dict, jax.Array], dict]:
-  """Returns `Task.prepare` of a task that only normalises images."""
+  """Returns the `Task.prepare` of a task that only normalises the images."""
   return lambda batch, rng: batch | {"image": mixing.normalise(batch["image"], mean, std)}
 
 
 class Evaluation(NamedTuple):
-  """What an evaluation shows to the model.
+  """Input sizes of the model in evaluation.
 
   Attributes:
-    size: (height, width) in pixels that the model sees at once.
-    note: goes on after that size in a sentence, to say how images come to it.
-    sizes: all sizes that the backbone sees, where test-time augmentation has several.
+    size: (height, width) in pixels that the model gets at once.
+    note: text that follows the size in a message and says how images are brought to it.
+    sizes: all sizes that the backbone gets if test-time augmentation uses several.
   """
 
   size: tuple[int, int]
@@ -73,11 +110,11 @@ class Evaluation(NamedTuple):
 
 
 class Outputs(NamedTuple):
-  """What a trained model puts out.
+  """Output of a trained model.
 
   Attributes:
-    name: of the array.
-    finish: module's output → what the user gets, such as numbers back in their unit.
+    name: name of the output array.
+    finish: output of the module → output for the user, for example values in their unit.
   """
 
   name: str
@@ -85,12 +122,12 @@ class Outputs(NamedTuple):
 
 
 class Drawing(NamedTuple):
-  """Answers for every pixel of an image, drawn.
+  """Picture of the predictions for the pixels of an image.
 
   Attributes:
-    views: uint8 [4, height, width, 3]: image, truth, answers and errors.
-    errors: how large they are, in words; None where there is no truth.
-    legend: picture → the picture with what its colours mean under it.
+    views: uint8 [4, height, width, 3], the panels image, ground truth, predictions and errors.
+    errors: size of the errors as text; None without ground truth.
+    legend: picture → the picture with a legend of its colours below it.
   """
 
   views: np.ndarray
@@ -99,14 +136,14 @@ class Drawing(NamedTuple):
 
 
 class PixelAnswers(NamedTuple):
-  """What `python -m swin_jax.show` must know of a task with an answer for every pixel.
+  """What `python -m swin_jax.show` needs to know about a task that predicts every pixel.
 
   Attributes:
-    command: its word on the command line.
-    answer: what each pixel is given, in a word for help texts.
-    to_map: scores float32 [height, width, outputs], as `Outputs.finish` leaves them → a map (`targets.py`).
-    draw: (settings, class names, pixels float32 [1, height, width, 3] of 0..1, map, true map or None) → a
-      picture of them.
+    command: name of the subcommand.
+    answer: noun for the prediction of a pixel, for help texts.
+    to_map: scores float32 [height, width, outputs], as returned by `Outputs.finish` → a map (`targets.py`).
+    draw: (settings, class names, pixels float32 [1, height, width, 3] in 0..1, predicted map, true map or
+      None) → a picture of them.
   """
 
   command: str
@@ -115,31 +152,37 @@ class PixelAnswers(NamedTuple):
   draw: Callable[[Settings, Sequence[str], jax.Array, np.ndarray, np.ndarray | None], Drawing]
 
 
-class TaskKind(NamedTuple):
-  """Everything that is said about a task outside the training loop.
+def _fill_nothing(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict]) -> None:
+  """Leaves the config as it is: `TaskKind.fill` of a task whose keys do not depend on the data."""
 
-  A kind that has classes (`needs.has_classes`) has a key `num_classes` in its group: 0 for those of the data.
+
+class TaskKind(NamedTuple):
+  """Everything that the rest of the program needs to know about a task, outside the training loop.
+
+  The group of a kind with classes (`needs.has_classes`) has a key `num_classes`, where 0 means the number of
+  classes of the data.
 
   Attributes:
-    needs: what an example must carry.
-    group: its group in the config, called as the task.
-    reads: groups, or single keys as "group.key", of the config that not every task reads and this one does.
-    fields: config → what a training batch holds; an evaluation adds "weight", float32.
-    views: config → (training, evaluation) view, each (decoded example, rng) → the fields of one example.
-    check: config → None; raises BadInput for what contradicts itself, without data or devices.
+    needs: target that an example must carry.
+    group: config group of the task; it has the name of the task.
+    reads: config groups, or single keys as "group.key", that this task reads and that not every task reads.
+    fields: config → fields of a training batch; an evaluation batch adds "weight", float32.
+    views: config → (training, evaluation) views, each (decoded example, rng) → fields of one example.
+    check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.
     make: (backbone, config) → the `Task`.
-    describe: group → the keys that a model folder keeps, besides those of the backbone and the data. Those
-      of its own group give the weights their meaning; the others say how images are shown to them.
-    outputs: settings → what a trained model puts out.
-    summarise: settings → the model in a few words.
-    augment: config → (training batch, rng) → the batch, on the device, before `Task.loss`; None for nothing.
-    inputs: (settings, image size) → what the module takes besides images.
-    fill: (config, trained, read) → None; fills keys of its group that the config leaves to the data: from the
-      config of trained weights of this task, where such are evaluated, else from the statistics of a prepared
-      set, which `read(path)` gives.
-    evaluation: config → what an evaluation shows to the model.
-    pixels: of a task with an answer for every pixel, how `show` draws it; else None.
+    describe: group → keys that a model folder keeps, in addition to those of the backbone and the data. Keys
+      of the task's own group define what the weights mean; the others say how images are presented to them.
+    outputs: settings → the `Outputs` of a trained model.
+    summarise: settings → a summary of the model in a few words.
+    augment: config → (training batch, rng) → the batch augmented on the device, before `Task.loss`; None for
+      no augmentation.
+    inputs: (settings, image size) → inputs of the module in addition to the images.
+    fill: (config, trained, read) → None; fills in the keys of its group that the config leaves to the data.
+      They come from `trained`, the config of the trained weights, if such weights are evaluated, and
+      otherwise from the statistics of a prepared set, which `read(path)` returns.
+    evaluation: config → the `Evaluation`.
+    pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
 
   needs: Target
@@ -155,12 +198,10 @@ class TaskKind(NamedTuple):
   summarise: Callable[[Settings], str]
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
-  fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = lambda config, trained, read: (
-    None
-  )
+  fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   pixels: PixelAnswers | None = None
 
   def num_classes(self, settings: Settings) -> int:
-    """Returns how many classes a model tells apart; 0 where it tells none."""
+    """Returns the number of classes of a model; 0 for a task without classes."""
     return settings[self.group]["num_classes"] if self.needs.has_classes else 0

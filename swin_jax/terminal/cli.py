@@ -1,4 +1,4 @@
-"""What every command shares: its flags, errors without tracebacks, and exit codes."""
+"""Shared parts of all commands: flags, errors without tracebacks, and exit codes."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
   def parse_known_args(self, args=None, namespace=None):
     known, rest = super().parse_known_args(args, namespace)
-    if rest:  # here, where a subcommand knows its own flags
+    if rest:  # reported here, where a subcommand knows its own flags
       self.refuse(rest[0])
     return known, rest
 
@@ -48,8 +48,8 @@ class Parser(argparse.ArgumentParser):
 class ConfigParser(Parser):
   """A parser with --config=FILE[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that file.
 
-  `parse_args` returns the config itself, locked, as `config`. absl parses only what argparse leaves over, and
-  its flags live as long as the call: one process may parse several command lines.
+  `parse_args` returns the config itself, locked, as `config`. absl parses only the arguments that argparse
+  does not know, and its flags exist only during the call, so one process may parse several command lines.
   """
 
   def __init__(self, **kwargs):
@@ -69,10 +69,10 @@ class ConfigParser(Parser):
     return known, []
 
   def _read(self, path: str, rest: Sequence[str]) -> Any:
-    """Returns the config in a file, changed by the flags that argparse does not know.
+    """Returns the config in a file, modified by the flags that argparse does not know.
 
     Raises:
-      BadInput: the file cannot be read, or has no such key, or a key cannot have such a value; or an argument
+      BadInput: the file cannot be read, a key does not exist or cannot have the given value, or an argument
         is not a flag.
     """
     from absl import flags  # --help needs neither
@@ -82,7 +82,7 @@ class ConfigParser(Parser):
     config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
       words = values(argv)
-      _ = config.value.task  # a file that cannot be read fails only when its config is used
+      _ = config.value.task  # an unreadable file raises its error only when its config is used
     except flags.UnrecognizedFlagError as error:
       self.refuse(f"--{error.flagname}")
     except OSError as error:
@@ -104,7 +104,7 @@ def require(arguments: argparse.Namespace, **examples: str) -> None:
 
   Args:
     arguments: the parsed command line.
-    examples: flag → a value it could have.
+    examples: flag → example of a value.
 
   Raises:
     BadInput: a flag is missing or empty; the message gives the example.
@@ -132,7 +132,7 @@ def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], 
 
 
 def size(text: str) -> int | list[int]:
-  """The value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
+  """Parses the value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
   try:
     numbers = [int(part) for part in text.split(",")]
   except ValueError as error:
@@ -141,7 +141,7 @@ def size(text: str) -> int | list[int]:
 
 
 def numbers(text: str) -> list[float]:
-  """The value of a flag: numbers divided by commas."""
+  """Parses the value of a flag: comma-separated numbers."""
   try:
     return [float(part) for part in text.split(",")]
   except ValueError as error:
@@ -149,10 +149,13 @@ def numbers(text: str) -> list[float]:
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:
-  """Returns the message of ml_collections about one of these keys, or about an error inside a config, in one
-  line and without a traceback.
+  """Returns ml_collections' message about a key or a config's error as one line without a traceback.
+
+  Args:
+    message: the message of ml_collections.
+    keys: the keys that the command line sets.
   """
-  # a KeyError's text is a quoted repr, also inside another error
+  # the text of a KeyError is a quoted repr, even inside another error
   message = message.replace("\\n", "\n").replace("\\'", "'")
   if "Traceback (most recent call last):" in message:
     return message.rpartition("Error: ")[2].strip()
@@ -167,8 +170,10 @@ def _clear(message: str, keys: Sequence[str]) -> str:
 
 
 def exit_code(body: Callable[[], None]) -> int:
-  """Runs a command: 0; 2 for bad input, 74 for a fault, 75 when stopped by SIGTERM, 130 by Ctrl-C, each said
-  in one line; 1 for a bug.
+  """Runs a command and returns its exit code.
+
+  0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM and 130 by Ctrl-C, each explained in one line
+  on stderr; 1 a bug, with a traceback.
   """
   try:
     body()
@@ -189,15 +194,17 @@ def exit_code(body: Callable[[], None]) -> int:
         file=sys.stderr,
       )
       return FAULT
-    # and then `leave`: the interpreter's own end would wait for the other processes of the run
+    # callers then use `leave`, because the interpreter's shutdown would wait for the run's other processes
     traceback.print_exc()
     return 1
   return 0
 
 
 def leave(code: int) -> NoReturn:
-  """Ends the process; unless all went well at once, because native threads that still run would crash the
-  interpreter's end or wait. A signal no longer changes the exit code.
+  """Ends the process with an exit code, which a signal can no longer change.
+
+  After an error it ends at once, because native threads that are still running could crash the interpreter's
+  shutdown or block it.
   """
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, even if the power fails while they are written."""
+"""Writes files and folders atomically: they are complete or absent, even after a power failure."""
 
 from collections.abc import Iterator
 import contextlib
@@ -8,23 +8,23 @@ import pathlib
 import secrets
 import shutil
 
-PARTIAL = ".partial"  # ends the names of what is being written, or was when its process died
-# Of fsync on a folder, where the file system has no such thing (some network and FUSE file systems).
+PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
+# Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def write(path: pathlib.Path, text: str) -> None:
-  """Writes a text file, or leaves what `path` held before."""
+  """Writes a text file; on an error, `path` keeps its previous content."""
   with replacing(path) as partial:
     partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields the name of a file to write, which takes the place of `path` when the block ends without an error.
+  """Yields the name of a file to write, which replaces `path` when the block ends without an error.
 
   The content reaches the disk before the name does, and the name before this returns. After an error the
-  partial file is removed and `path` is what it was; after a crash a file `path.*.partial` may remain.
+  partial file is removed and `path` is unchanged; after a crash a file `path.*.partial` may remain.
   """
   partial = _partial(path)
   try:
@@ -38,10 +38,11 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a folder to fill, which becomes `path` when the block ends without an error; as `replacing`.
+  """Yields a folder to fill, which becomes `path` when the block ends without an error. See `replacing`.
 
   Raises:
-    OSError: `path` is neither absent nor an empty folder, or the disk is full, or the like.
+    OSError: `path` is neither absent nor an empty folder, or writing fails, for example because the disk is
+      full.
   """
   partial = _partial(path)
   partial.mkdir()

@@ -1,9 +1,9 @@
-"""The wish to stop: SIGTERM (a preemption notice, a batch system at its time limit) or Ctrl-C.
+"""Requests to stop: SIGTERM (a preemption notice, or a batch system at its time limit) or Ctrl-C.
 
-While there is nothing to save, a signal ends the process at once, even in the middle of a compilation; later
-the loop asks `requested` and saves first. Several processes must stop at the same step: there jax's
-preemption service takes SIGTERM, from any one of them, and agrees on the step; from the moment they have
-joined SIGTERM waits for the next `requested`, after the first step that is.
+While there is nothing to save, a signal ends the process at once, even during a compilation; later the loop
+asks `requested` and saves first. Several processes must stop at the same step. For them, jax's preemption
+service receives SIGTERM from any one of the processes and agrees on the step. Once they have joined, SIGTERM
+waits for the next call of `requested`, that is, until after the first step.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,19 +15,19 @@ import sys
 import threading
 
 RUN_AGAIN = 75  # EX_TEMPFAIL
-INTERRUPTED = 130  # by Ctrl-C
+INTERRUPTED = 130  # exit code after Ctrl-C
 
-_signal: int | None = None  # the first that was received
+_signal: int | None = None  # the first signal received
 _something_to_save = False
-_agree: Callable[[], bool] | None = None  # of several processes
+_agree: Callable[[], bool] | None = None  # set if there are several processes
 
 
 @contextlib.contextmanager
 def watch() -> Iterator[None]:
-  """Watches for signals while the block runs; to be entered on the main thread, before anything slow.
+  """Watches for signals while the block runs. Enter it on the main thread, before anything slow.
 
-  What an earlier block of this process has heard is forgotten, and after the block signals do what they did
-  before.
+  Signals of an earlier block of this process are discarded, and after the block the previous handlers are
+  restored.
   """
   global _signal, _something_to_save, _agree
   _signal, _something_to_save, _agree = None, False, None
@@ -35,7 +35,7 @@ def watch() -> Iterator[None]:
   writer.setblocking(False)
   before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
   # Python runs handlers between two bytecodes, so not while XLA compiles; a thread that waits for this byte
-  # hears of a signal at once.
+  # is notified of a signal at once.
   wakeup = signal.set_wakeup_fd(writer.fileno())
   threading.Thread(target=_listen, args=(reader,), daemon=True).start()
   try:
@@ -48,26 +48,30 @@ def watch() -> Iterator[None]:
 
 
 def protect() -> None:
-  """From here on there is something to save: a signal waits until `requested` is asked."""
+  """Marks that there is something to save: from now on, a signal waits until `requested` is called."""
   global _something_to_save
   _something_to_save = True
 
 
 def agree_by(agree: Callable[[], bool]) -> None:
-  """Tells by what several processes agree on the step at which they stop; it is called once for each
-  `requested`.
+  """Sets the function by which several processes agree on the step at which they stop.
+
+  It is called once for each call of `requested`.
   """
   global _agree
   _agree = agree
 
 
 def requested() -> bool:
-  """Whether to save and stop now. All processes ask equally often, and all get the same answer."""
+  """Returns whether to save and stop now.
+
+  All processes must call this equally often, and all get the same answer.
+  """
   return _agree() if _agree else _signal is not None
 
 
 def exit_code() -> int:
-  """Of a process that stops because it was asked to."""
+  """Returns the exit code of a process that stops on request."""
   return INTERRUPTED if _signal == signal.SIGINT else RUN_AGAIN
 
 
@@ -88,4 +92,4 @@ def _listen(reader: socket.socket) -> None:
       hint = " (Ctrl-C again: at once)" if number == signal.SIGINT else ""
       print(f"swin_jax: stopping as soon as the run is saved{hint}", file=sys.stderr, flush=True)
       if _agree:
-        os.kill(os.getpid(), signal.SIGTERM)  # jax's service tells the others
+        os.kill(os.getpid(), signal.SIGTERM)  # jax's service notifies the other processes

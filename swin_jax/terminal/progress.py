@@ -1,4 +1,4 @@
-"""What a command prints while something takes its time."""
+"""Progress lines that a command prints during long operations."""
 
 from collections.abc import Callable
 import concurrent.futures
@@ -8,17 +8,17 @@ from typing import Any
 
 SECONDS_BETWEEN_LINES = 10
 
-_process = 0  # of several, the number of this one
+_process = 0  # index of this process
 
 
 class Progress:
-  """Prints every few seconds how far something has come, at what rate, and how long it will take from there.
+  """Prints progress, rate and remaining time every few seconds.
 
   Args:
-    what: is done; the lines begin with it.
-    total: how much there is to do.
-    unit: what is counted, in the plural; without it no rate is printed.
-    before: how much was done before this process began.
+    what: the operation; the lines begin with it.
+    total: the total amount of work.
+    unit: of the amount, in the plural; without it no rate is printed.
+    before: amount done before this process began.
   """
 
   def __init__(self, what: str, total: float, unit: str = "", before: float = 0):
@@ -27,7 +27,7 @@ class Progress:
     self._start = self._printed = time.perf_counter()
 
   def step(self, by: float = 1) -> None:
-    """Counts, and prints a line when one is due."""
+    """Adds to the amount done, and prints a line when one is due."""
     self._done += by
     now = time.perf_counter()
     if now - self._printed < SECONDS_BETWEEN_LINES:
@@ -39,23 +39,23 @@ class Progress:
     say(f"{self._what}  {self._done:,.0f}/{self._total:,.0f}{speed}  {left} left")
 
   def finish(self, note: str = "") -> None:
-    """Prints the last line: how much, how long, how much of it was there before, and a note."""
+    """Prints the last line: the amount, the time, the amount done before this process began, and a note."""
     seconds = time.perf_counter() - self._start
     before = f", {self._before:,.0f} were there before" if self._before else ""
     say(f"{self._what}  {self._done:,.0f} {self._unit} in {seconds:.1f} s{before}{note}")
 
 
 def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function whose progress is unknown; prints what is done and, every few seconds, for how long.
+  """Runs a function of unknown progress; prints the operation and its duration every few seconds.
 
-  The function runs in a thread, so that Ctrl-C is heard meanwhile.
+  The function runs in a thread, so that Ctrl-C is handled meanwhile.
   """
   start, result = time.perf_counter(), concurrent.futures.Future()
 
   def run():
     try:
       result.set_result(function())
-    except BaseException as error:  # raised again by the thread that waits
+    except BaseException as error:  # raised again by the waiting thread
       result.set_exception(error)
 
   say(f"{what} ...")
@@ -66,19 +66,19 @@ def patiently(what: str, function: Callable[[], Any]) -> Any:
 
 
 def set_process(index: int) -> None:
-  """Tells which of several processes this one is: only process 0 prints."""
+  """Sets the index of this process; only process 0 prints."""
   global _process
   _process = index
 
 
 def say(line: str) -> None:
-  """Prints a line for the person at the terminal, once however many processes there are."""
+  """Prints a line for the user, once for all processes of a run."""
   if _process == 0:
     print(line, flush=True)
 
 
 def duration(seconds: float) -> str:
-  """Seconds as "1:02:03" or "2:03"."""
+  """Formats seconds as "1:02:03" or "2:03"."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""Ranges and choices of config keys, as a table: key → what its value must be."""
+"""Rules for the ranges and choices of config keys, for tables of key → rule."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -6,43 +6,43 @@ from typing import Any
 
 from swin_jax.terminal.errors import BadInput
 
-# value → what is wrong with it, the end of a sentence that begins with key and value; "" for nothing
+# value → what is wrong with it, as the end of a sentence that starts with key and value; "" if it is valid
 Rule = Callable[[Any], str]
 
 
 def one_of(*allowed: str | int) -> Rule:
-  """Returns the rule of a choice."""
+  """Returns the rule that a value is one of `allowed`."""
   return lambda value: "" if value in allowed else f": there are {', '.join(map(repr, allowed))}"
 
 
 def at_least(low: float) -> Rule:
-  """Returns the rule of a number without an upper limit."""
+  """Returns the rule that a number is at least `low`."""
   words = f" must be at least {low}" if low else " must not be negative"
   return lambda value: "" if value >= low else words
 
 
 def between(low: float, high: float) -> Rule:
-  """Returns the rule of a closed range."""
+  """Returns the rule that a number is in the closed range [low, high]."""
   return lambda value: "" if low <= value <= high else f" must be between {low} and {high}"
 
 
 def share(high: float = 1.0) -> Rule:
-  """Returns the rule of a share, which is more than 0."""
+  """Returns the rule that a number is in the range (0, high]."""
   return lambda value: "" if 0 < value <= high else f" must be more than 0 and at most {high}"
 
 
 def rising(high: float = float("inf")) -> Rule:
-  """Returns the rule of a pair of positive numbers, the smaller first."""
+  """Returns the rule of a pair of positive numbers in ascending order, at most `high`."""
   limit = f", at most {high}" if high < float("inf") else ""
   words = f" must be two numbers above 0, the smaller first{limit}"
   return lambda pair: "" if len(pair) == 2 and 0 < pair[0] <= pair[1] <= high else words
 
 
 def check(config: Any, rules: Mapping[str, Rule]) -> None:
-  """Checks the keys of a table ("group.key" → rule).
+  """Checks a config against a table of "group.key" → rule.
 
   Raises:
-    BadInput: a value is outside its range; the message names key and value.
+    BadInput: a value violates its rule; the message names key and value.
   """
   for key, rule in rules.items():
     value = functools.reduce(lambda group, name: group[name], key.split("."), config)

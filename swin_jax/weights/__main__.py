@@ -1,20 +1,21 @@
-"""Weights in and out.
+"""Imports, adapts and exports weights.
 
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
 
-`import` makes a model folder of a public checkpoint: the official code's (supervised, 22K to 1K, SimMIM),
-timm's, Hugging Face's, SatVision's; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
-hf://OWNER/NAME[/FILE]. Nothing is left over and nothing left empty, or it fails and says what.
+`import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
+SimMIM), timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
+hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise the command fails and
+reports the mismatch.
 
-`adapt` makes a model folder of a run's workdir or of another model folder: as it is, or for another window,
-image size, bands, classes.
+`adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
+window, image size, bands or classes.
 
 `export` writes a workdir or a model folder for the official code, timm, or transformers.
 
-A model folder is what --config.init_from, --mode=eval --workdir, `swin_jax.load`, `swin_jax.export` and
-`swin_jax.show` take.
+A model folder is a valid input of --config.init_from, --mode=eval --workdir, `swin_jax.load`,
+`swin_jax.export` and `swin_jax.show`.
 """
 
 import sys
@@ -30,48 +31,50 @@ def _parser() -> cli.Parser:
 
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
-  command.add_argument("destination", metavar="DST", help="the model folder to make")
+  command.add_argument("destination", metavar="DST", help="model folder to create")
   command.add_argument(
-    "--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="whose names it must have"
+    "--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="required naming scheme"
   )
   command.add_argument(
-    "--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH, where the file does not tell"
+    "--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH; needed if the file does not determine it"
   )
   command.add_argument(
-    "--window", type=cli.size, help="tokens, or one number a stage, where the file does not tell"
+    "--window", type=cli.size, help="tokens, or one number a stage; needed if the file does not determine it"
   )
   command.add_argument(
-    "--trained_window", type=cli.size, help="V2: the windows of pre-training, one a stage; 0 for no others"
+    "--trained_window", type=cli.size, help="V2: windows of pre-training, one a stage; 0 if same as --window"
   )
   command.add_argument(
-    "--mean", type=cli.numbers, help="of the images per band, 0..1, where it is not what is supposed and said"
+    "--mean",
+    type=cli.numbers,
+    help="mean of the images per band, for pixels in 0..1; overrides the mean read or assumed",
   )
-  command.add_argument("--std", type=cli.numbers, help="likewise")
+  command.add_argument("--std", type=cli.numbers, help="standard deviation, likewise")
   command.add_argument(
     "--target_norm_window",
     type=int,
-    help="SimMIM with normalised targets: pixels (47 in the V2 recipe); 0 for none",
+    help="SimMIM with normalised targets: window in pixels (47 in the V2 recipe); 0 if not normalised",
   )
   command.add_argument(
     "--allow_pickle",
     action="store_true",
-    help="read files that could run code; only if you trust who made them",
+    help="also read files that could run code; use only for files from a source you trust",
   )
 
   command = commands.add_parser(
-    "adapt", help="a run or a model folder → a model folder, as it is or for other windows, bands, classes"
+    "adapt", help="a run or a model folder → a model folder, unchanged or for other windows, bands, classes"
   )
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  command.add_argument("destination", metavar="DST", help="the model folder to make")
+  command.add_argument("destination", metavar="DST", help="model folder to create")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
   command.add_argument(
-    "--bias_tables", choices=choices.BIAS_TABLES, help="V1 at another window; geometric unless given"
+    "--bias_tables",
+    choices=choices.BIAS_TABLES,
+    help="interpolation of V1 bias tables for another window; default geometric",
   )
-  command.add_argument("--bands", type=int, help="bands of the images")
-  command.add_argument(
-    "--band_rule", choices=choices.BANDS, help="what they are made of; repeat unless given"
-  )
+  command.add_argument("--bands", type=int, help="number of image bands")
+  command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
   command.add_argument(
     "--class_map", default="", help="file: line k is the class of SRC that becomes class k"
   )
@@ -79,9 +82,11 @@ def _parser() -> cli.Parser:
   command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
   command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
   command.add_argument(
-    "destination", metavar="DST.safetensors", help="the file to make; for hf, a config.json is made beside it"
+    "destination",
+    metavar="DST.safetensors",
+    help="file to create; for hf, a config.json is created in the same folder",
   )
-  command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="whose names")
+  command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="naming scheme")
   return parser
 
 
@@ -96,11 +101,7 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.saved import (
-    description,  # jax takes seconds; a typo should not
-    folder,
-    tensors,
-  )
+  from swin_jax.saved import description, folder, tensors  # late, because importing jax takes seconds
   from swin_jax.weights import importer, inference
 
   folder.check_free(arguments.destination)

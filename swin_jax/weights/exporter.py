@@ -1,4 +1,4 @@
-"""A saved model → a file with the names and shapes of the official code, timm or Hugging Face."""
+"""Exports a saved model to a file with the names and shapes of the official code, timm or Hugging Face."""
 
 from collections.abc import Callable
 import functools
@@ -21,24 +21,24 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import layouts
 
-# Task → whether other programs call its models masked-image models; they have no head of another task.
+# Task → whether other programs treat its models as masked-image models; they support no other task's head.
 _MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
 
 
 def plan(
   saved: Saved, layout: str
 ) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], Callable[[str], np.ndarray]]:
-  """A saved model in another layout.
+  """Maps a saved model to another layout.
 
   Args:
-    saved: what `folder.open_saved` opened.
+    saved: as opened by `folder.open_saved`.
     layout: one of `choices.LAYOUTS`.
 
   Returns:
-    Shape and dtype of every tensor by name, and name → the tensor.
+    Shape and dtype of every tensor by name, and a function from a name to the tensor.
 
   Raises:
-    BadInput: that layout cannot hold it.
+    BadInput: the layout cannot represent the model.
   """
   description = _describe(saved)
   model = description["model"]
@@ -73,7 +73,7 @@ def plan(
 
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
-  @functools.lru_cache(maxsize=1)  # blocks that are stacked here are written one after the other
+  @functools.lru_cache(maxsize=1)  # blocks that are stacked here are written consecutively
   def ours(path):
     return np.asarray(
       saved.read({path: jax.ShapeDtypeStruct(saved.shapes[path], np.float32, sharding=here)})[path]
@@ -107,13 +107,13 @@ def _describe(saved: Saved) -> dict[str, Any]:
 
 
 def export(saved: Saved, destination: str, layout: str) -> list[str]:
-  """Writes a .safetensors file in another layout; for Hugging Face its config.json beside it.
+  """Writes a .safetensors file in another layout; for Hugging Face also its config.json in the same folder.
 
   Returns:
-    Lines that say how to load it there.
+    Lines that explain how to load the file.
 
   Raises:
-    BadInput: that layout cannot hold it, or there is such a file already.
+    BadInput: the layout cannot represent the model, or the file already exists.
   """
   path = pathlib.Path(destination)
   if path.suffix != ".safetensors":
@@ -125,8 +125,8 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   )
   targets = [path] + ([path.with_name("config.json")] if config else [])
   check_free(destination)
-  if there := [str(target) for target in targets if target.exists()]:
-    raise BadInput(f"{there[0]} is there already; take another name")
+  if existing := [str(target) for target in targets if target.exists()]:
+    raise BadInput(f"{existing[0]} is there already; take another name")
   table, read = plan(saved, layout)
   if config:
     files.write(targets[1], json.dumps(config, indent=2) + "\n")
@@ -147,11 +147,12 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
 
 
 def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
-  """The one window that other programs have for all stages, and the trained window of each stage, 0 where it
-  is the same.
+  """Returns the one window that other programs use for all stages, and the trained window of each stage.
+
+  A trained window is 0 if it equals the window used in its stage.
 
   Raises:
-    BadInput: the windows are not square, or more than small maps make them differ from stage to stage.
+    BadInput: the windows are not square, or differ between stages for a reason other than small maps.
   """
   model, used = description["model"], used_windows(description)
   largest = max(max(windows.pair(window)) for window in model["window_sizes"])
@@ -207,13 +208,13 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _how_to_load_hf(config: dict[str, Any], path: pathlib.Path) -> str:
-  """A line of Python that loads the file there."""
+  """Returns a line of Python that loads the file with transformers."""
   named = "" if path.name == "model.safetensors" else "  # once it is called model.safetensors"
   return f"model = transformers.{config['architectures'][0]}.from_pretrained('{path.parent}'){named}"
 
 
 def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
-  """A line of Python that loads the file there, of the official or timm's names."""
+  """Returns a line of Python that loads the file with the official code or timm."""
   model, data, version = description["model"], description["data"], description["model"]["version"]
   window, trained = _windows(description, source)
   arguments = {
@@ -229,18 +230,18 @@ def _how_to_load(description: dict[str, Any], path: pathlib.Path, layout: str, s
   }
   if version == 2:
     arguments["pretrained_window_sizes"] = tuple(trained)
-  if model["extra_norm_every"]:  # SatVision's code has them, the official has not
+  if model["extra_norm_every"]:  # in SatVision's code, not in the official code
     arguments["extra_norm_period"] = model["extra_norm_every"]
   arguments = ", ".join(f"{name}={value}" for name, value in arguments.items())
   family = "SwinTransformerV2" if version == 2 else "SwinTransformer"
   if layout == "timm":
-    made = f"timm.models.swin_transformer{'_v2' if version == 2 else ''}.{family}({arguments})"
+    expression = f"timm.models.swin_transformer{'_v2' if version == 2 else ''}.{family}({arguments})"
   elif _MASKED[description["task"]]:
     stride = model["patch_size"] * 2 ** (len(model["depths"]) - 1)
     encoder = f"{family}ForSimMIM({arguments})"
-    made = (
+    expression = (
       f"SimMIM(config, {encoder}, {stride}, in_chans={len(data['mean'])}, patch_size={model['patch_size']})"
     )
   else:
-    made = f"{family}({arguments})"
-  return f"model = {made}; model.load_state_dict(safetensors.torch.load_file('{path}'))"
+    expression = f"{family}({arguments})"
+  return f"model = {expression}; model.load_state_dict(safetensors.torch.load_file('{path}'))"

@@ -1,4 +1,4 @@
-"""Foreign weights → our parameters: strict, nothing left over and nothing left empty."""
+"""Imports foreign weights into our parameters, strictly: every tensor is used and every parameter filled."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from swin_jax.weights import inference, layouts
 
 
 class Import(NamedTuple):
-  """What a foreign file becomes; nothing of it is read before `read` is called.
+  """The import of a foreign file; no weights are read before `read` is called.
 
   Attributes:
     description: of the model.
     layout: of the file.
     shapes: of our parameters, by path.
     read: path → the parameter, float32.
-    notes: where windows and image size come from, and what was left aside.
+    notes: where windows and image size come from, and what was ignored.
   """
 
   description: dict[str, Any]
@@ -32,21 +32,21 @@ class Import(NamedTuple):
 
 
 def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Import:
-  """Finds out what a file holds and how it fills our parameters.
+  """Determines what model a file holds and how its tensors fill our parameters.
 
   Args:
     tensors: the file.
-    hints: what the file does not say.
-    layout: "auto", or what it must be.
+    hints: properties that the file does not determine.
+    layout: the required layout; "auto" for any.
 
   Raises:
-    BadInput: it is another architecture, a tensor is left over, or a parameter has none; the message names
-      them.
+    BadInput: the architecture is a different one, a tensor is left over, or a parameter is not filled; the
+      message names them.
   """
-  found = layouts.detect(tensors.shapes, tensors.source)
-  if layout not in ("auto", found.name):
-    raise BadInput(f"{tensors.source} has the names of --layout={found.name}, not of --layout={layout}")
-  description, notes = inference.infer(tensors, found, hints)
+  detected = layouts.detect(tensors.shapes, tensors.source)
+  if layout not in ("auto", detected.name):
+    raise BadInput(f"{tensors.source} has the names of --layout={detected.name}, not of --layout={layout}")
+  description, notes = inference.infer(tensors, detected, hints)
   description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
   pieces, used, wrong = {}, set(), []
@@ -54,7 +54,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     name = official.names(path, model)
     stacked = isinstance(name, list)
     pieces[path] = (
-      [found.spell(name) for name in (name if stacked else [name])],
+      [detected.spell(name) for name in (name if stacked else [name])],
       official.form((name[0] if stacked else name), model),
     )
     for parts in pieces[path][0]:
@@ -83,28 +83,29 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
       )
     return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
 
-  constants = _check_constants(tensors, found, description)
+  constants = _check_constants(tensors, detected, description)
   notes.append(
     f"{len(used)} tensors used, {constants} constants as they follow from the windows, none left over"
   )
-  return Import(description, found, shapes, read, notes)
+  return Import(description, detected, shapes, read, notes)
 
 
 def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict[str, Any]) -> int:
-  """How many constants a file holds; they must be those that follow from the windows, or its numbers mean
-  something else.
+  """Checks the constants in a file and returns their number.
+
+  They must equal those that follow from the windows; otherwise the weights have a different meaning.
 
   Raises:
-    BadInput: one is another; the message names it.
+    BadInput: a constant differs; the message names it.
   """
-  wanted = {layout.spell(name)[0]: make for name, make in official.buffers(description).items()}
-  found = [name for name in tensors.shapes if layouts.is_buffer(name)]
-  for name in found:
+  expected = {layout.spell(name)[0]: make for name, make in official.buffers(description).items()}
+  names = [name for name in tensors.shapes if layouts.is_buffer(name)]
+  for name in names:
     value = tensors.read(name)
     constant = (
-      wanted[name]() if name in wanted else np.zeros(value.shape) if name.endswith("k_bias") else None
+      expected[name]() if name in expected else np.zeros(value.shape) if name.endswith("k_bias") else None
     )
-    # may be of 16 bits
+    # tolerance: the file's constants may have 16 bits
     if (
       constant is None
       or constant.shape != value.shape
@@ -116,13 +117,16 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
         f" windows {windows}; give"
         " --image_size, --window or --trained_window if these are wrong"
       )
-  return len(found)
+  return len(names)
 
 
 def _shape_of(
   parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form
 ) -> tuple[int, ...] | None:
-  """The shape that tensors of these names have here; nothing is read, and no memory used."""
+  """Returns the shape of the parameter that these tensors form; no data is read and no memory used.
+
+  Returns None if they do not fit together.
+  """
   sizes = [shapes[part] for part in parts]
   if any(len(size) != len(sizes[0]) or size[1:] != sizes[0][1:] for size in sizes):
     return None

@@ -1,5 +1,6 @@
-"""What model a foreign file holds: from names, shapes and constant tensors; what they do not tell, from a
-config.json or flags.
+"""Infers what model a foreign file holds from its names, shapes and constant tensors.
+
+Properties that these do not determine come from a config.json or from flags.
 """
 
 from collections.abc import Callable
@@ -17,17 +18,17 @@ from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.layouts import Layout
 
-# what public models of three bands were trained with
+# normalisation of public models with three bands
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Hints(NamedTuple):
-  """What the caller says of a file; None for what is to be found out.
+  """Properties of a file given by the caller; None for those to be inferred.
 
   Attributes:
     image_size: pixels, one number or (height, width).
     window: tokens, one number or one a stage.
-    trained_window: V2, one a stage: the windows that offsets are measured in; 0 for those of `window`.
+    trained_window: V2, one a stage: the windows in whose units offsets are measured; 0 for those of `window`.
     mean, std: per band, of pixels scaled to 0..1.
     target_norm_window: pixels, see `masked_pixels.make_task`.
   """
@@ -41,10 +42,13 @@ class Hints(NamedTuple):
 
 
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
-  """The description of a model (`description.py`), and where what its tensors do not tell comes from.
+  """Infers the description of a model (`description.py`).
+
+  Returns:
+    The description, and notes on the origin of everything that the tensors do not determine.
 
   Raises:
-    BadInput: names or shapes are those of no Swin Transformer, or something must be said; the message names
+    BadInput: names or shapes are not those of a Swin Transformer, or a flag is needed; the message names
       the flag.
   """
 
@@ -94,7 +98,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
     },
-    # Nobody's 8-bit images have more than four bands.
+    # 8-bit images practically never have more than four bands.
     "data": {
       "dtype": "uint8" if bands <= 4 else "float32",
       "class_names": _class_names(tensors.folder / "config.json", num_classes),
@@ -123,7 +127,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
 def _normalisation(
   folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]
 ) -> dict[str, list[float]]:
-  """mean and std of the images: said by flags, in a file beside the weights, or supposed."""
+  """Returns mean and std of the images: from flags, from a file in the weights' folder, or assumed."""
   config, cfg = (
     _json(folder / "preprocessor_config.json"),
     _json(folder / "config.json").get("pretrained_cfg") or {},
@@ -134,22 +138,24 @@ def _normalisation(
     if bands == 3
     else {"mean": [0.0] * bands, "std": [1.0] * bands}
   )
-  made = {}
+  normalisation = {}
   for name, value in supposed.items():
-    said, found = getattr(hints, name), beside[name]
+    said, stored = getattr(hints, name), beside[name]
     if said is not None and len(said) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one a band; it has {len(said)}")
     if said is None:
       where = (
         "from the file beside it"
-        if found and len(found) == bands
+        if stored and len(stored) == bands
         else "of ImageNet"
         if bands == 3
         else f"{value[0]:g}"
       )
       origins.append(f"{name} {where} (if not: --{name})")
-    made[name] = [float(number) for number in (said or (found if found and len(found) == bands else value))]
-  return made
+    normalisation[name] = [
+      float(number) for number in (said or (stored if stored and len(stored) == bands else value))
+    ]
+  return normalisation
 
 
 def _depths(tensors: Tensors, layout: Layout) -> list[int]:
@@ -168,13 +174,13 @@ def _depths(tensors: Tensors, layout: Layout) -> list[int]:
 
 
 def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], source: str) -> int:
-  found = {(i, j) for i, depth in enumerate(depths) for j in range(depth) if has_norm(i, j)}
-  if not found:
+  blocks = {(i, j) for i, depth in enumerate(depths) for j in range(depth) if has_norm(i, j)}
+  if not blocks:
     return 0
-  every = 1 + min(j for _, j in found)
-  if found != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
+  every = 1 + min(j for _, j in blocks)
+  if blocks != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
     raise BadInput(
-      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(found)}"
+      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(blocks)}"
       " (stage, block)"
     )
   return every
@@ -183,18 +189,18 @@ def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], s
 def _sizes(
   tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Hints
 ) -> tuple[dict[str, list], list[str]]:
-  """image_size, window and trained_window as lists, and a line for each that says where it comes from."""
+  """Returns image_size, window and trained_window as lists, and a note on the origin of each."""
   version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
   buffers = _from_buffers(tensors, layout, version, patch, stages)
   config = _from_config(tensors.folder / "config.json", model)
   flags = {name: getattr(hints, name) for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
-  found, origins, missing = {"trained_window": []}, [], []
-  # V1's tables belong to their window
+  sizes, origins, missing = {"trained_window": []}, [], []
+  # V1 has no trained windows: its tables are specific to the window
   for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:
     for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
       if name in known:
-        found[name] = _lists(name, known[name], stages)
+        sizes[name] = _lists(name, known[name], stages)
         origins.append(f"{_MEANING[name]} from {where}")
         break
     else:
@@ -205,21 +211,21 @@ def _sizes(
       + " and ".join(f"--{name}= ({_EXAMPLE[name]})" for name in missing)
     )
   if flags.get("trained_window") and isinstance(flags["trained_window"], int) and stages > 1:
-    if flags["trained_window"] != max(map(max, found["window"])):
+    if flags["trained_window"] != max(map(max, sizes["window"])):
       raise BadInput(
         f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps"
         " shrink windows"
       )
-    found["trained_window"] = [None] * stages
-  maps = windows.map_sizes(found["image_size"], patch, stages)
+    sizes["trained_window"] = [None] * stages
+  maps = windows.map_sizes(sizes["image_size"], patch, stages)
   used = [
     list(windows.window_and_shift(size, tuple(window), False)[0])
-    for size, window in zip(maps, found["window"], strict=True)
+    for size, window in zip(maps, sizes["window"], strict=True)
   ]
-  found["trained_window"] = [
-    trained or mine for trained, mine in zip(found["trained_window"], used, strict=False)
+  sizes["trained_window"] = [
+    trained or mine for trained, mine in zip(sizes["trained_window"], used, strict=False)
   ]
-  return found, origins
+  return sizes, origins
 
 
 _MEANING = {"image_size": "image size", "window": "windows", "trained_window": "trained windows"}
@@ -232,7 +238,7 @@ _EXAMPLE = {
 
 
 def _lists(name: str, value: Any, stages: int) -> list:
-  """[height, width], or one such for each stage; 0 stands for a trained window that is the window itself."""
+  """Returns [height, width], or one pair per stage; None for 0, a trained window equal to the window."""
   if name == "image_size":
     if len(windows.pair(value)) != 2 or min(windows.pair(value)) < 1:
       raise BadInput(f"--image_size must be a number of pixels, or height and width; it is {value}")
@@ -245,7 +251,7 @@ def _lists(name: str, value: Any, stages: int) -> list:
 
 
 def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, stages: int) -> dict[str, Any]:
-  """What the constant tensors say; a file has all of them, or none."""
+  """Returns the sizes that the constant tensors determine; a file has all of these tensors, or none."""
 
   def name_of(stage, block, leaf):
     return layout.spell(f"layers.{stage}.blocks.{block}.{leaf}")[0]
@@ -266,26 +272,27 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
     used.append([(height + 1) // 2, (width + 1) // 2])
     values = tensors.read(table)[0]
     trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
-  found = {"window": used} | ({"trained_window": trained} if version == 2 else {})
-  # without one, the map may be one window or the file hold no masks
+  sizes = {"window": used} | ({"trained_window": trained} if version == 2 else {})
+  # no mask: the map may be a single window, or the file may hold no masks
   mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))
-  # a square image, which the masks themselves confirm or not
+  # assumes a square image; the contents of the masks are checked against it later
   if mask and math.isqrt(mask[0]) ** 2 == mask[0]:
     rows = math.isqrt(mask[0])
-    found["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
-    # A window that a small map has shrunk would be what it was on a larger one.
-    maps = windows.map_sizes(found["image_size"], patch, stages)
+    sizes["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
+    # A window shrunk by a small map would have its full size on a larger map.
+    maps = windows.map_sizes(sizes["image_size"], patch, stages)
     if all(
       tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0]
       for size, window in zip(maps, used, strict=True)
     ):
-      found["window"] = [used[0]] * stages
-  return found
+      sizes["window"] = [used[0]] * stages
+  return sizes
 
 
 def _trained(largest: float, window: int) -> int:
-  """The trained window in tokens by the largest of the log-spaced offsets, see
-  `windows.log_spaced_offsets`.
+  """Returns the trained window in tokens, computed from the largest log-spaced offset.
+
+  See `windows.log_spaced_offsets`.
   """
   if window == 1 or not np.isfinite(largest):
     return 1
@@ -293,8 +300,8 @@ def _trained(largest: float, window: int) -> int:
 
 
 def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
-  """What Hugging Face's or timm's config.json says, if it is of this model."""
-  config, found = _json(path), {}
+  """Returns the sizes in Hugging Face's or timm's config.json, if it describes this model."""
+  config, sizes = _json(path), {}
   if config.get("model_type") in ("swin", "swinv2"):
     theirs = {
       name: config.get(name, model[name])
@@ -303,27 +310,27 @@ def _from_config(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (
       model["version"] == 2
     ):
-      return {}  # of another file in the same folder
+      return {}  # the config belongs to another file in the same folder
     if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
       theirs = f"hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}"
       raise BadInput(f"{path} says {theirs}; Swin has gelu, 1e-5")
-    found = {"image_size": config.get("image_size"), "window": config.get("window_size")}
-    found["trained_window"] = config.get("pretrained_window_sizes") or 0
+    sizes = {"image_size": config.get("image_size"), "window": config.get("window_size")}
+    sizes["trained_window"] = config.get("pretrained_window_sizes") or 0
   elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
     before, window, size, larger = (int(group) if group else None for group in m.groups())
-    found = {"image_size": larger or size, "window": window or before, "trained_window": 0}
-    if window:  # pre-trained with another: shrunk where the maps were small
+    sizes = {"image_size": larger or size, "window": window or before, "trained_window": 0}
+    if window:  # pre-trained with another window, which small maps shrank
       maps = windows.map_sizes(windows.pair(size), model["patch_size"], len(model["depths"]))
-      found["trained_window"] = [
+      sizes["trained_window"] = [
         windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps
       ]
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
-    found |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
-  return {name: value for name, value in found.items() if value is not None}
+    sizes |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
+  return {name: value for name, value in sizes.items() if value is not None}
 
 
 def _class_names(path: pathlib.Path, count: int) -> list[str]:
-  """The labels of Hugging Face's config.json, if it is of as many classes and somebody has named them."""
+  """Returns the labels in Hugging Face's config.json; empty if their number differs or they are generic."""
   labels = _json(path).get("id2label") or {}
   names = [labels.get(str(i)) for i in range(count)]
   return (
@@ -335,15 +342,15 @@ def _class_names(path: pathlib.Path, count: int) -> list[str]:
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
-  """A file of settings; empty where there is none.
+  """Reads a JSON file of settings; returns an empty dict if there is none.
 
   Raises:
-    BadInput: it is damaged.
+    BadInput: the file is not valid JSON.
   """
   try:
-    found = json.loads(path.read_text())
+    settings = json.loads(path.read_text())
   except OSError:
     return {}
   except ValueError as error:
     raise BadInput(f"{path}, which lies beside the weights, is no JSON: {error}") from error
-  return found if isinstance(found, dict) else {}
+  return settings if isinstance(settings, dict) else {}

@@ -1,7 +1,7 @@
-"""Spellings of the official names: the official code's, timm's, Hugging Face's.
+"""Layouts: the spelling of the official names in the official code, timm and Hugging Face.
 
-Each spells an official name (`official.py`) as one name of its own, or as several that hold its rows one
-after the other.
+Each layout maps an official name (`official.py`) to one name of its own, or to several names whose tensors
+are the consecutive rows of the official one.
 """
 
 from collections.abc import Iterable
@@ -36,13 +36,13 @@ _HF_BLOCK = {
 
 
 class Layout(NamedTuple):
-  """A spelling.
+  """A spelling of the official names.
 
   Attributes:
     name: one of `choices.LAYOUTS`.
     encoder: prefix of the encoder's names.
-    outer: prefix of head, decoder and, but for Hugging Face's, mask token.
-    renamed: (theirs, official) part of a name that this file has its own way.
+    outer: prefix of head, decoder and, except for Hugging Face, mask token.
+    renamed: (theirs, official) parts of names that this file spells differently.
   """
 
   name: str
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
   renamed: tuple[tuple[str, str], ...] = ()
 
   def spell(self, name: str) -> tuple[str, ...]:
-    """An official name → the names there."""
+    """Returns the names in this layout for an official name."""
     for theirs, official in self.renamed:
       name = name.replace(official, theirs)
     if self.name == "hf":
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
     if name.startswith(("head.", "decoder.")):
       return (self.outer + (name.replace("head.", "head.fc.") if self.name == "timm" else name),)
     if self.name == "timm" and (m := re.fullmatch(r"layers\.(\d+)(\.downsample\..*)", name)):
-      name = f"layers.{int(m[1]) + 1}{m[2]}"  # merging is the first thing of the stage after
+      name = f"layers.{int(m[1]) + 1}{m[2]}"  # in timm, merging is the first layer of the next stage
     return (self.encoder + name,)
 
   def _spell_hf(self, name: str) -> tuple[str, ...]:
@@ -76,17 +76,17 @@ class Layout(NamedTuple):
 
 
 def make(layout: str, version: int, masked: bool) -> Layout:
-  """The layout as its makers write it, for a masked-image model or a classifier."""
+  """Returns the layout that its own library writes, for a masked-image model or a classifier."""
   if layout == "hf":
     return Layout(layout, "swinv2." if version == 2 else "swin.")
   return Layout(layout, "encoder." if masked and layout == "official" else "")
 
 
 def detect(names: Iterable[str], source: str) -> Layout:
-  """The layout of a file, by its names.
+  """Detects the layout of a file from its names.
 
   Raises:
-    BadInput: it is no Swin Transformer, or one that we have not.
+    BadInput: the file is not a Swin Transformer, or is a variant that is not supported.
   """
   names = [name for name in names if not is_buffer(name)]
   for part, what in (
@@ -96,16 +96,16 @@ def detect(names: Iterable[str], source: str) -> Layout:
     ("moe_layer", "mixtures of experts"),
     ("spatial_mlp", "the spatial layers of Swin-MLP"),
   ):
-    if found := next((name for name in names if part in name), None):
-      raise BadInput(f"{source} has {what} ({found}); Swin V1 and V2 have none")
+    if example := next((name for name in names if part in name), None):
+      raise BadInput(f"{source} has {what} ({example}); Swin V1 and V2 have none")
   embeddings = {"embeddings.patch_embeddings.projection.weight": "hf", "patch_embed.proj.weight": "official"}
-  found = [(name, stem) for stem in embeddings for name in names if name.endswith(stem)]
-  if not found:
+  stems = [(name, stem) for stem in embeddings for name in names if name.endswith(stem)]
+  if not stems:
     raise BadInput(
       f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are"
       f" {', '.join(sorted(names)[:3])}"
     )
-  name, stem = found[0]
+  name, stem = stems[0]
   encoder, layout = name.removesuffix(stem), embeddings[stem]
   if not any(".blocks.0." in name for name in names):
     raise BadInput(
@@ -127,5 +127,5 @@ def detect(names: Iterable[str], source: str) -> Layout:
 
 
 def is_buffer(name: str) -> bool:
-  """Whether a tensor is a constant that follows from the geometry."""
+  """Returns whether a tensor is a constant that follows from the geometry."""
   return name.rpartition(".")[2] in BUFFERS

@@ -195,7 +195,7 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
   value, _, _ = jit(task.loss)(params, batch, jax.random.key(0))
-  total, count = jit(task.eval_sums)(params, batch)["loss"]
+  total, count = jit(task.measure)(params, batch).sums["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
   whole, _, _ = jit(task.loss)(
     params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0)
@@ -253,10 +253,10 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
   value, sums, _ = jit(task.loss)(params, batch, jax.random.key(0))
-  total, count = jit(task.eval_sums)(params, batch)["loss"]
+  total, count = jit(task.measure)(params, batch).sums["loss"]
   np.testing.assert_allclose(value, total / count, rtol=1e-5)
   np.testing.assert_allclose(value, sums["loss"][0] / sums["loss"][1])
-  weighted, one = jit(task.eval_sums)(params, batch | {"weight": np.array([1.0, 0.0], np.float32)})["loss"]
+  weighted, one = jit(task.measure)(params, batch | {"weight": np.array([1.0, 0.0], np.float32)}).sums["loss"]
   assert one == 1 and 0 < weighted < total
   pictures = both_bands(task, params, batch)
   assert pictures.shape == (2, 3, 16, 16, 2) and pictures.dtype == np.uint8

@@ -37,11 +37,8 @@ def official_name(name):
   return name
 
 
-def filled(path, shape, model, tensors):
+def filled(path, model, tensors):
   """A parameter of ours from the tensors by their official names."""
-  if path == "encoder/patch_embed/proj/kernel":  # [C, bands, t, p, p] → [t·p·p·bands, C]
-    kernel = tensors["patch_embed.proj.weight"]
-    return kernel.transpose(2, 3, 4, 1, 0).reshape(shape)
   names = official.names(path, model)
   blocks = [official.form(name, model).read(tensors[name]) for name in np.atleast_1d(names)]
   return np.stack(blocks) if isinstance(names, list) else blocks[0]
@@ -68,15 +65,10 @@ def outputs(name, **switches):
   model = Classifier(encoder, spec["num_classes"])
   clips = np.moveaxis(values["clip"], 1, -1)
   shapes = jax.eval_shape(lambda: flax.core.meta.unbox(model.init(jax.random.key(0), clips)["params"]))
-  group = {"depths": spec["depths"], "num_heads": spec["num_heads"], "extra_norm_every": 0}
-  params = {
-    path: filled(path, leaf.shape, group, tensors)
-    for path, leaf in flax.traverse_util.flatten_dict(shapes, sep="/").items()
-  }
-  assert jax.tree.map(np.shape, flax.traverse_util.unflatten_dict(params, sep="/")) == jax.tree.map(
-    np.shape, shapes
-  )
+  paths = flax.traverse_util.flatten_dict(shapes, sep="/")
+  params = {path: filled(path, numbers | {"extra_norm_every": 0}, tensors) for path in paths}
   params = flax.traverse_util.unflatten_dict(params, sep="/")
+  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
 
   @jax.jit
   def run(params, clips):

@@ -21,7 +21,10 @@ import pytest
 from swin_jax.data.feed import pipeline
 from swin_jax.data.read import sources
 from swin_jax.mesh import distributed
-from swin_jax.run import config, metrics, train
+from swin_jax.run import config, train
+from swin_jax.run.clock import Clock
+from swin_jax.run.log import TrainLog
+from swin_jax.run.profiler import Profiler
 from swin_jax.saved import checkpoint, manifest
 from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli, preemption
@@ -393,10 +396,8 @@ def test_nothing_is_transferred_unasked_and_metrics_are_read_one_step_late(finis
   events = []
   get = jax.device_get
   monkeypatch.setattr(jax, "device_get", lambda x: (events.append("read"), get(x))[1])
-  original = metrics.Profiler.step
-  monkeypatch.setattr(
-    metrics.Profiler, "step", lambda self, step: (events.append(step), original(self, step))[1]
-  )
+  original = Profiler.step
+  monkeypatch.setattr(Profiler, "step", lambda self, step: (events.append(step), original(self, step))[1])
   loop = train._loop
 
   def guarded(*args):
@@ -429,7 +430,7 @@ def test_the_log_says_where_the_time_goes(finished):
 
 
 def test_what_a_checkpoint_gets_of_the_log_is_not_changed_by_the_next_step():
-  log = metrics.TrainLog(None, metrics.Clock(1, 1.0), 0, 10, 5, {})
+  log = TrainLog(None, Clock(1, 1.0), 0, 10, 5, {})
   log.add(1, {"loss": (1.0, 2.0)})
   held = log.sums  # written by a thread, beside the next steps
   log.add(2, {"loss": (1.0, 2.0)})

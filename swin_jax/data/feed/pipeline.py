@@ -1,8 +1,9 @@
-"""grain: shuffle, augment, batch, shard over hosts; host batches → global arrays.
+"""Input pipeline (grain): shuffles, augments, batches and splits over hosts; places host batches on the
+devices.
 
-The position in the data is a number, the samples seen: batch n holds the same samples in the same order with
-the same augmentation for any number of hosts, threads and workers, and a run continues by slicing (never from
-an iterator's own state).
+The position in the data is one number, the count of samples consumed. Batch n holds the same samples in the
+same order with the same augmentation for any number of hosts, threads and workers. A run resumes by slicing
+at that position, never from an iterator's saved state.
 """
 
 import collections
@@ -24,25 +25,25 @@ Batch = dict[str, np.ndarray]
 
 
 class Part(NamedTuple):
-  """Which rows of each global batch a process reads: block `index` of `count` equal ones."""
+  """The rows of each global batch that a process reads: block `index` of `count` equal blocks."""
 
   index: int
   count: int
 
 
 def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
-  """The part of a batch that a process must supply: the rows on its devices.
+  """Returns the part of each batch that a process must supply: the rows on its devices.
 
-  It follows from where the rows lie, not from the number of processes: those that a model's shards are spread
-  over hold copies of the same rows.
+  The part depends on where the rows lie, not on the number of processes: processes that hold shards of the
+  same model replica hold copies of the same rows.
 
   Args:
-    process: whose part.
-    rows: for every device of the mesh its process and the rows of the batch that it holds.
-    mesh: its name in a message.
+    process: index of the process.
+    rows: (process index, rows of the batch that it holds) for each device of the mesh.
+    mesh: name of the mesh in error messages.
 
   Raises:
-    BadInput: the rows of some process are not one block, or the blocks are not equal.
+    BadInput: the rows of some process are not contiguous, or the blocks are not equal.
   """
   held: dict[int, set[tuple[int, int]]] = {}
   for owner, part in rows:
@@ -64,10 +65,10 @@ def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
 
 
 def own_part(batch_size: int, sharding: jax.sharding.NamedSharding) -> Part:
-  """This process's part of batches with a sharding.
+  """Returns this process's part of batches with the given sharding.
 
   Raises:
-    BadInput: see `part_of`; or the batch does not divide.
+    BadInput: see `part_of`; or the batch cannot be divided evenly over the devices.
   """
   mesh = str(dict(sharding.mesh.shape))
   try:
@@ -80,18 +81,18 @@ def own_part(batch_size: int, sharding: jax.sharding.NamedSharding) -> Part:
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """The batches of a run: training from any step, evaluation from the start, as (host batch, device batch)
-  pairs.
+  """The batches of a run, as (host batch, device batch) pairs: training from any step, evaluation from the
+  start.
 
   Attributes:
-    train_source, eval_source: where examples come from.
-    train_view, eval_view: what was decoded → what the model sees; see `views.py`.
-    decode: example → what a view is made of; see `decoding.py`.
-    seed: of order and augmentation.
-    batch_size, eval_batch_size: over all hosts.
+    train_source, eval_source: sources of the examples.
+    train_view, eval_view: decoded example → what the model sees; see `views.py`.
+    decode: example → decoded example; see `decoding.py`.
+    seed: seed of order and augmentation.
+    batch_size, eval_batch_size: global batch sizes, over all hosts.
     max_bad_fraction: see `BadRecords`.
-    num_threads: that read and augment, in this process or in each worker.
-    num_workers: processes that do, for this one; 0 for threads only.
+    num_threads: threads that read and augment, in this process or in each worker.
+    num_workers: worker processes that read and augment for this process; 0: threads only.
   """
 
   train_source: sources.Source
@@ -107,11 +108,13 @@ class Input:
   num_workers: int
 
   def train_batches(self, first: int, part: Part) -> Iterator[Batch]:
-    """A part of every batch from batch number `first` on, without end; every epoch is a new permutation.
+    """Returns one part of every batch, from batch number `first` on, endlessly; each epoch is a new
+    permutation.
 
-    A batch holds what `train_view` gives, index int32 [b] and bad int32 [b] (records skipped for this one).
+    A batch holds the fields of `train_view`, "index" int32 [b], and "bad" int32 [b], the number of records
+    skipped before each one.
     """
-    # Batch first, slice last: augmentation is then seeded by the global index, so it does not depend on the
+    # Batching before slicing: augmentation is then seeded by the global index, so it does not depend on the
     # number of hosts.
     data = grain.MapDataset.range(len(self.train_source)).seed(self.seed).shuffle().repeat(None)
     data = data.random_map(reading.Load(self._to_read(self.train_source), self.decode, self.train_view))
@@ -119,10 +122,10 @@ class Input:
     return self._iterate(data[first * part.count :][part.index :: part.count])
 
   def eval_batches(self, part: Part) -> Iterator[Batch]:
-    """A part of every batch of an evaluation: every example of its source exactly once, padded to whole
+    """Returns one part of every evaluation batch: each example of the source exactly once, padded to whole
     batches.
 
-    "weight" float32 [b] is 0 for padding, else 1.
+    "weight" float32 [b] is 0 for padding and for replaced records, else 1.
     """
     padded = -(-len(self.eval_source) // self.eval_batch_size) * self.eval_batch_size
     data = grain.MapDataset.range(padded).seed(self.seed)
@@ -133,12 +136,12 @@ class Input:
   def train(
     self, first: int, sharding: jax.sharding.NamedSharding
   ) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
-    """`train_batches` on the devices: the part that this process's devices hold."""
+    """Returns `train_batches` on the devices: the part that this process's devices hold."""
     batches = self.train_batches(first, own_part(self.batch_size, sharding))
     return to_device(batches, sharding, BadRecords(self.train_source, self.max_bad_fraction))
 
   def evaluation(self, sharding: jax.sharding.NamedSharding) -> Iterator[tuple[Batch, dict[str, jax.Array]]]:
-    """`eval_batches` on the devices: the part that this process's devices hold."""
+    """Returns `eval_batches` on the devices: the part that this process's devices hold."""
     batches = self.eval_batches(own_part(self.eval_batch_size, sharding))
     return to_device(batches, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
 
@@ -151,7 +154,7 @@ class Input:
     )
     if not self.num_workers:
       return iter(data)
-    flags.FLAGS.mark_as_parsed()  # grain reads flags of its own, which no command of ours parses
+    flags.FLAGS.mark_as_parsed()  # grain reads its own absl flags, which our commands never parse
     data = data.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2),
       workers.end_with_parent,
@@ -160,7 +163,7 @@ class Input:
 
 
 class BadRecords:
-  """Counts skipped records and ends the run when they are more than a share of the data."""
+  """Counts skipped records and ends the run when they exceed a fraction of the data."""
 
   def __init__(self, source: sources.Source, max_fraction: float):
     self._allowed = max_fraction * min(len(source), 1000)
@@ -168,10 +171,10 @@ class BadRecords:
     self.count, self.seen = 0, 0
 
   def add(self, batch: Batch) -> None:
-    """Counts one host batch.
+    """Counts the skipped records of one host batch.
 
     Raises:
-      BadInput: too many.
+      BadInput: too many records have been skipped.
     """
     self.count += int(np.sum(batch["bad"]))
     self.seen += len(batch["bad"])
@@ -186,7 +189,7 @@ class BadRecords:
 def to_device(
   batches: Iterator[Batch], sharding: jax.sharding.NamedSharding, records: BadRecords, ahead: int = 2
 ):
-  """Yields (host batch, global device arrays), placed `ahead` batches before they are asked for.
+  """Yields (host batch, global device arrays), placing each batch `ahead` batches before it is needed.
 
   "bad" and "index" stay on the host.
   """

@@ -1,9 +1,9 @@
-"""index → example: read, decoded, transformed. What storage refuses for a while is waited for, what is
-damaged is replaced.
+"""Loads one example by its index: reads, decodes and transforms it. Retries when the storage fails; replaces
+damaged records.
 
-The two are told apart because only damage is a property of the record: a replacement depends on the index
-alone, so a batch is the same for any number of hosts, threads and workers, and on a day when the storage
-stumbles. Hence an OSError never replaces a record.
+The two cases are kept apart because only damage is a property of the record. A replacement depends on the
+index alone, so a batch is the same for any number of hosts, threads and workers, and storage that fails for a
+while does not change it. Hence an OSError outside `_ANSWERS` never replaces a record.
 """
 
 from collections.abc import Callable
@@ -18,27 +18,27 @@ from swin_jax.data.read import sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput, Fault
 
-Decode = Callable[[Example], Any]  # raises ValueError for what is damaged
-Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # of what was decoded
+Decode = Callable[[Example], Any]  # raises ValueError if the example is damaged
+Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # takes the decoded example
 
-# Seconds between tries: a file server that fails over or restarts is back within half a minute, or not soon.
+# Seconds between tries: a file server that fails over or restarts is back within half a minute or not soon.
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-# What storage says that is there and lacks this one file: to be told the same again helps nobody.
+# Errors of storage that responds but cannot provide this one file: trying again would not help.
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-# So many records in a row that cannot be read are not damage, but files that are gone.
+# This many unreadable records in a row mean that files are missing, not that records are damaged.
 _MAX_BAD_IN_A_ROW = 100
-# a read was given up, and none has succeeded since: the other threads need not wait as long for the same
+# Set after a read was given up, until one succeeds: the other threads need not wait as long for the same.
 _gone = threading.Event()
-_named: set[str] = set()  # bad records this process has logged; they come again every epoch
+_named: set[str] = set()  # bad records already logged by this process; they recur every epoch
 
 
 def read(source: sources.Source, index: int) -> Example:
-  """source[index], tried again for half a minute where the storage fails.
+  """Returns source[index]; tries again for half a minute if the storage fails.
 
   Raises:
     ValueError, RuntimeError: the record is damaged.
     OSError: one of `_ANSWERS`.
-    BadInput: the storage still fails.
+    Fault: the storage still fails.
   """
   waits = iter(_WAITS)
   while True:
@@ -66,7 +66,7 @@ def read(source: sources.Source, index: int) -> Example:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-  """index → example: a bad record gives way to the next good one and is counted."""
+  """Loads the example of an index; replaces a bad record by the next good one and counts it."""
 
   source: sources.Source
   decode: Decode
@@ -94,7 +94,7 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class LoadOnce(Load):
-  """As `Load`, but every index counts once: padding beyond the end and replaced records weigh nothing."""
+  """As `Load`, but each index counts once: padding past the end and replaced records have weight 0."""
 
   def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     example = super().__call__(index % len(self.source), rng)

@@ -1,8 +1,8 @@
-"""Processes that read and augment: they end with their parent, leave its signals to it, and are named when
-they die.
+"""Worker processes that read and augment: they end with their parent, leave signals to it, and are named in
+an error when they die.
 
-grain starts and feeds them (`mp_prefetch`), stops them by an event, and notices within a second when one that
-it waits for has died.
+grain starts and feeds them (`mp_prefetch`), stops them through an event, and notices within a second when one
+that it waits for has died.
 """
 
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ import grain
 
 from swin_jax.terminal.errors import Fault
 
-# Ctrl-C and a scheduler's notice reach every process of a job; the parent alone decides what follows, and
+# Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
 # still needs its workers.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_SECONDS_TO_NOTICE = 30  # that a worker has died, for grain, which does so within one, if at all
-_SECONDS_TO_END = 60  # for workers; grain itself kills them after 25
+_SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
+_SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
 _HINTS = {
   signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more"
   " memory",
@@ -35,14 +35,14 @@ _HINTS = {
 
 
 class Sent:
-  """Something that reaches worker processes by way of a file, and there is itself again.
+  """An object that reaches worker processes through a file and is unpickled there as the original object.
 
-  What a process is started with goes through a pipe. The parent would wait forever for one that died before
-  it had read so much that the rest fits into the pipe, 64 KiB; and the list of a million files has more.
+  The arguments of a new process go through a pipe. If that process died early, the parent would block forever
+  once the unread rest exceeds the pipe's 64 KiB; a list of a million files is larger.
   """
 
   def __init__(self, value):
-    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # noqa: SIM115  (goes with this object)
+    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # noqa: SIM115  (deleted with this object)
     pickle.dump(value, self._file)
     self._file.flush()
 
@@ -56,8 +56,9 @@ def _receive(path: str):
 
 
 def end_with_parent(worker: int, workers: int) -> None:
-  """Ends this worker process when its parent is gone, as `worker_init_fn`: one killed by SIGKILL cannot tell
-  it to.
+  """Ends this worker process when its parent is gone; used as `worker_init_fn`.
+
+  A parent killed by SIGKILL cannot tell its workers to end.
   """
   del worker, workers
 
@@ -69,7 +70,7 @@ def end_with_parent(worker: int, workers: int) -> None:
 
 
 def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
-  """The batches of an iterator that `num_workers` processes feed; they end with it.
+  """Yields the batches of an iterator fed by `num_workers` processes; ends the processes with it.
 
   Raises:
     Fault: a worker died.
@@ -82,7 +83,7 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
         workers |= set(multiprocessing.active_children()) - others
       yield batch
   except RuntimeError as error:
-    # grain's words, which a test holds it to.
+    # The wording is grain's; a test checks that it still is.
     died = re.match(r"Worker process was terminated unexpectedly with exit code (-?\d+)", str(error))
     if not died:
       raise
@@ -103,16 +104,16 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
 def _next(
   drawn: "_Drawing", others: set[multiprocessing.Process], workers: set[multiprocessing.Process]
 ) -> dict | None:
-  """The next batch; None at the end.
+  """Returns the next batch; None at the end.
 
   Args:
-    drawn: where from.
-    others: processes that are no workers.
-    workers: those known; more are added, as soon as they are seen alive.
+    drawn: the iterator to read from.
+    others: child processes that are not workers.
+    workers: known workers; new ones are added as soon as they are alive.
 
   Raises:
-    RuntimeError: as grain does where a worker died; in its place, where grain waits for what that worker has
-      taken with it.
+    RuntimeError: a worker died. Raised by grain, or here in its place when grain blocks on something that the
+      worker held.
   """
   waited = 0
   while True:
@@ -131,8 +132,8 @@ def _next(
 class _Drawing:
   """Draws the batches of an iterator in a thread, one ahead.
 
-  The thread blocks signals, because a process that it starts does so from then on; the main thread still
-  hears Ctrl-C. And where a worker dies with a lock in its hand, it is this thread that waits for ever.
+  The thread blocks signals because the processes that it starts inherit its signal mask; the main thread
+  still receives Ctrl-C. If a worker dies while it holds a lock, only this thread waits forever.
   """
 
   def __init__(self, batches: grain.DatasetIterator):
@@ -141,23 +142,26 @@ class _Drawing:
     self._thread.start()
 
   def next(self, timeout: float) -> dict | None:
-    """The next batch, or None at the end; raises what the iterator raises, and queue.Empty where there is
-    none in so many seconds.
+    """Returns the next batch, or None at the end.
+
+    Raises:
+      queue.Empty: there is no batch within `timeout` seconds.
+      Exception: whatever the iterator raises.
     """
-    found = self._queue.get(timeout=timeout)
-    if isinstance(found, BaseException):
-      raise found
-    return found
+    item = self._queue.get(timeout=timeout)
+    if isinstance(item, BaseException):
+      raise item
+    return item
 
   def end(self, timeout: float) -> bool:
-    """Closes the iterator, and tells whether that was done in so many seconds."""
+    """Closes the iterator; returns whether it closed within `timeout` seconds."""
     self._ended.set()
     self._thread.join(timeout)
     return not self._thread.is_alive()
 
   def _draw(self) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    # the process that frees shared memory; starting it unblocks two of the signals
+    # This process frees shared memory; starting it unblocks two of the signals, so they are blocked again.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:

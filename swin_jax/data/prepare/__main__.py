@@ -4,28 +4,30 @@
   python -m swin_jax.data.prepare --out=FOLDER
 
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
-Folders and zips hold SOURCE/train/CLASS/x.jpg; without train and val, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is
-one split, from which --hold_out=0.1 takes a tenth as val. With a class for each pixel they hold
+Folders and zips hold SOURCE/train/CLASS/x.jpg. Without train and val folders, SOURCE/CLASS/x.jpg or
+SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val. If each pixel has a class, they hold
 SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train and SOURCE/labels/train
-("annotations" and "masks" will do too), and a classes.txt with a class name a line; with a number for each
-pixel, as a raster or grey image, "values" in place of "labels"; --values_nodata=0 says which number is none.
+("annotations" and "masks" are also accepted), and a classes.txt with one class name per line. If each pixel
+has a number, as a raster or grey image, the folder is called "values" instead of "labels";
+--values_nodata=0 gives the number that marks unknown pixels.
 
-Images keep their bytes. With --short_side=N those whose short side is longer are shrunk to N pixels and
-stored as JPEG, upright or not as they lie in the file: orientation tags are not read, here or in training.
+Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
+stored as JPEG. EXIF orientation is ignored, here and in training.
 
-Every image is decoded once. What cannot be decoded is named, left out and counted; more than
---max_bad_fraction of it ends with exit code 2 and removes the shards it was left out of, so that a rerun
-reads the mended files.
+Every image is decoded once. Unreadable images are named, left out and counted. If they exceed
+--max_bad_fraction, the command ends with exit code 2 and removes the shards that they were left out of, so
+that a rerun reads the repaired files.
 
-Rasters of any number of bands and type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` says how they may lie) are
-kept as they are, cut into equal tiles of --tile pixels a side or more, less than twice that. Pixels that a
-raster or --nodata declares to be no data become NaN, and tiles of nothing else are left out. Then mean,
-deviation and percentiles of every band, and of the numbers of pixels, are written to FOLDER/statistics.json,
-from which a run normalises. Without --source they are made for a set that is there already, of images too.
+Rasters with any number of bands and any type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` describes the
+layouts) keep their values and are cut into equal tiles with sides of at least --tile pixels and less than
+twice that. Pixels that a raster or --nodata declares as no data become NaN; tiles without any data are left
+out. Then the mean, deviation and percentiles of each band, and of the numbers of pixels, are written to
+FOLDER/statistics.json, from which a run normalises. Without --source, the statistics of an existing set are
+written, also for images.
 
-The order is a fixed permutation, so it does not depend on parts or threads. The same command goes on where it
+The order is a fixed permutation, so it does not depend on parts or threads. The same command resumes where it
 was stopped, and
---part=0/8 … --part=7/8 write disjoint shards, side by side on any machines (each part once at a time).
+--part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at a time).
 """
 
 from collections.abc import Sequence
@@ -47,21 +49,21 @@ def _parser() -> cli.Parser:
     "--split",
     default="",
     metavar="NAME",
-    help="the only split to prepare; for a source without splits its name, train if empty",
+    help="the only split to prepare; for a source without splits, the name of its split (default: train)",
   )
   add(
     "--hold_out",
     type=cli.number(float, 0.0, 0.9),
     default=0.0,
     metavar="SHARE",
-    help="share of the only split that becomes val",
+    help="share of a source's only split that becomes val",
   )
   add(
     "--short_side",
     type=cli.number(int, 0),
     default=0,
     metavar="N",
-    help="pixels; larger images are shrunk to it. 0: images keep their bytes",
+    help="short side in pixels to which larger images are shrunk; 0: images keep their bytes",
   )
   add(
     "--quality",
@@ -75,39 +77,37 @@ def _parser() -> cli.Parser:
     type=cli.number(int, 0),
     default=0,
     metavar="N",
-    help="files per split; 0: one per 4,096 images",
+    help="shards per split; 0: one per 4,096 images",
   )
-  add("--part", default="0/1", metavar="I/N", help="only the shards j with j %% N == I")
+  add("--part", default="0/1", metavar="I/N", help="write only the shards j with j %% N == I")
   add(
     "--max_bad_fraction",
     type=cli.number(float, 0.0, 1.0),
     default=0.01,
     metavar="SHARE",
-    help="share of a split's images that may be unreadable; more end the command",
+    help="share of a split's images that may be unreadable; the command fails above it",
   )
   add(
     "--tile",
     type=cli.number(int, 0),
     default=0,
     metavar="N",
-    help="pixels; rasters are cut into equal tiles of at least this size, less than twice it. 0: they stay"
-    " whole",
+    help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
+    " 0: rasters stay whole",
   )
   add(
     "--nodata",
     type=float,
     metavar="VALUE",
-    help="value of raster pixels without data, beside what the rasters themselves declare",
+    help="value that marks raster pixels without data, in addition to the value the rasters declare",
   )
   add(
     "--values_nodata",
     type=float,
     metavar="VALUE",
-    help="value that marks unknown pixels in maps of numbers, in addition to the value that these declare",
+    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
   )
-  add(
-    "--array", default="", metavar="NAME", help="which array of .npz files; may be empty where each holds one"
-  )
+  add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
   add(
     "--num_threads",
     type=cli.number(int, 1),
@@ -119,7 +119,7 @@ def _parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Returns the exit code; see `cli.exit_code`."""
+  """Runs the command and returns its exit code; see `cli.exit_code`."""
 
   def body():
     arguments = _parser().parse_args(argv[1:])
@@ -146,10 +146,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse_part(text: str) -> tuple[int, int]:
-  """ "i/n" → (i, n).
+  """Parses "i/n" into (i, n).
 
   Raises:
-    BadInput: it is written otherwise, or i is not in 0 … n - 1.
+    BadInput: the text has another form, or i is not in 0 … n - 1.
   """
   i, _, n = text.partition("/")
   if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):

@@ -1,4 +1,4 @@
-"""An example → its record as `prepare` stores it: checked, shrunk if that is asked for, packed."""
+"""Encodes an example as the record that `prepare` stores: checked, shrunk on request, packed."""
 
 import io
 
@@ -10,24 +10,25 @@ from swin_jax.data.read.example import Example
 
 
 def store(example: Example, short_side: int, quality: int) -> bytes:
-  """The record of an example whose image is a file, which keeps its bytes or is shrunk as `shrink` says, or
-  an array, which stays as it is.
+  """Returns the record of an example.
+
+  An image file keeps its bytes or is shrunk, see `shrink`; an array is stored unchanged.
 
   Raises:
-    Exception: see `shrink`; or its map has not the image's size.
+    Exception: see `shrink`; or the map does not have the size of its image.
   """
   if isinstance(example.image, np.ndarray):
     target = None if example.target is None else targets.encode(example.target)
     return shards.pack(example._replace(image=array_files.pack(example.image), target=target))
-  target = _fit(example, short_side)  # first, since it is quick to refuse
+  target = _fit(example, short_side)  # first, because it fails quickly
   return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=target))
 
 
 def _fit(example: Example, short_side: int) -> bytes | None:
-  """The map of an example, shrunk as its image.
+  """Returns the encoded map of an example, shrunk like its image; None if it has no map.
 
   Raises:
-    ValueError: it has not the image's size.
+    ValueError: the map does not have the size of its image.
   """
   if example.target is None:
     return None
@@ -38,7 +39,9 @@ def _fit(example: Example, short_side: int) -> bytes | None:
 
 
 def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-  """The two sides of an image of these two once its short side is at most so long; 0: as it is."""
+  """Returns the two sides of an image after its short side is limited to `short_side` pixels; 0:
+  unchanged.
+  """
   if not short_side or min(size) <= short_side:
     return size
   factor = short_side / min(size)
@@ -46,8 +49,9 @@ def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
-  """Shrinks an image to a short side in pixels, as JPEG; smaller ones, and all if it is 0, are checked and
-  keep their bytes.
+  """Shrinks an image to a short side of `short_side` pixels, as JPEG.
+
+  Smaller images, and all images if `short_side` is 0, are only checked and keep their bytes.
 
   Raises:
     Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
@@ -55,7 +59,7 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
   with Image.open(io.BytesIO(encoded)) as image:
     size = _shrunk(image.size, short_side)
     if size == image.size:
-      image.draft("L", (1, 1))  # a JPEG is then read to its end, but an eighth of its pixels is computed
+      image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
       return encoded
     if image.mode not in image_ops.EIGHT_BIT_MODES:

@@ -1,6 +1,4 @@
-"""The splits of an image set, and the order in which their examples are written: what `prepare.py` is to
-do.
-"""
+"""Plans what `prepare` writes: the splits of an image set and the order of their examples."""
 
 import functools
 import os
@@ -14,7 +12,7 @@ from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
-# split → (source, the indices of its examples in the order they are written)
+# split → (source, indices of its examples in writing order)
 Plan = dict[str, tuple[Source, np.ndarray]]
 
 
@@ -22,13 +20,13 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   """Finds the splits of a source and the order of their examples; `cut` says how rasters become examples.
 
   Raises:
-    BadInput: there is no such source or split, or nothing in it.
+    BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
   """
-  found = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
-  carried = {examples.targets for examples in found.values()}
+  by_split = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
+  carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and carried != {Target.VALUES}:
     raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
-  for examples in found.values():
+  for examples in by_split.values():
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
       raise BadInput(
@@ -37,12 +35,12 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
   if not hold_out:
-    return {name: (examples, _permutation(len(examples))) for name, examples in found.items()}
-  if len(found) > 1 or "val" in found:
+    return {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
+  if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
-      f"--hold_out is for a source with one split; {source} has {', '.join(found)}: choose by --split"
+      f"--hold_out is for a source with one split; {source} has {', '.join(by_split)}: choose by --split"
     )
-  ((name, examples),) = found.items()
+  ((name, examples),) = by_split.items()
   order = _permutation(len(examples))
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
@@ -55,7 +53,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
 
 
 def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Source]:
-  """All splits of a source, or the one that is asked for."""
+  """Returns all splits of a source, or only the requested one."""
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
     splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
@@ -85,8 +83,9 @@ def _permutation(n: int) -> np.ndarray:
 
 
 def checksum(examples: Source, order: np.ndarray) -> int:
-  """Of the order and, where they are cheap to know, names and labels: parts that would not fit together are
-  refused.
+  """Returns a checksum of the order and, where they are cheap to get, of names and labels.
+
+  It detects parts that would not fit together.
   """
   labels = np.asarray(getattr(examples, "labels", ()), np.int64)
   return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))

@@ -1,11 +1,11 @@
-"""Rasters cut into tiles, as examples for `prepare`.
+"""Cuts rasters into tiles, as examples for `prepare`.
 
   a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern
-  with {split}; with a class or a number for each pixel as `labelled_files.py` says
+  with {split}; with a class or a number for each pixel as described in `labelled_files.py`
 
-Tiles do not overlap, so that what is held back is not seen in training, and leave nothing out: a raster is
-divided into as many equal parts as have `Cut.tile` pixels or more (less than twice that) on each side; one
-that is smaller stays whole along that side.
+Tiles do not overlap, so that held-out pixels never occur in training, and they cover the whole raster. Each
+side is divided into as many equal parts as possible of at least `Cut.tile` pixels (less than twice that); a
+shorter side is not divided.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ from swin_jax.data.read.example import Example, wanted_splits
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
-_KEPT_OPEN = 4  # files that had to be read whole are kept for their other tiles
-_THREADS = 16  # that look at headers
+_KEPT_OPEN = 4  # files that must be read whole, cached for their other tiles
+_THREADS = 16  # threads that read headers
 
 
 class Cut(NamedTuple):
   """How rasters are read and cut.
 
   Attributes:
-    tile: pixels, of each side; 0: rasters stay whole.
-    nodata: the value of pixels without data, beside what the rasters themselves declare.
-    array: of .npz files, which of their arrays; "" where each holds but one of three or four dimensions.
+    tile: smallest side of a tile in pixels; 0: rasters stay whole.
+    nodata: value of pixels without data, in addition to the value that the rasters declare.
+    array: name of the array in .npz files; "" if each holds only one of three or four dimensions.
     values_nodata: see `labelled_files.Split`.
   """
 
@@ -53,16 +53,16 @@ UNCUT = Cut()
 
 
 class NoData(ValueError):
-  """A tile none of whose pixels holds data."""
+  """A tile in which no pixel holds data."""
 
 
 class Tiles:
-  """The tiles of one split. See `example.Source`; images are arrays.
+  """The tiles of one split, as arrays. See `example.Source`.
 
   Attributes:
-    targets: see `example.Source`; maps are cut as their rasters.
-    bands: that every raster must have: as many as the first that can be read.
-    listing: files and their tiles, to tell one set from another.
+    targets: see `example.Source`; maps are cut like their rasters.
+    bands: number of bands that every raster must have: that of the first readable raster.
+    listing: file names and raster sizes, to tell one set from another.
   """
 
   def __init__(
@@ -75,21 +75,20 @@ class Tiles:
     kind: Target = Target.NOTHING,
     read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
   ):
-    """Looks at the size of every raster; one that cannot be read counts as one tile, which fails when it is
-    read.
+    """Reads the size of every raster; an unreadable one counts as one tile, which fails when it is read.
 
     Args:
-      tree: where they are.
-      paths: in it.
-      labels: of each, -1 for none.
-      class_names: of rasters, or of pixels.
+      tree: folder or zip that holds the rasters.
+      paths: paths of the rasters in `tree`.
+      labels: class of each raster, -1 for none.
+      class_names: names of the classes of rasters or of pixels.
       cut: see `Cut`.
-      kind: `targets`.
-      read_map: (number of a raster, window or None, (height, width) of the raster) → the map there, [height,
-        width].
+      kind: value of `targets`.
+      read_map: (number of a raster, window or None, (height, width) of the raster) → its map in that window,
+        [height, width].
 
     Raises:
-      BadInput: none can be read; the message says why the first cannot.
+      BadInput: no raster can be read; the message gives the reason for the first.
     """
     self._tree, self._files, self._cut = tree, list(paths), cut
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
@@ -114,11 +113,11 @@ class Tiles:
     return int(self._ends[-1])
 
   def __getitem__(self, index: int) -> Example:
-    """One tile.
+    """Returns one tile.
 
     Raises:
-      NoData: it holds none.
-      ValueError: it cannot be read, or has another number of bands than the other rasters.
+      NoData: the tile holds no data.
+      ValueError: it cannot be read, or its number of bands differs from that of the other rasters.
     """
     file = int(np.searchsorted(self._ends, index, side="right"))
     path, (_, height, width), (rows, columns) = (
@@ -155,7 +154,7 @@ class Tiles:
     return Example(image, int(self.labels[index]), name, target)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
-    """What `rasters` takes: a path where windows of it can be read, else all of it."""
+    """Returns the input for `rasters`: a path if windows of the file can be read, else its whole content."""
     if rasters.opens_whole(path) or not isinstance(self._tree, image_files.Disk):
       return self._whole(path)
     return os.path.join(self._tree.name, path)
@@ -170,7 +169,7 @@ class Tiles:
 
   def _size(self, path: str) -> tuple[int, int, int]:
     if not self._cut.tile and rasters.one_to_a_file(path):
-      return 1, 0, 0  # it need not be opened to be counted
+      return 1, 0, 0  # counted without opening it
     try:
       return self._shape(path)[:3]
     except (OSError, ValueError):
@@ -197,38 +196,38 @@ def _part(length: int, count: int, i: int) -> tuple[int, int]:
 
 
 def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  """Split → tiles, of a source that holds rasters; None where it holds images.
+  """Returns split → tiles of a source that holds rasters; None if it holds images.
 
-  Rasters are .npy, .npz and .jp2, and of .tif all but 8-bit grey and colour, which are images unless a `Cut`
-  is asked for; an .npz with the arrays of an image set is one.
+  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
+  unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
 
   Raises:
-    BadInput: a cut is asked for where there are no rasters, or these are unusable.
+    BadInput: a cut is given but there are no rasters, or the rasters are unusable.
   """
   if source.startswith("tfds:"):
-    found = None
+    tiles = None
   elif "{split}" in source:
     paths = sources.npz_splits(source)
     first = next(iter(paths.values()), "")
-    found = (
+    tiles = (
       {name: _file(path, cut) for name, path in paths.items()}
       if first and _is_raster(first, lambda: first)
       else None
     )
-    if found:
-      found = {name: found[name] for name in wanted_splits(source, split, list(found))}
+    if tiles:
+      tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
   elif source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
     sources.check_exists(source)
     single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
-    found = {split or "train": _file(source, cut)} if single else None
+    tiles = {split or "train": _file(source, cut)} if single else None
   else:
     sources.check_exists(source)
-    found = _in_tree(source, split, cut)
-  if found is None and cut.asks_for_rasters:
+    tiles = _in_tree(source, split, cut)
+  if tiles is None and cut.asks_for_rasters:
     raise BadInput(
       f"--tile, --nodata and --array are for rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
     )
-  return found
+  return tiles
 
 
 def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
@@ -241,7 +240,7 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
   )
   path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
-  # Where there are images, an array beside them is something else of theirs.
+  # Arrays next to images are auxiliary data of those images, not rasters.
   if path is None or next(image_files.find(tree, top, "", images), None):
     return None
   if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
@@ -251,12 +250,12 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
       name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))
     }
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
-  found = {}
+  tiles = {}
   for name in wanted_splits(source, split, splits) if splits else [""]:
     files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
     paths = [files.path(i) for i in range(len(files))]
-    found[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
-  return found
+    tiles[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
+  return tiles
 
 
 def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
@@ -275,18 +274,18 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
       check_place(file)
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
-    # a window of it costs no more than that
+    # reading a window of such a file reads no more than the window
     if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):
       try:
         return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
       except ValueError as error:
         raise ValueError(f"{maps[file]} {error}") from error
-    found = whole(file)
-    targets.check_size(found.shape, size)
+    full_map = whole(file)
+    targets.check_size(full_map.shape, size)
     return (
-      found[window.top : window.top + window.height, window.left : window.left + window.width]
+      full_map[window.top : window.top + window.height, window.left : window.left + window.width]
       if window
-      else found
+      else full_map
     )
 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
@@ -314,7 +313,7 @@ def _file(path: str, cut: Cut) -> Tiles:
 
 
 def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
-  """Whether a file holds one raster, or several, and is no image."""
+  """Returns whether a file holds one or several rasters and is not an image."""
   name = name.lower()
   if not name.endswith(rasters.EXTENSIONS):
     return False
@@ -323,7 +322,7 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
       with zipfile.ZipFile(content()) as file:
         return not {"jpeg.npy", "offsets.npy"} <= set(file.namelist())
     except (OSError, zipfile.BadZipFile):
-      return True  # whoever reads it says what is wrong with it
+      return True  # reading it later reports what is wrong
   if not rasters.one_to_a_file(name) or name.endswith(".jp2"):
     return True
   try:

@@ -19,7 +19,7 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-# What pixels carry, whether the images are rasters → the config of the run that learns it, and its workdir.
+# (target of the pixels, whether the images are rasters) → {config that trains on them: its workdir}
 _SUPERVISED = {
   (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
   (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
@@ -43,7 +43,7 @@ def prepare(
   num_threads: int = 2,
   cut: tiles.Cut = tiles.UNCUT,
 ) -> None:
-  """Writes the shards of this part that are not there yet; see the flags.
+  """Writes the missing shards of this part; see the flags.
 
   Raises:
     BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
@@ -69,7 +69,7 @@ def prepare(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
-    # nothing written yet is no other set
+    # a header without shards does not count as another set
     if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
       shards.check_same_set(out, name, headers[name])
   try:
@@ -79,13 +79,14 @@ def prepare(
       _write_split(
         out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
       )
-  except (OSError, RuntimeError) as error:  # unreadable images do not come here
+  except (OSError, RuntimeError) as error:  # unreadable images never raise these here
     raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
   _say_next(out, plan, headers, num_threads)
 
 
 def describe(out: str, num_threads: int) -> None:
-  """Writes statistics.json of a prepared set, from its training split, unless it is there and of this set.
+  """Writes statistics.json of a prepared set from its training split, unless it exists and belongs to this
+  set; prints it.
 
   Raises:
     BadInput: shards are missing, too many records are damaged, or the file cannot be written.
@@ -95,9 +96,9 @@ def describe(out: str, num_threads: int) -> None:
   of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
   if not statistics.is_there(out, of):
     progress = Progress("statistics", len(examples), "images")
-    found = statistics.measure(examples, num_threads, progress.step)
-    progress.finish(_left_out(found["unreadable"], 0))
-    statistics.write(out, found | of)
+    measured = statistics.measure(examples, num_threads, progress.step)
+    progress.finish(_left_out(measured["unreadable"], 0))
+    statistics.write(out, measured | of)
   print(statistics.describe(out), flush=True)
 
 
@@ -113,8 +114,8 @@ def _write_split(
   path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
   records = {shard: shards.count_records(path[shard]) for shard in mine}
   left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
-  empty = 0  # tiles without data: of a satellite's scenes often many, and no damage
-  # what is missing from shards that were there before is most likely of that kind
+  empty = 0  # tiles without data: common in satellite scenes, not damage
+  # records missing from existing shards are most likely such tiles
   if isinstance(examples, tiles.Tiles):
     empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
@@ -154,7 +155,7 @@ def _write_split(
             progress.step()
         finally:
           writer.close()
-        # another part may have been started with other settings meanwhile
+        # another part may have been started with different settings in the meantime
         shards.check_same_set(out, split, header)
   progress.finish(_left_out(sum(left_out.values()), empty))
 
@@ -167,8 +168,8 @@ def _left_out(unreadable: int, empty: int) -> str:
 def _records(
   pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
 ) -> Iterator[tuple]:
-  """(record, name, None) or (None, name, error) of each example, in order; so many at a time are in
-  memory.
+  """Yields (record, name, None) or (None, name, error) for each example, in order, holding at most `ahead` of
+  them in memory.
   """
 
   def load(i: int) -> tuple:
@@ -181,7 +182,7 @@ def _records(
       raise
     except tiles.NoData as error:
       return None, name, error
-    except UnidentifiedImageError:  # its text is the address of a buffer
+    except UnidentifiedImageError:  # its text is only the address of a buffer
       return None, name, "is no image file"
     except Exception as error:  # Pillow raises whatever a format's parser raises
       return None, name, " ".join(str(error).split())
@@ -200,7 +201,7 @@ def _records(
 
 
 def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
-  """Prints the command that trains on what was written, or which shards other parts still have to write."""
+  """Prints the command that trains on the finished set, or which shards other parts still have to write."""
   missing = [
     path
     for split, header in headers.items()
@@ -224,7 +225,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
   evaluate = next(
-    (name for wanted in ("val", "test", "eval") for name in plan if name.lower().startswith(wanted)), train
+    (name for prefix in ("val", "test", "eval") for name in plan if name.lower().startswith(prefix)), train
   )
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""

@@ -1,7 +1,7 @@
-"""How an array lies in a record: what `numpy.save` writes, deflated, behind a mark that no image file begins
-with.
+"""Encoding of arrays in records: the output of `numpy.save`, deflated, after a marker with which no image
+file begins.
 
-It describes itself (type, shape, order), so that tiles of any type and number of bands lie in one kind of
+The encoding describes itself (type, shape, order), so tiles of any type and number of bands share one kind of
 record.
 """
 
@@ -11,26 +11,26 @@ import zlib
 import numpy as np
 
 _MARK = b"npy+zlib\n"
-_LEVEL = 1  # higher ones gain a few per cent and take several times as long
+_LEVEL = 1  # higher levels save a few per cent and take several times as long
 
 
 def pack(array: np.ndarray) -> bytes:
-  """One array of any shape and numeric type, as bytes."""
+  """Encodes an array of any shape and numeric type as bytes."""
   out = io.BytesIO()
   np.save(out, np.ascontiguousarray(array), allow_pickle=False)
   return _MARK + zlib.compress(out.getvalue(), _LEVEL)
 
 
 def is_packed(record: object) -> bool:
-  """Whether `pack` made this."""
+  """Returns whether `pack` wrote this record."""
   return isinstance(record, bytes) and record.startswith(_MARK)
 
 
 def unpack(record: bytes) -> np.ndarray:
-  """The inverse of `pack`.
+  """Decodes the output of `pack`.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: the record is damaged.
   """
   try:
     return np.load(io.BytesIO(zlib.decompress(record[len(_MARK) :])), allow_pickle=False)

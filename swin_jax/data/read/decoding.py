@@ -1,4 +1,4 @@
-"""Example → what a view is made of. All raise ValueError for what is damaged or unlike the others."""
+"""Decoders: example → decoded example. All raise ValueError if an example is damaged or unlike the others."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,12 +10,11 @@ from swin_jax.data.read.example import Example
 
 
 class Decoded(NamedTuple):
-  """An example as views take it.
+  """A decoded example, the input of views.
 
   Attributes:
     image: [height, width, bands].
-    target: map [height, width] of what belongs to each of its pixels, see `targets.py`; None where it is not
-      read.
+    target: map [height, width] of the class or number of each pixel, see `targets.py`; None if not read.
     label: class of the whole image; -1: none.
   """
 
@@ -26,11 +25,11 @@ class Decoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DecodeImage:
-  """Decodes the image and leaves maps alone.
+  """Decodes the image and ignores maps.
 
   Attributes:
-    bands: that it must have; of files see `image_ops.decode`.
-    dtype: "uint8", or "float32" for numbers of any kind as they are, NaN where there is no data.
+    bands: number of bands that the image must have; for files see `image_ops.decode`.
+    dtype: "uint8", or "float32" for numbers of any type, unscaled, NaN where there is no data.
   """
 
   bands: int
@@ -50,7 +49,7 @@ class DecodeImage:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeMapped(DecodeImage):
-  """Decodes the image and its map; where the image holds no data nothing is known either."""
+  """Decodes the image and its map; the map becomes unknown where the image holds no data."""
 
   def __call__(self, example: Example) -> Decoded:
     image, target = self._image(example), targets.decode(example.target)

@@ -1,4 +1,4 @@
-"""What a source gives: the one shape of an example that all of them share."""
+"""The example and source types that all sources share."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -14,10 +14,10 @@ class Example(NamedTuple):
 
   Attributes:
     image: the bytes of an image file, or an array [height, width, bands].
-    label: the class of the whole image; -1: none.
-    name: to be told by in messages.
-    target: what belongs to each pixel, as the bytes of a file or an array [height, width]; None where there
-      is no such thing.
+    label: class of the whole image; -1: none.
+    name: identifies the example in messages.
+    target: map of the class or number of each pixel, as the bytes of a file or an array [height, width]; None
+      if there is no map.
   """
 
   image: bytes | np.ndarray
@@ -29,13 +29,13 @@ class Example(NamedTuple):
 class Source(Protocol):
   """Random access to a fixed sequence of examples, from any thread; pickled into worker processes.
 
-  Reading an example that is damaged raises ValueError or RuntimeError; the others stay readable. OSError says
-  that the storage failed: the same read may succeed later.
+  Reading a damaged example raises ValueError or RuntimeError; the others stay readable. OSError means that
+  the storage failed: the same read may succeed later.
 
   Attributes:
-    targets: what each pixel has in `Example.target`: LABELS, VALUES or NOTHING.
-    num_classes: of images, or of pixels; 0 where there are no labels.
-    class_names: by label; empty where there are no labels.
+    targets: what `Example.target` holds for each pixel: LABELS, VALUES or NOTHING.
+    num_classes: number of classes of images or of pixels; 0 if there are no labels.
+    class_names: names by label; empty if there are no labels.
   """
 
   targets: Target
@@ -48,7 +48,7 @@ class Source(Protocol):
 
 
 def no_split(path: str, split: str, splits: Iterable[str]) -> str:
-  """What a source says when a split is not one of its splits."""
+  """Returns the error message of a source that does not have the requested split."""
   return (
     f"{path} has no split '{split}'; it has {', '.join(splits)}: set data.train_split and data.eval_split;"
     " prepare --hold_out=0.1 makes a"
@@ -57,10 +57,10 @@ def no_split(path: str, split: str, splits: Iterable[str]) -> str:
 
 
 def wanted_splits(source: str, split: str, splits: Sequence[str]) -> list[str]:
-  """The one of the splits that is asked for, or all where it is "".
+  """Returns the requested split alone, or all splits if `split` is "".
 
   Raises:
-    BadInput: it is not one of them.
+    BadInput: the requested split does not exist.
   """
   if split and split not in splits:
     raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")

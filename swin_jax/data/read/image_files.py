@@ -1,11 +1,10 @@
-"""Image files in a folder or a zip: which there are, in which splits, and what their folders say about their
-classes.
+"""Image files in a folder or a zip: their listing, their splits, and the classes that their folders define.
 
   path/<split>/<class>/**/*.jpg    labelled: the sorted class folders are 0, 1, 2, …
   path/<split>/**/*.jpg            without labels
 
-Names that begin with a dot are passed over. The class folders of all splits count together, so that a class
-that is absent from one split shifts no label there.
+Names that begin with a dot are ignored. The class folders of all splits are numbered together, so that a
+class missing from one split does not shift the labels there.
 """
 
 from array import array
@@ -29,12 +28,12 @@ _SPLIT = re.compile(
 
 
 class Tree(Protocol):
-  """Folders and files; paths inside it are written with "/", and "" is its root."""
+  """Folders and files. Paths inside the tree use "/", and "" is its root."""
 
   name: str
 
   def entries(self, folder: str) -> list[tuple[str, bool]]:
-    """(name, is a folder) of what a folder holds, sorted, hidden names left out."""
+    """Returns (name, is a folder) of the entries of a folder, sorted, without hidden names."""
 
   def read(self, path: str) -> bytes: ...
 
@@ -47,8 +46,8 @@ class Disk:
 
   def entries(self, folder: str) -> list[tuple[str, bool]]:
     try:
-      with os.scandir(os.path.join(self.name, folder)) as found:
-        return sorted((entry.name, entry.is_dir()) for entry in found if not entry.name.startswith("."))
+      with os.scandir(os.path.join(self.name, folder)) as entries:
+        return sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
     except OSError as error:
       raise BadInput(f"{error.filename or self.name} cannot be listed: {error.strerror}") from error
 
@@ -57,12 +56,12 @@ class Disk:
       with open(os.path.join(self.name, path), "rb") as file:
         return file.read()
     except OSError as error:
-      error.filename = os.path.join(self.name, path)  # which only `open` tells
+      error.filename = os.path.join(self.name, path)  # only errors of `open` carry it
       raise
 
 
 class Zip:
-  """A zip file; members are read where they lie, one at a time, because a zip handle holds one position."""
+  """A zip file; reads one member at a time, because a zip handle has a single file position."""
 
   def __init__(self, path: str):
     self.name = path
@@ -96,20 +95,20 @@ class Zip:
 
 
 def folders(tree: Tree, folder: str) -> list[str]:
-  """The sorted names of the folders in a folder."""
+  """Returns the sorted names of the folders in a folder."""
   return [name for name, is_folder in tree.entries(folder) if is_folder]
 
 
 def is_split(name: str) -> bool:
-  """Whether a folder is called as splits are: train, val, test2017, …"""
+  """Returns whether a folder has the name of a split: train, val, test2017, …"""
   return bool(_SPLIT.fullmatch(name))
 
 
 def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str, list[str]]:
-  """Finds (folder with a "/" at its end or "", its splits); no splits where the images or class folders lie
-  in it directly.
+  """Returns (folder with a trailing "/" or "", its splits); no splits if images or class folders lie directly
+  in it.
 
-  Folders that only wrap another, as in most zip files, are opened.
+  Descends through folders that only wrap another one, as in most zip files.
   """
   folder = ""
   while True:
@@ -128,7 +127,7 @@ def find_splits(tree: Tree, extensions: Sequence[str] = EXTENSIONS) -> tuple[str
 class ImageFiles:
   """The images of one split in a folder or zip, sorted by class and name. See `example.Source`.
 
-  Paths are held in one piece of memory: about 50 bytes an image, and quick to pickle.
+  All paths are stored in one bytes object: about 50 bytes per image, and quick to pickle.
   """
 
   targets = Target.NOTHING
@@ -139,14 +138,14 @@ class ImageFiles:
     """Lists the images.
 
     Args:
-      tree: where they are.
-      folder: that holds the splits: "", or with a "/" at its end.
-      split: the folder of this one, "" if `folder` is it.
-      splits: all that share their classes with it.
-      extensions: of what counts as an image.
+      tree: folder or zip that holds the images.
+      folder: folder of the splits: "", or with a trailing "/".
+      split: folder of this split, "" if it is `folder` itself.
+      splits: all splits that share their classes with this one.
+      extensions: file extensions of images.
 
     Raises:
-      BadInput: no image, or images beside class folders.
+      BadInput: there is no image, or there are images next to class folders.
     """
     self.tree = tree
     self._folder = folder + (split and split + "/")
@@ -181,7 +180,7 @@ class ImageFiles:
     )
 
   def path(self, index: int) -> str:
-    """Of an image, in its tree."""
+    """Returns the path of an image in its tree."""
     return self._folder + os.fsdecode(self._paths[self._offsets[index] : self._offsets[index + 1]])
 
   @property
@@ -191,10 +190,10 @@ class ImageFiles:
 
 
 def open_folder(path: str, split: str) -> ImageFiles:
-  """The images in path/split.
+  """Opens the images in path/split.
 
   Raises:
-    BadInput: there is no such folder, or it holds no images.
+    BadInput: the folder does not exist or holds no images.
   """
   if not os.path.isdir(path):
     raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip and npz files")
@@ -215,7 +214,7 @@ def open_folder(path: str, split: str) -> ImageFiles:
 
 
 def find(tree: Tree, root: str, folder: str = "", extensions: Sequence[str] = EXTENSIONS) -> Iterator[str]:
-  """Paths of the images below root + folder, relative to root."""
+  """Yields the paths of the images below root + folder, relative to root."""
   for name, is_folder in tree.entries(root + folder):
     if is_folder:
       yield from find(tree, root, f"{folder}{name}/", extensions)

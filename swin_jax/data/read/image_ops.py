@@ -1,9 +1,8 @@
-"""Augmentations of one image on the host: (image, rng, …) → image; images are uint8 or float32 [height,
+"""Augmentations of one image on the host: (image, rng, …) → image. Images are uint8 or float32 [height,
 width, bands].
 
-Files are decoded as Pillow decodes them, bit for bit, and resized with Pillow's filters, which widen when
-they shrink, as the official recipes do. Both are done by faster libraries where they can;
-experiments/benchmark says what they gain.
+Decoding matches Pillow bit for bit. Resizing uses Pillow's antialiasing filters, as the official recipes do.
+Faster libraries do both where they can; experiments/benchmark measures the gain.
 """
 
 import io
@@ -18,28 +17,28 @@ try:
 except ImportError:  # it has no wheel for Linux on ARM
   resizer = None
 
-# of Pillow; the others hold more, which a JPEG cannot
+# Pillow's modes of at most 8 bits per band; a JPEG cannot store the others
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# Pillow's cubic, a = -0.5, under its other name
+# Pillow's bicubic filter, a = -0.5, is also called Catmull-Rom
 _FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom"}
 
 
 def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
-  """Decodes an image file, or takes an array, to uint8 [height, width, bands].
+  """Decodes an image file, or accepts an array, to uint8 [height, width, bands].
 
-  Grey becomes RGB and RGB grey where `bands` asks for it. As in the official loaders, files go through
-  Pillow's `convert`: palettes and CMYK become colours, transparency is dropped (the colours under it stay),
-  and EXIF orientation is ignored. Of 16-bit grey the upper eight bits count, which is what Pillow keeps of
-  16-bit colour. Where `bands` is neither 1 nor 3 a file must hold just these.
+  Converts grey to RGB and RGB to grey to match `bands`. As in the official loaders, files go through Pillow's
+  `convert`: palettes and CMYK become colours, transparency is dropped (the colours under it stay), and EXIF
+  orientation is ignored. 16-bit grey keeps its upper eight bits, as Pillow does for 16-bit colour. If `bands`
+  is neither 1 nor 3, the file must have exactly that number of bands.
 
   Args:
     encoded: bytes of an image file, or uint8 [height, width(, bands)].
-    bands: that are wanted.
+    bands: number of bands to return.
 
   Raises:
-    ValueError: the file is no image, is cut short or holds more than 16 bits, or there is another number of
-      bands or another type.
+    ValueError: the file is not an image, is truncated or holds more than 16 bits, or the number of bands
+      or the type does not fit.
   """
   image = _read(encoded, bands) if isinstance(encoded, bytes) else encoded
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -55,7 +54,7 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
 
 
 def count_bands(count: int) -> str:
-  """ "1 band", "3 bands"."""
+  """Returns "1 band", "3 bands", …"""
   return f"{count} band{'s' * (count != 1)}"
 
 
@@ -63,14 +62,14 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
   if bands in (1, 3) and encoded.startswith(b"\xff\xd8\xff"):
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-      # Four inks it would mix in its own way, and of a suspiciously large image it is for Pillow to warn.
+      # Pillow decodes CMYK, which simplejpeg converts differently, and warns of suspiciously large images.
       if colours in ("RGB", "YCbCr", "Gray") and height * width <= (Image.MAX_IMAGE_PIXELS or math.inf):
         return simplejpeg.decode_jpeg(encoded, "GRAY" if bands == 1 and colours == "Gray" else "RGB")
-    except ValueError:  # damage: Pillow knows what can be made of it, or says what is wrong
+    except ValueError:  # damaged: Pillow recovers what it can or gives the reason
       pass
   try:
     with Image.open(io.BytesIO(encoded)) as file:
-      if file.mode.startswith("I"):  # `convert` would turn all above 255 white
+      if file.mode.startswith("I"):  # `convert` would clip values above 255 to white
         wide = np.asarray(file)
         if wide.min() < 0 or wide.max() > 65535:
           raise ValueError("holds more than 16 bits")
@@ -85,15 +84,15 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
 
 
 def valid_bands(image: np.ndarray) -> np.ndarray | None:
-  """Returns where an image [height, width, bands] holds data, bool of its shape.
+  """Returns where an image [height, width, bands] holds data, as bool of the same shape.
 
-  None where its type has data everywhere: of float32 NaN is no data, and uint8 knows no such thing.
+  Returns None if its type has data everywhere: NaN means no data in float32, and uint8 cannot express it.
   """
   return ~np.isnan(image) if image.dtype.kind == "f" else None
 
 
 def valid_pixels(image: np.ndarray) -> np.ndarray | None:
-  """Returns which pixels hold data in any band, bool [height, width]; None as `valid_bands`."""
+  """Returns which pixels hold data in any band, bool [height, width]; None as in `valid_bands`."""
   valid = valid_bands(image)
   return valid if valid is None else valid.any(axis=-1)
 
@@ -101,10 +100,11 @@ def valid_pixels(image: np.ndarray) -> np.ndarray | None:
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
   """Resizes uint8 or float32 [h, w, bands] to `size` (height, width) in pixels; bands do not mix.
 
-  Pixels that are NaN, which hold no data, weigh nothing: what is made of less than half of data is NaN.
+  NaN pixels, which hold no data, have weight 0; an output pixel with less than half of its weight on data is
+  NaN.
 
-  Pillow's result; for uint8 to within rounding, in other order: columns first, then rows. It is the same on
-  every processor of a kind, but another, by as little, on Linux on ARM.
+  The result is Pillow's. For uint8 it agrees to within rounding, because columns are resized before rows. It
+  is identical on all processors of one architecture, and differs by as little on Linux on ARM.
   """
   if image.dtype == np.uint8 and resizer:
     parts = [_resize_bytes(image[..., i : i + 4], size, interpolation) for i in range(0, image.shape[-1], 4)]
@@ -116,25 +116,25 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.n
 
 
 def _resize_band(band: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
-  """`resize` of one band by Pillow."""
+  """Resizes one band with Pillow; see `resize`."""
   if band.dtype == np.uint8 or not (missing := np.isnan(band)).any():
     return np.asarray(Image.fromarray(band).resize(size[::-1], method))
-  filled, there = (
+  filled, weight = (
     np.asarray(Image.fromarray(x).resize(size[::-1], method))
     for x in (np.where(missing, 0, band), np.float32(~missing))
   )
-  return np.where(there >= 0.5, filled / np.maximum(there, 0.5), np.float32(np.nan))
+  return np.where(weight >= 0.5, filled / np.maximum(weight, 0.5), np.float32(np.nan))
 
 
 def _resize_bytes(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-  """`resize` of up to four bands."""
+  """Resizes up to four bands of uint8; see `resize`."""
   height, width, bands = image.shape
   kind = getattr(resizer.PixelType, "U8" if bands == 1 else f"U8x{bands}")
   method = resizer.ResizeAlg.convolution(resizer.FilterType[_FILTERS[interpolation]])
   resized = resizer.ImageData(size[1], size[0], kind)
-  # the last of two or four bands is one like the others
+  # the last of two or four bands is not an alpha channel
   options = resizer.ResizeOptions(method, use_alpha=False)
-  # one of its own: it is not shared
+  # a new Resizer each time, because one cannot be shared by threads
   resizer.Resizer().resize(resizer.ImageData(width, height, kind, image.tobytes()), resized, options)
   return np.frombuffer(resized.get_buffer(), np.uint8).reshape(*size, bands)
 
@@ -147,11 +147,11 @@ def random_resized_crop(
   ratio: tuple[float, float],
   interpolation: str,
 ) -> np.ndarray:
-  """Crops a box of random area and aspect ratio and resizes it.
+  """Crops a box of random area and aspect ratio and resizes it to `size`.
 
-  The area is U(scale) of the image, the aspect ratio (width / height) log-uniform in `ratio`. After ten boxes
-  that do not fit, the largest central box of an allowed ratio is taken. Official recipes: scale (0.08, 1),
-  bicubic; SimMIM (0.67, 1), bilinear.
+  The area is a fraction U(scale) of the image; the aspect ratio (width / height) is log-uniform in `ratio`.
+  After ten boxes that do not fit, the largest central box with an allowed ratio is used. Official recipes:
+  scale (0.08, 1), bicubic; SimMIM (0.67, 1), bilinear.
   """
   height, width = image.shape[:2]
   for _ in range(10):
@@ -166,15 +166,15 @@ def random_resized_crop(
     w, h = (width, round(width / aspect)) if width / height < aspect else (round(height * aspect), height)
     w, h = min(max(w, 1), width), min(max(h, 1), height)
     top, left = (height - h) // 2, (width - w) // 2
-  # Cut first: Pillow's own `box` lets the filter reach beyond it, which the official crop does not.
+  # Crop first: with Pillow's `box` the filter reaches outside the box, unlike in the official crop.
   return resize(image[top : top + h, left : left + w], size, interpolation)
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np.ndarray:
-  """Pads every side and cuts the original size out at random: the official crop for images of 32 pixels and
-  less.
+  """Pads every side and takes a random crop of the original size: the official crop for images of 32 pixels
+  and less.
 
-  uint8 is padded with black, float32 with NaN, no data.
+  uint8 is padded with black, float32 with NaN (no data).
   """
   height, width = image.shape[:2]
   nothing = 0 if image.dtype == np.uint8 else np.nan
@@ -184,34 +184,34 @@ def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:
-  """Mirrors left and right."""
+  """Mirrors left and right with the given probability."""
   if rng.random() >= probability:
     return image
   flipped = np.empty(image.shape, image.dtype)
-  for band in range(image.shape[-1]):  # half the time of all bands at once
+  for band in range(image.shape[-1]):  # band by band takes half the time of all at once
     flipped[..., band] = image[:, ::-1, band]
   return flipped
 
 
 def random_rotation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Turns a square image by 0, 90, 180 or 270°, each as likely: what is seen from above has no upper side."""
+  """Rotates a square image by 0, 90, 180 or 270° with equal probability, for images from above, which have no
+  upper side.
+  """
   return np.rot90(image, rng.integers(4))
 
 
 def center_crop(
   image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str
 ) -> np.ndarray:
-  """Resizes to `size` / crop_fraction at the short side, keeping the aspect ratio, and cuts the central
-  `size` out.
+  """Resizes the short side to `size` / crop_fraction, keeping the aspect ratio, and crops the central `size`.
 
-  The official evaluation: 256 / 224 of the size at the short side (0.875). For the 384 px models, and images
-  of 32 pixels and less, no crop at all: 1.0 resizes straight to `size`. Lengths are cut to whole pixels and
-  offsets rounded as torchvision does.
+  The official evaluation resizes the short side to 256 / 224 of the size (0.875). The 384 px models, and
+  images of 32 pixels and less, are not cropped: 1.0 resizes straight to `size`. Lengths are truncated to
+  whole pixels and offsets rounded as in torchvision.
 
   Args:
     image: uint8 or float32 [h, w, bands].
-    size: (height, width) in pixels. Where it is not square, the "short" side is the one that has less to
-      spare.
+    size: (height, width) in pixels. If it is not square, the "short" side is the one with less to spare.
     crop_fraction: in (0, 1].
     interpolation: see `INTERPOLATIONS`.
   """

@@ -1,10 +1,10 @@
-"""Images with a map each, in a folder or a zip: of the classes of its pixels, or of a number for each.
+"""Images with one map each, in a folder or a zip. A map holds a class or a number for each pixel.
 
   path/SPLIT/images/**/x.jpg  with  path/SPLIT/labels/**/x.png        or
-  path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as ADE20K has it
+  path/images/SPLIT/**/x.jpg  with  path/labels/SPLIT/**/x.png        as in ADE20K
 
-"labels" may also be called "annotations" or "masks". Beside them lies a file that names the classes, see
-`labels.py`. "values" in its place holds rasters or grey images of one band. Where the images are rasters see
+"labels" may also be called "annotations" or "masks". A file next to them names the classes, see `labels.py`.
+A folder "values" in its place holds rasters or grey images of one band. For images that are rasters see
 `tiles.py`.
 """
 
@@ -29,12 +29,12 @@ _OF_VALUES = tuple(
 
 
 class Split(NamedTuple):
-  """Where the images of a split and their maps are.
+  """Locations of the images of a split and of their maps.
 
   Attributes:
-    images, maps: folders, with a "/" at the end.
-    classes: what the maps mean; None where they hold numbers.
-    nodata: the number of pixels of which nothing is known, beside what the maps themselves declare.
+    images, maps: folders, with a trailing "/".
+    classes: meaning of label maps; None if the maps hold numbers.
+    nodata: number that marks unknown pixels, in addition to the value that the maps declare.
   """
 
   images: str
@@ -49,19 +49,19 @@ class Split(NamedTuple):
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """Of pixels."""
+    """Names of the classes of pixels; empty if the maps hold numbers."""
     return self.classes.names if self.classes else ()
 
   @property
   def extensions(self) -> tuple[str, ...]:
-    """That files of maps may have."""
+    """File extensions that maps may have."""
     return image_files.EXTENSIONS if self.classes else _OF_VALUES
 
   def read_map(self, tree: image_files.Tree, path: str) -> np.ndarray:
-    """The map in a file of a tree.
+    """Reads a map from a file of a tree.
 
     Raises:
-      ValueError: it cannot be read, or holds what is no label; the message names it.
+      ValueError: the file cannot be read or holds a value that is not a label; the message names the file.
     """
     try:
       return (
@@ -101,59 +101,59 @@ class LabelledFiles:
 
 
 def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
-  """The paths of a split's images and of their maps, sorted.
+  """Returns the paths of a split's images and of their maps, sorted.
 
   Raises:
-    BadInput: no image of these extensions, or images without a map.
+    BadInput: there is no image with these extensions, or images have no map.
   """
   files = _by_stem(tree, split.images, extensions)
-  found = _by_stem(tree, split.maps, split.extensions)
+  maps_by_stem = _by_stem(tree, split.maps, split.extensions)
   where = os.path.join(tree.name, split.images)
   if not files:
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
-  if missing := [files[stem] for stem in sorted(files) if stem not in found]:
+  if missing := [files[stem] for stem in sorted(files) if stem not in maps_by_stem]:
     more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
     maps = os.path.join(tree.name, split.maps)
     raise BadInput(f"{where}{missing[0]} has no map of the same name in {maps}{more}; add or remove them")
-  return [(split.images + files[stem], split.maps + found[stem]) for stem in sorted(files)]
+  return [(split.images + files[stem], split.maps + maps_by_stem[stem]) for stem in sorted(files)]
 
 
 def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> dict[str, str]:
-  """Path without its suffix → path, of the files in a folder."""
-  found: dict[str, str] = {}
+  """Returns path without its suffix → path, for the files in a folder."""
+  paths: dict[str, str] = {}
   for path in image_files.find(tree, folder, "", extensions):
-    if (other := found.setdefault(path.rpartition(".")[0], path)) != path:
+    if (other := paths.setdefault(path.rpartition(".")[0], path)) != path:
       raise BadInput(
         f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear;"
         " remove one"
       )
-  return found
+  return paths
 
 
 def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split]:
-  """The splits of a tree, by name; none where it holds no maps. `nodata`: see `Split`.
+  """Returns the splits of a tree by name; empty if it holds no maps. `nodata`: see `Split`.
 
   Raises:
-    BadInput: there are label maps, but no file that names their classes, or an unusable one; or nodata is
-      given, and no map of numbers; or there are both kinds.
+    BadInput: there are label maps but no usable file of class names; or nodata is given but there are maps of
+      labels; or both kinds of map are present.
   """
   folder = ""
   while True:
     names = image_files.folders(tree, folder)
-    found = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
-    # Most zip files have a folder around all, which looks like a split where there are none in it.
+    splits = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
+    # Most zip files have one top folder, which looks like a split if it contains none.
     wrapped = len(names) == 1 and not image_files.is_split(names[0]) and not _class_files(tree, folder)
-    if found and not wrapped:
+    if splits and not wrapped:
       break
     if len(names) != 1:
       return {}
     folder += names[0] + "/"
-  of_values = [kind == VALUES for _, _, kind in found.values()]
+  of_values = [kind == VALUES for _, _, kind in splits.values()]
   if nodata is not None and not all(of_values):
     raise BadInput(f"--values_nodata is for maps of numbers; {tree.name} holds labels")
-  # Beside the folders of maps, or among the maps.
+  # The class file lies next to the folders of maps or inside them.
   classes = next(
-    filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in found.values())))),
+    filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in splits.values())))),
     None,
   )
   if classes is None and not all(of_values):
@@ -165,12 +165,12 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
     )
   return {
     split: Split(*folders, None if kind == VALUES else classes, nodata)
-    for split, (*folders, kind) in found.items()
+    for split, (*folders, kind) in splits.items()
   }
 
 
 def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
-  """Opens the images of a split with maps of a kind.
+  """Opens the images of a split that have maps of the given kind.
 
   Raises:
     BadInput: there are none.
@@ -178,50 +178,52 @@ def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
   if not os.path.isdir(path):
     raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip files")
   tree = image_files.Disk(path)
-  found = find(tree)
-  if not found:
+  splits = find(tree)
+  if not splits:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
     raise BadInput(
       f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and"
       f" {wanted}/{split}"
     )
-  if split not in found:
-    raise BadInput(no_split(path, split, found))
-  if found[split].targets is not wanted:
+  if split not in splits:
+    raise BadInput(no_split(path, split, splits))
+  if splits[split].targets is not wanted:
     raise BadInput(
-      f"{path} holds {found[split].targets} of pixels, and the task needs {wanted}: there must be"
+      f"{path} holds {splits[split].targets} of pixels, and the task needs {wanted}: there must be"
       f" {split}/{wanted}"
     )
-  return LabelledFiles(tree, found[split])
+  return LabelledFiles(tree, splits[split])
 
 
 def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-  """Split → (folder of images, folder of maps, what that is called)."""
-  found, without = {}, []
+  """Returns split → (folder of images, folder of maps, name of the latter), for SPLIT/images and
+  SPLIT/labels.
+  """
+  with_maps, without = {}, []
   for split in names:
     inside = image_files.folders(tree, f"{folder}{split}/")
-    # A folder around all, with the splits below, is no split itself.
+    # A top folder with the splits below it is not a split itself.
     below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
     if (
       IMAGES in inside
       and (maps := _maps(tree, f"{folder}{split}/", inside))
       and not any(map(image_files.is_split, below))
     ):
-      found[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/", maps
+      with_maps[split] = f"{folder}{split}/{IMAGES}/", f"{folder}{split}/{maps}/", maps
     elif IMAGES in inside and _must_have_maps(split):
       without.append(split)
-  if found and without:
-    kind = next(iter(found.values()))[-1]
+  if with_maps and without:
+    kind = next(iter(with_maps.values()))[-1]
     raise BadInput(
       f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind},"
       " or remove it"
     )
-  return found
+  return with_maps
 
 
 def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-  """As `_by_split`."""
+  """Returns the same as `_by_split`, for images/SPLIT and labels/SPLIT."""
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
@@ -240,24 +242,26 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
 
 
 def _must_have_maps(split: str) -> bool:
-  """Whether a split without maps is a mistake; the maps of tests are often kept back."""
+  """Returns whether a split without maps is a mistake; test sets often withhold their maps."""
   return image_files.is_split(split) and not split.lower().startswith("test")
 
 
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
-  """The folder of maps; one of text, as other programs keep boxes in, is none."""
+  """Returns the name of the folder of maps; folders of text files, in which other programs keep boxes, do not
+  count.
+  """
   kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
-  found = [
+  present = [
     name
     for name in kinds
     if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)
   ]
-  if VALUES in found and len(found) > 1:
+  if VALUES in present and len(present) > 1:
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} holds both {found[0]} and {VALUES}; prepare each from a folder of"
+      f"{os.path.join(tree.name, folder)} holds both {present[0]} and {VALUES}; prepare each from a folder of"
       " its own"
     )
-  return next(iter(found), None)
+  return next(iter(present), None)
 
 
 def _class_files(tree: image_files.Tree, folder: str) -> list[str]:
@@ -265,12 +269,12 @@ def _class_files(tree: image_files.Tree, folder: str) -> list[str]:
 
 
 def classes_in(tree: image_files.Tree, folder: str) -> labels.Classes | None:
-  """What a file of a folder says of the classes; None where there is no such file.
+  """Reads the classes from the class file of a folder; None if there is no class file.
 
   Raises:
-    BadInput: it is unusable.
+    BadInput: the file is unusable.
   """
-  if not (there := _class_files(tree, folder)):
+  if not (names := _class_files(tree, folder)):
     return None
-  text = tree.read(folder + there[0]).decode("utf-8-sig", "replace")
-  return labels.parse(there[0], text, os.path.join(tree.name, folder, there[0]))
+  text = tree.read(folder + names[0]).decode("utf-8-sig", "replace")
+  return labels.parse(names[0], text, os.path.join(tree.name, folder, names[0]))

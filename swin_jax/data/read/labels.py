@@ -1,11 +1,11 @@
-"""Label maps: one class for each pixel, as uint8 [height, width], in which 255 is no class; and what a set
-says of its classes.
+"""Label maps, one class for each pixel, as uint8 [height, width] in which 255 is no class; and the classes
+that a set defines.
 
-A set's folder holds one of these, else its classes are unknown:
+A set's folder holds one of these files, else its classes are unknown:
 
-  classes.txt        a name a line; a label is the number of its line, from 0
-  classes.json       {"classes": [names by label], "ignore_index": a label that is no class, if there is one}
-  objectInfo150.txt  of ADE20K: 0 is no class, 1 the first of the table
+  classes.txt        one name per line; a label is the number of its line, from 0
+  classes.json       {"classes": [names by label], "ignore_index": a label that is not a class, optional}
+  objectInfo150.txt  of ADE20K: 0 is no class, 1 the first class of the table
 
 In all of them 255 is no class.
 """
@@ -27,8 +27,9 @@ class Classes(NamedTuple):
   """The classes of a set.
 
   Attributes:
-    names: by class.
-    of_value: int16 [256], the class of each value that a label file may hold: NONE, or -1 where it must not.
+    names: names by class.
+    of_value: int16 [256], the class of each value in a label file; NONE for no class, -1 if the value is not
+      allowed.
   """
 
   names: tuple[str, ...]
@@ -36,21 +37,21 @@ class Classes(NamedTuple):
 
 
 def parse(name: str, text: str, where: str) -> Classes:
-  """Reads what one of `FILES` says.
+  """Parses the text of one of `FILES`.
 
   Args:
-    name: of the file.
-    text: in it.
-    where: it lies, for messages.
+    name: name of the file.
+    text: content of the file.
+    where: path of the file, for messages.
 
   Raises:
-    BadInput: it says nothing usable.
+    BadInput: the file is malformed or unusable.
   """
   first, ignored = 0, None
   if name == "classes.json":
     try:
-      found = json.loads(text)
-      names, ignored = found["classes"], found.get("ignore_index")
+      content = json.loads(text)
+      names, ignored = content["classes"], content.get("ignore_index")
       if not isinstance(names, list):
         raise TypeError("classes is no list")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -85,19 +86,19 @@ def parse(name: str, text: str, where: str) -> Classes:
 
 
 def read(encoded: bytes, classes: Classes) -> np.ndarray:
-  """The label map in an image file.
+  """Reads the label map in an image file.
 
   Raises:
-    ValueError: it is no image of one band, or holds a value that is no label.
+    ValueError: the file is not an image of one band, or holds a value that is not a label.
   """
   return from_values(decode(encoded), classes)
 
 
 def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
-  """The label map of the values in a file, uint8 [height, width].
+  """Returns the label map of the values in a file, uint8 [height, width].
 
   Raises:
-    ValueError: one is no label.
+    ValueError: a value is not a label.
   """
   counts = np.bincount(values.ravel(), minlength=256)
   wrong = np.flatnonzero((classes.of_value < 0) & (counts > 0))
@@ -111,17 +112,17 @@ def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
 
 
 def encode(target: np.ndarray) -> bytes:
-  """A label map as the bytes of a PNG file."""
+  """Encodes a label map as the bytes of a PNG file."""
   out = io.BytesIO()
   Image.fromarray(target).save(out, "PNG")
   return out.getvalue()
 
 
 def decode(encoded: bytes) -> np.ndarray:
-  """The values in an image file, uint8 [height, width].
+  """Decodes the values in an image file, uint8 [height, width].
 
   Raises:
-    ValueError: it is damaged, or no image of one band of small whole numbers.
+    ValueError: the file is damaged, or is not an image of one band of integers from 0 to 255.
   """
   try:
     with Image.open(io.BytesIO(encoded)) as file:
@@ -131,7 +132,7 @@ def decode(encoded: bytes) -> np.ndarray:
           " a TIFF"
         )
       return as_bytes(np.asarray(file))
-  except UnidentifiedImageError:  # its text is the address of a buffer
+  except UnidentifiedImageError:  # its text is only the address of a buffer
     raise ValueError("cannot be read as a label map: it is no image file") from None
   except ValueError:
     raise
@@ -140,10 +141,10 @@ def decode(encoded: bytes) -> np.ndarray:
 
 
 def as_bytes(values: np.ndarray) -> np.ndarray:
-  """Numbers of any type as uint8.
+  """Converts numbers of any type to uint8.
 
   Raises:
-    ValueError: some are larger or smaller.
+    ValueError: some are outside 0 to 255.
   """
   if values.min() < 0 or values.max() > NONE:
     raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")

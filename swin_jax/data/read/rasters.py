@@ -1,9 +1,9 @@
-"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, in rasterio), .npy
-and .npz; and maps → GeoTIFF.
+"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, through rasterio),
+.npy and .npz. Also writes maps as GeoTIFF.
 
-What the numbers mean is the file's to say, never the program's: scale and offset that a raster declares for a
-band are applied, and pixels that it, its mask or the caller declares to be no data become NaN. Such rasters
-are float32 from here on; others keep their type, so that uint8 imagery stays uint8.
+The file alone defines what its numbers mean: the scale and offset that a raster declares for a band are
+applied, and pixels that the raster, its mask or the caller declares as no data become NaN. Such rasters are
+float32 from here on; others keep their type, so that uint8 imagery stays uint8.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
-# the other types become float32, which is what a model sees
+# all other types become float32, the type that a model sees
 _KEPT = ("uint8", "uint16", "int16", "float16", "float32")
 
 
@@ -34,29 +34,29 @@ class Window(NamedTuple):
 
 
 def one_to_a_file(name: str) -> bool:
-  """Whether a file of this name holds one raster, which need not be opened to be counted."""
+  """Returns whether a file of this name holds exactly one raster, so that counting need not open it."""
   return name.lower().endswith(_GDAL)
 
 
 def opens_whole(name: str) -> bool:
-  """Whether a window of it costs as much as all of it."""
+  """Returns whether reading a window of the file costs as much as reading all of it."""
   return name.lower().endswith(".npz")
 
 
 def shape(file: str | bytes | np.ndarray, name: str, array: str = "") -> tuple[int, int, int, int]:
-  """(rasters, height, width, bands) of a file; only its header is read where that is possible.
+  """Returns (rasters, height, width, bands) of a file; reads only its header if possible.
 
   Args:
-    file: its path, its content, or what `load` made of it.
-    name: by its suffix its format is known.
-    array: which of an .npz; "" where there is but one of three or four dimensions.
+    file: path of the file, its content, or the array that `load` returned.
+    name: file name; its suffix gives the format.
+    array: name of the array in an .npz; "" if it holds only one of three or four dimensions.
 
   Raises:
-    ValueError: it cannot be read, or is no raster.
+    ValueError: the file cannot be read, or is not a raster.
   """
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
-    found = load(file, name, array, header=True)
-    return found if len(found) == 4 else (1, *found)
+    size = load(file, name, array, header=True)
+    return size if len(size) == 4 else (1, *size)
   with _open(file) as raster:
     return 1, raster.height, raster.width, raster.count
 
@@ -70,25 +70,25 @@ def read(
   nodata: float | None = None,
   array: str = "",
 ) -> np.ndarray:
-  """A window of a raster, [height, width, bands].
+  """Reads a window of a raster, [height, width, bands].
 
   Args:
     file, name, array: as in `shape`.
-    index: which raster, of an array [rasters, height, width, bands].
-    window: the pixels; None for all.
-    nodata: the value of pixels that hold no data, beside what the raster itself says.
+    index: number of the raster in an array [rasters, height, width, bands].
+    window: box of pixels to read; None for all.
+    nodata: value of pixels without data, in addition to the value that the raster declares.
 
   Returns:
-    float32, NaN where there is no data, if any is declared or scales are; else as it is stored (what is wider
-    than float32, as that).
+    float32 with NaN for no data if no-data pixels or scales are declared; else the stored type (wider types
+    become float32).
 
   Raises:
-    ValueError: it cannot be read, or holds no numbers.
+    ValueError: the file cannot be read, or does not hold numbers.
   """
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
-    found = load(file, name, array)
-    found = found[index] if found.ndim == 4 else found
-    return _finish(np.array(found[_slices(window)] if window else found), None, nodata)
+    pixels = load(file, name, array)
+    pixels = pixels[index] if pixels.ndim == 4 else pixels
+    return _finish(np.array(pixels[_slices(window)] if window else pixels), None, nodata)
   with _open(file) as raster:
     return _read_gdal(raster, window, nodata)
 
@@ -96,28 +96,28 @@ def read(
 def load(
   file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False
 ) -> np.ndarray | tuple[int, ...]:
-  """The array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands], four dimensions
-  stay.
+  """Loads the array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands]; four
+  dimensions stay.
 
-  An .npy on disk is mapped, so that a window of it reads no more than that.
+  An .npy on disk is memory-mapped, so that reading a window reads no more than the window.
 
   Args:
     file, name, array: as in `shape`.
-    header: give its shape alone, for which the numbers of an .npz need not be read.
+    header: return only the shape, without reading the numbers of an .npz.
 
   Raises:
-    ValueError: it cannot be read, or there is no such array.
+    ValueError: the file cannot be read, or there is no matching array.
   """
   try:
     if isinstance(file, bytes):
       file = np.load(io.BytesIO(file), allow_pickle=False)
     elif isinstance(file, str):
       file = np.load(file, mmap_mode=None if opens_whole(name) else "r", allow_pickle=False)
-    found, size = file, getattr(file, "shape", None)
+    loaded, size = file, getattr(file, "shape", None)
     if size is None:
       with file as arrays:
         chosen, size = _choose(arrays, array)
-        found = None if header else arrays[chosen]
+        loaded = None if header else arrays[chosen]
   except _Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -130,15 +130,15 @@ def load(
     raise ValueError(
       f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]"
     )
-  return size if header else found.reshape(size)
+  return size if header else loaded.reshape(size)
 
 
 class _Unclear(ValueError):
-  """Which array is meant."""
+  """It is ambiguous which array of an .npz to read, or the named one does not exist."""
 
 
 def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
-  """Which array of an .npz, and its shape; only headers are read."""
+  """Returns the name and shape of the array to read from an .npz; reads only headers."""
   shapes = {name: _header(arrays, name) for name in arrays.files}
   fitting = (
     [wanted]
@@ -168,8 +168,9 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 @functools.cache
 def _be_quiet() -> None:
-  """Once, since it is for all threads: a raster that says nowhere where on Earth it lies is as good as
-  any.
+  """Silences rasterio's warning about rasters without georeferencing, which are just as usable.
+
+  Runs once, because warning filters apply to all threads.
   """
   from rasterio.errors import NotGeoreferencedWarning
 
@@ -178,7 +179,7 @@ def _be_quiet() -> None:
 
 @contextlib.contextmanager
 def _open(file: str | bytes):
-  import rasterio  # slow, and only where a raster is read
+  import rasterio  # slow to import, and only needed to read a raster
   from rasterio.errors import RasterioIOError
 
   _be_quiet()
@@ -192,7 +193,7 @@ def _open(file: str | bytes):
         raster = rasterio.open(os.fspath(file))
       yield stack.enter_context(raster)
     except RasterioIOError as error:
-      # the name that a file in memory has for GDAL tells nobody anything
+      # GDAL's name of a file in memory means nothing to the user
       reason = re.sub(r"'?/vsimem/\S+?'? ", "it is ", str(error))
       raise ValueError(f"cannot be read as a raster: {' '.join(reason.split())}") from error
 
@@ -211,14 +212,14 @@ def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarra
 
 
 def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | None, scales=None) -> np.ndarray:
-  """Numbers as they are stored → as they are meant, see `read`."""
+  """Converts stored numbers to the values that they mean; see `read`."""
   if pixels.dtype.kind not in "uif":
     raise ValueError(f"holds {pixels.dtype}, not real numbers")
   if nodata is not None:
-    there = pixels == nodata
-    declared = there if declared is None else declared | there
+    missing = pixels == nodata
+    declared = missing if declared is None else declared | missing
   if scales is not None:
-    # in float64 first, or 16 bits with an offset lose some
+    # computed in float64 first: 16-bit values with an offset would lose precision in float32
     pixels = (pixels * scales[0] + scales[1]).astype(np.float32)
   if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
     declared = infinite if declared is None else declared | infinite
@@ -231,8 +232,8 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
 
 
 class Place(NamedTuple):
-  """Where on Earth a raster lies: its coordinate reference system, and the affine map from its pixels to
-  that; of rasterio.
+  """Georeference of a raster, as in rasterio: its coordinate reference system, and the affine map from pixels
+  to that system.
   """
 
   crs: object
@@ -240,10 +241,10 @@ class Place(NamedTuple):
 
 
 def place(file: str) -> Place | None:
-  """Where a raster lies; None where it does not say.
+  """Reads the georeference of a raster; None if it has none.
 
   Raises:
-    ValueError: it cannot be read.
+    ValueError: the file cannot be read.
   """
   with _open(file) as raster:
     return (
@@ -252,7 +253,7 @@ def place(file: str) -> Place | None:
 
 
 def check_place(one: Place | None, other: Place | None) -> None:
-  """Raises ValueError where both say where they lie, and it is not the same."""
+  """Raises ValueError if both rasters are georeferenced but differ in place or coordinate system."""
   if (
     one
     and other
@@ -267,11 +268,11 @@ def write(
   """Writes a GeoTIFF of one band.
 
   Args:
-    path: of the file.
+    path: path of the file.
     pixels: [height, width].
-    where: it lies, if that is known.
-    nodata: what pixels without data hold.
-    colours: uint8 [values, 3] that other programs are to show the values 0, 1, … in.
+    where: georeference, if known.
+    nodata: value of pixels without data.
+    colours: uint8 [values, 3], colours in which other programs show the values 0, 1, ….
   """
   import rasterio
 

@@ -1,12 +1,13 @@
-"""A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare`, read in
-training.
+"""A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare` and read
+in training.
 
-  {path}/{split}.json                              class names, number of shards, and what they were made from
+  {path}/{split}.json                              class names, number of shards, source and settings
   {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str},
-                                                   group_size:1; with maps also "target": bytes, as
-                                                   `targets.encode` writes them
+                                                   group_size:1; with maps also "target": bytes, see
+                                                   `targets.encode`
 
-The JSON file comes first and says how many shards there must be; a shard gets its name when it is whole.
+The JSON file is written first and gives the number of shards; a shard gets its final name when it is
+complete.
 """
 
 from concurrent import futures
@@ -28,7 +29,7 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
 VERSION = 1
-# One record per chunk, or a random read decodes its neighbours too; images are compressed already.
+# One record per chunk, else a random read decodes its neighbours too. Images are already compressed.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
@@ -41,15 +42,15 @@ def header_path(path: str, split: str) -> str:
 
 
 def pack(example: Example) -> bytes:
-  """One record. The image must be encoded."""
+  """Encodes one record. The image must be encoded."""
   return msgpack.packb({key: value for key, value in example._asdict().items() if value is not None})
 
 
 def unpack(record: bytes) -> Example:
-  """The inverse of `pack`.
+  """Decodes the output of `pack`.
 
   Raises:
-    ValueError: this is no such record.
+    ValueError: the bytes are not a record written by `pack`.
   """
   try:
     return Example(**msgpack.unpackb(record))
@@ -58,28 +59,28 @@ def unpack(record: bytes) -> Example:
 
 
 def open_writer(path: str) -> Any:
-  """An ArrayRecordWriter; it raises RuntimeError when the disk is full."""
+  """Opens an ArrayRecordWriter, which raises RuntimeError when the disk is full."""
   return array_record_module.ArrayRecordWriter(path, _WRITER_OPTIONS)
 
 
 def count_records(path: str) -> int:
-  """How many records a shard has; -1 if it is absent, cut short or damaged in its index."""
+  """Returns the number of records in a shard; -1 if it is missing, truncated or its index is damaged."""
   if not os.path.isfile(path):
     return -1
   reader = array_record_module.ArrayRecordReader(path)
-  # A file that is cut short opens with no records and no exception.
+  # A truncated file opens with no records and raises no exception.
   count = reader.num_records() if reader.ok() else -1
-  if count >= 0:  # a reader that is not well raises when it is closed
+  if count >= 0:  # a reader that is not ok raises on close
     reader.close()
   return count
 
 
 def explain(error: RuntimeError, record: str) -> OSError | ValueError:
-  """What ArrayRecord's one kind of error means: OSError where a call to the system failed, else ValueError,
-  which is damage.
+  """Converts ArrayRecord's only exception type: OSError if a system call failed, else ValueError, which means
+  damage.
 
-  A reader that failed while it opened its file, or whose file handle is stale, fails for ever. Copy the data
-  source then: a copy opens its files anew.
+  A reader that failed while it opened its file, or whose file handle is stale, keeps failing. In that case
+  copy the data source: the copy reopens its files.
   """
   failed = re.match(r"\w+\(\) failed: ([^;]*)(?:; (?:reading|opening) ([^;]*))?", str(error))
   if not failed:
@@ -89,10 +90,10 @@ def explain(error: RuntimeError, record: str) -> OSError | ValueError:
 
 
 def read_header(path: str, split: str) -> dict[str, Any]:
-  """The JSON file of a split.
+  """Reads the JSON file of a split.
 
   Raises:
-    BadInput: it is missing or damaged.
+    BadInput: the file is missing or damaged.
   """
   try:
     with open(header_path(path, split), encoding="utf-8") as file:
@@ -115,17 +116,17 @@ def read_header(path: str, split: str) -> dict[str, Any]:
 
 
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
-  """Writes the JSON file of a split, and the folder."""
+  """Writes the JSON file of a split; creates the folder."""
   os.makedirs(path, exist_ok=True)
   files.write(pathlib.Path(header_path(path, split)), json.dumps(header, ensure_ascii=False))
 
 
 def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
-  """Raises BadInput if the shards of this split are of another set, and says by what they differ."""
-  there, header = read_header(path, split), json.loads(json.dumps(header))
-  if there == header:
+  """Raises BadInput, with the differences, if the shards of this split belong to another set."""
+  existing, header = read_header(path, split), json.loads(json.dumps(header))
+  if existing == header:
     return
-  before, now = (value | value["made_from"] for value in (there, header))
+  before, now = (value | value["made_from"] for value in (existing, header))
   names = {
     "num_shards": "shards",
     "images": "number of images",
@@ -150,7 +151,7 @@ class Shards:
     """Opens all shards.
 
     Raises:
-      BadInput: there is no such split, or shards are missing or cut short.
+      BadInput: the split does not exist, or shards are missing or truncated.
     """
     header = read_header(path, split)
     self.class_names, self.targets = tuple(header["class_names"]), Target(header.get("targets", ""))
@@ -169,7 +170,7 @@ class Shards:
       )
     if not sum(counts):
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
-    # With its record count in its name a file is not opened a second time; workers open what they read.
+    # The record count in the name avoids opening each file again here; workers open the files that they read.
     self._data = array_record_data_source.ArrayRecordDataSource(
       [f"{p}[0:{count}]" for p, count in zip(paths, counts, strict=True)]
     )
@@ -193,7 +194,7 @@ class Shards:
 
 
 def splits(path: str) -> list[str]:
-  """The names of the splits that a prepared set has, sorted."""
+  """Returns the names of the splits of a prepared set, sorted."""
   names = [
     os.path.basename(name)[: -len(".json")]
     for name in sorted(glob.glob(os.path.join(glob.escape(path), "*.json")))
@@ -206,8 +207,8 @@ def splits(path: str) -> list[str]:
 
 
 def _explain_missing(path: str, split: str) -> str:
-  if there := splits(path):
-    return no_split(path, split, there)
+  if existing := splits(path):
+    return no_split(path, split, existing)
   return (
     f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
     f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"

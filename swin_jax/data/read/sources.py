@@ -1,4 +1,4 @@
-"""Where examples come from: name → a random-access source of encoded images."""
+"""Sources of examples: name → a random-access source of encoded images."""
 
 import copy
 import difflib
@@ -14,7 +14,7 @@ from swin_jax.data.read.example import Example, Source, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
-# name → what data.path is
+# name → meaning of data.path
 _PATHS = {
   "array_record": "a folder that prepare wrote",
   "folder": "a folder of images, FOLDER/train/CLASS/x.jpg, or with maps FOLDER/train/images/x.jpg and"
@@ -29,14 +29,14 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
 
   Args:
     name: "digits", "array_record", "folder", "npz" or "tfds".
-    path: see `_PATHS`; "" for digits. TFDS finds its data in the environment variable TFDS_DATA_DIR, or
-      ~/tensorflow_datasets.
-    split: one of those that are there.
-    needs: what its examples must carry. Maps must be there; a class of the image may be missing.
+    path: see `_PATHS`; "" for digits. TFDS takes its data folder from the environment variable TFDS_DATA_DIR,
+      default ~/tensorflow_datasets.
+    split: name of an existing split.
+    needs: target that the examples must carry. Maps must exist; the class of an image may be missing.
 
   Raises:
-    BadInput: an unknown name, no such maps, a missing path or split, or a set that is damaged, incomplete
-      or wrongly labelled.
+    BadInput: the name is unknown, the maps, path or split are missing, or the set is damaged, incomplete or
+      wrongly labelled.
   """
   if name == "digits":
     if path:
@@ -71,19 +71,19 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
       if needs.per_pixel
       else image_files.open_folder(path, split)
     )
-  found = shards.Shards(path, split)
-  if needs.per_pixel and found.targets is not needs:
+  prepared = shards.Shards(path, split)
+  if needs.per_pixel and prepared.targets is not needs:
     raise BadInput(
       f"{path} holds no {needs} of pixels"
-      + f", but {found.targets}" * bool(found.targets)
+      + f", but {prepared.targets}" * bool(prepared.targets)
       + ": prepare it from a folder with"
       f" SPLIT/images, SPLIT/{needs}" + " and a classes.txt" * needs.has_classes + "; see the README"
     )
-  return found
+  return prepared
 
 
 def check_exists(path: str) -> None:
-  """Raises BadInput, with the nearest name, if there is nothing at a path."""
+  """Raises BadInput, with the closest existing name, if the path does not exist."""
   if os.path.exists(path):
     return
   parent, name = os.path.split(os.path.abspath(path))
@@ -95,10 +95,9 @@ def check_exists(path: str) -> None:
 
 
 class Digits:
-  """The real handwritten digits that ship inside scikit-learn: 1,797 grey images of 8 × 8 pixels, ten
-  classes.
+  """The handwritten digits that ship with scikit-learn: 1,797 real grey images of 8 × 8 pixels, ten classes.
 
-  A fixed permutation holds the last fifth (360) back as split "val"; the rest is "train".
+  A fixed permutation holds out the last fifth (360) as split "val"; the rest is "train".
   """
 
   targets = Target.NOTHING
@@ -106,7 +105,7 @@ class Digits:
   class_names = tuple("0123456789")
 
   def __init__(self, split: str):
-    from sklearn.datasets import load_digits  # slow, and few runs need it
+    from sklearn.datasets import load_digits  # slow to import, and few runs need it
 
     if split not in ("train", "val"):
       raise BadInput(f"digits have no split '{split}'; they have train, val")
@@ -126,7 +125,7 @@ class Digits:
 
 
 class InkedDigits(Digits):
-  """The digits with a label map each: which pixels are ink, those darker than half."""
+  """The digits with one label map each: ink where a pixel is above half intensity, else paper."""
 
   targets = Target.LABELS
   num_classes = 2
@@ -138,19 +137,19 @@ class InkedDigits(Digits):
 
 
 def npz_splits(pattern: str) -> dict[str, str]:
-  """The files {split: path} that a pattern with {split} matches."""
+  """Returns {split: path} of the files that match a pattern with {split}."""
   head, tail = pattern.split("{split}", 1)
-  found = sorted(glob.glob(f"{glob.escape(head)}*{glob.escape(tail)}"))
+  paths = sorted(glob.glob(f"{glob.escape(head)}*{glob.escape(tail)}"))
   return {
-    path[len(head) : len(path) - len(tail)]: path for path in found if len(path) > len(head) + len(tail)
+    path[len(head) : len(path) - len(tail)]: path for path in paths if len(path) > len(head) + len(tail)
   }
 
 
 def open_npz(pattern: str, split: str) -> "Npz":
-  """The file of a split.
+  """Opens the file of a split.
 
   Raises:
-    BadInput: the path holds no {split}, or there is no such file; or see `Npz`.
+    BadInput: the pattern does not contain {split} exactly once, or there is no matching file; or see `Npz`.
   """
   if pattern.count("{split}") != 1:
     check_exists(pattern)
@@ -158,20 +157,20 @@ def open_npz(pattern: str, split: str) -> "Npz":
       f"{pattern} is one file for one split; write {{split}} where its name has the split, like"
       f" set_{{split}}.npz"
     )
-  found = npz_splits(pattern)
-  if not found:
+  paths = npz_splits(pattern)
+  if not paths:
     check_exists(os.path.dirname(pattern) or ".")
     raise BadInput(f"no file matches {pattern}")
-  if split not in found:
-    raise BadInput(no_split(pattern, split, found))
-  return Npz(found[split])
+  if split not in paths:
+    raise BadInput(no_split(pattern, split, paths))
+  return Npz(paths[split])
 
 
 class Npz:
   """Encoded images in one .npz file, held in memory: for sets of up to a few gigabytes. See `example.Source`.
 
-  Arrays: jpeg uint8, the files of all images (of any format) one after the other; offsets int64 [n + 1],
-  where each begins; labels int [n] and class_names str [classes], both or neither.
+  Arrays: jpeg uint8, the concatenated files of all images (of any format); offsets int64 [n + 1], where each
+  begins; labels int [n] and class_names str [classes], both or neither.
   """
 
   targets = Target.NOTHING
@@ -180,7 +179,7 @@ class Npz:
     """Reads the file.
 
     Raises:
-      BadInput: it is damaged, or its arrays do not fit together.
+      BadInput: the file is damaged, or its arrays are inconsistent.
     """
     self._path, self._name = path, os.path.basename(path)
     try:
@@ -216,7 +215,7 @@ class Npz:
       )
 
   def __reduce__(self):
-    return Npz, (self._path,)  # a worker reads the file itself: quicker than sending what is in it
+    return Npz, (self._path,)  # a worker reads the file itself, which is faster than sending its content
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -227,12 +226,12 @@ class Npz:
 
 
 def open_tfds_builder(name: str):
-  """A TFDS builder whose data is prepared in a format with random access, so that TensorFlow is not needed.
+  """Opens a TFDS builder whose data is stored in a format with random access, which does not need TensorFlow.
 
   Raises:
     BadInput: the name is unknown, or the data is not prepared or is stored as tfrecord.
   """
-  import tensorflow_datasets as tfds  # slow, and few runs need it
+  import tensorflow_datasets as tfds  # slow to import, and few runs need it
 
   if not re.fullmatch(r"\w+([/:][\w.+=,*-]+)*", name):
     raise BadInput(f"tfds: '{name}' is not a name like imagenet2012 or imagenet2012:5.1.0")
@@ -272,7 +271,7 @@ class Tfds:
   targets = Target.NOTHING
 
   def __init__(self, name: str, split: str):
-    """Opens it.
+    """Opens the split.
 
     Raises:
       BadInput: see `open_tfds_builder`; or no such split, no feature "image", or missing files.
@@ -297,7 +296,7 @@ class Tfds:
     self.num_classes = len(self.class_names)
 
   def __reduce__(self):
-    # what TFDS holds refers to the class that built the set, which a worker may not have
+    # TFDS objects refer to the class that built the set, which a worker may not have
     return Tfds, self._opened_by
 
   def __len__(self) -> int:

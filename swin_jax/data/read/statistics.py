@@ -1,14 +1,14 @@
-"""What the bands of a prepared set are like: mean, deviation, percentiles; made once by `prepare`, read by
-every run.
+"""Statistics of the bands of a prepared set: mean, deviation, percentiles; computed once by `prepare`, read
+by every run.
 
-  {path}/statistics.json   of the training split, one number a band, in the units of its pixels (0..255 of
+  {path}/statistics.json   of the training split, one number per band, in the units of its pixels (0..255 for
                            8-bit images):
-    mean, std, min, max, p1, p50, p99, valid (pixels that hold data); images, unreadable, dtype;
-    split, records and made_from tell which set
-    values: the same of the number that each pixel has, where the set has such
+    mean, std, min, max, p1, p50, p99, valid (number of pixels that hold data); images, unreadable, dtype;
+    split, records and made_from identify the set
+    values: the same for the number of each pixel, if the set has such maps
 
-Mean, std, min, max and valid count every pixel; percentiles those of a fixed random sample of a million or
-more.
+Mean, std, min, max and valid cover every pixel; percentiles cover a fixed random sample of a million pixels
+or more.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
-_SAMPLE = 2**20  # pixels, at least, if there are so many
-_MAX_BAD = 0.01  # of the records, which prepare has seen whole
+_SAMPLE = 2**20  # minimum number of sampled pixels, if the set has that many
+_MAX_BAD = 0.01  # largest share of unreadable records; prepare could read them all
 _PERCENTILES = (1, 50, 99)
 
 
@@ -37,10 +37,11 @@ def path_of(path: str) -> str:
 
 
 def training_split(path: str) -> str:
-  """The split that statistics are of: "train", or one that begins so, or the first.
+  """Returns the split to take statistics from: "train", else the first whose name begins with "train", else
+  the first.
 
   Raises:
-    BadInput: there is none.
+    BadInput: there are no splits.
   """
   names = shards.splits(path)
   if not names:
@@ -51,15 +52,15 @@ def training_split(path: str) -> str:
 
 
 def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[str, Any]:
-  """Statistics of all bands, see above.
+  """Computes the statistics of all bands, see the module docstring.
 
   Args:
-    source: of images or of tiles as `prepare` stores them.
-    num_threads: that read.
+    source: images or tiles as `prepare` stores them.
+    num_threads: number of threads that read.
     tick: called after every record.
 
   Raises:
-    BadInput: too many records cannot be read, their bands differ, or none holds data.
+    BadInput: too many records cannot be read, their bands differ, a band holds no data, or no value is known.
   """
   each = -(-_SAMPLE // len(source))
   bands, values, unreadable, dtypes, coloured = _Columns(), _Columns(), 0, set(), False
@@ -83,13 +84,13 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     return image.dtype.name, colour, *(x if x is None else _look(x, each, index) for x in (image, target))
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
-    for start in range(0, len(source), 64):  # so few in memory, added up in the order of the set
-      for found in pool.map(load, range(start, min(start + 64, len(source)))):
+    for start in range(0, len(source), 64):  # few in memory at a time, accumulated in the order of the set
+      for looked_at in pool.map(load, range(start, min(start + 64, len(source)))):
         tick()
-        if found is None:
+        if looked_at is None:
           unreadable += 1
           continue
-        dtype, colour, image, target = found
+        dtype, colour, image, target = looked_at
         coloured |= bool(colour)
         bands.add(*image)
         if target:
@@ -101,27 +102,27 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
   if values.sample and not values.moments[0]:
     raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
-  # files are read in colour
-  found = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}
+  # files are decoded to three bands, also grey ones
+  columns = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}
   about = {
     "images": len(source) - unreadable,
     "unreadable": unreadable,
     "dtype": dtypes.pop() if len(dtypes) == 1 else "float32",
   }
-  return found | ({Target.VALUES.value: values.compute()} if values.sample else {}) | about
+  return columns | ({Target.VALUES.value: values.compute()} if values.sample else {}) | about
 
 
 class _Columns:
-  """Statistics of columns of numbers, added up."""
+  """Accumulates the statistics of columns of numbers."""
 
   def __init__(self):
     self.moments, self.sample = None, []
 
   def add(self, moments: Sequence[np.ndarray], sample: np.ndarray) -> None:
-    """Adds what `_look` has seen.
+    """Adds the output of `_look`.
 
     Raises:
-      BadInput: there are more or fewer columns.
+      BadInput: the number of columns differs from before.
     """
     if self.moments is not None and len(moments[0]) != len(self.moments[0]):
       raise BadInput(
@@ -134,19 +135,19 @@ class _Columns:
   def compute(self) -> dict[str, list[float]]:
     count, mean, squares, low, high = self.moments
     percentiles = np.nanpercentile(np.concatenate(self.sample), _PERCENTILES, axis=0)
-    found = {
+    rows = {
       "mean": mean,
       "std": np.sqrt(squares / count),
       "min": low,
       "max": high,
       "valid": count.astype(np.int64),
     }
-    found |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles, strict=True)}
-    return {name: row.tolist() for name, row in found.items()}
+    rows |= {f"p{p}": row for p, row in zip(_PERCENTILES, percentiles, strict=True)}
+    return {name: row.tolist() for name, row in rows.items()}
 
 
 def _look(image: np.ndarray, each: int, seed: int) -> tuple[Sequence[np.ndarray], np.ndarray]:
-  """The moments of [height, width, bands], and at most so many pixels of it."""
+  """Returns the moments of an image [height, width, bands] and a sample of at most `each` of its pixels."""
   flat = image.reshape(-1, image.shape[-1])
   chosen = (
     flat if len(flat) <= each else flat[np.random.default_rng(seed).choice(len(flat), each, replace=False)]
@@ -155,7 +156,9 @@ def _look(image: np.ndarray, each: int, seed: int) -> tuple[Sequence[np.ndarray]
 
 
 def _moments(flat: np.ndarray) -> Sequence[np.ndarray]:
-  """Of [pixels, bands]: valid pixels, mean, sum of squared deviations, least, largest; in float64."""
+  """Computes, from [pixels, bands] in float64: number of valid pixels, mean, sum of squared deviations,
+  minimum, maximum.
+  """
   valid = ~np.isnan(flat) if flat.dtype.kind == "f" else np.ones(flat.shape, bool)
   values = flat.astype(np.float64)
   count = valid.sum(axis=0).astype(np.float64)
@@ -171,7 +174,9 @@ def _moments(flat: np.ndarray) -> Sequence[np.ndarray]:
 
 
 def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-  """The moments of both together (Chan et al., 1979): no sum of squares that would cancel."""
+  """Merges two sets of moments (Chan et al., 1979), which avoids the cancellation of plain sums of
+  squares.
+  """
   count = one[0] + other[0]
   share = other[0] / np.maximum(count, 1)
   apart = other[1] - one[1]
@@ -180,19 +185,19 @@ def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[n
 
 
 def is_there(path: str, of: dict[str, Any]) -> bool:
-  """Whether there are statistics of this very set."""
+  """Returns whether the statistics exist and belong to this set."""
   try:
-    found = read(path)
+    existing = read(path)
   except BadInput:
     return False
-  return all(found.get(key) == value for key, value in json.loads(json.dumps(of)).items())
+  return all(existing.get(key) == value for key, value in json.loads(json.dumps(of)).items())
 
 
 def write(path: str, values: dict[str, Any]) -> None:
-  """Writes the file whole.
+  """Writes the file atomically.
 
   Raises:
-    BadInput: it cannot be written.
+    BadInput: the file cannot be written.
   """
   try:
     files.write(pathlib.Path(path_of(path)), json.dumps(values, indent=1, ensure_ascii=False))
@@ -201,18 +206,18 @@ def write(path: str, values: dict[str, Any]) -> None:
 
 
 def read(path: str) -> dict[str, Any]:
-  """The statistics of a prepared set.
+  """Reads the statistics of a prepared set.
 
   Raises:
-    BadInput: there are none, or they are damaged; the message names the command that makes them.
+    BadInput: they are missing or damaged; the message names the command that computes them.
   """
   command = f"python -m swin_jax.data.prepare --out={path}"
   try:
     with open(path_of(path), encoding="utf-8") as file:
-      found = json.load(file)
-    if not found["mean"] or len(found["mean"]) != len(found["std"]):
+      loaded = json.load(file)
+    if not loaded["mean"] or len(loaded["mean"]) != len(loaded["std"]):
       raise ValueError("no bands")
-    return found
+    return loaded
   except (FileNotFoundError, NotADirectoryError):
     raise BadInput(
       f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by"
@@ -223,7 +228,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
-  """Raises BadInput where the pixels of a set, by its statistics, are not what data.dtype takes them for."""
+  """Raises BadInput if the statistics show that the pixels of a set do not fit data.dtype."""
   if dtype == "uint8" and found["dtype"] != "uint8":
     raise BadInput(
       f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets"
@@ -233,7 +238,7 @@ def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
 
 
 def describe(path: str) -> str:
-  """A table for the person at the terminal, one line a band."""
+  """Returns a table of the statistics for the terminal, one line per band."""
   found = read(path)
   columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
   lines = [f"{path_of(path)}: {found['images']:,} images of split '{found['split']}', {found['dtype']}"]

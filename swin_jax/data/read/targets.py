@@ -1,4 +1,4 @@
-"""What a loss compares with: the kinds of target, and maps [height, width] of them.
+"""Targets, which a loss compares with: their kinds, and maps [height, width].
 
 A map holds a class for each pixel, uint8 (`labels.py`), or a number, float32, NaN where it is unknown.
 """
@@ -11,9 +11,9 @@ from swin_jax.data.read import array_files, image_ops, labels, rasters
 
 
 class Target(enum.StrEnum):
-  """What an example carries for a loss to compare with.
+  """The kind of target that an example carries.
 
-  The values are the words of headers of prepared sets, folders of maps, flags and messages.
+  The values are also the words used in headers of prepared sets, folders of maps, flags and messages.
   """
 
   NOTHING = ""
@@ -23,17 +23,17 @@ class Target(enum.StrEnum):
 
   @property
   def per_pixel(self) -> bool:
-    """Whether it is a map."""
+    """Whether the target is a map."""
     return self in (Target.LABELS, Target.VALUES)
 
   @property
   def has_classes(self) -> bool:
-    """Whether it is chosen from a set of classes, which the data names."""
+    """Whether the target is one of a set of classes, which the data names."""
     return self in (Target.CLASS, Target.LABELS)
 
 
 def unknown(dtype: np.dtype) -> int | float:
-  """What a map of this type holds where nothing is known."""
+  """Returns the value that marks unknown pixels in a map of this type."""
   return labels.NONE if dtype == np.uint8 else float("nan")
 
 
@@ -42,7 +42,7 @@ def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
 
   Args:
     target: [height, width].
-    valid: bool [height, width], of `image_ops.valid_pixels`; None for everywhere.
+    valid: bool [height, width], from `image_ops.valid_pixels`; None for everywhere.
   """
   return target if valid is None else np.where(valid, target, target.dtype.type(unknown(target.dtype)))
 
@@ -50,11 +50,11 @@ def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
 def read_values(
   file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
 ) -> np.ndarray:
-  """The numbers in a file of one band: a raster or a grey image, see `rasters.read`. What is declared to be
-  no data is not known.
+  """Reads the numbers of a file of one band: a raster or a grey image, see `rasters.read`. Pixels declared as
+  no data are unknown.
 
   Raises:
-    ValueError: it cannot be read, or holds more bands or rasters.
+    ValueError: the file cannot be read, or holds more than one band or raster.
   """
   count, _, _, bands = rasters.shape(file, name)
   if count != 1 or bands != 1:
@@ -67,15 +67,15 @@ def read_values(
 
 
 def encode(target: np.ndarray) -> bytes:
-  """A map as bytes: classes as a PNG file, numbers as `arrays.pack` has them."""
+  """Encodes a map as bytes: classes as a PNG file, numbers with `array_files.pack`."""
   return labels.encode(target) if target.dtype == np.uint8 else array_files.pack(target)
 
 
 def decode(target: bytes | np.ndarray) -> np.ndarray:
-  """A map as sources give it and `encode` writes it.
+  """Decodes a map that a source returned or `encode` wrote.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: the map is damaged.
   """
   if not isinstance(target, bytes):
     return target
@@ -83,14 +83,14 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
 
 
 def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
-  """Raises ValueError where a map has not the (height, width) of its image."""
+  """Raises ValueError if a map does not have the (height, width) of its image."""
   if tuple(found) != tuple(size):
     raise ValueError(f"its map has {found[0]} × {found[1]} pixels, the image {size[0]} × {size[1]}")
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """To `size` (height, width) in pixels: each takes the class at its middle; numbers are interpolated, see
-  `image_ops.resize`.
+  """Resizes a map to `size` (height, width) in pixels: classes by nearest neighbour at pixel centres, numbers
+  by interpolation, see `image_ops.resize`.
   """
   if target.dtype != np.uint8:
     return (

@@ -1,11 +1,10 @@
-"""An image with the map of its pixels' classes or numbers → what the model sees of both, in training and in
-evaluation.
+"""Training and evaluation views of an image together with the map of its pixels' classes or numbers.
 
-Images of all sizes must share a batch. Beyond an image of float32 there is no data; beyond one of uint8,
-which cannot say so, the canvas holds the mean of each band, rounded. Nothing is known there either way.
+Images of all sizes must share a batch. Outside a float32 image there is no data; uint8 cannot express that,
+so there the canvas holds the mean of each band, rounded. The map is unknown outside the image in both cases.
 
-"valid", bool [height, width], says which pixels of a float32 image hold data in any band after resizing and
-cropping. Where they do not, the map is unknown. uint8 has no such field.
+"valid", bool [height, width], marks the pixels of a float32 image that hold data in any band after resizing
+and cropping. The map is unknown everywhere else. uint8 images have no such field.
 """
 
 import dataclasses
@@ -16,17 +15,16 @@ import numpy as np
 from swin_jax.data.read import image_ops, labels, targets
 from swin_jax.data.read.decoding import Decoded
 
-MAX_CLASS_SHARE = (
-  0.75  # of the pixels of a crop that have a class, that one may have; of mmseg's recipe for ADE20K
-)
-_TRIES = 10  # to find such a crop, as there
+# largest share of a crop's labelled pixels that one class may cover, as in mmseg's recipe for ADE20K
+MAX_CLASS_SHARE = 0.75
+_TRIES = 10  # attempts to find such a crop, also as in mmseg
 
 
 def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
-  """The largest (height, width) of this aspect ratio whose long and short side are no longer than the two of
-  `sides`, times a factor.
+  """Returns the largest (height, width) of the same aspect ratio whose long and short sides do not exceed the
+  two of `sides`, times `factor`.
 
-  Without `sides` the size itself, times the factor.
+  Without `sides`, returns the size itself times `factor`.
   """
   scale = factor * (min(max(sides) / max(size), min(sides) / min(size)) if sides else 1.0)
   return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
@@ -34,20 +32,19 @@ def fit(size: tuple[int, int], sides: tuple[int, ...], factor: float = 1.0) -> t
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view: resized by a random factor, cropped, mirrored; colours are for the device
-  (`photometric.py`).
+  """Training view: random resize, crop and mirroring; colours are augmented on the device (`photometric.py`).
 
-  As the recipe of ADE20K has it (Swin V1, section A2.3).
+  Follows the ADE20K recipe (Swin V1, section A2.3).
 
   Attributes:
-    image_size: (height, width) in pixels of the crop.
-    sides: long and short, in pixels, that an image is fitted into first, or (); see `fit`.
-    scale_range: of the factor that comes to it, uniform.
-    flip_probability: of mirroring left and right.
-    interpolation: of the image.
-    fill: per band, of what lies beyond it.
+    image_size: (height, width) of the crop in pixels.
+    sides: long and short side, in pixels, that an image is first fitted into, or (); see `fit`.
+    scale_range: range of the additional uniform random factor.
+    flip_probability: probability of mirroring left and right.
+    interpolation: interpolation of the image.
+    fill: value per band outside the image.
     field: name of the map in the batch.
-    rotate: turn square crops by a random multiple of 90°.
+    rotate: whether to rotate square crops by a random multiple of 90°.
   """
 
   image_size: tuple[int, int]
@@ -71,8 +68,11 @@ class Augment:
     return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
   def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """Of a random crop; of classes, one that a single one fills only if no other was found."""
-    spare = [max(side - wanted, 0) for side, wanted in zip(found.shape, self.image_size, strict=True)]
+    """Returns (top, left) of a random crop.
+
+    For class maps, draws again, up to `_TRIES` times, while one class dominates the crop.
+    """
+    spare = [max(side - length, 0) for side, length in zip(found.shape, self.image_size, strict=True)]
     for _ in range(_TRIES):
       top, left = (int(rng.integers(each + 1)) for each in spare)
       if found.dtype != np.uint8:
@@ -86,13 +86,13 @@ class Augment:
 
 @dataclasses.dataclass(frozen=True)
 class EvalView:
-  """Evaluation view: the whole image, fitted into a canvas at its upper left.
+  """Evaluation view: the whole image, fitted into the upper left of a canvas.
 
   Attributes:
-    canvas: (height, width) in pixels, of every batch.
-    sides: long and short, in pixels, that an image is fitted into; see `fit`. It is made smaller where the
-      canvas is too small for that.
-    interpolation, fill, field: as of `Augment`.
+    canvas: (height, width) of every batch in pixels.
+    sides: long and short side, in pixels, that an image is fitted into; see `fit`. Smaller if the canvas
+      cannot hold that size.
+    interpolation, fill, field: as in `Augment`.
   """
 
   canvas: tuple[int, int]
@@ -115,12 +115,12 @@ class EvalView:
 
 
 class Fitted(NamedTuple):
-  """An image and its map at the size that the model sees them.
+  """An image and its map at the size at which the model sees them.
 
   Attributes:
     image: [height, width, bands].
     target: [height, width], unknown where the image holds no data.
-    valid: bool [height, width], where it does; None for everywhere.
+    valid: bool [height, width], true where the image holds data; None if it does everywhere.
   """
 
   image: np.ndarray
@@ -129,7 +129,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(image: np.ndarray, target: np.ndarray, size: tuple[int, int], interpolation: str) -> Fitted:
-  """Returns image and map resized to `size` (height, width)."""
+  """Returns the image and its map resized to `size` (height, width)."""
   if image.shape[:2] != tuple(size):
     image = image_ops.resize(image, size, interpolation)
   valid = image_ops.valid_pixels(image)

@@ -19,13 +19,13 @@ def block_mask(
     image_size: (height, width) in pixels; multiples of mask_patch_size.
     mask_patch_size: side of a masked cell in pixels, a multiple of model_patch_size.
     model_patch_size: side of the model's patch in pixels.
-    ratio: share of masked cells, 0 to 1.
+    ratio: fraction of cells to mask, 0 to 1.
 
   Returns:
     bool [height / model_patch_size, width / model_patch_size], true = masked.
 
   Raises:
-    ValueError: the sizes do not divide, or the ratio is no share.
+    ValueError: the sizes do not divide evenly, or the ratio is outside 0 to 1.
   """
   if not 0 <= ratio <= 1:
     raise ValueError(f"a share of {ratio} cells cannot be masked")
@@ -42,7 +42,7 @@ def block_mask(
     )
   rows, columns = (side // mask_patch_size for side in image_size)
   cells = np.zeros(rows * columns, bool)
-  # rounded first: 100 · 0.55 is a little more than 55 in binary
+  # Rounded first, because 100 · 0.55 is slightly more than 55 in floating point.
   count = math.ceil(round(cells.size * ratio, 6))
   cells[rng.permutation(cells.size)[:count]] = True
   scale = mask_patch_size // model_patch_size

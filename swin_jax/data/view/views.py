@@ -1,6 +1,4 @@
-"""A decoded image → what the model sees of it, in training and in evaluation: the augmentations put
-together.
-"""
+"""Training and evaluation views: what the model sees of a decoded image, after augmentation."""
 
 from collections.abc import Callable
 import dataclasses
@@ -14,7 +12,7 @@ from swin_jax.data.view import masks
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """How masks are drawn; see `masks.block_mask`."""
+  """Draws the masks of SimMIM; see `masks.block_mask`."""
 
   mask_patch_size: int
   model_patch_size: int
@@ -28,14 +26,14 @@ class Mask:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Training view of a decoded image: random crop, flip, turn; the rest is for the device.
+  """Training view of a decoded image: random crop, mirroring and rotation; the rest runs on the device.
 
   Attributes:
     image_size: (height, width) in pixels.
     crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
-    crop_padding: if positive, `image_ops.random_crop` at the target size takes the place of the resized crop.
-    flip_probability: of mirroring left and right.
-    rotate: turn by a random multiple of 90°.
+    crop_padding: if positive, `image_ops.random_crop` at the target size replaces the resized crop.
+    flip_probability: probability of mirroring left and right.
+    rotate: whether to rotate by a random multiple of 90°.
   """
 
   image_size: tuple[int, int]
@@ -62,7 +60,7 @@ class Augment:
 
 @dataclasses.dataclass(frozen=True)
 class EvalView:
-  """Evaluation view of a decoded image: see `image_ops.center_crop`."""
+  """Evaluation view of a decoded image: a central crop; see `image_ops.center_crop`."""
 
   image_size: tuple[int, int]
   crop_fraction: float
@@ -74,13 +72,13 @@ class EvalView:
     return {"image": np.ascontiguousarray(image)}
 
 
-# (decoded image, rng) → the fields of a batch that follow from it
+# (decoded image, rng) → the batch fields derived from it
 ImageView = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-  """View of an example with a class: that of its image, and the class as "label", int32."""
+  """View of an example with a class: the view of its image, plus the class as "label", int32."""
 
   view: ImageView
 
@@ -90,9 +88,10 @@ class Labelled:
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
-  """View of an example for SimMIM: that of its image, a mask and, of float32, where the image holds data.
+  """View of an example for SimMIM: the view of its image, a mask and, for float32, where the image holds
+  data.
 
-  That is "valid", bool [height, width, bands], once it is resized and cropped; uint8 has no such field.
+  The latter is "valid", bool [height, width, bands], after resizing and cropping; uint8 has no such field.
   """
 
   view: ImageView

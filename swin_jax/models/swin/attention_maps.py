@@ -20,13 +20,14 @@ class Attention:
   """The attention of one block on one image.
 
   Attributes:
-    weights: float32 [M, K, N, N], how much each query (third axis) of a window looks at each key (last axis);
-      sums over keys are 1.
-    tokens: int [M, N], which token of the map, row·W + column, stands where in the windows; -1 is padding.
-    regions: int [M, N]; a token attends to the tokens of its window that have its label, see
+    weights: float32 [M, K, N, N], the attention of each query (third axis) of a window to each key (last
+      axis); sums over keys are 1.
+    tokens: int [M, N], the map index, row·W + column, of the token at each position of the windows; -1 is
+      padding.
+    regions: int [M, N]; a token attends to the tokens of its window with the same label, see
       `windows.regions`.
     map_size: (H, W) in tokens.
-    stride: pixels of the image a token stands for, along each axis.
+    stride: image pixels per token along each axis.
   """
 
   weights: np.ndarray
@@ -36,20 +37,21 @@ class Attention:
   stride: int
 
   def of(self, row: int, column: int) -> np.ndarray:
-    """Where the token at (row, column) looks: float32 [K, H, W], sums of 1; zero outside its window."""
+    """Returns the attention of the token at (row, column): float32 [K, H, W], sums of 1.
+
+    It is zero outside the token's window.
+    """
     window, query = self._find(row, column)
     return self._on_map(self.weights[window, :, query], self.tokens[window])
 
   def reach(self, row: int, column: int) -> np.ndarray:
-    """Where the token at (row, column) can look: bool [H, W]."""
+    """Returns where the token at (row, column) can attend: bool [H, W]."""
     window, query = self._find(row, column)
     return self._on_map(self.regions[window] == self.regions[window, query], self.tokens[window])
 
   def received(self) -> np.ndarray:
-    """How much each token is looked at: float32 [K, H, W], the sum over the queries; 1 where all look at all
-    alike.
-    """
-    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding looks at padding only
+    """Returns the attention each token receives: float32 [K, H, W], the sum over queries; 1 if uniform."""
+    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding attends to padding only
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 
   def _find(self, row, column):
@@ -60,8 +62,9 @@ class Attention:
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
-    """values [..., n] of the tokens [n] → [..., H, W]; what is padding is dropped, what is not named is
-    zero.
+    """Scatters values [..., n] of tokens [n] onto a map [..., H, W].
+
+    Padding is dropped; tokens that are not listed become zero.
     """
     out = np.zeros((*values.shape[:-1], self.map_size[0] * self.map_size[1]), values.dtype)
     out[..., tokens[tokens >= 0]] = values[..., tokens >= 0]
@@ -69,13 +72,14 @@ class Attention:
 
 
 def capture(model: nn.Module, params: Any, images: jax.Array, stage: int, block: int | None) -> Attention:
-  """Returns the attention of one block on one image.
+  """Captures the attention of one block on one image.
 
   Args:
-    model, params: a model with an encoder of this kind, and its parameters; nothing is masked.
+    model, params: a model with a Swin encoder, and its parameters; a masked-image model gets an unmasked
+      image.
     images: [1, height, width, bands], normalised.
     stage: of the encoder.
-    block: of the stage; None for its last, which has shifted windows where the depth is even and the map
+    block: of the stage; None for its last, which has shifted windows if the depth is even and the map is
       larger than a window.
 
   Raises:
@@ -105,11 +109,11 @@ def _weights(model, params, images, regions, stage, block, window):
     return module.encoder(images)
 
   config = model.encoder.config
-  _, seen = model.apply({"params": params}, images, method=run, mutable=[attention.SEEN[0]])
+  _, captured = model.apply({"params": params}, images, method=run, mutable=[attention.SEEN[0]])
   group = group_size(config.depths[stage], config.extra_norm_every)
-  blocks = seen[attention.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
+  blocks = captured[attention.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
   leaves = blocks[f"block{block % group}"]["attn"][attention.SEEN[1]][0]
-  # what the scan has stacked
+  # the scan stacks its iterations on the first axis
   qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)
   bias = table.T[:, windows.relative_index(window)]
   return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, regions)

@@ -20,11 +20,11 @@ def adapt_array(
 
 
 def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the geometric rule of the official fine-tuning
-  after SimMIM.
+  """Interpolates a V1 bias table to another square window by the geometric rule.
 
-  The source offsets are spread so that neighbours lie q times farther apart with each step from the centre,
-  which keeps what is near as it is; the values in between come from a bicubic spline.
+  This is the rule of the official fine-tuning after SimMIM. The distance between neighbouring source offsets
+  grows by a factor q with each step from the centre, which preserves the values near the centre. A bicubic
+  spline gives the values in between.
 
   Args:
     table: float [(2·old - 1)², heads].
@@ -34,7 +34,7 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
     float64 [entries, heads].
 
   Raises:
-    BadInput: a window that is not square, or of fewer than four tokens a side.
+    BadInput: a window is not square, or has fewer than four tokens a side.
   """
   from scipy import interpolate  # only V1 needs it
 
@@ -62,9 +62,9 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
 
 def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window: the official rule from ImageNet-22K to 1K.
+  """Interpolates a V1 bias table to another square window by the official rule from ImageNet-22K to 1K.
 
-  torch's bicubic: a = -0.75, half-pixel centres, borders repeated, no filter when shrinking.
+  This is torch's bicubic interpolation: a = -0.75, half-pixel centres, replicated borders, no antialiasing.
 
   Args, returns, raises: as `resize_bias_table`, for any square window.
   """

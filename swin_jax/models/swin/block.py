@@ -1,5 +1,6 @@
-"""One transformer block, put together from parts; V1 and V2 are two combinations of them. Letters: see
-`models/windows.py`.
+"""One transformer block, assembled from parts; V1 and V2 are two combinations of these.
+
+Letters: see `models/windows.py`.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from swin_jax.models.swin.geometry import stage_geometry
 
 
 class Parts(NamedTuple):
-  """What one version's blocks are made of.
+  """The parts of the blocks of one version.
 
   Attributes:
-    norm_first: whether a branch norms its input (pre-norm) or its output (post-norm). Merging norms in the
-      same order.
+    norm_first: whether a branch norms its input (pre-norm) or its output (post-norm). Merging uses the same
+      order.
     norm: (dtype, name=) → the norm of a branch.
     scores: how queries and keys are compared, see `attention.WindowAttention`.
     position_bias: where the position bias comes from, see `attention.WindowAttention`.
@@ -44,7 +45,7 @@ VERSIONS = {
     position_bias=attention.bias_table,
     channel_mlp=layers.Mlp,
   ),
-  # The post-norms start at zero, so that a fresh block is the identity (Swin V2, section 3.2).
+  # The scales of post-norms start at zero, so that a new block is the identity (Swin V2, section 3.2).
   2: Parts(
     norm_first=False,
     norm=functools.partial(layers.LayerNorm, scale_init=nn.initializers.zeros),
@@ -61,14 +62,14 @@ class Block(nn.Module):
   Branches are dropped per image with probability `drop_rate` (stochastic depth).
 
   Attributes:
-    config: of the backbone.
-    stage: that the block belongs to.
+    config: config of the backbone.
+    stage: number of the block's stage, from 0.
     shifted: whether the windows are shifted by half their size.
-    extra_norm: whether a LayerNorm on the main branch ends the block.
+    extra_norm: whether the block ends with a LayerNorm on the main branch.
 
   Shapes:
     x, out    [B, *map, C]
-    drop_rate scalar, or None for never
+    drop_rate scalar, or None for no dropping
     losses    scalars by name
   """
 
@@ -97,7 +98,7 @@ class Block(nn.Module):
     stage = stage_geometry(config, self.stage, x.shape[1:-1])
     shift = stage.shift if self.shifted else (0,) * len(stage.shift)
     map_axes = tuple(range(1, x.ndim - 1))
-    image = stage.map if config.padding == "masked" else stage.padded  # what of the map is not masked
+    image = stage.map if config.padding == "masked" else stage.padded  # the unmasked part of the map
     regions = windows.regions(image, stage.padded, stage.window, shift)
     x = windows.pad(x, stage.padded)
     x = windows.partition(jnp.roll(x, tuple(-s for s in shift), map_axes) if any(shift) else x, stage.window)
@@ -106,7 +107,7 @@ class Block(nn.Module):
       scores=parts.scores,
       position_bias=parts.position_bias,
       window=stage.window,
-      trained_window=config.trained_window_sizes[self.stage] if config.trained_window_sizes else stage.window,
+      trained_window=config.trained_window(self.stage, stage.window),
       table_window=config.table_window(self.stage, stage.window),
       bias_rows=config.bias_rows,
       dtype=config.dtype,

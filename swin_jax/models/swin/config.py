@@ -1,4 +1,4 @@
-"""What one Swin Transformer is, in plain numbers, and the quantities that follow from them alone."""
+"""The configuration of a Swin Transformer, and quantities that follow from it alone."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,32 +14,32 @@ Size = tuple[int, ...]  # one entry per axis of the map
 
 @dataclasses.dataclass(frozen=True)
 class SwinConfig:
-  """The sizes of a Swin Transformer and how it is computed; `make_config` fills it from a config group.
+  """The sizes of a Swin Transformer and how it is computed; `make_config` builds it from a config group.
 
   Attributes:
-    version: 1 or 2; `block.VERSIONS` says which parts each is made of.
+    version: 1 or 2; `block.VERSIONS` lists the parts of each.
     patch_size: pixels per patch, one entry per axis of the map; the number of entries is the number of axes.
-    merge_size: tokens that become one between two stages, one entry per axis.
+    merge_size: number of tokens that become one between two stages, one entry per axis.
     embed_dim: C of the first stage; it doubles with every stage.
     depths, num_heads: blocks and heads, per stage.
     window_sizes: tokens per axis, per stage.
     trained_window_sizes: V2, per stage: the window that the weights were trained with, which is the unit of
-      the offsets; () for the windows that are used.
-    clamp_windows: whether a window that is not smaller than its map shrinks to it and is not shifted; if not,
-      windows keep their size and odd blocks always shift, as in the official dense models.
+      the offsets; () for `window_sizes`.
+    clamp_windows: whether a window that is not smaller than its map shrinks to the map and is not shifted; if
+      not, windows keep their size and odd blocks always shift, as in the official dense models.
     padding: "masked", or "attended" for models in which padding takes part in attention: the official dense
       and video models.
-    bias_rows: which rows of V1's table a window reads that its map has shrunk: "offsets", those of its
-      offsets, or "first", those of the first tokens of the configured window, as the official video models
-      do.
+    bias_rows: which rows of V1's table a window reads if it was shrunk to its map: "offsets" for the rows of
+      its own offsets, "first" for the rows of the first tokens of the configured window, as in the official
+      video models.
     mlp_ratio: hidden units of the MLP per channel.
-    drop_path_rate: of the last block; the rate grows linearly from zero over the blocks.
-    extra_norm_every: an extra norm after every so many blocks of a stage (V2-H and V2-G, section 3.2); 0 for
-      none.
-    remat: what the backward pass computes again, see `remat.policy`.
-    unroll: unroll the scan over blocks; parameters and random streams stay the same.
-    dtype: of the matrix products and of the residual stream.
-    attention_chunks: per stage, see `windows.chunk_counts`; () for one each.
+    drop_path_rate: rate of the last block; the rate grows linearly from zero over the blocks.
+    extra_norm_every: number of blocks of a stage after which an extra norm follows (V2-H and V2-G, section
+      3.2); 0 for no extra norms.
+    remat: what the backward pass recomputes, see `remat.policy`.
+    unroll: whether the scan over blocks is unrolled; parameters and random streams stay the same.
+    dtype: dtype of the matrix products and of the residual stream.
+    attention_chunks: per stage, see `windows.chunk_counts`; () for one chunk everywhere.
     attention_kernel: see `kernels.window_attention`.
   """
 
@@ -65,31 +65,35 @@ class SwinConfig:
 
   @property
   def stages(self) -> int:
-    """Number of stages."""
+    """The number of stages."""
     return len(self.depths)
 
   def channels(self, stage: int) -> int:
-    """C of a stage."""
+    """Returns C of a stage."""
     return self.embed_dim * 2**stage
 
   def stride(self, stage: int) -> Size:
-    """Pixels per token of a stage, per axis."""
+    """Returns the pixels per token of a stage, one entry per axis."""
     return tuple(p * m**stage for p, m in zip(self.patch_size, self.merge_size, strict=True))
 
   def chunks(self, stage: int) -> int:
-    """Parts that the attention of a stage is computed in, see `windows.chunk_counts`."""
+    """Returns the number of parts that split the attention of a stage, see `windows.chunk_counts`."""
     return self.attention_chunks[stage] if self.attention_chunks else 1
+
+  def trained_window(self, stage: int, window: Size) -> Size:
+    """Returns the unit of V2's offsets, given the window that is used."""
+    return self.trained_window_sizes[stage] if self.trained_window_sizes else window
 
   def table_window(self, stage: int, window: Size) -> Size:
     """Returns the window whose offsets have a row in V1's bias table, given the window that is used.
 
-    The official image models have a table of the window that is used. In the official video models it is of
-    the configured window, so that it does not depend on the length of a clip.
+    The table of the official image models covers the window that is used. The table of the official video
+    models covers the configured window, so that it does not depend on the length of a clip.
     """
     return window if len(window) == 2 else self.window_sizes[stage]
 
   def has_extra_norm(self, block: int) -> bool:
-    """Whether an extra norm follows this block of a stage, counted from 0."""
+    """Returns whether an extra norm follows this block of a stage, counted from 0."""
     return self.extra_norm_every > 0 and (block + 1) % self.extra_norm_every == 0
 
 
@@ -103,10 +107,10 @@ def make_config(
   backbone: str = "swin",
   **numbers: Any,
 ) -> SwinConfig:
-  """Makes a `SwinConfig` from the plain values of a config's group `model`.
+  """Returns a `SwinConfig` from the plain values of the group `model` of a config.
 
-  Patches and windows are one number for both axes of an image, or one entry per axis. Lists, as JSON has
-  them, become tuples. `backbone` is in the group for those who look it up in the table of backbones.
+  Patches and windows are one number for both axes of an image, or one entry per axis. Lists, which JSON uses,
+  become tuples. `backbone`, the key that selected Swin, is ignored.
 
   Raises:
     ValueError: unknown version or dtype.
@@ -127,10 +131,10 @@ def make_config(
 
 
 def group_size(depth: int, extra_norm_every: int) -> int:
-  """Returns how many blocks of a stage repeat as one group.
+  """Returns the number of blocks of a stage that repeat as one group.
 
-  Two (plain, shifted), or a multiple of two where extra norms recur, or all blocks where that does not divide
-  the depth.
+  Two (plain, shifted); with extra norms, the smallest multiple of two that `extra_norm_every` divides; or all
+  blocks if that does not divide the depth.
   """
   unit = int(np.lcm(2, extra_norm_every)) if 0 < extra_norm_every <= depth else 2
   return unit if depth % unit == 0 else depth

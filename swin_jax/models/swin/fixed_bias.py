@@ -23,15 +23,15 @@ def fix(model: nn.Module, params: Any, settings: Settings) -> Any:
   size, bands = settings["data"]["image_size"], len(settings["data"]["mean"])
 
   @jax.jit
-  def tables(params):  # and no more: what is not returned is not computed
-    _, seen = model.apply(
+  def tables(params):  # returns only the tables, so nothing else is computed
+    _, captured = model.apply(
       {"params": params},
       jnp.zeros((1, *size, bands)),
       method=lambda model, images: model.encoder(images),
       mutable=[attention.SEEN[0]],
     )
-    seen = flax.traverse_util.flatten_dict(seen[attention.SEEN[0]]["encoder"])
-    return {("encoder", *path[:-1]): values[0][1] for path, values in seen.items()}
+    captured = flax.traverse_util.flatten_dict(captured[attention.SEEN[0]]["encoder"])
+    return {("encoder", *path[:-1]): values[0][1] for path, values in captured.items()}
 
   flat = {path: leaf for path, leaf in flat.items() if not {"cpb_fc1", "cpb_fc2"} & set(path)}
   used = used_windows(settings)

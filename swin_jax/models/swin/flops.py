@@ -1,7 +1,7 @@
-"""Floating point operations of a Swin Transformer, by the convention of the official code: two per
-multiply-add.
+"""Floating-point operations of a Swin Transformer, two per multiply-add.
 
-Counted are matrix products, attention and norms; not the bias MLP, the softmax and the cosine normalisation.
+As in the official code, the count includes matrix products, attention and norms, but not the bias MLP, the
+softmax and the cosine normalisation.
 """
 
 import math
@@ -13,7 +13,7 @@ from swin_jax.models.swin.geometry import geometry
 
 
 def flops(config: SwinConfig, size: Size, bands: int) -> int:
-  """Returns the operations of one image's forward pass; `size` is in pixels."""
+  """Returns the number of operations of one image's forward pass; `size` is in pixels."""
   stages = geometry(config, size)
   macs = stages[0].tokens * config.embed_dim * (math.prod(config.patch_size) * bands + 1)
   for i, stage in enumerate(stages):
@@ -26,8 +26,9 @@ def flops(config: SwinConfig, size: Size, bands: int) -> int:
 
 
 def products(config: SwinConfig, size: Size) -> dict[str, int]:
-  """Returns the operations of one image inside all blocks by the tensor that they make: those that
-  `remat.SAVEABLE` names, and the logits.
+  """Returns the number of operations of one image inside all blocks, by the tensor that they compute.
+
+  The tensors are those of `remat.SAVEABLE`, and the logits.
   """
   total = dict.fromkeys((*remat.SAVEABLE, "logits"), 0)
   for i, stage in enumerate(geometry(config, size)):

@@ -11,11 +11,11 @@ class StageGeometry(NamedTuple):
   """The map of one stage and its windows; sizes are in tokens, one entry per axis.
 
   Attributes:
-    map: of the stage.
-    padded: the smallest map that holds it and that the window divides.
-    window: that the stage really uses.
-    shift: of the windows of odd blocks; even blocks are not shifted.
-    tokens: of the map, not padded.
+    map: size of the map.
+    padded: size of the padded map: the smallest that the window divides.
+    window: window that the stage actually uses.
+    shift: shift of the windows of odd blocks; even blocks are not shifted.
+    tokens: number of tokens of the map without padding.
   """
 
   map: Size
@@ -36,7 +36,7 @@ def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeome
   window, shift = windows.window_and_shift(
     map_size, config.window_sizes[stage], True, clamp=config.clamp_windows
   )
-  # Padded before the shift, or opposite edges of the image would meet inside a window.
+  # Padded before the shift; otherwise opposite edges of the image would meet inside a window.
   return StageGeometry(
     tuple(map_size), windows.padded_size(map_size, window), window, shift, math.prod(map_size)
   )

@@ -1,8 +1,7 @@
-"""Our parameters as the tensors of the official code, and back: names, shapes, buffers. Letters: see
-`models/windows.py`.
+"""Conversion between our parameters and the tensors of the official code: names, shapes, buffers.
 
-The official names serve as the common language: every other layout is a spelling of them
-(`weights/layouts.py`). The prefix `encoder.` of SimMIM's is left out here.
+Letters: see `models/windows.py`. The official names are the common format: every other layout is a respelling
+of them (`weights/layouts.py`). The prefix `encoder.` of SimMIM's names is omitted here.
 """
 
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from swin_jax.models import windows
 from swin_jax.models.swin.config import group_size, make_config
 from swin_jax.models.swin.geometry import StageGeometry, geometry
 
-# Constant tensors that files may hold: three follow from the windows, and timm's keys have a bias of zeros.
+# Constant tensors that files may hold: three follow from the windows; timm's `k_bias` is zero.
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
 
-_WHOLE = {  # what is there once
+_WHOLE = {  # parameters that occur once
   "mask_token": "mask_token",
   "encoder/patch_embed/proj/kernel": "patch_embed.proj.weight",
   "encoder/patch_embed/proj/bias": "patch_embed.proj.bias",
@@ -37,7 +36,7 @@ _BLOCK = {  # inside a block
   "norm1/bias": "norm1.bias",
   "norm2/scale": "norm2.weight",
   "norm2/bias": "norm2.bias",
-  # The released code has no extra norm; this is its name in SatVision's.
+  # The released code has no extra norm; this is its name in SatVision's code.
   "extra_norm/scale": "norm3.weight",
   "extra_norm/bias": "norm3.bias",
   "attn/qkv/kernel": "attn.qkv.weight",
@@ -60,18 +59,18 @@ _MERGE = {"reduction/kernel": "reduction.weight", "norm/scale": "norm.weight", "
 
 
 class Form(NamedTuple):
-  """How one official tensor is laid out here: `read` makes ours of it, `write` the official one of ours."""
+  """The layout of one official tensor: `read` converts it to ours, `write` converts ours to it."""
 
   read: Callable[[np.ndarray], np.ndarray]
   write: Callable[[np.ndarray], np.ndarray]
 
 
 def names(path: str, model: dict[str, Any]) -> list[str] | str:
-  """The official name of a parameter; where ours stacks blocks of a stage, one name for each of the stack.
+  """Returns the official name of a parameter, or a list of names if ours stacks blocks of a stage.
 
   Args:
-    path: of our parameter, with slashes.
-    model: group `model` of its config.
+    path: path of our parameter, with slashes.
+    model: the group `model` of its config.
   """
   if path in _WHOLE:
     return _WHOLE[path]
@@ -87,12 +86,13 @@ def names(path: str, model: dict[str, Any]) -> list[str] | str:
 
 
 def form(name: str, model: dict[str, Any]) -> Form:
-  """How the official tensor of this name is laid out here."""
-  if name == "patch_embed.proj.weight":  # [C, bands, p, p] ↔ [p·p·bands, C]
-    p = model["patch_size"]
+  """Returns the conversions for the official tensor of this name."""
+  if name == "patch_embed.proj.weight":  # [C, bands, *patch] ↔ [∏patch·bands, C]
+    patch = windows.sides(model["patch_size"], 2)
+    rank = len(patch)
     return Form(
-      lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
-      lambda x: x.reshape(p, p, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+      lambda x: x.transpose(*range(2, 2 + rank), 1, 0).reshape(-1, x.shape[0]),
+      lambda x: x.reshape(*patch, -1, x.shape[-1]).transpose(rank + 1, rank, *range(rank)),
     )
   if name == "decoder.0.weight":
     return Form(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
@@ -110,14 +110,12 @@ def form(name: str, model: dict[str, Any]) -> Form:
 
 
 def _swap(x: np.ndarray, outer: int, inner: int) -> np.ndarray:
-  """Rows in the order (outer, inner, rest) → (inner, outer, rest)."""
+  """Reorders rows from (outer, inner, rest) to (inner, outer, rest)."""
   return x.reshape(outer, inner, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
 
 
 def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
-  """Returns the constant tensors that a state dict of the official code holds, by name; each is computed when
-  it is called.
-  """
+  """Returns functions that compute the constant tensors of an official state dict, by name."""
   swin, tensors = make_config(**config["model"]), {}
   for i, stage in enumerate(geometry(swin, config["data"]["image_size"])):
     constants = {
@@ -126,7 +124,7 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
       )
     }
     if swin.version == 2:
-      trained = swin.trained_window_sizes[i] if swin.trained_window_sizes else stage.window
+      trained = swin.trained_window(i, stage.window)
       constants["attn.relative_coords_table"] = lambda window=stage.window, trained=trained: coords_table(
         window, trained
       )
@@ -137,12 +135,13 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
   return tensors
 
 
-def coords_table(window: tuple[int, int], trained: tuple[int, int]) -> np.ndarray:
-  """The table of log-spaced offsets: float32 [1, 2h-1, 2w-1, 2]."""
-  return windows.log_spaced_offsets(window, trained).reshape(1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
+def coords_table(window: tuple[int, ...], trained: tuple[int, ...]) -> np.ndarray:
+  """Returns the table of log-spaced offsets: float32 [1, 2h-1, 2w-1, 2]."""
+  sides = (2 * side - 1 for side in window)
+  return windows.log_spaced_offsets(window, trained).reshape(1, *sides, len(window))
 
 
 def _attention_mask(stage: StageGeometry) -> np.ndarray:
-  """float32 [M, N, N]: 0 between tokens of a region, -100 between others."""
+  """Returns float32 [M, N, N]: 0 between tokens of the same region, -100 between others."""
   regions = windows.regions(stage.map, stage.padded, stage.window, stage.shift)
   return np.where(regions[:, :, None] == regions[:, None, :], 0.0, REGION_MASK).astype(np.float32)

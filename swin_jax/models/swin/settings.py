@@ -1,5 +1,5 @@
-"""What the settings of a Swin Transformer mean: what of them is kept with weights, filled from weights, and
-may change for the same weights.
+"""Settings of a Swin Transformer: those kept with its weights, those filled from weights, and those that may
+change for the same weights.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from swin_jax.models.swin.config import Size, SwinConfig, make_config
 from swin_jax.models.swin.geometry import geometry
 from swin_jax.terminal.errors import BadInput
 
-# What the weights are made for, whatever their windows, images and task.
+# Keys that fix the weights, independently of windows, images and task.
 WEIGHTS = (
   "version",
   "patch_size",
@@ -25,11 +25,11 @@ WEIGHTS = (
   "mlp_ratio",
   "extra_norm_every",
 )
-# How the same weights may be applied.
+# Keys that change how the same weights are applied; a model folder keeps the values used in training.
 APPLIED = ("clamp_windows", "padding", "bias_rows")
-# What was done before there were these keys.
+# Keys that older runs and model folders lack, with the values that were in effect then.
 _OLD = {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"}
-_NAMES = {  # (width, blocks) → what the papers and the hub call it
+_NAMES = {  # (width, blocks) → name in the papers and on the hub
   (96, (2, 2, 6, 2)): "T",
   (96, (2, 2, 18, 2)): "S",
   (128, (2, 2, 18, 2)): "B",
@@ -42,7 +42,7 @@ _NAMES = {  # (width, blocks) → what the papers and the hub call it
 
 
 def describe(settings: Settings) -> dict[str, dict[str, Any]]:
-  """Returns what a model folder keeps, with one entry per axis in windows, and the trained windows of V2."""
+  """Returns the settings that a model folder keeps: windows per axis, and for V2 the trained windows."""
   given, axes = _OLD | dict(settings["model"]), len(settings["data"]["image_size"])
   model = {key: given[key] for key in (*WEIGHTS, "window_sizes", "trained_window_sizes", *APPLIED)}
   model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
@@ -57,7 +57,7 @@ def used_windows(settings: Settings, size: Sequence[int] = ()) -> tuple[Size, ..
 
 
 def trained_windows(settings: Settings) -> tuple[Size, ...]:
-  """Returns the windows that the weights have seen, per stage: a small map shrinks them."""
+  """Returns the windows that the weights were trained with, per stage: a small map shrinks them."""
   return _config(settings).trained_window_sizes or used_windows(settings)
 
 
@@ -83,7 +83,7 @@ def resolve(
   """Fills V2's trained windows; see `BackboneKind.resolve`.
 
   Raises:
-    BadInput: others are given than those of the weights.
+    BadInput: the given ones are not those of the weights.
   """
   model = config.model
   if model.version != 2:
@@ -98,12 +98,12 @@ def resolve(
       )
     model.trained_window_sizes = trained
   elif other_sizes:
-    # the crop's: the maps of whole images may hold larger windows
+    # Those of a training crop: the larger maps of whole images have room for larger windows.
     model.trained_window_sizes = trained_windows(config)
 
 
 def refusal(settings: Settings, size: Sequence[int]) -> str:
-  """Returns why V1's bias tables, which are of the windows of data.image_size, do not serve another size."""
+  """Returns why V1's bias tables, which belong to the windows at data.image_size, do not fit another size."""
   used, other = used_windows(settings), used_windows(settings, size)
   if settings["model"]["version"] != 1 or used == other:
     return ""
@@ -114,7 +114,7 @@ def refusal(settings: Settings, size: Sequence[int]) -> str:
 
 
 def pads(settings: Settings) -> bool:
-  """Returns whether patches, windows or merging stick out of the image or its maps."""
+  """Returns whether images of data.image_size need padding for patches, windows or merging."""
   config, size = _config(settings), tuple(settings["data"]["image_size"])
   return windows.padded_size(size, config.stride(config.stages - 1)) != size or any(
     stage.padded != stage.map for stage in geometry(config, size)
@@ -122,7 +122,7 @@ def pads(settings: Settings) -> bool:
 
 
 def further_flags(settings: Settings, other: Settings) -> dict[str, Any]:
-  """Returns the other windows where the number of stages differs: those given here are of too many or few."""
+  """Returns the windows of the other weights if these have another number of stages."""
   if len(settings["model"]["depths"]) == len(other["model"]["depths"]):
     return {}
   return {"model.window_sizes": [max(windows.pair(window)) for window in other["model"]["window_sizes"]]}

@@ -1,4 +1,4 @@
-"""The blocks of one stage as a scan over what repeats. Letters: see `models/windows.py`."""
+"""The blocks of one stage as a scan over repeated groups. Letters: see `models/windows.py`."""
 
 import flax.linen as nn
 import jax
@@ -13,19 +13,18 @@ from swin_jax.models.swin.config import SwinConfig, group_size
 
 
 class Stage(nn.Module):
-  """The blocks of one stage: a scan over groups of a plain and a shifted block, or of as many blocks as lie
-  between extra norms.
+  """The blocks of one stage: a scan over groups of blocks, see `config.group_size`.
 
-  The parameters of the repeated group are stacked along a leading LAYERS dimension, whether the scan is
-  unrolled or not. Losses of the same name are summed over the blocks.
+  The parameters of the groups are stacked along a leading LAYERS dimension, whether the scan is unrolled or
+  not. Losses of the same name are summed over the blocks.
 
   Attributes:
-    config: of the backbone.
+    config: config of the backbone.
     stage: number of this stage, from 0.
 
   Shapes:
     x, out     [B, *map, C]
-    drop_rates float32 [L], or None for never
+    drop_rates float32 [L], or None for no dropping
     losses     scalars by name
   """
 
@@ -56,7 +55,7 @@ class Stage(nn.Module):
 
 
 class _BlockGroup(nn.Module):
-  """The blocks of one scan step; `block{j}` is block j of each group."""
+  """The blocks of one scan step; `block{j}` is block j of every group."""
 
   config: SwinConfig
   stage: int
@@ -69,7 +68,7 @@ class _BlockGroup(nn.Module):
       return block(x, rate, train=train)
 
     if policy := remat.policy(self.config.remat):
-      # Inside a loop nothing can undo the recomputation, outside of one common-subexpression elimination
+      # Inside a loop, common-subexpression elimination cannot undo the recomputation; outside a loop it
       # would.
       run = nn.remat(run, policy=policy, prevent_cse=self.unrolled)
     losses = {}

@@ -1,4 +1,4 @@
-"""The backbone: patches, stages of window attention, merging. Letters: see `models/windows.py`."""
+"""The backbone: patch embedding, stages of window attention, merging. Letters: see `models/windows.py`."""
 
 from collections.abc import Sequence
 import re
@@ -20,10 +20,10 @@ from swin_jax.models.swin.stage import Stage, add
 class Swin(nn.Module):
   """The Swin Transformer as a `Backbone` (Swin V1, section 3; Swin V2, section 3).
 
-  Takes any image size and any number of bands: what is not a multiple of patch or window is padded.
+  Images may have any size and number of bands: sizes that are not multiples of patch or window are padded.
 
   Attributes:
-    config: its sizes.
+    config: sizes of the model.
 
   Shapes:
     images, mask, out  see `Backbone`; stage i has C·2^i channels
@@ -62,22 +62,22 @@ class Swin(nn.Module):
 
   @property
   def levels(self) -> tuple[Level, ...]:
-    """Stride and channels of every stage."""
+    """The stride and channels of every stage."""
     return tuple(Level(self.config.stride(i), self.config.channels(i)) for i in range(self.config.stages))
 
   @property
   def dtype(self) -> Any:
-    """Of the matrix products and of the residual stream."""
+    """The dtype of the matrix products and of the residual stream."""
     return self.config.dtype
 
   @property
   def num_layers(self) -> int:
-    """The official number of the layer of the last norm and of heads."""
+    """The official layer number of the last norm and of the heads."""
     return sum(self.config.depths) + 1
 
   @nn.nowrap
   def flops(self, size: Sequence[int], bands: int) -> int:
-    """See `flops.flops`."""
+    """Returns the floating-point operations of one forward pass, see `flops.flops`."""
     return flops.flops(self.config, tuple(size), bands)
 
   @nn.nowrap
@@ -100,9 +100,9 @@ class Swin(nn.Module):
 
 
 def make_encoder(**model: Any) -> Swin:
-  """Makes the backbone from the plain values of a config's group `model`.
+  """Returns the backbone for the plain values of the group `model` of a config.
 
   Raises:
-    ValueError: as `make_config`.
+    ValueError: see `make_config`.
   """
   return Swin(make_config(**model))

@@ -1,0 +1,45 @@
+"""How well scores rank the examples of a class before the others: AUROC and average precision."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import log_softmax
+
+from swin_jax.tasks.task import RowMetrics, Undefined
+
+
+def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
+  """Computes AUROC and average precision by the probability of a class; equal probabilities share their rank.
+
+  Of two classes it is class 1 that counts as positive. Of more, each one does in turn, and the result is the
+  mean over the classes that some examples have and others do not.
+
+  Args:
+    rows: logits [examples, classes] and label [examples].
+
+  Returns:
+    AUROC and average precision.
+
+  Raises:
+    Undefined: the examples do not have two classes, or a logit is not finite.
+  """
+  from sklearn.metrics import average_precision_score, roc_auc_score  # takes seconds
+
+  logits, label = rows["logits"], rows["label"]
+  present = np.unique(label)
+  if len(present) < 2:
+    raise Undefined(f"ranking needs examples of two classes, the evaluation set has class {present.tolist()}")
+  if not np.isfinite(logits).all():
+    raise Undefined("the model's output is not finite")
+  # float64, in which probabilities near 1 differ that float32 rounds to 1.
+  scores = log_softmax(logits.astype(np.float64), axis=1)
+  positives = [1] if logits.shape[1] == 2 else present
+  values = [
+    [score(label == each, scores[:, each]) for score in (roc_auc_score, average_precision_score)]
+    for each in positives
+  ]
+  auroc, average_precision = np.mean(values, axis=0)
+  return float(auroc), float(average_precision)
+
+
+ONE_VS_REST = RowMetrics(("auroc", "average_precision"), one_vs_rest)
