@@ -1,17 +1,16 @@
-"""The table of backbones, and how a config or a description of a model finds its own."""
+"""The table of backbones, and the lookup of the backbone of a config or a model description."""
 
 from swin_jax.models import swin
 from swin_jax.models.backbone import BackboneKind, Level, Settings
 from swin_jax.terminal.errors import BadInput
 
-# The value of `config.model.backbone` → the kind; a new backbone is a line here.
+# Value of `config.model.backbone` → the kind; a new backbone is a line here.
 BACKBONES = {"swin": swin.KIND}
-# What settings name that are older than the key.
-_OLDEST = "swin"
+_OLDEST = "swin"  # the backbone of settings that are older than the key
 
 
 def backbone_name(settings: Settings) -> str:
-  """Returns what `model.backbone` of a config, or of the description of a model, says.
+  """Returns `model.backbone` of a config or of a model description.
 
   Raises:
     BadInput: there is no such backbone.

@@ -48,7 +48,7 @@ class Features(NamedTuple):
 class Backbone(Protocol):
   """The trunk of a model: a linen module from images to `Features`.
 
-  The submodule `stage{i}` computes level i: it returns the map, alone or as the first of a tuple.
+  The submodule `stage{i}` computes level i: it returns the map, alone or as the first element of a tuple.
 
   Attributes:
     levels: one level per stage, the finest first. A mask has the resolution of the first.
@@ -93,12 +93,12 @@ class Backbone(Protocol):
 
 
 class Summary(NamedTuple):
-  """A backbone in words.
+  """A description of a backbone for people.
 
   Attributes:
-    name: such as "Swin V2-T".
-    sizes: its width, depth and the like.
-    geometry: what depends on the size of the images, such as its windows; "" for nothing.
+    name: for example "Swin V2-T".
+    sizes: width, depth and other sizes.
+    geometry: what depends on the image size, for example the windows; "" if nothing does.
   """
 
   name: str
@@ -107,13 +107,13 @@ class Summary(NamedTuple):
 
 
 class StageBlocks(NamedTuple):
-  """The blocks of one stage, which differ only in their parameters, for the planner.
+  """The blocks of one stage, which differ only in their parameters.
 
   Attributes:
     count: number of blocks.
-    input: of one block and one image, [*map, C].
-    init: x [B, *map, C] → parameters of one block.
-    apply: (parameters, x) → x, as in training.
+    input: input of one block for one image, [*map, C].
+    init: x [B, *map, C] → the parameters of one block.
+    apply: (parameters, x) → the output of the block in training.
   """
 
   count: int
@@ -123,16 +123,16 @@ class StageBlocks(NamedTuple):
 
 
 class Breakdown(NamedTuple):
-  """A backbone's train step in parts, for the planner.
+  """The parts of a backbone's train step, for the planner.
 
   Attributes:
-    blocks: of every stage.
-    remat: name of the policy, as config.model.remat.
-    stricter: names of policies that keep less, the mildest first.
+    blocks: blocks of each stage.
+    remat: name of the remat policy, as in config.model.remat.
+    stricter: names of the policies that keep less, the mildest first.
     keeps_all: whether the policy recomputes nothing.
-    reruns: whether the policy runs most of the forward pass again in the backward pass.
-    recomputed: floating point operations of one image that the policy adds.
-    sums: how often a train step sums an array of the size of a block's output over the model axis, per block.
+    reruns: whether the policy repeats most of the forward pass in the backward pass.
+    recomputed: floating point operations that the policy adds for one image.
+    sums: all-reduces over the model axis per block and step, each of the size of the block's output.
   """
 
   blocks: tuple[StageBlocks, ...]
@@ -149,41 +149,39 @@ def _no_windows(description: dict[str, Any], window: Any) -> dict[str, Any]:
 
 
 class BackboneKind(NamedTuple):
-  """Everything that is said about a backbone outside its module. Keys are spelled "group.key".
+  """The properties of a backbone outside its module. Config keys are written "group.key".
 
   Attributes:
-    reads: groups, or single keys, of the config that this backbone reads and not every one does.
-    weights: keys that the meaning of its weights depends on, whatever the images and the task.
-    applied: keys that decide how the same weights are applied.
-    may_differ: keys that may change when a run is continued, as they do not change what is computed.
-    check: config → None; raises BadInput for values that cannot be or that contradict each other.
-    make: (config, device) → the module, for training on such devices.
-    restore: (settings, dtype=, unroll=, kernel=) → the module, for inference.
-    describe: settings → group → key → value: what a model folder keeps. A key that is younger than the
-      settings has the value that says what was done then. Raises KeyError for what is missing.
-    summarise: settings → the backbone in words.
-    pixel_kernel: path of the kernel that reads pixels; its dimensions but the last are pixels, then bands.
-    check_platform: (config, platform) → None; raises BadInput where such devices cannot run it.
-    resolve: (config, stored, source, other_sizes) → None; fills keys that the config leaves to weights: to
-      those of the run that it continues (`stored`, settings or None) or starts from (`source`, likewise), or
-      else to its own training, where evaluation shows images of other sizes (`other_sizes`).
-    refusal: (settings, image size) → why weights for images of data.image_size do not serve images of another
-      size; "" where they do.
-    pads: settings → whether images of data.image_size are padded anywhere.
-    further_flags: (settings, those of other weights) → key → value: what has to be set besides the keys of
-      `weights` to take over the other weights.
-    adapt: (description, window) → the description of the same model for another window; raises BadInput
-      where the backbone has none.
-    adapt_array: (path, shape, other shape, rules) → (the rule in a word, array → array of the other shape),
-      or None; `rules` is `saved.transfer.Rules`.
-    decay: config → (pattern of a path below the model, whether it decays), for parameters of its own that the
-      optimizer's rules would treat otherwise.
-    fix: (model, parameters, settings) → parameters in which what does not depend on the images is computed
-      once, for images of data.image_size.
-    attention: (model, parameters, images [1, *size, bands], stage, block) → where the tokens of a block look,
-      see `swin.attention_maps.Attention`; None for a backbone without attention.
-    breakdown: (backbone, image size, bands) → the parts of a train step; None for a backbone that recomputes
-      nothing and tells nothing of its blocks.
+    reads: groups or keys of the config that this backbone reads, in addition to those of every run.
+    weights: keys that fix the weights, independently of images and task.
+    applied: keys that change how the same weights are applied.
+    may_differ: keys that may change when a run is continued, because they do not change results.
+    check: config → None; raises BadInput if values are invalid or contradict each other.
+    make: (config, device) → the module for training on such a device.
+    restore: (settings, dtype=, unroll=, kernel=) → the module for inference.
+    describe: settings → group → key → value: the settings that a model folder keeps. For keys that are
+      younger than the settings, the value that was in effect then. Raises KeyError for a missing key.
+    summarise: settings → `Summary`.
+    pixel_kernel: path of the kernel that reads pixels; its dimensions before the last are pixels, then bands.
+    check_platform: (config, platform) → None; raises BadInput if the platform cannot run the backbone.
+    resolve: (config, stored=, source=, other_sizes=) → None; fills keys that the config leaves to weights.
+      `stored` and `source` are the settings of the run that is continued and of the weights that the run
+      starts from, or None; `other_sizes` tells whether evaluation sees sizes other than data.image_size.
+    refusal: (settings, image size) → why weights for data.image_size do not fit another size; "" if they do.
+    pads: settings → whether images of data.image_size need padding.
+    further_flags: (settings, settings of other weights) → key → value: what a config has to set in addition
+      to the keys of `weights` to use the other weights.
+    adapt: (description, window) → the description for another window; raises BadInput if there are none.
+    adapt_array: (path, shape, new shape, `saved.transfer.Rules`) → label and array → adapted array; None if
+      the array cannot be adapted.
+    decay: config → (pattern of a path, whether weight decay applies), for parameters that need rules of their
+      own; tried before those of `run.optim`.
+    fix: (model, parameters, settings) → parameters for inference at data.image_size, in which everything that
+      does not depend on the images is precomputed.
+    attention: (model, parameters, images [1, *size, bands], stage, block) → the attention of a block, as
+      `swin.attention_maps.Attention`; None for a backbone without attention.
+    breakdown: (backbone, image size, bands) → `Breakdown`; None if the planner is to treat the backbone as a
+      whole that recomputes nothing.
   """
 
   reads: tuple[str, ...]

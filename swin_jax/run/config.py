@@ -132,10 +132,8 @@ def resolve(
     config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)
-  if (
-    source and backbone_of(source) is not backbone
-  ):  # refused later, by check_same_encoder or check_same_model
-    source = None
+  if source and backbone_of(source) is not backbone:
+    source = None  # compatibility.py refuses it
   backbone.resolve(config, stored=stored, source=source, other_sizes=kind.needs.per_pixel)
   return config
 

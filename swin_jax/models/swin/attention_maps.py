@@ -1,4 +1,4 @@
-"""Where the tokens of one block look: attention on the map of its stage. Letters: see `models/windows.py`."""
+"""Attention of one block on the map of its stage. Letters: see `models/windows.py`."""
 
 import dataclasses
 import functools

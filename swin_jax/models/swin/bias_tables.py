@@ -1,4 +1,4 @@
-"""V1's bias tables at another window: interpolated, by one of the two official rules."""
+"""Interpolation of V1's bias tables to another window, by one of the two official rules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from swin_jax.terminal.errors import BadInput
 def adapt_array(
   path: str, shape: tuple[int, ...], other: tuple[int, ...], rules: Any
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-  """Returns how tables [groups, offsets, K] are adapted to another window; see `BackboneKind.adapt_array`."""
+  """Returns how to adapt tables [groups, offsets, K] to another window; see `BackboneKind.adapt_array`."""
   del shape
   if not path.endswith("bias_table"):
     return None

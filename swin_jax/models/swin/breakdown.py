@@ -1,4 +1,4 @@
-"""A train step of a Swin Transformer in parts, for the planner."""
+"""The parts of a Swin Transformer's train step, for the planner."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from swin_jax.models.swin.config import SwinConfig
 from swin_jax.models.swin.geometry import geometry
 from swin_jax.models.swin.swin import Swin
 
-# Policy → those that keep less, the mildest first; of any other it is "block".
+# Remat policy → the policies that keep less, the mildest first; ("block",) for all others.
 _STRICTER = {"none": ("dots", "block"), "block": ()}
 
 
@@ -21,8 +21,8 @@ def breakdown(backbone: Swin, size: Sequence[int], bands: int) -> Breakdown:
   """Returns the parts for images of `size` pixels; see `backbone.Breakdown`."""
   config = backbone.config
   stages = geometry(config, tuple(size))
-  # A branch sums its output over the model axis and, in the backward pass, the gradient of its input; of the
-  # forward pass once more, the branches whose output is not saved.
+  # Each of two branches all-reduces its output and, in the backward pass, the gradient of its input. The
+  # recomputed forward pass repeats the branches whose output is not saved.
   again = 2 - len({"attention_output", "mlp_output"} & set(remat.saved(config.remat)))
   reruns = config.remat not in ("none", "dots")
   return Breakdown(
@@ -37,11 +37,11 @@ def breakdown(backbone: Swin, size: Sequence[int], bands: int) -> Breakdown:
 
 
 def _recomputed(config: SwinConfig, size: tuple[int, ...], bands: int) -> int:
-  """Returns the operations of the forward pass, without those whose result the policy saves."""
+  """Returns the operations of the forward pass except those whose result the policy saves."""
   products = flops.products(config, size)
   if config.remat == "none":
     return 0
-  if config.remat == "dots":  # saves what has no batch dimensions, all but attention's two products
+  if config.remat == "dots":  # saves products without batch dimensions, all but the two of attention
     return products["logits"] + products["attention"]
   return flops.flops(config, size, bands) - sum(products[name] for name in remat.saved(config.remat))
 

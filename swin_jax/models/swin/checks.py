@@ -1,4 +1,4 @@
-"""Mistakes in a config's group `model`: sizes that cannot be, or that contradict one another."""
+"""Checks of the config group `model` of a Swin Transformer."""
 
 import math
 
@@ -26,7 +26,8 @@ def check(config: ConfigDict) -> None:
   """Checks the keys of the group.
 
   Raises:
-    BadInput: see `RULES`; or sizes that contradict each other or the image; the message names the keys.
+    BadInput: a value violates `RULES`, or sizes contradict each other or the image; the message names the
+      keys.
   """
   rules.check(config, RULES)
   _check_axes(config)
@@ -36,7 +37,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_axes(config: ConfigDict) -> None:
-  """Checks that all sizes have the axes of the image: data.image_size says how many."""
+  """Checks that all sizes have as many axes as data.image_size."""
   m, image = config.model, config.data.image_size
   axes = len(image)
   each = [("patch_size", m.patch_size), ("merge_size", m.merge_size)]
@@ -54,7 +55,7 @@ def _check_axes(config: ConfigDict) -> None:
 
 
 def _check_stages(config: ConfigDict) -> None:
-  """Checks what has an entry for each stage."""
+  """Checks the keys with one entry per stage."""
   m, stages = config.model, len(config.model.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
     if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
@@ -70,7 +71,7 @@ def _check_stages(config: ConfigDict) -> None:
 
 
 def _check_chunks(config: ConfigDict) -> None:
-  """Checks that windows, or the heads that a device holds, divide into chunks."""
+  """Checks that the windows of an image, or the heads on a device, divide into chunks."""
   m, stages = config.model, geometry(make_config(**config.model), config.data.image_size)
   for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
     count = math.prod(stage.padded) // math.prod(stage.window)

@@ -1,4 +1,4 @@
-"""V2's position bias, computed once for one size of images."""
+"""V2's position bias, precomputed for one image size."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from swin_jax.models.swin.settings import used_windows
 
 
 def fix(model: nn.Module, params: Any, settings: Settings) -> Any:
-  """Returns parameters in which each bias MLP has given way to the bias that it makes, [K, N, N] per block.
+  """Returns parameters in which the bias MLP of each block is replaced by its result [K, N, N].
 
-  What has none to fix, or has it fixed already, comes back as it is. See `BackboneKind.fix`.
+  Parameters without a bias MLP are returned as they are. See `BackboneKind.fix`.
   """
   flat = flax.traverse_util.flatten_dict(params)
   if not any("cpb_fc1" in path for path in flat):

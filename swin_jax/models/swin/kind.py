@@ -1,4 +1,4 @@
-"""Everything that is said about Swin Transformers outside their modules."""
+"""The properties of Swin Transformers outside their modules."""
 
 from typing import Any
 
@@ -38,8 +38,8 @@ def _check_platform(config: ConfigDict, platform: str) -> None:
 def _decay(config: ConfigDict) -> tuple[tuple[str, bool], ...]:
   """Returns the rules for the parameters of attention.
 
-  The official SimMIM pre-training means to exempt the second row too, but the prefix of its names never
-  matches (microsoft/Swin-Transformer#369).
+  The official SimMIM pre-training is meant to exempt the second row too, but its name prefix never matches
+  (microsoft/Swin-Transformer#369).
   """
   return (
     (r".*/(q_bias|v_bias)", False),
