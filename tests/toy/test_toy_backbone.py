@@ -72,11 +72,8 @@ class Convolutions(nn.Module):
 
   @nn.nowrap
   def flops(self, size, bands):
-    inputs = (bands, *self.channels)
-    return sum(
-      2 * 9 * math.prod(level.map_size(size)) * inputs[i] * level.channels
-      for i, level in enumerate(self.levels)
-    )
+    positions = [math.prod(level.map_size(size)) for level in self.levels]
+    return 2 * 9 * sum(map(math.prod, zip(positions, (bands, *self.channels), self.channels, strict=False)))
 
   @nn.nowrap
   def layer_of(self, path):
@@ -208,9 +205,8 @@ def test_another_backbone_does_not_take_its_weights(finished, tmp_path, changes)
 
 @pytest.mark.parametrize("task", KINDS)
 def test_every_task_takes_it(task):
-  c = config(
-    task=task, dense__sides=(), dense__eval_canvas=(32, 32), dense__photometric=False, mask__patch_size=4
-  )
+  dense = dict(dense__sides=(), dense__eval_canvas=(32, 32), dense__photometric=False)
+  c = config(task=task, mask__patch_size=4, **dense)
   c.update(segmentation=dict(channels=16, num_classes=2), pixel_regression=dict(channels=16, value_std=1.0))
   c.classification.num_classes = 2
   checks.check(c)
