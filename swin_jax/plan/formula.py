@@ -66,7 +66,10 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
   traffic = roofline.memory_traffic(
     kept, parted, images * parts, parts, sum(state.values()), params, backbone.dtype
   )
-  sent = roofline.collectives(params, program.batch_sharding, backbone.dtype, parted, images * parts, parts)
+  exchanged = program.task.exchanged(config.data.image_size)
+  sent = roofline.collectives(
+    params, program.batch_sharding, backbone.dtype, parted, exchanged, images * parts, parts
+  )
   work = roofline.work(program.flops, parted, config.data.batch_size)
   return Formula(sizes, work, sent, traffic, dict(program.mesh.shape), images)
 

@@ -44,11 +44,10 @@ def work(forward: int, breakdown: Breakdown | None, images: int) -> Work:
   return Work(FORWARD_PASSES * forward * images, breakdown.recomputed * images if breakdown else 0)
 
 
-def residual_stream_bytes(breakdown: Breakdown | None) -> int:
+def residual_stream_bytes(breakdown: Breakdown) -> int:
   """Returns the bytes of the outputs of all blocks together, for one image."""
   return sum(
-    stage.count * math.prod(stage.input.shape) * stage.input.dtype.itemsize
-    for stage in (breakdown.blocks if breakdown else ())
+    stage.count * math.prod(stage.input.shape) * stage.input.dtype.itemsize for stage in breakdown.blocks
   )
 
 
@@ -89,6 +88,7 @@ def collectives(
   batch_sharding: jax.sharding.NamedSharding,
   compute_dtype: Any,
   breakdown: Breakdown | None,
+  exchanged: tuple[int, int],
   images: int,
   parts: int,
 ) -> list[Collective]:
@@ -97,13 +97,15 @@ def collectives(
   In each part of the batch, a parameter sharded over axes that also divide the batch is all-gathered in the
   forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient
   of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units,
-  blocks all-reduce their outputs and the gradients of their inputs, see `Breakdown.sums`.
+  blocks all-reduce their outputs and the gradients of their inputs, see `Breakdown.sums`, and the layers
+  after the backbone exchange `Task.exchanged`.
 
   Args:
     params: abstract, with shardings.
     batch_sharding: sharding of the batch.
     compute_dtype: dtype of transferred weights and activations.
     breakdown: see `BackboneKind.breakdown`.
+    exchanged: see `Task.exchanged`.
     images: images of a step on one chip.
     parts: accumulation steps.
   """
@@ -122,9 +124,14 @@ def collectives(
     if summed > 1:
       width = 4 if gathered == 1 else width
       sent.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
-  if breakdown and (ways := mesh.shape.get("model", 1)) > 1:
-    stream = residual_stream_bytes(breakdown) * images
-    sent.append(Collective("all-reduce", names[dtype.itemsize], breakdown.sums, ways, stream, "blocks"))
+  if (ways := mesh.shape.get("model", 1)) > 1:
+    name, (gathered, summed) = names[dtype.itemsize], (n * images * dtype.itemsize for n in exchanged)
+    if breakdown:
+      stream = residual_stream_bytes(breakdown) * images
+      sent.append(Collective("all-reduce", name, breakdown.sums, ways, stream, "blocks"))
+    if gathered:
+      sent.append(Collective("all-gather", name, 1, ways, gathered, "head"))
+      sent.append(Collective("all-reduce", name, 1, ways, summed, "head"))
   return sent
 
 

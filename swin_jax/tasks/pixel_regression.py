@@ -82,6 +82,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures_show="regression",
     legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
+    exchanged=functools.partial(upernet.exchanged, model),
   )
 
 

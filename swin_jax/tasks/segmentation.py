@@ -76,6 +76,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures_show="segmentation",
     legend=legend.with_legend,
+    exchanged=functools.partial(upernet.exchanged, model),
   )
 
 

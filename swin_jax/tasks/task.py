@@ -75,6 +75,8 @@ class Task(NamedTuple):
     legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
       colours need none.
     row_metrics: metrics computed from the rows of `measure`; None if it returns no rows.
+    exchanged: image_size → values of one image that the layers after the backbone all-gather and all-reduce
+      over the model axis in a train step, for the planner; (0, 0) if they are few.
   """
 
   model: Any
@@ -88,6 +90,7 @@ class Task(NamedTuple):
   pictures_show: str = ""
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
   row_metrics: RowMetrics | None = None
+  exchanged: Callable[[tuple[int, int]], tuple[int, int]] = lambda image_size: (0, 0)
 
 
 def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[dict, jax.Array], dict]:

@@ -325,7 +325,9 @@ def test_collectives_by_formula():
   params = {"kernel": place((16, 8), "fsdp", None), "bias": place((8,), None)}
   config = tiny.config(model__dtype="bfloat16", mesh__data=2, mesh__fsdp=4)
   batch = sharding.shard_batch(mesh, config.sharding_rules, 16)
-  found = roofline.collectives(params, batch, jnp.bfloat16, formula.breakdown(config), images=0, parts=3)
+  found = roofline.collectives(
+    params, batch, jnp.bfloat16, formula.breakdown(config), (0, 0), images=0, parts=3
+  )
   received = {(c.kind, c.dtype, c.source): c.link_bytes for c in found}
   own = 4 * 8 * 2  # bytes of a chip's part of the kernel, bfloat16
   assert received == {

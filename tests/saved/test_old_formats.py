@@ -11,8 +11,8 @@ import shutil
 import numpy as np
 import pytest
 
-import swin_jax
 from configs import quickstart
+import swin_jax
 from swin_jax.run import train
 from tests.support import runs
 from tests.support.paths import SMALL_GOLDEN
