@@ -279,13 +279,16 @@ def test_a_kernel_keeps_no_logits():
 
 
 def dot_flops(jaxpr):
-  """Of every matrix product of a jaxpr, two per multiply-add, loops as often as they run."""
+  """Of every matrix product and convolution of a jaxpr, two per multiply-add, loops as often as they run."""
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
       left = equation.invars[0].aval.shape
       total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    if equation.primitive.name == "conv_general_dilated":
+      kernel, outputs = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec[0]
+      total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[outputs]
     times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
     for value in equation.params.values():
       for inner in value if isinstance(value, (tuple, list)) else (value,):
@@ -315,6 +318,54 @@ def test_flops_against_those_of_the_real_gradient(remat):
   # The formula counts norms and the gradient of the image too, and neither the bias MLP nor the decoder.
   assert work.model == pytest.approx(without, rel=0.1)
   assert work.recomputed == pytest.approx(counted - without, rel=0.15, abs=1)
+
+
+def upernet(**changes):
+  """A segmentation run of two stages, 64 px."""
+  config = tiny.config(
+    task="segmentation",
+    data__image_size=(64, 64),
+    dense__photometric=False,
+    segmentation__channels=32,
+    segmentation__num_classes=3,
+    model__embed_dim=32,
+    **changes,
+  )
+  return fit.ready(config)
+
+
+def test_flops_of_upernet_against_those_of_the_real_gradient():
+  """Without those of the auxiliary head, which only training has; pooling and resizing are not counted."""
+  config = upernet()
+  program = build(config, 1, 1, jax.devices()[:1])
+  batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
+  gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
+  counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
+  auxiliary = 3 * 2 * 16**2 * program.task.model.aux_channels * (9 * 32 + 3)
+  work = roofline.work(program.flops, formula.breakdown(config), 1)
+  assert work.model == pytest.approx(counted - auxiliary, rel=0.15) and work.recomputed == 0
+
+
+def test_what_the_head_keeps_of_an_image():
+  """Of UPerNet at least the results of its convolutions, with and without remat; of a classifier little."""
+  results = 4 * 32 * sum(side**2 for side in (1, 2, 3, 6, 8, 16, 16, 16))  # float32, 32 channels
+  for remat in ("none", "block"):
+    kept = formula.activations(upernet(model__remat=remat))
+    assert kept.head > results and kept.saved > results and kept.widest >= kept.head // 2
+    assert kept.parameter == 3 * 3 * 32 * 256  # of the auxiliary head
+  classifier = tiny.config("finetune", classification__num_classes=10)
+  assert formula.activations(classifier).head < 1000
+
+
+def test_what_the_head_sends_over_the_model_axis():
+  """The channels that each chip computes go to the others; the gradient of the inputs is summed."""
+  place = hardware.parse("h200:8")
+  sent = {model: formula.by_formula(upernet(mesh__model=model), place).sent for model in (1, 2)}
+  head = {c.kind: c for c in sent[2] if c.source == "head"}
+  assert not [c for c in sent[1] if c.source == "head"] and head.keys() == {"all-gather", "all-reduce"}
+  positions = sum(side**2 for side in (1, 2, 3, 6, 8, 16, 16, 16))
+  images, auxiliary = 16 // 4, 256 * 16**2
+  assert head["all-gather"].payload_bytes == 4 * images * (32 * positions + auxiliary)
 
 
 def test_collectives_by_formula():
