@@ -104,8 +104,10 @@ def resolve(
 
 def refusal(settings: Settings, size: Sequence[int]) -> str:
   """Returns why V1's bias tables, which belong to the windows at data.image_size, do not fit another size."""
+  if settings["model"]["version"] != 1:
+    return ""
   used, other = used_windows(settings), used_windows(settings, size)
-  if settings["model"]["version"] != 1 or used == other:
+  if used == other:
     return ""
   return (
     f"V1's bias tables are of the windows {list(used)}, but images of {' × '.join(map(str, size))} px have"
