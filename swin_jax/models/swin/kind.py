@@ -1,7 +1,5 @@
 """The properties of Swin Transformers outside their modules."""
 
-from typing import Any
-
 import jax
 from ml_collections import ConfigDict
 
@@ -20,15 +18,7 @@ def _make(config: ConfigDict, device: jax.Device) -> Swin:
 
 def _restore(values: Settings, dtype: str = "float32", unroll: bool = False, kernel: str = "xla") -> Swin:
   """Returns the backbone for inference, with this attention kernel."""
-  for_inference: dict[str, Any] = dict(
-    drop_path_rate=0.0,
-    remat="none",
-    attention_chunks=(),
-    attention_kernel=kernel,
-    unroll=unroll,
-    dtype=dtype,
-  )
-  return make_encoder(**{**values["model"], **for_inference})
+  return make_encoder(**settings.sizes(values), attention_kernel=kernel, unroll=unroll, dtype=dtype)
 
 
 def _check_platform(config: ConfigDict, platform: str) -> None:

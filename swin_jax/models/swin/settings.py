@@ -27,6 +27,7 @@ WEIGHTS = (
 )
 # Keys that change how the same weights are applied; a model folder keeps the values used in training.
 APPLIED = ("clamp_windows", "padding", "bias_rows")
+KEPT = (*WEIGHTS, "window_sizes", "trained_window_sizes", *APPLIED)
 # Keys that older runs and model folders lack, with the values that were in effect then.
 _OLD = {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"}
 _NAMES = {  # (width, blocks) → name in the papers and on the hub
@@ -44,7 +45,7 @@ _NAMES = {  # (width, blocks) → name in the papers and on the hub
 def describe(settings: Settings) -> dict[str, dict[str, Any]]:
   """Returns the settings that a model folder keeps: windows per axis, and for V2 the trained windows."""
   given, axes = _OLD | dict(settings["model"]), len(settings["data"]["image_size"])
-  model = {key: given[key] for key in (*WEIGHTS, "window_sizes", "trained_window_sizes", *APPLIED)}
+  model = {key: given[key] for key in KEPT}
   model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
   trained = trained_windows(settings) if model["version"] == 2 else ()
   return {"model": model | {"trained_window_sizes": [list(window) for window in trained]}}
@@ -137,8 +138,13 @@ def adapt(description: dict[str, Any], window: Any) -> dict[str, Any]:
   return changed
 
 
+def sizes(settings: Settings) -> dict[str, Any]:
+  """Returns the settings that are kept with weights; those of training are left out."""
+  return {key: value for key, value in dict(settings["model"]).items() if key in KEPT}
+
+
 def _config(settings: Settings) -> SwinConfig:
-  return make_config(**settings["model"])
+  return make_config(**sizes(settings))
 
 
 def _list(numbers: Any) -> str:
