@@ -59,6 +59,7 @@ def base() -> Config:
 
   c.model = ConfigDict(
     dict(
+      backbone="swin",  # the only one; the other keys of this group are Swin's
       version=2,  # 2 for Swin V2, 1 for Swin V1
       # Side of a patch in pixels, or one number per axis: (height, width), or (frames, height, width) for
       # clips

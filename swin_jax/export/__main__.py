@@ -88,7 +88,7 @@ def _export(arguments) -> None:
     dtype=arguments.dtype,
     kernel="xla",
   )
-  if arguments.format == "onnx" and descriptions.pads(model.description):
+  if arguments.format == "onnx" and model.backbone.pads(model.description):
     raise BadInput(
       "--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size"
       " or --window"

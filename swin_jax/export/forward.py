@@ -56,7 +56,7 @@ def make(model: pretrained.Model, params: Any, features: bool) -> Forward:
   (batch,) = jax.export.symbolic_shape("batch")
   inputs = {"images": jax.ShapeDtypeStruct((batch, *model.image_size, len(model.mean)), jnp.float32)}
   if features:
-    outputs = tuple(f"stage{i}" for i in range(len(model.description["model"]["depths"])))
+    outputs = tuple(f"stage{i}" for i in range(len(model.module.encoder.levels)))
   else:
     outputs = (model.kind.outputs(model.description).name,)
     others = model.kind.inputs(model.description, model.image_size)

@@ -1,0 +1,31 @@
+"""The table of backbones, and the lookup of the backbone of a config or a model description."""
+
+from swin_jax.models import swin
+from swin_jax.models.backbone import BackboneKind, Level, Settings
+from swin_jax.terminal.errors import BadInput
+
+# Value of `config.model.backbone` → the kind; a new backbone is a line here.
+BACKBONES = {"swin": swin.KIND}
+_OLDEST = "swin"  # the backbone of settings that are older than the key
+
+
+def backbone_name(settings: Settings) -> str:
+  """Returns `model.backbone` of a config or of a model description.
+
+  Raises:
+    BadInput: there is no such backbone.
+  """
+  name = settings["model"].get("backbone", _OLDEST)
+  if name not in BACKBONES:
+    raise BadInput(f"config.model.backbone = {name!r}: there are {', '.join(map(repr, BACKBONES))}")
+  return name
+
+
+def backbone_of(settings: Settings) -> BackboneKind:
+  """Returns the kind that `model.backbone` names; raises as `backbone_name`."""
+  return BACKBONES[backbone_name(settings)]
+
+
+def levels_of(settings: Settings) -> tuple[Level, ...]:
+  """Returns the levels of the backbone, see `Backbone.levels`."""
+  return backbone_of(settings).restore(settings).levels

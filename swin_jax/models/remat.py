@@ -35,5 +35,5 @@ def policy(name: str) -> Callable | None:
 
 def saved(name: str) -> tuple[str, ...]:
   """Returns the tensors that a policy saves by name; () for the other policies."""
-  kind, _, tensors = name.partition(":")
-  return tuple(tensors.split(",")) if kind == "save" else ()
+  prefix, _, tensors = name.partition(":")
+  return tuple(tensors.split(",")) if prefix == "save" else ()

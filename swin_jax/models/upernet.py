@@ -4,6 +4,7 @@ Letters: see `windows.py`.
 """
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -175,6 +176,29 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   return _product(rows, columns, x)
 
 
+class _Size(NamedTuple):
+  """Size of a `ConvNorm`: positions of its map, channels in and out, and side of the kernel."""
+
+  positions: int
+  inputs: int
+  outputs: int
+  side: int
+
+
+def _convolutions(model: UPerNet, image_size: tuple[int, int]) -> list[_Size]:
+  """Returns the convolutions of the head; the last is the auxiliary one, which only training has."""
+  levels, width = model.encoder.levels, model.channels
+  tokens = [math.prod(level.map_size(image_size)) for level in levels]
+  channels = [level.channels for level in levels]
+  pooled = [_Size(k * k, channels[-1], width, 1) for k in POOLS]
+  bottleneck = _Size(tokens[-1], channels[-1] + len(POOLS) * width, width, 3)
+  pyramid = []
+  for n, c in zip(tokens[:-1], channels[:-1], strict=True):
+    pyramid += [_Size(n, c, width, 1), _Size(n, width, width, 3)]
+  fuse = _Size(tokens[0], len(tokens) * width, width, 3)
+  return [*pooled, bottleneck, *pyramid, fuse, _Size(tokens[-2], channels[-2], model.aux_channels, 3)]
+
+
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   """Returns the number of floating-point operations of one image's forward pass in evaluation.
 
@@ -182,19 +206,22 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
   classifier, but not pooling and resizing. It reproduces the published numbers of the models with windows
   of 7 to the printed digit.
   """
-  encoder, width = model.encoder, model.channels
-  tokens = [math.prod(level.map_size(image_size)) for level in encoder.levels]
-  channels = [level.channels for level in encoder.levels]
+  tokens = [math.prod(level.map_size(image_size)) for level in model.encoder.levels]
+  macs = tokens[0] * model.channels * model.num_classes
+  macs += sum(n * level.channels for n, level in zip(tokens[:-1], model.encoder.levels, strict=False))
+  for positions, inputs, outputs, side in _convolutions(model, image_size)[:-1]:
+    macs += positions * outputs * (inputs * side**2 + 1)  # + 1 for the norm
+  return model.encoder.flops(image_size, bands) + 2 * macs
 
-  def conv(positions: int, inputs: int, size: int) -> int:
-    return positions * width * (inputs * size**2 + 1)  # + 1 for the norm
 
-  macs = sum(conv(k * k, channels[-1], 1) for k in POOLS)
-  macs += conv(tokens[-1], channels[-1] + len(POOLS) * width, 3)
-  for n, c in zip(tokens[:-1], channels[:-1], strict=True):
-    macs += n * c + conv(n, c, 1) + conv(n, width, 3)
-  macs += conv(tokens[0], len(tokens) * width, 3) + tokens[0] * width * model.num_classes
-  return encoder.flops(image_size, bands) + 2 * macs
+def exchanged(model: UPerNet, image_size: tuple[int, int]) -> tuple[int, int]:
+  """Returns how many values of one image the model axis all-gathers and all-reduces in a train step.
+
+  It divides the channels that a convolution computes: these are gathered for the next layer, and in the
+  backward pass the gradient of the inputs is summed.
+  """
+  convolutions = _convolutions(model, image_size)
+  return sum(c.positions * c.outputs for c in convolutions), sum(c.positions * c.inputs for c in convolutions)
 
 
 def _product(rows: np.ndarray, columns: np.ndarray, x: jax.Array) -> jax.Array:

@@ -24,7 +24,8 @@ Keys of --json; bytes are per chip, and a chip of TPU7x is one of its two cores:
                            divided like the parameters, twice with accumulation. activations: what autodiff
                            keeps of the images for the backward pass under the remat policy; without a policy,
                            the results of matrix products. temporaries: if compiled, everything else that the
-                           compiler allocates; if analytic, activations, weights and gradient of one block.
+                           compiler allocates; if analytic, activations, weights and gradient of one block or
+                           of the head.
                            padding, program (compiled only): padding of the arguments to tiles; size of the
                            program. total: the sum
   memory_per_chip          memory available to a program; GPU: 92 %, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92

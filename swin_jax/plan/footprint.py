@@ -6,7 +6,7 @@ products count, because compilers recompute what lies between them. Compiled siz
 either direction; see `experiments/scale`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 from typing import Any, NamedTuple
 
@@ -15,9 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh.sharding import bytes_per_device
-from swin_jax.models.swin import SwinConfig
-from swin_jax.models.swin.block import Block
-from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.backbone import Backbone, Breakdown, Features, Level, StageBlocks
 from swin_jax.run.state import TrainState
 from swin_jax.run.step import total_loss
 from swin_jax.tasks.task import Task
@@ -29,13 +27,18 @@ class Activations(NamedTuple):
   Attributes:
     saved: kept through the whole forward pass under the model's remat policy.
     widest: needed in addition at the peak of the backward pass: a whole block if blocks are recomputed;
-      about half of one without remat, because the products are then among the saved.
-    blocks: per stage, kept by one of its blocks if nothing in it were recomputed.
+      about half of a block or of the head without remat, because the products are then among the saved.
+    blocks: per stage, kept by one of its blocks if nothing in it were recomputed; for a backbone without a
+      breakdown, one entry for the whole model.
+    head: kept by the layers after the backbone, which are never recomputed; 0 if `blocks` includes them.
+    parameter: number of values, not bytes, of the largest parameter that a layer uses.
   """
 
   saved: int
   widest: int
   blocks: tuple[int, ...]
+  head: int
+  parameter: int
 
 
 def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_steps: int) -> dict[str, int]:
@@ -61,60 +64,109 @@ def state_bytes(state: TrainState, gradients: Any, batch: Any, accumulation_step
 
 
 def activations(
-  task: Task, params: Any, batch: dict[str, jax.ShapeDtypeStruct], image_size: tuple[int, int]
+  make: Callable[[Backbone], Task],
+  backbone: Backbone,
+  breakdown: Breakdown | None,
+  params: Any,
+  batch: dict[str, jax.ShapeDtypeStruct],
+  image_size: tuple[int, ...],
 ) -> Activations:
   """Returns what the gradient of the real loss keeps for each image, that is, the arrays that grow with the
   batch.
 
   Args:
-    task: model and loss; `task.model.encoder` is the backbone.
+    make: backbone → task, see `TaskKind.make`.
+    backbone: backbone of the model.
+    breakdown: see `BackboneKind.breakdown`.
     params: abstract.
     batch: abstract, of any size.
-    image_size: (height, width) pixels.
+    image_size: in pixels.
   """
-  config = task.model.encoder.config
 
-  def loss(params, batch):
-    return total_loss(task)(params, batch, jax.random.key(0))[0]
+  def loss_of(task):
+    return lambda params, batch: total_loss(task)(params, batch, jax.random.key(0))[0]
 
   def of_size(images):
     return {name: jax.ShapeDtypeStruct((images, *x.shape[1:]), x.dtype) for name, x in batch.items()}
 
-  if config.remat == "none":
-    loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
   params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+  keeps_all = breakdown is None or breakdown.keeps_all
+  loss = loss_of(make(backbone))
+  if keeps_all:
+    loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
   saved = _per_image(lambda images: _residual_bytes(loss, params, of_size(images)))
-  stages = enumerate(geometry(config, image_size))
-  blocks = tuple(_block_bytes(config, i, stage.map) for i, stage in stages)
-  return Activations(saved, max(blocks) // (2 if config.remat == "none" else 1), blocks)
+  if breakdown is None:
+    largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return Activations(saved, saved // 2, (saved,), 0, largest)
+
+  head_params = {name: tree for name, tree in params.items() if name != "encoder"}
+
+  def head_loss(params, features, batch):
+    return loss_of(make(_Given(backbone, lambda: features)))(params, batch)
+
+  def features_of(images):
+    maps = [
+      jax.ShapeDtypeStruct((images, *level.map_size(image_size), level.channels), backbone.dtype)
+      for level in backbone.levels
+    ]
+    return Features(maps[-1], tuple(maps), {})
+
+  head = _per_image(
+    lambda images: _residual_bytes(head_loss, head_params, features_of(images), of_size(images))
+  )
+  blocks, block_params = zip(*map(_trace, breakdown.blocks), strict=True)
+  return Activations(
+    saved,
+    max(max(blocks) // (2 if keeps_all else 1), head // 2),
+    blocks,
+    head,
+    max(math.prod(leaf.shape) for leaf in jax.tree.leaves((block_params, head_params))),
+  )
 
 
-def temporary_bytes(kept: Activations, images: int, params: Any, compute_dtype: Any) -> int:
-  """Returns the temporary bytes on one chip at the peak of the backward pass: the activations of one block,
-  its gathered weights, and their gradient.
+def temporary_bytes(kept: Activations, images: int, compute_dtype: Any) -> int:
+  """Returns the temporary bytes on one chip at the peak of the backward pass: activations, the largest
+  parameter after it is gathered, and its gradient.
 
   Args:
     kept: see `activations`.
     images: images of one part of the batch on this chip.
-    params: abstract.
-    compute_dtype: dtype of the gathered weights.
+    compute_dtype: dtype of the gathered parameter.
   """
-  block_weights = 0
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    if "blocks" in jax.tree_util.keystr(path, simple=True, separator="/").split("/"):
-      block_weights = max(block_weights, math.prod(leaf.shape[1:]))  # the first dimension counts the blocks
-  return kept.widest * images + 2 * block_weights * jnp.dtype(compute_dtype).itemsize
+  return kept.widest * images + 2 * kept.parameter * jnp.dtype(compute_dtype).itemsize
 
 
-def _block_bytes(config: SwinConfig, stage: int, map_size: tuple[int, ...]) -> int:
-  block = Block(config, stage, shifted=config.depths[stage] > 1)
+class _Given(nn.Module):
+  """Stands in for a backbone and returns given features, so that a trace holds only the layers after it."""
 
-  def bytes_of(images):
-    x = jax.ShapeDtypeStruct((images, *map_size, config.channels(stage)), config.dtype)
-    params = jax.eval_shape(lambda x: nn.meta.unbox(block.init(jax.random.key(0), x, None, train=False)), x)
-    return _residual_bytes(lambda params, x: block.apply(params, x, None, train=True)[0], params, x)
+  backbone: Backbone
+  features: Callable[[], Features]
 
-  return _per_image(bytes_of)
+  def __call__(self, images, *, mask=None, mask_token=None, train=False) -> Features:
+    return self.features()
+
+  @property
+  def levels(self) -> tuple[Level, ...]:
+    return self.backbone.levels
+
+  @property
+  def dtype(self) -> Any:
+    return self.backbone.dtype
+
+  @nn.nowrap
+  def flops(self, size: Sequence[int], bands: int) -> int:
+    return self.backbone.flops(size, bands)
+
+
+def _trace(stage: StageBlocks) -> tuple[int, Any]:
+  """Returns the bytes that one block keeps of an image, and its abstract parameters."""
+
+  def trace(images):
+    x = jax.ShapeDtypeStruct((images, *stage.input.shape), stage.input.dtype)
+    params = jax.eval_shape(stage.init, x)
+    return params, _residual_bytes(stage.apply, params, x)
+
+  return _per_image(lambda images: trace(images)[1]), trace(2)[0]
 
 
 def _per_image(bytes_of: Callable[[int], int]) -> int:

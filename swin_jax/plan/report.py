@@ -4,17 +4,17 @@ advice on what to change if it does not.
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import functools
 import importlib.metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from swin_jax.kernels import window_attention
 from swin_jax.mesh import hardware, sharding
 from swin_jax.mesh.hardware import Slice
-from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
+from swin_jax.models import backbone_of
+from swin_jax.plan import ahead_of_time, hlo, roofline
+from swin_jax.plan.formula import Formula, activations, breakdown, by_formula
 from swin_jax.run import checks
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
@@ -25,30 +25,6 @@ from swin_jax.terminal.errors import BadInput
 EFFICIENCY = 0.5
 # Arguments of a step; the compiler counts them separately from temporary arrays.
 ARGUMENTS = ("parameters", "optimizer", "ema", "batch")
-
-
-class Formula(NamedTuple):
-  """Estimate of a run on a slice, by formula.
-
-  Attributes:
-    bytes_per_chip: bytes by kind.
-    flops: floating point operations of a step.
-    sent: collectives of a step.
-    traffic: bytes read and written in the memory of one chip in a step.
-    mesh: axis → number of chips.
-    images: images of one part of the batch on one chip.
-  """
-
-  bytes_per_chip: dict[str, int]
-  flops: roofline.Work
-  sent: list[hlo.Collective]
-  traffic: int
-  mesh: dict[str, int]
-  images: int
-
-  @property
-  def total(self) -> int:
-    return sum(self.bytes_per_chip.values())
 
 
 def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
@@ -66,51 +42,12 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   checks.check(config)
   kind = kind_of(config)
-  if kind.pixels:
-    raise BadInput(
-      f"the planner does not know the head of a model with an answer for every pixel; it cannot plan"
-      f" task={config.task}"
-    )
   if kind.needs.has_classes and not kind.num_classes(config):
     raise BadInput(
       "the number of classes is the data's, which is not opened here: give"
       f" --config.{kind.group}.num_classes=1000, say"
     )
   return config
-
-
-def by_formula(config: ConfigDict, place: Slice) -> Formula:
-  """Estimates a run on a slice without compiling, with one virtual CPU device for each chip.
-
-  Args:
-    config: from `ready`.
-    place: the slice.
-
-  Raises:
-    BadInput: the batch or a parameter does not divide over the chips.
-  """
-  devices = jax.devices()[: place.num_chips]
-  if len(devices) < place.num_chips:
-    raise ValueError(
-      f"{place} has {place.num_chips} chips; set jax_num_cpu_devices to as many, there are {len(devices)}"
-      " devices"
-    )
-  program = build(config, 1, 1, devices)
-  model, parts = program.task.model.encoder.config, config.optim.accumulation_steps
-  kept = _activations(config)
-  images = program.batch_sharding.shard_shape((config.data.batch_size // parts,))[0]
-  state = footprint.state_bytes(program.state, program.gradients, program.batch, parts)
-  sizes = state | {
-    "activations": kept.saved * images,
-    "temporaries": footprint.temporary_bytes(kept, images, program.state.params, model.dtype),
-  }
-  flops = roofline.work(model, config.data.image_size, len(config.data.mean), config.data.batch_size)
-  traffic = roofline.memory_traffic(
-    model, kept, images * parts, parts, sum(state.values()), program.state.params
-  )
-  tokens = roofline.residual_stream_bytes(model, config.data.image_size) * images * parts
-  sent = roofline.collectives(model, program.state.params, program.batch_sharding, tokens, parts)
-  return Formula(sizes, flops, sent, traffic, dict(program.mesh.shape), images)
 
 
 def check(
@@ -128,9 +65,10 @@ def check(
   Raises:
     BadInput: see `by_formula` and `ahead_of_time.devices_of`; or the chips cannot run the attention kernel.
   """
-  window_attention.check(config.model.attention_kernel, "tpu" if place.is_tpu else "gpu")
+  backbone_of(config).check_platform(config, "tpu" if place.is_tpu else "gpu")
   devices = ahead_of_time.devices_of(place) if place.is_tpu and not analytic else None
   formula = patiently("estimating by formula", lambda: by_formula(config, place))
+  parted = breakdown(config)
   sizes, sent, memory, extra = formula.bytes_per_chip, formula.sent, place.chip.memory_bytes, {}
   fits = formula.total <= memory
   if devices is not None:
@@ -157,7 +95,7 @@ def check(
     "batch_size": config.data.batch_size,
     "accumulation_steps": config.optim.accumulation_steps,
     "images_per_chip": formula.images,
-    "remat": config.model.remat,
+    "remat": parted.remat if parted else "none",
     "bytes_per_chip": sizes | {"total": sum(sizes.values())},
     "memory_per_chip": memory,
     "analytic_bytes_per_chip": formula.bytes_per_chip | {"total": formula.total},
@@ -199,7 +137,7 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
   memory = place.chip.memory_bytes
 
   def with_remat(policy):
-    kept = _activations(_changed(config, policy))
+    kept = activations(_changed(config, policy))
     return fixed + scale * (kept.saved + kept.widest) * images <= memory
 
   def smallest_slice():
@@ -223,11 +161,11 @@ def advise(config: ConfigDict, place: Slice, report: dict[str, Any]) -> dict[str
     (k for k in range(1, batch // ways + 1) if batch % (k * ways) == 0 and batch // (k * ways) <= room(k)),
     None,
   )
-  stricter = {"none": ("dots", "block"), "block": ()}.get(config.model.remat, ("block",))
+  stricter = parted.stricter if (parted := breakdown(config)) else ()
   return {
     "batch_size": room(now) * ways * now or None,
     "accumulation_steps": fewest,
-    "remat": None if report["fits"] else next((policy for policy in stricter if with_remat(policy)), None),
+    "remat": None if report["fits"] else next(filter(with_remat, stricter), None),
     "smallest_slice": smallest_slice(),
   }
 
@@ -267,7 +205,7 @@ def _candidates(config: ConfigDict, generation: str, scale: float = 1.0) -> Iter
   """Yields the slices that the run divides over, smallest first, except those that clearly cannot hold the
   activations.
   """
-  kept, images = _activations(config), config.data.batch_size // config.optim.accumulation_steps
+  kept, images = activations(config), config.data.batch_size // config.optim.accumulation_steps
   for place in hardware.slices(generation):
     if place.num_chips > len(jax.devices()):
       return
@@ -304,23 +242,6 @@ def _compiled_sizes(formula: Formula, compiled: ahead_of_time.Compiled) -> dict[
     "padding": padding,
     "program": compiled.program_bytes,
   }
-
-
-def _activations(config: ConfigDict) -> footprint.Activations:
-  """Returns the activations of one image. They do not depend on mesh, batch and optimizer, so one trace
-  serves all slices.
-  """
-  config = config.copy_and_resolve_references()
-  config.mesh.update(data=1, fsdp=1, model=1)
-  config.data.update(batch_size=1, eval_batch_size=1)
-  config.optim.accumulation_steps = 1
-  return _traced_activations(FrozenConfigDict(config))
-
-
-@functools.cache
-def _traced_activations(config: FrozenConfigDict) -> footprint.Activations:
-  program = build(config, 1, 1, jax.devices()[:1])
-  return footprint.activations(program.task, program.state.params, program.batch, config.data.image_size)
 
 
 def _changed(config: ConfigDict, remat: str) -> ConfigDict:

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.mesh.hardware import Slice
-from swin_jax.models import remat
-from swin_jax.models.swin import SwinConfig, flops
-from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.backbone import Breakdown
 from swin_jax.plan.footprint import Activations
 from swin_jax.plan.hlo import Collective
 from swin_jax.run.step import FORWARD_PASSES
@@ -19,7 +17,7 @@ class Work(NamedTuple):
   """Floating point operations of one step over all chips, two per multiply-add.
 
   Attributes:
-    model: forward and backward pass, `FORWARD_PASSES` times `Backbone.flops`; MFU counts these.
+    model: forward and backward pass, `FORWARD_PASSES` times `Task.flops`; MFU counts these.
     recomputed: what remat adds.
   """
 
@@ -41,67 +39,78 @@ class StepTime(NamedTuple):
     return max(self)
 
 
-def work(config: SwinConfig, image_size: tuple[int, ...], bands: int, images: int) -> Work:
-  """Returns the work of a step on `images` images; remat repeats the forward pass except what it saves."""
-  forward, products = flops.flops(config, image_size, bands), flops.products(config, image_size)
-  if config.remat == "none":
-    again = 0
-  elif config.remat == "dots":  # saves products without batch dimensions, all but the two of attention
-    again = products["logits"] + products["attention"]
-  else:
-    again = forward - sum(products[name] for name in remat.saved(config.remat))
-  return Work(FORWARD_PASSES * forward * images, again * images)
+def work(forward: int, breakdown: Breakdown | None, images: int) -> Work:
+  """Returns the work of a step on `images` images; `forward`: operations of one image's forward pass."""
+  return Work(FORWARD_PASSES * forward * images, breakdown.recomputed * images if breakdown else 0)
 
 
-def residual_stream_bytes(config: SwinConfig, image_size: tuple[int, ...]) -> int:
+def residual_stream_bytes(breakdown: Breakdown) -> int:
   """Returns the bytes of the outputs of all blocks together, for one image."""
-  stages = enumerate(geometry(config, image_size))
-  values = sum(config.depths[i] * stage.tokens * config.channels(i) for i, stage in stages)
-  return values * jnp.dtype(config.dtype).itemsize
+  return sum(
+    stage.count * math.prod(stage.input.shape) * stage.input.dtype.itemsize for stage in breakdown.blocks
+  )
 
 
 def memory_traffic(
-  config: SwinConfig, kept: Activations, images: int, parts: int, state_bytes: int, params: Any
+  kept: Activations,
+  breakdown: Breakdown | None,
+  images: int,
+  parts: int,
+  state_bytes: int,
+  params: Any,
+  compute_dtype: Any,
 ) -> int:
   """Estimates the bytes that one chip reads and writes in its memory in a step.
 
-  The activations of a block are written and read in the forward pass, read again in the backward pass, and
-  their gradients are written and read. A recomputed forward pass writes and reads them once more. In each
-  part of the batch, weights are read in both passes and their gradient is written. The update reads and
-  writes the state.
+  The activations of blocks and head are written and read in the forward pass, read again in the backward
+  pass, and their gradients are written and read. A recomputed forward pass writes and reads those of blocks
+  once more. In each part of the batch, weights are read in both passes and their gradient is written. The
+  update reads and writes the state.
 
   Args:
-    config: config of the backbone.
     kept: see `footprint.activations`.
+    breakdown: see `BackboneKind.breakdown`.
     images: images of a step on this chip.
     parts: accumulation steps.
     state_bytes: bytes of parameters, moments, average and gradients on this chip.
     params: abstract.
+    compute_dtype: dtype in which weights are read.
   """
-  activations = sum(depth * block for depth, block in zip(config.depths, kept.blocks, strict=True)) * images
-  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(config.dtype).itemsize
-  return activations * (5 if config.remat in ("none", "dots") else 7) + 3 * weights * parts + 2 * state_bytes
+  counts = [stage.count for stage in breakdown.blocks] if breakdown else [1]
+  blocks = sum(count * block for count, block in zip(counts, kept.blocks, strict=True))
+  passes = 7 if breakdown and breakdown.reruns else 5
+  weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) * jnp.dtype(compute_dtype).itemsize
+  return (passes * blocks + 5 * kept.head) * images + 3 * weights * parts + 2 * state_bytes
 
 
 def collectives(
-  config: SwinConfig, params: Any, batch_sharding: jax.sharding.NamedSharding, tokens_bytes: int, parts: int
+  params: Any,
+  batch_sharding: jax.sharding.NamedSharding,
+  compute_dtype: Any,
+  breakdown: Breakdown | None,
+  exchanged: tuple[int, int],
+  images: int,
+  parts: int,
 ) -> list[Collective]:
   """Returns the collectives of a step that follow from the shardings.
 
   In each part of the batch, a parameter sharded over axes that also divide the batch is all-gathered in the
   forward and in the backward pass, in the compute dtype, and its gradient is reduce-scattered. The gradient
-  of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units, each
-  branch of a block all-reduces its output and, in the backward pass, the gradient of its input.
+  of a replicated parameter is all-reduced in float32. If the model axis divides heads and hidden units,
+  blocks all-reduce their outputs and the gradients of their inputs, see `Breakdown.sums`, and the layers
+  after the backbone exchange `Task.exchanged`.
 
   Args:
-    config: config of the backbone.
     params: abstract, with shardings.
     batch_sharding: sharding of the batch.
-    tokens_bytes: bytes of the residual stream of all blocks together, for one chip's images of a step.
+    compute_dtype: dtype of transferred weights and activations.
+    breakdown: see `BackboneKind.breakdown`.
+    exchanged: see `Task.exchanged`.
+    images: images of a step on one chip.
     parts: accumulation steps.
   """
   mesh, batch_axes = batch_sharding.mesh, _axes(batch_sharding.spec)
-  sent, dtype = [], jnp.dtype(config.dtype)
+  sent, dtype = [], jnp.dtype(compute_dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -116,13 +125,13 @@ def collectives(
       width = 4 if gathered == 1 else width
       sent.append(Collective("all-reduce", names[width], parts, summed, own // gathered * width, name))
   if (ways := mesh.shape.get("model", 1)) > 1:
-    # The recomputed forward pass repeats the branches whose output is not saved.
-    times = (
-      4
-      if config.remat in ("none", "dots")
-      else 6 - len({"attention_output", "mlp_output"} & set(remat.saved(config.remat)))
-    )
-    sent.append(Collective("all-reduce", names[dtype.itemsize], times, ways, tokens_bytes, "blocks"))
+    name, (gathered, summed) = names[dtype.itemsize], (n * images * dtype.itemsize for n in exchanged)
+    if breakdown:
+      stream = residual_stream_bytes(breakdown) * images
+      sent.append(Collective("all-reduce", name, breakdown.sums, ways, stream, "blocks"))
+    if gathered:
+      sent.append(Collective("all-gather", name, 1, ways, gathered, "head"))
+      sent.append(Collective("all-reduce", name, 1, ways, summed, "head"))
   return sent
 
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline, reading
 from swin_jax.mesh import distributed, sharding
+from swin_jax.models import backbone_of
 from swin_jax.ops import mixing
-from swin_jax.run import checks, inputs, program, reads
+from swin_jax.run import checks, inputs, reads
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import cli, host_memory
@@ -249,7 +250,7 @@ def _prepare(
   kind, config = kind_of(config), config.copy_and_resolve_references()
   if kind.needs.has_classes:
     config[kind.group].num_classes = num_classes
-  augment, task = kind.augment(config), kind.make(program.make_backbone(config, device), config)
+  augment, task = kind.augment(config), kind.make(backbone_of(config).make(config, device), config)
 
   def prepare(batch, rng):
     rngs = jax.random.split(rng)

@@ -11,15 +11,17 @@ from typing import Any
 import flax
 from ml_collections import ConfigDict
 
-from swin_jax.models.windows import pair
+from swin_jax.models import backbone_name, backbone_of
+from swin_jax.models.backbone import BackboneKind
 from swin_jax.run import reads
-from swin_jax.saved.description import APPLIED, DEFAULTS_OF_OLD_FORMATS, ENCODER
+from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
-# Keys that may change when a run is continued; with checkpoint.longer_schedule also optim.total_epochs.
+# Keys that may change when a run is continued, in addition to `BackboneKind.may_differ`; with
+# checkpoint.longer_schedule also optim.total_epochs.
 MAY_DIFFER = (
   "mesh",
   "sharding_rules",
@@ -30,10 +32,6 @@ MAY_DIFFER = (
   "data.num_threads",
   "data.num_workers",
   "data.max_bad_fraction",
-  "model.remat",
-  "model.attention_chunks",
-  "model.attention_kernel",
-  "model.unroll",
   "optim.accumulation_steps",
   "optim.skip_nonfinite_steps",
 )
@@ -45,24 +43,24 @@ FROM_DATA = ("data.class_names",)
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
   """Checks that a run may be continued under this config.
 
-  Only keys that the task reads are compared. For a key that is younger than the run, the run is taken to have
-  used today's default.
+  Only keys that the task and the backbone read are compared. For a key that is younger than the run, the run
+  is taken to have used today's default.
 
   Raises:
     BadInput: keys differ that must not.
   """
-  kind = kind_of(config)
-  ours, theirs = flatten(json.loads(json.dumps(config.to_dict()))), flatten(stored)
+  ours, theirs = _flat(config), flatten(stored)
   if younger := ours.keys() - theirs.keys():
     from configs import common  # not at the top: an installed swin_jax comes without the configs folder
 
-    defaults = flatten(json.loads(json.dumps(common.base().to_dict())))
+    defaults = _flat(common.base())
     theirs |= {key: ours[key] if key in FROM_DATA else defaults.get(key, ours[key]) for key in younger}
-  allowed = MAY_DIFFER + (("optim.total_epochs",) if config.checkpoint.longer_schedule else ())
+  allowed = MAY_DIFFER + backbone_of(config).may_differ
+  allowed += ("optim.total_epochs",) if config.checkpoint.longer_schedule else ()
   differing = [
     f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
     for key in sorted(ours.keys() | theirs.keys())
-    if ours.get(key) != theirs.get(key) and reads.is_read(kind, key) and not reads.is_in(key, allowed)
+    if ours.get(key) != theirs.get(key) and reads.is_read(config, key) and not reads.is_in(key, allowed)
   ]
   if differing:
     longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
@@ -87,14 +85,12 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
       f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
       " that task"
     )
-  names = [*(f"model.{name}" for name in (*ENCODER, *APPLIED)), "data.dtype", "data.mean", "data.std"]
+  backbone = _check_same_backbone(config, stored, f"the backbone in {workdir}")
+  names = [*backbone.weights, *backbone.applied, "data.dtype", "data.mean", "data.std"]
   # A classifier may pick rows of the saved head (`transfer.class_map`), so `transfer` compares the classes.
   own = [key for key in kind.describe[kind.group] if kind.pixels or key != "num_classes"]
   names += [f"{kind.group}.{key}" for key in own]
-  ours, theirs = (
-    flatten(json.loads(json.dumps(config.to_dict()))),
-    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored),
-  )
+  ours, theirs = _flat(config), flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored) | _of_backbone(stored)
   classes = kind.num_classes(stored), kind.num_classes(config)
   if kind.pixels and classes[0] != classes[1]:
     raise BadInput(
@@ -116,25 +112,39 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
   Raises:
     BadInput: keys differ that must not; the message gives the flags that match the weights.
   """
-  names = [f"model.{name}" for name in ENCODER]
-  ours, theirs = (
-    flatten(json.loads(json.dumps(config.to_dict()))),
-    flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(source),
-  )
-  if differing := [name for name in names if ours[name] != json.loads(json.dumps(theirs[name]))]:
-    keys = [
-      *differing,
-      *(["model.window_sizes"] if len(ours["model.depths"]) != len(theirs["model.depths"]) else []),
-    ]
-    flags = _flags(
-      theirs | {"model.window_sizes": [max(pair(window)) for window in theirs["model.window_sizes"]]}, keys
+  backbone = _check_same_backbone(config, source, "the encoder in init_from")
+  ours, theirs = _flat(config), _of_backbone(source)
+  if differing := [name for name in backbone.weights if ours[name] != theirs[name]]:
+    further = backbone.further_flags(config, source)
+    flags = _flags(theirs | further, [*differing, *further])
+    names = [backbone.summarise(settings).name for settings in (source, config)]
+    other = f"{names[0]}, this config's {names[1]}" if names[0] != names[1] else "another one"
+    raise BadInput(f"the encoder in init_from is {other}; for that one give {flags}")
+
+
+def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -> BackboneKind:
+  """Returns the backbone that a config and other settings share.
+
+  Raises:
+    BadInput: they have different backbones; the message begins with `what`.
+  """
+  names = [backbone_name(settings) for settings in (other, config)]
+  if names[0] != names[1]:
+    raise BadInput(
+      f"{what} is model.backbone={names[0]}, this config's {names[1]}; for that one give"
+      f" --config.model.backbone={names[0]}"
     )
-    kind = (
-      f"Swin V{theirs['model.version']}, this config's V{ours['model.version']}"
-      if "model.version" in differing
-      else "another one"
-    )
-    raise BadInput(f"the encoder in init_from is {kind}; for that one give {flags}")
+  return backbone_of(config)
+
+
+def _of_backbone(settings: dict[str, Any]) -> dict[str, Any]:
+  """Returns the values that the backbone keeps with its weights, by key, as JSON represents them."""
+  return flatten(json.loads(json.dumps(backbone_of(settings).describe(settings))))
+
+
+def _flat(config: ConfigDict) -> dict[str, Any]:
+  """Returns the values of a config by key, as JSON represents them."""
+  return flatten(json.loads(json.dumps(config.to_dict())))
 
 
 def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:

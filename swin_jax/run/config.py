@@ -17,9 +17,8 @@ from ml_collections import ConfigDict
 
 from swin_jax.data.read import statistics
 from swin_jax.mesh import distributed, sharding
-from swin_jax.models.windows import pair
+from swin_jax.models import backbone_of
 from swin_jax.run import optim
-from swin_jax.saved.description import trained_windows
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
@@ -116,7 +115,7 @@ def resolve(
     BadInput: data or weights do not match the config; the message names the keys.
   """
   config = config.copy_and_resolve_references()
-  model, kind = config.model, kind_of(config)
+  kind = kind_of(config)
   if kind.needs.has_classes:
     configured, in_data = kind.num_classes(config), len(train_classes)
     if not in_data:
@@ -132,18 +131,10 @@ def resolve(
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
     config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
-  if model.version == 2 and stored:
-    model.trained_window_sizes = model.trained_window_sizes or stored["model"]["trained_window_sizes"]
-  elif model.version == 2 and source:
-    trained, given = trained_windows(source), tuple(pair(size) for size in model.trained_window_sizes)
-    if given and given != trained:
-      raise BadInput(
-        f"model.trained_window_sizes = {given}, but the weights were trained with {trained}; leave it ()"
-      )
-    model.trained_window_sizes = trained
-  elif model.version == 2 and kind.needs.per_pixel:
-    # Those of a training crop: the larger maps of whole images have room for larger windows.
-    model.trained_window_sizes = trained_windows(config.to_dict())
+  backbone = backbone_of(config)
+  if source and backbone_of(source) is not backbone:
+    source = None  # compatibility.py refuses it
+  backbone.resolve(config, stored=stored, source=source, other_sizes=kind.needs.per_pixel)
   return config
 
 
@@ -198,10 +189,8 @@ def write(config: ConfigDict, workdir: str) -> None:
 def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
   """Returns a summary of the run in a few lines, and writes a table of all parameters to the workdir."""
   rows, state = [], program.state
-  decays = (
-    optim.OFFICIAL_PRETRAINING_DECAY_RULES if config.optim.official_pretraining_decay else optim.DECAY_RULES
-  )
-  mask = jax.tree.leaves(optim.decay_mask(state.params, decays))
+  backbone = backbone_of(config)
+  mask = jax.tree.leaves(optim.decay_mask(state.params, optim.decay_rules(backbone.decay(config))))
   for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask, strict=True):
     rows.append(
       (
@@ -228,9 +217,9 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   path, whole = sharding.largest_replicated(state)
   whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
   return (
-    f"{config.task}, Swin V{config.model.version}: {count:,} parameters, {program.flops / 1e9:.3g} GFLOP an"
-    " image;"
-    f" {sum(mask)} of {len(mask)} arrays decay ({workdir}/parameters.txt)\n"
+    f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
+    f" {program.flops / 1e9:.3g} GFLOP an image; {sum(mask)} of {len(mask)} arrays decay"
+    f" ({workdir}/parameters.txt)\n"
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"
     f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"

@@ -15,15 +15,8 @@ from swin_jax.models.backbone import Backbone
 
 # (pattern of a parameter's path, whether weight decay applies). The first full match wins, and every
 # parameter must match a rule.
-DECAY_RULES = (
-  (r".*/(bias|scale|q_bias|v_bias)", False),
-  (r"(.*/)?mask_token", False),
-  (r".*/(logit_scale|bias_table|cpb_fc[12]/kernel)", False),
-  (r".*/kernel", True),
-)
-# The official SimMIM pre-training is meant to exempt the third row too, but its name prefix never matches
-# (microsoft/Swin-Transformer#369).
-OFFICIAL_PRETRAINING_DECAY_RULES = (*DECAY_RULES[:2], (DECAY_RULES[2][0], True), DECAY_RULES[3])
+DecayRules = Sequence[tuple[str, bool]]
+_DECAY_RULES = ((r".*/(bias|scale)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
 
 SCHEDULES = ("cosine", "linear", "polynomial", "step", "multistep")
 
@@ -81,7 +74,12 @@ def learning_rate(
   return jnp.where(step < warmup_steps, warmup, rate)
 
 
-def decay_mask(params: Any, rules: Sequence[tuple[str, bool]]) -> Any:
+def decay_rules(own: DecayRules) -> DecayRules:
+  """Returns the rules for all parameters; `own`: those of the backbone, see `BackboneKind.decay`."""
+  return (*own, *_DECAY_RULES)
+
+
+def decay_mask(params: Any, rules: DecayRules) -> Any:
   """Returns the tree of params with True where weight decay applies.
 
   Raises:
@@ -129,7 +127,7 @@ def make_optimizer(
   *,
   peak_lr: float,
   weight_decay: float,
-  decay_rules: Sequence[tuple[str, bool]],
+  decay_rules: DecayRules,
   backbone: Backbone,
   layer_decay: float,
   clip_norm: float,

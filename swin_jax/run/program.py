@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from swin_jax.kernels import window_attention
 from swin_jax.mesh import sharding
-from swin_jax.models import swin
+from swin_jax.models import backbone_of
 from swin_jax.run import config as run_config
 from swin_jax.run import optim
 from swin_jax.run.state import TrainState, abstract_state, init_state
@@ -54,12 +53,6 @@ class Program(NamedTuple):
   flops: int
 
 
-def make_backbone(config: ConfigDict, device: jax.Device) -> swin.Swin:
-  """Returns the backbone of a config, with the attention kernel for a device."""
-  kernel = window_attention.choose(config.model.attention_kernel, device)
-  return swin.make_encoder(**{**config.model, "attention_kernel": kernel})
-
-
 def build(
   config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None
 ) -> Program:
@@ -77,10 +70,10 @@ def build(
   eval_batch_sharding = sharding.shard_batch(mesh, rules, config.data.eval_batch_size, "data.eval_batch_size")
 
   # Model.
+  kind, backbone_kind = kind_of(config), backbone_of(config)
   if devices is None:
-    window_attention.check(config.model.attention_kernel, mesh.devices.flat[0].platform)
-  kind = kind_of(config)
-  backbone = make_backbone(config, mesh.devices.flat[0])
+    backbone_kind.check_platform(config, mesh.devices.flat[0].platform)
+  backbone = backbone_kind.make(config, mesh.devices.flat[0])
   task, fields = kind.make(backbone, config), kind.fields(config)
   parts = sharding.batch_parts(mesh, rules)
   batch = {
@@ -105,9 +98,7 @@ def build(
       weight_decay=o.weight_decay,
       backbone=backbone,
       layer_decay=o.layer_decay,
-      decay_rules=optim.OFFICIAL_PRETRAINING_DECAY_RULES
-      if o.official_pretraining_decay
-      else optim.DECAY_RULES,
+      decay_rules=optim.decay_rules(backbone_kind.decay(config)),
       clip_norm=o.clip_norm,
       b1=o.b1,
       b2=o.b2,

@@ -1,20 +1,22 @@
-"""Config keys that a run reads: those common to all runs, and those of its task."""
+"""Config keys that a run reads: those common to all runs, those of its task and those of its backbone."""
 
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from swin_jax.models import BACKBONES, backbone_name, backbone_of
+from swin_jax.models.backbone import Settings
 from swin_jax.tasks import kind_of
-from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal.errors import BadInput
 
-# Groups, and keys outside of groups, that every task reads; `TaskKind.reads` lists the others.
+# Groups, keys outside of groups, and single keys that every run reads; `TaskKind.reads` and
+# `BackboneKind.reads` list the others.
 COMMON = (
   "task",
   "seed",
   "init_from",
   "transfer",
-  "model",
+  "model.backbone",
   "data",
   "optim",
   "mesh",
@@ -31,27 +33,28 @@ def is_in(key: str, names: Iterable[str]) -> bool:
   return any(key == name or key.startswith(name + ".") for name in names)
 
 
-def is_read(kind: TaskKind, key: str) -> bool:
-  """Returns whether a run of this kind reads a key."""
-  return is_in(key, (*COMMON, *kind.reads))
+def is_read(settings: Settings, key: str) -> bool:
+  """Returns whether a run with the task and the backbone of these settings reads a key."""
+  return is_in(key, (*COMMON, *kind_of(settings).reads, *backbone_of(settings).reads))
 
 
 def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
-  """Checks that flags set only keys that the chosen task reads.
+  """Checks that flags set only keys that the chosen task and backbone read.
 
   Args:
-    config: config after the flags are applied, so that `task` is the chosen one.
+    config: config after the flags are applied, so that `task` and `model.backbone` are the chosen ones.
     keys: keys set by flags, as "group.key".
 
   Raises:
-    BadInput: the task does not read a key; the message names the keys of its group that the task reads.
+    BadInput: a key is not read; the message names the keys of its group that are read.
   """
-  kind = kind_of(config)
   for key in keys:
     key = key.partition("[")[0]  # a flag may set one entry of a tuple
-    if is_read(kind, key):
+    if is_read(config, key):
       continue
     group = key.partition(".")[0]
-    read = [name for name in config[group] if is_read(kind, f"{group}.{name}")]
+    read = [name for name in config[group] if is_read(config, f"{group}.{name}")]
     instead = f"of this group it reads {', '.join(read)}" if read else f"it reads nothing of config.{group}"
-    raise BadInput(f"--config.{key}: task={config.task} does not read it; {instead}")
+    of_a_backbone = any(is_in(key, kind.reads) for kind in BACKBONES.values())
+    chosen = f"model.backbone={backbone_name(config)}" if of_a_backbone else f"task={config.task}"
+    raise BadInput(f"--config.{key}: {chosen} does not read it; {instead}")

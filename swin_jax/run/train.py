@@ -14,6 +14,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
+from swin_jax.models import backbone_of
 from swin_jax.run import checks, compatibility, compilation
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
@@ -267,12 +268,14 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   adapted = (
     f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   )
+  backbone = backbone_of(config)
   used, own = (
-    description.used_windows(c)
-    for c in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
+    backbone.summarise(settings).geometry
+    for settings in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
   )
   say(
-    f"evaluating {saved.source} on {images}, windows {used}"
+    f"evaluating {saved.source} on {images}"
+    + (f", {used}" if used else "")
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )

@@ -14,45 +14,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from swin_jax.models import swin, windows
-from swin_jax.models.swin.geometry import geometry
-from swin_jax.tasks import KINDS, kind_of
+from swin_jax.models import backbone_name, backbone_of, windows
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
-# Keys that fix an encoder's weights, independently of windows, images and task.
-ENCODER = (
-  "version",
-  "patch_size",
-  "merge_size",
-  "embed_dim",
-  "depths",
-  "num_heads",
-  "mlp_ratio",
-  "extra_norm_every",
-)
-# Keys that change how the same weights are applied; a model folder keeps the values used in training.
-APPLIED = ("clamp_windows", "padding", "bias_rows")
-# Keys in the description of every model; its task adds the keys of `TaskKind.describe`.
-KEYS = {
-  "model": (*ENCODER, "window_sizes", "trained_window_sizes", *APPLIED),
-  "data": ("image_size", "dtype", "mean", "std", "class_names"),  # class names by label; may be empty
-}
+# Keys of the data in the description of every model; its task and its backbone add theirs.
+DATA = ("image_size", "dtype", "mean", "std", "class_names")  # class names by label; may be empty
 # Keys that older runs and model folders lack, with the values that were in effect then.
 DEFAULTS_OF_OLD_FORMATS = {
-  "model": {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"},
   "data": {"class_names": [], "dtype": "uint8"},
   "augment": {"interpolation": "bilinear"},
-}
-
-_NAMES = {  # (width, blocks) → name in the papers and on the hub
-  (96, (2, 2, 6, 2)): "T",
-  (96, (2, 2, 18, 2)): "S",
-  (128, (2, 2, 18, 2)): "B",
-  (192, (2, 2, 18, 2)): "L",
-  (352, (2, 2, 18, 2)): "H",
-  (448, (2, 2, 18, 2)): "giant of 1.06 B",
-  (512, (2, 2, 42, 2)): "giant of 2.6 B",
-  (512, (2, 2, 42, 4)): "G",
 }
 
 
@@ -67,19 +38,15 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     BadInput: the config lacks a key; the message names it.
   """
   try:
-    kind = KINDS[config["task"]]
-    description = {
+    kind, backbone = kind_of(config), backbone_of(config)
+    description = backbone.describe(config)
+    description["model"] = {"backbone": backbone_name(config)} | description.get("model", {})
+    description |= {
       group: {key: _value(config, group, key) for key in keys}
-      for group, keys in (KEYS | kind.describe).items()
+      for group, keys in ({"data": DATA} | kind.describe).items()
     }
     description["task"] = config["task"]
     description["data"]["class_names"] = list(description["data"]["class_names"])
-    model = description["model"]
-    axes = len(description["data"]["image_size"])
-    model["window_sizes"] = [list(windows.sides(size, axes)) for size in model["window_sizes"]]
-    model["trained_window_sizes"] = (
-      [list(window) for window in trained_windows(description)] if model["version"] == 2 else []
-    )
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   return description
@@ -89,30 +56,6 @@ def _value(config: dict[str, Any], group: str, key: str) -> Any:
   """Returns the value of a config key; for a config older than the key, the value that was in effect then."""
   old = DEFAULTS_OF_OLD_FORMATS.get(group)
   return (config[group] if old is None else old | config.get(group, {}))[key]
-
-
-def _swin(config: dict[str, Any]) -> swin.SwinConfig:
-  """Returns the sizes of the backbone; keys that a description does not keep are left out."""
-  model = config["model"]
-  return swin.make_config(**{key: model[key] for key in KEYS["model"] if key in model})
-
-
-def trained_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
-  """Returns the windows that a model's weights were trained with, per stage: a small map shrinks them."""
-  return _swin(config).trained_window_sizes or used_windows(config)
-
-
-def used_windows(config: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
-  """Returns the windows that a model uses on images of its config's size, per stage."""
-  return tuple(stage.window for stage in geometry(_swin(config), config["data"]["image_size"]))
-
-
-def pads(description: dict[str, Any]) -> bool:
-  """Returns whether images of the config's size need padding for patches, windows or merging."""
-  config, size = _swin(description), description["data"]["image_size"]
-  return windows.padded_size(size, config.stride(config.stages - 1)) != tuple(size) or any(
-    stage.padded != stage.map for stage in geometry(config, size)
-  )
 
 
 def adapt(
@@ -136,7 +79,7 @@ def adapt(
     class_rows: for each new class, by label, the old class it is taken from; None keeps the classes.
 
   Raises:
-    BadInput: a window, image size or number of bands is invalid.
+    BadInput: a window, image size or number of bands is invalid, or the backbone has no windows.
   """
   adapted, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
@@ -146,7 +89,7 @@ def adapt(
       expected = "height and width" if axes == 2 else "time, height and width"
       raise BadInput(f"{name} must be a positive number, or {expected}, not {size}")
   if window is not None:
-    adapted["model"]["window_sizes"] = [list(windows.sides(window, axes))] * len(adapted["model"]["depths"])
+    adapted = backbone_of(adapted).adapt(adapted, window)
   if image_size is not None:
     adapted["data"]["image_size"] = list(windows.sides(image_size, axes))
   if bands is not None:
@@ -174,15 +117,7 @@ def make_module(
   description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
 ) -> nn.Module:
   """Returns the model as a linen module, for inference."""
-  encoder = swin.make_encoder(
-    **description["model"],
-    drop_path_rate=0.0,
-    remat="none",
-    attention_chunks=(),
-    attention_kernel=kernel,
-    unroll=unroll,
-    dtype=dtype,
-  )
+  encoder = backbone_of(description).restore(description, dtype=dtype, unroll=unroll, kernel=kernel)
   return kind_of(description).module(encoder, description)
 
 
@@ -202,27 +137,11 @@ def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
   """Returns a two-line summary of the model."""
-  model, data = description["model"], description["data"]
-  size = _NAMES.get((model["embed_dim"], tuple(model["depths"])), "")
+  data, backbone = description["data"], backbone_of(description).summarise(description)
   pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
-  extra = f", an extra norm every {model['extra_norm_every']} blocks" if model["extra_norm_every"] else ""
-  trained = ""
-  if model["version"] == 2 and trained_windows(description) != used_windows(description):
-    trained = f", trained with {_windows(trained_windows(description))}"
   return (
-    f"Swin V{model['version']}{'-' if size else ''}{size}, {kind_of(description).summarise(description)}:"
-    f" {sum(map(math.prod, shapes.values())):,}"
-    " parameters\n"
-    f"width {model['embed_dim']}, blocks {_list(model['depths'])}, heads {_list(model['num_heads'])}, patch"
-    f" {model['patch_size']},"
-    f" {bands}{extra}; {pixels} px, windows {_windows(used_windows(description))}{trained}"
+    f"{backbone.name}, {kind_of(description).summarise(description)}:"
+    f" {sum(map(math.prod, shapes.values())):,} parameters\n"
+    f"{backbone.sizes}, {bands}; {pixels} px" + (f", {backbone.geometry}" if backbone.geometry else "")
   )
-
-
-def _list(numbers: Any) -> str:
-  return ", ".join(map(str, numbers))
-
-
-def _windows(sizes: Any) -> str:
-  return ", ".join(str(size[0]) if len(set(size)) == 1 else "×".join(map(str, size)) for size in sizes)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.kernels import window_attention
-from swin_jax.models import attention, windows
+from swin_jax.models import backbone_of
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, transfer
 from swin_jax.saved.saved import Saved
@@ -27,6 +27,7 @@ class Model:
   Attributes:
     description: of the model, with the keys of `configs/common.py`.
     kind: the properties of its task, see `tasks.task.TaskKind`.
+    backbone: the properties of its backbone, see `models.backbone.BackboneKind`.
     module: the linen module.
     image_size: (height, width) in pixels that it was loaded for; V2 accepts any other size too.
     mean, std: per band, see `normalise`.
@@ -35,7 +36,7 @@ class Model:
   def __init__(
     self, description: dict[str, Any], dtype: str = "float32", unroll: bool = False, kernel: str = "xla"
   ):
-    self.description, self.kind = description, kind_of(description)
+    self.description, self.kind, self.backbone = description, kind_of(description), backbone_of(description)
     self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
     self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
@@ -109,16 +110,16 @@ class Model:
 
     Args:
       params, images: as in `apply`; nothing is masked.
-      stages: which stages, None for all; stage i has a token for each patch_size · 2^i pixels.
+      stages: which stages, None for all; `module.encoder.levels` has the stride and channels of each.
 
     Returns:
-      float [B, H_i, W_i, embed_dim · 2^i] for each stage.
+      float [B, H_i, W_i, C_i] for each stage.
 
     Raises:
       BadInput: images have the wrong shape or type, or there is no such stage.
     """
     self._check(images)
-    stages = range(len(self.description["model"]["depths"])) if stages is None else stages
+    stages = range(len(self.module.encoder.levels)) if stages is None else stages
     for stage in stages:
       self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
@@ -131,29 +132,8 @@ class Model:
     for large windows the biases are larger than all other parameters. Parameters without a bias MLP, or with
     a bias that is already fixed, are returned unchanged.
     """
-    flat = flax.traverse_util.flatten_dict(params)
-    if not any("cpb_fc1" in path for path in flat):
-      return params
-
-    @jax.jit
-    def tables(params):  # returns only the tables, so nothing else is computed
-      images = jnp.zeros((1, *self.image_size, len(self.mean)))
-      with self._precision():
-        _, captured = self.module.apply(
-          {"params": params},
-          images,
-          method=lambda module, images: module.encoder(images),
-          mutable=[attention.SEEN[0]],
-        )
-      captured = flax.traverse_util.flatten_dict(captured[attention.SEEN[0]]["encoder"])
-      return {("encoder", *path[:-1]): values[0][1] for path, values in captured.items()}
-
-    flat = {path: leaf for path, leaf in flat.items() if not {"cpb_fc1", "cpb_fc2"} & set(path)}
-    used = descriptions.used_windows(self.description)
-    for path, table in tables(params).items():  # [L, offsets, K]
-      window = tuple(used[int(path[1].removeprefix("stage"))])
-      flat[*path, attention.fixed_bias(window)] = table.swapaxes(1, 2)[:, :, windows.relative_index(window)]
-    return flax.traverse_util.unflatten_dict(flat)
+    with self._precision():
+      return self.backbone.fix(self.module, params, self.description)
 
   def check_stage(self, stage: int) -> None:
     """Checks that the model has a stage.
@@ -161,9 +141,9 @@ class Model:
     Raises:
       BadInput: there is no such stage.
     """
-    depth = len(self.description["model"]["depths"])
-    if not 0 <= stage < depth:
-      raise BadInput(f"there is no stage {stage}; the model has stages 0 to {depth - 1}")
+    count = len(self.module.encoder.levels)
+    if not 0 <= stage < count:
+      raise BadInput(f"there is no stage {stage}; the model has stages 0 to {count - 1}")
 
   @functools.cached_property
   def _run(self):
@@ -198,15 +178,9 @@ class Model:
       raise BadInput(f"images must be [B, height, width, {bands}], not {list(images.shape)}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise BadInput(f"images must be normalised numbers, see `normalise`, not {images.dtype}")
-    if self.description["model"]["version"] == 1 and tuple(images.shape[1:3]) != self.image_size:
-      used = descriptions.used_windows(self.description)
-      other = descriptions.used_windows(descriptions.adapt(self.description, image_size=images.shape[1:3]))
-      if used != other:
-        raise BadInput(
-          f"V1's bias tables are of windows {used}, but images of {images.shape[1]} × {images.shape[2]} px"
-          f" have windows {other}: load it"
-          f" with image_size=({images.shape[1]}, {images.shape[2]})"
-        )
+    size = tuple(images.shape[1:3])
+    if size != self.image_size and (why := self.backbone.refusal(self.description, size)):
+      raise BadInput(f"{why}: load it with image_size={size}")
 
 
 def load(

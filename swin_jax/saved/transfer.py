@@ -2,12 +2,12 @@
 
 Parameters are loaded, adapted or dropped, and a report lists each by path.
 
-V2 weights need no change for another window: the bias is a function of offsets in units of the trained
-window. V1's bias tables are interpolated. The patch embedding is adapted to other bands, and a head to other
-classes if a file maps them to the saved classes.
+The kernel that reads pixels is adapted to other bands, and a head to other classes if a file maps them to the
+saved classes. The backbone adapts its other arrays: Swin V2 weights need no change for another window, as the
+bias is a function of offsets in units of the trained window; V1's bias tables are interpolated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import pathlib
@@ -17,11 +17,12 @@ import flax
 import jax
 import numpy as np
 
-from swin_jax.models.windows import sides
+from swin_jax.models import backbone_of
+from swin_jax.models.backbone import BackboneKind
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal.errors import BadInput
 
-PATCH_KERNEL = "encoder/patch_embed/proj/kernel"
+ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +91,9 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
   Raises:
     BadInput: the encoders differ, or the rules do not apply; the message names the parameters.
   """
-  patch_size, adapt = saved.config["model"]["patch_size"], {}
+  backbone, bands, adapt = backbone_of(saved.config), len(saved.config["data"]["mean"]), {}
   for path in sorted(saved.shapes.keys() & shapes.keys()):
-    if how := _adaptation(path, saved.shapes[path], shapes[path], patch_size, rules):
+    if how := _adaptation(path, saved.shapes[path], shapes[path], backbone, bands, rules):
       adapt[path] = how
   same = sorted(
     path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt
@@ -107,7 +108,7 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
     dropped=sorted(saved.shapes.keys() - taken),
     fresh=sorted(shapes.keys() - taken),
   )
-  if wrong := [path for path in report.fresh + report.dropped if path.startswith("encoder/")]:
+  if wrong := [path for path in report.fresh + report.dropped if path.startswith(ENCODER)]:
     shown = [
       f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]
     ]
@@ -206,38 +207,44 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
 
 
 def _adaptation(
-  path: str, shape: tuple[int, ...], wanted: tuple[int, ...], patch_size: int | Sequence[int], rules: Rules
+  path: str,
+  shape: tuple[int, ...],
+  wanted: tuple[int, ...],
+  backbone: BackboneKind,
+  bands: int,
+  rules: Rules,
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-  """Returns how to adapt an array of a different shape, as a label and a function; None if it is not."""
-  pixels = math.prod(sides(patch_size, 2))
+  """Returns how to adapt an array of a different shape, as a label and a function; None if it is not.
+
+  Args:
+    path, shape, wanted: of the array; its saved and its new shape.
+    backbone, bands: of the saved model.
+    rules: see `Rules`.
+  """
   if path.startswith("head/") and rules.class_map:
     rows = _class_map(rules.class_map, shape[-1], wanted[-1])
     return f"the classes of {rules.class_map}", lambda x: x[..., rows]
-  if shape == wanted:
+  if shape == wanted or not path.startswith(ENCODER):
     return None
-  if path.endswith("bias_table"):
-    resize = {"geometric": resize_bias_table, "bicubic": resize_bias_table_bicubic}[rules.bias_tables]
-    return rules.bias_tables, lambda x: np.stack([resize(table, wanted[1]) for table in x])
-  if path == PATCH_KERNEL and shape[1] == wanted[1] and shape[0] % pixels == 0 == wanted[0] % pixels:
-    bands = wanted[0] // pixels
-    return f"bands by {rules.bands}", lambda x: change_bands(x, patch_size, bands, rules.bands)
-  return None
+  name, pixels = path.removeprefix(ENCODER), math.prod(shape[:-1]) // bands
+  if name == backbone.pixel_kernel and shape[-1] == wanted[-1] and math.prod(wanted[:-1]) % pixels == 0:
+    new = math.prod(wanted[:-1]) // pixels
+    return f"bands by {rules.bands}", lambda x: change_bands(x, bands, new, rules.bands).reshape(wanted)
+  return backbone.adapt_array(name, shape, wanted, rules)
 
 
-def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int, rule: str) -> np.ndarray:
-  """Returns a patch embedding for a different number of bands.
+def change_bands(kernel: np.ndarray, old: int, bands: int, rule: str) -> np.ndarray:
+  """Returns a kernel that reads pixels for a different number of bands.
 
   Args:
-    kernel: float [p·p·bands, C], bands innermost.
-    patch_size: in pixels, one number for both axes or one per axis.
-    bands: the new number of bands.
+    kernel: float [..., C]; the dimensions before the last are pixels, then bands.
+    old, bands: the saved and the new number of bands.
     rule: see `Rules`.
 
   Returns:
-    float [p·p·bands, C].
+    float [pixels · bands, C].
   """
-  kernel = kernel.reshape(math.prod(sides(patch_size, 2)), -1, kernel.shape[-1])
-  old = kernel.shape[1]
+  kernel = kernel.reshape(-1, old, kernel.shape[-1])
   if rule == "repeat":
     changed = kernel[:, np.arange(bands) % old] * (old / bands)
   elif rule == "mean":
@@ -245,73 +252,6 @@ def change_bands(kernel: np.ndarray, patch_size: int | Sequence[int], bands: int
   else:
     changed = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
   return changed.reshape(-1, kernel.shape[-1])
-
-
-def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window by the geometric rule.
-
-  This is the rule of the official fine-tuning after SimMIM. The distance between neighbouring source offsets
-  grows by a factor q with each step from the centre, which preserves the values near the centre. A bicubic
-  spline gives the values in between.
-
-  Args:
-    table: float [(2·old - 1)², heads].
-    entries: (2·new - 1)².
-
-  Returns:
-    float64 [entries, heads].
-
-  Raises:
-    BadInput: a window is not square, or has fewer than four tokens a side.
-  """
-  from scipy import interpolate  # only V1 needs it
-
-  old, new = _sides(table, entries)
-  if min(old, new) < 7:
-    raise BadInput(
-      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more"
-      " a side"
-    )
-  low, high = 1.01, 1.5
-  while high - low > 1e-6:
-    q = (low + high) / 2
-    if (1 - q ** (old // 2)) / (1 - q) > new // 2:
-      high = q
-    else:
-      low = q
-  steps = np.cumsum(q ** np.arange(old // 2))
-  source = np.concatenate([-steps[::-1], [0.0], steps])
-  target = np.arange(-(new // 2), new // 2 + 0.1)
-  heads = [
-    interpolate.RectBivariateSpline(source, source, table[:, k].reshape(old, old))(target, target).reshape(-1)
-    for k in range(table.shape[1])
-  ]
-  return np.stack(heads, axis=-1)
-
-
-def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window by the official rule from ImageNet-22K to 1K.
-
-  This is torch's bicubic interpolation: a = -0.75, half-pixel centres, replicated borders, no antialiasing.
-
-  Args, returns, raises: as `resize_bias_table`, for any square window.
-  """
-  old, new = _sides(table, entries)
-  position = (np.arange(new) + 0.5) * old / new - 0.5
-  first = np.floor(position).astype(int) - 1
-  weights = np.zeros((new, old))
-  for tap in range(4):
-    x = np.abs(position - first - tap)
-    near, far = (1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3
-    np.add.at(weights, (np.arange(new), np.clip(first + tap, 0, old - 1)), np.where(x <= 1, near, far))
-  return np.einsum("io,jp,opk->ijk", weights, weights, table.reshape(old, old, -1)).reshape(entries, -1)
-
-
-def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
-  old, new = (round(n**0.5) for n in (table.shape[0], entries))
-  if old * old != table.shape[0] or new * new != entries:
-    raise BadInput("a V1 bias table can be taken over to another window only between square windows")
-  return old, new
 
 
 def read_class_map(path: str) -> np.ndarray:

@@ -72,8 +72,9 @@ def _grad_cam(model, params, images, label, stage):
       out = run(*args, **kwargs)
       if context.module.name != f"stage{stage}":
         return out
-      features.append(out[0])
-      return out[0] + change, *out[1:]
+      map_, *rest = out if isinstance(out, tuple) else (out,)
+      features.append(map_)
+      return (map_ + change, *rest) if rest else map_ + change
 
     with nn.intercept_methods(add):
       logits = model.module.apply({"params": params}, images)[0]

@@ -9,11 +9,12 @@ import optax
 
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view.views import Labelled
-from swin_jax.models.backbone import Backbone
+from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.models.heads import Classifier
 from swin_jax.ops import mixing
-from swin_jax.tasks import image_input, ranking, rules
-from swin_jax.tasks.task import Fields, Measured, Outputs, Settings, Task, TaskKind
+from swin_jax.tasks import image_input, ranking
+from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind
+from swin_jax.terminal import rules
 
 
 def make_task(

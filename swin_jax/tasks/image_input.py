@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from swin_jax.data.view import views
 from swin_jax.mesh import axes, sharding
 from swin_jax.ops import rand_augment
-from swin_jax.tasks import rules
 from swin_jax.tasks.task import Fields
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 READS = ("augment",)

@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
-from swin_jax.models.backbone import Backbone
+from swin_jax.models import levels_of
+from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.windows import map_sizes, sides
 from swin_jax.ops import mixing
-from swin_jax.tasks import image_input, rules
-from swin_jax.tasks.task import Fields, Measured, Outputs, Settings, Task, TaskKind, normalised
+from swin_jax.tasks import image_input
+from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind, normalised
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 
@@ -198,9 +199,8 @@ def _module(backbone: Backbone, settings: Settings) -> SimMim:
 
 
 def _inputs(settings: Settings, image_size: tuple[int, int]) -> Fields:
-  """Returns the mask field, which has one entry per patch."""
-  (patches,) = map_sizes(image_size, settings["model"]["patch_size"], 1)
-  return {"mask": (patches, jnp.bool_)}
+  """Returns the mask field, which has one entry per token of the first level."""
+  return {"mask": (levels_of(settings)[0].map_size(image_size), jnp.bool_)}
 
 
 def _fields(config: ConfigDict) -> Fields:
@@ -209,19 +209,19 @@ def _fields(config: ConfigDict) -> Fields:
 
 
 def _views(config: ConfigDict) -> tuple[Masked, Masked]:
-  mask = Mask(config.mask.patch_size, config.model.patch_size, config.mask.ratio)
+  mask = Mask(config.mask.patch_size, levels_of(config)[0].stride[-1], config.mask.ratio)
   return tuple(Masked(view, mask) for view in image_input.image_views(config))
 
 
 def _check(config: ConfigDict) -> None:
   rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
-  p, size, patch_size = config.mask.patch_size, config.data.image_size, config.model.patch_size
+  p, size, stride = config.mask.patch_size, config.data.image_size, levels_of(config)[0].stride
   # For clips, cells span height and width only.
-  if any(p % patch for patch in sides(patch_size, 2)[-2:]) or any(side % p for side in size[-2:]):
+  if any(p % side for side in stride[-2:]) or any(side % p for side in size[-2:]):
     raise BadInput(
-      f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of model.patch_size ="
-      f" {patch_size}"
+      f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of the backbone's patch"
+      f" of {' × '.join(map(str, stride))} px"
     )
 
 

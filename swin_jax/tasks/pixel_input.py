@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.data.view import dense_views
-from swin_jax.models import upernet
-from swin_jax.models.windows import sides
+from swin_jax.models import levels_of, upernet
 from swin_jax.ops import photometric
-from swin_jax.tasks import dense, rules
+from swin_jax.tasks import dense
 from swin_jax.tasks.task import Evaluation, Fields
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 READS = ("dense", "augment.interpolation", "augment.flip_probability", "augment.rotate")
@@ -76,7 +76,7 @@ def check(config: ConfigDict, group: str) -> None:
   Raises:
     BadInput: a value is invalid, or the images do not allow it; the message names the keys.
   """
-  c, channels, bands = config.dense, config[group].channels, len(config.data.mean)
+  c, channels, bands, levels = config.dense, config[group].channels, len(config.data.mean), levels_of(config)
   for key, sizes in (
     ("dense.sides", c.sides),
     ("dense.eval_canvas", c.eval_canvas),
@@ -84,10 +84,10 @@ def check(config: ConfigDict, group: str) -> None:
   ):
     if not sizes and key != "dense.eval_canvas":
       continue
-    if len(sizes) != 2 or min(sizes) < max(sides(config.model.patch_size, 2)):
+    if len(sizes) != 2 or min(sizes) < max(levels[0].stride):
       raise BadInput(
-        f"config.{key} = {sizes} must be two numbers of pixels, each at least model.patch_size ="
-        f" {config.model.patch_size}"
+        f"config.{key} = {sizes} must be two numbers of pixels, each at least {max(levels[0].stride)}, the"
+        " backbone's patch"
       )
   rules.check(config, {"dense.scale_range": rules.rising()})
   if not c.scales or min(c.scales) <= 0:
@@ -101,5 +101,5 @@ def check(config: ConfigDict, group: str) -> None:
       f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set"
       " dense.photometric=False"
     )
-  if len(config.model.depths) < 2:
-    raise BadInput(f"UPerNet needs a pyramid of two stages or more, model.depths = {config.model.depths}")
+  if len(levels) < 2:
+    raise BadInput(f"UPerNet needs a pyramid of two stages or more, the backbone has {len(levels)}")

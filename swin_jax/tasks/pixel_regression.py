@@ -13,10 +13,10 @@ from swin_jax.data.read.targets import Target
 from swin_jax.drawing import legend, value_pictures
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
-from swin_jax.models.backbone import Backbone
+from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -82,6 +82,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures_show="regression",
     legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
+    exchanged=functools.partial(upernet.exchanged, model),
   )
 
 

@@ -14,10 +14,10 @@ from swin_jax.data.read.targets import Target
 from swin_jax.drawing import label_pictures, legend
 from swin_jax.drawing.pixels import as_rgb
 from swin_jax.models import upernet
-from swin_jax.models.backbone import Backbone
+from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
-from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Settings, Task, TaskKind, normalised
+from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
 from swin_jax.terminal.errors import BadInput
 
 
@@ -76,6 +76,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures_show="segmentation",
     legend=legend.with_legend,
+    exchanged=functools.partial(upernet.exchanged, model),
   )
 
 

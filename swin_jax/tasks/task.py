@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.read.targets import Target
-from swin_jax.models.backbone import Losses
+from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 
 # Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
@@ -21,9 +21,6 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]
 Rows = dict[str, jax.Array]
 # Name of an array of a batch → shape and dtype of one example in it.
 Fields = dict[str, tuple[tuple[int, ...], Any]]
-# Settings of a task as ["group"]["key"], from a config (ConfigDict) or the description of a trained model
-# (dict).
-Settings = ConfigDict | Mapping[str, Any]
 
 
 class Undefined(Exception):
@@ -78,6 +75,8 @@ class Task(NamedTuple):
     legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
       colours need none.
     row_metrics: metrics computed from the rows of `measure`; None if it returns no rows.
+    exchanged: image_size → values of one image that the layers after the backbone all-gather and all-reduce
+      over the model axis in a train step, for the planner; (0, 0) if they are few.
   """
 
   model: Any
@@ -91,6 +90,7 @@ class Task(NamedTuple):
   pictures_show: str = ""
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
   row_metrics: RowMetrics | None = None
+  exchanged: Callable[[tuple[int, int]], tuple[int, int]] = lambda image_size: (0, 0)
 
 
 def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[dict, jax.Array], dict]:

@@ -126,8 +126,8 @@ def _adapt(arguments) -> None:
   saved = folder.open_saved(arguments.source)
   if arguments.bands is None and arguments.band_rule:
     raise BadInput("--band_rule says what --bands are made of; give both")
-  if arguments.bias_tables and saved.config["model"]["version"] == 2:
-    raise BadInput(f"{arguments.source} is Swin V2, which has no bias tables; leave out --bias_tables")
+  if arguments.bias_tables and not any(path.endswith("bias_table") for path in saved.shapes):
+    raise BadInput(f"{arguments.source} has no bias tables, which only Swin V1 has; leave out --bias_tables")
   band_rule = arguments.band_rule or "repeat"
   rules = transfer.Rules(arguments.bias_tables or "geometric", band_rule, arguments.class_map)
   classes = transfer.read_class_map(arguments.class_map) if arguments.class_map else None

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from swin_jax.models import windows
+from swin_jax.models import backbone_of, swin, windows
 from swin_jax.models.swin import official
+from swin_jax.models.swin.settings import pads, used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
@@ -39,13 +40,8 @@ def plan(
   Raises:
     BadInput: the layout cannot represent the model.
   """
-  description = descriptions.describe(saved.config, saved.source)
+  description = _describe(saved)
   model = description["model"]
-  if description["task"] not in _MASKED:
-    raise BadInput(
-      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m"
-      " swin_jax.export writes it whole"
-    )
   masked = _MASKED[description["task"]]
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(
@@ -93,6 +89,23 @@ def plan(
   return table, read
 
 
+def _describe(saved: Saved) -> dict[str, Any]:
+  """Returns the description of a model that other layouts have a place for.
+
+  Raises:
+    BadInput: its backbone or its head is one that they do not know.
+  """
+  description = descriptions.describe(saved.config, saved.source)
+  if backbone_of(description) is not swin.KIND:
+    raise BadInput(f"{saved.source} is no Swin Transformer; python -m swin_jax.export writes it whole")
+  if description["task"] not in _MASKED:
+    raise BadInput(
+      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m"
+      " swin_jax.export writes it whole"
+    )
+  return description
+
+
 def export(saved: Saved, destination: str, layout: str) -> list[str]:
   """Writes a .safetensors file in another layout; for Hugging Face also its config.json in the same folder.
 
@@ -105,7 +118,7 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   path = pathlib.Path(destination)
   if path.suffix != ".safetensors":
     raise BadInput(f"{destination} must end in .safetensors")
-  description = descriptions.describe(saved.config, saved.source)
+  description = _describe(saved)
   config = _hf_config(description, saved.source) if layout == "hf" else None
   how_to_load = (
     _how_to_load_hf(config, path) if config else _how_to_load(description, path, layout, saved.source)
@@ -124,7 +137,7 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
       targets[1].unlink()
     raise
   said = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
-  if descriptions.pads(description):
+  if pads(description):
     height, width = description["data"]["image_size"]
     said.append(
       f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked,"
@@ -141,7 +154,7 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
   Raises:
     BadInput: the windows are not square, or differ between stages for a reason other than small maps.
   """
-  model, used = description["model"], descriptions.used_windows(description)
+  model, used = description["model"], used_windows(description)
   largest = max(max(windows.pair(window)) for window in model["window_sizes"])
   maps = windows.map_sizes(description["data"]["image_size"], model["patch_size"], len(model["depths"]))
   if any(
@@ -158,7 +171,7 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
 def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   model, data = description["model"], description["data"]
   window, trained = _windows(description, source)
-  if model["version"] == 1 and set(descriptions.used_windows(description)) != {(window, window)}:
+  if model["version"] == 1 and set(used_windows(description)) != {(window, window)}:
     raise BadInput(
       f"{source} has smaller windows on its small maps; Hugging Face's V1 has the same in every stage"
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swin_jax.models.swin import official
+from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
@@ -46,6 +47,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   if layout not in ("auto", detected.name):
     raise BadInput(f"{tensors.source} has the names of --layout={detected.name}, not of --layout={layout}")
   description, notes = inference.infer(tensors, detected, hints)
+  description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
   pieces, used, wrong = {}, set(), []
   for path, shape in shapes.items():
@@ -109,7 +111,7 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
       or constant.shape != value.shape
       or not np.allclose(value, constant, rtol=1e-2, atol=1e-2)
     ):
-      windows, data = descriptions.used_windows(description), description["data"]
+      windows, data = used_windows(description), description["data"]
       raise BadInput(
         f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and"
         f" windows {windows}; give"

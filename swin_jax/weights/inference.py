@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swin_jax.models import windows
-from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS
 from swin_jax.saved.tensors import Tensors
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
@@ -98,7 +97,6 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "num_heads": num_heads,
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
-      **DEFAULTS_OF_OLD_FORMATS["model"],  # those of every image model
     },
     # 8-bit images practically never have more than four bands.
     "data": {

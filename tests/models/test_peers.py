@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 import swin_jax
 from swin_jax.models import windows
-from swin_jax.saved import transfer
+from swin_jax.models.swin import bias_tables
 from swin_jax.weights import layouts
 from tests.support import official
 from tests.support.folders import TINY, command, refusal
@@ -140,7 +140,7 @@ def test_bicubic_is_that_of_torch(old, new):
   theirs = torch.nn.functional.interpolate(
     grid, size=(2 * new - 1, 2 * new - 1), mode="bicubic", align_corners=False
   )
-  ours = transfer.resize_bias_table_bicubic(table, (2 * new - 1) ** 2)
+  ours = bias_tables.resize_bias_table_bicubic(table, (2 * new - 1) ** 2)
   np.testing.assert_allclose(ours, theirs.reshape(3, -1).T.numpy(), atol=1e-5)
 
 

@@ -23,7 +23,7 @@ from configs import swinv2_3b
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import hardware, sharding
 from swin_jax.plan import __main__ as plan
-from swin_jax.plan import ahead_of_time, footprint, hlo, roofline
+from swin_jax.plan import ahead_of_time, footprint, formula, hlo, roofline
 from swin_jax.plan import report as fit
 from swin_jax.run.program import build
 from swin_jax.terminal.errors import BadInput
@@ -253,7 +253,7 @@ def test_remat_keeps_less():
   saved = {}
   for remat in ("none", "dots", "block"):
     config = tiny.config(model__remat=remat)
-    saved[remat] = fit._activations(config)
+    saved[remat] = formula.activations(config)
   assert saved["none"].saved > saved["dots"].saved > 1.3 * saved["block"].saved
   # Every block's input at least, 64 tokens of 16 channels and 16 of 32, float32, two blocks each.
   assert saved["block"].saved >= 4 * 2 * (64 * 16 + 16 * 32)
@@ -267,7 +267,7 @@ def test_remat_keeps_less():
 def test_a_kernel_keeps_no_logits():
   blocks = {}
   for kernel in ("xla", "gpu"):
-    blocks[kernel] = fit._activations(
+    blocks[kernel] = formula.activations(
       tiny.config(model__attention_kernel=kernel, model__embed_dim=64, model__num_heads=(2, 4))
     ).blocks
   tokens, window = (64, 16), 16  # of the stages; each token has so many logits a head
@@ -279,13 +279,16 @@ def test_a_kernel_keeps_no_logits():
 
 
 def dot_flops(jaxpr):
-  """Of every matrix product of a jaxpr, two per multiply-add, loops as often as they run."""
+  """Of every matrix product and convolution of a jaxpr, two per multiply-add, loops as often as they run."""
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
       left = equation.invars[0].aval.shape
       total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    if equation.primitive.name == "conv_general_dilated":
+      kernel, outputs = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec[0]
+      total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[outputs]
     times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
     for value in equation.params.values():
       for inner in value if isinstance(value, (tuple, list)) else (value,):
@@ -302,7 +305,7 @@ def counted_flops(remat):
   batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
   gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
   counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
-  return counted, roofline.work(program.task.model.encoder.config, config.data.image_size, 1, 1)
+  return counted, roofline.work(program.flops, formula.breakdown(config), 1)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +320,54 @@ def test_flops_against_those_of_the_real_gradient(remat):
   assert work.recomputed == pytest.approx(counted - without, rel=0.15, abs=1)
 
 
+def upernet(**changes):
+  """A segmentation run of two stages, 64 px."""
+  config = tiny.config(
+    task="segmentation",
+    data__image_size=(64, 64),
+    dense__photometric=False,
+    segmentation__channels=32,
+    segmentation__num_classes=3,
+    model__embed_dim=32,
+    **changes,
+  )
+  return fit.ready(config)
+
+
+def test_flops_of_upernet_against_those_of_the_real_gradient():
+  """Without those of the auxiliary head, which only training has; pooling and resizing are not counted."""
+  config = upernet()
+  program = build(config, 1, 1, jax.devices()[:1])
+  batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
+  gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
+  counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
+  auxiliary = 3 * 2 * 16**2 * program.task.model.aux_channels * (9 * 32 + 3)
+  work = roofline.work(program.flops, formula.breakdown(config), 1)
+  assert work.model == pytest.approx(counted - auxiliary, rel=0.15) and work.recomputed == 0
+
+
+def test_what_the_head_keeps_of_an_image():
+  """Of UPerNet at least the results of its convolutions, with and without remat; of a classifier little."""
+  results = 4 * 32 * sum(side**2 for side in (1, 2, 3, 6, 8, 16, 16, 16))  # float32, 32 channels
+  for remat in ("none", "block"):
+    kept = formula.activations(upernet(model__remat=remat))
+    assert kept.head > results and kept.saved > results and kept.widest >= kept.head // 2
+    assert kept.parameter == 3 * 3 * 32 * 256  # of the auxiliary head
+  classifier = tiny.config("finetune", classification__num_classes=10)
+  assert formula.activations(classifier).head < 1000
+
+
+def test_what_the_head_sends_over_the_model_axis():
+  """The channels that each chip computes go to the others; the gradient of the inputs is summed."""
+  place = hardware.parse("h200:8")
+  sent = {model: formula.by_formula(upernet(mesh__model=model), place).sent for model in (1, 2)}
+  head = {c.kind: c for c in sent[2] if c.source == "head"}
+  assert not [c for c in sent[1] if c.source == "head"] and head.keys() == {"all-gather", "all-reduce"}
+  positions = sum(side**2 for side in (1, 2, 3, 6, 8, 16, 16, 16))
+  images, auxiliary = 16 // 4, 256 * 16**2
+  assert head["all-gather"].payload_bytes == 4 * images * (32 * positions + auxiliary)
+
+
 def test_collectives_by_formula():
   mesh = sharding.make_mesh(2, 4, 1)
   place = lambda shape, *spec: jax.ShapeDtypeStruct(
@@ -324,9 +375,9 @@ def test_collectives_by_formula():
   )
   params = {"kernel": place((16, 8), "fsdp", None), "bias": place((8,), None)}
   config = tiny.config(model__dtype="bfloat16", mesh__data=2, mesh__fsdp=4)
-  model = build(config, 1, 1).task.model.encoder.config
+  batch = sharding.shard_batch(mesh, config.sharding_rules, 16)
   found = roofline.collectives(
-    model, params, sharding.shard_batch(mesh, config.sharding_rules, 16), 0, parts=3
+    params, batch, jnp.bfloat16, formula.breakdown(config), (0, 0), images=0, parts=3
   )
   received = {(c.kind, c.dtype, c.source): c.link_bytes for c in found}
   own = 4 * 8 * 2  # bytes of a chip's part of the kernel, bfloat16
@@ -392,7 +443,7 @@ def test_a_run_that_fits_and_one_that_does_not():
 
 def test_remat_and_the_smallest_slice_are_advised():
   place, config = hardware.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
-  kept = fit._activations(config)
+  kept = formula.activations(config)
   # images that a chip holds if nothing is recomputed
   room = place.chip.memory_bytes / (kept.saved + kept.widest)
   config.data.batch_size = 64 * round(1.5 * 2 * room / 64)  # half as many again

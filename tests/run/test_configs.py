@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from configs import common
+from swin_jax.models import BACKBONES
 from swin_jax.run import compatibility, reads
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
@@ -127,20 +128,18 @@ def kinds_of_run(name):
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in kinds_of_run(name)])
 def test_sets_only_what_its_task_reads(name, kind):
   config, defaults = (compatibility.flatten(c.to_dict()) for c in (load(name, kind), common.base()))
-  task = KINDS[config["task"]]
-  assert not [key for key in config if config[key] != defaults[key] and not reads.is_read(task, key)]
+  settings = load(name, kind)
+  assert not [key for key in config if config[key] != defaults[key] and not reads.is_read(settings, key)]
 
 
-def test_every_key_is_read_by_some_task():
-  unread = [
-    key for key in keys(common.base()) if not any(reads.is_read(kind, key) for kind in KINDS.values())
-  ]
-  assert not unread
+def test_every_key_is_read_by_some_task_or_backbone():
+  choices = [{"task": task, "model": {"backbone": backbone}} for task in KINDS for backbone in BACKBONES]
+  assert not [key for key in keys(common.base()) if not any(reads.is_read(each, key) for each in choices)]
 
 
-@pytest.mark.parametrize("task", KINDS)
-def test_what_a_task_reads_is_there(task):
-  for name in (*reads.COMMON, *KINDS[task].reads):
+@pytest.mark.parametrize("kind", [*KINDS.values(), *BACKBONES.values()], ids=[*KINDS, *BACKBONES])
+def test_what_a_task_or_backbone_reads_is_there(kind):
+  for name in (*reads.COMMON, *kind.reads):
     assert [key for key in keys(common.base()) if reads.is_in(key, [name])], name
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
-from swin_jax.models.swin import make_encoder, official
+from swin_jax.models.swin import KIND, make_encoder, official
 from swin_jax.run import optim
 from tests.support.golden import golden
 
@@ -82,6 +83,12 @@ def encoder_of(depths):
   )
 
 
+def decay_rules(official_pretraining=False):
+  config = common.base()
+  config.optim.official_pretraining_decay = official_pretraining
+  return optim.decay_rules(KIND.decay(config))
+
+
 def abstract_params(kind, depths):
   encoder, images = encoder_of(depths), jnp.zeros((1, 64, 64, 3))
   model = SimMim(encoder) if kind == "simmim" else Classifier(encoder, 10)
@@ -106,7 +113,7 @@ def test_official_fine_tuning_groups():
   depths = tuple(groups["depths"])
   params = abstract_params("classifier", depths)
   scales = per_official_name(optim.layer_scales(params, encoder_of(depths), 0.75), depths)
-  decays = per_official_name(optim.decay_mask(params, optim.DECAY_RULES), depths)
+  decays = per_official_name(optim.decay_mask(params, decay_rules()), depths)
   assert scales.keys() == groups["parameters"].keys()
   for name, group in groups["parameters"].items():
     assert scales[name] == pytest.approx(group["lr_scale"], rel=1e-6), name
@@ -117,7 +124,7 @@ def test_official_pretraining_quirk():
   groups = json.loads(golden("parameter_groups.json").read_text())["pretrain_official_quirk"]
   depths = tuple(groups["depths"])
   decays = per_official_name(
-    optim.decay_mask(abstract_params("simmim", depths), optim.OFFICIAL_PRETRAINING_DECAY_RULES), depths
+    optim.decay_mask(abstract_params("simmim", depths), decay_rules(official_pretraining=True)), depths
   )
   theirs = {name.removeprefix("encoder."): decay for name, decay in groups["weight_decay"].items()}
   assert {name: decay * 0.05 for name, decay in decays.items()} == theirs
@@ -125,7 +132,7 @@ def test_official_pretraining_quirk():
 
 def test_without_the_quirk_bias_mlp_and_temperature_do_not_decay():
   decays = flax.traverse_util.flatten_dict(
-    optim.decay_mask(abstract_params("simmim", (2, 2)), optim.DECAY_RULES), sep="/"
+    optim.decay_mask(abstract_params("simmim", (2, 2)), decay_rules()), sep="/"
   )
   assert not any(decay for path, decay in decays.items() if "cpb" in path or "logit_scale" in path)
   assert all(
@@ -137,7 +144,7 @@ def test_without_the_quirk_bias_mlp_and_temperature_do_not_decay():
 
 def test_an_uncovered_parameter_is_an_error():
   with pytest.raises(ValueError, match="encoder/novel"):
-    optim.decay_mask({"encoder": {"novel": jnp.zeros(3)}}, optim.DECAY_RULES)
+    optim.decay_mask({"encoder": {"novel": jnp.zeros(3)}}, decay_rules())
 
 
 def test_adamw_by_hand():
@@ -149,7 +156,7 @@ def test_adamw_by_hand():
     schedule,
     peak_lr=0.5,
     weight_decay=0.1,
-    decay_rules=optim.DECAY_RULES,
+    decay_rules=decay_rules(),
     backbone=encoder_of((2,)),
     layer_decay=1.0,
     clip_norm=0.0,
@@ -174,7 +181,7 @@ def test_clipping_is_over_all_parameters():
     lambda step, peak: peak,
     peak_lr=1.0,
     weight_decay=0.0,
-    decay_rules=optim.DECAY_RULES,
+    decay_rules=decay_rules(),
     backbone=encoder_of((2,)),
     layer_decay=1.0,
     clip_norm=5.0,

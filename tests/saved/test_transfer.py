@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import swin_jax
+from swin_jax.models.swin import bias_tables
 from swin_jax.run import train
-from swin_jax.saved import transfer
 from swin_jax.terminal.errors import BadInput
 from tests.support import official, tiny
 from tests.support.folders import command, save
@@ -27,7 +27,7 @@ def test_centre_and_corners_keep_their_place(old, new):
   """
   rows, columns = np.meshgrid(offsets(old), offsets(old), indexing="ij")
   table = np.stack([rows, columns, rows * 0 + 3.0], -1).reshape(-1, 3).astype(float)
-  resized = transfer.resize_bias_table(table, (2 * new - 1) ** 2).reshape(2 * new - 1, 2 * new - 1, 3)
+  resized = bias_tables.resize_bias_table(table, (2 * new - 1) ** 2).reshape(2 * new - 1, 2 * new - 1, 3)
   middle = new - 1
   np.testing.assert_allclose(resized[middle, middle], [0, 0, 3], atol=1e-9)
   np.testing.assert_allclose(resized[middle + 1, middle - 1], [1, -1, 3], atol=1e-9)
@@ -41,7 +41,7 @@ def test_centre_and_corners_keep_their_place(old, new):
 )
 def test_windows_it_cannot_do_are_refused(old, new, why):
   with pytest.raises(BadInput, match=why):
-    transfer.resize_bias_table(np.zeros((old, 1)), new)
+    bias_tables.resize_bias_table(np.zeros((old, 1)), new)
 
 
 def pretrained(tmp_path, version=2, **changes):
@@ -91,7 +91,7 @@ def test_a_run_starts_with_other_bands_and_windows(tmp_path):
     ours["encoder"]["patch_embed"]["proj"]["kernel"], kernel.sum(1), rtol=1e-5, atol=1e-6
   )
   table = np.asarray(theirs["encoder"]["stage0"]["blocks"]["block0"]["attn"]["bias_table"][0])
-  wide = transfer.resize_bias_table_bicubic(table, 225)
+  wide = bias_tables.resize_bias_table_bicubic(table, 225)
   np.testing.assert_allclose(
     ours["encoder"]["stage0"]["blocks"]["block0"]["attn"]["bias_table"][0], wide, rtol=1e-5, atol=1e-6
   )
@@ -123,7 +123,7 @@ def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
   with pytest.raises(
     BadInput,
-    match=r"is Swin V1, this config's V2; for that one give --config.model.version=1"
+    match=r"is Swin V1, this config's Swin V2; for that one give --config.model.version=1"
     r" --config.model.depths=2,4$",
   ):
     train.train(short(init_from=source), str(tmp_path / "run"))

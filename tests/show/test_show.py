@@ -15,6 +15,7 @@ import pytest
 from swin_jax.data.view import masks
 from swin_jax.drawing import panels as drawing
 from swin_jax.models import layers, swin
+from swin_jax.models.swin import attention_maps
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, pretrained
 from swin_jax.show import __main__ as command
@@ -160,7 +161,7 @@ def test_received_attention_of_uniform_weights_is_one():
   half.
   """
   weights = np.array([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]] * 2, np.float32)[None, None]
-  seen = attention.Attention(weights, np.array([[0, -1, 1, -1]]), np.array([[0, -1, 0, -1]]), (2, 1), 4)
+  seen = attention_maps.Attention(weights, np.array([[0, -1, 1, -1]]), np.array([[0, -1, 0, -1]]), (2, 1), 4)
   np.testing.assert_array_equal(seen.received(), np.ones((1, 2, 1)))
   np.testing.assert_array_equal(seen.reach(1, 0), [[True], [True]])
 

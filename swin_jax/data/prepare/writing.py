@@ -21,9 +21,9 @@ from swin_jax.terminal.progress import Progress
 
 # (target of the pixels, whether the images are rasters) → {config that trains on them: its workdir}
 _SUPERVISED = {
-  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
+  (Target.LABELS, False): {"own_labels.py:finetune": Target.LABELS},
   (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
-  (Target.VALUES, False): {"own_labels.py:regress": "values"},
+  (Target.VALUES, False): {"own_labels.py:regress": Target.VALUES},
   (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
 }
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet

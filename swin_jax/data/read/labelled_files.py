@@ -148,7 +148,7 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
     if len(names) != 1:
       return {}
     folder += names[0] + "/"
-  of_values = [kind == VALUES for _, _, kind in splits.values()]
+  of_values = [name == VALUES for _, _, name in splits.values()]
   if nodata is not None and not all(of_values):
     raise BadInput(f"--values_nodata is for maps of numbers; {tree.name} holds labels")
   # The class file lies next to the folders of maps or inside them.
@@ -164,8 +164,8 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
       " prepare the folder of the images alone"
     )
   return {
-    split: Split(*folders, None if kind == VALUES else classes, nodata)
-    for split, (*folders, kind) in splits.items()
+    split: Split(*folders, None if name == VALUES else classes, nodata)
+    for split, (*folders, name) in splits.items()
   }
 
 

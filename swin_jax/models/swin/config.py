@@ -104,16 +104,18 @@ def make_config(
   window_sizes: Sequence[int | Sequence[int]],
   trained_window_sizes: Sequence[int | Sequence[int]] = (),
   dtype: str = "float32",
+  backbone: str = "swin",
   **numbers: Any,
 ) -> SwinConfig:
   """Returns a `SwinConfig` from the plain values of the group `model` of a config.
 
   Patches and windows are one number for both axes of an image, or one entry per axis. Lists, which JSON uses,
-  become tuples.
+  become tuples. `backbone`, the key that selected Swin, is ignored.
 
   Raises:
     ValueError: unknown version or dtype.
   """
+  del backbone
   if version not in (1, 2) or dtype not in ("bfloat16", "float32"):
     raise ValueError(f"version {version} must be 1 or 2, and dtype {dtype} must be bfloat16 or float32")
   patch_size = windows.sides(patch_size, 2)

@@ -1,0 +1,127 @@
+"""What is said of a task, of a kind of target and of a backbone has one home, read off the syntax trees of
+swin_jax: no other file names them, compares them or reads their sizes.
+"""
+
+import ast
+
+import pytest
+
+from swin_jax.data.read.targets import Target
+from swin_jax.tasks import KINDS
+from tests.support.paths import ROOT
+
+PACKAGE = ROOT / "swin_jax"
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+# The words of the kinds of target are those of `data.read.targets.Target`.
+NAMES = {*KINDS, *filter(None, Target)}
+TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swin/", "weights/")
+# (file, constant) → what else the word stands for there.
+OTHER_WORDS = {
+  ("data/prepare/splits.py", "labels"): "attribute of a source: the class of every image",
+  ("data/read/sources.py", "labels"): "array in an .npz file",
+  ("drawing/legend.py", "values"): "word in a picture",
+}
+COMPARED = {"task", "kind", "needs", "target", "targets", "backbone"}
+TYPES = {"Task", "TaskKind", "Target", "BackboneKind"}
+# (file, expression) → what else is called so there.
+OTHER_KINDS = {
+  ("plan/hlo.py", "kind"): "kind of a collective",
+  ("plan/hlo.py", "self.kind"): "kind of a collective",
+}
+SIZES = {"depths", "window_sizes", "version"}
+OTHER_VERSIONS = {
+  ("data/read/shards.py", "header['version']"): "of a file format",
+  ("export/onnx.py", "entry.version"): "of an operator set",
+  ("plan/report.py", "importlib.metadata.version"): "of an installed package",
+}
+
+
+def walk(text):
+  return ast.walk(ast.parse(text))
+
+
+def last_name(node):
+  """Returns the last name of an expression: of a.b and of a["b"] it is b."""
+  if isinstance(node, ast.Subscript):
+    return node.slice.value if isinstance(node.slice, ast.Constant) else None
+  return {ast.Name: "id", ast.Attribute: "attr"}.get(type(node)) and getattr(
+    node, "id" if isinstance(node, ast.Name) else "attr"
+  )
+
+
+def constants(text):
+  """Returns the string constants that name a task or a kind of target."""
+  return [node.value for node in walk(text) if isinstance(node, ast.Constant) and node.value in NAMES]
+
+
+def comparisons(text):
+  """Returns the expressions for a task or a kind that ==, !=, match or isinstance look at."""
+  found = []
+  for node in walk(text):
+    if isinstance(node, ast.Compare) and any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
+      found += [side for side in (node.left, *node.comparators) if last_name(side) in COMPARED]
+    elif isinstance(node, ast.Match) and last_name(node.subject) in COMPARED:
+      found.append(node.subject)
+    elif isinstance(node, ast.Call) and last_name(node.func) == "isinstance":
+      value, types = node.args
+      if last_name(value) in COMPARED - {"target"} or TYPES & set(map(last_name, ast.walk(types))):
+        found.append(value)
+  return [text for text in map(ast.unparse, found) if not text.endswith("dtype.kind")]
+
+
+def sizes(text):
+  """Returns the expressions that read a size of Swin: an attribute, a key, or the name of one."""
+  found = []
+  for node in walk(text):
+    if isinstance(node, (ast.Attribute, ast.Subscript)) and last_name(node) in SIZES:
+      found.append(ast.unparse(node))
+    elif isinstance(node, ast.Constant) and node.value in SIZES - {"version"}:
+      found.append(node.value)
+  return found
+
+
+def read(file):
+  return (PACKAGE / file).read_text()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_other_file_names_a_task_or_a_kind_of_target(file):
+  if not file.startswith(TASKS + TARGETS):
+    assert not [word for word in constants(read(file)) if (file, word) not in OTHER_WORDS]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_compares_a_task_or_a_kind(file):
+  assert not [text for text in comparisons(read(file)) if (file, text) not in OTHER_KINDS]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_other_file_reads_the_sizes_of_swin(file):
+  if not file.startswith(BACKBONES):
+    assert not [text for text in sizes(read(file)) if (file, text) not in OTHER_VERSIONS]
+
+
+@pytest.mark.parametrize(
+  "rule, bad, good",
+  [
+    (constants, 'x = "segmentation"', 'x = "segmentation of images"'),
+    (constants, 'f(kind="labels")', "f(labels=1)"),
+    (comparisons, "config.task == other", "config.task in KINDS"),
+    (comparisons, 'settings["task"] != x', "kind is not other"),
+    (comparisons, "x == kind_of(c).needs", "x == image.dtype.kind"),
+    (comparisons, "isinstance(kind, str)", "isinstance(target, bytes)"),
+    (comparisons, "isinstance(x, (int, TaskKind))", "isinstance(x, int)"),
+    (comparisons, "match task:\n  case 'a': pass", "match name:\n  case 'a': pass"),
+    (sizes, "len(model.depths)", "len(levels)"),
+    (sizes, 'description["model"]["version"]', "version = 1"),
+    (sizes, 'getattr(m, "window_sizes")', "window_sizes = ()"),
+  ],
+)
+def test_each_rule_sees_what_it_forbids(rule, bad, good):
+  assert rule(bad) and not rule(good)
+
+
+def test_exceptions_are_still_needed():
+  for exceptions, rule in ((OTHER_WORDS, constants), (OTHER_KINDS, comparisons), (OTHER_VERSIONS, sizes)):
+    for file, text in exceptions:
+      assert text in rule(read(file)), (file, text)
