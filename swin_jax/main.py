@@ -64,11 +64,11 @@ def main(argv: Sequence[str]) -> int:
     from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
-    from swin_jax.run import compilation, reads, train
+    from swin_jax.run import compilation, evaluate, reads, train
 
     logging.set_verbosity(logging.WARNING)
     reads.check_flags(arguments.config, cli.given_keys(argv))
-    run = train.train if arguments.mode == "train" else train.evaluate_checkpoint
+    run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
     join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()

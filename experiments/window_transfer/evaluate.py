@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 from configs import cifar10
-from swin_jax.run import train
+from swin_jax.run import evaluate
 
 WINDOWS = (4, 6, 8, 10)  # the image grows alike: 8 px a token of the window
 ROWS = (
@@ -32,7 +32,7 @@ def top1(out: pathlib.Path, version: int, window: int, bias_tables: str) -> floa
     path=stored["data"]["path"], image_size=(8 * window, 8 * window), eval_batch_size=500, num_threads=2
   )
   config.transfer.bias_tables = bias_tables
-  return train.evaluate_checkpoint(config, str(out / f"v{version}"))["eval/top1"]
+  return evaluate.evaluate_checkpoint(config, str(out / f"v{version}"))["eval/top1"]
 
 
 def main(out: pathlib.Path) -> None:

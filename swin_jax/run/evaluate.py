@@ -3,18 +3,28 @@ divided once, and rows are put in the order of the set.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 
+import flax
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
-from swin_jax.run import compilation, metrics
-from swin_jax.run.program import Program
+from swin_jax.models import backbone_of
+from swin_jax.run import checks, compatibility, compilation, metrics
+from swin_jax.run import config as run_config
+from swin_jax.run.inputs import open_input
+from swin_jax.run.log import in_short
+from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.run.writer import Writer
-from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import Progress
+from swin_jax.saved import description, folder, transfer
+from swin_jax.tasks import kind_of
+from swin_jax.terminal import preemption
+from swin_jax.terminal.errors import BadInput, Preempted
+from swin_jax.terminal.progress import Progress, say
 
 _SECONDS_WORTH_A_LINE = 5  # of compiling
 
@@ -81,3 +91,53 @@ def evaluate(
         lambda grid: program.task.legend(grid, class_names),
       )
   return values | gathered.compute("eval/")
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
+  """Evaluates the newest checkpoint in `workdir`, or the model folder that it is.
+
+  Raises:
+    BadInput: there is none, or it is of another model.
+    Preempted: it was asked to stop.
+  """
+  saved = folder.open_saved(workdir)
+  config = run_config.with_statistics(config, saved.config)
+  checks.check(config)
+  config.data.train_split = config.data.eval_split  # the training images need not be there
+  data = open_input(config)
+  config = run_config.resolve(
+    config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
+  )
+  compatibility.check_same_model(config, saved.config, workdir)
+  if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
+    say(note)
+  program = build(config, steps_per_epoch=1, total_steps=1)
+  wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
+  arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
+  state = dataclasses.replace(
+    program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
+  )
+  seen = kind_of(config).evaluation(config)
+  images = f"{len(data.eval_source):,} images at {seen.size[0]} × {seen.size[1]} px{seen.note}"
+  adapted = (
+    f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
+  )
+  backbone = backbone_of(config)
+  used, own = (
+    backbone.summarise(settings).geometry
+    for settings in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
+  )
+  say(
+    f"evaluating {saved.source} on {images}"
+    + (f", {used}" if used else "")
+    + (f" (its own: {own})" if used != own else "")
+    + adapted
+  )
+  values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
+  if values is None:
+    raise Preempted("stopped while evaluating; the same command starts it again")
+  say(
+    in_short(values)
+    + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
+  )
+  return values

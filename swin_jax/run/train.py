@@ -14,7 +14,6 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.models import backbone_of
 from swin_jax.run import checks, compatibility, compilation
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
@@ -26,9 +25,8 @@ from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.run.writer import Writer
-from swin_jax.saved import checkpoint, description, folder, transfer
+from swin_jax.saved import checkpoint, folder, transfer
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import kind_of
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
 from swin_jax.terminal.progress import duration, say
@@ -237,56 +235,6 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
     with run.log.clock.measure("checkpoint"):
       run.checkpoints.add_evaluation(step, evaluation)
   return evaluation
-
-
-def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
-  """Evaluates the newest checkpoint in `workdir`, or the model folder that it is.
-
-  Raises:
-    BadInput: there is none, or it is of another model.
-    Preempted: it was asked to stop.
-  """
-  saved = folder.open_saved(workdir)
-  config = run_config.with_statistics(config, saved.config)
-  checks.check(config)
-  config.data.train_split = config.data.eval_split  # the training images need not be there
-  data = open_input(config)
-  config = run_config.resolve(
-    config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
-  )
-  compatibility.check_same_model(config, saved.config, workdir)
-  if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
-    say(note)
-  program = build(config, steps_per_epoch=1, total_steps=1)
-  wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
-  arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
-  state = dataclasses.replace(
-    program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
-  )
-  seen = kind_of(config).evaluation(config)
-  images = f"{len(data.eval_source):,} images at {seen.size[0]} × {seen.size[1]} px{seen.note}"
-  adapted = (
-    f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
-  )
-  backbone = backbone_of(config)
-  used, own = (
-    backbone.summarise(settings).geometry
-    for settings in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
-  )
-  say(
-    f"evaluating {saved.source} on {images}"
-    + (f", {used}" if used else "")
-    + (f" (its own: {own})" if used != own else "")
-    + adapted
-  )
-  values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
-  if values is None:
-    raise Preempted("stopped while evaluating; the same command starts it again")
-  say(
-    in_short(values)
-    + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
-  )
-  return values
 
 
 def _is_finite(sums: dict[str, tuple]) -> bool:

@@ -1,6 +1,6 @@
-"""Saves and restores a run's state, data position and config with Orbax; reads another run's parameters.
+"""Saves and restores a run's state, data position and config with Orbax.
 
-This is the only module that uses Orbax.
+Only this module and `parameters.py` use Orbax.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by renaming it, but neither verifies
 it nor detects damage. After the commit, checksums are therefore written into the folder (`manifest.py`); they
@@ -18,13 +18,12 @@ import time
 from typing import Any, NamedTuple
 
 from absl import logging
-import flax
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from swin_jax.mesh import distributed
-from swin_jax.saved import manifest
+from swin_jax.saved import manifest, parameters
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
 
@@ -56,7 +55,7 @@ def stored_config(workdir: str) -> dict[str, Any] | None:
   It is read from the newest committed checkpoint whose config is readable.
   """
   folder = pathlib.Path(workdir).absolute() / "checkpoints"
-  for step in _steps(folder):
+  for step in parameters.steps_in(folder):
     with contextlib.suppress(OSError, ValueError):  # damage is handled when the checkpoint is restored
       return json.loads((folder / str(step) / "config" / "metadata").read_text())
   return None
@@ -189,7 +188,7 @@ class Checkpoints:
       if damage:
         self._move_aside(newest, damage)
         continue
-      _compare(_shapes(_saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
+      _compare(_shapes(parameters.saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
       items = ocp.args.Composite(
         state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore()
       )
@@ -201,7 +200,7 @@ class Checkpoints:
   def _move_aside(self, step: int, damage: str) -> None:
     aside = self.folder / f"damaged-{step}"
     if jax.process_index() == 0:
-      left = [other for other in _steps(self.folder) if other < step]
+      left = [other for other in parameters.steps_in(self.folder) if other < step]
       then = "going on from the one before" if left else "no other is left, so the run starts anew"
       logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
       for before in self.folder.glob("damaged-*"):  # one is enough to inspect; they must not fill the disk
@@ -217,7 +216,7 @@ class Checkpoints:
     except (OSError, ValueError, RuntimeError) as error:
       self._failed = True
       self._remove_unfinished()
-      whole = [other for other in _steps(self.folder) if other != step]
+      whole = [other for other in parameters.steps_in(self.folder) if other != step]
       before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(
@@ -254,58 +253,6 @@ class _Best:
     return [info.step in best for info in checkpoints]
 
 
-class SavedParameters:
-  """The parameters of a finished or running run, to evaluate them or to initialise another run.
-
-  Nothing in that run's folder is changed.
-
-  Args:
-    source: the workdir of that run, to use its newest intact checkpoint; or one of its checkpoints,
-      `WORKDIR/checkpoints/STEP`.
-
-  Raises:
-    BadInput: there is no intact checkpoint.
-  """
-
-  def __init__(self, source: str):
-    path = pathlib.Path(source).absolute()
-    folder, steps = path / "checkpoints", _steps(path / "checkpoints")
-    if path.parent.name == "checkpoints" and path.name.isdigit():
-      folder, steps = path.parent, [step for step in _steps(path.parent) if step == int(path.name)]
-    damage = {}
-    for step in steps:
-      damage[step] = manifest.find_damage(folder / str(step))
-      if not damage[step]:
-        break
-      logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
-    else:
-      problem = "holds no checkpoint" if not steps else "holds no whole checkpoint"
-      raise BadInput(
-        f"{source} {problem}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder"
-      )
-    self.step = step
-    self._path = folder / str(step)
-    self.source = f"{source}, step {step}"
-    self.config = json.loads((self._path / "config" / "metadata").read_text())
-    tree = _saved_tree(self._path)
-    self._root = "ema" if tree.get("ema") else "params"
-    if self._root == "ema":
-      self.source += ", the average"
-    self.shapes = {
-      path: tuple(leaf.shape)
-      for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()
-    }
-
-  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters at these paths with these shardings; shapes are those saved."""
-    target = {self._root: flax.traverse_util.unflatten_dict(dict(wanted), sep="/")}
-    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-    with ocp.PyTreeCheckpointer() as reader:
-      args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
-      restored = reader.restore(self._path / "state", args=args)
-    return flax.traverse_util.flatten_dict(restored[self._root], sep="/")
-
-
 def _evaluation(folder: pathlib.Path) -> str | None:
   """Returns the evaluation of a checkpoint as JSON; None if there is none or it cannot be read."""
   try:
@@ -315,27 +262,9 @@ def _evaluation(folder: pathlib.Path) -> str | None:
     return None
 
 
-def _steps(folder: pathlib.Path) -> list[int]:
-  """Returns the committed steps, newest first."""
-  return (
-    sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
-    if folder.is_dir()
-    else []
-  )
-
-
 def _plain(state: Any) -> dict[str, Any]:
   """Returns the state as a dict without the entries that are None."""
   return {name: value for name, value in vars(state).items() if value is not None}
-
-
-def _saved_tree(folder: pathlib.Path) -> Any:
-  """Returns the shapes and dtypes of a checkpoint's state."""
-  with ocp.PyTreeCheckpointer() as reader:
-    metadata = reader.metadata(folder / "state").item_metadata
-  if metadata is None:
-    raise ValueError(f"{folder}/state says nothing of what it holds")
-  return metadata.tree
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from swin_jax.saved import checkpoint, hub
 from swin_jax.saved import description as descriptions
+from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import files
@@ -71,7 +71,7 @@ def open_saved(source: str) -> Saved:
     raise BadInput(
       f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST"
     )
-  return checkpoint.SavedParameters(source)
+  return parameters.SavedParameters(source)
 
 
 def check_no_model(workdir: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax.data.prepare import tiles
+from swin_jax.data.prepare import raster_sources, tiles
 from swin_jax.data.read import decoding, image_files, labelled_files, labels, sources, targets
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
@@ -364,7 +364,7 @@ def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
   folder = write(
     tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)}
   )
-  assert tiles.find(folder, "", tiles.Cut()) is None
+  assert raster_sources.find(folder, "", tiles.Cut()) is None
 
 
 def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import tiles
 from swin_jax.data.read import array_files, statistics
-from swin_jax.run import checks, train
+from swin_jax.run import checks, evaluate, train
 from swin_jax.run import config as run_config
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, tiny
@@ -360,7 +360,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
   assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 1
   stored = json.loads((tmp_path / "run" / "config.json").read_text())
   assert stored["data"]["mean"] == statistics.read(tmp_path / "set")["mean"]
-  assert train.evaluate_checkpoint(config, str(tmp_path / "run")) == last
+  assert evaluate.evaluate_checkpoint(config, str(tmp_path / "run")) == last
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_deepspeed_file_of_14_bands_with_extra_norms(tmp_path, capsys):
   )
   capsys.readouterr()
   assert command("import", tmp_path / "mp_rank_00_model_states.pt", tmp_path / "ours") == 0
-  assert "14 bands, an extra norm every 3 blocks" in capsys.readouterr().out
+  assert "an extra norm every 3 blocks, 14 bands" in capsys.readouterr().out
   model, params = swin_jax.load(tmp_path / "ours")
   assert model.apply(params, pixels(1, 64, 14), np.zeros((1, 16, 16), bool)).shape == (1, 64, 64, 14)
   kernel = params["encoder"]["stage1"]["blocks"]["block5"]["mlp"]["fc2"]["kernel"][0]

@@ -114,7 +114,7 @@ def test_the_core_needs_no_other_framework(module):
   if module in ("swin_jax.models.windows", "swin_jax.kernels.window_attention"):
     assert "flax" not in roots  # plain functions
   if "orbax" in roots:
-    assert module == "swin_jax.saved.checkpoint"
+    assert module in ("swin_jax.saved.checkpoint", "swin_jax.saved.parameters")
 
 
 @pytest.mark.parametrize("module", modules("configs"))

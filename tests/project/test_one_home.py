@@ -18,7 +18,7 @@ TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swi
 # (file, constant) → what else the word stands for there.
 OTHER_WORDS = {
   ("data/prepare/splits.py", "labels"): "attribute of a source: the class of every image",
-  ("data/read/sources.py", "labels"): "array in an .npz file",
+  ("data/read/npz.py", "labels"): "array in an .npz file",
   ("drawing/legend.py", "values"): "word in a picture",
 }
 COMPARED = {"task", "kind", "needs", "target", "targets", "backbone"}

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from swin_jax.data.feed import pipeline
-from swin_jax.data.read import sources
+from swin_jax.data.read import digits
 from swin_jax.mesh import distributed
 from swin_jax.run import config, train
 from swin_jax.run.clock import Clock
@@ -454,14 +454,14 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
 
 
 def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
-  read = sources.Digits.__getitem__
+  read = digits.Digits.__getitem__
 
   def broken(self, index):
     if index % 7 == 3:
       raise ValueError("broken")
     return read(self, index)
 
-  monkeypatch.setattr(sources.Digits, "__getitem__", broken)
+  monkeypatch.setattr(digits.Digits, "__getitem__", broken)
   run_whole_and_stopped(tmp_path, monkeypatch, 7, data__max_bad_fraction=0.5)
 
 

@@ -8,10 +8,10 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.feed import pipeline
-from swin_jax.run import compatibility, train
+from swin_jax.run import compatibility, evaluate, train
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
-from swin_jax.saved import checkpoint, description
+from swin_jax.saved import checkpoint, description, parameters
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import tiny
@@ -128,7 +128,7 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
 
 
 def test_the_average_is_what_fine_tuning_starts_from(finished):
-  saved_parameters = checkpoint.SavedParameters(str(finished))
+  saved_parameters = parameters.SavedParameters(str(finished))
   path = "encoder/norm/bias"
   config = run_config.resolve(tiny.config(optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
   leaf = build(config, 89, 20).state.params["encoder"]["norm"]["bias"]
@@ -144,7 +144,7 @@ def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp
 
 
 def test_another_number_of_images_is_refused(finished, monkeypatch):
-  monkeypatch.setattr("swin_jax.data.read.sources.Digits.__len__", lambda self: 1400)
+  monkeypatch.setattr("swin_jax.data.read.digits.Digits.__len__", lambda self: 1400)
   with pytest.raises(BadInput, match="trained on 1437 examples"):
     config = tiny.config(
       optim__ema_decay=0.9,
@@ -199,7 +199,7 @@ def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):
 def test_an_evaluation_can_be_stopped(finished, monkeypatch):
   monkeypatch.setattr(preemption, "requested", lambda: True)
   with pytest.raises(Preempted, match="stopped while evaluating"):
-    train.evaluate_checkpoint(tiny.config(), str(finished))
+    evaluate.evaluate_checkpoint(tiny.config(), str(finished))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_an_evaluation_can_be_stopped(finished, monkeypatch):
 )
 def test_evaluation_under_another_meaning_is_refused(finished, change, flag):
   with pytest.raises(BadInput, match=f"was trained with another config.*; for its own give {flag}"):
-    train.evaluate_checkpoint(tiny.config(**change), str(finished))
+    evaluate.evaluate_checkpoint(tiny.config(**change), str(finished))
 
 
 def test_evaluation_at_another_window_knows_the_trained_one(finished, monkeypatch):
@@ -221,7 +221,7 @@ def test_evaluation_at_another_window_knows_the_trained_one(finished, monkeypatc
   monkeypatch.setattr(
     train, "build", lambda config, *args, **kwargs: built.append(config) or original(config, *args, **kwargs)
   )
-  values = train.evaluate_checkpoint(tiny.config(model__window_sizes=(8, 8)), str(finished))
+  values = evaluate.evaluate_checkpoint(tiny.config(model__window_sizes=(8, 8)), str(finished))
   assert built[0].model.trained_window_sizes == ((4, 4), (4, 4))
   assert values["eval/loss"] < 2 * lines(finished)[-1]["eval/loss"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from swin_jax.mesh import sharding
 from swin_jax.run.state import TrainState
-from swin_jax.saved import checkpoint, manifest
+from swin_jax.saved import checkpoint, manifest, parameters
 from swin_jax.saved.checkpoint import Checkpoints
 from swin_jax.terminal.errors import BadInput, Fault
 from tests.support.runs import flip_a_byte
@@ -225,7 +225,7 @@ def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatc
 
 def test_parameters_of_another_run(tmp_path):
   write(tmp_path, 1, 2)
-  saved = checkpoint.SavedParameters(tmp_path)
+  saved = parameters.SavedParameters(tmp_path)
   assert saved.step == 2 and saved.config == {"seed": 0}
   assert saved.shapes == {"encoder/kernel": (16, 8), "head/bias": (8,)}
   wanted = state(0, (2, 2, 2)).params["encoder"]["kernel"]
@@ -239,25 +239,25 @@ def test_parameters_of_another_run(tmp_path):
 def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):
   write(tmp_path, 1)
   with pytest.raises(BadInput, match="checkpoints/7 holds no checkpoint"):
-    checkpoint.SavedParameters(str(tmp_path / "checkpoints" / "7"))
+    parameters.SavedParameters(str(tmp_path / "checkpoints" / "7"))
   assert "damaged" not in caplog.text
 
 
 def test_one_step_of_another_run(tmp_path):
   write(tmp_path, 1, 2)
-  assert checkpoint.SavedParameters(f"{tmp_path}/checkpoints/1").step == 1
+  assert parameters.SavedParameters(f"{tmp_path}/checkpoints/1").step == 1
 
 
 def test_another_run_that_is_damaged_is_left_as_it_is(tmp_path):
   write(tmp_path, 1, 2)
   flip_a_byte(tmp_path / "checkpoints" / "2")
-  assert checkpoint.SavedParameters(tmp_path).step == 1
+  assert parameters.SavedParameters(tmp_path).step == 1
   flip_a_byte(tmp_path / "checkpoints" / "1")
   with pytest.raises(BadInput, match="no whole checkpoint"):
-    checkpoint.SavedParameters(tmp_path)
+    parameters.SavedParameters(tmp_path)
   assert sorted(p.name for p in (tmp_path / "checkpoints").glob("*")) == ["1", "2"]
 
 
 def test_no_run_to_start_from(tmp_path):
   with pytest.raises(BadInput, match="holds no checkpoint"):
-    checkpoint.SavedParameters(tmp_path / "nowhere")
+    parameters.SavedParameters(tmp_path / "nowhere")

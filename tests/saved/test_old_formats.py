@@ -14,7 +14,7 @@ import pytest
 
 from configs import quickstart
 import swin_jax
-from swin_jax.run import train
+from swin_jax.run import evaluate, train
 from tests.support import runs
 from tests.support.paths import SMALL_GOLDEN
 
@@ -58,7 +58,7 @@ def test_it_loads_and_gives_the_same_outputs(old, source):
 
 @pytest.mark.parametrize("source", ["workdir", "model"])
 def test_it_is_evaluated(old, expected, source):
-  values = train.evaluate_checkpoint(config(4), str(old / source))
+  values = evaluate.evaluate_checkpoint(config(4), str(old / source))
   reference = expected["evaluation"]
   assert {name: values[name] for name in reference} == pytest.approx(reference, rel=1e-4)
 

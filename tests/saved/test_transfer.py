@@ -10,7 +10,7 @@ import pytest
 
 import swin_jax
 from swin_jax.models.swin import bias_tables
-from swin_jax.run import train
+from swin_jax.run import evaluate, train
 from swin_jax.terminal.errors import BadInput
 from tests.support import official, tiny
 from tests.support.folders import command, save
@@ -159,24 +159,24 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   # An official file holds no names of classes, no mean and no std.
   assert (slim["data"]["class_names"], again["data"]["class_names"]) == (list("0123456789"), [])
   assert slim.pop("data") != again.pop("data") and slim == again
-  values = [train.evaluate_checkpoint(short(**changes), source) for source in sources[:2]]
+  values = [evaluate.evaluate_checkpoint(short(**changes), source) for source in sources[:2]]
   assert values[0] == values[1]
   with pytest.raises(BadInput, match=r"is of another model: head/bias \(10,\) ≠ \(12,\) here"):
-    train.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))
+    evaluate.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))
   assert "note: class" not in capsys.readouterr().out
   config = tmp_path / "slim/config.json"
   config.write_text(config.read_text().replace('"3"', '"three"'))
   wide = changes | dict(model__window_sizes=(8, 4), transfer__bias_tables="bicubic")
-  train.evaluate_checkpoint(short(**wide), str(tmp_path / "slim"))
+  evaluate.evaluate_checkpoint(short(**wide), str(tmp_path / "slim"))
   said = capsys.readouterr().out
   assert (
     "2 bias tables by the bicubic rule" in said
     and "note: class 3 is 'three' to the weights and '3' in the data\n" in said
   )
   assert command("adapt", tmp_path / "slim", tmp_path / "adapted", "--window=8", "--bias_tables=bicubic") == 0
-  again = train.evaluate_checkpoint(
+  again = evaluate.evaluate_checkpoint(
     short(**changes | dict(model__window_sizes=(8, 8))), str(tmp_path / "adapted")
   )
-  assert again == train.evaluate_checkpoint(
+  assert again == evaluate.evaluate_checkpoint(
     short(**wide | dict(model__window_sizes=(8, 8))), str(tmp_path / "slim")
   )

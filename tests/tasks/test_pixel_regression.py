@@ -22,7 +22,7 @@ from swin_jax.data.view import dense_views
 from swin_jax.drawing import legend, value_pictures
 from swin_jax.export import loader
 from swin_jax.export.__main__ import main as export
-from swin_jax.run import checks, metrics, train
+from swin_jax.run import checks, evaluate, metrics, train
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.show.__main__ import main as show
@@ -359,14 +359,14 @@ def test_a_run_learns_and_shows_it(trained):
   )
   assert runs.lines(workdir)[-1]["eval/mean_squared_error"] == evaluation["eval/mean_squared_error"]
   assert len(list(workdir.glob("pictures/regression-*.png"))) == 1
-  assert train.evaluate_checkpoint(settings, str(workdir)) == pytest.approx(evaluation, rel=1e-5)
+  assert evaluate.evaluate_checkpoint(settings, str(workdir)) == pytest.approx(evaluation, rel=1e-5)
   with pytest.raises(BadInput, match="pixel_regression.value_std"):
     changed = config(settings.data.path, pixel_regression__value_std=1.0)
-    train.evaluate_checkpoint(changed, str(workdir))
+    evaluate.evaluate_checkpoint(changed, str(workdir))
   with pytest.raises(
     BadInput, match="was trained for task=pixel_regression, the config is for masked_pixels"
   ):
-    train.evaluate_checkpoint(
+    evaluate.evaluate_checkpoint(
       config(settings.data.path, task="masked_pixels", mask__patch_size=2), str(workdir)
     )
 
@@ -381,10 +381,10 @@ def test_its_own_units_are_those_of_its_training(trained, tmp_path):
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
   path = str(tmp_path / "out")
   assert statistics.read(path)["values"]["mean"][0] != stored(workdir)["value_mean"]
-  there = train.evaluate_checkpoint(config(path), str(workdir))
+  there = evaluate.evaluate_checkpoint(config(path), str(workdir))
   assert there["eval/mean_absolute_error"] == pytest.approx(there["eval/loss"] * stored(workdir)["value_std"])
   views = config(settings.data.path, dense__window=(16, 16), dense__mirrored=True, dense__scales=(1.0, 1.25))
-  several = train.evaluate_checkpoint(views, str(workdir))
+  several = evaluate.evaluate_checkpoint(views, str(workdir))
   assert several != evaluation and several["eval/relative_squared_error"] < 0.6
   for split in ("train", "val"):
     write_tif(
@@ -394,7 +394,7 @@ def test_its_own_units_are_those_of_its_training(trained, tmp_path):
     )
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'nothing'}") == 0
   with pytest.raises(BadInput, match="holds nothing that could be scored"):
-    train.evaluate_checkpoint(config(tmp_path / "nothing"), str(workdir))
+    evaluate.evaluate_checkpoint(config(tmp_path / "nothing"), str(workdir))
 
 
 @pytest.mark.slow

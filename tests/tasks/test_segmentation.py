@@ -17,7 +17,7 @@ import swin_jax
 from swin_jax.data.read import image_ops, targets
 from swin_jax.data.view import dense_views
 from swin_jax.drawing import label_pictures, legend
-from swin_jax.run import compatibility, metrics, optim, train
+from swin_jax.run import compatibility, evaluate, metrics, optim, train
 from swin_jax.show import whole_images
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import dense, segmentation
@@ -230,12 +230,12 @@ def test_a_run_learns_and_shows_it(run):
 @pytest.mark.slow
 def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   workdir, evaluation = run
-  again = train.evaluate_checkpoint(config(), str(workdir))
+  again = evaluate.evaluate_checkpoint(config(), str(workdir))
   assert again == pytest.approx(evaluation, rel=1e-5)
-  several = train.evaluate_checkpoint(config(dense__window=(24, 24), dense__mirrored=True), str(workdir))
+  several = evaluate.evaluate_checkpoint(config(dense__window=(24, 24), dense__mirrored=True), str(workdir))
   assert several != evaluation and several["eval/mean_iou"] > 0.5
   with pytest.raises(BadInput, match="segmentation.channels"):
-    train.evaluate_checkpoint(config(segmentation__channels=32), str(workdir))
+    evaluate.evaluate_checkpoint(config(segmentation__channels=32), str(workdir))
   images = {f"images/{i}.png": png(np.random.default_rng(i).integers(0, 255, (24, 40))) for i in range(2)}
   maps = {f"labels/{i}.png": png(np.zeros((24, 40))) for i in range(2)}
   folder = pathlib.Path(write(tmp_path / "set", images | maps | {"classes.txt": "paper\nink\n"}))
@@ -272,7 +272,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   with pytest.raises(
     BadInput, match="tells 2 classes apart, and the data has 5: evaluate it on data of its own classes"
   ):
-    train.evaluate_checkpoint(config(segmentation__num_classes=5), str(workdir))
+    evaluate.evaluate_checkpoint(config(segmentation__num_classes=5), str(workdir))
   assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
   assert "is no masked-image model" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from swin_jax.mesh import axes, hardware, sharding
 from swin_jax.models import BACKBONES, layers
 from swin_jax.models.backbone import BackboneKind, Features, Level, Summary
 from swin_jax.plan import report as fit
-from swin_jax.run import checks, reads, train
+from swin_jax.run import checks, evaluate, reads, train
 from swin_jax.run.program import build
 from swin_jax.show import attention
 from swin_jax.show.grad_cam import grad_cam
@@ -142,7 +142,7 @@ def test_it_learns(finished):
 
 def test_it_is_evaluated(finished):
   workdir, evaluation = finished
-  assert train.evaluate_checkpoint(config(), str(workdir)) == pytest.approx(evaluation, rel=1e-5)
+  assert evaluate.evaluate_checkpoint(config(), str(workdir)) == pytest.approx(evaluation, rel=1e-5)
 
 
 def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
@@ -197,7 +197,7 @@ def test_another_backbone_does_not_take_its_weights(finished, tmp_path, changes)
   with pytest.raises(BadInput, match="the encoder in init_from is .* give --config"):
     train.train(config(init_from=str(finished[0]), **changes), str(tmp_path / "run"))
   with pytest.raises(BadInput, match="--config"):
-    train.evaluate_checkpoint(config(**changes), str(finished[0]))
+    evaluate.evaluate_checkpoint(config(**changes), str(finished[0]))
 
 
 @pytest.mark.parametrize("task", KINDS)

@@ -23,7 +23,7 @@ from swin_jax.mesh import hardware
 from swin_jax.models.heads import Classifier
 from swin_jax.ops import mixing
 from swin_jax.plan import report as fit
-from swin_jax.run import reads, train
+from swin_jax.run import evaluate, reads, train
 from swin_jax.tasks import KINDS, image_input
 from swin_jax.tasks.task import Measured, Outputs, Task, TaskKind, normalised
 from swin_jax.terminal import preemption
@@ -132,7 +132,7 @@ def test_it_learns(finished):
 
 def test_it_is_evaluated(finished):
   workdir, evaluation = finished
-  assert train.evaluate_checkpoint(config(), str(workdir)) == pytest.approx(evaluation, rel=1e-5)
+  assert evaluate.evaluate_checkpoint(config(), str(workdir)) == pytest.approx(evaluation, rel=1e-5)
 
 
 def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):

@@ -174,7 +174,7 @@ def test_sizes_are_called_by_their_names(tmp_path):
   assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")
   assert (
     said[2].startswith("Swin V2-giant of 2.6 B, masked-image model")
-    and "14 bands, an extra norm every 6 blocks; 128" in said[2]
+    and "an extra norm every 6 blocks, 14 bands; 128" in said[2]
   )
   assert said[3].startswith("Swin V1-L")
 

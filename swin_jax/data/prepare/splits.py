@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from swin_jax.data.prepare import tiles
-from swin_jax.data.read import image_files, labelled_files, sources
-from swin_jax.data.read.example import Source, wanted_splits
+from swin_jax.data.prepare import raster_sources, tiles
+from swin_jax.data.read import image_files, labelled_files, npz, tfds
+from swin_jax.data.read.example import Source, check_exists, wanted_splits
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
@@ -22,7 +22,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   Raises:
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
   """
-  by_split = tiles.find(source, split, cut) or _find(source, split, cut.values_nodata)
+  by_split = raster_sources.find(source, split, cut) or _find(source, split, cut.values_nodata)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and carried != {Target.VALUES}:
     raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
@@ -56,15 +56,15 @@ def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Sou
   """Returns all splits of a source, or only the requested one."""
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
-    splits, load = list(sources.open_tfds_builder(name).info.splits), functools.partial(sources.Tfds, name)
+    splits, load = list(tfds.open_builder(name).info.splits), functools.partial(tfds.Tfds, name)
   elif "{split}" in source:
-    splits, load = list(sources.npz_splits(source)), functools.partial(sources.open_npz, source)
+    splits, load = list(npz.splits_of(source)), functools.partial(npz.open_split, source)
     if not splits:
-      sources.open_npz(source, split)  # says why
+      npz.open_split(source, split)  # says why
   else:
-    sources.check_exists(source)
+    check_exists(source)
     if source.lower().endswith(".npz"):
-      return {split or "train": sources.Npz(source)}
+      return {split or "train": npz.Npz(source)}
     tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
     if labelled := labelled_files.find(tree, values_nodata):
       return {

@@ -1,8 +1,5 @@
 """Cuts rasters into tiles, as examples for `prepare`.
 
-  a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern
-  with {split}; with a class or a number for each pixel as described in `labelled_files.py`
-
 Tiles do not overlap, so that held-out pixels never occur in training, and they cover the whole raster. Each
 side is divided into as many equal parts as possible of at least `Cut.tile` pixels (less than twice that); a
 shorter side is not divided.
@@ -11,21 +8,17 @@ shorter side is not divided.
 from collections.abc import Callable, Sequence
 from concurrent import futures
 import functools
-import io
 import os
 from typing import NamedTuple
-import zipfile
 
 import numpy as np
-from PIL import Image
 
-from swin_jax.data.read import image_files, image_ops, labelled_files, rasters, sources, targets
-from swin_jax.data.read import labels as label_maps
-from swin_jax.data.read.example import Example, wanted_splits
+from swin_jax.data.read import image_files, image_ops, rasters
+from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
-_KEPT_OPEN = 4  # files that must be read whole, cached for their other tiles
+KEPT_OPEN = 4  # files that must be read whole, cached for their other tiles
 _THREADS = 16  # threads that read headers
 
 
@@ -93,7 +86,7 @@ class Tiles:
     self._tree, self._files, self._cut = tree, list(paths), cut
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
     self.targets = kind
-    self._whole = functools.lru_cache(_KEPT_OPEN)(self._read_whole)
+    self._whole = functools.lru_cache(KEPT_OPEN)(self._read_whole)
     self._read_map = read_map
     if len(self._files) > 1000 and cut.tile:
       print(f"looking at the sizes of {len(self._files):,} rasters", flush=True)
@@ -193,140 +186,3 @@ class Tiles:
 
 def _part(length: int, count: int, i: int) -> tuple[int, int]:
   return length * i // count, length * (i + 1) // count
-
-
-def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  """Returns split → tiles of a source that holds rasters; None if it holds images.
-
-  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
-  unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
-
-  Raises:
-    BadInput: a cut is given but there are no rasters, or the rasters are unusable.
-  """
-  if source.startswith("tfds:"):
-    tiles = None
-  elif "{split}" in source:
-    paths = sources.npz_splits(source)
-    first = next(iter(paths.values()), "")
-    tiles = (
-      {name: _file(path, cut) for name, path in paths.items()}
-      if first and _is_raster(first, lambda: first)
-      else None
-    )
-    if tiles:
-      tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
-  elif source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
-    sources.check_exists(source)
-    single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
-    tiles = {split or "train": _file(source, cut)} if single else None
-  else:
-    sources.check_exists(source)
-    tiles = _in_tree(source, split, cut)
-  if tiles is None and cut.asks_for_rasters:
-    raise BadInput(
-      f"--tile, --nodata and --array are for rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
-    )
-  return tiles
-
-
-def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
-  labelled = labelled_files.find(tree, cut.values_nodata)
-  top = next(iter(labelled.values())).images if labelled else ""
-  images = (
-    []
-    if cut.asks_for_rasters
-    else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
-  )
-  path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
-  # Arrays next to images are auxiliary data of those images, not rasters.
-  if path is None or next(image_files.find(tree, top, "", images), None):
-    return None
-  if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
-    return None
-  if labelled:
-    return {
-      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))
-    }
-  folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
-  tiles = {}
-  for name in wanted_splits(source, split, splits) if splits else [""]:
-    files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
-    paths = [files.path(i) for i in range(len(files))]
-    tiles[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
-  return tiles
-
-
-def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
-  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS), strict=True)
-  whole = functools.lru_cache(_KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
-
-  @functools.lru_cache(_KEPT_OPEN)
-  def check_place(file: int) -> None:
-    if isinstance(tree, image_files.Disk) and all(
-      rasters.one_to_a_file(path[file]) for path in (paths, maps)
-    ):
-      rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
-
-  def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
-    try:
-      check_place(file)
-    except ValueError as error:
-      raise ValueError(f"{maps[file]} {error}") from error
-    # reading a window of such a file reads no more than the window
-    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):
-      try:
-        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
-      except ValueError as error:
-        raise ValueError(f"{maps[file]} {error}") from error
-    full_map = whole(file)
-    targets.check_size(full_map.shape, size)
-    return (
-      full_map[window.top : window.top + window.height, window.left : window.left + window.width]
-      if window
-      else full_map
-    )
-
-  return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
-
-
-def _window_of_map(
-  path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split
-) -> np.ndarray:
-  targets.check_size(rasters.shape(path, path)[1:3], size)
-  values = targets.read_values(path, path, window, split.nodata)
-  if not split.classes:
-    return values
-  return label_maps.from_values(
-    label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes
-  )
-
-
-def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:
-  return os.path.join(tree.name, path) if isinstance(tree, image_files.Disk) else io.BytesIO(tree.read(path))
-
-
-def _file(path: str, cut: Cut) -> Tiles:
-  tree = image_files.Disk(os.path.dirname(path) or ".")
-  return Tiles(tree, [os.path.basename(path)], [-1], (), cut)
-
-
-def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
-  """Returns whether a file holds one or several rasters and is not an image."""
-  name = name.lower()
-  if not name.endswith(rasters.EXTENSIONS):
-    return False
-  if name.endswith(".npz"):
-    try:
-      with zipfile.ZipFile(content()) as file:
-        return not {"jpeg.npy", "offsets.npy"} <= set(file.namelist())
-    except (OSError, zipfile.BadZipFile):
-      return True  # reading it later reports what is wrong
-  if not rasters.one_to_a_file(name) or name.endswith(".jp2"):
-    return True
-  try:
-    with Image.open(content()) as image:
-      return image.mode not in image_ops.EIGHT_BIT_MODES
-  except Exception:  # Pillow raises whatever a format's parser raises
-    return True

@@ -1,6 +1,8 @@
 """The example and source types that all sources share."""
 
 from collections.abc import Iterable, Sequence
+import difflib
+import os
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -65,3 +67,15 @@ def wanted_splits(source: str, split: str, splits: Sequence[str]) -> list[str]:
   if split and split not in splits:
     raise BadInput(f"{source} has no split '{split}'; it has {', '.join(splits)}")
   return [split] if split else list(splits)
+
+
+def check_exists(path: str) -> None:
+  """Raises BadInput, with the closest existing name, if the path does not exist."""
+  if os.path.exists(path):
+    return
+  parent, name = os.path.split(os.path.abspath(path))
+  while not os.path.isdir(parent):
+    parent, name = os.path.split(parent)
+  near = difflib.get_close_matches(name, os.listdir(parent), 1)
+  hint = f"; did you mean {os.path.join(parent, near[0])}?" if near else f": {parent} has no '{name}'"
+  raise BadInput(f"{path} does not exist{hint}")

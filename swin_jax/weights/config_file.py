@@ -1,0 +1,66 @@
+"""Reads what Hugging Face's and timm's config files say of a model."""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from swin_jax.models import windows
+from swin_jax.terminal.errors import BadInput
+
+
+def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
+  """Returns the sizes in Hugging Face's or timm's config.json, if it describes this model."""
+  config, sizes = read(path), {}
+  if config.get("model_type") in ("swin", "swinv2"):
+    theirs = {
+      name: config.get(name, model[name])
+      for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")
+    }
+    if theirs != {name: model[name] for name in theirs} or (config["model_type"] == "swinv2") != (
+      model["version"] == 2
+    ):
+      return {}  # the config belongs to another file in the same folder
+    if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
+      theirs = f"hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}"
+      raise BadInput(f"{path} says {theirs}; Swin has gelu, 1e-5")
+    sizes = {"image_size": config.get("image_size"), "window": config.get("window_size")}
+    sizes["trained_window"] = config.get("pretrained_window_sizes") or 0
+  elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
+    before, window, size, larger = (int(group) if group else None for group in m.groups())
+    sizes = {"image_size": larger or size, "window": window or before, "trained_window": 0}
+    if window:  # pre-trained with another window, which small maps shrank
+      maps = windows.map_sizes(windows.pair(size), model["patch_size"], len(model["depths"]))
+      sizes["trained_window"] = [
+        windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps
+      ]
+    names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
+    sizes |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
+  return {name: value for name, value in sizes.items() if value is not None}
+
+
+def class_names(path: pathlib.Path, count: int) -> list[str]:
+  """Returns the labels in Hugging Face's config.json; empty if their number differs or they are generic."""
+  labels = read(path).get("id2label") or {}
+  names = [labels.get(str(i)) for i in range(count)]
+  return (
+    names
+    if len(labels) == count
+    and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names))
+    else []
+  )
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON file of settings; returns an empty dict if there is none.
+
+  Raises:
+    BadInput: the file is not valid JSON.
+  """
+  try:
+    settings = json.loads(path.read_text())
+  except OSError:
+    return {}
+  except ValueError as error:
+    raise BadInput(f"{path}, which lies beside the weights, is no JSON: {error}") from error
+  return settings if isinstance(settings, dict) else {}
