@@ -50,7 +50,7 @@ def check_bands(bands: Sequence[int], count: int) -> None:
     BadInput: one is not.
   """
   if wrong := [band for band in bands if not 0 <= band < count]:
-    raise BadInput(f"there is no band {wrong[0]}; the images have bands 0 to {count - 1}")
+    raise BadInput(f"the images have no band {wrong[0]}; they have bands 0 to {count - 1}")
 
 
 def enlarge(panel: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def _export(arguments) -> None:
   beside = arguments.weights == "beside"
   if arguments.format == "onnx" and (beside or arguments.dtype != "float32"):
     raise BadInput(
-      "--format=onnx has float32 products and its weights inside; leave out --dtype and --weights"
+      "--format=onnx has float32 products and contains its weights; leave out --dtype and --weights"
     )
 
   import jax  # late, because importing jax takes seconds
@@ -90,15 +90,15 @@ def _export(arguments) -> None:
   )
   if arguments.format == "onnx" and model.backbone.pads(model.description):
     raise BadInput(
-      "--format=onnx: windows or patches stick out of the image, and jax2onnx cannot pad; give --image_size"
+      "--format=onnx: windows or patches extend beyond the image, and jax2onnx cannot pad; give --image_size"
       " or --window"
     )
   forward = forwards.make(model, params, arguments.features)
   size = sum(leaf.nbytes for leaf in forward.weights.values())
   if not beside and size > LARGEST_BYTES:
     raise BadInput(
-      f"{arguments.source} has {size / 1e9:.1f} GB of weights, and a file holds 2: give --weights=beside,"
-      " which ONNX has not"
+      f"{arguments.source} has {size / 1e9:.1f} GB of weights, but one file holds at most 2: give "
+      "--weights=beside, which ONNX does not support"
     )
   shapes = {path: leaf.shape for path, leaf in forward.weights.items()}
   print(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")

@@ -31,7 +31,7 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     import onnx
   except ImportError as error:
     raise BadInput(
-      f"--format=onnx: {error}; in an environment of its own: pip install -r requirements-onnx.txt"
+      f"--format=onnx: {error}; in a separate environment: pip install -r requirements-onnx.txt"
     ) from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about every constant
   # Traced here because jax2onnx traces with a patched jax.numpy, which breaks flax's scan.

@@ -64,9 +64,7 @@ def window_attention(
   """
   b, m, n, k, _, d = qkv.shape
   if not interpret and d not in (16, 32, 64):
-    raise BadInput(
-      f"attention_kernel = 'gpu' is for heads of 16, 32 or 64 channels, not {d}: 'xla' takes any"
-    )
+    raise BadInput(f"attention_kernel = 'gpu' supports heads of 16, 32 or 64 channels, not {d}; use 'xla'")
   p, tile = b * m, tile_size(n)
   side = tiles.count(n, tile)
   call = functools.partial(_call, regions, cosine, interpret, tile)

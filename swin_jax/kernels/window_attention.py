@@ -80,8 +80,7 @@ def check(kernel: str, platform: str) -> None:
   """
   if kernel == "gpu" and platform != "gpu":
     raise BadInput(
-      f"the attention kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform '{platform}':"
-      " 'auto' runs there"
+      f"the attention kernel 'gpu' needs NVIDIA GPUs, but the platform is '{platform}'; use 'auto'"
     )
 
 

@@ -58,7 +58,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   try:
     jax.distributed.initialize(**settings)
   except (RuntimeError, ValueError) as error:
-    by_hand = f"as {launcher} describes them; --coordinator, --num_processes and --process_id say it by hand"
+    by_hand = f"as described by {launcher}; --coordinator, --num_processes and --process_id override it"
     where = by_hand if launcher else f"process 0 at {coordinator}"
     raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
   progress.set_process(jax.process_index())
@@ -85,7 +85,7 @@ def check_devices() -> None:
   except (RuntimeError, AssertionError) as error:
     platforms = os.environ.get("JAX_PLATFORMS")
     reason = " ".join(str(error).split()) or f"is jax installed for JAX_PLATFORMS={platforms}?"
-    raise BadInput(f"jax finds no device to compute on: {reason}") from error
+    raise BadInput(f"jax has no device to compute on: {reason}") from error
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:
@@ -165,5 +165,6 @@ def check_shared(folder: str) -> None:
     blind = ", ".join(sorted(set(blind)))
     raise BadInput(
       error
-      or f"--workdir={folder} must be one folder that all hosts share; {blind} do not see that of process 0"
+      or f"--workdir={folder} must be one folder that all hosts share; {blind} cannot see the one of process "
+      "0"
     )

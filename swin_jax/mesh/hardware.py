@@ -151,11 +151,11 @@ def parse(topology: str) -> Slice:
   if generation not in CHIPS:
     near = difflib.get_close_matches(generation, CHIPS, 1)
     raise BadInput(
-      f"--topology={topology}: there is no chip '{generation}'"
+      f"--topology={topology}: unknown chip '{generation}'"
       + (
         f", did you mean {near[0]}?"
         if near
-        else f"; there are {', '.join(CHIPS)}, written like v5p:4x4x4 or h200:8"
+        else f"; known chips are {', '.join(CHIPS)}, written like v5p:4x4x4 or h200:8"
       )
     )
   known = slices(generation)
@@ -166,6 +166,6 @@ def parse(topology: str) -> Slice:
   num_chips = math.prod(shape) if shape else 0
   near = sorted(known, key=lambda s: abs(math.log(math.prod(s.shape) / max(num_chips, 1))))[:3]
   raise BadInput(
-    f"--topology={topology}: {CHIPS[generation].title} has no such slice; the nearest are"
+    f"--topology={topology}: {CHIPS[generation].title} has no slice of that shape; the nearest are"
     f" {', '.join(map(str, near))}"
   )

@@ -40,9 +40,8 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
   if impossible or len(devices) % fixed or (not free and fixed != len(devices)):
     raise BadInput(
-      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to"
-      " it, and one may be -1:"
-      " fsdp is, unless it is set"
+      f"config.mesh {sizes} does not fit the number of devices, {len(devices)}: the sizes must multiply to "
+      "it; one may be -1 (by default fsdp)"
     )
   if free:
     sizes[free[0]] = len(devices) // fixed
@@ -78,11 +77,11 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
     target = (target,) if isinstance(target, str) else tuple(target or ())
     if name not in axes.ALL:
       raise BadInput(
-        f"sharding rule for '{name}': no such logical axis; there are {', '.join(sorted(axes.ALL))}"
+        f"sharding rule for '{name}': unknown logical axis; known are {', '.join(sorted(axes.ALL))}"
       )
     if unknown := [axis for axis in target if axis not in MESH_AXES]:
       raise BadInput(
-        f"sharding rule {name} → {target}: no mesh axis {unknown}; there are {', '.join(MESH_AXES)}"
+        f"sharding rule {name} → {target}: unknown mesh axis {unknown}; known are {', '.join(MESH_AXES)}"
       )
     if name in table:
       raise BadInput(f"two sharding rules for '{name}': {table[name]} and {target}")
@@ -116,7 +115,7 @@ def spec(
     for axis in target:
       if axis in used:
         raise BadInput(
-          f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' both on mesh axis '{axis}'"
+          f"{path} {shape}: rules put dimensions '{used[axis]}' and '{name}' on the same mesh axis '{axis}'"
         )
       used[axis] = name
     ways = int(np.prod([mesh.shape[axis] for axis in target]))
@@ -141,7 +140,7 @@ def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
 
   def resolve(path, leaf):
     if not isinstance(leaf, nn.Partitioned):
-      raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: make it with layers.boxed")
+      raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: create it with layers.boxed")
     value = leaf.value
     partition = spec(
       jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules

@@ -124,9 +124,7 @@ def bounded_bias_mlp(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
     BadInput: the parameters hold the fixed bias of another window instead of the MLP.
   """
   if any(name.startswith("bias_") for name in module.variables.get("params", ())):
-    raise BadInput(
-      f"the bias was fixed for other windows than {module.window}: take the parameters as they were before"
-    )
+    raise BadInput(f"the bias was fixed for windows other than {module.window}: use the original parameters")
   offsets = windows.log_spaced_offsets(module.window, module.trained_window)
   hidden = nn.relu(layers.dense(BIAS_MLP_WIDTH, (None, None), name="cpb_fc1")(offsets))
   per_offset = layers.dense(module.num_heads, (None, axes.HEADS), use_bias=False, name="cpb_fc2")(hidden)

@@ -262,4 +262,4 @@ class _Reduction(nn.Module):
 def _check(names):
   unknown = [name for name in names if name is not None and name not in axes.ALL]
   if unknown:
-    raise ValueError(f"no such logical axis: {unknown}; swin_jax/mesh/axes.py lists them")
+    raise ValueError(f"unknown logical axis: {unknown}; swin_jax/mesh/axes.py lists them")

@@ -28,8 +28,8 @@ def policy(name: str) -> Callable | None:
   if name in policies:
     return policies[name]
   if not name.startswith("save:") or not set(saved(name)) <= set(SAVEABLE):
-    named = f"save: with names out of {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden"
-    raise BadInput(f"model.remat = '{name}': there are {', '.join(policies)}, and {named}")
+    named = f"save: with names from {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden"
+    raise BadInput(f"model.remat = '{name}': choose one of {', '.join(policies)}, or {named}")
   return jax.checkpoint_policies.save_only_these_names(*saved(name))
 
 

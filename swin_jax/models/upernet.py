@@ -67,7 +67,7 @@ class ConvNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     if self.features % GROUP:
-      raise BadInput(f"{self.name} has {self.features} channels: they do not divide into groups of {GROUP}")
+      raise BadInput(f"{self.name} has {self.features} channels, which do not divide into groups of {GROUP}")
     names = (None, None, axes.EMBED, axes.MLP)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # the default of the published code
     kernel = self.param(
@@ -125,7 +125,7 @@ class UPerNet(nn.Module):
 
     last, maps, losses = self.encoder(images, train=train)
     if len(maps) < 2:
-      raise BadInput("UPerNet needs a pyramid: a backbone of two stages or more")
+      raise BadInput("UPerNet needs a backbone of at least two stages")
     maps = [layers.LayerNorm(dtype, name=f"norm{i}")(x) for i, x in enumerate(maps[:-1])]
 
     pooled = [resize(conv(1, pool(last, k), f"pool{k}"), last.shape[1:3]) for k in POOLS]

@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     place = None if arguments.topology in hardware.CHIPS else hardware.parse(arguments.topology)
     out = pathlib.Path(arguments.json) if arguments.json else None
     if out and not out.parent.is_dir():
-      raise BadInput(f"--json={out}: there is no folder {out.parent}")
+      raise BadInput(f"--json={out}: the folder {out.parent} does not exist")
     logging.set_verbosity(logging.ERROR)
     set_environment()
     import jax  # not earlier: jax reads the environment when it is imported
@@ -124,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     else:
       report = fit.smallest(config, arguments.topology, analytic=arguments.analytic, patiently=patiently)
     report["advice"] = patiently(
-      "looking for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
+      "searching for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
     )
     print(describe(report))
     if out:
@@ -143,7 +143,7 @@ def describe(report: dict[str, Any]) -> str:
   else:
     level = f" at optimization level {report['optimization_level']}" if report["optimization_level"] else ""
     word = (
-      ", the compiler refused it"
+      "; the compiler refused it"
       if not report["accepted"]
       else ""
       if report["fits"]
@@ -160,7 +160,7 @@ def describe(report: dict[str, Any]) -> str:
   lines = [
     f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts}"
     " part(s),"
-    f" {report['images_per_chip']} images a chip, remat {report['remat']}: {verdict} {how}",
+    f" {report['images_per_chip']} images per chip, remat {report['remat']}: {verdict} {how}",
     f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
     + ("; too close for a formula to be sure" if close else ""),
   ]
@@ -169,7 +169,7 @@ def describe(report: dict[str, Any]) -> str:
     other = "" if analytic else f"   by formula {by_formula[kind] / gib:8.3f}" if kind in by_formula else ""
     lines.append(f"    {kind:14}{size / gib:8.3f}{other}")
   lines.append(
-    f"  FLOPs a step: {report['flops_per_step']:.4g}"
+    f"  FLOPs per step: {report['flops_per_step']:.4g}"
     + (f", and {again:.4g} recomputed by remat" if again else "")
   )
   tables = {"collectives": report["collectives"]} if analytic or report["accepted"] else {}
@@ -177,7 +177,7 @@ def describe(report: dict[str, Any]) -> str:
   for name, table in tables.items():
     for kind, row in table.items():
       lines.append(
-        f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip a step"
+        f"  {name}: {kind} × {row['times']}, {row['link_bytes'] / 1e9:.3f} GB received by each chip per step"
       )
   if report.get("loops_of_unknown_length"):
     lines.append(
@@ -194,14 +194,14 @@ def describe(report: dict[str, Any]) -> str:
     ("remat", "with --config.model.remat={} it would fit"),
     ("accumulation_steps", "with --config.optim.accumulation_steps={} it would fit"),
     ("batch_size", "the largest batch that fits here: --batch={}"),
-    ("smallest_slice", "the smallest slice for the config as it is: --topology={}"),
+    ("smallest_slice", "the smallest slice for this config: --topology={}"),
   ):
     if advice.get(key) and (key in ("batch_size", "smallest_slice") or not report["fits"]):
       lines.append(f"  by formula: {text.format(advice[key])}")
   if not report["fits"] and not any(advice.values()):
     lines.append(
-      "  by formula nothing of the kind would do: a larger slice, a stricter remat and a smaller batch"
-      " together may"
+      "  by formula none of these alone is enough; a larger slice, stricter remat and a smaller batch "
+      "together may be"
     )
   return "\n".join(lines)
 

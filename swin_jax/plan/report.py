@@ -44,7 +44,7 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   kind = kind_of(config)
   if kind.needs.has_classes and not kind.num_classes(config):
     raise BadInput(
-      "the number of classes is the data's, which is not opened here: give"
+      "the number of classes comes from the data, which the planner does not open: give"
       f" --config.{kind.group}.num_classes=1000, say"
     )
   return config
@@ -196,8 +196,8 @@ def smallest(
       config, [place for place in hardware.slices(generation) if place.num_chips <= len(jax.devices())][-1]
     )
   raise BadInput(
-    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name one to see"
-    " what would"
+    f"--topology={generation}: the run fits no slice of up to {len(jax.devices())} chips; name a slice to "
+    "see what would fit"
   )
 
 

@@ -34,15 +34,15 @@ from swin_jax.terminal.progress import Progress, say
 
 # Stage → message if this stage takes the most time: what bounds the pipeline, and what to do about it.
 STAGES = {
-  "read": "reading takes {:.0f} %, so the storage bounds it: more data.num_threads wait for more files at"
-  " once; many small files are read"
+  "read": "reading takes {:.0f} %, so storage is the limit: more data.num_threads read more files at once; "
+  "many small files are read"
   " faster from the shards that python -m swin_jax.data.prepare writes",
-  "decode": "decoding takes {:.0f} %, so the cores bound it: more of them make it faster, and where the"
-  " images are much larger than the"
-  " run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
-  "crop and resize": "cropping and resizing take {:.0f} %, so the cores bound it: more of them make it"
-  " faster, and where the images are"
-  " much larger than the run's, shrinking them once by python -m swin_jax.data.prepare --short_side",
+  "decode": "decoding takes {:.0f} %, so the cores are the limit: more cores make it faster, and if the "
+  "images are much larger than the run's, so does shrinking them once with python -m swin_jax.data.prepare "
+  "--short_side",
+  "crop and resize": "cropping and resizing take {:.0f} %, so the cores are the limit: more cores make it "
+  "faster, and if the images are much larger than the run's, so does shrinking them once with python -m "
+  "swin_jax.data.prepare --short_side",
   "rest": "batching, and threads that wait for one another, take {:.0f} %",  # and `_crew_advice`
 }
 _AT_MOST = 512  # largest number of images whose stages are timed
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     say(describe(ready, measured))
     rate, devices = on_devices(ready, len(data.train_source.class_names))
     say(
-      f"then on {devices}: {rate:,.0f} images/s through what is done to a batch before the model"
+      f"then on {devices}: {rate:,.0f} images/s through the augmentations of a batch"
       + bound_there(rate, measured)
     )
 
@@ -196,7 +196,7 @@ def bound_there(rate: float, measured: Measured) -> str:
   """Returns a remark if the devices process fewer images per second than the pipeline delivers; else ""."""
   if rate >= measured.rate:
     return ""
-  come = f", fewer than the {measured.rate:,.0f} that come: this bounds the input here"
+  come = f", fewer than the {measured.rate:,.0f} that are read: this limits the input here"
   return come + "; most of it is RandAugment, augment.rand_augment_operations"
 
 
@@ -207,7 +207,7 @@ def _crew_advice(data: ConfigDict, cores: int) -> str:
     return f": try data.num_threads={available} data.num_workers=0"
   if not data.num_workers and cores >= 8:
     return f": try data.num_threads=4 data.num_workers={cores // 4}"
-  return "; each core has its thread, so there is nothing to gain by others"
+  return "; each core has its thread, so other values gain nothing"
 
 
 def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:

@@ -56,8 +56,8 @@ def _check_run(config: ConfigDict) -> None:
   o, keep_latest = config.optim, config.checkpoint.keep_latest
   if keep_latest < 2:
     raise BadInput(
-      f"config.checkpoint.keep_latest = {keep_latest} must be at least 2: should the newest be damaged, the"
-      " one before is used"
+      f"config.checkpoint.keep_latest = {keep_latest} must be at least 2: if the newest is damaged, the one "
+      "before it is used"
     )
   if not 0 <= o.warmup_epochs <= o.total_epochs:
     raise BadInput(
@@ -77,23 +77,23 @@ def _check_data(config: ConfigDict) -> None:
   """Checks the images: size, bands, dtype, and processing that all tasks share."""
   d, shown = config.data, config.log.picture_bands
   if d.class_names:
-    raise BadInput("config.data.class_names are found in the data; leave it ()")
+    raise BadInput("config.data.class_names comes from the data; leave it ()")
   if len(d.image_size) not in (2, 3):
     raise BadInput(
       f"data.image_size = {d.image_size} must be (height, width), or (frames, height, width) of clips"
     )
   if len(d.mean) != len(d.std) or not d.mean or min(d.std) <= 0:
     raise BadInput(
-      f"data.mean = {d.mean} and data.std = {d.std} need one number a band, the deviations above 0"
+      f"data.mean = {d.mean} and data.std = {d.std} need one number per band, and deviations above 0"
     )
   if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
     raise BadInput(
       f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
-      " to 0..1: of rasters of other numbers give --config.data.dtype=float32"
+      " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
     )
   if config.augment.rotate and d.image_size[-2] != d.image_size[-1]:
     raise BadInput(
-      f"augment.rotate turns by 90°, which needs square images: data.image_size = {d.image_size}"
+      f"augment.rotate rotates by 90°, which needs square images: data.image_size = {d.image_size}"
     )
   if shown and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < len(d.mean)):
     raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")

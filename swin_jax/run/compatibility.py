@@ -68,7 +68,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
     shown = f"{', '.join(differing[:5])}{more}{hint}"
     raise BadInput(
-      f"{workdir} holds a run with another config: {shown}; take another --workdir, or that config"
+      f"{workdir} holds a run with another config: {shown}; choose another --workdir, or use that config"
     )
 
 
@@ -82,8 +82,8 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   kind = kind_of(config)
   if kind_of(stored) is not kind:
     raise BadInput(
-      f"{workdir} was trained for task={stored['task']}, the config is for {config.task}: take a config of"
-      " that task"
+      f"{workdir} was trained for task={stored['task']}, but the config is for {config.task}: use a config "
+      "of that task"
     )
   backbone = _check_same_backbone(config, stored, f"the backbone in {workdir}")
   names = [*backbone.weights, *backbone.applied, "data.dtype", "data.mean", "data.std"]
@@ -94,15 +94,15 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   classes = kind.num_classes(stored), kind.num_classes(config)
   if kind.pixels and classes[0] != classes[1]:
     raise BadInput(
-      f"{workdir} tells {classes[0]} classes apart, and the data has {classes[1]}: evaluate it on data of"
-      " its own classes"
+      f"{workdir} has {classes[0]} classes, but the data has {classes[1]}: evaluate it on data with the same "
+      "classes"
     )
   if differing := [
     f"{name} ({theirs.get(name)} → {ours.get(name)})" for name in names if ours.get(name) != theirs.get(name)
   ]:
     flags = _flags(theirs, [name for name in names if ours.get(name) != theirs.get(name)])
     raise BadInput(
-      f"{workdir} was trained with another config: {', '.join(differing)}; for its own give {flags}"
+      f"{workdir} was trained with another config: {', '.join(differing)}; to use the original give {flags}"
     )
 
 
@@ -119,7 +119,7 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
     flags = _flags(theirs | further, [*differing, *further])
     names = [backbone.summarise(settings).name for settings in (source, config)]
     other = f"{names[0]}, this config's {names[1]}" if names[0] != names[1] else "another one"
-    raise BadInput(f"the encoder in init_from is {other}; for that one give {flags}")
+    raise BadInput(f"the encoder in init_from is {other}; to match it give {flags}")
 
 
 def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -> BackboneKind:
@@ -157,7 +157,7 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
   ):
     return ""
   flags = _flags(flatten(source), ["data.mean", "data.std"])
-  return f"note: the weights in init_from were trained with other images; for the same: {flags}"
+  return f"note: the weights in init_from were trained with other images; to match them: {flags}"
 
 
 def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
@@ -168,7 +168,7 @@ def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
   label, (theirs, ours) = next(
     ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
   )
-  return "" if label is None else f"note: class {label} is '{theirs}' to the weights and '{ours}' in the data"
+  return "" if label is None else f"note: class {label} is '{theirs}' in the weights but '{ours}' in the data"
 
 
 def check_same_data(before: int, now: int, split: str) -> None:
@@ -179,8 +179,8 @@ def check_same_data(before: int, now: int, split: str) -> None:
   """
   if before != now:
     raise BadInput(
-      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: take a new"
-      " --workdir"
+      f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: choose a new "
+      "--workdir"
     )
 
 

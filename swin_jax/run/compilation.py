@@ -94,7 +94,7 @@ def _use(folder: str | None) -> None:
 def _explain(folder: str, action: str, program: str, reason: str) -> None:
   reason = " ".join(reason.split())
   if action == "writing":
-    say(f"the compiled {program} cannot be kept in {folder}: {reason}")
+    say(f"the compiled {program} cannot be stored in {folder}: {reason}")
     return
   say(f"the compiled {program} in {folder} cannot be read and is compiled again: {reason}")
   for path in pathlib.Path(folder).glob(f"{program}-*-cache"):

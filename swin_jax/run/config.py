@@ -44,7 +44,9 @@ def own(workdir: str):
           try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
           except BlockingIOError:
-            error = f"another process is training in --workdir={workdir}; wait for it, or take another folder"
+            error = (
+              f"another process is training in --workdir={workdir}; wait for it, or choose another folder"
+            )
     if error := distributed.gather(error)[0]:
       raise BadInput(error)
     yield
@@ -68,8 +70,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   d = config.data
   if bool(len(d.mean)) != bool(len(d.std)):
     raise BadInput(
-      f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for those of the"
-      " data's statistics.json"
+      f"config.data.mean = {d.mean}, config.data.std = {d.std}: give both, or (), () for the values of the "
+      "data's statistics.json"
     )
   kind = kind_of(config)
   if trained:
@@ -81,8 +83,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
   if not len(d.mean):
     if d.source != "array_record" or not d.path:
       raise BadInput(
-        "data.mean = () and data.std = () stand for the statistics.json of a set that prepare wrote: give"
-        " --config.data.path of one, or numbers, one a band, as in --config.data.mean=0.5,0.4"
+        "data.mean = () and data.std = () mean the statistics.json of a set that prepare wrote: give "
+        "--config.data.path of such a set, or one number per band, as in --config.data.mean=0.5,0.4"
         " --config.data.std=0.2,0.2"
       )
     measured = statistics.read(d.path)
@@ -125,7 +127,7 @@ def resolve(
       )
     if tuple(eval_classes) != tuple(train_classes):
       raise BadInput(
-        f"the evaluation data has other classes ({len(eval_classes)}) than the training data ({in_data})"
+        f"the evaluation data has {len(eval_classes)} classes, unlike the training data ({in_data})"
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
@@ -148,8 +150,8 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   if not steps:
     split = config.data.train_split
     raise BadInput(
-      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: take a"
-      " smaller one"
+      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: use a "
+      "smaller batch"
     )
   return steps, max(1, round(config.optim.total_epochs * steps))
 
@@ -218,7 +220,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
   return (
     f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
-    f" {program.flops / 1e9:.3g} GFLOP an image; {sum(mask)} of {len(mask)} arrays decay"
+    f" {program.flops / 1e9:.3g} GFLOP per image; {sum(mask)} of {len(mask)} arrays decay"
     f" ({workdir}/parameters.txt)\n"
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"

@@ -77,10 +77,7 @@ def evaluate(
     read()
     values = mean.compute("eval/", class_names)
     if program.task.best[0] not in values:
-      raise BadInput(
-        "the evaluation data holds nothing that could be scored: no pixel of it holds data, or nothing is"
-        " known of any"
-      )
+      raise BadInput("the evaluation data has nothing to score: no pixel has data with a known target")
     if program.pictures and writer:
       # a batch that is not full repeats some
       pictures = np.asarray(program.pictures(state.eval_params, first))[:num_examples]
@@ -135,7 +132,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   )
   values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
-    raise Preempted("stopped while evaluating; the same command starts it again")
+    raise Preempted("stopped while evaluating; the same command starts again")
   say(
     in_short(values)
     + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)

@@ -59,7 +59,7 @@ class TrainLog:
     )
     data, compute = values.get("perf/data_seconds", 0.0), values.get("perf/compute_seconds", 0.0)
     waiting = data / max(compute + data, 1e-9)
-    bound = f"  {waiting:.0%} of the time waits for data" if waiting > INPUT_BOUND else ""
+    bound = f"  {waiting:.0%} of the time spent waiting for data" if waiting > INPUT_BOUND else ""
     say(f"step {step}/{self._total}  {shown}{left}{bound}")
 
 

@@ -69,7 +69,7 @@ def learning_rate(
   elif schedule == "multistep":
     rate = peak * decay_rate ** jnp.sum(step >= jnp.asarray(milestones, jnp.float32))
   else:
-    raise ValueError(f"no schedule '{schedule}'; there are {', '.join(SCHEDULES)}")
+    raise ValueError(f"unknown schedule '{schedule}'; known are {', '.join(SCHEDULES)}")
   warmup = warmup_lr + step * (peak - warmup_lr) / max(warmup_steps, 1)
   return jnp.where(step < warmup_steps, warmup, rate)
 

@@ -54,7 +54,7 @@ def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
       continue
     group = key.partition(".")[0]
     read = [name for name in config[group] if is_read(config, f"{group}.{name}")]
-    instead = f"of this group it reads {', '.join(read)}" if read else f"it reads nothing of config.{group}"
+    instead = f"of this group it reads {', '.join(read)}" if read else f"it reads no key of config.{group}"
     of_a_backbone = any(is_in(key, kind.reads) for kind in BACKBONES.values())
     chosen = f"model.backbone={backbone_name(config)}" if of_a_backbone else f"task={config.task}"
     raise BadInput(f"--config.{key}: {chosen} does not read it; {instead}")

@@ -121,7 +121,7 @@ def _open_start(init_from: str) -> Saved:
   try:
     return folder.open_saved(init_from)
   except BadInput as error:
-    raise BadInput(f"config.init_from: {error}; --config.init_from= starts from nothing") from error
+    raise BadInput(f"config.init_from: {error}; --config.init_from= starts from scratch") from error
 
 
 class _Run(NamedTuple):
@@ -175,7 +175,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
   def stop(step):
     with clock.measure("checkpoint"):
       run.checkpoints.wait()
-    raise Preempted(f"stopped, saved at step {step}; the same command goes on")
+    raise Preempted(f"stopped, saved at step {step}; the same command continues")
 
   if preemption.requested():
     stop(saved_step)
@@ -258,9 +258,9 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   most = run.config.optim.skip_nonfinite_steps
   if count > most:
     raise BadInput(
-      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it"
-      " are whole. A smaller optim.lr,"
-      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with"
-      " --config.init_from of this one"
+      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it "
+      "are intact. A smaller optim.lr,"
+      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with "
+      "--config.init_from set to this one"
     )
   say(f"{what}; left out, number {count} of at most {most}")

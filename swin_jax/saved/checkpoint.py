@@ -115,7 +115,7 @@ class Checkpoints:
     )
     with self._failure_of(step):
       if not self._manager.save(step, args=items, force=True):
-        raise OSError(f"is {self.folder / str(step)} already there?")
+        raise OSError(f"does {self.folder / str(step)} already exist?")
     self._saving = step
 
   def poll(self) -> None:
@@ -201,7 +201,7 @@ class Checkpoints:
     aside = self.folder / f"damaged-{step}"
     if jax.process_index() == 0:
       left = [other for other in parameters.steps_in(self.folder) if other < step]
-      then = "going on from the one before" if left else "no other is left, so the run starts anew"
+      then = "continuing from the one before" if left else "no other is left, so the run starts anew"
       logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
       for before in self.folder.glob("damaged-*"):  # one is enough to inspect; they must not fill the disk
         shutil.rmtree(before, ignore_errors=True)
@@ -217,11 +217,11 @@ class Checkpoints:
       self._failed = True
       self._remove_unfinished()
       whole = [other for other in parameters.steps_in(self.folder) if other != step]
-      before = f"the one of step {whole[0]} is whole" if whole else "there is none before it"
+      before = f"the one of step {whole[0]} is intact" if whole else "there is no earlier one"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(
-        f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Mend that,"
-        " and the same command goes on"
+        f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; {before}. Solve that, "
+        "and the same command continues"
       ) from error
 
   def _remove_unfinished(self) -> None:
@@ -288,4 +288,4 @@ def _compare(saved: dict, wanted: dict, where: str) -> None:
       ]
       parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
   if parts:
-    raise BadInput(f"the checkpoint {where} is of another model or optimizer; " + "; ".join(parts))
+    raise BadInput(f"the checkpoint {where} belongs to another model or optimizer; " + "; ".join(parts))

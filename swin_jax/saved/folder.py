@@ -38,10 +38,11 @@ class SavedFolder:
     try:
       config = json.loads((path / CONFIG).read_text())
     except (OSError, ValueError) as error:
-      raise BadInput(f"{source} has no {CONFIG} that can be read, which must describe the model") from error
+      raise BadInput(f"{source} has no readable {CONFIG}, which must describe the model") from error
     if not isinstance(config, Mapping) or "model" not in config:
       raise BadInput(
-        f"{source} is no model folder of ours, by its {CONFIG}; import it: python -m swin_jax.weights"
+        f"{source} is not a swin_jax model folder, according to its {CONFIG}; import it: python -m "
+        "swin_jax.weights"
         f" import {source} DST"
       )
     self.config = descriptions.describe(config, self.source)
@@ -69,7 +70,7 @@ def open_saved(source: str) -> Saved:
     return SavedFolder(source)
   if path.is_file() or hub.is_address(source):
     raise BadInput(
-      f"{source} is no model folder; make one of it: python -m swin_jax.weights import {source} DST"
+      f"{source} is not a model folder; convert it: python -m swin_jax.weights import {source} DST"
     )
   return parameters.SavedParameters(source)
 
@@ -98,13 +99,13 @@ def check_free(destination: str) -> None:
   path = pathlib.Path(destination)
   try:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-      raise BadInput(f"{destination} is there already; take another name")
+      raise BadInput(f"{destination} already exists; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     writable = os.access(path.parent, os.W_OK | os.X_OK) and path.name
   except OSError as error:
-    raise BadInput(f"{destination} cannot be made: {error.strerror or error}") from error
+    raise BadInput(f"{destination} cannot be created: {error.strerror or error}") from error
   if not writable:
-    raise BadInput(f"{destination} cannot be made there; take another name")
+    raise BadInput(f"{destination} cannot be created there; choose another name")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def parts(index: pathlib.Path) -> list[str]:
   try:
     return sorted(set(json.loads(index.read_text())["weight_map"].values()))
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise BadInput(f"{index} is no index of safetensors files") from error
+    raise BadInput(f"{index} is not an index of safetensors files") from error
 
 
 def fetch(address: str) -> pathlib.Path:
@@ -74,7 +74,7 @@ def fetch(address: str) -> pathlib.Path:
     if fetched is None:
       names = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
       weights = [file for file in names if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
-      raise BadInput(f"{address}: there is no such file; there are {', '.join(weights[:8]) or 'no weights'}")
+      raise BadInput(f"{address}: no such file; the repository has {', '.join(weights[:8]) or 'no weights'}")
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
     raise BadInput(f"{address} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
   return fetched

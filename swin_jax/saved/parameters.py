@@ -39,7 +39,7 @@ class SavedParameters:
         break
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
     else:
-      problem = "holds no checkpoint" if not steps else "holds no whole checkpoint"
+      problem = "holds no checkpoint" if not steps else "holds no intact checkpoint"
       raise BadInput(
         f"{source} {problem}; it must be the workdir of a run, one of its checkpoints/STEP, or a model folder"
       )
@@ -80,5 +80,5 @@ def saved_tree(folder: pathlib.Path) -> Any:
   with ocp.PyTreeCheckpointer() as reader:
     metadata = reader.metadata(folder / "state").item_metadata
   if metadata is None:
-    raise ValueError(f"{folder}/state says nothing of what it holds")
+    raise ValueError(f"{folder}/state does not describe its contents")
   return metadata.tree

@@ -94,13 +94,13 @@ class Model:
     self._check(images)
     if not self.masked:
       if mask is not None:
-        raise BadInput("only a masked-image model takes a mask")
+        raise BadInput("only a masked-image model accepts a mask")
       return self._run(params, images)
     shape, _ = self.kind.inputs(self.description, images.shape[1:3])["mask"]
     expected = (images.shape[0], *shape)
     if mask is None or mask.shape != expected:
       raise BadInput(
-        f"a masked-image model takes a mask {expected}, a number for each patch; not"
+        f"a masked-image model needs a mask {expected}, one number per patch, not"
         f" {None if mask is None else mask.shape}"
       )
     return self._run(params, images, jnp.asarray(mask, bool))
@@ -143,7 +143,7 @@ class Model:
     """
     count = len(self.module.encoder.levels)
     if not 0 <= stage < count:
-      raise BadInput(f"there is no stage {stage}; the model has stages 0 to {count - 1}")
+      raise BadInput(f"the model has no stage {stage}; it has stages 0 to {count - 1}")
 
   @functools.cached_property
   def _run(self):

@@ -55,7 +55,7 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
       raise BadInput(f"{source} holds none of {', '.join(names)}; name the file")
     path = file
   if not path.is_file():
-    raise BadInput(f"{source}: there is no such file")
+    raise BadInput(f"{source}: no such file")
   if path.suffix == ".json":
     return _open_parts(path, source)
   if path.suffix == ".safetensors":
@@ -105,7 +105,7 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
       file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
       raise BadInput(
-        f"{source}: {path.name} is no whole safetensors file ({error}); fetch it again"
+        f"{source}: {path.name} is not a complete safetensors file ({error}); fetch it again"
       ) from error
     files |= dict.fromkeys(file.keys(), file)
   shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
@@ -122,8 +122,8 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
     import torch
   except ImportError as error:
     raise BadInput(
-      f"{source} is a file of torch's, which is not installed here: pip install torch, or convert it where"
-      " torch is: python -c"
+      f"{source} is a PyTorch file, and PyTorch is not installed: pip install torch, or convert it where "
+      "PyTorch is installed: python -c"
       f' "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in'
       f" torch.load('{path.name}',"
       f" map_location='cpu', weights_only=True)['model'].items()}}, '{path.stem}.safetensors')\""
@@ -133,7 +133,7 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
   zipped = start.startswith(b"PK")
   # the older format, which cannot be read a tensor at a time
   if not zipped and not start.startswith(b"\x80"):
-    raise BadInput(f"{source} is no file of torch's, nor .safetensors: it begins with {start!r}")
+    raise BadInput(f"{source} is neither a PyTorch nor a .safetensors file: it begins with {start!r}")
   try:
     loaded = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=zipped)
   except MemoryError:
@@ -145,13 +145,13 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
       and "Weights only load failed" in str(error)
     ):
       raise BadInput(
-        f"{source} holds more than tensors, and to read that could run code of whoever made it; if you"
-        " trust them: --allow_pickle"
+        f"{source} holds more than tensors, and reading it could run its author's code; if you trust them: "
+        "--allow_pickle"
       ) from error
     if isinstance(error, ModuleNotFoundError):
       why = f"needs {error.name} to be read: pip install {error.name}"
     else:
-      why = "is no file of torch's, nor .safetensors, or is cut short"
+      why = "is neither a PyTorch nor a .safetensors file, or is truncated"
     raise BadInput(f"{source} {why}") from error
   state = {
     name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)

@@ -59,9 +59,8 @@ class Report:
 
   def __str__(self) -> str:
     lines = [
-      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted,"
-      f" {len(self.dropped)} of its own"
-      f" dropped, {len(self.fresh)} newly initialised"
+      f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, "
+      f"{len(self.dropped)} dropped, {len(self.fresh)} newly initialised"
     ]
     for title in ("adapted", "dropped", "fresh", "loaded"):
       lines += [f"  {title:8} {path}" for path in getattr(self, title)]
@@ -99,7 +98,7 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
     path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt
   )
   if rules.class_map and "head/kernel" not in adapt:
-    raise BadInput(f"{saved.source} has no head whose rows {rules.class_map} could choose")
+    raise BadInput(f"{saved.source} has no head for {rules.class_map} to choose rows from")
   taken = {*same, *adapt}
   report = Report(
     source=str(saved.source),
@@ -113,9 +112,7 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
       f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]
     ]
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    raise BadInput(
-      f"the encoder in {saved.source} is another one (theirs ≠ this model's): {'; '.join(shown)}{more}"
-    )
+    raise BadInput(f"the encoder in {saved.source} differs (saved ≠ this model's): {'; '.join(shown)}{more}")
   return Plan({path: function for path, (_, function) in adapt.items()}, report)
 
 
@@ -127,7 +124,7 @@ def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Rep
   """
   for path in report.fresh + report.dropped:
     ours, theirs = shapes.get(path, "(absent)"), saved.shapes.get(path, "(absent)")
-    raise BadInput(f"{saved.source} is of another model: {path} {theirs} ≠ {ours} here")
+    raise BadInput(f"{saved.source} belongs to another model: {path} {theirs} ≠ {ours} here")
 
 
 def read(
@@ -267,8 +264,8 @@ def read_class_map(path: str) -> np.ndarray:
   if not lines or not all(line.strip().isdigit() for line in lines):
     wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
     raise BadInput(
-      f"the class map {path} must have a line for each class: the number, from 0, of a saved class; line"
-      f" {wrong + 1} has none"
+      f"the class map {path} needs one line per class with the number, from 0, of a saved class; line "
+      f"{wrong + 1} has none"
     )
   return np.array([int(line) for line in lines])
 
@@ -281,7 +278,7 @@ def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
   """
   rows = read_class_map(path)
   if len(rows) != wanted:
-    raise BadInput(f"{path} has {len(rows)} lines, but the model {wanted} classes")
+    raise BadInput(f"{path} has {len(rows)} lines, but the model has {wanted} classes")
   if wrong := [row for row in rows if not 0 <= row < saved]:
     raise BadInput(f"{path} names class {wrong[0]}, but the saved head has 0 to {saved - 1}")
   return rows

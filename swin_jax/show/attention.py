@@ -70,7 +70,7 @@ def picture(
   captured = capture(model, params, image, stage, block)
   heads = captured.weights.shape[1]
   if head is not None and not 0 <= head < heads:
-    raise BadInput(f"there is no head {head} in this block; it has heads 0 to {heads - 1}")
+    raise BadInput(f"this block has no head {head}; it has heads 0 to {heads - 1}")
   chosen = slice(None) if head is None else slice(head, head + 1)
   original = drawing.to_rgb(image, image, bands)
   zoom = original.shape[0] // image.shape[0]
@@ -108,6 +108,6 @@ def _pixel(point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]
     isinstance(p, float) and p > 1 for p in point
   ):
     raise BadInput(
-      f"{point[0]},{point[1]} is not in the image of {size[0]} × {size[1]} px; 0.5,0.5 would be its middle"
+      f"{point[0]},{point[1]} is not in the image of {size[0]} × {size[1]} px; 0.5,0.5 is the centre"
     )
   return pixel

@@ -52,9 +52,9 @@ def grad_cam(
   """
   classes, encoder = image_classes(model), model.module.encoder
   if not classes:
-    raise BadInput("the model has no head, so there is no class to look for; take a fine-tuned one")
+    raise BadInput("the model has no head, so it has no classes to explain; use a fine-tuned model")
   if label is not None and not 0 <= label < classes:
-    raise BadInput(f"there is no class {label}; the model has classes 0 to {classes - 1}")
+    raise BadInput(f"the model has no class {label}; it has classes 0 to {classes - 1}")
   stage = len(encoder.levels) - 1 if stage is None else stage
   model.check_stage(stage)
   heat, label, probability = _grad_cam(

@@ -19,11 +19,11 @@ def find(path: str) -> list[pathlib.Path]:
   Hidden files and folders are skipped.
 
   Raises:
-    BadInput: there is no such file, or no image in the folder.
+    BadInput: no such file, or no image in the folder.
   """
   root = pathlib.Path(path)
   if not root.exists():
-    raise BadInput(f"{path}: there is no such file or folder")
+    raise BadInput(f"{path}: no such file or folder")
   if root.suffix.lower() == ".zip":
     raise BadInput(f"{path} is a zip; unpack it, and give files or the folder")
   if not root.is_dir():

@@ -32,7 +32,7 @@ class Maps:
     self._folder, self._colours = folder, legend.palette(len(class_names))
     names, path = "".join(name + "\n" for name in class_names), folder / "classes.txt"
     if names and path.exists() and path.read_text(encoding="utf-8") != names:
-      raise BadInput(f"{path} names other classes than the model's; give another --maps")
+      raise BadInput(f"{path} has class names that differ from the model's; give another --maps")
     if names:
       path.write_text(names, encoding="utf-8")
 

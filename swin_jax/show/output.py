@@ -18,7 +18,7 @@ def folder(flag: str, path: str) -> pathlib.Path:
   except OSError as error:
     raise BadInput(f"{flag}={path} cannot be made: {error.strerror}") from error
   if not os.access(directory, os.W_OK | os.X_OK):
-    raise BadInput(f"{flag}={path} cannot be written to; take another folder")
+    raise BadInput(f"{flag}={path} cannot be written to; choose another folder")
   return directory
 
 

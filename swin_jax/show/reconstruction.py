@@ -45,7 +45,7 @@ def reconstruct(
       the image.
   """
   if not model.masked:
-    raise BadInput("the model is no masked-image model, so it reconstructs nothing; take one of pre-training")
+    raise BadInput("the model is not a masked-image model, so it cannot reconstruct; use a pre-training run")
   levels = model.module.encoder.levels
   try:
     mask = masks.block_mask(

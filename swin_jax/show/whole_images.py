@@ -112,7 +112,7 @@ class Truth:
         same name.
     """
     if not pathlib.Path(folder).is_dir():
-      raise BadInput(f"{flag}={folder} is no folder")
+      raise BadInput(f"{flag}={folder} is not a folder")
     self._tree, classes = image_files.Disk(folder), None
     if num_classes:
       places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
@@ -128,8 +128,8 @@ class Truth:
     for path in image_files.find(self._tree, "", "", self._split.extensions):
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
         raise BadInput(
-          f"{flag}={folder} holds {other} and {path}, and which is meant is not clear; give a folder that"
-          " holds one"
+          f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "
+          "them"
         )
 
   def of(self, image: Whole) -> np.ndarray:
@@ -166,7 +166,7 @@ def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
   """
   if not model.kind.pixels:
     tasks = " or ".join(f"task={task}" for task, kind in KINDS.items() if kind.pixels)
-    raise BadInput(f"the model has no answers for pixels; take one of {tasks}")
+    raise BadInput(f"the model does not predict pixels; use one trained for {tasks}")
   normalised, forward = model.normalise(pixels), functools.partial(model.apply, params)
   window = model.description["dense"]["window"] or model.description["dense"]["eval_canvas"]
   size = pixels.shape[:2]

@@ -23,5 +23,5 @@ def kind_of(settings: Any) -> TaskKind:
   """
   task = settings["task"]
   if task not in KINDS:
-    raise BadInput(f"config.task = {task!r}: there are {', '.join(map(repr, KINDS))}")
+    raise BadInput(f"config.task = {task!r}: choose one of {', '.join(map(repr, KINDS))}")
   return KINDS[task]

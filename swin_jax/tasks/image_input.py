@@ -80,12 +80,12 @@ def check(config: ConfigDict) -> None:
   a, d = config.augment, config.data
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
     raise BadInput(
-      f"RandAugment is for images of 1 or 3 bands, data.mean has {len(d.mean)}: set"
+      f"RandAugment needs images of 1 or 3 bands, but data.mean has {len(d.mean)}: set"
       " augment.rand_augment_operations=0"
     )
   if a.rand_augment_operations and d.dtype != "uint8":
     raise BadInput(
-      f"RandAugment is for uint8 images, data.dtype is {d.dtype}: set augment.rand_augment_operations=0"
+      f"RandAugment needs uint8 images, but data.dtype is {d.dtype}: set augment.rand_augment_operations=0"
     )
   if a.crop_padding and a.eval_crop_fraction != 1.0:
-    raise BadInput("augment.crop_padding is for small images seen whole: set augment.eval_crop_fraction=1.0")
+    raise BadInput("augment.crop_padding is for small, uncropped images: set augment.eval_crop_fraction=1.0")

@@ -94,12 +94,13 @@ def check(config: ConfigDict, group: str) -> None:
     raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")
   if channels < 1 or channels % upernet.GROUP:
     raise BadInput(
-      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, in which they are normed"
+      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the "
+      "norm"
     )
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(
-      f"photometric distortion is for uint8 RGB, not {config.data.dtype} of {bands} bands: set"
+      f"photometric distortion needs uint8 RGB, not {config.data.dtype} of {bands} bands: set"
       " dense.photometric=False"
     )
   if len(levels) < 2:
-    raise BadInput(f"UPerNet needs a pyramid of two stages or more, the backbone has {len(levels)}")
+    raise BadInput(f"UPerNet needs at least two stages, but the backbone has {len(levels)}")

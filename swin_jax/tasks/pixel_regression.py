@@ -165,8 +165,8 @@ def _check(config: ConfigDict) -> None:
   pixel_input.check(config, "pixel_regression")
   if config.pixel_regression.value_std < 0:
     raise BadInput(
-      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for"
-      " that of the data"
+      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for "
+      "the data's"
     )
 
 
@@ -184,13 +184,13 @@ def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], di
     return
   if c.value_mean:
     raise BadInput(
-      "config.pixel_regression.value_mean is given without value_std: give both, or neither for those of"
-      " the data's statistics.json"
+      "config.pixel_regression.value_mean is given without value_std: give both, or neither to use the "
+      "data's statistics.json"
     )
   if config.data.source != "array_record" or not config.data.path:
     raise BadInput(
-      "pixel_regression.value_std = 0 stands for the statistics.json of a set that prepare wrote: give"
-      " --config.data.path of one, or both numbers, as in --config.pixel_regression.value_mean=250"
+      "pixel_regression.value_std = 0 means the statistics.json of a set that prepare wrote: give "
+      "--config.data.path of such a set, or both numbers, as in --config.pixel_regression.value_mean=250"
       " --config.pixel_regression.value_std=80"
     )
   statistics = read(config.data.path)

@@ -28,7 +28,9 @@ def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
   logits, label = rows["logits"], rows["label"]
   present = np.unique(label)
   if len(present) < 2:
-    raise Undefined(f"ranking needs examples of two classes, the evaluation set has class {present.tolist()}")
+    raise Undefined(
+      f"ranking needs examples of two classes, but the evaluation set only has class {present.tolist()}"
+    )
   if not np.isfinite(logits).all():
     raise Undefined("the model's output is not finite")
   # float64, in which probabilities near 1 differ that float32 rounds to 1.

@@ -166,8 +166,8 @@ def _check(config: ConfigDict) -> None:
   pixel_input.check(config, "segmentation")
   if not 0 <= config.segmentation.num_classes <= NONE:
     raise BadInput(
-      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {NONE}, or 0 for"
-      " those of the data"
+      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {NONE}, or 0 for "
+      "the number in the data"
     )
 
 

@@ -35,14 +35,14 @@ class Parser(argparse.ArgumentParser):
     """Raises BadInput for a word that is not a flag of this command."""
     name = word.partition("=")[0]
     if not name.startswith("-"):
-      raise BadInput(f"'{word}' is no flag; flags are written --name=value")
+      raise BadInput(f"'{word}' is not a flag; flags are written --name=value")
     near = difflib.get_close_matches(name, list(self._option_string_actions), 1)
     raise BadInput(
       f"{name} is unknown; " + (f"did you mean {near[0]}?" if near else "--help lists all flags")
     )
 
   def error(self, message: str) -> NoReturn:
-    raise BadInput(f"{' '.join(message.split())}; {self.prog} --help explains all")
+    raise BadInput(f"{' '.join(message.split())}; {self.prog} --help lists all flags")
 
 
 class ConfigParser(Parser):
@@ -86,7 +86,7 @@ class ConfigParser(Parser):
     except flags.UnrecognizedFlagError as error:
       self.refuse(f"--{error.flagname}")
     except OSError as error:
-      raise BadInput(f"--config={path.partition(':')[0]}: there is no such file") from error
+      raise BadInput(f"--config={path.partition(':')[0]}: no such file") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
       raise BadInput(_clear(str(error), given_keys(argv))) from error
     if len(words) > 1:
@@ -136,7 +136,7 @@ def size(text: str) -> int | list[int]:
   try:
     numbers = [int(part) for part in text.split(",")]
   except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be a number, or numbers divided by commas") from error
+    raise argparse.ArgumentTypeError(f"'{text}' must be a number, or numbers separated by commas") from error
   return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -145,7 +145,7 @@ def numbers(text: str) -> list[float]:
   try:
     return [float(part) for part in text.split(",")]
   except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be numbers divided by commas") from error
+    raise argparse.ArgumentTypeError(f"'{text}' must be numbers separated by commas") from error
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:
@@ -184,7 +184,7 @@ def exit_code(body: Callable[[], None]) -> int:
     print(f"swin_jax: {stopped}", file=sys.stderr)
     return preemption.exit_code()
   except KeyboardInterrupt:
-    print("swin_jax: stopped; the same command goes on", file=sys.stderr)
+    print("swin_jax: stopped; the same command continues", file=sys.stderr)
     return preemption.INTERRUPTED
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

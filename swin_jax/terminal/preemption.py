@@ -82,7 +82,8 @@ def _listen(reader: socket.socket) -> None:
     again, _signal = _signal, _signal or number
     if not _something_to_save or (again and number == signal.SIGINT):
       print(
-        "swin_jax: stopped; the same command goes on from the last checkpoint, or anew if there is none",
+        "swin_jax: stopped; the same command continues from the last checkpoint, or starts anew if there is "
+        "none",
         file=sys.stderr,
         flush=True,
       )

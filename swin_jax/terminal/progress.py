@@ -41,7 +41,7 @@ class Progress:
   def finish(self, note: str = "") -> None:
     """Prints the last line: the amount, the time, the amount done before this process began, and a note."""
     seconds = time.perf_counter() - self._start
-    before = f", {self._before:,.0f} were there before" if self._before else ""
+    before = f", {self._before:,.0f} existed before" if self._before else ""
     say(f"{self._what}  {self._done:,.0f} {self._unit} in {seconds:.1f} s{before}{note}")
 
 

@@ -12,7 +12,7 @@ Rule = Callable[[Any], str]
 
 def one_of(*allowed: str | int) -> Rule:
   """Returns the rule that a value is one of `allowed`."""
-  return lambda value: "" if value in allowed else f": there are {', '.join(map(repr, allowed))}"
+  return lambda value: "" if value in allowed else f": choose one of {', '.join(map(repr, allowed))}"
 
 
 def at_least(low: float) -> Rule:
@@ -34,7 +34,7 @@ def share(high: float = 1.0) -> Rule:
 def rising(high: float = float("inf")) -> Rule:
   """Returns the rule of a pair of positive numbers in ascending order, at most `high`."""
   limit = f", at most {high}" if high < float("inf") else ""
-  words = f" must be two numbers above 0, the smaller first{limit}"
+  words = f" must be two numbers above 0, the smaller one first{limit}"
   return lambda pair: "" if len(pair) == 2 and 0 < pair[0] <= pair[1] <= high else words
 
 

@@ -39,17 +39,21 @@ def _parser() -> cli.Parser:
     "--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH; needed if the file does not determine it"
   )
   command.add_argument(
-    "--window", type=cli.size, help="tokens, or one number a stage; needed if the file does not determine it"
+    "--window",
+    type=cli.size,
+    help="tokens, or one number per stage; needed if the file does not determine it",
   )
   command.add_argument(
-    "--trained_window", type=cli.size, help="V2: windows of pre-training, one a stage; 0 if same as --window"
+    "--trained_window",
+    type=cli.size,
+    help="V2: windows of pre-training, one per stage; 0 if same as --window",
   )
   command.add_argument(
     "--mean",
     type=cli.numbers,
     help="mean of the images per band, for pixels in 0..1; overrides the mean read or assumed",
   )
-  command.add_argument("--std", type=cli.numbers, help="standard deviation, likewise")
+  command.add_argument("--std", type=cli.numbers, help="standard deviation per band, as for --mean")
   command.add_argument(
     "--target_norm_window",
     type=int,
@@ -125,7 +129,7 @@ def _adapt(arguments) -> None:
   folder.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
   if arguments.bands is None and arguments.band_rule:
-    raise BadInput("--band_rule says what --bands are made of; give both")
+    raise BadInput("--band_rule says how --bands are derived; give both")
   if arguments.bias_tables and not any(path.endswith("bias_table") for path in saved.shapes):
     raise BadInput(f"{arguments.source} has no bias tables, which only Swin V1 has; leave out --bias_tables")
   band_rule = arguments.band_rule or "repeat"
@@ -138,7 +142,7 @@ def _adapt(arguments) -> None:
   drawn = "mask" in kind_of(description).inputs(description, description["data"]["image_size"])
   if drawn and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(
-      f"{arguments.source} draws the bands it was trained with; to pre-train on others:"
+      f"{arguments.source} reconstructs the bands it was trained with; to pre-train on others:"
       f" --config.init_from={arguments.source}"
     )
   shapes = descriptions.parameter_shapes(description)

@@ -62,5 +62,5 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   except OSError:
     return {}
   except ValueError as error:
-    raise BadInput(f"{path}, which lies beside the weights, is no JSON: {error}") from error
+    raise BadInput(f"{path}, next to the weights, is not JSON: {error}") from error
   return settings if isinstance(settings, dict) else {}

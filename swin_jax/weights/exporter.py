@@ -45,12 +45,12 @@ def plan(
   masked = _MASKED[description["task"]]
   if layout != "official" and model["extra_norm_every"]:
     raise BadInput(
-      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout}"
-      " has no place for"
+      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} "
+      "cannot hold"
     )
   if masked and layout == "timm":
     raise BadInput(
-      f"{saved.source} is a masked-image model, which timm has none of; --layout=official or hf, or"
+      f"{saved.source} is a masked-image model, which timm does not have; --layout=official or hf, or"
       " fine-tune it first"
     )
   spelling = layouts.make(layout, model["version"], masked)
@@ -100,8 +100,8 @@ def _describe(saved: Saved) -> dict[str, Any]:
     raise BadInput(f"{saved.source} is no Swin Transformer; python -m swin_jax.export writes it whole")
   if description["task"] not in _MASKED:
     raise BadInput(
-      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m"
-      " swin_jax.export writes it whole"
+      f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
+      "swin_jax.export exports the whole model"
     )
   return description
 
@@ -126,7 +126,7 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   targets = [path] + ([path.with_name("config.json")] if config else [])
   check_free(destination)
   if existing := [str(target) for target in targets if target.exists()]:
-    raise BadInput(f"{existing[0]} is there already; take another name")
+    raise BadInput(f"{existing[0]} already exists; choose another name")
   table, read = plan(saved, layout)
   if config:
     files.write(targets[1], json.dumps(config, indent=2) + "\n")
@@ -140,8 +140,8 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   if pads(description):
     height, width = description["data"]["image_size"]
     said.append(
-      f"note: images of {height} × {width} px are padded to whole windows; here the padding is masked,"
-      " there it takes part"
+      f"note: images of {height} × {width} px are padded to whole windows; swin_jax masks the padding, the "
+      "other program attends to it"
     )
   return [*said, how_to_load]
 
@@ -164,7 +164,7 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
     raise BadInput(f"{source} has windows {used}; other programs have one square window for all stages")
   trained = [windows.pair(window) for window in model["trained_window_sizes"]]
   if any(h != w for h, w in trained):
-    raise BadInput(f"{source} was trained with windows {trained}; other programs know square ones only")
+    raise BadInput(f"{source} was trained with windows {trained}; other programs have only square ones")
   return largest, [0 if size == window else size[0] for size, window in zip(trained, used, strict=False)]
 
 

@@ -69,8 +69,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
   if wrong or left:
     said = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-    said += [f"{len(left)} tensors are of no use: {_some(left)}"] if left else []
-    raise BadInput(f"{tensors.source} is no Swin V{model['version']} as we know it: {'; '.join(said)}")
+    said += [f"{len(left)} tensors are unused: {_some(left)}"] if left else []
+    raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(said)}")
 
   def read(path):
     names, form = pieces[path]
@@ -85,7 +85,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
 
   constants = _check_constants(tensors, detected, description)
   notes.append(
-    f"{len(used)} tensors used, {constants} constants as they follow from the windows, none left over"
+    f"{len(used)} tensors used, {constants} constants that follow from the windows, none left over"
   )
   return Import(description, detected, shapes, read, notes)
 
@@ -113,7 +113,7 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
     ):
       windows, data = used_windows(description), description["data"]
       raise BadInput(
-        f"{tensors.source}: its {name} is not what follows from images of {data['image_size']} px and"
+        f"{tensors.source}: its {name} does not follow from images of {data['image_size']} px and"
         f" windows {windows}; give"
         " --image_size, --window or --trained_window if these are wrong"
       )

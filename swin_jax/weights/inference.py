@@ -112,9 +112,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   description["data"] |= _normalisation(tensors.folder, bands, hints, origins)
   if masked:
     target = (
-      f"normalised by {hints.target_norm_window} px around them"
-      if hints.target_norm_window
-      else "as they are"
+      f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"
     )
     origins.append(
       f"targets are pixels {target}"
@@ -141,10 +139,10 @@ def _normalisation(
   for name, value in supposed.items():
     said, stored = getattr(hints, name), beside[name]
     if said is not None and len(said) != bands:
-      raise BadInput(f"--{name} must have {bands} numbers, one a band; it has {len(said)}")
+      raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(said)}")
     if said is None:
       where = (
-        "from the file beside it"
+        "from the file next to it"
         if stored and len(stored) == bands
         else "of ImageNet"
         if bands == 3
@@ -179,7 +177,7 @@ def _extra_norm_every(depths: list[int], has_norm: Callable[[int, int], bool], s
   every = 1 + min(j for _, j in blocks)
   if blocks != {(i, j) for i, depth in enumerate(depths) for j in range(depth) if (j + 1) % every == 0}:
     raise BadInput(
-      f"{source}: its extra norms are not after every so many blocks of a stage, but after {sorted(blocks)}"
+      f"{source}: its extra norms are not at regular intervals in a stage, but after {sorted(blocks)}"
       " (stage, block)"
     )
   return every

@@ -97,19 +97,19 @@ def detect(names: Iterable[str], source: str) -> Layout:
     ("spatial_mlp", "the spatial layers of Swin-MLP"),
   ):
     if example := next((name for name in names if part in name), None):
-      raise BadInput(f"{source} has {what} ({example}); Swin V1 and V2 have none")
+      raise BadInput(f"{source} has {what} ({example}), which Swin V1 and V2 do not have")
   embeddings = {"embeddings.patch_embeddings.projection.weight": "hf", "patch_embed.proj.weight": "official"}
   stems = [(name, stem) for stem in embeddings for name in names if name.endswith(stem)]
   if not stems:
     raise BadInput(
-      f"{source} is no Swin Transformer: it has no patch embedding; its first tensors are"
+      f"{source} is not a Swin Transformer: it has no patch embedding; its first tensors are"
       f" {', '.join(sorted(names)[:3])}"
     )
   name, stem = stems[0]
   encoder, layout = name.removesuffix(stem), embeddings[stem]
   if not any(".blocks.0." in name for name in names):
     raise BadInput(
-      f"{source} is no Swin Transformer: it has no layers of blocks; its first tensors are"
+      f"{source} is not a Swin Transformer: it has no layers of blocks; its first tensors are"
       f" {', '.join(sorted(names)[:3])}"
     )
   merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d+)\.downsample\.", name))}

@@ -25,7 +25,7 @@ def infer(
   sizes, origins, missing = {"trained_window": []}, [], []
   # V1 has no trained windows: its tables are specific to the window
   for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:
-    for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json beside it", config)):
+    for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json next to it", config)):
       if name in known:
         sizes[name] = _lists(name, known[name], stages)
         origins.append(f"{_MEANING[name]} from {where}")
@@ -40,8 +40,8 @@ def infer(
   if flags.get("trained_window") and isinstance(flags["trained_window"], int) and stages > 1:
     if flags["trained_window"] != max(map(max, sizes["window"])):
       raise BadInput(
-        f"--trained_window={flags['trained_window']} must be one number a stage, as 12,12,12,6: small maps"
-        " shrink windows"
+        f"--trained_window={flags['trained_window']} must be one number per stage, as in 12,12,12,6: small "
+        "maps shrink windows"
       )
     sizes["trained_window"] = [None] * stages
   maps = windows.map_sizes(sizes["image_size"], patch, stages)
@@ -59,9 +59,8 @@ _MEANING = {"image_size": "image size", "window": "windows", "trained_window": "
 
 _EXAMPLE = {
   "image_size": "in pixels",
-  "window": "in tokens, one number or one a stage",
-  "trained_window": "those of pre-training, one a stage, as 12,12,12,6; 0 if it has known no other than"
-  " --window",
+  "window": "in tokens, one number or one per stage",
+  "trained_window": "those of pre-training, one per stage, as in 12,12,12,6; 0 if they equal --window",
 }
 
 
@@ -74,7 +73,7 @@ def _lists(name: str, value: Any, stages: int) -> list:
   values = [value] * stages if isinstance(value, int) else list(value)
   least = 0 if name == "trained_window" else 1
   if len(values) != stages or min(min(windows.pair(size)) for size in values) < least:
-    raise BadInput(f"--{name} must be one number of tokens, or {stages}, one a stage; it is {value}")
+    raise BadInput(f"--{name} must be one number of tokens, or {stages}, one per stage; it is {value}")
   return [list(windows.pair(size)) if size else None for size in values]
 
 

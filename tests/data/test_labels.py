@@ -45,10 +45,10 @@ def test_what_values_mean():
   "name, text, message",
   [
     ("classes.txt", "\n\n", "names 0 classes; there must be 1 to 255"),
-    ("classes.txt", "a\n\nb\n", "has no name for label 1"),
+    ("classes.txt", "a\n\nb\n", "lacks a name for label 1"),
     ("classes.txt", "\n".join(map(str, range(300))), "names 300 classes"),
     ("classes.txt", "road\nsky\nroad\n", "calls two classes 'road'"),
-    ("classes.json", '{"classes": "abc"}', "classes is no list"),
+    ("classes.json", '{"classes": "abc"}', "classes is not a list"),
     ("classes.json", '{"classes": ["a", "b"], "ignore_index": true}', "ignore_index must be a number"),
     ("classes.json", "[]", "must be like"),
     ("classes.json", '{"classes": ["a"], "ignore_index": "a"}', "ignore_index must be a number"),
@@ -64,7 +64,7 @@ def test_unusable_classes_are_one_line(name, text, message):
 def test_maps_that_are_refused():
   classes = labels.parse("classes.txt", CLASSES, "x")
   for encoded, message in (
-    (png([[0, 7, 7]]), "has label 7 in 2 pixels; the 3 classes do not know it"),
+    (png([[0, 7, 7]]), "has label 7 in 2 pixels; there are only 3 classes (0–2)"),
     (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
     (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
     (b"nonsense", "cannot be read as a label map"),
@@ -149,7 +149,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   folder = write(tmp_path / "set", contents)
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
   said = capsys.readouterr()
-  assert "train/labels/3.png has label 9 in 600 pixels; the 3 classes do not know it" in said.err
+  assert "train/labels/3.png has label 9 in 600 pixels; there are only 3 classes (0–2)" in said.err
   assert "left out train/images/5.jpg: its map has 10 × 30 pixels, the image 20 × 30" in said.err
   assert "8 images" in said.out or "2 unreadable and left out" in said.out
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
@@ -177,7 +177,7 @@ def test_shrunk_maps_fit_their_images(tmp_path):
 def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   folder = write(tmp_path / "a", files(splits=("train",)))
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
-  assert "put a classes.txt beside them" in capsys.readouterr().err
+  assert "put a classes.txt next to them" in capsys.readouterr().err
   contents = files(splits=("train",)) | {"classes.txt": CLASSES}
   del contents["train/labels/2.png"]
   assert run(f"--source={write(tmp_path / 'b', contents)}", f"--out={tmp_path / 'out'}") == 2
@@ -260,7 +260,7 @@ def test_wide_labels_are_read_where_they_are_small():
     assert labels.read(out.getvalue(), classes).tolist() == values
   out = io.BytesIO()
   Image.fromarray(np.asarray([[-1, 2]], np.int32)).save(out, "TIFF")
-  with pytest.raises(ValueError, match="has labels from -1 to 2; there may be those from 0 to 255"):
+  with pytest.raises(ValueError, match="has labels from -1 to 2; labels must be from 0 to 255"):
     labels.read(out.getvalue(), classes)
 
 
@@ -308,7 +308,7 @@ def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
   contents = files(kind="truth", splits=("train",))
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
   assert (
-    "has a folder images beside truth, which are no classes of images: maps of pixels lie in labels,"
+    "has a folder images beside truth, which are not classes of images: maps of pixels belong in labels,"
     " annotations" in capsys.readouterr().err
   )
 

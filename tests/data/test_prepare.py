@@ -168,7 +168,7 @@ def test_other_images_are_refused(tmp_path):
   (tmp_path / "in" / "train" / "ant" / "012.png").rename(tmp_path / "in" / "train" / "bee" / "012.png")
   (tmp_path / "in" / "train" / "bee" / "012.png").unlink()
   (tmp_path / "in" / "train" / "bee" / "001.png").rename(tmp_path / "in" / "train" / "bee" / "renamed.png")
-  assert "made with other files or order;" in bad(tmp_path / "in", tmp_path / "out")
+  assert "prepared with other files or order;" in bad(tmp_path / "in", tmp_path / "out")
 
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
@@ -246,7 +246,7 @@ def test_bad_images_are_named_left_out_and_counted(tmp_path, capsys):
   assert printed.err.count("\n") == 4 and "4 unreadable and left out" in printed.out
   assert len(read(tmp_path / "out")) == 40
   run(folder, tmp_path / "out", num_shards=3, max_bad_fraction=0.1)
-  assert "44 images in 0.0 s, 44 were there before, 4 unreadable and left out" in capsys.readouterr().out
+  assert "44 images in 0.0 s, 44 existed before, 4 unreadable and left out" in capsys.readouterr().out
 
 
 def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
@@ -273,7 +273,7 @@ def test_bad_sources(folder, tmp_path):
   out = tmp_path / "out"
   assert "has no 'none'" in bad(tmp_path / "none", out)
   assert "has no split 'test'; it has train, val" in bad(folder, out, split="test")
-  assert "--hold_out is for a source with one split" in bad(folder, out, hold_out=0.1)
+  assert "--hold_out needs a source with one split" in bad(folder, out, hold_out=0.1)
   assert "--hold_out=0.01 of 40 images is 0" in bad(folder / "train", out, hold_out=0.01)
   (tmp_path / "empty").mkdir()
   assert "holds no image" in bad(tmp_path / "empty", out)
@@ -297,7 +297,7 @@ def test_bad_parts(part):
   [
     (["--sorce=x"], "--sorce is unknown; did you mean --source?"),
     (["--source=x"], "--out is missing; for example --out=data/prepared"),
-    (["--source=x", "--out=y", "z"], "'z' is no flag"),
+    (["--source=x", "--out=y", "z"], "'z' is not a flag"),
     (
       ["--source=x", "--out=y", "--quality=200"],
       "--quality: 200 is not an integer in the range [1, 95]",

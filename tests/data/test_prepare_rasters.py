@@ -266,7 +266,7 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
     assert (
       not printed.err
       and ", 1 without data left out" in printed.out
-      and "is whole: train 3 images" in printed.out
+      and "is complete: train 3 images" in printed.out
     )
   assert sum(np.isnan(tile).any() for tile in contents(tmp_path / "out").values()) == 1
   write_tif(tmp_path / "none" / "x.tif", 0 * array, nodata=0)
@@ -276,12 +276,12 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
 def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
   (tmp_path / "in").mkdir()
   (tmp_path / "in" / "a.npy").write_bytes(b"rubbish")
-  assert "holds no raster that can be read; a.npy: cannot be read as an array" in bad(
+  assert "holds no readable raster; a.npy: cannot be read as an array" in bad(
     tmp_path / "in", tmp_path / "out"
   )
   assert "does not exist" in bad(tmp_path / "absent.tif", tmp_path / "out", cut=cut(tile=5))
   np.savez(tmp_path / "x.npz", a=scene(), b=scene())
-  assert "say by --array=NAME which one is meant" in bad(tmp_path / "x.npz", tmp_path / "out")
+  assert "choose one with --array=NAME" in bad(tmp_path / "x.npz", tmp_path / "out")
 
 
 # What a run does with them.
@@ -369,11 +369,11 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
     (dict(data__dtype="int16"), "config.data.dtype = 'int16': there are 'uint8', 'float32'"),
     (
       dict(data__dtype="float32", augment__rand_augment_operations=2),
-      "RandAugment is for uint8 images, data.dtype is float32",
+      "RandAugment needs uint8 images, but data.dtype is float32",
     ),
     (
       dict(augment__rotate=True, data__image_size=(32, 64)),
-      "augment.rotate turns by 90°, which needs square images",
+      "augment.rotate rotates by 90°, which needs square images",
     ),
     (dict(log__picture_bands=(0, 1)), "must be one or three of the bands 0 to 0"),
     (dict(log__picture_bands=(1,)), "must be one or three of the bands 0 to 0"),

@@ -89,8 +89,8 @@ def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
   assert type(error.value) is Fault
   assert str(error.value) == (
     "record 7 cannot be read: [Errno 116] Stale file handle: '/data/shard 3'; the storage did not recover"
-    " in 0 seconds. Mend it, or"
-    " copy that file anew; then the same command goes on from the last checkpoint"
+    " in 0 seconds. Repair it, or copy that file again; the same command then continues from the last "
+    "checkpoint"
   )
 
 

@@ -388,8 +388,8 @@ def test_bad_npz(tmp_path):
     (dict(class_names=None), "both labels and class_names"),
     (dict(labels=np.arange(5)), "has 3 class names, but image 3 has label 3"),
     (dict(labels=-np.ones(5, int)), "image 0 has label -1"),
-    (dict(labels=np.arange(4) % 3), "does not fit together"),
-    (dict(offsets=np.arange(6)), "does not fit together"),
+    (dict(labels=np.arange(4) % 3), "is inconsistent"),
+    (dict(offsets=np.arange(6)), "is inconsistent"),
   ]:
     images.make_npz(path, 5, **changes)
     assert message in bad("npz", pattern)

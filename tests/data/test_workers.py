@@ -114,7 +114,11 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
 @pytest.mark.parametrize(
   "number, workers, hint",
   [
-    (signal.SIGKILL, 1, "SIGKILL, as when memory runs out: take fewer data.num_workers or data.num_threads"),
+    (
+      signal.SIGKILL,
+      1,
+      "SIGKILL, as happens when memory runs out: use fewer data.num_workers or data.num_threads",
+    ),
     (signal.SIGBUS, 2, "SIGBUS, as when /dev/shm is full"),
     (signal.SIGSEGV, 2, "SIGSEGV. The"),
   ],
@@ -212,6 +216,6 @@ class Leaving:
 
 def test_a_worker_that_ends_is_named():
   with pytest.raises(
-    Fault, match=r"data worker process( \d+)? ended with exit code 3; its words are above. The same command"
+    Fault, match=r"data worker process( \d+)? ended with exit code 3; its output is above. The same command"
   ):
     next(make_input(Leaving(), workers=1).train_batches(0, WHOLE))

@@ -182,19 +182,19 @@ def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
     swin_jax.load(tmp_path, kernel="tpu")
   with pytest.raises(
     BadInput,
-    match="kernel 'gpu' is for NVIDIA GPUs, and the devices are of the platform 'cpu': 'auto' runs there",
+    match="kernel 'gpu' needs NVIDIA GPUs, but the platform is 'cpu'; use 'auto'",
   ):
     swin_jax.load(tmp_path, kernel="gpu")
-  with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
+  with pytest.raises(BadInput, match="kernel 'gpu' needs NVIDIA GPUs"):
     build(tiny.config(model__attention_kernel="gpu"), 10, 10)
-  with pytest.raises(BadInput, match="kernel 'gpu' is for NVIDIA GPUs"):
+  with pytest.raises(BadInput, match="kernel 'gpu' needs NVIDIA GPUs"):
     report.check(
       tiny.config(model__attention_kernel="gpu"),
       hardware.parse("v5e:2x2"),
       analytic=True,
       patiently=lambda _, function: function(),
     )
-  with pytest.raises(BadInput, match="'gpu' is for heads of 16, 32 or 64 channels, not 24"):
+  with pytest.raises(BadInput, match="'gpu' supports heads of 16, 32 or 64 channels, not 24"):
     gpu.window_attention(np.zeros((1, 1, 4, 1, 3, 24)), np.zeros((1, 4, 4)), np.ones(1), None, cosine=True)
 
 

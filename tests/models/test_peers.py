@@ -110,14 +110,15 @@ def test_other_files_of_torch_are_refused(tmp_path, capsys):
   whole = (tmp_path / "x.pth").read_bytes()
   for cut in (whole[: len(whole) // 2], whole[:10], b"\x80\x02"):
     (tmp_path / "x.pth").write_bytes(cut)
-    assert "is no file of torch's, nor .safetensors, or is cut short" in refusal(
+    assert "is neither a PyTorch nor a .safetensors file, or is truncated" in refusal(
       capsys, "import", tmp_path / "x.pth", tmp_path / "ours"
     )
   for other in (b"", b"<!DOCTYPE html><html>"):  # a page in the place of the file
     (tmp_path / "x.pth").write_bytes(other)
     said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
     assert (
-      "is no file of torch's, nor .safetensors: it begins with b'" in said and "--allow_pickle" not in said
+      "is neither a PyTorch nor a .safetensors file: it begins with b'" in said
+      and "--allow_pickle" not in said
     )
 
 

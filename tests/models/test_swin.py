@@ -198,7 +198,7 @@ def test_every_block_has_the_tensors_that_can_be_saved(version):
 @pytest.mark.parametrize("name", ["all", "save", "save:", "save:qkv,atention", "keep:qkv"])
 def test_an_unknown_remat_policy_names_those_there_are(name):
   message = (
-    f"model.remat = '{name}': there are none, block, dots, and save: with names out of qkv,"
+    f"model.remat = '{name}': there are none, block, dots, and save: with names from qkv,"
     " attention, attention_output, mlp_hidden"
   )
   with pytest.raises(BadInput, match=message):

@@ -221,7 +221,7 @@ def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
 
 
 def test_channels_that_do_not_divide_into_groups_are_bad_input():
-  with pytest.raises(BadInput, match="lateral0 has 24 channels: they do not divide into groups of 16"):
+  with pytest.raises(BadInput, match="lateral0 has 24 channels, which do not divide into groups of 16"):
     upernet.ConvNorm(24, 1, jnp.float32, name="lateral0").init(jax.random.key(0), np.zeros((1, 2, 2, 3)))
 
 

@@ -289,7 +289,7 @@ def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path
   with small_disk(workdir, 50_000):
     message = (
       r"the checkpoint of step 1[05] could not be saved.*no space left on the disk; the one of step"
-      r" (5|10) is whole"
+      r" (5|10) is intact"
     )
     with pytest.raises(BadInput, match=message) as caught:
       run(workdir, log__eval_every_epochs=1.0)
@@ -318,7 +318,7 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
 
   monkeypatch.setattr(preemption, "requested", look)
   with pytest.raises(
-    BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is none before it"
+    BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is no earlier one"
   ):
     run(tmp_path)
 
@@ -379,7 +379,7 @@ def test_no_device_is_one_line(monkeypatch):
   monkeypatch.setattr(jax, "devices", none)
   monkeypatch.setenv("JAX_PLATFORMS", "cuda")
   with pytest.raises(
-    BadInput, match="jax finds no device to compute on: is jax installed for JAX_PLATFORMS=cuda?"
+    BadInput, match="jax has no device to compute on: is jax installed for JAX_PLATFORMS=cuda?"
   ):
     distributed.check_devices()
 
@@ -447,7 +447,7 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
 
   monkeypatch.setattr(pipeline.Input, "train", slow)
   run(tmp_path, optim__total_epochs=6 / 89)
-  assert "of the time waits for data" in capsys.readouterr().out
+  assert "of the time spent waiting for data" in capsys.readouterr().out
 
 
 # Data.

@@ -125,7 +125,7 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
   outputs = finish(processes(2, 1, *with_folder), code=2)
   for output in outputs:
     assert (
-      f"must be one folder that all hosts share; {socket.gethostname()} do not see that of process 0"
+      f"must be one folder that all hosts share; {socket.gethostname()} cannot see the one of process 0"
       in output
     )
 

@@ -17,8 +17,8 @@ def config(task):
 @pytest.mark.parametrize(
   "task, key, message",
   [
-    ("segmentation", "classification.mixup_alpha", "it reads nothing of config.classification"),
-    ("segmentation", "mask.ratio", "it reads nothing of config.mask"),
+    ("segmentation", "classification.mixup_alpha", "it reads no key of config.classification"),
+    ("segmentation", "mask.ratio", "it reads no key of config.mask"),
     (
       "segmentation",
       "augment.crop_scale[0]",
@@ -30,9 +30,9 @@ def config(task):
       "augment.rand_augment_operations",
       "of this group it reads flip_probability, interpolation, rotate",
     ),
-    ("pixel_regression", "segmentation.channels", "it reads nothing of config.segmentation"),
+    ("pixel_regression", "segmentation.channels", "it reads no key of config.segmentation"),
     ("classification", "mask.ratio", "task=classification does not read it"),
-    ("classification", "dense.photometric", "it reads nothing of config.dense"),
+    ("classification", "dense.photometric", "it reads no key of config.dense"),
     ("masked_pixels", "classification.num_classes", "task=masked_pixels does not read it"),
   ],
 )

@@ -211,7 +211,7 @@ def test_an_evaluation_can_be_stopped(finished, monkeypatch):
   ],
 )
 def test_evaluation_under_another_meaning_is_refused(finished, change, flag):
-  with pytest.raises(BadInput, match=f"was trained with another config.*; for its own give {flag}"):
+  with pytest.raises(BadInput, match=f"was trained with another config.*; to use the original give {flag}"):
     evaluate.evaluate_checkpoint(tiny.config(**change), str(finished))
 
 

@@ -106,7 +106,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
     (dict(mask__patch_size=12), "mask.patch_size = 12"),
     (dict(mesh__data=3), "does not fit the number of devices, 8"),
     (dict(init_from="/nowhere"), "config.init_from: /nowhere holds no checkpoint"),
-    (dict(init_from="/nowhere"), "; --config.init_from= starts from nothing"),
+    (dict(init_from="/nowhere"), "; --config.init_from= starts from scratch"),
     (dict(task="segment"), "config.task = 'segment': there are 'classification', 'masked_pixels'"),
     (dict(augment__interpolation="cubic"), "config.augment.interpolation = 'cubic'"),
     (
@@ -135,7 +135,7 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    (["--config=configs/nowhere.py", "--workdir=W"], "--config=configs/nowhere.py: there is no such file"),
+    (["--config=configs/nowhere.py", "--workdir=W"], "--config=configs/nowhere.py: no such file"),
     (["--config=configs/quickstart.py:pretrian", "--workdir=W"], "it has :pretrain, :finetune"),
     (
       ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lrr=1"],
@@ -153,7 +153,7 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
       ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lr=fast"],
       "could not convert string to float: 'fast'",
     ),
-    (["--config=configs/quickstart.py", "--workdir=W", "stray"], "'stray' is no flag"),
+    (["--config=configs/quickstart.py", "--workdir=W", "stray"], "'stray' is not a flag"),
     (["--config=configs/quickstart.py", "--workdirr=W"], "did you mean --workdir"),
     (["--config=configs/quickstart.py"], "--workdir is missing"),
     (["--workdir=W"], "--config is missing"),

@@ -203,7 +203,7 @@ def test_another_model_is_named(tmp_path):
 
 def test_a_step_saved_twice_is_an_error(tmp_path):
   write(tmp_path, 1)
-  with pytest.raises(BadInput, match="the checkpoint of step 1 could not be saved.*there is none before it"):
+  with pytest.raises(BadInput, match="the checkpoint of step 1 could not be saved.*there is no earlier one"):
     write(tmp_path, 1)
 
 
@@ -217,7 +217,7 @@ def test_checksums_that_cannot_be_written_are_a_failed_save(tmp_path, monkeypatc
   with pytest.raises(
     Fault,
     match="the checkpoint of step 2 could not be saved.*no space left on the disk; the one of step 1 is"
-    " whole",
+    " intact",
   ):
     write(tmp_path, 2)
   assert read(tmp_path, state(0)).step == 1
@@ -253,7 +253,7 @@ def test_another_run_that_is_damaged_is_left_as_it_is(tmp_path):
   flip_a_byte(tmp_path / "checkpoints" / "2")
   assert parameters.SavedParameters(tmp_path).step == 1
   flip_a_byte(tmp_path / "checkpoints" / "1")
-  with pytest.raises(BadInput, match="no whole checkpoint"):
+  with pytest.raises(BadInput, match="no intact checkpoint"):
     parameters.SavedParameters(tmp_path)
   assert sorted(p.name for p in (tmp_path / "checkpoints").glob("*")) == ["1", "2"]
 

@@ -81,13 +81,13 @@ def test_the_hub(tmp_path):
 
   done = fetch("hf://owner/name", "one")
   assert done.returncode == 0, done.stderr
-  assert "windows from config.json beside it" in done.stdout
+  assert "windows from config.json next to it" in done.stdout
   done = fetch("hf://owner/name/models/other.safetensors", "two")
   assert done.returncode == 0, done.stderr
   assert "windows from the file" in done.stdout
   done = fetch("hf://owner/name/none.pth", "three")
   assert (
     done.returncode == 2
-    and "there is no such file; there are model.safetensors, models/other.safetensors" in done.stderr
+    and "no such file; the repository has model.safetensors, models/other.safetensors" in done.stderr
   ), done.stderr
   server.server.shutdown()

@@ -37,9 +37,9 @@ def test_load(tmp_path):
   assert len(model.features(params, images)) == 2
   with pytest.raises(BadInput, match=r"must be \[B, height, width, 3\], not \[2, 32, 32, 4\]"):
     model.apply(params, jnp.zeros((2, 32, 32, 4)))
-  with pytest.raises(BadInput, match="no stage 2; the model has stages 0 to 1"):
+  with pytest.raises(BadInput, match="no stage 2; it has stages 0 to 1"):
     model.features(params, images, stages=(0, 2))
-  with pytest.raises(BadInput, match="only a masked-image model takes a mask"):
+  with pytest.raises(BadInput, match="only a masked-image model accepts a mask"):
     model.apply(params, images, jnp.zeros((2, 8, 8)))
 
 
@@ -163,7 +163,7 @@ def test_classes_by_a_map(tmp_path, capsys):
   words = ("adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
   assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, *words)
   (tmp_path / "map.txt").write_text("cat\n")
-  assert "must have a line for each class: the number, from 0, of a saved class; line 1 has none" in refusal(
+  assert "needs one line per class with the number, from 0, of a saved class; line 1 has none" in refusal(
     capsys, *words
   )
   (tmp_path / "map.txt").write_text("1\n\n2\n")
@@ -184,7 +184,7 @@ def test_a_fixed_bias_is_what_the_mlp_makes(tmp_path, simmim):
     f",{attention.BIAS_MLP_WIDTH}]" in str(jax.make_jaxpr(model.apply)(p, *inputs)) for p in (params, fixed)
   ] == [True, False]
   assert model.fix_bias(fixed) is fixed
-  with pytest.raises(BadInput, match=r"the bias was fixed for other windows than \(2, 2\)"):
+  with pytest.raises(BadInput, match=r"the bias was fixed for windows other than \(2, 2\)"):
     model.features(fixed, images[:, :16, :16])
 
 

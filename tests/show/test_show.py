@@ -347,7 +347,7 @@ def test_colours_of_bands():
   assert (
     (outside == 0).mean() > 0.01 and (outside == 1).mean() > 0.01 and abs(np.median(outside) - 0.5) < 0.02
   )
-  with pytest.raises(BadInput, match="no band 13; the images have bands 0 to 12"):
+  with pytest.raises(BadInput, match="no band 13; they have bands 0 to 12"):
     drawing.to_rgb(wide, wide, (0, 1, 13))
 
 
@@ -594,17 +594,17 @@ def refused(capsys, *words):
     (("reconstruct", "classifier"), "the model is no masked-image model"),
     (("reconstruct", "masked", "--mask_patch=12"), "mask patches of 12 px must divide the image"),
     (("reconstruct", "masked", "--mask_patch=0"), "must be positive"),
-    (("reconstruct", "masked", "--mask_ratio=1.5"), "a share of 1.5 cells cannot be masked"),
-    (("reconstruct", "masked", "--bands=3"), "there is no band 3; the images have bands 0 to 2"),
+    (("reconstruct", "masked", "--mask_ratio=1.5"), "a fraction of 1.5 of the cells cannot be masked"),
+    (("reconstruct", "masked", "--bands=3"), "the images have no band 3; they have bands 0 to 2"),
     (("reconstruct", "masked", "--bands=1,2"), "'1,2' must be like 3,2,1 or 0"),
     (("attention", "headless", "--class=1"), "the model has no head"),
     (("attention", "masked", "--class=1"), "the model has no head"),
-    (("attention", "classifier", "--class=5"), "there is no class 5; the model has classes 0 to 4"),
-    (("attention", "classifier", "--cam_stage=2"), "there is no stage 2; the model has stages 0 to 1"),
-    (("attention", "classifier", "--stage=2"), "there is no stage 2; the model has stages 0 to 1"),
-    (("attention", "classifier", "--stage=-1"), "there is no stage -1"),
-    (("attention", "classifier", "--block=4"), "there is no block 4 in stage 0; it has blocks 0 to 3"),
-    (("attention", "classifier", "--head=2"), "there is no head 2 in this block; it has heads 0 to 1"),
+    (("attention", "classifier", "--class=5"), "the model has no class 5; it has classes 0 to 4"),
+    (("attention", "classifier", "--cam_stage=2"), "the model has no stage 2; it has stages 0 to 1"),
+    (("attention", "classifier", "--stage=2"), "the model has no stage 2; it has stages 0 to 1"),
+    (("attention", "classifier", "--stage=-1"), "the model has no stage -1"),
+    (("attention", "classifier", "--block=4"), "stage 0 has no block 4; it has blocks 0 to 3"),
+    (("attention", "classifier", "--head=2"), "this block has no head 2; it has heads 0 to 1"),
     (("attention", "classifier", "--head=most"), "'most' must be mean, or the number of a head"),
     (("attention", "classifier", "--at=0.5"), "'0.5' must be like 0.5,0.5 or 112,112"),
     (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
@@ -625,7 +625,7 @@ def test_images_that_cannot_be_read(saved, tmp_path, capsys):
       np.save(tmp_path / file, array)
     return refused(capsys, "features", saved / model, tmp_path / file, f"--out={tmp_path / 'out'}")
 
-  assert said("absent.png") == f"{tmp_path / 'absent.png'}: there is no such file or folder"
+  assert said("absent.png") == f"{tmp_path / 'absent.png'}: no such file or folder"
   (tmp_path / "empty").mkdir()
   assert said("empty").startswith(f"{tmp_path / 'empty'} holds no image (.jpg ")
   for name in ("text.png", "text.npy", "text.npz"):

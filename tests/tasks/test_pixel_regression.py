@@ -143,7 +143,7 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
     said = capsys.readouterr().out
     assert statistics.read(path)["values"]["mean"][0] == pytest.approx(depth.mean())
     assert (
-      "a value for each pixel" in said
+      "one value per pixel" in said
       and f"configs/own_labels.py:regress --workdir=runs/own/values --config.data.path={path}\n" in said
     )
   found = sources.open_source(source, path, "val", Target.VALUES)
@@ -310,12 +310,12 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     with pytest.raises(BadInput, match=message):
       checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
   both = write(tmp_path / "both", files() | {"classes.txt": "a\nb\nc\n", "train/values/1.png": jpeg(9, 9, 0)})
-  with pytest.raises(BadInput, match="holds both labels and values; prepare each from a folder of its own"):
+  with pytest.raises(BadInput, match="holds both labels and values; prepare each from a separate folder"):
     sources.open_source("folder", both, "train", Target.VALUES)
   for where in (labelled, str(folder / "in/train/images")):
     capsys.readouterr()
     assert run(f"--source={where}", f"--out={tmp_path / 'none'}", "--values_nodata=0") == 2
-    assert "--values_nodata is for maps of numbers" in capsys.readouterr().err
+    assert "--values_nodata applies to maps of numbers" in capsys.readouterr().err
   make_set(tmp_path / "elsewhere", splits=("train",), count=1)
   place = PLACE | dict(transform=rasterio.transform.from_origin(500300, 5400000, 30, 30))
   for kind, words in (("set", []), ("tiles", ["--tile=20"])):
@@ -323,7 +323,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     assert run(f"--source={tmp_path / 'elsewhere'}", f"--out={tmp_path / kind}", *words) == 2
     assert "train/values/0.tif lies at another place on Earth than its image" in capsys.readouterr().err
   for name, array, message in (
-    ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, and must have one"),
+    ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, but must have one"),
     ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
     ("unknown", np.full((40, 52, 1), -1, np.float32), "no pixel has a value that is known"),
   ):
@@ -364,7 +364,7 @@ def test_a_run_learns_and_shows_it(trained):
     changed = config(settings.data.path, pixel_regression__value_std=1.0)
     evaluate.evaluate_checkpoint(changed, str(workdir))
   with pytest.raises(
-    BadInput, match="was trained for task=pixel_regression, the config is for masked_pixels"
+    BadInput, match="was trained for task=pixel_regression, but the config is for masked_pixels"
   ):
     evaluate.evaluate_checkpoint(
       config(settings.data.path, task="masked_pixels", mask__patch_size=2), str(workdir)

@@ -270,7 +270,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   )
   assert "are 3, the model has 2" in capsys.readouterr().err
   with pytest.raises(
-    BadInput, match="tells 2 classes apart, and the data has 5: evaluate it on data of its own classes"
+    BadInput, match="has 2 classes, but the data has 5: evaluate it on data with the same classes"
   ):
     evaluate.evaluate_checkpoint(config(segmentation__num_classes=5), str(workdir))
   assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
@@ -405,14 +405,14 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
     (dict(dense__window=(2, 2)), "config.dense.window = (2, 2) must be two numbers"),
     (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
     (dict(dense__scales=()), "config.dense.scales"),
-    (dict(dense__photometric=True), "photometric distortion is for uint8 RGB, not uint8 of 1 bands"),
+    (dict(dense__photometric=True), "photometric distortion needs uint8 RGB, not uint8 of 1 bands"),
     (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),
     (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
     (dict(data__mean=(120.0,)), "data.mean = (120.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),
-    (dict(data__std=()), "give both, or (), () for those of the data's statistics.json"),
+    (dict(data__std=()), "give both, or (), () for the values of the data's statistics.json"),
     (
       dict(model__version=1, model__window_sizes=(8, 8), dense__eval_canvas=(64, 64)),
-      "V1's bias tables are of the windows [(6, 6), (3, 3)]",
+      "V1's bias tables belong to the windows [(6, 6), (3, 3)]",
     ),
   ],
 )

@@ -35,7 +35,7 @@ def test_a_kind_has_its_group(name):
 
 
 def test_an_unknown_task_names_the_others():
-  with pytest.raises(BadInput, match=f"config.task = 'segment': there are {', '.join(map(repr, KINDS))}"):
+  with pytest.raises(BadInput, match=f"config.task = 'segment': choose one of {', '.join(map(repr, KINDS))}"):
     kind_of({"task": "segment"})
 
 

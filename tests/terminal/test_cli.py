@@ -66,7 +66,7 @@ def test_keys_that_a_command_line_sets():
     (("--confg=x",), "--confg is unknown; did you mean --config?"),
     ((QUICKSTART, "--workdirr=x"), "--workdirr is unknown; did you mean --workdir?"),
     ((QUICKSTART, "--xyz=1"), "--xyz is unknown; --help lists all flags"),
-    ((QUICKSTART, "stray", "--workdir=x"), "'stray' is no flag; flags are written --name=value"),
+    ((QUICKSTART, "stray", "--workdir=x"), "'stray' is not a flag; flags are written --name=value"),
     ((QUICKSTART, "--quality=96"), "--quality: 96 is not an integer in the range [1, 95]; command --help"),
     ((QUICKSTART, "--quality=9.5"), "--quality: 9.5 is not an integer in the range [1, 95]"),
     ((QUICKSTART, "--share=-1"), "--share: -1 is not a number of at least 0.0"),
@@ -74,7 +74,7 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--config.optim.lrr=1"), "there is no config key config.optim.lrr. Did you mean "),
     ((QUICKSTART, "--config.optimizer.lr=1"), "there is no config key config.optimizer.lr"),
     ((QUICKSTART, "--config.optim.lr=fast"), "could not convert string to float: 'fast'"),
-    (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: there is no such file"),
+    (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: no such file"),
     ((f"{QUICKSTART}:pretrian",), ":pretrain, :finetune"),
   ],
 )
@@ -86,7 +86,7 @@ def test_a_mistake_is_one_line(words, message):
 
 def test_a_command_called_again_starts_anew(capsys, tmp_path):
   for words, message in (
-    (("--config=nowhere.py", "--workdir=w"), "there is no such file"),
+    (("--config=nowhere.py", "--workdir=w"), "no such file"),
     ((QUICKSTART,), "--workdir is missing; for example --workdir=runs/my_run"),
     (
       (QUICKSTART, f"--workdir={tmp_path}", "--mode=eval"),

@@ -32,7 +32,7 @@ def test_a_line_is_due_every_few_seconds(clock, capsys):
   ]
   line.finish(", 3 unreadable and left out")
   assert capsys.readouterr().out == (
-    "train  11,000 images in 24.0 s, 8,000 were there before, 3 unreadable and left out\n"
+    "train  11,000 images in 24.0 s, 8,000 existed before, 3 unreadable and left out\n"
   )
 
 

@@ -410,7 +410,7 @@ def test_constants_that_mean_something_else_are_refused(change, named, tmp_path,
   said = refusal(
     capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "ours", "--trained_window=0"
   )
-  assert f"{named} is not what follows from images of [32, 32] px" in said
+  assert f"{named} does not follow from images of [32, 32] px" in said
 
 
 def test_a_bias_of_keys_must_be_zero(tmp_path, capsys):
@@ -447,7 +447,7 @@ def test_mean_and_std(tmp_path, capsys):
   )
   assert command("import", tiny(tmp_path), tmp_path / "beside") == 0
   assert (
-    "mean from the file beside it (if not: --mean); std from the file beside it (if not: --std)"
+    "mean from the file next to it (if not: --mean); std from the file next to it (if not: --std)"
     in capsys.readouterr().out
   )
   assert descriptions_of(tmp_path / "beside")["data"]["std"] == [0.25] * 3
@@ -481,9 +481,7 @@ def test_damaged_values_and_settings_are_refused(tmp_path, capsys):
   said = refusal(capsys, "import", path, tmp_path / "ours", prints=True)
   assert "layers.1.blocks.2.mlp.fc1.weight holds numbers that are not finite" in said
   path.with_name("config.json").write_text('{"model_type": "swinv2"')
-  assert "config.json, which lies beside the weights, is no JSON" in refusal(
-    capsys, "import", path, tmp_path / "ours"
-  )
+  assert "config.json, next to the weights, is not JSON" in refusal(capsys, "import", path, tmp_path / "ours")
   assert not (tmp_path / "ours").exists()
 
 
@@ -504,7 +502,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   assert descriptions_of(tmp_path / "x")["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   buffers = tiny(tmp_path, "buffers.safetensors")
   said = refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
-  assert "is not what follows from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
+  assert "does not follow from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
   # the same in other words
   assert command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0
   assert "one number of tokens, or 2, one a stage" in refusal(
@@ -517,7 +515,7 @@ def broken(state, case):
   if case == "a tensor too many":
     return state | {
       "layers.0.blocks.0.ls1.gamma": np.zeros(16, np.float32)
-    }, "1 tensors are of no use: layers.0.blocks.0.ls1.gamma"
+    }, "1 tensors are unused: layers.0.blocks.0.ls1.gamma"
   if case == "a tensor too few":
     return {name: value for name, value in state.items() if name != "layers.1.blocks.3.mlp.fc2.bias"}, (
       "1 parameters are not filled: layers.1.blocks.3.mlp.fc2.bias is missing"
@@ -539,7 +537,7 @@ def broken(state, case):
   if case == "a ResNet":
     return {
       "conv1.weight": np.zeros((8, 3, 7, 7), np.float32)
-    }, "is no Swin Transformer: it has no patch embedding"
+    }, "is not a Swin Transformer: it has no patch embedding"
   if case == "absolute positions":
     return state | {"absolute_pos_embed": np.zeros((1, 64, 16), np.float32)}, "absolute position embeddings"
   if case == "experts":
@@ -594,13 +592,15 @@ def test_bad_files_are_refused(tmp_path, capsys):
   whole = tiny(tmp_path)
   cut = tmp_path / "cut.safetensors"
   cut.write_bytes(whole.read_bytes()[:-100])
-  assert "cut.safetensors is no whole safetensors file" in refusal(capsys, "import", cut, tmp_path / "ours")
-  assert "there is no such file" in refusal(capsys, "import", tmp_path / "none.pth", tmp_path / "ours")
+  assert "cut.safetensors is not a complete safetensors file" in refusal(
+    capsys, "import", cut, tmp_path / "ours"
+  )
+  assert "no such file" in refusal(capsys, "import", tmp_path / "none.pth", tmp_path / "ours")
   assert "holds none of model.safetensors" in refusal(capsys, "import", tmp_path, tmp_path / "ours")
   assert "has the names of --layout=official, not of --layout=hf" in refusal(
     capsys, "import", whole, tmp_path / "ours", "--layout=hf"
   )
-  assert "is no model folder; make one of it: python -m swin_jax.weights import" in refusal(
+  assert "is not a model folder; convert it: python -m swin_jax.weights import" in refusal(
     capsys, "adapt", whole, tmp_path / "ours"
   )
   assert "did you mean --layout?" in refusal(capsys, "import", whole, tmp_path / "ours", "--layot=hf")
@@ -632,7 +632,7 @@ def test_bad_files_are_refused(tmp_path, capsys):
     (("--trained_window=-3",), "--trained_window must be one number of tokens"),
     (("--target_norm_window=4",), "--target_norm_window must be odd, or 0; it is 4"),
     (("--target_norm_window=-3",), "--target_norm_window must be odd, or 0; it is -3"),
-    (("--window=x",), "'x' must be a number, or numbers divided by commas"),
+    (("--window=x",), "'x' must be a number, or numbers separated by commas"),
   ],
 )
 def test_sizes_that_are_none_are_refused(words, said, tmp_path, capsys):
@@ -644,9 +644,9 @@ def test_destinations_that_cannot_be(tmp_path, capsys):
   (tmp_path / "file").write_text("")
   (tmp_path / "ours.partial").mkdir()
   (tmp_path / "ours.partial" / "mine.txt").write_text("mine")
-  assert "cannot be made" in refusal(capsys, "import", path, tmp_path / "file" / "ours")
+  assert "cannot be created" in refusal(capsys, "import", path, tmp_path / "file" / "ours")
   assert command("import", path, tmp_path / "ours") == 0
-  assert "cannot be made" in refusal(
+  assert "cannot be created" in refusal(
     capsys, "export", tmp_path / "ours", tmp_path / "file" / "x.safetensors", "--layout=timm"
   )
   assert (tmp_path / "ours.partial" / "mine.txt").read_text() == "mine"
@@ -666,7 +666,7 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   assert "which timm has none of" in refusal(
     capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm"
   )
-  assert "draws the bands it was trained with; to pre-train on others" in refusal(
+  assert "reconstructs the bands it was trained with; to pre-train on others" in refusal(
     capsys, "adapt", masked, tmp_path / "x", "--bands=5"
   )
   normed = imported(tmp_path, name="normed", depths=(2, 6), extra_norm_every=3)

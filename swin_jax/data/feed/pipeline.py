@@ -57,7 +57,8 @@ def part_of(process: int, rows: Iterable[tuple[int, range]], mesh: str) -> Part:
   size = blocks[process][1] - blocks[process][0] if blocks[process] else 0
   if distinct != {(i * size, (i + 1) * size) for i in range(len(distinct))}:
     raise BadInput(
-      f"mesh {mesh}: the rows of a batch do not fall to the {len(blocks)} processes in equal blocks; the"
+      f"mesh {mesh}: the rows of a batch cannot be split over the {len(blocks)} processes in equal blocks; "
+      "the"
       " mesh must list a process's"
       " devices together, and its axis model divide their number or be a multiple of it"
     )
@@ -182,7 +183,7 @@ class BadRecords:
       raise BadInput(
         f"{self.count} of {self.seen + self.count} records could not be read (named above), more than"
         " data.max_bad_fraction ="
-        f" {self._max_fraction}; mend them, or allow more"
+        f" {self._max_fraction}; repair or remove them, or allow more"
       )
 
 

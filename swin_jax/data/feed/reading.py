@@ -52,15 +52,12 @@ def read(source: sources.Source, index: int) -> Example:
       reason = f"record {index} cannot be read: {' '.join(str(error).split())}"
       wait = next(waits, None)
       if wait == _WAITS[0]:
-        logging.log_every_n_seconds(
-          logging.WARNING, "%s; trying again for %.0f seconds", 60, reason, sum(_WAITS)
-        )
+        logging.log_every_n_seconds(logging.WARNING, "%s; retrying for %.0f seconds", 60, reason, sum(_WAITS))
       if wait is None or _gone.wait(wait):
         _gone.set()
         raise Fault(
-          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Mend it, or copy that file"
-          " anew; then the same command"
-          " goes on from the last checkpoint"
+          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Repair it, or copy that file "
+          "again; the same command then continues from the last checkpoint"
         ) from error
 
 

@@ -27,9 +27,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
 _SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
 _HINTS = {
-  signal.SIGKILL: ", as when memory runs out: take fewer data.num_workers or data.num_threads, or more"
-  " memory",
-  signal.SIGBUS: ", as when /dev/shm is full: make it larger (docker run --shm-size), or take fewer"
+  signal.SIGKILL: ", as happens when memory runs out: use fewer data.num_workers or data.num_threads, or a "
+  "machine with more memory",
+  signal.SIGBUS: ", as happens when /dev/shm is full: enlarge it (docker run --shm-size), or use fewer"
   " data.num_workers",
 }
 
@@ -89,11 +89,11 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
       raise
     code = int(died[1])
     pid = next((f" {worker.pid}" for worker in workers if worker.exitcode == code), "")
-    how = f"ended with exit code {code}; its words are above"
+    how = f"ended with exit code {code}; its output is above"
     if code < 0:
       how = f"was killed by {signal.Signals(-code).name}{_HINTS.get(-code, '')}"
     raise Fault(
-      f"data worker process{pid} {how}. The same command goes on from the last checkpoint"
+      f"data worker process{pid} {how}. The same command continues from the last checkpoint"
     ) from error
   finally:
     if not drawn.end(_SECONDS_TO_END):

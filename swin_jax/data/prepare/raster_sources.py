@@ -50,7 +50,7 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     tiles = _in_tree(source, split, cut)
   if tiles is None and cut.asks_for_rasters:
     raise BadInput(
-      f"--tile, --nodata and --array are for rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
+      f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
     )
   return tiles
 

@@ -25,29 +25,28 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   by_split = raster_sources.find(source, split, cut) or _find(source, split, cut.values_nodata)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and carried != {Target.VALUES}:
-    raise BadInput(f"--values_nodata is for maps of numbers; {source} holds none")
+    raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
   for examples in by_split.values():
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
       raise BadInput(
-        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are no classes of images:"
-        " maps of pixels lie in"
+        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are not classes of images: "
+        "maps of pixels belong in"
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
   if not hold_out:
     return {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
-      f"--hold_out is for a source with one split; {source} has {', '.join(by_split)}: choose by --split"
+      f"--hold_out needs a source with one split; {source} has {', '.join(by_split)}: choose by --split"
     )
   ((name, examples),) = by_split.items()
   order = _permutation(len(examples))
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
     raise BadInput(
-      f"--hold_out={hold_out} of {len(order)} images is {held_out}, and both splits need one or more: hold"
-      " back a larger share, or cut"
-      " rasters by a smaller --tile"
+      f"--hold_out={hold_out} of {len(order)} images is {held_out}, but each split needs at least one: hold "
+      "out a larger share, or cut rasters into smaller tiles (--tile)"
     )
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 

@@ -89,7 +89,7 @@ class Tiles:
     self._whole = functools.lru_cache(KEPT_OPEN)(self._read_whole)
     self._read_map = read_map
     if len(self._files) > 1000 and cut.tile:
-      print(f"looking at the sizes of {len(self._files):,} rasters", flush=True)
+      print(f"reading the sizes of {len(self._files):,} rasters", flush=True)
     with futures.ThreadPoolExecutor(_THREADS) as pool:
       sizes = list(pool.map(self._size, self._files))
     self._sizes = np.array(sizes, np.int64).reshape(-1, 3)  # rasters, height, width
@@ -181,7 +181,7 @@ class Tiles:
         return self._shape(path)[-1]
       except (OSError, ValueError) as error:
         reason = reason or f"{path}: {error}"
-    raise BadInput(f"{self._tree.name} holds no raster that can be read; {reason}")
+    raise BadInput(f"{self._tree.name} holds no readable raster; {reason}")
 
 
 def _part(length: int, count: int, i: int) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def prepare(
   """
   if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
     raise BadInput(
-      f"--out={out} is inside the source, where its folder would be taken for a class; choose another"
+      f"--out={out} is inside the source, where it would be read as a class; choose another folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
   name = os.path.basename(os.path.abspath(source))
@@ -80,7 +80,9 @@ def prepare(
         out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
       )
   except (OSError, RuntimeError) as error:  # unreadable images never raise these here
-    raise BadInput(f"{out} cannot be written: {error}; then the same command goes on") from error
+    raise BadInput(
+      f"{out} cannot be written: {error}; once that is solved, the same command continues"
+    ) from error
   _say_next(out, plan, headers, num_threads)
 
 
@@ -133,7 +135,7 @@ def _write_split(
       raise BadInput(
         f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
         f" --max_bad_fraction={max_bad_fraction} of"
-        f" {total}; mend or remove them, or allow more"
+        f" {total}; repair or remove them, or allow more"
       )
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
@@ -183,7 +185,7 @@ def _records(
     except tiles.NoData as error:
       return None, name, error
     except UnidentifiedImageError:  # its text is only the address of a buffer
-      return None, name, "is no image file"
+      return None, name, "is not an image file"
     except Exception as error:  # Pillow raises whatever a format's parser raises
       return None, name, " ".join(str(error).split())
 
@@ -211,7 +213,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   if missing:
     first = os.path.basename(missing[0])
     print(
-      f"{out}: this part is whole; {len(missing)} shards of other parts are not there yet, such as {first}"
+      f"{out}: this part is complete; {len(missing)} shards of other parts do not exist yet, such as {first}"
     )
     return
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
@@ -220,8 +222,8 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     describe(out, num_threads)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
-  what = "a value for each pixel" if targets is Target.VALUES else f"{classes} classes"
-  print(f"{out} is whole: {images} images, {what}. Next:")
+  what = "one value per pixel" if targets is Target.VALUES else f"{classes} classes"
+  print(f"{out} is complete: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
   evaluate = next(
@@ -236,6 +238,6 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
     print(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder"
-      " keeps some apart."
+      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "
+      "some apart."
     )

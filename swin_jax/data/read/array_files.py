@@ -46,11 +46,22 @@ def unpack(record: bytes) -> np.ndarray:
 def load(file: str | IO[bytes], mmap_mode: str | None = None) -> np.ndarray | np.lib.npyio.NpzFile:
   """Returns `numpy.load` of an .npy or .npz without pickled objects; safe in any number of threads.
 
+  The arrays of an .npz are read by `member`.
+
   Raises:
     OSError, ValueError, EOFError, zipfile.BadZipFile: the file cannot be read.
   """
   with _PARSING:
     return np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+
+
+def member(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Returns an array of an opened .npz; safe in any number of threads.
+
+  Raises:
+    KeyError, ValueError, EOFError, zipfile.BadZipFile: it does not exist, or cannot be read.
+  """
+  return load(io.BytesIO(arrays.zip.read(f"{name}.npy")))
 
 
 def shape(file: IO[bytes]) -> tuple[int, ...]:

@@ -161,7 +161,7 @@ class ImageFiles:
       head, slash, _ = path.partition("/")
       if own and not slash:
         raise BadInput(
-          f"{where} holds class folders, but also images of its own, such as {path}; move those away"
+          f"{where} holds class folders, but also images of its own, such as {path}; move those elsewhere"
         )
       paths += os.fsencode(path)
       offsets.append(len(paths))

@@ -78,7 +78,7 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
         raise ValueError("holds floating-point numbers, whose range is unknown")
       return np.asarray(file.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else file)
   except UnidentifiedImageError as error:
-    raise ValueError("cannot be read as an image: it is in no format that Pillow knows") from error
+    raise ValueError("cannot be read as an image: Pillow does not know its format") from error
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as an image: {error}") from error
 

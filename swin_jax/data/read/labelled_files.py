@@ -112,7 +112,7 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
   if not files:
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
   if missing := [files[stem] for stem in sorted(files) if stem not in maps_by_stem]:
-    more = f", and {len(missing) - 1} others have none either" if len(missing) > 1 else ""
+    more = f", and {len(missing) - 1} others have none" if len(missing) > 1 else ""
     maps = os.path.join(tree.name, split.maps)
     raise BadInput(f"{where}{missing[0]} has no map of the same name in {maps}{more}; add or remove them")
   return [(split.images + files[stem], split.maps + maps_by_stem[stem]) for stem in sorted(files)]
@@ -124,8 +124,7 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   for path in image_files.find(tree, folder, "", extensions):
     if (other := paths.setdefault(path.rpartition(".")[0], path)) != path:
       raise BadInput(
-        f"{os.path.join(tree.name, folder)} holds {other} and {path}, and which is meant is not clear;"
-        " remove one"
+        f"{os.path.join(tree.name, folder)} holds {other} and {path}, which is ambiguous; remove one"
       )
   return paths
 
@@ -158,10 +157,9 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   )
   if classes is None and not all(of_values):
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a"
-      " classes.txt beside them, a class name"
-      f" a line; where they are maps of numbers, call their folders {VALUES}; where they are no maps,"
-      " prepare the folder of the images alone"
+      f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a "
+      f"classes.txt next to them, one class name per line; for maps of numbers, name their folders {VALUES}; "
+      "if they are not maps, prepare only the folder of the images"
     )
   return {
     split: Split(*folders, None if name == VALUES else classes, nodata)
@@ -216,7 +214,7 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   if with_maps and without:
     kind = next(iter(with_maps.values()))[-1]
     raise BadInput(
-      f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} and no {kind}; add {without[0]}/{kind},"
+      f"{os.path.join(tree.name, folder)}{without[0]} has {IMAGES} but no {kind}; add {without[0]}/{kind},"
       " or remove it"
     )
   return with_maps
@@ -234,7 +232,7 @@ def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[
   names = sorted(of_images & of_maps)
   if names and (without := sorted(filter(_must_have_maps, of_images - of_maps))):
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} and no {maps}/{without[0]}; add it, or"
+      f"{os.path.join(tree.name, folder)} has {IMAGES}/{without[0]} but no {maps}/{without[0]}; add it, or"
       " remove the images"
     )
   splits = {split: (f"{folder}{IMAGES}/{split}/", f"{folder}{maps}/{split}/", maps) for split in names}
@@ -258,8 +256,8 @@ def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | No
   ]
   if VALUES in present and len(present) > 1:
     raise BadInput(
-      f"{os.path.join(tree.name, folder)} holds both {present[0]} and {VALUES}; prepare each from a folder of"
-      " its own"
+      f"{os.path.join(tree.name, folder)} holds both {present[0]} and {VALUES}; prepare each from a separate "
+      "folder"
     )
   return next(iter(present), None)
 

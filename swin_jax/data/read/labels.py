@@ -53,7 +53,7 @@ def parse(name: str, text: str, where: str) -> Classes:
       content = json.loads(text)
       names, ignored = content["classes"], content.get("ignore_index")
       if not isinstance(names, list):
-        raise TypeError("classes is no list")
+        raise TypeError("classes is not a list")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise BadInput(
         f'{where} must be like {{"classes": ["sky", "road"], "ignore_index": 255}}: {error}'
@@ -69,9 +69,9 @@ def parse(name: str, text: str, where: str) -> Classes:
       names.pop()
   names = [" ".join(str(name).split()) for name in names]
   if "" in names:
-    raise BadInput(f"{where} has no name for label {names.index('') + first}")
+    raise BadInput(f"{where} lacks a name for label {names.index('') + first}")
   if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-    raise BadInput(f"{where} calls two classes '{twice[0]}'; give them names of their own")
+    raise BadInput(f"{where} calls two classes '{twice[0]}'; give each its own name")
   kept = [label for label in range(len(names)) if label != ignored]
   if not kept or first + len(names) > NONE:
     raise BadInput(f"{where} names {len(kept)} classes; there must be 1 to {NONE - first}")
@@ -106,7 +106,7 @@ def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
     more = f" and {len(wrong) - 1} other values" if len(wrong) > 1 else ""
     last = len(classes.names) - 1
     raise ValueError(
-      f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; the {last + 1} classes do not know it"
+      f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; there are only {last + 1} classes (0–{last})"
     )
   return classes.of_value[values].astype(np.uint8)
 
@@ -128,12 +128,12 @@ def decode(encoded: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(encoded)) as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise ValueError(
-          f"has pixels of mode {file.mode}, and must have one whole number each: a grey or palette PNG, or"
-          " a TIFF"
+          f"has pixels of mode {file.mode}, but needs one whole number per pixel: a grey or palette PNG, or "
+          "a TIFF"
         )
       return as_bytes(np.asarray(file))
   except UnidentifiedImageError:  # its text is only the address of a buffer
-    raise ValueError("cannot be read as a label map: it is no image file") from None
+    raise ValueError("cannot be read as a label map: it is not an image file") from None
   except ValueError:
     raise
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
@@ -147,5 +147,5 @@ def as_bytes(values: np.ndarray) -> np.ndarray:
     ValueError: some are outside 0 to 255.
   """
   if values.min() < 0 or values.max() > NONE:
-    raise ValueError(f"has labels from {values.min()} to {values.max()}; there may be those from 0 to {NONE}")
+    raise ValueError(f"has labels from {values.min()} to {values.max()}; labels must be from 0 to {NONE}")
   return values.astype(np.uint8)

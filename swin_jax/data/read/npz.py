@@ -79,7 +79,7 @@ class Npz:
       or len(self.labels) != n
     ):
       sizes = f"{len(self._bytes)} bytes, {n} images by its offsets, {len(self.labels)} labels"
-      raise BadInput(f"{path} does not fit together: {sizes}")
+      raise BadInput(f"{path} is inconsistent: {sizes}")
     outside = (
       np.flatnonzero((self.labels < 0) | (self.labels >= self.num_classes)) if self.num_classes else ()
     )

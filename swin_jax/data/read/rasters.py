@@ -119,7 +119,7 @@ def load(
     if size is None:
       with file as arrays:
         chosen, size = _choose(arrays, array)
-        loaded = None if header else array_files.load(io.BytesIO(arrays.zip.read(f"{chosen}.npy")))
+        loaded = None if header else array_files.member(arrays, chosen)
   except _Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -151,8 +151,7 @@ def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
     return fitting[0], shapes[fitting[0]]
   held = ", ".join(f"{name} {list(size)}" for name, size in shapes.items()) or "nothing"
   raise _Unclear(
-    f"holds {held}; "
-    + (f"there is no array '{wanted}'" if wanted else "say by --array=NAME which one is meant")
+    f"holds {held}; " + (f"there is no array '{wanted}'" if wanted else "choose one with --array=NAME")
   )
 
 
@@ -258,7 +257,7 @@ def check_place(one: Place | None, other: Place | None) -> None:
     and other
     and (one.crs != other.crs or not one.transform.almost_equals(other.transform, precision=1e-6))
   ):
-    raise ValueError("lies at another place on Earth than its image, or in other coordinates")
+    raise ValueError("has another location on Earth than its image, or another coordinate system")
 
 
 def write(

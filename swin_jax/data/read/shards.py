@@ -139,8 +139,8 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
       values = "" if key in ("listing", "class_names") else f" ({before.get(key)}, now {now.get(key)})"
       others.append(names.get(key, key) + values)
   raise BadInput(
-    f"{path} holds split '{split}' made with other {', '.join(others)}; give the same, take another --out,"
-    " or delete it"
+    f"{path} holds split '{split}' prepared with other {', '.join(others)}; give the same, choose another "
+    "--out, or delete it"
   )
 
 
@@ -165,8 +165,7 @@ class Shards:
       more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
       raise BadInput(
         f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short:"
-        f" {', '.join(missing[:3])}{more}; run prepare"
-        " again: it writes these alone"
+        f" {', '.join(missing[:3])}{more}; run prepare again: it writes only these"
       )
     if not sum(counts):
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
@@ -210,6 +209,6 @@ def _explain_missing(path: str, split: str) -> str:
   if existing := splits(path):
     return no_split(path, split, existing)
   return (
-    f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images take"
-    f" --config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"
+    f"{path} holds no {split}.json, so it is not a set that prepare wrote; for a folder of images use "
+    f"--config.data.source=folder, or run python -m swin_jax.data.prepare --source={path} --out=FOLDER"
   )

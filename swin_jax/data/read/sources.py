@@ -53,8 +53,8 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
   if name in ("tfds", "npz"):
     if needs.per_pixel:
       raise BadInput(
-        f"data.source={name} has no {needs} of pixels: take a folder of images and maps, or what prepare"
-        " made of one"
+        f"data.source={name} has no {needs} of pixels: use a folder of images and maps, or a set that "
+        "prepare wrote from one"
       )
     return tfds.Tfds(path, split) if name == "tfds" else npz.open_split(path, split)
   check_exists(path)

@@ -99,9 +99,9 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
   if unreadable > _MAX_BAD * len(source):
     raise BadInput(f"{unreadable} of {len(source)} records cannot be read: prepare the set again")
   if len(absent := np.flatnonzero(bands.moments[0] == 0)):
-    raise BadInput(f"band {absent[0]} holds no data in any image; leave it out of the rasters")
+    raise BadInput(f"band {absent[0]} has no data in any image; remove it from the rasters")
   if values.sample and not values.moments[0]:
-    raise BadInput("no pixel has a value that is known; look at the maps in the folders called values")
+    raise BadInput("no pixel has a known value; look at the maps in the folders named values")
   # files are decoded to three bands, also grey ones
   columns = {name: numbers if coloured else numbers[:1] for name, numbers in bands.compute().items()}
   about = {
@@ -126,8 +126,8 @@ class _Columns:
     """
     if self.moments is not None and len(moments[0]) != len(self.moments[0]):
       raise BadInput(
-        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics are of one number,"
-        " so prepare each apart"
+        f"the images have {len(self.moments[0])} and {len(moments[0])} bands; statistics need one number of "
+        "bands, so prepare each kind of image separately"
       )
     self.moments = moments if self.moments is None else _merge(self.moments, moments)
     self.sample.append(sample)
@@ -220,7 +220,7 @@ def read(path: str) -> dict[str, Any]:
     return loaded
   except (FileNotFoundError, NotADirectoryError):
     raise BadInput(
-      f"{path} holds no statistics.json, from which data.mean = () and data.std = () are filled; make it by"
+      f"{path} holds no statistics.json, which data.mean = () and data.std = () need; create it with"
       f" {command}"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
@@ -231,9 +231,8 @@ def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
   """Raises BadInput if the statistics show that the pixels of a set do not fit data.dtype."""
   if dtype == "uint8" and found["dtype"] != "uint8":
     raise BadInput(
-      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: for such sets"
-      " there is configs/own_rasters.py,"
-      " and --config.data.dtype=float32"
+      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: use "
+      "configs/own_rasters.py or --config.data.dtype=float32"
     )
 
 

@@ -61,7 +61,7 @@ def read_values(
     raise ValueError(
       f"has {image_ops.count_bands(bands)}" * (bands != 1)
       + f"holds {count} rasters" * (bands == 1)
-      + ", and must have one"
+      + ", but must have one"
     )
   return rasters.read(file, name, window=window, nodata=nodata)[..., 0].astype(np.float32)
 

@@ -33,7 +33,7 @@ def open_builder(name: str):
     raise BadInput(f"tfds cannot open '{name}': {str(error).partition(chr(10))[0]}") from error
   if not builder.info.splits:
     raise BadInput(
-      f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to where it is, or prepare"
+      f"tfds has not prepared {name} in {builder.data_path}; set TFDS_DATA_DIR to its folder, or prepare"
       " it once: python -c"
       ' "import tensorflow_datasets as tfds;'
       f" tfds.builder('{name}').download_and_prepare(file_format='array_record')\""

@@ -28,7 +28,7 @@ def block_mask(
     ValueError: the sizes do not divide evenly, or the ratio is outside 0 to 1.
   """
   if not 0 <= ratio <= 1:
-    raise ValueError(f"a share of {ratio} cells cannot be masked")
+    raise ValueError(f"a fraction of {ratio} of the cells cannot be masked")
   if min(mask_patch_size, model_patch_size, *image_size) < 1:
     raise ValueError(
       f"the image {image_size}, mask patches of {mask_patch_size} px and the model's of {model_patch_size}"

@@ -56,9 +56,7 @@ class Attention:
 
   def _find(self, row, column):
     if not (0 <= row < self.map_size[0] and 0 <= column < self.map_size[1]):
-      raise BadInput(
-        f"there is no token ({row}, {column}) on a map of {self.map_size[0]} × {self.map_size[1]}"
-      )
+      raise BadInput(f"no token ({row}, {column}) on a map of {self.map_size[0]} × {self.map_size[1]}")
     return (int(index[0]) for index in np.where(self.tokens == row * self.map_size[1] + column))
 
   def _on_map(self, values, tokens):
@@ -88,7 +86,7 @@ def capture(model: nn.Module, params: Any, images: jax.Array, stage: int, block:
   config, level = model.encoder.config, model.encoder.levels[stage]
   depth = config.depths[stage]
   if block is not None and not 0 <= block < depth:
-    raise BadInput(f"there is no block {block} in stage {stage}; it has blocks 0 to {depth - 1}")
+    raise BadInput(f"stage {stage} has no block {block}; it has blocks 0 to {depth - 1}")
   block = depth - 1 if block is None else block
   size, padded, window, shift, _ = stage_geometry(config, stage, level.map_size(images.shape[1:3]))
   shift = shift if block % 2 else (0, 0)

@@ -41,8 +41,8 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
   old, new = _sides(table, entries)
   if min(old, new) < 7:
     raise BadInput(
-      "a V1 bias table can be taken over by the geometric rule only between windows of four tokens or more"
-      " a side"
+      "a V1 bias table can be transferred by the geometric rule only between windows of at least four tokens "
+      "per side"
     )
   low, high = 1.01, 1.5
   while high - low > 1e-6:
@@ -82,5 +82,5 @@ def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
 def _sides(table: np.ndarray, entries: int) -> tuple[int, int]:
   old, new = (round(n**0.5) for n in (table.shape[0], entries))
   if old * old != table.shape[0] or new * new != entries:
-    raise BadInput("a V1 bias table can be taken over to another window only between square windows")
+    raise BadInput("a V1 bias table can be transferred only between square windows")
   return old, new

@@ -46,12 +46,14 @@ def _check_axes(config: ConfigDict) -> None:
     if len(sides(size, 2)) != axes or min(sides(size, 2)) < 1:
       raise BadInput(
         f"model.{key} = {m[key]} must have one number of at least 1 for each of the {axes} axes of"
-        f" data.image_size = {image}; one number for all stands for (height, width)"
+        f" data.image_size = {image}; one number means (height, width)"
       )
   if any(side < patch for side, patch in zip(image, sides(m.patch_size, 2), strict=True)):
     raise BadInput(f"data.image_size = {image} must be at least model.patch_size = {m.patch_size}")
   if m.bias_rows == "first" and (m.version, axes) != (1, 3):
-    raise BadInput("model.bias_rows = 'first' is for model.version = 1 and data.image_size of clips")
+    raise BadInput(
+      "model.bias_rows = 'first' needs model.version = 1 and clips (data.image_size of three numbers)"
+    )
 
 
 def _check_stages(config: ConfigDict) -> None:

@@ -111,7 +111,7 @@ def refusal(settings: Settings, size: Sequence[int]) -> str:
   if used == other:
     return ""
   return (
-    f"V1's bias tables are of the windows {list(used)}, but images of {' × '.join(map(str, size))} px have"
+    f"V1's bias tables belong to the windows {list(used)}, but images of {' × '.join(map(str, size))} px have"
     f" windows {list(other)}"
   )
 
