@@ -65,4 +65,6 @@ def test_the_average_is_read_where_there_is_one(tmp_path, average, value):
   saved = checkpoint.SavedParameters(str(tmp_path))
   assert saved.source.endswith("the average") == (average is not None)
   shape = jax.ShapeDtypeStruct((2, 3), jnp.float32, sharding=place())
-  np.testing.assert_array_equal(saved.read({"encoder/kernel": shape})["encoder/kernel"], np.full((2, 3), value))
+  np.testing.assert_array_equal(
+    saved.read({"encoder/kernel": shape})["encoder/kernel"], np.full((2, 3), value)
+  )
