@@ -83,7 +83,7 @@ def activations(
   if config.remat == "none":
     loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
   params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
-  saved = _per_image(lambda images: _residual_bytes(loss, params, of_size(images)))
+  saved = per_image(lambda images: residual_bytes(loss, params, of_size(images)))
   stages = enumerate(geometry(config, image_size))
   blocks = tuple(_block_bytes(config, i, stage.map) for i, stage in stages)
   return Activations(saved, max(blocks) // (2 if config.remat == "none" else 1), blocks)
@@ -112,16 +112,16 @@ def _block_bytes(config: SwinConfig, stage: int, map_size: tuple[int, ...]) -> i
   def bytes_of(images):
     x = jax.ShapeDtypeStruct((images, *map_size, config.channels(stage)), config.dtype)
     params = jax.eval_shape(lambda x: nn.meta.unbox(block.init(jax.random.key(0), x, None, train=False)), x)
-    return _residual_bytes(lambda params, x: block.apply(params, x, None, train=True)[0], params, x)
+    return residual_bytes(lambda params, x: block.apply(params, x, None, train=True)[0], params, x)
 
-  return _per_image(bytes_of)
+  return per_image(bytes_of)
 
 
-def _per_image(bytes_of: Callable[[int], int]) -> int:
+def per_image(bytes_of: Callable[[int], int]) -> int:
   return (bytes_of(4) - bytes_of(2)) // 2  # arrays that do not grow with the batch are not activations
 
 
-def _residual_bytes(function: Callable, *args: Any) -> int:
+def residual_bytes(function: Callable, *args: Any) -> int:
   """Returns the bytes that the derivative of `function` keeps; an array kept several times counts once."""
 
   def kept(*args):

@@ -140,7 +140,7 @@ def test_the_logged_rate_is_the_one_applied():
     schedule,
     peak_lr=0.5,
     weight_decay=0.0,
-    decay_rules=optim.DECAY_RULES,
+    decay_rules=[(".*", False)],
     backbone=None,
     layer_decay=1.0,
     clip_norm=0.0,

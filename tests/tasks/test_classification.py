@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
+from swin_jax.models.swin import Swin, SwinConfig
 from swin_jax.ops import mixing
-from swin_jax.run.program import make_backbone
 from swin_jax.tasks import KINDS, classification
 from tests.support import tiny
 
@@ -40,7 +40,8 @@ def configured(**changes):
   off = dict(mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0, num_classes=CLASSES)
   config = tiny.config("finetune")
   config.classification.update(off | changes)
-  return KINDS["classification"].make(make_backbone(config, jax.devices()[0]), config)
+  backbone = Swin(SwinConfig(embed_dim=16, depths=(1,), num_heads=(2,), window_sizes=((4, 4),)))
+  return KINDS["classification"].make(backbone, config)
 
 
 def logits(examples=4, seed=0):
@@ -101,8 +102,8 @@ def test_erasing_is_what_the_config_says(probability, share):
 
 
 def test_the_loss_gets_the_batch_that_prepare_shows():
-  """With erasing and mixing on: the same images and targets, drawn from the same random numbers."""
-  task = given(label_smoothing=0.1, mixup_alpha=0.8, cutmix_alpha=1.0, erase_probability=1.0)
+  """The same images and targets, erased by the same random numbers."""
+  task = given(label_smoothing=0.1, erase_probability=0.7)
   images = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, CLASSES)).astype(np.float32)
   examples = {"image": images, "label": LABEL}
 
