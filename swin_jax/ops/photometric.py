@@ -34,7 +34,7 @@ def distort(images: jax.Array, rng: jax.Array) -> jax.Array:
   contrast = jnp.where(happens(keys[2]), draw(keys[3], *RANGE), 1.0)
   first = happens(keys[4])
   x = _clip(x * jnp.where(first, contrast, 1.0))
-  x = _saturate_and_turn(
+  x = saturate_and_turn(
     x,
     jnp.where(happens(keys[5]), draw(keys[6], *RANGE), 1.0),
     jnp.where(happens(keys[7]), draw(keys[8], -HUE, HUE), 0.0),
@@ -47,7 +47,7 @@ def _clip(x: jax.Array) -> jax.Array:
   return jnp.clip(x, 0.0, 255.0)
 
 
-def _saturate_and_turn(x: jax.Array, factor: jax.Array, turn: jax.Array) -> jax.Array:
+def saturate_and_turn(x: jax.Array, factor: jax.Array, turn: jax.Array) -> jax.Array:
   """Multiplies the HSV saturation by `factor`, up to 1, and shifts the hue by `turn` full turns.
 
   In HSV, a channel is V - V·S·k, where k depends only on hue and channel (0 for the strongest, 1 for the

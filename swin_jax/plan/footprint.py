@@ -94,7 +94,7 @@ def activations(
   loss = loss_of(make(backbone))
   if keeps_all:
     loss = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
-  saved = _per_image(lambda images: _residual_bytes(loss, params, of_size(images)))
+  saved = per_image(lambda images: residual_bytes(loss, params, of_size(images)))
   if breakdown is None:
     largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return Activations(saved, saved // 2, (saved,), 0, largest)
@@ -111,8 +111,8 @@ def activations(
     ]
     return Features(maps[-1], tuple(maps), {})
 
-  head = _per_image(
-    lambda images: _residual_bytes(head_loss, head_params, features_of(images), of_size(images))
+  head = per_image(
+    lambda images: residual_bytes(head_loss, head_params, features_of(images), of_size(images))
   )
   blocks, block_params = zip(*map(_trace, breakdown.blocks), strict=True)
   return Activations(
@@ -164,16 +164,16 @@ def _trace(stage: StageBlocks) -> tuple[int, Any]:
   def trace(images):
     x = jax.ShapeDtypeStruct((images, *stage.input.shape), stage.input.dtype)
     params = jax.eval_shape(stage.init, x)
-    return params, _residual_bytes(stage.apply, params, x)
+    return params, residual_bytes(stage.apply, params, x)
 
-  return _per_image(lambda images: trace(images)[1]), trace(2)[0]
+  return per_image(lambda images: trace(images)[1]), trace(2)[0]
 
 
-def _per_image(bytes_of: Callable[[int], int]) -> int:
+def per_image(bytes_of: Callable[[int], int]) -> int:
   return (bytes_of(4) - bytes_of(2)) // 2  # arrays that do not grow with the batch are not activations
 
 
-def _residual_bytes(function: Callable, *args: Any) -> int:
+def residual_bytes(function: Callable, *args: Any) -> int:
   """Returns the bytes that the derivative of `function` keeps; an array kept several times counts once."""
 
   def kept(*args):

@@ -107,7 +107,7 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
     BadInput: too many records cannot be read.
   """
   cores = min(os.cpu_count(), data.num_threads * max(data.num_workers, 1))
-  stages = _time_stages(data, seconds / 4)
+  stages = time_stages(data, seconds / 4)
   records = pipeline.BadRecords(data.train_source, data.max_bad_fraction)
   batches = data.train_batches(0, pipeline.Part(0, 1))
   # Threads that start together also finish together, so the measurement counts whole rounds of them.
@@ -132,7 +132,7 @@ def measure(data: pipeline.Input, seconds: float) -> Measured:
   return Measured(rate, cores, stages | {"rest": max(cores / rate - sum(stages.values()), 0.0)})
 
 
-def _time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
+def time_stages(data: pipeline.Input, seconds: float) -> dict[str, float]:
   """Returns stage → mean seconds per image in this thread, over images that this process has not read before.
 
   Raises:

@@ -118,6 +118,10 @@ class Checkpoints:
         raise OSError(f"does {self.folder / str(step)} already exist?")
     self._saving = step
 
+  def is_saving(self) -> bool:
+    """Returns whether a save is in progress."""
+    return self._manager.is_saving_in_progress()
+
   def poll(self) -> None:
     """Checks on a save in progress. Cheap; meant to be called every step.
 
@@ -128,7 +132,7 @@ class Checkpoints:
       (step, hashed), self._hashed = self._hashed, None
       with self._failure_of(step):
         hashed.result()
-    if self._saving is None or self._manager.is_saving_in_progress():
+    if self._saving is None or self.is_saving():
       return
     step, self._saving = self._saving, None
     with self._failure_of(step):

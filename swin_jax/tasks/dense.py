@@ -105,10 +105,11 @@ def corners(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[int, i
     size: (height, width) of the image in pixels, at least those of the window.
     window: (height, width) of the window in pixels.
   """
-  rows, columns = (_starts(*each) for each in zip(size, window, strict=True))
+  rows, columns = (starts(*each) for each in zip(size, window, strict=True))
   return [(top, left) for top in rows for left in columns]
 
 
-def _starts(size: int, window: int) -> list[int]:
+def starts(size: int, window: int) -> list[int]:
+  """Returns the first pixel of every position of a sliding window along one axis; see `slide`."""
   step = max(1, window * 2 // 3)
   return [min(i * step, size - window) for i in range(-(-max(size - window, 0) // step) + 1)]

@@ -37,7 +37,7 @@ def restart_on_large_pages(module: str) -> None:
   if (
     environment
     and _RESTARTED not in environment
-    and _can()
+    and is_supported()
     and ("-m", module) in itertools.pairwise(sys.orig_argv)
   ):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment | {_RESTARTED: "1"})
@@ -54,7 +54,7 @@ def on_large_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
   return {**environment, _VARIABLE: ":".join(filter(None, (told, TUNABLES)))}
 
 
-def _can() -> bool:
+def is_supported() -> bool:
   """Returns whether the system offers large pages on request, and the C library supports them."""
   library, version = platform.libc_ver()
   offered = _LARGE_PAGES.exists() and "[never]" not in _LARGE_PAGES.read_text()

@@ -173,7 +173,7 @@ def test_saturation_and_hue_are_those_of_hsv():
   x = np.random.default_rng(0).uniform(0, 255, (1, 5, 40, 3)).astype(np.float32)
   x[0, 0, :3] = [[0, 0, 0], [80, 80, 80], [255, 0, 255]]
   for factor, turn in ((1.0, 0.0), (0.6, 0.0), (1.4, 0.07), (1.0, -0.1)):
-    made = photometric._saturate_and_turn(
+    made = photometric.saturate_and_turn(
       jnp.asarray(x), jnp.full((1, 1, 1, 1), factor), jnp.full((1, 1, 1, 1), turn)
     )
     wanted = np.empty_like(x)

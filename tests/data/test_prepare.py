@@ -173,14 +173,14 @@ def test_other_images_are_refused(tmp_path):
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
   """It starts after the first one, before there is a shard; then the first one must stop."""
-  write = writing._write_split
+  write = writing.write_split
 
   def second_part_starts(out, split, *rest):
     header = json.loads((tmp_path / f"{split}.json").read_text())
     (tmp_path / f"{split}.json").write_text(json.dumps(header | {"num_shards": 9}))
     write(out, split, *rest)
 
-  monkeypatch.setattr(writing, "_write_split", second_part_starts)
+  monkeypatch.setattr(writing, "write_split", second_part_starts)
   assert "other shards (9, now 1)" in bad(folder, tmp_path)
   assert sorted(files(tmp_path)) == ["train.json", "val.json"]
 

@@ -24,9 +24,9 @@ STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/data/shard 3")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-  monkeypatch.setattr(reading, "_WAITS", (0.01, 0.02, 0.03))
-  monkeypatch.setattr(reading, "_named", set())
-  reading._gone.clear()
+  monkeypatch.setattr(reading, "WAITS", (0.01, 0.02, 0.03))
+  monkeypatch.setattr(reading, "named", set())
+  reading.gone.clear()
 
 
 class Failing:
@@ -39,7 +39,7 @@ class Failing:
     self.reads = collections.Counter()
 
   def __reduce__(self):
-    return _in_worker, (self._errors, reading._WAITS)
+    return _in_worker, (self._errors, reading.WAITS)
 
   def __len__(self):
     return 12
@@ -53,7 +53,7 @@ class Failing:
 
 
 def _in_worker(errors, waits):
-  reading._WAITS = waits
+  reading.WAITS = waits
   return Failing(errors)
 
 
@@ -98,13 +98,13 @@ def test_when_one_gives_up_the_others_do_not_wait_as_long(monkeypatch):
   source = Failing({i: (STALE, 10_000) for i in range(12)})
   with pytest.raises(BadInput):
     reading.read(source, 0)
-  monkeypatch.setattr(reading, "_WAITS", (60.0,))
+  monkeypatch.setattr(reading, "WAITS", (60.0,))
   began = time.monotonic()
   with pytest.raises(BadInput):
     reading.read(source, 1)
   assert time.monotonic() - began < 30
   # Once anything was read again, waiting is worth while again.
-  monkeypatch.setattr(reading, "_WAITS", (0.01, 0.01))
+  monkeypatch.setattr(reading, "WAITS", (0.01, 0.01))
   reading.read(Failing({}), 0)
   assert reading.read(Failing({3: (STALE, 2)}), 3).name == "image 3"
 

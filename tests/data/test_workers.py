@@ -146,8 +146,8 @@ def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeyp
   """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the
   lock for ever.
   """
-  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_NOTICE", 2)
-  monkeypatch.setattr("swin_jax.data.feed.workers._SECONDS_TO_END", 2)
+  monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_TO_NOTICE", 2)
+  monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_TO_END", 2)
   ended = threading.Event()
 
   class Iterator:

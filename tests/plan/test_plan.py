@@ -242,11 +242,11 @@ def test_what_autodiff_keeps_of_an_image():
     return jnp.sum(jnp.sin(jnp.exp(x @ w)))
 
   def kept(images):
-    return footprint._residual_bytes(
+    return footprint.residual_bytes(
       loss, jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((images, 8), jnp.float32)
     )
 
-  assert footprint._per_image(kept) == 4 * (8 + 16 + 16)
+  assert footprint.per_image(kept) == 4 * (8 + 16 + 16)
 
 
 def test_remat_keeps_less():

@@ -48,9 +48,10 @@ def digits():
 
 def test_the_stages_and_the_rest_are_a_cores_time():
   measured = bench.measure(make_input(open_source("digits", "", "train"), batch=16), 0.2)
-  assert list(measured.seconds) == list(bench.STAGES) and min(measured.seconds.values()) >= 0
-  stages = sum(measured.seconds[name] for name in measured.seconds if name != "rest")
-  assert sum(measured.seconds.values()) == pytest.approx(max(measured.cores / measured.rate, stages))
+  assert list(measured.seconds) == list(bench.STAGES)
+  stages = [measured.seconds[name] for name in measured.seconds if name != "rest"]
+  assert min(stages) > 0 and sum(stages) < 1
+  assert sum(measured.seconds.values()) == pytest.approx(max(measured.cores / measured.rate, sum(stages)))
 
 
 class Clock:
@@ -89,7 +90,7 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
   data = dataclasses.replace(
     make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1
   )
-  seen = bench._time_stages(data, 1.0)
+  seen = bench.time_stages(data, 1.0)
   assert seen == pytest.approx(dict.fromkeys(seen, 0.0) | {stage: seconds})
   last = bench.describe(tiny.config(), bench.Measured(400.0, 1, seen | {"rest": 0.0005})).splitlines()[-1]
   assert last.startswith(f"{slow} 80 %")

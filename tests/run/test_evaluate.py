@@ -87,7 +87,7 @@ def shades(batch, damaged=(), label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1), reads=lam
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-  monkeypatch.setattr(reading, "_named", set())
+  monkeypatch.setattr(reading, "named", set())
 
 
 @pytest.mark.parametrize("batch", [1, 4, 11, 16])

@@ -101,7 +101,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
     (dict(model__window_sizes=(4,)), "model.window_sizes"),
     (dict(model__window_sizes=(0, 4)), r"model.window_sizes = \(0, 4\) must have one number of at least 1"),
     (dict(data__image_size=(2, 2)), "data.image_size"),
-    (dict(data__batch_size=17), "8"),
+    (dict(data__batch_size=17), "data.batch_size .*does not divide into 8"),
     (dict(data__batch_size=5000), "1437 examples"),
     (dict(mask__patch_size=12), "mask.patch_size = 12"),
     (dict(mesh__data=3), "does not fit the number of devices, 8"),

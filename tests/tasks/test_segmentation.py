@@ -111,7 +111,7 @@ def test_sliding_is_the_mean_of_the_windows_over_each_pixel():
 def test_every_pixel_is_seen_whatever_the_sizes():
   for size in range(1, 60):
     for window in range(1, size + 1):
-      starts = dense._starts(size, window)
+      starts = dense.starts(size, window)
       assert (
         starts[0] == 0
         and starts[-1] == size - window

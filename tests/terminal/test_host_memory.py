@@ -48,7 +48,7 @@ def test_large_pages_are_cleared_at_once():
   assert faults(host_memory.on_large_pages(small)) < pages / 20 < pages <= faults(small)
 
 
-@pytest.mark.skipif(not host_memory._can(), reason="this system has no large pages to give")
+@pytest.mark.skipif(not host_memory.is_supported(), reason="this system has no large pages to give")
 @pytest.mark.parametrize("platforms, told", [("cpu", host_memory.TUNABLES), ("cuda", "")])
 def test_the_command_starts_again_on_a_cpu(tmp_path, platforms, told):
   config = tmp_path / "config.py"

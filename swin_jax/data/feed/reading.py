@@ -22,14 +22,14 @@ Decode = Callable[[Example], Any]  # raises ValueError if the example is damaged
 Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # takes the decoded example
 
 # Seconds between tries: a file server that fails over or restarts is back within half a minute or not soon.
-_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # Errors of storage that responds but cannot provide this one file: trying again would not help.
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # This many unreadable records in a row mean that files are missing, not that records are damaged.
 _MAX_BAD_IN_A_ROW = 100
 # Set after a read was given up, until one succeeds: the other threads need not wait as long for the same.
-_gone = threading.Event()
-_named: set[str] = set()  # bad records already logged by this process; they recur every epoch
+gone = threading.Event()
+named: set[str] = set()  # bad records already logged by this process; they recur every epoch
 
 
 def read(source: sources.Source, index: int) -> Example:
@@ -40,23 +40,23 @@ def read(source: sources.Source, index: int) -> Example:
     OSError: one of `_ANSWERS`.
     Fault: the storage still fails.
   """
-  waits = iter(_WAITS)
+  waits = iter(WAITS)
   while True:
     try:
       example = source[index]
-      _gone.clear()
+      gone.clear()
       return example
     except _ANSWERS:
       raise
     except OSError as error:
       reason = f"record {index} cannot be read: {' '.join(str(error).split())}"
       wait = next(waits, None)
-      if wait == _WAITS[0]:
-        logging.log_every_n_seconds(logging.WARNING, "%s; retrying for %.0f seconds", 60, reason, sum(_WAITS))
-      if wait is None or _gone.wait(wait):
-        _gone.set()
+      if wait == WAITS[0]:
+        logging.log_every_n_seconds(logging.WARNING, "%s; retrying for %.0f seconds", 60, reason, sum(WAITS))
+      if wait is None or gone.wait(wait):
+        gone.set()
         raise Fault(
-          f"{reason}; the storage did not recover in {sum(_WAITS):.0f} seconds. Repair it, or copy that file "
+          f"{reason}; the storage did not recover in {sum(WAITS):.0f} seconds. Repair it, or copy that file "
           "again; the same command then continues from the last checkpoint"
         ) from error
 
@@ -80,8 +80,8 @@ class Load:
         reason = (
           f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
         )
-        if (key := example.name if example else reason) not in _named:
-          _named.add(key)
+        if (key := example.name if example else reason) not in named:
+          named.add(key)
           logging.warning("left out: %s", reason)
         continue
       about = {"index": np.int32(i), "bad": np.int32(bad)}

@@ -24,8 +24,8 @@ from swin_jax.terminal.errors import Fault
 # Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
 # still needs its workers.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
-_SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
+SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
+SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
 _HINTS = {
   signal.SIGKILL: ", as happens when memory runs out: use fewer data.num_workers or data.num_threads, or a "
   "machine with more memory",
@@ -96,7 +96,7 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
       f"data worker process{pid} {how}. The same command continues from the last checkpoint"
     ) from error
   finally:
-    if not drawn.end(_SECONDS_TO_END):
+    if not drawn.end(SECONDS_TO_END):
       for worker in set(multiprocessing.active_children()) - others:
         worker.kill()
 
@@ -123,7 +123,7 @@ def _next(
       workers |= set(multiprocessing.active_children()) - others
       dead = next((worker for worker in workers if worker.exitcode), None)
       waited += bool(dead)
-      if waited > _SECONDS_TO_NOTICE:
+      if waited > SECONDS_TO_NOTICE:
         raise RuntimeError(
           f"Worker process was terminated unexpectedly with exit code {dead.exitcode}"
         ) from None

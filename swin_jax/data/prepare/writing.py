@@ -76,7 +76,7 @@ def prepare(
     for name, header in headers.items():
       shards.write_header(out, name, header)
     for name, (examples, order) in plan.items():
-      _write_split(
+      write_split(
         out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
       )
   except (OSError, RuntimeError) as error:  # unreadable images never raise these here
@@ -104,7 +104,7 @@ def describe(out: str, num_threads: int) -> None:
   print(statistics.describe(out), flush=True)
 
 
-def _write_split(
+def write_split(
   out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads
 ) -> None:
   """Writes this part's missing shards of one split."""

@@ -1,0 +1,54 @@
+"""The order of devices in the mesh, where several processes hold them."""
+
+import jax
+from jax.sharding import AxisType, Mesh
+import numpy as np
+import pytest
+
+from swin_jax.mesh import sharding
+
+pytestmark = pytest.mark.every_python
+
+
+class Device:
+  """A device of one of several processes."""
+
+  platform = device_kind = "cpu"
+
+  def __init__(self, number, process):
+    self.id, self.process_index = number, process
+
+
+def order(monkeypatch, owners, sizes):
+  """Returns the processes in the order of the mesh, where jax's best order of eight devices has these."""
+  devices = [Device(i, process) for i, process in enumerate(owners)]
+  best = Mesh(np.array(devices).reshape(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+  monkeypatch.setattr(jax, "make_mesh", lambda *args, **kwargs: best)
+  mesh = sharding.make_mesh(*sizes, devices=devices)
+  assert mesh.devices.shape == sizes and mesh.axis_names == sharding.MESH_AXES
+  assert set(mesh.axis_types) == {AxisType.Auto}
+  return [device.process_index for device in mesh.devices.flat]
+
+
+@pytest.mark.parametrize(
+  "owners, sizes",
+  [
+    ((0, 1, 0, 1, 0, 1, 0, 1), (8, 1, 1)),
+    ((0, 0, 1, 1, 0, 0, 1, 1), (1, 8, 1)),
+    ((0, 0, 1, 1, 0, 0, 1, 1), (2, 2, 2)),
+  ],
+)
+def test_a_process_gets_consecutive_rows_of_the_batch(monkeypatch, owners, sizes):
+  assert order(monkeypatch, owners, sizes) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+  "owners, sizes",
+  [
+    ((1, 1, 1, 1, 0, 0, 0, 0), (8, 1, 1)),
+    ((0, 1, 0, 1, 0, 1, 0, 1), (1, 1, 8)),  # both hold the one row, which all devices share
+    ((0, 1, 1, 0, 2, 3, 3, 2), (2, 1, 4)),
+  ],
+)
+def test_the_best_order_stays_where_rows_are_consecutive(monkeypatch, owners, sizes):
+  assert order(monkeypatch, owners, sizes) == list(owners)
