@@ -9,7 +9,7 @@ import pytest
 from swin_jax.mesh import sharding
 from swin_jax.models.swin import Swin, SwinConfig
 from swin_jax.run.state import TrainState
-from swin_jax.saved import checkpoint
+from swin_jax.saved import checkpoint, parameters
 from swin_jax.tasks import KINDS
 from tests.support import tiny
 
@@ -63,7 +63,7 @@ def test_accuracies_are_better_the_higher_and_errors_the_lower(name, best):
 @pytest.mark.parametrize("average, value", [(7.0, 7.0), (None, 1.0)])
 def test_the_average_is_read_where_there_is_one(tmp_path, average, value):
   write(tmp_path, [0.5], ("eval/loss", False), average)
-  saved = checkpoint.SavedParameters(str(tmp_path))
+  saved = parameters.SavedParameters(str(tmp_path))
   assert saved.source.endswith("the average") == (average is not None)
   shape = jax.ShapeDtypeStruct((2, 3), jnp.float32, sharding=place())
   np.testing.assert_array_equal(
