@@ -17,7 +17,7 @@ def backbone_name(settings: Settings) -> str:
   """
   name = settings["model"].get("backbone", _OLDEST)
   if name not in BACKBONES:
-    raise BadInput(f"config.model.backbone = {name!r}: there are {', '.join(map(repr, BACKBONES))}")
+    raise BadInput(f"config.model.backbone = {name!r}: choose one of {', '.join(map(repr, BACKBONES))}")
   return name
 
 

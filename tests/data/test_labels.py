@@ -64,7 +64,7 @@ def test_unusable_classes_are_one_line(name, text, message):
 def test_maps_that_are_refused():
   classes = labels.parse("classes.txt", CLASSES, "x")
   for encoded, message in (
-    (png([[0, 7, 7]]), "has label 7 in 2 pixels; there are only 3 classes (0–2)"),
+    (png([[0, 7, 7]]), r"has label 7 in 2 pixels; there are only 3 classes \(0–2\)"),
     (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
     (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
     (b"nonsense", "cannot be read as a label map"),
@@ -319,7 +319,7 @@ def test_two_files_of_one_name_are_refused(tmp_path, capsys):
     "classes.txt": CLASSES,
   }
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
-  assert "holds 1.jpg and 1.png, and which is meant is not clear" in capsys.readouterr().err
+  assert "holds 1.jpg and 1.png, which is ambiguous" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
@@ -390,7 +390,7 @@ def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path)
   splits = dict(data__train_split="train", data__eval_split="train")
   with pytest.raises(
     BadInput,
-    match="holds int16 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py",
+    match="holds int16 of 5 bands, data.dtype is uint8: use configs/own_rasters.py",
   ):
     open_input(segmentation(tmp_path / "out", **splits))
   with pytest.raises(BadInput, match="has images of 5 bands, data.mean and the run of 4"):

@@ -108,7 +108,7 @@ def test_images_are_no_rasters_unless_a_tile_is_asked_for(tmp_path):
   run(tmp_path / "in", tmp_path / "raster", cut=cut(tile=5))
   assert [tile.dtype for tile in contents(tmp_path / "raster").values()] == [np.uint8] * 4
   images.make_folder(tmp_path / "photos", {"train": 3})
-  assert "--tile, --nodata and --array are for rasters" in bad(
+  assert "--tile, --nodata and --array apply to rasters" in bad(
     tmp_path / "photos", tmp_path / "out", cut=cut(tile=5)
   )
 
@@ -304,13 +304,15 @@ def test_statistics_fill_the_config(folder, tmp_path):
   for changes, message in (
     (
       dict(data__dtype="uint8"),
-      "holds float32 of 5 bands, data.dtype is uint8: for such sets there is configs/own_rasters.py, and"
-      " --config.data",
+      "holds float32 of 5 bands, data.dtype is uint8: use configs/own_rasters.py or --config.data",
     ),
-    (dict(data__source="digits", data__path=""), "give --config.data.path of one, or numbers"),
+    (
+      dict(data__source="digits", data__path=""),
+      "give --config.data.path of such a set, or one number per band",
+    ),
     (
       dict(data__path=str(tmp_path / "absent")),
-      f"make it by python -m swin_jax.data.prepare --out={tmp_path / 'absent'}",
+      f"create it with python -m swin_jax.data.prepare --out={tmp_path / 'absent'}",
     ),
   ):
     with pytest.raises(BadInput) as error:
@@ -366,7 +368,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    (dict(data__dtype="int16"), "config.data.dtype = 'int16': there are 'uint8', 'float32'"),
+    (dict(data__dtype="int16"), "config.data.dtype = 'int16': choose one of 'uint8', 'float32'"),
     (
       dict(data__dtype="float32", augment__rand_augment_operations=2),
       "RandAugment needs uint8 images, but data.dtype is float32",

@@ -208,7 +208,7 @@ def test_bad_input_is_said_in_one_line(models, tmp_path, capsys, monkeypatch):
     return line
 
   out = tmp_path / "out"
-  assert "is there already" in refused(models / "v2", models / "v1")
+  assert "already exists" in refused(models / "v2", models / "v1")
   assert "holds no checkpoint" in refused(tmp_path / "none", out)
   assert "only between square windows" in refused(models / "v1", out, "--image_size=8,32")
   assert "image_size must be a positive number" in refused(models / "v2", out, "--image_size=0")

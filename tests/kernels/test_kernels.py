@@ -175,7 +175,7 @@ def test_the_kernel_is_chosen_by_the_device(kernel, platform, kind, chosen):
 
 def test_a_kernel_that_cannot_be_asked_for_is_refused_in_a_line(tmp_path):
   with pytest.raises(
-    BadInput, match=r"config.model.attention_kernel = 'tpu': there are 'auto', 'xla', 'gpu'"
+    BadInput, match=r"config.model.attention_kernel = 'tpu': choose one of 'auto', 'xla', 'gpu'"
   ):
     checks.check(tiny.config(model__attention_kernel="tpu"))
   with pytest.raises(BadInput, match=r"kernel must be one of \('auto', 'xla', 'gpu'\), not 'tpu'"):

@@ -279,7 +279,7 @@ def test_an_activation_is_constrained_by_the_rules():
       (8, 4),
       (axes.BATCH, axes.EMBED),
       RULES,
-      r"an activation \(8, 4\): rules put dimensions 'batch' and 'embed' both on",
+      r"an activation \(8, 4\): rules put dimensions 'batch' and 'embed' on the same mesh axis",
     ),
     (
       (8, 4),

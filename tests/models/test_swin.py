@@ -198,7 +198,7 @@ def test_every_block_has_the_tensors_that_can_be_saved(version):
 @pytest.mark.parametrize("name", ["all", "save", "save:", "save:qkv,atention", "keep:qkv"])
 def test_an_unknown_remat_policy_names_those_there_are(name):
   message = (
-    f"model.remat = '{name}': there are none, block, dots, and save: with names from qkv,"
+    f"model.remat = '{name}': choose one of none, block, dots, or save: with names from qkv,"
     " attention, attention_output, mlp_hidden"
   )
   with pytest.raises(BadInput, match=message):
@@ -237,7 +237,7 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
       dict(model__attention_chunks=(1,)),
       r"model.attention_chunks = \(1,\) needs one entry for each of the 2 stages",
     ),
-    (dict(model__remat="save:logits"), "model.remat = 'save:logits': there are none"),
+    (dict(model__remat="save:logits"), "model.remat = 'save:logits': choose one of none"),
   ],
   ids=str,
 )

@@ -143,7 +143,7 @@ def test_initial_values():
   assert (params["norm"]["scale"] == 1).all() and not params["norm"]["bias"].any()
 
 
-@pytest.mark.parametrize("channels, where", [(24, "24 channels: they do not divide"), (32, "two stages")])
+@pytest.mark.parametrize("channels, where", [(24, "24 channels, which do not divide"), (32, "two stages")])
 def test_what_cannot_be_built_is_refused(channels, where):
   model = (
     make_model(channels) if channels == 24 else make_model(depths=(2,), num_heads=(2,), window_sizes=(4,))

@@ -55,11 +55,11 @@ def test_slices_and_the_nearest_of_one_that_does_not_exist():
   ]
   for name, message in (
     ("v5p:3x3x3", r"TPU v5p has no slice of that shape; the nearest are v5p:2x4x4, v5p:2x2x4, v5p:4x4x4"),
-    ("h200:12", r"no such slice; the nearest are h200:16, h200:8"),
+    ("h200:12", r"no slice of that shape; the nearest are h200:16, h200:8"),
     ("v5e:4x4x4", r"the nearest are v5e:8x8, "),
     ("v5q:4x4x4", r"unknown chip 'v5q', did you mean v5[pe]\?"),
     ("tpu:4", r"unknown chip 'tpu'; known chips are v4, v5e|did you mean tpu7x"),
-    ("v5p:4x-4", r"no such slice"),
+    ("v5p:4x-4", r"no slice of that shape"),
   ):
     with pytest.raises(BadInput, match=message):
       hardware.parse(name)

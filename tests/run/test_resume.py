@@ -217,9 +217,11 @@ def test_evaluation_under_another_meaning_is_refused(finished, change, flag):
 
 def test_evaluation_at_another_window_knows_the_trained_one(finished, monkeypatch):
   built = []
-  original = train.build
+  original = evaluate.build
   monkeypatch.setattr(
-    train, "build", lambda config, *args, **kwargs: built.append(config) or original(config, *args, **kwargs)
+    evaluate,
+    "build",
+    lambda config, *args, **kwargs: built.append(config) or original(config, *args, **kwargs),
   )
   values = evaluate.evaluate_checkpoint(tiny.config(model__window_sizes=(8, 8)), str(finished))
   assert built[0].model.trained_window_sizes == ((4, 4), (4, 4))

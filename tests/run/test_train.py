@@ -107,11 +107,11 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
     (dict(mesh__data=3), "does not fit the number of devices, 8"),
     (dict(init_from="/nowhere"), "config.init_from: /nowhere holds no checkpoint"),
     (dict(init_from="/nowhere"), "; --config.init_from= starts from scratch"),
-    (dict(task="segment"), "config.task = 'segment': there are 'classification', 'masked_pixels'"),
+    (dict(task="segment"), "config.task = 'segment': choose one of 'classification', 'masked_pixels'"),
     (dict(augment__interpolation="cubic"), "config.augment.interpolation = 'cubic'"),
     (
       dict(transfer__bias_tables="linear"),
-      "config.transfer.bias_tables = 'linear': there are 'geometric', 'bicubic'",
+      "config.transfer.bias_tables = 'linear': choose one of 'geometric', 'bicubic'",
     ),
     (dict(transfer__bands="first"), "config.transfer.bands = 'first'"),
     (dict(augment__crop_scale=(0.5, 0.2)), "config.augment.crop_scale"),

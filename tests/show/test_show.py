@@ -591,7 +591,7 @@ def refused(capsys, *words):
 @pytest.mark.parametrize(
   "words, message",
   [
-    (("reconstruct", "classifier"), "the model is no masked-image model"),
+    (("reconstruct", "classifier"), "the model is not a masked-image model"),
     (("reconstruct", "masked", "--mask_patch=12"), "mask patches of 12 px must divide the image"),
     (("reconstruct", "masked", "--mask_patch=0"), "must be positive"),
     (("reconstruct", "masked", "--mask_ratio=1.5"), "a fraction of 1.5 of the cells cannot be masked"),

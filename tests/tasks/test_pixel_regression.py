@@ -321,7 +321,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   for kind, words in (("set", []), ("tiles", ["--tile=20"])):
     write_tif(tmp_path / "elsewhere/train/values/0.tif", np.zeros((40, 52, 1), np.float32), **place)
     assert run(f"--source={tmp_path / 'elsewhere'}", f"--out={tmp_path / kind}", *words) == 2
-    assert "train/values/0.tif lies at another place on Earth than its image" in capsys.readouterr().err
+    assert "train/values/0.tif has another location on Earth than its image" in capsys.readouterr().err
   for name, array, message in (
     ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, but must have one"),
     ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
@@ -497,6 +497,6 @@ def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys)
     )
     == 2
   )
-  assert "lies at another place on Earth than its image" in capsys.readouterr().err
+  assert "has another location on Earth than its image" in capsys.readouterr().err
   assert show([*words, f"--values={tmp_path / 'nowhere'}"]) == 2
   assert "--values=" in capsys.readouterr().err

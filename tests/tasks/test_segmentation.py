@@ -274,7 +274,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
   ):
     evaluate.evaluate_checkpoint(config(segmentation__num_classes=5), str(workdir))
   assert show(["show", "reconstruct", str(workdir), str(folder / "images"), f"--out={tmp_path / 'out'}"]) == 2
-  assert "is no masked-image model" in capsys.readouterr().err
+  assert "is not a masked-image model" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -332,7 +332,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     )
     assert file.read(1).max() < 2 and file.colormap(1)[1][:3] == tuple(legend.palette(2)[1])
   for name, message in (
-    ("classes.txt", "names other classes than the model's"),
+    ("classes.txt", "has class names that differ from the model's"),
     ("0.png", "holds 0.png and 0.tif, and which is meant"),
   ):
     (tmp_path / "other").mkdir(exist_ok=True)

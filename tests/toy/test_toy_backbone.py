@@ -230,7 +230,7 @@ def test_its_keys_are_its_own():
     reads.check_flags(config(), ["model.depths"])
   with pytest.raises(BadInput, match="model.backbone=swin does not read it"):
     reads.check_flags(config(backbone="swin"), ["convolutions.channels"])
-  with pytest.raises(BadInput, match="there are 'swin', 'convolutions'"):
+  with pytest.raises(BadInput, match="choose one of 'swin', 'convolutions'"):
     checks.check(config(backbone="vit"))
   with pytest.raises(BadInput, match="must be two numbers"):
     checks.check(config(channels=(8,)))

@@ -280,7 +280,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
   (tmp_path / "model").mkdir()
   (tmp_path / "model" / "notes.txt").write_text("mine")
-  with pytest.raises(BadInput, match="is there already"):
+  with pytest.raises(BadInput, match="already exists"):
     folder.write(str(tmp_path / "model"), found, {"a": (3,)}, read)
 
 
@@ -418,7 +418,7 @@ def test_a_bias_of_keys_must_be_zero(tmp_path, capsys):
   state["layers.0.blocks.0.attn.k_bias"] = np.zeros(16, np.float32)
   assert command("import", save(tmp_path / "x.safetensors", state), tmp_path / "ours") == 0
   state["layers.0.blocks.0.attn.k_bias"] += 1
-  assert "k_bias is not what follows" in refusal(
+  assert "k_bias does not follow" in refusal(
     capsys, "import", save(tmp_path / "x.safetensors", state), tmp_path / "other"
   )
 
@@ -494,7 +494,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   )
   words = ("import", path, tmp_path / "x", "--image_size=32", "--window=4")
   assert (
-    "does not say its trained windows: give --trained_window= (those of pre-training, one a stage"
+    "does not say its trained windows: give --trained_window= (those of pre-training, one per stage"
     in refusal(capsys, *words)
   )
   assert "must be one number a stage, as 12,12,12,6" in refusal(capsys, *words, "--trained_window=3")
@@ -505,7 +505,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   assert "does not follow from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
   # the same in other words
   assert command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0
-  assert "one number of tokens, or 2, one a stage" in refusal(
+  assert "one number of tokens, or 2, one per stage" in refusal(
     capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4"
   )
 
@@ -554,7 +554,7 @@ def broken(state, case):
       for j in (0, 3)
       for leaf in ("weight", "bias")
     }
-    return state | extra, "its extra norms are not after every so many blocks"
+    return state | extra, "its extra norms are not at regular intervals"
   raise ValueError(case)
 
 
@@ -606,20 +606,20 @@ def test_bad_files_are_refused(tmp_path, capsys):
   assert "did you mean --layout?" in refusal(capsys, "import", whole, tmp_path / "ours", "--layot=hf")
   assert command("import", whole, tmp_path / "ours") == 0
   before = (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns
-  assert "is there already" in refusal(capsys, "import", whole, tmp_path / "ours")
-  assert "is there already" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "ours")
+  assert "already exists" in refusal(capsys, "import", whole, tmp_path / "ours")
+  assert "already exists" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "ours")
   assert (tmp_path / "ours" / "model.safetensors").stat().st_mtime_ns == before
   assert command("export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors", "--layout=hf") == 0
   words = ("export", tmp_path / "ours", tmp_path / "hf" / "x.safetensors")
-  assert "x.safetensors is there already" in refusal(capsys, *words, "--layout=timm")
-  assert "config.json is there already" in refusal(
+  assert "x.safetensors already exists" in refusal(capsys, *words, "--layout=timm")
+  assert "config.json already exists" in refusal(
     capsys, *words[:2], tmp_path / "hf" / "y.safetensors", "--layout=hf"
   )
   assert "must end in .safetensors" in refusal(
     capsys, "export", tmp_path / "ours", tmp_path / "x.pth", "--layout=timm"
   )
   (tmp_path / "ours" / "config.json").write_text("{}")
-  assert "is no model folder of ours" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")
+  assert "is not a swin_jax model folder" in refusal(capsys, "adapt", tmp_path / "ours", tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -627,7 +627,7 @@ def test_bad_files_are_refused(tmp_path, capsys):
   [
     (("--image_size=0",), "--image_size must be a number of pixels"),
     (("--image_size=32,32,32",), "--image_size must be a number of pixels, or height and width"),
-    (("--window=0",), "--window must be one number of tokens, or 2, one a stage"),
+    (("--window=0",), "--window must be one number of tokens, or 2, one per stage"),
     (("--window=-4",), "--window must be one number of tokens"),
     (("--trained_window=-3",), "--trained_window must be one number of tokens"),
     (("--target_norm_window=4",), "--target_norm_window must be odd, or 0; it is 4"),
@@ -658,12 +658,12 @@ def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):
   (tmp_path / "x.pth").write_bytes(b"PK")
   monkeypatch.setitem(sys.modules, "torch", None)
   said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
-  assert "pip install torch, or convert it where torch is: python -c" in said
+  assert "pip install torch, or convert it where PyTorch is installed: python -c" in said
 
 
 def test_what_another_layout_cannot_hold(tmp_path, capsys):
   masked = imported(tmp_path, name="masked", simmim=True)
-  assert "which timm has none of" in refusal(
+  assert "which timm does not have" in refusal(
     capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm"
   )
   assert "reconstructs the bands it was trained with; to pre-train on others" in refusal(
