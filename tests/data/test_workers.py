@@ -119,7 +119,7 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
       1,
       "SIGKILL, as happens when memory runs out: use fewer data.num_workers or data.num_threads",
     ),
-    (signal.SIGBUS, 2, "SIGBUS, as when /dev/shm is full"),
+    (signal.SIGBUS, 2, "SIGBUS, as happens when /dev/shm is full"),
     (signal.SIGSEGV, 2, "SIGSEGV. The"),
   ],
 )

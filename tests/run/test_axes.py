@@ -50,8 +50,8 @@ def test_sizes_of_another_number_of_axes_are_named_with_the_image(wrong, key):
     (dict(model__merge_size=(1, 2, 2)), r"model.merge_size = \(1, 2, 2\) .* 2 axes"),
     (dict(model__padding="zeros"), "model.padding = 'zeros': choose one of 'masked', 'attended'"),
     (dict(model__bias_rows="last"), "model.bias_rows = 'last': choose one of 'offsets', 'first'"),
-    (dict(model__bias_rows="first"), "model.bias_rows = 'first' is for model.version = 1"),
-    (dict(model__bias_rows="first", model__version=1), "model.bias_rows = 'first' is for"),
+    (dict(model__bias_rows="first"), "model.bias_rows = 'first' needs model.version = 1"),
+    (dict(model__bias_rows="first", model__version=1), "model.bias_rows = 'first' needs"),
   ],
   ids=str,
 )

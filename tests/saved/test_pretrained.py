@@ -51,7 +51,7 @@ def test_load_a_masked_image_model(tmp_path):
     and model.apply(params, images, mask).dtype == jnp.float32
   )
   assert model.features(params, images, stages=(1,))[0].dtype == jnp.bfloat16
-  with pytest.raises(BadInput, match=r"takes a mask \(2, 8, 8\)"):
+  with pytest.raises(BadInput, match=r"needs a mask \(2, 8, 8\)"):
     model.apply(params, images)
 
 

@@ -298,7 +298,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   ):
     run_config.with_statistics(config(tmp_path / "labels", data__dtype="uint8"))
   with pytest.raises(
-    BadInput, match="value_std = 0 stands for the statistics.json .* --config.pixel_regression.value_mean=250"
+    BadInput, match="value_std = 0 means the statistics.json .* --config.pixel_regression.value_mean=250"
   ):
     run_config.with_statistics(config("", data__source="folder", data__mean=(0.5,) * 3, data__std=(0.5,) * 3))
   with pytest.raises(BadInput, match="value_mean is given without value_std"):
@@ -325,7 +325,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   for name, array, message in (
     ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, but must have one"),
     ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
-    ("unknown", np.full((40, 52, 1), -1, np.float32), "no pixel has a value that is known"),
+    ("unknown", np.full((40, 52, 1), -1, np.float32), "no pixel has a known value"),
   ):
     make_set(tmp_path / name, splits=("train",), count=1)
     write_tif(tmp_path / name / "train/values/0.tif", array, nodata=-1)
@@ -393,7 +393,7 @@ def test_its_own_units_are_those_of_its_training(trained, tmp_path):
       nodata=-1 if split == "val" else None,
     )
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'nothing'}") == 0
-  with pytest.raises(BadInput, match="holds nothing that could be scored"):
+  with pytest.raises(BadInput, match="has nothing to score"):
     evaluate.evaluate_checkpoint(config(tmp_path / "nothing"), str(workdir))
 
 

@@ -333,7 +333,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     assert file.read(1).max() < 2 and file.colormap(1)[1][:3] == tuple(legend.palette(2)[1])
   for name, message in (
     ("classes.txt", "has class names that differ from the model's"),
-    ("0.png", "holds 0.png and 0.tif, and which is meant"),
+    ("0.png", "holds 0.png and 0.tif, which is ambiguous"),
   ):
     (tmp_path / "other").mkdir(exist_ok=True)
     (tmp_path / "other" / name).write_bytes(

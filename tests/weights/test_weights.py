@@ -497,7 +497,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
     "does not say its trained windows: give --trained_window= (those of pre-training, one per stage"
     in refusal(capsys, *words)
   )
-  assert "must be one number a stage, as 12,12,12,6" in refusal(capsys, *words, "--trained_window=3")
+  assert "must be one number per stage, as in 12,12,12,6" in refusal(capsys, *words, "--trained_window=3")
   assert command(*words, "--trained_window=4") == 0
   assert descriptions_of(tmp_path / "x")["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   buffers = tiny(tmp_path, "buffers.safetensors")
