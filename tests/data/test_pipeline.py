@@ -74,7 +74,7 @@ def test_devices_that_lie_apart_are_refused(mesh, owners):
   for process in set(owners):
     with pytest.raises(
       BadInput,
-      match="mesh 2×4: the rows of a batch cannot be split .* the mesh must list a process's devices together",
+      match="mesh 2×4: the rows of a batch cannot be .* the mesh must list a process's devices together",
     ):
       pipeline.part_of(process, rows(mesh, owners), "2×4")
 

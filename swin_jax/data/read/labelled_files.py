@@ -149,7 +149,7 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
     folder += names[0] + "/"
   of_values = [name == VALUES for _, _, name in splits.values()]
   if nodata is not None and not all(of_values):
-    raise BadInput(f"--values_nodata is for maps of numbers; {tree.name} holds labels")
+    raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
   # The class file lies next to the folders of maps or inside them.
   classes = next(
     filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in splits.values())))),
