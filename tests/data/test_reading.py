@@ -67,7 +67,7 @@ def test_what_fails_for_a_while_changes_nothing(error, caplog):
     take(make_input(source).train_batches(0, WHOLE), 4),
     take(make_input(Failing({})).train_batches(0, WHOLE), 4),
   )
-  (message,) = [message for message in caplog.messages if "trying again" in message]
+  (message,) = [message for message in caplog.messages if "retrying" in message]
   assert message.startswith("record ") and str(error) in message
 
 

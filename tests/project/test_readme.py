@@ -229,3 +229,24 @@ def test_the_files_it_points_to_are_there():
   assert len(found) > 5 and not [path for path in found if not (ROOT / path).exists()]
   named = set(re.findall(r"`([\w/]*test_\w+\.py)`", TEXT))
   assert len(named) > 10 and not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.slow
+def test_the_quick_start_learns_digits(tmp_path):
+  """The line as it stands, in this environment instead of one of its own, and with fewer epochs."""
+  for name in ("configs", "swin_jax"):
+    (tmp_path / name).symlink_to(ROOT / name)
+  environment, requirements, *runs_of_it = block("Quick start", "sh")[0].split(" && ")
+  assert environment == "python3 -m venv .venv" and requirements.startswith(".venv/bin/pip install")
+  for command, epochs in zip(runs_of_it, (1, 8), strict=True):
+    words = shlex.split(command)
+    assert words[0] == ".venv/bin/python"
+    shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
+    done = subprocess.run(
+      [sys.executable, *words[1:], *shorter], cwd=tmp_path, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+  folder = tmp_path / "runs" / "quickstart"
+  assert list((folder / "pretrain" / "pictures").glob("reconstruction-*.png"))
+  assert "loaded   encoder/" in (folder / "finetune" / "transfer.txt").read_text()
+  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.5  # by chance 0.1
