@@ -10,17 +10,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers take the cache of the
   _CACHE = tempfile.TemporaryDirectory(prefix="swin_jax_compiled_")
   os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-# The tests compile much and compute little: little optimised, without the fusions of older jaxlibs that take
-# long to make, and in one part, as every core has a worker.
-_FLAGS = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
+# The tests compile much and compute little: not optimised, without the fusions of older jaxlibs that take long to
+# make, and in one part, as every core has a worker. The processes that tests start inherit it.
+_FLAGS = " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11):
   _FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import jax  # noqa: E402  (reads the environment)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# from here on the flags are those of the processes that tests start; these are compared among themselves
-jax.devices()
-os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_backend_optimization_level=0"

@@ -18,7 +18,7 @@ BIAS_MLP_WIDTH = 512  # official code; the paper does not state it
 # Collection and name under which (qkv, bias table, logit scale or None) are sown if the model is applied with
 # this collection mutable, as pictures of attention and fixing of the bias do. Otherwise, above all in
 # training, nothing is kept or computed.
-SEEN = ("intermediates", "attention")
+INTERMEDIATES = ("intermediates", "attention")
 
 
 def fixed_bias(window: tuple[int, ...]) -> str:
@@ -71,7 +71,7 @@ class WindowAttention(nn.Module):
     bias, index = self.get_variable("params", fixed_bias(self.window)), None
     if bias is None:
       bias, index = self.position_bias(self)
-      self.sow(*SEEN, (qkv, bias, logit_scale))
+      self.sow(*INTERMEDIATES, (qkv, bias, logit_scale))
     out = _attend(qkv, bias, index, logit_scale, regions, self.chunks, self.kernel)
     out = layers.dense(x.shape[-1], (axes.HEADS, axes.EMBED), dtype=self.dtype, name="proj")(
       out.reshape(x.shape)

@@ -15,8 +15,8 @@ from swin_jax.models.windows import pair
 Forward = Callable[[jax.Array], jax.Array]
 
 
-class Views(NamedTuple):
-  """Views of an image that evaluation averages over.
+class TestTimeViews(NamedTuple):
+  """TestTimeViews of an image that evaluation averages over.
 
   Attributes:
     window: (height, width) in pixels of a sliding window with a stride of two thirds of its size; () for the
@@ -31,14 +31,17 @@ class Views(NamedTuple):
 
 
 def predict(
-  forward: Forward, images: jax.Array, views: Views, answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax
+  forward: Forward,
+  images: jax.Array,
+  views: TestTimeViews,
+  answer: Callable[[jax.Array], jax.Array] = jax.nn.softmax,
 ) -> jax.Array:
   """Returns the predictions averaged over the views.
 
   Args:
     forward: maps images to scores.
     images: [B, height, width, bands], normalised.
-    views: see `Views`.
+    views: see `TestTimeViews`.
     answer: maps the scores of one view to the predictions to average; by default class logits to
       probabilities.
 

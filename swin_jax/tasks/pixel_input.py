@@ -52,9 +52,9 @@ def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:
   return lambda batch, rng: batch | {"image": photometric.distort(batch["image"], rng)}
 
 
-def test_time_views(config: ConfigDict) -> dense.Views:
+def test_time_views(config: ConfigDict) -> dense.TestTimeViews:
   """Returns the views of an image that evaluation averages over."""
-  return dense.Views(config.dense.window, config.dense.scales, config.dense.mirrored)
+  return dense.TestTimeViews(config.dense.window, config.dense.scales, config.dense.mirrored)
 
 
 def evaluation(config: ConfigDict) -> Evaluation:

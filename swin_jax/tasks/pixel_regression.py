@@ -27,7 +27,7 @@ def make_task(
   std: Sequence[float],
   value_mean: float,
   value_std: float,
-  views: dense.Views,
+  views: dense.TestTimeViews,
 ) -> Task:
   """Returns the task of pixel regression with UPerNet.
 

@@ -22,7 +22,7 @@ from swin_jax.terminal.errors import BadInput
 
 
 def make_task(
-  model: upernet.UPerNet, *, mean: Sequence[float], std: Sequence[float], views: dense.Views
+  model: upernet.UPerNet, *, mean: Sequence[float], std: Sequence[float], views: dense.TestTimeViews
 ) -> Task:
   """Returns the task of semantic segmentation with UPerNet.
 

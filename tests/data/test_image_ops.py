@@ -17,7 +17,7 @@ import sklearn.datasets
 
 from swin_jax.data.read import image_ops
 from swin_jax.data.read.decoding import Decoded
-from swin_jax.data.view import views
+from swin_jax.data.view import crops, views
 
 pytestmark = pytest.mark.every_python
 
@@ -268,7 +268,7 @@ def test_random_resized_crop_is_the_official_one(height, width, interpolation, p
     top, left, h, w = official_box(np.random.default_rng(seed), height, width, (0.08, 1.0), RATIO)
     cut = Image.fromarray(image).crop((left, top, left + w, top + h))
     expected = np.asarray(cut.resize((24, 16), METHODS[interpolation]))
-    crop = image_ops.random_resized_crop(
+    crop = crops.random_resized_crop(
       image, np.random.default_rng(seed), (16, 24), (0.08, 1.0), RATIO, interpolation
     )
     assert np.array_equal(crop, expected)
@@ -279,7 +279,7 @@ def test_box_that_never_fits_gives_the_largest_central_one(height, width, box):
   image = np.full((height, width, 1), 255, np.uint8)
   top, left = (height - box[0]) // 2, (width - box[1]) // 2
   image[top : top + box[0], left : left + box[1]] = 0
-  crop = image_ops.random_resized_crop(image, np.random.default_rng(0), (8, 8), (2.0, 3.0), RATIO, "bicubic")
+  crop = crops.random_resized_crop(image, np.random.default_rng(0), (8, 8), (2.0, 3.0), RATIO, "bicubic")
   assert not crop.any()  # nothing of the white around it, not even through the filter
 
 
@@ -291,7 +291,7 @@ def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
   image, rng = np.zeros((400, 400, 1), np.uint8), np.random.default_rng(0)
   for _ in range(2000):
     # 0.6 · 4 / 3 < 1: every box fits
-    image_ops.random_resized_crop(image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic")
+    crops.random_resized_crop(image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic")
   h, w = np.array(shapes).T
   share, aspect = h * w / 160000, np.log(w / h)
   assert 0.198 < share.min() < 0.21 and 0.59 < share.max() < 0.602
@@ -304,7 +304,7 @@ def test_padded_crop_moves_by_up_to_the_padding_over_black():
   image, rng = noise(6, 9, 3) | 1, np.random.default_rng(0)  # no black pixel inside
   padded, seen = np.pad(image, ((2, 2), (2, 2), (0, 0))), set()
   for _ in range(400):
-    crop = image_ops.random_crop(image, rng, 2)
+    crop = crops.random_crop(image, rng, 2)
     assert crop.shape == image.shape
     seen |= {(y, x) for y in range(5) for x in range(5) if np.array_equal(crop, padded[y : y + 6, x : x + 9])}
   assert len(seen) == 25
@@ -312,9 +312,9 @@ def test_padded_crop_moves_by_up_to_the_padding_over_black():
 
 def test_flip():
   image, rng = noise(3, 5, 2), np.random.default_rng(0)
-  assert np.array_equal(image_ops.random_flip(image, rng, 0.0), image)
-  assert np.array_equal(image_ops.random_flip(image, rng, 1.0), image[:, ::-1])
-  flips = sum(image_ops.random_flip(image, rng, 0.25)[0, 0, 0] != image[0, 0, 0] for _ in range(2000))
+  assert np.array_equal(crops.random_flip(image, rng, 0.0), image)
+  assert np.array_equal(crops.random_flip(image, rng, 1.0), image[:, ::-1])
+  flips = sum(crops.random_flip(image, rng, 0.25)[0, 0, 0] != image[0, 0, 0] for _ in range(2000))
   assert flips == pytest.approx(500, abs=100)
 
 
@@ -337,9 +337,7 @@ def official_eval(image, size):
 )
 def test_center_crop_is_the_official_one(size, height, width, pillow):
   image = noise(height, width, 3)
-  assert np.array_equal(
-    image_ops.center_crop(image, (size, size), 0.875, "bicubic"), official_eval(image, size)
-  )
+  assert np.array_equal(crops.center_crop(image, (size, size), 0.875, "bicubic"), official_eval(image, size))
 
 
 def test_short_side_equals_the_official_one_at_every_size():
@@ -351,13 +349,13 @@ def test_long_side_is_cut_not_rounded():
   # 37 × 50 at 36 short pixels: 48.65 long ones; rounding would take 49 and shift the crop.
   image = noise(37, 50, 1)
   expected = image_ops.resize(image, (36, 48), "bicubic")[2:34, 8:40]
-  assert np.array_equal(image_ops.center_crop(image, (32, 32), 0.875, "bicubic"), expected)
+  assert np.array_equal(crops.center_crop(image, (32, 32), 0.875, "bicubic"), expected)
 
 
 @pytest.mark.parametrize("height, width", [(40, 90), (90, 40), (64, 32), (33, 67)])
 def test_center_crop_of_other_sizes(height, width):
   image = noise(height, width, 4)
-  crop = image_ops.center_crop(image, (28, 56), 0.875, "bicubic")
+  crop = crops.center_crop(image, (28, 56), 0.875, "bicubic")
   assert crop.shape == (28, 56, 4)
   factor = max(32 / height, 64 / width)
   h, w = int(height * factor + 1e-6), int(width * factor + 1e-6)
@@ -368,7 +366,7 @@ def test_center_crop_of_other_sizes(height, width):
 def test_whole_image_is_resized_straight(pillow):
   image = noise(40, 90, 3)
   direct = Image.fromarray(image).resize((24, 16), Image.Resampling.BICUBIC)
-  assert np.array_equal(image_ops.center_crop(image, (16, 24), 1.0, "bicubic"), np.asarray(direct))
+  assert np.array_equal(crops.center_crop(image, (16, 24), 1.0, "bicubic"), np.asarray(direct))
 
 
 # The two views.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.prepare import tiles
+from swin_jax.data.prepare import measuring, tiles
 from swin_jax.data.read import array_files, statistics
 from swin_jax.run import checks, evaluate, train
 from swin_jax.run import config as run_config
@@ -299,7 +299,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   # what the weights have seen
   assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)
   found["std"][2] = 0.0
-  statistics.write(str(tmp_path), found)
+  measuring.write(str(tmp_path), found)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0
   for changes, message in (
     (

@@ -10,6 +10,7 @@ import rasterio
 
 from swin_jax.data.read import array_files, decoding, image_ops, rasters
 from swin_jax.data.read.example import Example
+from swin_jax.data.view import crops
 from tests.support import images
 from tests.support.rasters import scene, write_tif
 
@@ -216,7 +217,7 @@ def test_resizing_leaves_out_what_holds_no_data():
 
 def test_floats_are_padded_with_no_data():
   found = [
-    image_ops.random_crop(np.ones((4, 4, 2), np.float32), np.random.default_rng(seed), 3) for seed in range(9)
+    crops.random_crop(np.ones((4, 4, 2), np.float32), np.random.default_rng(seed), 3) for seed in range(9)
   ]
   assert np.isnan(found).any() and set(np.unique(np.nan_to_num(found, nan=-1))) == {-1, 1}
 
@@ -224,6 +225,6 @@ def test_floats_are_padded_with_no_data():
 def test_rotation_is_one_of_four_each_as_likely():
   image, rng = scene(height=6, width=6), np.random.default_rng(0)
   turned = [np.rot90(image, k) for k in range(4)]
-  found = [image_ops.random_rotation(image, rng) for _ in range(400)]
+  found = [crops.random_rotation(image, rng) for _ in range(400)]
   which = [[np.array_equal(one, t) for t in turned].index(True) for one in found]
   assert (np.abs(np.bincount(which, minlength=4) - 100) < 30).all()

@@ -13,6 +13,7 @@ import pytest
 
 from swin_jax.data.read import image_ops
 from swin_jax.data.read.sources import open_source
+from swin_jax.data.view import crops
 from swin_jax.run import bench
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
@@ -86,7 +87,7 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
   if slow.startswith("decoding"):
     monkeypatch.setattr(image_ops, "decode", wait(image_ops.decode))
   if slow.startswith("cropping"):
-    monkeypatch.setattr(image_ops, "random_resized_crop", wait(image_ops.random_resized_crop))
+    monkeypatch.setattr(crops, "random_resized_crop", wait(crops.random_resized_crop))
   data = dataclasses.replace(
     make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1
   )

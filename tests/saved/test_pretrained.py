@@ -10,7 +10,7 @@ import pytest
 
 import swin_jax
 from swin_jax.models import attention, windows
-from swin_jax.models.attention import SEEN
+from swin_jax.models.attention import INTERMEDIATES
 from swin_jax.models.swin import bias_tables
 from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import choices, transfer
@@ -75,9 +75,11 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
   biases = {}
   for size, window in ((32, (4, 4)), (64, (8, 8))):
     _, state = Model(descriptions.adapt(model.description, window[0], size)).module.apply(
-      {"params": params}, jnp.zeros((1, size, size, 3)), mutable=SEEN[0]
+      {"params": params}, jnp.zeros((1, size, size, 3)), mutable=INTERMEDIATES[0]
     )
-    table = state[SEEN[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][SEEN[1]][0][1][0]
+    table = state[INTERMEDIATES[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][INTERMEDIATES[1]][0][1][
+      0
+    ]
     biases[window] = dict(
       zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table), strict=True)
     )

@@ -121,7 +121,7 @@ def test_every_pixel_is_seen_whatever_the_sizes():
 
 def test_views_are_averaged_as_probabilities():
   images = noise(1, 16, 24, 3)
-  views = dense.Views((), (1.0, 0.5), True)
+  views = dense.TestTimeViews((), (1.0, 0.5), True)
   wanted = []
   for scale in (1.0, 0.5):
     for mirror in (1, -1):
@@ -130,8 +130,10 @@ def test_views_are_averaged_as_probabilities():
       wanted.append(jax.nn.softmax(logits, axis=-1))
   np.testing.assert_allclose(dense.predict(scores, images, views), np.mean(wanted, axis=0), atol=1e-6)
   # A model that knows no sides says the same of a mirrored image.
-  once = dense.predict(scores, images, dense.Views())
-  np.testing.assert_allclose(dense.predict(scores, images, dense.Views(mirrored=True)), once, atol=1e-6)
+  once = dense.predict(scores, images, dense.TestTimeViews())
+  np.testing.assert_allclose(
+    dense.predict(scores, images, dense.TestTimeViews(mirrored=True)), once, atol=1e-6
+  )
 
 
 def test_the_loss_is_the_mean_over_pixels_with_a_class():

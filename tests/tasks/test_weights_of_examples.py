@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_python
 
 SIZE, CLASSES = 8, 3
 NORMAL = dict(mean=(0.0,) * CLASSES, std=(1.0,) * CLASSES)
-VIEWS = dense.Views((), (1.0,), False)
+VIEWS = dense.TestTimeViews((), (1.0,), False)
 
 
 class Given:

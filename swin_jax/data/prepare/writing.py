@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import UnidentifiedImageError
 
-from swin_jax.data.prepare import encoding, splits, tiles
+from swin_jax.data.prepare import encoding, measuring, splits, tiles
 from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
@@ -93,14 +93,14 @@ def describe(out: str, num_threads: int) -> None:
   Raises:
     BadInput: shards are missing, too many records are damaged, or the file cannot be written.
   """
-  split = statistics.training_split(out)
+  split = measuring.training_split(out)
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
   of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not statistics.is_there(out, of):
+  if not measuring.is_there(out, of):
     progress = Progress("statistics", len(examples), "images")
-    measured = statistics.measure(examples, num_threads, progress.step)
+    measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
-    statistics.write(out, measured | of)
+    measuring.write(out, measured | of)
   print(statistics.describe(out), flush=True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from swin_jax.data.read import image_ops
 from swin_jax.data.read.decoding import Decoded
-from swin_jax.data.view import masks
+from swin_jax.data.view import crops, masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Augment:
 
   Attributes:
     image_size: (height, width) in pixels.
-    crop_scale, crop_ratio, interpolation: see `image_ops.random_resized_crop`.
-    crop_padding: if positive, `image_ops.random_crop` at the target size replaces the resized crop.
+    crop_scale, crop_ratio, interpolation: see `crops.random_resized_crop`.
+    crop_padding: if positive, `crops.random_crop` at the target size replaces the resized crop.
     flip_probability: probability of mirroring left and right.
     rotate: whether to rotate by a random multiple of 90°.
   """
@@ -46,21 +46,21 @@ class Augment:
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     if self.crop_padding:
-      image = image_ops.random_crop(
+      image = crops.random_crop(
         image_ops.resize(image, self.image_size, self.interpolation), rng, self.crop_padding
       )
     else:
-      image = image_ops.random_resized_crop(
+      image = crops.random_resized_crop(
         image, rng, self.image_size, self.crop_scale, self.crop_ratio, self.interpolation
       )
-    image = image_ops.random_flip(image, rng, self.flip_probability)
-    image = image_ops.random_rotation(image, rng) if self.rotate else image
+    image = crops.random_flip(image, rng, self.flip_probability)
+    image = crops.random_rotation(image, rng) if self.rotate else image
     return {"image": np.ascontiguousarray(image)}
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalView:
-  """Evaluation view of a decoded image: a central crop; see `image_ops.center_crop`."""
+  """Evaluation view of a decoded image: a central crop; see `crops.center_crop`."""
 
   image_size: tuple[int, int]
   crop_fraction: float
@@ -68,7 +68,7 @@ class EvalView:
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     del rng
-    image = image_ops.center_crop(image, self.image_size, self.crop_fraction, self.interpolation)
+    image = crops.center_crop(image, self.image_size, self.crop_fraction, self.interpolation)
     return {"image": np.ascontiguousarray(image)}
 
 

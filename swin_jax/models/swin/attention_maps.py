@@ -107,10 +107,10 @@ def _weights(model, params, images, regions, stage, block, window):
     return module.encoder(images)
 
   config = model.encoder.config
-  _, captured = model.apply({"params": params}, images, method=run, mutable=[attention.SEEN[0]])
+  _, captured = model.apply({"params": params}, images, method=run, mutable=[attention.INTERMEDIATES[0]])
   group = group_size(config.depths[stage], config.extra_norm_every)
-  blocks = captured[attention.SEEN[0]]["encoder"][f"stage{stage}"]["blocks"]
-  leaves = blocks[f"block{block % group}"]["attn"][attention.SEEN[1]][0]
+  blocks = captured[attention.INTERMEDIATES[0]]["encoder"][f"stage{stage}"]["blocks"]
+  leaves = blocks[f"block{block % group}"]["attn"][attention.INTERMEDIATES[1]][0]
   # the scan stacks its iterations on the first axis
   qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)
   bias = table.T[:, windows.relative_index(window)]

@@ -28,9 +28,9 @@ def fix(model: nn.Module, params: Any, settings: Settings) -> Any:
       {"params": params},
       jnp.zeros((1, *size, bands)),
       method=lambda model, images: model.encoder(images),
-      mutable=[attention.SEEN[0]],
+      mutable=[attention.INTERMEDIATES[0]],
     )
-    captured = flax.traverse_util.flatten_dict(captured[attention.SEEN[0]]["encoder"])
+    captured = flax.traverse_util.flatten_dict(captured[attention.INTERMEDIATES[0]]["encoder"])
     return {("encoder", *path[:-1]): values[0][1] for path, values in captured.items()}
 
   flat = {path: leaf for path, leaf in flat.items() if not {"cpb_fc1", "cpb_fc2"} & set(path)}

@@ -44,7 +44,7 @@ class Stage(nn.Module):
 
     scan = nn.scan(
       body,
-      variable_axes={"params": 0, attention.SEEN[0]: 0},
+      variable_axes={"params": 0, attention.INTERMEDIATES[0]: 0},
       split_rngs={"params": True, "dropout": True},
       length=length,
       unroll=length if unroll else 1,
