@@ -92,6 +92,16 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   assert not alone["label_map"].any()  # there is no other: the last of ten is taken
 
 
+def test_the_share_of_a_class_is_that_of_the_labelled_pixels():
+  """Left, one class has 13 of 16 labelled columns in every crop; right, 3 of 6, and most are unlabelled."""
+  left, right = ([255] * none + [1] * one + [2] * two for none, one, two in ((16, 13, 3), (26, 3, 3)))
+  maps = np.tile(np.uint8(10 * left + 10 * right), (40, 1))
+  source = Decoded(np.zeros((*maps.shape, 3), np.uint8), maps)
+  view = augment(sides=(maps.shape[1], 40))
+  crops = [view(source, np.random.default_rng(seed))["label_map"] for seed in range(60)]
+  assert np.mean([np.mean(crop == 255) > 0.7 for crop in crops]) > 0.9
+
+
 @pytest.mark.parametrize(
   "size, canvas, wanted",
   [((40, 60), (64, 64), (40, 60)), ((80, 120), (64, 64), (40, 60)), ((60, 40), (50, 64), (50, 33))],
