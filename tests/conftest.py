@@ -10,8 +10,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers take the cache of the
   _CACHE = tempfile.TemporaryDirectory(prefix="swin_jax_compiled_")
   os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-# The tests compile much and compute little: not optimised, without the fusions of older jaxlibs that take long to
-# make, and in one part, as every core has a worker. The processes that tests start inherit it.
+# The tests compile much and compute little: not optimised, without the fusions of older jaxlibs that take
+# long to make, and in one part, as every core has a worker. The processes that tests start inherit it.
 _FLAGS = " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11):
   _FLAGS += " --xla_cpu_use_fusion_emitters=false"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def commands(name):
 
 def keys(config):
   return set(compatibility.flatten(config.to_dict()))
+
+
+def kinds_of_run(name):
+  """Returns every `:arg` of a config file, as its message to a wrong one lists them."""
+  with pytest.raises(ValueError) as error:
+    load(name, "?")
+  return [None, *re.findall(r":(\w+)", str(error.value).partition("it has ")[2])]
 
 
 RUNS = [(name, kind) for name in NAMES for config, kind, _ in commands(name)]
@@ -75,24 +83,32 @@ def test_builds_its_abstract_state(name, kind):
   assert sharding.bytes_per_device(moments) < whole / 4  # of eight devices
 
 
+@pytest.mark.parametrize("name", ["simmim_swin_base_ft", "swinv2_3b"])
+def test_its_debug_form_makes_a_step(name):
+  config = run_config.resolve(load(name, "debug"), *[tuple("0123456789")] * 2)
+  program = build(config, 22, 22, jax.devices()[:1])
+  with sharding.trace_on(program.mesh, program.rules):
+    state, sums = jax.eval_shape(program.step, program.state, program.batch)
+  assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, program.state)
+  assert {"loss", "grad_norm", "learning_rate"} <= sums.keys()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "name", ["simmim_swin_base_ft", "swinv2_3b", "satvision_giant", "upernet_swinv2_tiny_ade20k"]
-)
+@pytest.mark.parametrize("name", ["satvision_giant", "upernet_swinv2_tiny_ade20k"])
 def test_its_debug_form_trains(name, tmp_path):
-  """One of each kind; a few steps of the run that the docstring's command starts."""
-  pictures = 2 * (name in ("satvision_giant", "upernet_swinv2_tiny_ade20k"))
+  """A few steps of the run that the docstring's command starts, of half as many blocks."""
   words = (
     f"--config=configs/{name}.py:debug",
     f"--workdir={tmp_path}",
-    f"--config.log.num_pictures={pictures}",
+    "--config.model.depths=(1,1,1,1)",
+    "--config.log.num_pictures=2",
   )
   runs.finish(
     [runs.command(*words, f"--config.optim.total_epochs={2 / 22}", f"--config.optim.warmup_epochs={1 / 22}")]
   )
   evaluation = runs.lines(tmp_path)[-1]
   assert evaluation["step"] == 2 and np.isfinite(evaluation["eval/loss"])
-  assert bool(list(tmp_path.glob("pictures/*.png"))) == bool(pictures)
+  assert list(tmp_path.glob("pictures/*.png"))
 
 
 def test_an_unknown_kind_names_the_kinds():
@@ -119,13 +135,6 @@ def test_a_whole_group_cannot_be_replaced(group):
   assert config.optim.lr == 1.0 and keys(config) == keys(common.base())
   copy = config.copy_and_resolve_references()
   assert copy.is_locked and copy.to_dict() == config.to_dict()
-
-
-def kinds_of_run(name):
-  """Returns every `:arg` of a config file, as its message to a wrong one lists them."""
-  with pytest.raises(ValueError) as error:
-    load(name, "?")
-  return [None, *re.findall(r":(\w+)", str(error.value).partition("it has ")[2])]
 
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in kinds_of_run(name)])
