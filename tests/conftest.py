@@ -18,6 +18,14 @@ if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11):
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import jax  # noqa: E402  (reads the environment)
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+  if not os.environ.get("SWIN_JAX_CI"):
+    for item in items:
+      if item.get_closest_marker("ci"):
+        item.add_marker(pytest.mark.skip(reason="takes minutes; .ci/run runs it, and so does SWIN_JAX_CI=1"))

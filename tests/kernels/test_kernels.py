@@ -217,6 +217,7 @@ def largest(text):
 
 
 @needs_libtpu
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", COMPILED)
 def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
@@ -247,6 +248,7 @@ def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
 
 
 @needs_libtpu
+@pytest.mark.ci
 @pytest.mark.slow
 def test_no_array_of_a_train_step_is_as_large_as_the_logits():
   plan.set_environment()
@@ -279,6 +281,7 @@ def passes(text, elements):
 
 
 @needs_libtpu
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_block_passes_over_its_widest_activation_eight_times():
   """Written before and after GELU and read once; backward both are read once, their gradient is written once
