@@ -24,6 +24,14 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def shared_programs():
+  from tests.support import programs  # not at the top: pytest would not explain its failing assertions
+
+  with programs.shared():
+    yield
+
+
 def pytest_collection_modifyitems(items):
   if not os.environ.get("SWIN_JAX_CI"):
     for item in items:

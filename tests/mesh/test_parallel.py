@@ -18,7 +18,7 @@ from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
 from swin_jax.run import config as run_config
-from swin_jax.run import train
+from swin_jax.run.program import build
 from swin_jax.run.state import TrainState
 from tests.support import slow_block, tiny
 from tests.support.slow_block import FAST_TO_COMPILE
@@ -27,8 +27,8 @@ TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values":
 
 
 def config(model, mesh_sizes=(1, 1, 1), **changes):
-  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of six blocks with
-  an extra norm, as V2-G has.
+  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of blocks with an
+  extra norm, as V2-G has.
 
   Heads of eight dimensions: with two, a cosine may be that of a vector near zero, and the last bit decides.
   """
@@ -48,7 +48,7 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
     c.pixel_regression.update(channels=64, value_mean=7.0, value_std=3.0)
     c.dense.photometric = False
   else:
-    c.model.update(depths=(12,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=6)
+    c.model.update(depths=(4,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=2)
     c.classification.num_classes = 10
   # With ε = 1 Adam's first update is about the gradient; with 1e-8 it would be the sign of its rounding
   # errors. Rate 1 for 16 images.
@@ -72,7 +72,7 @@ def interpreted():
 @functools.cache
 def program(model, mesh_sizes, **changes):
   """What a config means on its mesh, and its train step traced."""
-  p = train.build(config(model, mesh_sizes, **changes), 10, 10, jax.devices()[: math.prod(mesh_sizes)])
+  p = build(config(model, mesh_sizes, **changes), 10, 10, jax.devices()[: math.prod(mesh_sizes)])
   with sharding.trace_on(p.mesh, p.rules):
     return p, p.step.lower(p.state, p.batch)
 

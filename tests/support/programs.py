@@ -1,0 +1,35 @@
+"""One program for all runs of a process with the same config: it is traced and compiled once, however often a
+test starts, stops and continues the run.
+"""
+
+import contextlib
+import json
+
+import pytest
+
+from swin_jax.models import BACKBONES
+from swin_jax.run import evaluate, train
+from swin_jax.tasks import KINDS
+
+# What a program is not made of: when a run saves and what it profiles.
+_NOT_READ = ("checkpoint", "profile")
+
+
+@contextlib.contextmanager
+def shared():
+  """Makes runs take the program of an earlier one, if that had the same config, task and backbone."""
+  programs, build = {}, train.build
+
+  def build_once(config, steps_per_epoch, total_steps):
+    read = {name: value for name, value in config.to_dict().items() if name not in _NOT_READ}
+    # A test may put another task under a name.
+    kinds = KINDS[config.task], BACKBONES[config.model.backbone]
+    key = (json.dumps(read, default=str), steps_per_epoch, total_steps, *map(id, kinds))
+    if key not in programs:
+      programs[key] = (build(config, steps_per_epoch, total_steps), kinds)  # held, so that ids stay theirs
+    return programs[key][0]
+
+  with pytest.MonkeyPatch.context() as patch:
+    for module in (train, evaluate):
+      patch.setattr(module, "build", build_once)
+    yield
