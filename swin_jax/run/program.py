@@ -15,7 +15,7 @@ from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
 from swin_jax.run import config as run_config
 from swin_jax.run import optim
-from swin_jax.run.state import TrainState, abstract_state, init_state
+from swin_jax.run.state import TrainState, abstract_state, make_init
 from swin_jax.run.step import make_step
 from swin_jax.tasks import kind_of
 from swin_jax.tasks.task import Measured, Task
@@ -109,6 +109,7 @@ def build(
     init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules
   )
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  init = make_init(init_params, optimizer, state)
 
   # Steps.
   step = make_step(
@@ -138,7 +139,7 @@ def build(
     batch=batch,
     state=state,
     gradients=gradients,
-    init=lambda: init_state(jax.random.key(config.seed), init_params, optimizer, state),
+    init=lambda: init(jax.random.key(config.seed)),
     step=jax.jit(
       step,
       in_shardings=(state_shardings, batch_sharding),

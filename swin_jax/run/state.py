@@ -74,13 +74,10 @@ def abstract_state(
   return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, divided
 
 
-def init_state(
-  rng: jax.Array,
-  init_params: Callable[[jax.Array], Any],
-  optimizer: optax.GradientTransformation,
-  abstract: TrainState,
-) -> TrainState:
-  """Returns a fresh state; every array is created directly on the devices that hold it."""
+def make_init(
+  init_params: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation, abstract: TrainState
+) -> Callable[[jax.Array], TrainState]:
+  """Returns the function rng → fresh state; every array is created directly on the devices that hold it."""
 
   def init(rng):
     params = flax.core.meta.unbox(init_params(rng))
@@ -88,4 +85,4 @@ def init_state(
     ema = None if abstract.ema is None else jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
 
-  return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(rng)
+  return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
