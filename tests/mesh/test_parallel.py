@@ -134,11 +134,9 @@ SAVE = {"model__remat": "save:attention,mlp_hidden"}
 @pytest.mark.parametrize(
   "model, mesh_sizes, changes",
   [
-    ("tiny", (8, 1, 1), {}),
-    ("tiny", (1, 8, 1), {"model__remat": "dots"}),
+    ("tiny", (1, 8, 1), {"model__remat": "dots", "zero1": True}),
     ("tiny", (2, 2, 2), {"model__attention_chunks": (4, 2)}),  # windows; heads, where a stage has one window
     ("tiny", (1, 1, 8), {"model__remat": "block"}),
-    ("tiny", (2, 2, 2), {"zero1": True}),
     ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
     ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
     ("dense", (2, 2, 2), {}),

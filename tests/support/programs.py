@@ -8,11 +8,20 @@ import json
 import pytest
 
 from swin_jax.models import BACKBONES
-from swin_jax.run import evaluate, train
+from swin_jax.run import compatibility, evaluate, reads, train
 from swin_jax.tasks import KINDS
 
-# What a program is not made of: when a run saves and what it profiles.
-_NOT_READ = ("checkpoint", "profile")
+# Keys that no program is made of: how a run reads its data, and when it logs, saves and gives up.
+_NOT_READ = (
+  "checkpoint",
+  "profile",
+  "data.num_threads",
+  "data.num_workers",
+  "data.max_bad_fraction",
+  "log.every_steps",
+  "log.eval_every_epochs",
+  "optim.skip_nonfinite_steps",
+)
 
 
 @contextlib.contextmanager
@@ -21,7 +30,8 @@ def shared():
   programs, build = {}, train.build
 
   def build_once(config, steps_per_epoch, total_steps):
-    read = {name: value for name, value in config.to_dict().items() if name not in _NOT_READ}
+    values = compatibility.flatten(config.to_dict())
+    read = {key: value for key, value in values.items() if not reads.is_in(key, _NOT_READ)}
     # A test may put another task under a name.
     kinds = KINDS[config.task], BACKBONES[config.model.backbone]
     key = (json.dumps(read, default=str), steps_per_epoch, total_steps, *map(id, kinds))
