@@ -24,7 +24,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")  # for longer would be a matter of gigabytes
 def shared_programs():
   from tests.support import programs  # not at the top: pytest would not explain its failing assertions
 

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
@@ -499,6 +500,14 @@ def planned(*arguments):
   return done.stdout
 
 
+@pytest.fixture
+def quiet():
+  """The command mutes the log of its process: what it was comes back."""
+  verbosity = logging.get_verbosity()
+  yield
+  logging.set_verbosity(verbosity)
+
+
 SMALL = (  # `tests/support/tiny.py` as flags
   "--config=configs/quickstart.py:pretrain",
   "--config.model.embed_dim=16",
@@ -535,7 +544,7 @@ SMALL = (  # `tests/support/tiny.py` as flags
     ),
   ],
 )
-def test_bad_input_is_one_line(arguments, message, capsys):
+def test_bad_input_is_one_line(arguments, message, capsys, quiet):
   assert plan.main(["plan", *arguments]) == 2
   said = capsys.readouterr().err
   assert message in said and said.startswith("swin_jax: ") and said.count("\n") == 1

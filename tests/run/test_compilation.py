@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from swin_jax import main
-from swin_jax.run import compilation
+from swin_jax.run import compilation, program, train
 from tests.support.runs import SMALL, steps
 
 
@@ -102,8 +102,9 @@ def test_what_takes_no_time_is_not_worth_a_line(capsys):
 
 
 @pytest.mark.slow
-def test_a_run_says_how_its_step_was_compiled(capsys, tmp_path):
+def test_a_run_says_how_its_step_was_compiled(capsys, monkeypatch, tmp_path):
   """Twice in one process, the second one with what the first has kept."""
+  monkeypatch.setattr(train, "build", program.build)  # which tests share otherwise
   folder = tmp_path / "compiled"
   for name, how in (("a", "compiled"), ("b", "loaded from the cache")):
     words = [*SMALL, *steps(2, warmup=1), f"--workdir={tmp_path}/{name}", f"--compile_cache={folder}"]

@@ -43,9 +43,9 @@ from tests.support.runs import (
   steps,
 )
 
-# One stage; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
+# One block; 20 steps; evaluated in 5 batches after 10 and 20, saved after 5, 10, 15, 20, logged after 3, 6, …
 SHORT = dict(
-  model__depths=(2,),
+  model__depths=(1,),
   model__num_heads=(2,),
   model__window_sizes=(4,),
   optim__ema_decay=0.9,

@@ -60,7 +60,9 @@ def pretrained(tmp_path, version=2, **changes):
 
 
 def short(**changes):
-  return tiny.config("finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89, **changes)
+  return tiny.config(
+    "finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89, optim__min_lr=0.0, **changes
+  )
 
 
 def test_a_run_starts_from_a_model_folder(tmp_path, capsys):

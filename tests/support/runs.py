@@ -16,11 +16,11 @@ import numpy as np
 from swin_jax.saved import checkpoint
 from tests.support.paths import ROOT
 
-# The quickstart's pre-training in small, on the command line: one stage, 16 images a step, 89 steps an epoch.
+# The quickstart's pre-training in small, on the command line: one block, 16 images a step, 89 steps an epoch.
 SMALL = (
   "--config=configs/quickstart.py:pretrain",
   "--config.model.embed_dim=16",
-  "--config.model.depths=(2,)",
+  "--config.model.depths=(1,)",
   "--config.model.num_heads=(2,)",
   "--config.model.window_sizes=(4,)",
   "--config.model.unroll=False",

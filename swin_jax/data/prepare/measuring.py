@@ -19,7 +19,7 @@ from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
-_SAMPLE = 2**20  # minimum number of sampled pixels, if the set has that many
+SAMPLE = 2**20  # minimum number of sampled pixels, if the set has that many
 _MAX_BAD = 0.01  # largest share of unreadable records; prepare could read them all
 _PERCENTILES = (1, 50, 99)
 
@@ -50,7 +50,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
   Raises:
     BadInput: too many records cannot be read, their bands differ, a band holds no data, or no value is known.
   """
-  each = -(-_SAMPLE // len(source))
+  each = -(-SAMPLE // len(source))
   bands, values, unreadable, dtypes, coloured = _Columns(), _Columns(), 0, set(), False
 
   def load(index: int):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from swin_jax.data.read.image_ops import resize
+from swin_jax.data.read import image_ops
 
 
 def random_resized_crop(
@@ -37,7 +37,7 @@ def random_resized_crop(
     w, h = min(max(w, 1), width), min(max(h, 1), height)
     top, left = (height - h) // 2, (width - w) // 2
   # Crop first: with Pillow's `box` the filter reaches outside the box, unlike in the official crop.
-  return resize(image[top : top + h, left : left + w], size, interpolation)
+  return image_ops.resize(image[top : top + h, left : left + w], size, interpolation)
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, padding: int) -> np.ndarray:
@@ -86,13 +86,13 @@ def center_crop(
     interpolation: see `image_ops.INTERPOLATIONS`.
   """
   if crop_fraction == 1.0:
-    return resize(image, size, interpolation)
+    return image_ops.resize(image, size, interpolation)
   height, width = image.shape[:2]
   h, w = (int(side / crop_fraction) for side in size)
   if h * width >= w * height:
     w = h * width // height
   else:
     h = w * height // width
-  image = resize(image, (h, w), interpolation)
+  image = image_ops.resize(image, (h, w), interpolation)
   top, left = round((h - size[0]) / 2), round((w - size[1]) / 2)
   return image[top : top + size[0], left : left + size[1]]
