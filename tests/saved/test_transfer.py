@@ -61,7 +61,7 @@ def pretrained(tmp_path, version=2, **changes):
 
 def short(**changes):
   return tiny.config(
-    "finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89, optim__min_lr=0.0, **changes
+    "finetune", optim__total_epochs=2 / 89, optim__warmup_epochs=1 / 89, optim__ema_decay=0.0, **changes
   )
 
 
