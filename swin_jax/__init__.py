@@ -1,6 +1,6 @@
-"""Swin Transformer V2 for JAX.
+"""Swin Transformers V1 and V2 for JAX.
 
-`load` serves notebooks; everything else is a command, see the README.
+`load` loads a trained model, for example in a notebook. Everything else is a command, see the README.
 """
 
 __version__ = "0.1.0"

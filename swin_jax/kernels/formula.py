@@ -1,4 +1,4 @@
-"""The formulas that all implementations of window attention share."""
+"""Formulas that all implementations of window attention share."""
 
 import math
 

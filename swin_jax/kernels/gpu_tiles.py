@@ -23,18 +23,18 @@ def count(tokens: int, tile: int) -> int:
 
 
 def own(tile: int) -> pl.Slice:
-  """Returns the tile that this program computes, if axis 1 of the grid counts tiles of tokens."""
+  """Returns the tile that this program computes; axis 1 of the grid must count tiles of tokens."""
   return pl.ds(pl.program_id(1) * tile, tile)
 
 
 def parts(qkv_ref: Any) -> list[pl.Slice]:
-  """Returns the slices of the channels of queries, keys and values."""
+  """Returns the channel slices of queries, keys and values."""
   d = qkv_ref.shape[-1] // 3
   return [pl.ds(i * d, d) for i in range(3)]
 
 
 def over_windows(qkv_ref: Any, window: Callable, carry: Any = None) -> Any:
-  """Loops over this program's part of the P windows: window(w, carry) → carry."""
+  """Loops over this program's part of the P windows, by calling window(w, carry) → carry."""
   windows = qkv_ref.shape[0]
   share = pl.cdiv(windows, pl.num_programs(2))
   begin = pl.program_id(2) * share
@@ -42,7 +42,7 @@ def over_windows(qkv_ref: Any, window: Callable, carry: Any = None) -> Any:
 
 
 def over_window(own: pl.Slice, tokens: int, tile: Callable, carry: Any) -> Any:
-  """Loops over the tiles of the other side of a window: tile(columns, carry) → carry."""
+  """Loops over all tiles of a window, by calling tile(columns, carry) → carry."""
   size = own.size
   if tokens <= size:
     return tile(own, carry)
@@ -73,7 +73,7 @@ def _inside(ref, index):
 
 
 def bias_of(rows: pl.Slice, bias_ref: Any) -> Callable[[pl.Slice], jax.Array]:
-  """Returns columns → their bias, which is loaded only once if the window is a single tile."""
+  """Returns a function from columns to their bias, which loads a window of a single tile only once."""
   if bias_ref.shape[0] <= rows.size:
     bias = load(bias_ref, rows, rows)
     return lambda columns: bias
@@ -90,11 +90,11 @@ def masked(
   *,
   key_axis: int = 1,
 ) -> jax.Array:
-  """Adds the mask of the regions to the logits, and sets them to -inf where there is no key.
+  """Adds the region mask to the logits, and sets them to -inf beyond the last key.
 
   Args:
-    logits: of `rows` and `columns`.
-    labels: one reference to the labels [M, N], or an empty list.
+    logits: float32 [rows, columns].
+    labels: list of one reference to the region labels [M, N]; empty if there are no regions.
     w: index of the window.
     rows, columns: tiles of the two axes of the logits.
     tokens: N.

@@ -1,4 +1,4 @@
-"""Runs of several processes: joining them, and their communication outside of training steps."""
+"""Multi-process runs: joins the processes, and communicates between them outside of training steps."""
 
 from collections.abc import Mapping
 import contextlib
@@ -23,7 +23,7 @@ _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attribu
 
 @contextlib.contextmanager
 def processes(coordinator: str | None, num_processes: int | None, process_id: int | None):
-  """Joins the other processes of a run; leaves them when all have finished or were preempted together.
+  """Joins the other processes of a run for this block; leaves them once all have finished or were preempted.
 
   Uses the flags if they are given, otherwise the settings of the TPU pod, Slurm or Open MPI that started
   several processes. A single process without flags does nothing. Must be entered before any use of a device.
@@ -78,7 +78,7 @@ def check_devices() -> None:
   """Checks that jax finds a device to compute on.
 
   Raises:
-    BadInput: it finds none.
+    BadInput: jax finds no device.
   """
   try:
     jax.devices()
@@ -124,18 +124,19 @@ def gather(text: str) -> list[str]:
 
 
 def own_rows(array: jax.Array) -> list[jax.Array]:
-  """Returns the rows that this process's devices hold, each once and in order, as pieces that lie on one
-  device; the inverse of `jax.make_array_from_process_local_data`.
+  """Returns the rows on this process's devices, each once and in order, as single-device pieces.
+
+  This is the inverse of `jax.make_array_from_process_local_data`.
 
   Args:
-    array: divided by its first dimension only.
+    array: array that is sharded along its first dimension only.
   """
   pieces = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
   return [pieces[start] for start in sorted(pieces)]
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:
-  """Returns the rows of all processes, one process after the other; all must call this with one shape."""
+  """Returns the rows of all processes in process order; every process must pass the same shape."""
   if jax.process_count() == 1:
     return rows
   return np.asarray(multihost_utils.process_allgather(rows, tiled=True))

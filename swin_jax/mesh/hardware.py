@@ -1,4 +1,4 @@
-"""Accelerators that a run can be planned for: the figures of their makers, and the available slices.
+"""Accelerators that a run can be planned for: the vendors' specifications, and the available slices.
 
 A slice is written "v5p:4x4x4" (a TPU generation and the arrangement of its chips) or "h200:16" (a GPU and the
 number of GPUs, eight per node).
@@ -17,7 +17,7 @@ GPUS_PER_NODE = 8
 
 
 class Chip(NamedTuple):
-  """One accelerator, a device in jax: a chip, except for TPU7x, where it is one of a chip's two cores.
+  """An accelerator that is one device in jax: a chip or, for TPU7x, one of the two cores of a chip.
 
   Attributes:
     title: full name.
@@ -27,7 +27,7 @@ class Chip(NamedTuple):
     peak_flops: bfloat16 without sparsity, FLOP/s.
     memory_speed: bandwidth of its HBM, bytes/s.
     link_speed: receive bandwidth over all its links inside a slice or a node, bytes/s: half of the
-      bidirectional figure that makers state.
+      bidirectional bandwidth that vendors state.
     network_speed: GPU: receive bandwidth from other nodes, bytes/s (400 Gbit/s each; A100: 200 Gbit/s); 0 for
       TPUs, whose slice is a single network.
     dimensions: number of dimensions of a TPU slice, 2 or 3; 0 for a GPU.
@@ -95,12 +95,12 @@ class Slice(NamedTuple):
 
   @property
   def num_chips(self) -> int:
-    """The number of chips, as jax counts devices."""
+    """The number of chips; for TPU7x the number of cores, each of which is a device in jax."""
     return math.prod(self.shape) * (2 if self.generation == "tpu7x" else 1)
 
   @property
   def link_speed(self) -> float:
-    """The bytes/s that every chip can receive simultaneously in a collective over all chips.
+    """Bytes/s that each chip can receive while all chips take part in a collective.
 
     A TPU has two links along each dimension. In a dimension that does not form a ring, the chips at the ends
     have only one link; in a dimension of one chip there is none. Dimensions form rings in 3D slices that
@@ -120,7 +120,7 @@ class Slice(NamedTuple):
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """Returns the dense bfloat16 peak of one device in FLOP/s, as its maker states it; None if unknown."""
+  """Returns the dense bfloat16 peak of one device in FLOP/s, as its vendor states it; None if unknown."""
   return next((chip.peak_flops for chip in CHIPS.values() if device_kind in chip.kinds), None)
 
 
@@ -145,7 +145,7 @@ def parse(topology: str) -> Slice:
   """Returns the slice for a text like "v5p:4x4x4" or "h200:8".
 
   Raises:
-    BadInput: there is no such chip or slice; the message lists the nearest ones.
+    BadInput: the chip or slice does not exist; the message lists similar ones.
   """
   generation, _, rest = topology.strip().lower().partition(":")
   if generation not in CHIPS:

@@ -23,10 +23,10 @@ Rule = tuple[str, str | tuple[str, ...] | None]
 
 
 def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Returns the mesh of all devices; one of the sizes may be -1 for the remaining factor.
+  """Returns the mesh of the given devices, by default all; one size may be -1 for the remaining factor.
 
   Devices are in the order that jax considers best for the links between them, provided that the devices of
-  each process then hold consecutive rows of the batch, which reading the data in parts requires. Otherwise
+  each process then hold consecutive rows of the batch, because each process reads one block of it. Otherwise
   they are ordered by process.
 
   Raises:
@@ -70,7 +70,7 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   """Returns the rules as a dict, name → mesh axes.
 
   Raises:
-    BadInput: unknown logical axis, unknown mesh axis, or two rules for one name.
+    BadInput: a logical axis or a mesh axis is unknown, or a name has two rules.
   """
   table = {}
   for name, target in rules:
@@ -90,7 +90,7 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
 
 
 def whole_parameters(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-  """Returns the rules of parameters under ZeRO-1: `rules`, except that fsdp splits nothing but the batch."""
+  """Returns the rules of parameters under ZeRO-1: `rules`, except that fsdp splits only the batch."""
   table = check_rules(rules)
   return tuple(
     (name, target if name == axes.BATCH else tuple(axis for axis in target if axis != "fsdp"))
@@ -166,9 +166,9 @@ def constrain(x: jax.Array, names: Sequence[str | None], *, loosely: bool = Fals
 
   Args:
     x: array that is being traced.
-    names: one per dimension.
-    loosely: leaves a dimension that has a name but is not split by the rules to the compiler, instead of
-      keeping it whole.
+    names: logical name of each dimension.
+    loosely: whether the compiler may choose the sharding of named dimensions that the rules do not split;
+      otherwise they are kept whole.
 
   Raises:
     BadInput: see `spec`.
@@ -222,14 +222,14 @@ def per_device(
 
 
 def bytes_per_device(tree: Any) -> int:
-  """Returns the bytes that one device holds of a tree of arrays with shardings, abstract or concrete."""
+  """Returns the bytes per device of a tree of sharded arrays, abstract or concrete."""
   return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def largest_replicated(tree: Any) -> tuple[str, int]:
   """Returns the path and bytes of the largest fully replicated array.
 
-  ("", 0) if there is none, or only one device.
+  Returns ("", 0) if there is no such array or only one device.
   """
   candidates = [("", 0)]
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

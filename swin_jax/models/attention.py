@@ -1,4 +1,4 @@
-"""Window attention, and the parts in which Swin V1 and V2 differ. Letters: see `windows.py`."""
+"""Window attention, and the parts of it that differ between Swin V1 and V2. Letters: see `windows.py`."""
 
 from collections.abc import Callable
 import math

@@ -37,7 +37,7 @@ class Features(NamedTuple):
   Attributes:
     last: [B, *map, C], the normed output of the last stage.
     levels: [B, *map, C] for every stage, its output before any norm.
-    losses: losses of its blocks.
+    losses: auxiliary losses of its blocks, by name.
   """
 
   last: jax.Array
@@ -93,7 +93,7 @@ class Backbone(Protocol):
 
 
 class Summary(NamedTuple):
-  """A description of a backbone for people.
+  """A human-readable description of a backbone.
 
   Attributes:
     name: for example "Swin V2-T".
@@ -129,7 +129,7 @@ class Breakdown(NamedTuple):
     blocks: blocks of each stage.
     remat: name of the remat policy, as in config.model.remat.
     stricter: names of the policies that keep less, the mildest first.
-    keeps_all: whether the policy recomputes nothing.
+    keeps_all: whether the policy keeps everything, so that nothing is recomputed.
     reruns: whether the policy repeats most of the forward pass in the backward pass.
     recomputed: floating point operations that the policy adds for one image.
     sums: all-reduces over the model axis per block and step, each of the size of the block's output.
@@ -171,7 +171,7 @@ class BackboneKind(NamedTuple):
     pads: settings → whether images of data.image_size need padding.
     further_flags: (settings, settings of other weights) → key → value: what a config has to set in addition
       to the keys of `weights` to use the other weights.
-    adapt: (description, window) → the description for another window; raises BadInput if there are none.
+    adapt: (description, window) → the description for another window; raises BadInput if the backbone has no windows.
     adapt_array: (path, shape, new shape, `saved.transfer.Rules`) → label and array → adapted array; None if
       the array cannot be adapted.
     decay: config → (pattern of a path, whether weight decay applies), for parameters that need rules of their
@@ -180,8 +180,8 @@ class BackboneKind(NamedTuple):
       does not depend on the images is precomputed.
     attention: (model, parameters, images [1, *size, bands], stage, block) → the attention of a block, as
       `swin.attention_maps.Attention`; None for a backbone without attention.
-    breakdown: (backbone, image size, bands) → `Breakdown`; None if the planner is to treat the backbone as a
-      whole that recomputes nothing.
+    breakdown: (backbone, image size, bands) → `Breakdown`; None if the planner is to treat the
+      backbone as a whole, without recomputation.
   """
 
   reads: tuple[str, ...]

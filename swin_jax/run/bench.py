@@ -53,7 +53,7 @@ class Measured(NamedTuple):
 
   Attributes:
     rate: images per second.
-    cores: number of cores that it can use.
+    cores: number of cores that the pipeline can use.
     seconds: stage → core seconds per image.
   """
 

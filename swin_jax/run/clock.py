@@ -1,4 +1,4 @@
-"""How long a run takes, and for what; FLOPs a second and MFU."""
+"""Times the parts of a training run; computes images per second, FLOPs per second and MFU."""
 
 import contextlib
 import time
@@ -9,14 +9,14 @@ from swin_jax.mesh import hardware
 
 
 class Clock:
-  """Where the time goes, and how fast training is, between two entries of the log.
+  """Measures training speed, and where the time goes, between two entries of the log.
 
-  Nothing waits for the device to be timed: a step's metrics are read while the next one runs, so the loop's
-  own time is the device's.
+  Timing adds no synchronisation with the device: the loop reads the metrics of a step while the next step
+  runs, so the time of the loop is the time of the device.
 
   Args:
-    batch_size: images a step.
-    flops_per_image: of forward and backward pass.
+    batch_size: images per step.
+    flops_per_image: FLOPs of the forward and the backward pass.
   """
 
   def __init__(self, batch_size: int, flops_per_image: int):
@@ -25,7 +25,7 @@ class Clock:
     self.restart()
 
   def restart(self) -> None:
-    """Begins anew, where what went before was no training: compiling."""
+    """Discards the measurements so far, for example those taken during compilation."""
     self._since, self._steps, self._seconds = (
       time.perf_counter(),
       0,
@@ -37,7 +37,7 @@ class Clock:
 
   @contextlib.contextmanager
   def measure(self, kind: str):
-    """Counts what it encloses as time for "data", "checkpoint" or "evaluation"; the rest is "compute"."""
+    """Counts the time of this block as "data", "checkpoint" or "evaluation"; all other time is "compute"."""
     start = time.perf_counter()
     try:
       yield
@@ -45,8 +45,11 @@ class Clock:
       self._seconds[kind] += time.perf_counter() - start
 
   def compute(self) -> dict[str, float]:
-    """Seconds by kind since the last entry; images and FLOPs per second of training, and MFU where the
-    device's peak is known.
+    """Returns the measurements since the last entry, and restarts.
+
+    Returns:
+      perf/NAME → value: seconds of each kind, images and TFLOPs per second of training, and MFU if the peak
+      of the device is known.
     """
     seconds = self._seconds | {"compute": time.perf_counter() - self._since - sum(self._seconds.values())}
     rate = self._steps * self._batch_size / max(seconds["compute"] + seconds["data"], 1e-9)

@@ -1,5 +1,5 @@
-"""Config and folder of a run: values that the config leaves to the data or to other runs, and numbers derived
-from it.
+"""Config and folder of a run: fills in values that the config leaves to the data or to other runs, and
+derives numbers from it.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from swin_jax.terminal.errors import BadInput
 
 @contextlib.contextmanager
 def own(workdir: str):
-  """Creates the run's folder and locks it against other runs while this one lives.
+  """Creates the run's folder and locks it against other runs until this block ends.
 
   Raises:
     BadInput: the folder cannot be created or written, or another run has locked it.
@@ -135,7 +135,7 @@ def resolve(
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)
   if source and backbone_of(source) is not backbone:
-    source = None  # compatibility.py refuses it
+    source = None  # compatibility.py reports the mismatch
   backbone.resolve(config, stored=stored, source=source, other_sizes=kind.needs.per_pixel)
   return config
 

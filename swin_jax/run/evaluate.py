@@ -1,5 +1,7 @@
-"""Runs an evaluation set. The result depends on no batch size and no number of devices or hosts: sums are
-divided once, and rows are put in the order of the set.
+"""Evaluates a model on the evaluation set.
+
+The result does not depend on the batch size or the number of devices or hosts: sums are divided only once,
+and rows are put in the order of the set.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
 from swin_jax.terminal.progress import Progress, say
 
-_SECONDS_WORTH_A_LINE = 5  # of compiling
+_SECONDS_WORTH_A_LINE = 5  # shorter compilations are not reported
 
 
 def evaluate(
@@ -37,21 +39,21 @@ def evaluate(
   writer: Writer | None = None,
   stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-  """Evaluates the average, or the parameters where there is none.
+  """Evaluates the averaged parameters of a state or, if it has no average, its parameters.
 
   Args:
     program: model and shardings.
-    data: its evaluation set.
-    state: whose parameters are evaluated.
-    class_names: by which means of single classes are called.
-    writer: gets pictures of the first batch.
-    stop: asked before every batch, on all processes alike.
+    data: input pipeline with the evaluation set.
+    state: state to evaluate.
+    class_names: names used in the metrics of single classes, by label.
+    writer: writes pictures of the first batch; None for no pictures.
+    stop: called before every batch; true to stop. All processes must get the same answer.
 
   Returns:
-    What the metrics compute, as eval/NAME; None if it was stopped.
+    eval/NAME → value of each metric; None if the evaluation was stopped.
 
   Raises:
-    BadInput: there is nothing to score.
+    BadInput: nothing in the evaluation set can be scored.
   """
   num_examples = len(data.eval_source)
   mean, gathered = metrics.Mean(), metrics.Gathered(program.task.row_metrics, num_examples)
@@ -79,7 +81,7 @@ def evaluate(
     if program.task.best[0] not in values:
       raise BadInput("the evaluation data has nothing to score: no pixel has data with a known target")
     if program.pictures and writer:
-      # a batch that is not full repeats some
+      # an incomplete batch is padded with repeated images
       pictures = np.asarray(program.pictures(state.eval_params, first))[:num_examples]
       writer.pictures(
         int(state.step),
@@ -91,11 +93,14 @@ def evaluate(
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
-  """Evaluates the newest checkpoint in `workdir`, or the model folder that it is.
+  """Evaluates the newest checkpoint in `workdir`, or `workdir` itself if it is a model folder.
+
+  Returns:
+    The metrics, see `evaluate`.
 
   Raises:
-    BadInput: there is none, or it is of another model.
-    Preempted: it was asked to stop.
+    BadInput: there is no checkpoint, or it belongs to another model.
+    Preempted: the evaluation was asked to stop.
   """
   saved = folder.open_saved(workdir)
   config = run_config.with_statistics(config, saved.config)

@@ -1,4 +1,4 @@
-"""Input pipeline of a config: sources of the images, and how they become batches."""
+"""Opens the input pipeline of a config: sources, decoding, views and batches."""
 
 import os
 
@@ -48,7 +48,7 @@ def _check_bands(d: ConfigDict) -> None:
   """Checks dtype and number of bands of a prepared set, if it has statistics, before any image is read.
 
   Raises:
-    BadInput: they do not match the config, so that every image would be refused.
+    BadInput: they do not match the config, so every image would be rejected.
   """
   if d.source != "array_record" or not os.path.exists(statistics.path_of(d.path)):
     return

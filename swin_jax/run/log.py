@@ -1,4 +1,4 @@
-"""What a run prints of its metrics, and when it writes them down."""
+"""Logs the metrics of a run: when they are written, and what is printed of them."""
 
 from collections.abc import Mapping
 import time
@@ -8,19 +8,19 @@ from swin_jax.run.metrics import Mean
 from swin_jax.run.writer import Writer
 from swin_jax.terminal.progress import duration, say
 
-INPUT_BOUND = 0.2  # of the time waiting for data, from which on the log says so
+INPUT_BOUND = 0.2  # fraction of the time spent waiting for data above which the log mentions it
 
 
 class TrainLog:
-  """Sums of the steps, written as means every so many steps, with speed and the time left.
+  """Sums the metrics of training steps and logs their means at a fixed interval, with speed and time left.
 
   Args:
-    writer: where to.
-    clock: of this run.
+    writer: writes the entries.
+    clock: clock of this run.
     first: step that the run starts from.
     total: last step.
-    every_steps: between two entries.
-    sums: of the steps since the last entry, where a checkpoint was made in between.
+    every_steps: number of steps between two entries.
+    sums: sums since the last entry, from the checkpoint that the run continues from; empty for a new run.
   """
 
   def __init__(
@@ -32,21 +32,21 @@ class TrainLog:
 
   @property
   def sums(self) -> dict[str, tuple[float, float]]:
-    """What a checkpoint must hold for the next entry to be the same after it."""
+    """The sums since the last entry; stored in checkpoints, so that a resumed run writes the same entries."""
     return dict(self._interval.sums)
 
   def add(self, step: int, sums: Mapping[str, tuple[float, float]]) -> None:
-    """Takes the sums of one step, and writes an entry when it is due."""
+    """Adds the sums of one step, and writes an entry when one is due."""
     self._interval.add(sums)
     self.clock.step()
-    if self._start is None:  # compiling is over: the first step tells nothing of the others
+    if self._start is None:  # excludes the first step, whose time includes compilation
       self._start, self._first = time.perf_counter(), step
     if step % self._every == 0 or step == self._total:
       self.write(step, self._interval.compute("train/") | self.clock.compute())
       self._interval = Mean()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes an entry and a line of progress."""
+    """Writes an entry and prints a progress line."""
     self.writer.scalars(step, values)
     left = ""
     if self._start is not None:
@@ -64,5 +64,5 @@ class TrainLog:
 
 
 def in_short(values: Mapping[str, float]) -> str:
-  """Means in a line, without those of single classes, which the metrics file has."""
+  """Formats metrics as one line, without those of single classes, which the metrics file contains."""
   return "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name.count("/") < 2)

@@ -1,5 +1,6 @@
-"""Metrics of many batches: `add` takes one batch, `compute` gives the values at the end. `Mean` keeps sums,
-`Gathered` keeps a row for every example.
+"""Accumulates metrics over batches: `add` takes one batch, `compute` returns the values at the end.
+
+`Mean` keeps sums, `Gathered` keeps a row for every example.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,25 +13,28 @@ from swin_jax.mesh import distributed
 from swin_jax.tasks.task import RowMetrics, Rows, Undefined
 from swin_jax.terminal.progress import say
 
-# Numbers that the rows of an evaluation may have: 64 MB of float32 on every host, and seconds to sort.
+# Largest number of values in the rows of an evaluation: 64 MB of float32 on every host, and seconds to sort.
 MOST_NUMBERS = 2**24
 
 
 class Mean:
-  """Sums and counts by name, added up and divided once; numbers, or arrays [classes]."""
+  """Accumulates sums and counts by name and divides them once. Each is a number, or an array [classes]."""
 
   def __init__(self, sums: Mapping[str, tuple[float, float]] = ()):
     self.sums = {name: tuple(pair) for name, pair in dict(sums).items()}
 
   def add(self, sums: Mapping[str, tuple[Any, Any]]) -> None:
     for name, pair in sums.items():
-      # In float64: float32 would lose single pixels from 16 million on.
+      # In float64: above 16 million, float32 would lose single pixels.
       pair = [np.asarray(each, np.float64) if np.ndim(each) else float(each) for each in pair]
       old = self.sums.get(name, (0.0, 0.0))
       self.sums[name] = (old[0] + pair[0], old[1] + pair[1])
 
   def compute(self, prefix: str, class_names: Sequence[str] = ()) -> dict[str, float]:
-    """The means; of an array, mean_NAME over the classes that were there, and NAME/CLASS of each."""
+    """Returns the means, with `prefix` before each name.
+
+    An array gives NAME/CLASS for each class that occurred, and mean_NAME, the mean over these classes.
+    """
     means = {}
     for name, (value, count) in self.sums.items():
       if np.ndim(count):
@@ -46,13 +50,13 @@ class Mean:
 
 
 class Gathered:
-  """Rows of every example: those of this process until all batches are added, then those of all processes.
+  """Collects one row per example; `compute` gathers the rows of all processes.
 
-  An example that several processes hold, or that fills up a batch, counts once: by its index.
+  Each index counts once, even if several processes hold the example or it also pads the last batch.
 
   Args:
-    metrics: computed from the rows; None where a batch has none.
-    num_examples: of the set.
+    metrics: metrics to compute from the rows; None if batches have no rows.
+    num_examples: size of the evaluation set.
   """
 
   def __init__(self, metrics: RowMetrics | None, num_examples: int):
@@ -61,11 +65,11 @@ class Gathered:
     self._excess = ""
 
   def own(self, host_batch: Mapping[str, np.ndarray], rows: Rows) -> dict[str, list]:
-    """Returns what `add` takes of a batch, before it is read from the devices.
+    """Returns this process's rows of a batch as input of `add`, still on the devices.
 
     Args:
       host_batch: the part of a batch that this process supplied, with index [b] and weight [b].
-      rows: of the whole batch.
+      rows: rows of the whole batch.
     """
     width = sum(math.prod(array.shape[1:]) for array in rows.values())
     if self._num_examples * width > MOST_NUMBERS:
@@ -76,12 +80,12 @@ class Gathered:
     return known | {name: distributed.own_rows(array) for name, array in rows.items()}
 
   def add(self, rows: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Takes the rows of one batch, each in one or several pieces."""
+    """Adds the rows of one batch; each array is given in one or several pieces."""
     if rows:
       self._parts.append({name: np.concatenate(pieces) for name, pieces in rows.items()})
 
   def compute(self, prefix: str) -> dict[str, float]:
-    """Returns the metrics. Where they have no value, or rows would be too many, prints why and returns none.
+    """Returns the metrics. If they are undefined or there are too many rows, prints why and returns {}.
 
     All processes must call this.
     """
@@ -97,7 +101,7 @@ class Gathered:
     return {prefix + name: value for name, value in zip(self._metrics.names, values, strict=True)}
 
   def _rows(self) -> dict[str, np.ndarray]:
-    """Returns every example's rows once, in the order of the set."""
+    """Returns the rows of every example once, in the order of the evaluation set."""
     rows = {
       name: distributed.gather_rows(np.concatenate([part[name] for part in self._parts]))
       for name in self._parts[0]

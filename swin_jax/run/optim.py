@@ -75,7 +75,7 @@ def learning_rate(
 
 
 def decay_rules(own: DecayRules) -> DecayRules:
-  """Returns the rules for all parameters; `own`: those of the backbone, see `BackboneKind.decay`."""
+  """Returns the rules for all parameters: first `own`, those of the backbone (`BackboneKind.decay`)."""
   return (*own, *_DECAY_RULES)
 
 
@@ -142,7 +142,7 @@ def make_optimizer(
     rate: (step, peak) → learning rate; see `learning_rate`.
     peak_lr: peak rate of the top layer.
     weight_decay: of AdamW, multiplied by the learning rate in each update.
-    decay_rules: see `DECAY_RULES`.
+    decay_rules: rules for all parameters, see `decay_rules`.
     backbone: numbers the layers.
     layer_decay: factor from the rate of a layer to that of the layer below.
     clip_norm: largest global norm of the gradient; 0 for no clipping.

@@ -1,4 +1,4 @@
-"""A profile of some steps of a run."""
+"""Profiles some steps of a run."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from swin_jax.terminal.progress import say
 
 
 class Profiler:
-  """A profile of some steps, for TensorBoard or Perfetto, in `<workdir>/profile`.
+  """Writes a profile of some steps, for TensorBoard or Perfetto, to `<workdir>/profile`.
 
   Args:
     workdir: the run's folder.
-    start_step: the first step of the profile.
-    num_steps: how many; 0 for no profile.
+    start_step: first step of the profile.
+    num_steps: number of steps; 0 for no profile.
   """
 
   def __init__(self, workdir: str, start_step: int, num_steps: int):
@@ -25,14 +25,14 @@ class Profiler:
     )
 
   def step(self, step: int):
-    """The context a step is dispatched in."""
+    """Returns the context in which to dispatch a step; starts the profile at its first step."""
     if self._first == step <= self._last:
       jax.profiler.start_trace(self._folder)
       self._running = True
     return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
   def after(self, step: int, sums: Any) -> None:
-    """Ends the profile after its last step, when the device has finished it."""
+    """Ends the profile after its last step, once the device has computed `sums`."""
     if self._running and step == self._last:
       jax.block_until_ready(sums)
       self.close()

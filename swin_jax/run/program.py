@@ -1,7 +1,7 @@
-"""What a config means on the devices at hand: its mesh, model and train step; nothing is computed yet.
+"""Builds the mesh, model, optimizer and train step that a config describes, without computing anything.
 
-With the rest of `run/`, `plan/` and the functions of a `TaskKind` the only reader of the config: everything
-below gets groups of it, or plain numbers.
+Apart from the rest of `run/` and `plan/`, only the functions of a `TaskKind` or `BackboneKind` read a whole
+config. The modules below them receive config groups or plain values.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ from swin_jax.tasks.task import Measured, Task
 
 
 class Program(NamedTuple):
-  """What a config means on the devices at hand; nothing is computed or allocated yet.
+  """The functions and shardings of a run on given devices; nothing is computed or allocated yet.
 
   Attributes:
     task: model and objective.
-    mesh, rules: of the sharding; the functions below are traced in `sharding.trace_on` of both.
-    batch_sharding, eval_batch_sharding: of every array of a batch.
+    mesh, rules: mesh and sharding rules; trace the functions below in `sharding.trace_on(mesh, rules)`.
+    batch_sharding, eval_batch_sharding: sharding of every array of a training or evaluation batch.
     batch: abstract training batch with shardings.
     state: abstract `TrainState` with shardings.
     gradients: abstract gradients with shardings.
-    init: () → a fresh state.
+    init: () → newly initialised state.
     step: (state, batch) → (state, sums).
-    eval_step: (params, batch) → `Measured`; its sums are on every device, its rows lie as the batch does.
-    pictures: (params, batch) → uint8 pictures, or None.
-    flops: of one image's forward pass.
+    eval_step: (params, batch) → `Measured`; its sums are replicated, its rows are sharded like the batch.
+    pictures: (params, batch) → uint8 pictures; None or 0 if the run logs none.
+    flops: FLOPs of the forward pass of one image.
   """
 
   task: Task
@@ -56,11 +56,16 @@ class Program(NamedTuple):
 def build(
   config: ConfigDict, steps_per_epoch: int, total_steps: int, devices: Sequence[jax.Device] | None = None
 ) -> Program:
-  """A resolved config → functions and shardings, for these devices or else for all there are.
+  """Builds the functions and shardings of a run.
+
+  Args:
+    config: resolved config.
+    steps_per_epoch, total_steps: determine the learning-rate schedule.
+    devices: devices of the mesh; None for all devices of the run. Given devices may stand in for others, as
+      in a plan, so their platform is not checked.
 
   Raises:
-    BadInput: the config does not fit them; of given devices, which may stand for others in a plan, not for
-      want of a kernel.
+    BadInput: the config does not fit the devices.
   """
   # Mesh and sharding.
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
@@ -125,7 +130,7 @@ def build(
 
   def first_pictures(params, batch):
     wanted = config.log.num_pictures
-    images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # as many on every device
+    images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # same number per device
     return task.pictures(params, images, config.log.picture_bands)[:wanted]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

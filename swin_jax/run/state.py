@@ -1,4 +1,4 @@
-"""State of a training run between two steps, and its initialisation, sharded from the start."""
+"""The state of a training run between two steps, and its initialisation directly into its shardings."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from swin_jax.mesh import sharding
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a step changes. All leaves are `jax.Array`s or, in an abstract state,
+  """Everything that a train step changes. All leaves are `jax.Array`s or, in an abstract state,
   `jax.ShapeDtypeStruct`s.
 
   Attributes:
@@ -31,7 +31,7 @@ class TrainState:
 
   @property
   def eval_params(self):
-    """Parameters to evaluate: the average if there is one."""
+    """The parameters to evaluate: the average if there is one, otherwise `params`."""
     return self.params if self.ema is None else self.ema
 
 

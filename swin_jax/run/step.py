@@ -1,4 +1,4 @@
-"""The train step: loss → gradient → update → sums."""
+"""The train step: loss, gradient, update of the parameters, and sums to log."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The run: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
+"""Training: config → input pipeline → mesh and sharding → model → train step → checkpoint and metrics."""
 
 import contextlib
 import dataclasses
@@ -33,14 +33,15 @@ from swin_jax.terminal.progress import duration, say
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:
-  """Trains in `workdir`, or goes on training there.
+  """Trains a model in `workdir`, or continues the run there.
 
   Returns:
-    The last evaluation.
+    The metrics of the last evaluation.
 
   Raises:
-    BadInput: see `errors.py`; also for losses that are not finite, and where saving fails.
-    Preempted: it was asked to stop, and has saved what it did.
+    BadInput: config, data or weights are unusable, or too many losses or gradients are not finite.
+    Fault: saving failed, the storage failed, or a worker process died.
+    Preempted: the run was asked to stop and has saved its progress.
   """
   started = time.perf_counter()
   # 1. Config.
@@ -64,7 +65,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   every = run_config.intervals(config, steps_per_epoch)
   # 3.-5. Mesh and sharding, model, train step.
   program = build(config, steps_per_epoch, total_steps)
-  if start:  # what it lacks is said now
+  if start:  # fails early if the weights do not fit
     shapes = {
       path: leaf.shape
       for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()
@@ -92,7 +93,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     else:
       state = program.init()
       if config.init_from:
-        start = start or _open_start(config.init_from)  # None where all checkpoints here proved damaged
+        start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
         params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
@@ -125,7 +126,7 @@ def _open_start(init_from: str) -> Saved:
 
 
 class _Run(NamedTuple):
-  """What the loop works with; `every` holds the steps between two evaluations and between two saves."""
+  """The arguments of the training loop; for `every` see `config.intervals`."""
 
   config: ConfigDict
   data: pipeline.Input
@@ -147,7 +148,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
   saved_step = restored.step
 
   def read():
-    """Waits for the last step's sums and logs them."""
+    """Waits for the sums of the last step and logs them."""
     nonlocal last, nonfinite_steps
     if last is None:
       return
@@ -161,8 +162,8 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
   def save(step):
     nonlocal saved_step
-    # The step is the position in the data; interval and nonfinite_steps make the log go on as if nothing had
-    # happened.
+    # The step gives the position in the data; with interval and nonfinite_steps, a resumed run logs as if it
+    # had not been interrupted.
     rest = {
       "num_examples": len(run.data.train_source),
       "interval": run.log.sums,
@@ -179,7 +180,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
   if preemption.requested():
     stop(saved_step)
-  if evaluation is None and run.is_due("evaluate", restored.step):  # the run was stopped while it evaluated
+  if evaluation is None and run.is_due("evaluate", restored.step):  # the run was stopped while evaluating
     evaluation = _evaluate(run, restored.step, state) or stop(saved_step)
   for step in range(restored.step + 1, run.total_steps + 1):
     if train_step is None:
@@ -188,7 +189,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       with clock.measure("data"):
         host_batch, batch = next(batches)
     except BadInput:
-      # several could not save without this one, nor know that it fails
+      # several processes cannot: they save together, and the others do not know of this error
       if step - 1 > saved_step and jax.process_count() == 1:
         read()
         save(step - 1)
@@ -218,8 +219,10 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
 
 
 def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | None:
-  """Evaluates a step that is saved or being saved, and adds it to the log and the checkpoint; None if it was
-  asked to stop.
+  """Evaluates a step that is saved or being saved, and adds the result to the log and the checkpoint.
+
+  Returns:
+    The metrics; None if the run was asked to stop.
   """
 
   def stop():
@@ -242,10 +245,10 @@ def _is_finite(sums: dict[str, tuple]) -> bool:
 
 
 def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.ndarray, count: int) -> None:
-  """Writes down the records of a step whose loss or gradient is not finite.
+  """Records the examples of a step whose loss or gradient is not finite.
 
   Raises:
-    BadInput: it is one too many.
+    BadInput: the run has had more such steps than optim.skip_nonfinite_steps.
   """
   if jax.process_count() > 1:
     index = multihost_utils.process_allgather(index, tiled=True)

@@ -1,4 +1,4 @@
-"""What a run leaves for others to read: metrics as JSON lines, TensorBoard events and pictures."""
+"""Writes the output of a run for users and other programs: metrics, TensorBoard events and pictures."""
 
 from collections.abc import Callable, Mapping
 import json
@@ -12,13 +12,12 @@ from swin_jax.terminal import files
 
 
 class Writer:
-  """Writes `metrics.jsonl`, TensorBoard events and pictures of a run into its workdir; does nothing but on
-  process 0.
+  """Writes `metrics.jsonl`, TensorBoard events and pictures to the workdir of a run; only process 0 writes.
 
   Args:
     workdir: the run's folder.
-    step: the step the run continues from; lines of later steps, written before an interruption, are dropped.
-    evaluated: whether this step's evaluation is done; if not, it will be written again.
+    step: step that the run continues from; lines of later steps, written before an interruption, are dropped.
+    evaluated: whether the evaluation of this step is complete; if not, its lines are dropped too.
   """
 
   def __init__(self, workdir: str, step: int, evaluated: bool):
@@ -32,7 +31,7 @@ class Writer:
       if file.exists():
         kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
         files.write(file, "".join(line + "\n" for line in kept))
-    import tensorboardX  # slow, where there is a torch for it to import
+    import tensorboardX  # late, because it imports torch if that is installed, which is slow
 
     self._lines = path.open("a")
     self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
@@ -46,7 +45,7 @@ class Writer:
       self._board.add_scalar(name, value, step)
 
   def nonfinite(self, step: int, records: list[int]) -> None:
-    """Writes down which records a step held that was left out."""
+    """Records the indices of the examples of a skipped step in `nonfinite.jsonl`."""
     if self._active:
       with self.nonfinite_path.open("a") as file:
         file.write(json.dumps({"step": step, "records": records}) + "\n")
@@ -54,10 +53,16 @@ class Writer:
   def pictures(
     self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
   ) -> pathlib.Path | None:
-    """Writes uint8 [rows, columns, height, width, bands] as one grid, PNG and TensorBoard; one band is grey,
-    else the first three.
+    """Writes pictures as one grid, as a PNG file and to TensorBoard.
 
-    `legend` puts what its colours mean under the grid.
+    Args:
+      step: step of the run.
+      name: name of the pictures, also in the file name.
+      images: uint8 [rows, columns, height, width, bands]; see `picture_grid`.
+      legend: grid → the grid with a legend of its colours below it.
+
+    Returns:
+      Path of the PNG file; None on processes other than 0.
     """
     if not self._active:
       return None
@@ -76,8 +81,14 @@ class Writer:
 
 
 def picture_grid(images: np.ndarray) -> np.ndarray:
-  """uint8 [rows, columns, height, width, bands] → uint8 [y, x, 3]; small images are enlarged so that a person
-  sees them.
+  """Arranges images in a grid, and enlarges small ones.
+
+  Args:
+    images: uint8 [rows, columns, height, width, bands]; the first three bands are shown as red, green and
+      blue, or the first as grey if there are fewer.
+
+  Returns:
+    uint8 [y, x, 3].
   """
   images = images[..., :3] if images.shape[-1] >= 3 else np.repeat(images[..., :1], 3, axis=-1)
   zoom = max(1, 96 // images.shape[2])

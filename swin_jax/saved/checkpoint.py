@@ -1,6 +1,6 @@
 """Saves and restores a run's state, data position and config with Orbax.
 
-Only this module and `parameters.py` use Orbax.
+Only this module and `parameters.py` import Orbax.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by renaming it, but neither verifies
 it nor detects damage. After the commit, checksums are therefore written into the folder (`manifest.py`); they
@@ -267,7 +267,7 @@ def _evaluation(folder: pathlib.Path) -> str | None:
 
 
 def _plain(state: Any) -> dict[str, Any]:
-  """Returns the state as a dict without the entries that are None."""
+  """Returns the fields of a state as a dict, without those that are None."""
   return {name: value for name, value in vars(state).items() if value is not None}
 
 

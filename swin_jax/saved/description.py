@@ -1,7 +1,7 @@
 """Model descriptions: the part of a run's config that determines the meaning of its weights.
 
-It is the content of a model folder's config.json. The keys are those of `configs/common.py`, so that a
-workdir and a model folder are read alike.
+The config.json of a model folder holds one. Its keys are those of `configs/common.py`, so workdirs and model
+folders are read in the same way.
 """
 
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ class SavedFolder:
     self.shapes = self._tensors.shapes
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters at these paths with these shardings; shapes are those saved."""
+    """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
     arrays = {}
     for path, leaf in wanted.items():
       value = self._tensors.read(path).astype(leaf.dtype, copy=False)
@@ -91,7 +91,7 @@ def check_no_model(workdir: str) -> None:
 
 
 def check_free(destination: str) -> None:
-  """Checks that a destination can be written and that nothing exists there but perhaps an empty folder.
+  """Checks that a destination can be created, and that it does not exist or is an empty folder.
 
   Raises:
     BadInput: the destination exists, or cannot be created.

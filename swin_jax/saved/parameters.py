@@ -57,7 +57,7 @@ class SavedParameters:
     }
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters at these paths with these shardings; shapes are those saved."""
+    """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
     target = {self._root: flax.traverse_util.unflatten_dict(dict(wanted), sep="/")}
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     with ocp.PyTreeCheckpointer() as reader:
@@ -76,7 +76,11 @@ def steps_in(folder: pathlib.Path) -> list[int]:
 
 
 def saved_tree(folder: pathlib.Path) -> Any:
-  """Returns the shapes and dtypes of a checkpoint's state."""
+  """Returns the shapes and dtypes of a checkpoint's state.
+
+  Raises:
+    ValueError: the state does not describe its contents.
+  """
   with ocp.PyTreeCheckpointer() as reader:
     metadata = reader.metadata(folder / "state").item_metadata
   if metadata is None:

@@ -47,7 +47,7 @@ class Model:
     return "mask" in self.kind.inputs(self.description, self.image_size)
 
   def class_name(self, label: int) -> str:
-    """Returns the name of a class; "class" and its number if it has no name."""
+    """Returns the name of a class, or "class" and its number if it has none."""
     names = self.description["data"]["class_names"]
     return names[label] if label < len(names) else f"class {label}"
 
@@ -166,7 +166,7 @@ class Model:
     return jax.jit(run, static_argnums=2)
 
   def _precision(self):
-    """Returns a context in which float32 means float32.
+    """Returns a context in which float32 products have full precision.
 
     By default, GPUs and TPUs reduce the precision of the factors of a matrix product.
     """

@@ -22,5 +22,5 @@ class Saved(Protocol):
   step: int | None
 
   def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads the parameters at these paths with these shardings; shapes are those saved."""
+    """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
     ...

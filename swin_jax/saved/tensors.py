@@ -1,6 +1,6 @@
 """Files of named tensors: reads .safetensors and torch files, writes .safetensors, one tensor at a time.
 
-A model of 3 B parameters can thus be converted in the memory of a laptop.
+This lets a laptop convert a model of 3 B parameters.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ class Tensors(NamedTuple):
     source: name of the source, for messages.
     shapes: of every tensor, by name.
     read: name → the tensor; float32, or int64 for integers.
-    folder: where a config.json that describes the file would be.
+    folder: folder that may hold a config.json that describes the file.
   """
 
   source: str
@@ -73,8 +73,8 @@ def write(
   The library's own writer needs all tensors in memory, twice.
 
   Args:
-    path: of the file.
-    tensors: (name, shape, dtype) of each; float32 or int64.
+    path: path of the file.
+    tensors: (name, shape, dtype) of each tensor; dtypes are float32 or int64.
     read: name → the tensor.
   """
   header, end = {"__metadata__": {"format": "pt"}}, 0  # required by the readers of Hugging Face and torch

@@ -211,10 +211,10 @@ def _adaptation(
   bands: int,
   rules: Rules,
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]] | None:
-  """Returns how to adapt an array of a different shape, as a label and a function; None if it is not.
+  """Returns how to adapt an array of a different shape, as (label, function); None if it cannot be adapted.
 
   Args:
-    path, shape, wanted: of the array; its saved and its new shape.
+    path, shape, wanted: path, saved shape and new shape of the array.
     backbone, bands: of the saved model.
     rules: see `Rules`.
   """

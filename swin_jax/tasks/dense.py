@@ -16,7 +16,7 @@ Forward = Callable[[jax.Array], jax.Array]
 
 
 class TestTimeViews(NamedTuple):
-  """TestTimeViews of an image that evaluation averages over.
+  """Views of an image whose predictions are averaged in evaluation.
 
   Attributes:
     window: (height, width) in pixels of a sliding window with a stride of two thirds of its size; () for the

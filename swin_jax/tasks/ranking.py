@@ -1,4 +1,4 @@
-"""How well scores rank the examples of a class before the others: AUROC and average precision."""
+"""Metrics of how well scores rank the examples of a class above the others: AUROC and average precision."""
 
 from collections.abc import Mapping
 
@@ -9,19 +9,19 @@ from swin_jax.tasks.task import RowMetrics, Undefined
 
 
 def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
-  """Computes AUROC and average precision by the probability of a class; equal probabilities share their rank.
+  """Computes AUROC and average precision from the class probabilities; equal probabilities share their rank.
 
-  Of two classes it is class 1 that counts as positive. Of more, each one does in turn, and the result is the
-  mean over the classes that some examples have and others do not.
+  With two classes, class 1 is the positive class. With more, each class is the positive class in turn, and
+  the result is the mean over the classes that occur.
 
   Args:
-    rows: logits [examples, classes] and label [examples].
+    rows: "logits" [examples, classes] and "label" [examples].
 
   Returns:
     AUROC and average precision.
 
   Raises:
-    Undefined: the examples do not have two classes, or a logit is not finite.
+    Undefined: all examples have the same class, or a logit is not finite.
   """
   from sklearn.metrics import average_precision_score, roc_auc_score  # takes seconds
 
@@ -33,7 +33,7 @@ def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
     )
   if not np.isfinite(logits).all():
     raise Undefined("the model's output is not finite")
-  # float64, in which probabilities near 1 differ that float32 rounds to 1.
+  # In float64, because float32 rounds different probabilities near 1 to 1.
   scores = log_softmax(logits.astype(np.float64), axis=1)
   positives = [1] if logits.shape[1] == 2 else present
   values = [

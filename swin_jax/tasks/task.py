@@ -24,7 +24,7 @@ Fields = dict[str, tuple[tuple[int, ...], Any]]
 
 
 class Undefined(Exception):
-  """Metrics have no value for the examples of an evaluation; the message says why."""
+  """The metrics are undefined for the examples of an evaluation; the message says why."""
 
 
 class Measured(NamedTuple):
@@ -71,7 +71,7 @@ class Task(NamedTuple):
       first three, or for the first if there are fewer.
     best: evaluation metric that ranks checkpoints, and whether higher is better.
     flops: (image_size, bands) → FLOPs of one image's forward pass.
-    pictures_show: subject of the pictures, used in their file names.
+    pictures_show: what the pictures show; used in their file names.
     legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
       colours need none.
     row_metrics: metrics computed from the rows of `measure`; None if it returns no rows.

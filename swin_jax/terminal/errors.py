@@ -2,7 +2,7 @@
 
 
 class BadInput(Exception):
-  """Bad input by the user: `main` prints the message as one line and exits with code 2.
+  """Invalid user input: `main` prints the message as one line and exits with code 2.
 
   The message says what is wrong, where, and how to fix it. Programming errors are ordinary exceptions, with a
   traceback.

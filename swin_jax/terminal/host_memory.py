@@ -24,14 +24,14 @@ _LARGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_on_large_pages(module: str) -> None:
-  """Restarts this command in its own process with large pages; returns if there is nothing to gain.
+  """Restarts this command in the same process with large pages; returns if they are unavailable or useless.
 
-  That is the case on systems other than Linux with glibc 2.35 or newer, if the system provides no large
-  pages, if GPUs or TPUs compute, if malloc is already configured, and if the process is not just the command,
-  but for example a notebook.
+  It returns on systems other than Linux with glibc 2.35 or newer, if the system provides no large pages, if
+  GPUs or TPUs compute, if malloc is already configured, or if the process does not run the command but, for
+  example, a notebook.
 
   Args:
-    module: of the command, as after python -m.
+    module: module name of the command, as after python -m.
   """
   environment = on_large_pages(os.environ)
   if (

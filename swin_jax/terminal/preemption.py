@@ -1,9 +1,9 @@
 """Requests to stop: SIGTERM (a preemption notice, or a batch system at its time limit) or Ctrl-C.
 
-While there is nothing to save, a signal ends the process at once, even during a compilation; later the loop
-asks `requested` and saves first. Several processes must stop at the same step. For them, jax's preemption
-service receives SIGTERM from any one of the processes and agrees on the step. Once they have joined, SIGTERM
-waits for the next call of `requested`, that is, until after the first step.
+While there is nothing to save, a signal ends the process at once, even during compilation. Later, the
+training loop calls `requested`, and saves before it stops. Several processes must stop at the same step. For
+them, jax's preemption service receives SIGTERM from any one of the processes and agrees on the step. Once
+they have joined, SIGTERM waits for the next call of `requested`, that is, until after the first step.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Rules for the ranges and choices of config keys, for tables of key → rule."""
+"""Rules for the values of config keys: allowed ranges and choices."""
 
 from collections.abc import Callable, Mapping
 import functools

@@ -77,11 +77,11 @@ class SwinConfig:
     return tuple(p * m**stage for p, m in zip(self.patch_size, self.merge_size, strict=True))
 
   def chunks(self, stage: int) -> int:
-    """Returns the number of parts that split the attention of a stage, see `windows.chunk_counts`."""
+    """Returns the number of parts that the attention of a stage is split into, see `windows.chunk_counts`."""
     return self.attention_chunks[stage] if self.attention_chunks else 1
 
   def trained_window(self, stage: int, window: Size) -> Size:
-    """Returns the unit of V2's offsets, given the window that is used."""
+    """Returns the window whose size is the unit of V2's offsets, given the window that is used."""
     return self.trained_window_sizes[stage] if self.trained_window_sizes else window
 
   def table_window(self, stage: int, window: Size) -> Size:
