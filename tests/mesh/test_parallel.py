@@ -228,12 +228,12 @@ def collectives(hlo):
   """How many arrays of which kind every collective operation gives, combined ones taken apart: {(operation,
   dtype, shape): n}.
   """
-  found = collections.Counter()
+  counts = collections.Counter()
   for out, name in re.findall(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", hlo
   ):
-    found.update((name, *shape) for shape in shapes(out))
-  return found
+    counts.update((name, *shape) for shape in shapes(out))
+  return counts
 
 
 def stacked_kernels(params):
@@ -254,9 +254,9 @@ def test_no_gradient_is_ever_whole(changes):
   p, step = compiled("giant", mesh_sizes, **changes)
   kernels = set(stacked_kernels(p.state.params))
   parts = {leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(p.state.params)}
-  found = {shape for _, shape in shapes(step.as_text())}
-  assert len(kernels) == 4 and found & parts
-  assert not found & kernels
+  array_shapes = {shape for _, shape in shapes(step.as_text())}
+  assert len(kernels) == 4 and array_shapes & parts
+  assert not array_shapes & kernels
 
 
 def test_zero1_accumulates_gradients_in_parts():
@@ -280,14 +280,14 @@ def test_the_program_says_where_each_gradient_lives(zero1):
   """
   p, step = program("giant", (1, 8, 1), optim__accumulation_steps=2, **({"zero1": True} if zero1 else {}))
   text = step.as_text()
-  found = collections.Counter()
+  constraints = collections.Counter()
   for dims, shape in re.findall(
     r"sdy\.sharding_constraint %\S+ <@\w+, \[(.*?)\]> : tensor<([\dx]+)xf32>", text
   ):
-    found[tuple(map(int, shape.split("x"))), "fsdp" in dims] += 1
+    constraints[tuple(map(int, shape.split("x"))), "fsdp" in dims] += 1
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
   for kernel in set(stacked_kernels(p.state.params)):
-    assert found[kernel, True] == 3 * number[kernel]  # zeros, a part's gradient, their sum
+    assert constraints[kernel, True] == 3 * number[kernel]  # zeros, a part's gradient, their sum
 
 
 def partitioned(step, folder):

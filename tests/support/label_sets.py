@@ -23,7 +23,7 @@ def jpeg(height, width, seed):
 
 
 def files(layout="{split}/{kind}", kind="labels", splits=("train", "val"), count=4, size=(20, 30)):
-  """Returns {path: bytes} of a set whose label maps are 0, 1, 2 and 255 in stripes."""
+  """Returns {path: bytes} of a data set whose label maps are stripes of 0, 1, 2 and 255."""
   found = {}
   for split in splits:
     for i in range(count):

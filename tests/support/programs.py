@@ -11,22 +11,22 @@ from swin_jax.models import BACKBONES
 from swin_jax.run import evaluate, train
 from swin_jax.tasks import KINDS
 
-# What a program is not made of: when a run saves and what it profiles.
+# Keys that do not affect the program: when a run saves and what it profiles.
 _NOT_READ = ("checkpoint", "profile")
 
 
 @contextlib.contextmanager
 def shared():
-  """Makes runs take the program of an earlier one, if that had the same config, task and backbone."""
+  """Makes runs reuse the program of an earlier run that had the same config, task and backbone."""
   programs, build = {}, train.build
 
   def build_once(config, steps_per_epoch, total_steps):
     read = {name: value for name, value in config.to_dict().items() if name not in _NOT_READ}
-    # A test may put another task under a name.
+    # A test may register another task under the same name.
     kinds = KINDS[config.task], BACKBONES[config.model.backbone]
     key = (json.dumps(read, default=str), steps_per_epoch, total_steps, *map(id, kinds))
     if key not in programs:
-      programs[key] = (build(config, steps_per_epoch, total_steps), kinds)  # held, so that ids stay theirs
+      programs[key] = (build(config, steps_per_epoch, total_steps), kinds)  # kept alive: ids stay unique
     return programs[key][0]
 
   with pytest.MonkeyPatch.context() as patch:
