@@ -173,7 +173,7 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
 
 def evaluated(model):
   """Returns a batch whose last three examples are padding, and its sums on one device and on eight."""
-  found = []
+  sums = []
   for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
     p, _ = program(model, mesh_sizes)
     batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
@@ -181,12 +181,12 @@ def evaluated(model):
       lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params
     )
     with sharding.trace_on(p.mesh, p.rules):
-      found.append(
+      sums.append(
         jax.device_get(
           p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch).sums
         )
       )
-  return batch, *found
+  return batch, *sums
 
 
 def test_scores_of_pixels_on_eight_devices():

@@ -62,8 +62,8 @@ def by_path(tree):
 
 
 BLOCKS = r"encoder/stage\d/blocks/block\d/"
-# The full path must match, and the first match wins. The first dimension of a block's parameter counts the groups
-# of a scan.
+# The full path must match, and the first match wins. The first dimension of a block's parameter counts the
+# groups of a scan.
 GIANT = [
   (BLOCKS + "attn/qkv/kernel", P(None, "fsdp", "model")),
   (BLOCKS + "attn/proj/kernel", P(None, "model", "fsdp")),

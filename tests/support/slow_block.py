@@ -96,7 +96,7 @@ def random_params(shapes, seed):
 
 
 def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
-  """Returns the attention weights [K, H·W, H·W] (query, key) of the block with parameters p for x [H, W, C]."""
+  """Returns attention weights [K, H·W, H·W] (query, key) of the block with parameters p on x [H, W, C]."""
   p, y = _to_float64(p), np.asarray(x, np.float64).reshape(-1, x.shape[2])
   y = y if version == 2 else layer_norm(y, p["norm1"])
   return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]
