@@ -134,9 +134,9 @@ PUBLISHED = {
 def test_every_published_size_is_filled(name, tmp_path):
   spec, count = PUBLISHED[name]
   state = official.state_dict(**spec)
-  found = plan(official.write_sparse(tmp_path / "model.safetensors", state))
-  assert sum(int(np.prod(shape)) for shape in found.shapes.values()) == (count or count_of(state))
-  model, data = found.description["model"], found.description["data"]
+  planned = plan(official.write_sparse(tmp_path / "model.safetensors", state))
+  assert sum(int(np.prod(shape)) for shape in planned.shapes.values()) == (count or count_of(state))
+  model, data = planned.description["model"], planned.description["data"]
   assert [model[key] for key in ("version", "embed_dim")] == [spec["version"], spec["embed_dim"]]
   assert tuple(model["depths"]) == spec["depths"] and tuple(model["num_heads"]) == spec["num_heads"]
   assert (
@@ -151,10 +151,10 @@ def test_every_published_size_is_filled(name, tmp_path):
   trained = [[t, t] for t in spec.get("trained", [min(spec["window"], side) for side in maps])]
   assert model["trained_window_sizes"] == (trained if spec["version"] == 2 else [])
   assert len(data["mean"]) == spec.get("bands", 3)
-  assert found.description["task"] == ("masked_pixels" if spec.get("simmim") else "classification")
+  assert planned.description["task"] == ("masked_pixels" if spec.get("simmim") else "classification")
   if name in ("V1-T", "SimMIM H"):  # these have stacked blocks and single arrays, with values
     for path in ("encoder/stage3/blocks/block1/attn/qkv/kernel", "encoder/merge0/reduction/kernel"):
-      assert found.read(path).shape == found.shapes[path] and found.read(path).dtype == np.float32
+      assert planned.read(path).shape == planned.shapes[path] and planned.read(path).dtype == np.float32
 
 
 def count_of(state):
@@ -165,10 +165,10 @@ def count_of(state):
 def test_sizes_are_called_by_their_names(tmp_path):
   said = []
   for name in ("V2-B", "SimMIM g", "SatVision", "V1-L"):
-    found = plan(
+    planned = plan(
       official.write_sparse(tmp_path / "model.safetensors", official.state_dict(**PUBLISHED[name][0]))
     )
-    said.append(descriptions.summary(found.description, found.shapes))
+    said.append(descriptions.summary(planned.description, planned.shapes))
   assert said[0].startswith("Swin V2-B, classifier of 1000 classes: 87,918,816 parameters")
   assert "384 × 384 px, windows 24, 24, 24, 12, trained with 12, 12, 12, 6" in said[0]
   assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")
@@ -294,8 +294,8 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
     for name, value in state.items()
   }
   halved |= {name: value for name, value in state.items() if layouts.is_buffer(name)}
-  found = plan(save(tmp_path / "x.safetensors", halved))
-  kernel = found.read("head/kernel")
+  planned = plan(save(tmp_path / "x.safetensors", halved))
+  kernel = planned.read("head/kernel")
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(kernel, halved["head.weight"].astype(np.float32).T)
 
@@ -309,10 +309,10 @@ def test_a_model_in_several_files(tmp_path):
   index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
   (tmp_path / "hub" / "model.safetensors.index.json").write_text(json.dumps(index))
   whole = plan(save(tmp_path / "whole.safetensors", state))
-  found = plan(tmp_path / "hub")
-  assert found.description == whole.description
+  planned = plan(tmp_path / "hub")
+  assert planned.description == whole.description
   for path in whole.shapes:
-    np.testing.assert_array_equal(found.read(path), whole.read(path))
+    np.testing.assert_array_equal(planned.read(path), whole.read(path))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.encoder.", "_orig_mod."])
@@ -392,8 +392,11 @@ def test_names_of_classes_come_with_hugging_face_and_go(tmp_path):
   assert labelled(names) == names
   assert command("import", path, tmp_path / "ours") == 0
   assert command("export", tmp_path / "ours", tmp_path / "hf/model.safetensors", "--layout=hf") == 0
-  made = json.loads((tmp_path / "hf/config.json").read_text())
-  assert made["id2label"] == {str(i): name for i, name in enumerate(names)} and made["label2id"]["eel"] == 4
+  settings = json.loads((tmp_path / "hf/config.json").read_text())
+  assert (
+    settings["id2label"] == {str(i): name for i, name in enumerate(names)}
+    and settings["label2id"]["eel"] == 4
+  )
 
 
 def rewritten(state, **changes):
