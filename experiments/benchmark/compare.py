@@ -1,14 +1,15 @@
-"""Ours against the peers: the same model, the same work, on one machine in one run; images a second and their
-ratios.
+"""Ours against the peers: the same model and the same work, on one machine in one run. Reports images per
+second and their ratios.
 
   pip install -r requirements-peers.txt
   python -m experiments.benchmark.compare --platform=cpu --json=experiments/benchmark/cpu.json
   python -m experiments.benchmark.compare --platform=gpu \
       --json=gpu.json [--cases=B/w16/256] [--batches=64,128] [--resume]
 
-Every implementation has a process of its own (`contestant.py`). On a CPU they wait in theirs and run in turns
-(`cpu.py`); on a GPU, where each needs the memory, one begins when another has ended (`gpu.py`). Medians
-count. Peers that are not installed are left out and said. A ratio is ours over the best of the peers.
+Every implementation runs in a process of its own (`contestant.py`). On a CPU the processes wait and take
+turns (`cpu.py`). On a GPU each process needs all the memory, so one starts after another has ended
+(`gpu.py`). Results are medians. Peers that are not installed are left out, and reported. A ratio is ours over
+the best peer.
 """
 
 import importlib.util
@@ -27,19 +28,21 @@ from swin_jax.terminal.errors import BadInput
 
 
 def on_gpu_there() -> tuple[list[str], list[str]]:
-  """The GPU half's contestants that can start here, and what is missing."""
-  there, missing = [], []
+  """Returns the GPU half's contestants that can start here, and those whose library is missing."""
+  available, missing = [], []
   for name in CONTESTANTS["gpu"]:
     (
-      there if importlib.util.find_spec(re.match(r"\w+", name)[0].replace("swin_jax", "jax")) else missing
+      available if importlib.util.find_spec(re.match(r"\w+", name)[0].replace("swin_jax", "jax")) else missing
     ).append(name)
   for name in missing:
     print(f"{name}: not installed, left out", flush=True)
-  return there, missing
+  return available, missing
 
 
 def some(wanted: str | None, there: list[str], flag: str) -> list[str]:
-  """Those of a comma-separated flag, in the order that they have; all without it."""
+  """Returns the choices named by a comma-separated flag, in the order of all choices; without it, all
+  choices.
+  """
   asked = wanted.split(",") if wanted else there
   for name in asked:
     if name not in there:
@@ -48,20 +51,20 @@ def some(wanted: str | None, there: list[str], flag: str) -> list[str]:
 
 
 def earlier_of(path: pathlib.Path | None) -> dict[str, Any]:
-  """What --resume goes on with."""
+  """Returns the earlier result that --resume continues."""
   if not (path and path.exists()):
     raise BadInput("--resume goes on with the file of --json, which is not there")
   try:
-    found = json.loads(path.read_text())
+    earlier = json.loads(path.read_text())
   except (OSError, ValueError):
-    found = None
-  if not isinstance(found, dict) or not {"hardware", "measurements"} <= found.keys():
+    earlier = None
+  if not isinstance(earlier, dict) or not {"hardware", "measurements"} <= earlier.keys():
     raise BadInput(f"--resume: {path} was not written by --platform=gpu")
-  return found
+  return earlier
 
 
 def on_gpu(arguments: Any) -> None:
-  """The GPU half: measures, prints a table, and beside the JSON draws the roofline."""
+  """Runs the GPU half: measures, prints a table, and writes the table and the roofline next to the JSON."""
   cases = {case: gpu.CASES[case] for case in some(arguments.cases, list(gpu.CASES), "cases")}
   batches = sorted({int(batch) for batch in arguments.batches}) if arguments.batches else gpu.BATCHES
   for batch in arguments.batches or ():
@@ -76,14 +79,14 @@ def on_gpu(arguments: Any) -> None:
     raise BadInput(
       f"--resume: {out} was measured on {earlier['hardware']['device']}, and this is {hardware['device']}"
     )
-  # as Ctrl-C: a contestant that is left behind would keep its memory
+  # SIGTERM acts like Ctrl-C, so that no contestant is left behind holding its memory.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  there, missing = on_gpu_there()
+  available, missing = on_gpu_there()
   result = gpu.compare(
     hardware,
     cases,
     tuple(batches),
-    some(arguments.contestants, there, "contestants"),
+    some(arguments.contestants, available, "contestants"),
     missing,
     out,
     rounds=arguments.rounds or gpu.ROUNDS,

@@ -1,10 +1,10 @@
 """One implementation of Swin V2 as a process that takes orders: `forward N` and `train N` on standard input,
-seconds on standard output.
+with the seconds they took on standard output.
 
 Each implementation has a process of its own, so that no two share threads, caches or memory; `process.py`
-starts them. All do the same work: a batch of random normalised images through the model to the logits,
-without gradients; and a full train step: cross-entropy with label smoothing, gradients, clipping of their
-norm, AdamW with weight decay, stochastic depth.
+starts them. All do the same work. `forward` runs a batch of random normalised images through the model to the
+logits, without gradients. `train` is a full train step: cross-entropy with label smoothing, gradients,
+clipping of their norm, AdamW with weight decay, and stochastic depth.
 """
 
 import functools

@@ -5,19 +5,19 @@ from typing import NamedTuple
 
 SMOOTHING, CLIP_NORM, WEIGHT_DECAY, LEARNING_RATE, CLASSES = 0.1, 5.0, 0.05, 1e-4, 1000
 CHECKED = 8  # images whose logits are compared
-DEVIATION = 0.1  # of logits in bfloat16 from those in float32 that is still rounding
+DEVIATION = 0.1  # relative deviation of bfloat16 logits from float32 that still counts as rounding
 
 
 class Contestant(NamedTuple):
-  """What is timed.
+  """The operations that are timed.
 
   Attributes:
-    kinds: "forward", "train" → a function that starts the work, which need not be done when it returns.
+    kinds: "forward", "train" → a function that starts the work, which may still be running when it returns.
     wait: returns when all work is done.
-    peak_bytes: of the device's memory so far, 0 where nobody counts.
-    deviation: ‖logits - theirs‖ / ‖theirs‖, the others being the stock model's in float32 on the same weights
+    peak_bytes: returns the peak of the device's memory use so far, 0 where it is not counted.
+    deviation: returns ‖logits - stock‖ / ‖stock‖, where the stock model runs in float32 on the same weights
       and images.
-    versions: of what does the work.
+    versions: versions of the libraries used.
   """
 
   kinds: dict[str, Callable[[], None]]

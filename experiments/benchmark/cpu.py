@@ -1,8 +1,8 @@
-"""The CPU half: ours and two of a peer's wait in processes of their own and run in turns, so that what else
-happens meets all alike.
+"""The CPU half: ours and two variants of a peer wait in processes of their own and take turns, so that other
+load on the machine affects all of them alike.
 
-Ours has its memory in large pages, as `swin_jax.main` has on a CPU (`swin_jax/terminal/host_memory.py`); the
-peers have in one heat and not in another. Of all heats the smallest ratio counts.
+Ours keeps its memory in large pages, as `swin_jax.main` does on a CPU (`swin_jax/terminal/host_memory.py`).
+The peers do so in one heat and not in the other. The result is the smallest ratio of all heats.
 """
 
 import contextlib
@@ -17,37 +17,37 @@ from experiments.benchmark.contestant import CONTESTANTS
 from experiments.benchmark.process import Process
 from swin_jax.terminal import host_memory
 
-LARGE = ", large pages"  # after the name of one whose memory is in them
-KINDS = {"forward": 4, "train": 1}  # → batches of a turn, which take alike long
+LARGE = ", large pages"  # suffix of the names of contestants that use them
+KINDS = {"forward": 4, "train": 1}  # → batches per turn, chosen so that turns take about equally long
 WORK = dict(size="tiny", window=8, image_size=256, batch=16, dtype="float32", drop_path_rate=0.2)
 ROUNDS = 5
 
 
 def heats() -> tuple[list[list[str]], list[str]]:
-  """Who runs against whom, and the peers that cannot start here.
+  """Returns the contestants of each heat, and the peers that cannot start here.
 
-  More than three at once would not fit into the memory of a laptop.
+  A laptop's memory would not hold more than three at once.
   """
-  there, missing = [], []
+  contestants, missing = [], []
   for library in ("transformers", "timm"):
     names = [name for name in CONTESTANTS["cpu"] if name.startswith(library)]
     if importlib.util.find_spec(library):
-      there += [["swin_jax" + LARGE, *names], ["swin_jax" + LARGE, *(name + LARGE for name in names)]]
+      contestants += [["swin_jax" + LARGE, *names], ["swin_jax" + LARGE, *(name + LARGE for name in names)]]
     else:
       missing += names
-  return there, missing
+  return contestants, missing
 
 
 def heat(names: list[str], work: dict[str, Any], rounds: int) -> dict[str, Any]:
-  """Runs them in turns.
+  """Runs the contestants in turns.
 
   Args:
     names: ours, and the peers.
-    work: what each does.
-    rounds: how often each takes its turn.
+    work: the work that each does.
+    rounds: number of turns for each.
 
   Returns:
-    Medians, and all that was measured.
+    Medians, and all measurements.
   """
   order = work | {"platform": "cpu", "device": "cpu", "kinds": list(KINDS), "check": False}
   rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in names}
@@ -61,7 +61,7 @@ def heat(names: list[str], work: dict[str, Any], rounds: int) -> dict[str, Any]:
     for i in range(rounds):
       for kind in KINDS:
         for name, process in started.items():
-          process.run(kind, 1)  # what it had freed may have been taken away while others had their turn
+          process.run(kind, 1)  # warm-up: others may have taken the memory that it had freed
           rates[name][kind].append(work["batch"] * KINDS[kind] / process.run(kind, KINDS[kind])["seconds"])
       print(f"round {i + 1} of {rounds}", flush=True)
   medians = {
@@ -77,17 +77,17 @@ def heat(names: list[str], work: dict[str, Any], rounds: int) -> dict[str, Any]:
 
 
 def compare(rounds: int) -> dict[str, Any]:
-  """Runs ours against the peers, heat after heat.
+  """Runs ours against the peers, one heat after another.
 
   Returns:
-    What --json writes.
+    The content that --json writes.
   """
-  there, missing = heats()
+  contestants, missing = heats()
   for name in missing:
     print(f"{name}: not installed, left out", flush=True)
-  run_heats = [heat(names, WORK, rounds) for names in there]
+  run_heats = [heat(names, WORK, rounds) for names in contestants]
   return {
-    f"{kind}_ratio": min(found[f"{kind}_ratio"] for found in run_heats) for kind in KINDS if run_heats
+    f"{kind}_ratio": min(result[f"{kind}_ratio"] for result in run_heats) for kind in KINDS if run_heats
   } | {
     "heats": run_heats,
     "work": WORK,
@@ -97,18 +97,18 @@ def compare(rounds: int) -> dict[str, Any]:
 
 
 def processor() -> str:
-  found = pathlib.Path("/proc/cpuinfo")
-  lines = found.read_text().splitlines() if found.exists() else []
+  cpu_info = pathlib.Path("/proc/cpuinfo")
+  lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
   return next(
     (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
   )
 
 
 def table(result: dict[str, Any]) -> str:
-  """The result for a README."""
+  """Formats the result for a README."""
   rows = ["| images a second, and ours over it | forward | train step |", "|---|---|---|"]
-  for found in result["heats"]:
-    (ours, best), *peers = found["images_per_second"].items()
+  for one_heat in result["heats"]:
+    (ours, best), *peers = one_heat["images_per_second"].items()
     rows.append(f"| **{ours}** | {best['forward']:.2f} | {best['train']:.2f} |")
     for name, rates in peers:
       rows.append(

@@ -1,5 +1,5 @@
-"""timm's window attention through PyTorch's fused operations, which keep no logits: the same function of the
-same parameters.
+"""timm's window attention computed with PyTorch's fused operations, which store no logits: the same function
+of the same parameters.
 
 Letters: B images, M windows of each, K heads, N tokens of a window, D channels of a head.
 """
@@ -13,16 +13,16 @@ from torch.nn.attention.flex_attention import flex_attention
 
 
 def replace_attention(model: torch.nn.Module, attention: type[WindowAttention]) -> None:
-  """Has all window attention of a model of timm's done by another class, on the parameters that are there."""
+  """Replaces the class of all window attention in a timm model, keeping the parameters."""
   for module in model.modules():
     if isinstance(module, WindowAttention):
       module.__class__ = attention
 
 
 class FusedAttention(WindowAttention):
-  """Scaled cosine attention around `attend`, the temperature folded into the queries.
+  """Scaled cosine attention around `attend`, with the temperature folded into the queries.
 
-  Nothing is dropped: the models here drop paths.
+  Attention dropout is not implemented, because the models here only drop paths.
   """
 
   def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -35,7 +35,7 @@ class FusedAttention(WindowAttention):
     return self.proj(out.transpose(1, 2).reshape(windows, tokens, channels))
 
   def position_bias(self, tokens: int) -> torch.Tensor:
-    """[K, N, N], contiguous, as the fused operations want it."""
+    """Returns the bias [K, N, N], contiguous as the fused operations require."""
     table = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table).flatten(0, 2))
     return (
       table[self.relative_position_index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
@@ -49,12 +49,12 @@ class FusedAttention(WindowAttention):
     bias: torch.Tensor,
     mask: torch.Tensor | None,
   ) -> torch.Tensor:
-    """Softmax attention.
+    """Computes softmax attention.
 
     Args:
-      query, key, value: [B·M, K, N, D], queries and keys normalised and scaled.
+      query, key, value: [B·M, K, N, D]; queries and keys are normalised and scaled.
       bias: [K, N, N].
-      mask: [M, N, N], added to the logits too, or None.
+      mask: [M, N, N], also added to the logits, or None.
 
     Returns:
       [B·M, K, N, D].
@@ -63,12 +63,12 @@ class FusedAttention(WindowAttention):
 
 
 class SdpaAttention(FusedAttention):
-  """Through scaled_dot_product_attention, bias and mask as its attn_mask."""
+  """Uses scaled_dot_product_attention, with bias and mask as its attn_mask."""
 
   def attend(self, query, key, value, bias, mask):
     if mask is None:
       return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[None], scale=1.0)
-    # Windows beside heads, so that one sum of bias and mask serves all images.
+    # Windows are merged with heads, so that one sum of bias and mask serves all images.
     m, (k, n, _) = len(mask), bias.shape
     query, key, value = (x.reshape(-1, m * k, n, x.shape[-1]) for x in (query, key, value))
     added = (bias[None] + mask[:, None]).view(1, m * k, n, n)
@@ -77,7 +77,7 @@ class SdpaAttention(FusedAttention):
 
 
 class FlexAttention(FusedAttention):
-  """Through FlexAttention, bias and mask added in its score_mod."""
+  """Uses FlexAttention, adding bias and mask in its score_mod."""
 
   def attend(self, query, key, value, bias, mask):
     def with_bias(score, window, head, i, j):

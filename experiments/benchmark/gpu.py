@@ -1,8 +1,8 @@
-"""The GPU half: many models, each batch that fits, one contestant after the other.
+"""The GPU half: many models, each batch size that fits, one contestant after another.
 
-On a CPU contestants take turns, all of them waiting in memory. Here each has the GPU to itself and a process
-of its own for every model, kind of work and batch: one that waits would keep memory that another needs for
-its largest batch, and what it measures of its own memory would hold what an earlier batch left.
+On a CPU all contestants stay in memory and take turns. Here each has the GPU to itself, and a process of its
+own for every model, kind of work and batch. A waiting process would keep memory that another needs for its
+largest batch, and its own peak memory would include what an earlier batch left behind.
 """
 
 import json
@@ -44,7 +44,8 @@ CASES = {
 }
 BATCHES = (32, 64, 128, 256, 512)
 ROUNDS, ROUND_SECONDS = 5, 1.0
-# One GPU; of its memory ours gets what chips.py counts on, and takes it all at once, as a run does.
+# One GPU. Ours gets the share of its memory that chips.py assumes, and allocates it all at once, as a run
+# does.
 ENVIRONMENT = {
   "gpu": {
     "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
@@ -56,10 +57,10 @@ ENVIRONMENT = {
 
 
 def find_gpu() -> dict[str, Any]:
-  """The GPU, as jax in a process of its own and the driver name it.
+  """Describes the GPU as jax (in a separate process) and the driver report it.
 
   Raises:
-    BadInput: jax sees none.
+    BadInput: jax sees no GPU.
   """
   code = "import jax; print(jax.devices('gpu')[0].device_kind)"
   environment = os.environ | {"JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -71,7 +72,7 @@ def find_gpu() -> dict[str, Any]:
     raise BadInput(
       f'--platform=gpu: jax sees no GPU here (pip install "jax[cuda12]" brings what it needs): {reason}'
     )
-  found = {"device": done.stdout.strip().splitlines()[-1]}
+  hardware = {"device": done.stdout.strip().splitlines()[-1]}
   if shutil.which("nvidia-smi"):
     query = ["name", "driver_version", "memory.total", "power.limit", "clocks.max.sm"]
     done = subprocess.run(
@@ -87,12 +88,12 @@ def find_gpu() -> dict[str, Any]:
       check=False,
     )
     if not done.returncode:
-      found["driver"] = dict(zip(query, done.stdout.splitlines()[0].split(", "), strict=False))
-  return found
+      hardware["driver"] = dict(zip(query, done.stdout.splitlines()[0].split(", "), strict=False))
+  return hardware
 
 
 def why_not(name: str, work: dict[str, Any]) -> str:
-  """Why a contestant has no part in a case; empty where it has."""
+  """Returns why a contestant does not take part in a case; empty if it does."""
   if "config" in work:
     return "" if name.startswith(OURS) else "no peer trains this"
   smallest = work["image_size"] // 4 // 8
@@ -105,7 +106,7 @@ def why_not(name: str, work: dict[str, Any]) -> str:
 
 
 def schedule(cases: dict[str, dict], names: list[str]) -> list[tuple[str, str, str]]:
-  """(case, kind, contestant) of everything that is measured, in that order."""
+  """Returns (case, kind, contestant) of every measurement, in the order in which they run."""
   kinds = {case: ("train",) if "config" in work else KINDS for case, work in cases.items()}
   return [
     (case, kind, name)
@@ -119,25 +120,22 @@ def schedule(cases: dict[str, dict], names: list[str]) -> list[tuple[str, str, s
 def measure(
   name: str, work: dict[str, Any], environment: dict[str, str], rounds: int, limit_seconds: float
 ) -> dict[str, Any]:
-  """One contestant at one kind of work with one batch, in a process that has begun and ended when this
-  returns.
+  """Measures one contestant at one kind of work with one batch, in a process that ends before this returns.
 
   Returns:
-    images_per_second: median of the rounds; seconds_a_step: of each round, whose steps are begun one after
-      the other and waited for
-    together; steps_a_round; peak_bytes; deviation; versions; seconds: that all of it took. Of what failed
-    instead: failed, the reason;
-    out_of_memory; log.
+    images_per_second: median over the rounds; seconds_a_step: one number per round, whose steps are started
+    one after another and awaited together; steps_a_round; peak_bytes; deviation; versions; seconds: total
+    time. If the measurement failed, instead: failed, the reason; out_of_memory; log.
   """
   (kind,) = work["kinds"]
-  began, found = time.perf_counter(), {}
+  began, entry = time.perf_counter(), {}
   try:
     with Process(name, work, environment, limit_seconds) as process:
-      process.run(kind, 3)  # CUDA graphs are recorded
+      process.run(kind, 3)  # records CUDA graphs
       steps = max(1, round(ROUND_SECONDS * 3 / process.run(kind, 3)["seconds"]))
       turns = [process.run(kind, steps) for _ in range(rounds)]
     each = [turn["seconds"] / steps for turn in turns]
-    found = {
+    entry = {
       "images_per_second": work["batch"] / statistics.median(each),
       "seconds_a_step": each,
       "steps_a_round": steps,
@@ -145,15 +143,15 @@ def measure(
       **process.ready,
     }
   except Ended as error:
-    found = {"failed": str(error), "out_of_memory": error.out_of_memory, "log": error.log}
-  return found | {"seconds": round(time.perf_counter() - began, 1)}
+    entry = {"failed": str(error), "out_of_memory": error.out_of_memory, "log": error.log}
+  return entry | {"seconds": round(time.perf_counter() - began, 1)}
 
 
 def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str) -> dict[str, float]:
-  """mfu: model FLOPs over the chip's peak; floor_share: of the speed that `floor.py` allows; intensity: its
-  FLOPs a byte.
+  """Returns mfu: model FLOPs over the chip's peak; floor_share: share of the speed that `floor.py` allows;
+  flops_per_second; intensity: the floor's FLOPs per byte.
   """
-  os.environ["JAX_PLATFORMS"] = "cpu"  # this process leaves the GPU alone
+  os.environ["JAX_PLATFORMS"] = "cpu"  # this process does not use the GPU
   from experiments.benchmark import floor as floors
   from experiments.benchmark import ours
   from swin_jax.mesh import hardware as chips
@@ -173,29 +171,29 @@ def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str)
 
 
 def best(entries: list[dict[str, Any]], case: str, kind: str, ours: bool) -> dict[str, Any] | None:
-  """The fastest entry of ours or of the peers, over contestants and batches; None where none ran."""
-  there = [
+  """Returns the fastest entry of ours or of the peers, over contestants and batches; None if none ran."""
+  candidates = [
     e
     for e in entries
     if (e["case"], e["kind"], e["contestant"].startswith(OURS)) == (case, kind, ours) and "failed" not in e
   ]
-  return max(there, key=lambda entry: entry["images_per_second"], default=None)
+  return max(candidates, key=lambda entry: entry["images_per_second"], default=None)
 
 
 def ratios(entries: list[dict[str, Any]], case: str) -> dict[str, Any]:
-  """forward_ratio, train_ratio: ours over the best of the peers, each at its best batch, and which those are;
-  None where one lacks.
+  """Returns forward_ratio and train_ratio: ours over the best peer, each at its best batch, and the entries
+  compared. A ratio is None if either is missing.
   """
-  found = {}
+  compared = {}
   for kind in KINDS:
     mine, theirs = (best(entries, case, kind, ours) for ours in (True, False))
-    found[f"{kind}_ratio"] = (
+    compared[f"{kind}_ratio"] = (
       mine["images_per_second"] / theirs["images_per_second"] if mine and theirs else None
     )
     for whose, entry in (("ours", mine), ("best_peer", theirs)):
       keys = ("contestant", "batch", "images_per_second")
-      found.setdefault(whose, {})[kind] = {key: entry[key] for key in keys} if entry else None
-  return found
+      compared.setdefault(whose, {})[kind] = {key: entry[key] for key in keys} if entry else None
+  return compared
 
 
 def compare(
@@ -211,24 +209,23 @@ def compare(
   entries: list[dict[str, Any]] | None = None,
   device: str = "gpu",
 ) -> dict[str, Any]:
-  """Measures what is asked for, and writes it after each measurement, so that what is cut short leaves what
-  it has.
+  """Measures what is requested, and writes the result after each measurement, so that an interrupted run
+  keeps its measurements.
 
   Args:
-    hardware: what `find_gpu` says.
+    hardware: the result of `find_gpu`.
     cases: name → work.
-    batches: ascending; the sweep of a contestant ends with the first that fails.
+    batches: ascending; the sweep of a contestant ends with the first batch that fails.
     names, missing: contestants that can start here, and those that cannot.
     out: file, or None.
-    rounds: of each measurement.
-    limit_seconds: after which a measurement is given up.
-    entries: of an earlier call, which are not measured again.
+    rounds: number of rounds of each measurement.
+    limit_seconds: time after which a measurement is abandoned.
+    entries: measurements of an earlier call, which are not repeated.
     device: "gpu", or "cpu" for tests of this file.
 
   Returns:
-    What `out` holds: `measurements`, and per case what `ratios` makes of them; at the top too, of the
-    headline case. `cut_short` until
-    all is done.
+    The content of `out`: `measurements`, and the result of `ratios` for each case, with those of the headline
+    case at the top level. `cut_short` is true until all is done.
   """
   from swin_jax.mesh import hardware as chips
 
@@ -298,7 +295,7 @@ def compare(
 
 
 def describe(entry: dict[str, Any]) -> str:
-  """A measurement in a line."""
+  """Describes a measurement in one line."""
   if "failed" in entry:
     return ("out of memory: " if entry["out_of_memory"] else "failed: ") + entry["failed"]
   share = (

@@ -1,13 +1,13 @@
-"""Our input pipeline against torch's DataLoader on the same JPEGs, cores and crops; images a second and their
-ratio.
+"""Our input pipeline against torch's DataLoader on the same JPEGs, cores and crops: images per second and
+their ratio.
 
   pip install -r requirements-peers.txt
   python -m experiments.benchmark.input --images=FILE.zip --json=experiments/benchmark/input.json
 
-Each reads files, decodes them, cuts and resizes a random crop (8 to 100 % of the area, bicubic, widened where
-it shrinks), mirrors half of them and batches. Ours ends with uint8, as a run's does, and what the device does
-then, inside the step, is timed by itself; theirs ends with normalised floats. Each has a process of its own,
-and they run in turns, so that what else happens on the machine meets both alike.
+Each reads files, decodes them, cuts and resizes a random crop (8 to 100 % of the area, bicubic, with a wider
+filter when shrinking), mirrors half of the crops and batches them. Ours ends with uint8, as in a run; the
+work that the device then does inside the step is timed separately. Theirs ends with normalised floats. Each
+has a process of its own, and they take turns, so that other load on the machine affects both alike.
 """
 
 import functools
@@ -35,13 +35,13 @@ from swin_jax.terminal.errors import BadInput
 
 WORK = dict(image_size=256, batch=64, crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Both prepare some batches in advance, also while it is the other's turn: these are drawn before the clock
+# Both prepare some batches in advance, even during the other's turn; these are consumed before the clock
 # starts.
 WARM_UP_BATCHES, BATCHES = 12, 32
 
 
 def ours(folder: str):
-  """(batches, how they are made): the pipeline of a run, with as many threads as there are cores."""
+  """Returns batches and their settings: the pipeline of a run, with as many threads as there are cores."""
   os.environ["JAX_PLATFORMS"] = "cpu"
   import grain
   import jax
@@ -75,7 +75,7 @@ def ours(folder: str):
     "device": jax.devices()[0].device_kind,
     "device_seconds_per_image_normalise": statistics.median(seconds) / WORK["batch"],
     "device_seconds_per_image_whole_recipe": 1
-    / bench.on_devices(c, 1000)[0],  # with RandAugment, erasing, mixing: not in theirs
+    / bench.on_devices(c, 1000)[0],  # with RandAugment, erasing and mixing, which theirs lacks
   }
   return data.train_batches(0, pipeline.Part(0, 1)), how | {
     "jax": jax.__version__,
@@ -84,7 +84,7 @@ def ours(folder: str):
 
 
 class Files:
-  """A map-style data set of torch's: path → normalised image."""
+  """A map-style torch data set: path → normalised image."""
 
   def __init__(self, folder: str, transform):
     self._paths, self._transform = sorted(pathlib.Path(folder).rglob("*.jpg")), transform
@@ -98,7 +98,7 @@ class Files:
 
 
 class InPillow:
-  """The transforms of torchvision in Pillow, numpy and torch, for where it does not load beside torch."""
+  """torchvision's transforms in Pillow, numpy and torch, for systems where torchvision cannot be imported."""
 
   def __call__(self, image: Image.Image):
     import torch
@@ -126,7 +126,7 @@ class InPillow:
 
 
 def theirs(folder: str):
-  """(batches, how they are made): a DataLoader with as many processes as there are cores."""
+  """Returns batches and their settings: a DataLoader with as many processes as there are cores."""
   import torch
 
   try:
@@ -141,7 +141,7 @@ def theirs(folder: str):
     )
     last = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     transform, by = transforms.Compose([crop, *last]), f"torchvision {torchvision.__version__}"
-  except (ImportError, RuntimeError):  # it finds another build of torch than its own
+  except (ImportError, RuntimeError):  # it was built for another version of torch
     transform, by = InPillow(), "its transforms in Pillow and torch, because torchvision is not there"
 
   loader = torch.utils.data.DataLoader(
@@ -152,7 +152,7 @@ def theirs(folder: str):
     num_workers=os.cpu_count(),
     persistent_workers=True,
   )
-  batches = itertools.chain.from_iterable(itertools.repeat(loader))  # by the same processes in every epoch
+  batches = itertools.chain.from_iterable(itertools.repeat(loader))  # the same processes in every epoch
   return batches, {
     "processes": os.cpu_count(),
     "transforms": by,
@@ -162,7 +162,7 @@ def theirs(folder: str):
 
 
 def serve(contestant, folder: str, connection) -> None:
-  """Says how it works, then for each order the images a second of one turn."""
+  """Sends its settings, then, for each order, the images per second of one turn."""
   batches, how = contestant(folder)
   connection.send(how)
   while connection.recv():
@@ -173,7 +173,7 @@ def serve(contestant, folder: str, connection) -> None:
       next(batches)
     took = time.perf_counter() - began
     connection.send(BATCHES * WORK["batch"] / took)
-  os._exit(0)  # not by way of the interpreter's end, which torch's processes do not always survive
+  os._exit(0)  # skips the interpreter's shutdown, which torch's processes do not always survive
 
 
 def _is_jpeg(name: str) -> bool:
@@ -184,7 +184,7 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
   """Runs both in turns.
 
   Returns:
-    What --json writes.
+    The content that --json writes.
   """
   spawn = multiprocessing.get_context("spawn")
   with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +199,7 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
     for contestant in (ours, theirs):
       connection, other = spawn.Pipe()
       spawn.Process(target=serve, args=(contestant, folder, other)).start()
-      other.close()  # or nobody would hear that the process has ended
+      other.close()  # otherwise this process would not notice that the other has ended
       connections[contestant.__name__], how[contestant.__name__] = connection, connection.recv()
     rates = {name: [] for name in connections}
     for i in range(rounds):

@@ -1,11 +1,11 @@
-"""What decodes JPEGs and resizes crops, library by library in one thread: microseconds an image, and the
+"""Libraries that decode JPEGs and resize crops, each in one thread: microseconds per image, and the
 difference from Pillow.
 
   pip install simplejpeg opencv-python-headless cykooz-resizer pyvips-binary pyvips
   python -m experiments.benchmark.libraries --images=FILE.zip
 
-What is not installed is left out. pillow-simd takes Pillow's place, so it is measured by running this where
-it is installed.
+Libraries that are not installed are left out. pillow-simd replaces Pillow, so it is measured by running this
+in an environment that has it.
 """
 
 import importlib.util
@@ -23,45 +23,47 @@ from swin_jax.data.read import image_ops
 from swin_jax.terminal import cli
 
 SIZE, ROUNDS = 256, 5
-# each with the share of the area that its recipe crops
+# method → the range of the area's share that its recipe crops
 METHODS = {"bicubic": (0.08, 1.0), "bilinear": (0.67, 1.0)}
 
 
 def decoders():
-  """Name → (bytes → RGB)."""
-  found = {"Pillow": lambda encoded: np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))}
+  """Returns name → (bytes → RGB)."""
+  functions = {"Pillow": lambda encoded: np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))}
   if importlib.util.find_spec("simplejpeg"):
     import simplejpeg
 
-    found["simplejpeg"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB")
-    found["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(
+    functions["simplejpeg"] = lambda encoded: simplejpeg.decode_jpeg(encoded, "RGB")
+    functions["simplejpeg, fastdct and fastupsample"] = lambda encoded: simplejpeg.decode_jpeg(
       encoded, "RGB", fastdct=True, fastupsample=True
     )
   if importlib.util.find_spec("cv2"):
     import cv2
 
     cv2.setNumThreads(1)
-    found["OpenCV"] = lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-  return found
+    functions["OpenCV"] = lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+  return functions
 
 
 def resizers(method: str):
-  """Name → (crop → resized)."""
-  found = {
+  """Returns name → (crop → resized)."""
+  functions = {
     "Pillow": lambda crop: np.asarray(
       Image.fromarray(crop).resize((SIZE, SIZE), image_ops.INTERPOLATIONS[method])
     )
   }
   if image_ops.resizer:
-    found["cykooz-resizer"] = lambda crop: image_ops.resize(crop, (SIZE, SIZE), method)
+    functions["cykooz-resizer"] = lambda crop: image_ops.resize(crop, (SIZE, SIZE), method)
   if importlib.util.find_spec("cv2"):
     import cv2
 
     own = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_LINEAR
-    found[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(
+    functions[f"OpenCV, {method}, which does not filter"] = lambda crop: cv2.resize(
       crop, (SIZE, SIZE), interpolation=own
     )
-    found["OpenCV, INTER_AREA"] = lambda crop: cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    functions["OpenCV, INTER_AREA"] = lambda crop: cv2.resize(
+      crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA
+    )
   if importlib.util.find_spec("pyvips"):
     import pyvips
 
@@ -72,12 +74,12 @@ def resizers(method: str):
         :SIZE, :SIZE
       ]
 
-    found["libvips"] = vips
-  return found
+    functions["libvips"] = vips
+  return functions
 
 
 def compare(functions, values) -> None:
-  """Prints a row for each, in turns: microseconds, mean difference and PSNR from the first."""
+  """Times the functions in turns and prints a row for each: µs, mean difference and PSNR from the first."""
   seconds = {name: [] for name in functions}
   for _ in range(ROUNDS):
     for name, function in functions.items():

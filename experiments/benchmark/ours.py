@@ -1,4 +1,4 @@
-"""Ours: the model of `swin_jax.load`, and the train step that a run makes of a config."""
+"""Ours: the model of `swin_jax.load`, and the train step that a run builds from a config."""
 
 import importlib
 import json
@@ -27,8 +27,8 @@ from swin_jax.saved.pretrained import Model
 
 
 def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
-  """The work as a config: of the classification that the peers do, or, where the work names one, a config of
-  configs/ as it is.
+  """Returns the config of the work: the classification task that the peers do or, if the work names one, a
+  config of configs/ as it is.
   """
   if "config" in work:
     name, _, kind = work["config"].partition(":")
@@ -48,7 +48,7 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
 
 
 def contestant(work: dict[str, Any], kernel: str) -> Contestant:
-  """What is timed, for the kinds of work that are wanted."""
+  """Builds what is timed, for the requested kinds of work."""
   c = config_of(work, kernel)
   p = program.build(c, steps_per_epoch=1000, total_steps=300_000)
   rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
     )
     images = jnp.asarray(model.normalise(values["image"]), jnp.float32)
     if "train" in work["kinds"]:
-      params = jax.tree.map(jnp.array, held["state"].params)  # the step takes the state's own
+      params = jax.tree.map(jnp.array, held["state"].params)  # a copy, because the step donates its state
     else:
       params = held.pop("state").params
     params = model.fix_bias(params)
@@ -98,8 +98,8 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
 
 
 def _awake(path, leaf):
-  """Ones for the scales of norms: they start at zero, and zeros are multiplied faster than what a run
-  meets.
+  """Sets the scales of norms to one: they start at zero, and zeros are multiplied faster than the values in a
+  real run.
   """
   return jax.device_put(jnp.ones_like(leaf), leaf.sharding) if path[-1].key == "scale" else leaf
 

@@ -17,8 +17,8 @@ from experiments.benchmark.contract import (
 
 
 def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
-  """Hugging Face's model, and the version."""
-  import transformers as library  # one of the three is wanted
+  """Returns Hugging Face's model, and the library's version."""
+  import transformers as library  # only the library in use is imported
 
   size = common.SIZES[work["size"]]
   config = library.Swinv2Config(
@@ -34,7 +34,7 @@ def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
-  """timm's model, and the version."""
+  """Returns timm's model, and the library's version."""
   import timm as library
 
   size = common.SIZES[work["size"]]
@@ -51,9 +51,9 @@ def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
-  """torchvision's model, and the version.
+  """Returns torchvision's model, and the library's version.
 
-  It pads small maps to a window and attends to the padding: for other windows another model.
+  It pads small maps to a window and attends to the padding, so it is a different model if windows do not fit.
   """
   import torchvision as library
 
@@ -73,19 +73,19 @@ def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str | None) -> Contestant:
-  """What is timed: parameters, moments and activations all in the dtype of the work.
+  """Builds what is timed: parameters, moments and activations are all in the dtype of the work.
 
   Args:
-    work: what to do.
-    name: of the library.
-    mode: of torch.compile; None: not compiled.
-    attention: class of `fused.py` that takes the place of timm's own; None: stock.
+    work: the work to do.
+    name: name of the library.
+    mode: mode of torch.compile; None: not compiled.
+    attention: class of `fused.py` that replaces timm's own; None: stock.
   """
   torch.manual_seed(0)
   device, dtype = torch.device(work["device"]), getattr(torch, work["dtype"])
   model, version = {"transformers": transformers, "timm": timm, "torchvision": torchvision}[name](work)
   for module in model.modules():
-    # many start at zero, and zeros are multiplied faster than what a run meets
+    # Many scales start at zero, and zeros are multiplied faster than the values in a real run.
     if isinstance(module, torch.nn.LayerNorm):
       torch.nn.init.ones_(module.weight)
   model.to(device)
@@ -113,7 +113,7 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
     torch.cuda.reset_peak_memory_stats()
 
   def forward():
-    torch.compiler.cudagraph_mark_step_begin()  # what the last call returned may be overwritten
+    torch.compiler.cudagraph_mark_step_begin()  # the output of the last call may be overwritten
     model.eval()
     with torch.inference_mode():
       return run(model, images)
@@ -130,7 +130,7 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
   return Contestant(
     kinds={"forward": forward, "train": train},
     wait=torch.cuda.synchronize if cuda else lambda: None,
-    # What is reserved: the memory of CUDA graphs is not seen by the count of what is allocated.
+    # Reserved rather than allocated memory, because the latter does not include that of CUDA graphs.
     peak_bytes=torch.cuda.max_memory_reserved if cuda else lambda: 0,
     deviation=lambda: ((forward()[:CHECKED].float() - stock).norm() / stock.norm()).item(),
     versions={"torch": torch.__version__, name: version},

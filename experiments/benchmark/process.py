@@ -1,4 +1,4 @@
-"""A contestant's process, seen from outside: started, given its turns, ended."""
+"""A contestant's process, as seen by its parent: it is started, given its turns, and ended."""
 
 import contextlib
 import json
@@ -14,15 +14,15 @@ from typing import Any
 
 from swin_jax.terminal.errors import Fault
 
-LOG_LINES = 40  # of what a process said at its end
+LOG_LINES = 40  # the last lines of a process's output that are kept
 
 
 class Ended(Fault):
   """A contestant ended before it was told to.
 
   Attributes:
-    log: the end of what it said.
-    out_of_memory: whether it asked for more of the device's memory than there is.
+    log: the last lines of its output.
+    out_of_memory: whether it requested more device memory than there is.
   """
 
   def __init__(self, message: str, log: str):
@@ -32,21 +32,21 @@ class Ended(Fault):
 
 
 class Process:
-  """A contestant that is warm once this is made, and ends with the `with` block.
+  """A contestant that is warmed up once this object exists, and ends with the `with` block.
 
   Attributes:
-    ready: "versions" of what it runs on, and the "deviation" of its logits if that was to be checked.
+    ready: "versions" of its libraries, and the "deviation" of its logits if that was to be checked.
   """
 
   def __init__(
     self, name: str, work: dict[str, Any], environment: dict[str, str], limit_seconds: float | None = None
   ):
-    """Starts it and waits.
+    """Starts the process and waits until it is ready.
 
     Args:
       name, work: as `contestant.main` takes them.
-      environment: variables beside those of this process.
-      limit_seconds: after which it is ended; None: never.
+      environment: variables in addition to those of this process.
+      limit_seconds: time after which the process is killed; None: never.
 
     Raises:
       Ended: it failed, or took too long.
@@ -74,19 +74,19 @@ class Process:
     print(f"{name}: ready after {time.perf_counter() - began:.0f} s", flush=True)
 
   def run(self, kind: str, times: int) -> dict[str, Any]:
-    """Has it do so many batches: the "seconds" that they took, and the "peak_bytes" of the device's memory so
-    far.
+    """Makes it process `times` batches; returns the "seconds" that they took, and the "peak_bytes" of the
+    device's memory so far.
 
     Raises:
       Ended: it failed, or took too long.
     """
-    with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+    with contextlib.suppress(BrokenPipeError):  # reading the answer then fails, too
       self._process.stdin.write(f"{kind} {times}\n")
       self._process.stdin.flush()
     return self._answer("took", f"in its {kind} turn")
 
   def _answer(self, word, when):
-    for line in self._process.stdout:  # among what the libraries say
+    for line in self._process.stdout:  # skips the output of the libraries
       if line.startswith(f"{word} "):
         return json.loads(line.removeprefix(f"{word} "))
     code = self._process.wait()
@@ -101,10 +101,10 @@ class Process:
   def _stop(self, late=False):
     self._late = late
     with contextlib.suppress(ProcessLookupError):
-      os.killpg(self._process.pid, signal.SIGKILL)  # with the processes that compile for it
+      os.killpg(self._process.pid, signal.SIGKILL)  # including the processes that compile for it
 
   def close(self) -> None:
-    """Ends it, and whatever it started."""
+    """Ends the process, and any that it started."""
     with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
       self._process.stdin.close()
       self._process.wait(20)

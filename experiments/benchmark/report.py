@@ -1,4 +1,4 @@
-"""What the GPU half found, for people: a table in Markdown, and the roofline as a picture."""
+"""The results of the GPU half for readers: a table in Markdown, and the roofline as a picture."""
 
 import html
 import math
@@ -11,7 +11,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8
 
 
 def table(result: dict[str, Any]) -> str:
-  """Per case and contestant the best batch of each kind of work; then ratios and what failed."""
+  """Lists the best batch per case, contestant and kind of work; then the ratios and the failures."""
   entries = result["measurements"]
   lines = [
     "| | forward, images/s | batch | MFU | of the floor | GiB | train step, images/s | batch | MFU | of the"
@@ -43,14 +43,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _cells(entries, name, kind):
-  there = [
+  candidates = [
     entry
     for entry in entries
     if (entry["contestant"], entry["kind"]) == (name, kind) and "failed" not in entry
   ]
-  if not there:
+  if not candidates:
     return " | ".join(["–"] * 5)
-  entry = max(there, key=lambda entry: entry["images_per_second"])
+  entry = max(candidates, key=lambda entry: entry["images_per_second"])
   shares = [f"{entry[key]:.1%}" if key in entry else "–" for key in ("mfu", "floor_share")]
   return " | ".join(
     [f"{entry['images_per_second']:.0f}", str(entry["batch"]), *shares, f"{entry['peak_bytes'] / 2**30:.1f}"]
@@ -58,12 +58,12 @@ def _cells(entries, name, kind):
 
 
 def roofline(result: dict[str, Any], peak_flops: float, memory_speed: float) -> str:
-  """An SVG: FLOP/s over FLOPs a byte, the chip's roof, and the best of each case: ours full, the best peer's
-  hollow.
+  """Draws an SVG: FLOP/s over FLOPs per byte, the chip's roof, and the best entries of each case, ours filled
+  and the best peer's hollow.
 
   Args:
-    result: of `gpu.compare`.
-    peak_flops, memory_speed: of the chip.
+    result: the result of `gpu.compare`.
+    peak_flops, memory_speed: of the chip, per second.
   """
   points = []
   for i, case in enumerate(result["cases"]):

@@ -6,10 +6,10 @@ from swin_jax.terminal.errors import BadInput
 
 
 def check(path: pathlib.Path | None) -> None:
-  """Refuses, before anything is measured, a file that could not be written in the end.
+  """Checks before the measurement that the result file can be written.
 
   Raises:
-    BadInput: its folder is not there, or it is a folder itself.
+    BadInput: its folder does not exist, or the path is a folder itself.
   """
   if path and not path.absolute().parent.is_dir():
     raise BadInput(f"--json={path}: there is no folder {path.parent}")

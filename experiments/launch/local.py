@@ -1,13 +1,13 @@
-"""Several processes of one run on one machine: to try what a pod would do, or one process per GPU.
+"""Several processes of one run on one machine: to try out what a pod would do, or for one process per GPU.
 
   python experiments/launch/local.py --processes=4 --cpu_devices=2 -- \
       --config=configs/quickstart.py:pretrain --workdir=runs/four
   python experiments/launch/local.py --processes=8 --gpus=8 -- \
       --config=configs/swinv2_base_w16_256.py --workdir=runs/b --config.data.path=DATA
 
-What follows `--` goes to `python -m swin_jax.main`. Each line is printed with the number of its process. When
-one process fails the others are ended, so that nothing waits for it. SIGTERM and Ctrl-C are passed on; the
-exit code is that of the first that failed.
+The arguments after `--` go to `python -m swin_jax.main`. Each line is printed with the number of its process.
+When one process fails, the others are ended, so that none waits for it. SIGTERM and Ctrl-C are passed on; the
+exit code is that of the first process that failed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import threading
 
 
 def environment(index, args):
-  """What process `index` sees: its own share of the GPUs, or so many CPU devices."""
+  """Returns the environment of process `index`: its own share of the GPUs, or its number of CPU devices."""
   env = dict(os.environ)
   if args.cpu_devices:
     env |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(args.cpu_devices)}

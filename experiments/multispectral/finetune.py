@@ -1,10 +1,11 @@
-"""Land cover per pixel from few labels: an encoder trained on from SimMIM against the same from scratch, with
-equal steps and rates.
+"""Land cover per pixel from few labels: an encoder initialised from SimMIM compared with the same encoder
+trained from scratch, with equal steps and rates.
 
   python experiments/multispectral/finetune.py RUN DATA.npz [--steps=40]
 
-Scenes, blocks, folds, gap and score are those of `probe.py`. The features of all stages, each token's on its
-pixels, go through one linear layer per pixel; the loss is the mean over labelled pixels, COUNT a class.
+Scenes, blocks, folds, gap and score are those of `probe.py`. Each pixel gets the features of its token in
+every stage, and one linear layer classifies each pixel. The loss is the mean over labelled pixels, COUNT per
+class.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import probe
 
 import swin_jax
 
-COUNT, SEEDS, RATE = 20, 3, 2e-3  # of the encoder; its head learns at 1e-2
+COUNT, SEEDS, RATE = 20, 3, 2e-3  # the encoder's rate; the head's is 1e-2
 
 
 def main():
@@ -62,8 +63,10 @@ def main():
       for k in range(probe.FOLDS):
         test = fold == k
         free = np.flatnonzero((np.isin(labels, classes) & ~probe.near(test)).ravel())
-        there = [free[flat[free] == c] for c in classes]
-        chosen = np.concatenate([rng.choice(pixels, COUNT, replace=len(pixels) < COUNT) for pixels in there])
+        pixels_by_class = [free[flat[free] == c] for c in classes]
+        chosen = np.concatenate(
+          [rng.choice(pixels, COUNT, replace=len(pixels) < COUNT) for pixels in pixels_by_class]
+        )
         params = {
           "encoder": start,
           "head": {"w": jnp.zeros((channels, len(classes))), "b": jnp.zeros(len(classes))},

@@ -1,13 +1,12 @@
-"""Land cover per pixel from frozen features: of SimMIM, of random weights, of the bands themselves.
+"""Land cover per pixel from frozen features: of SimMIM, of random weights, and the bands themselves.
 
   python experiments/multispectral/probe.py RUN DATA.npz [--json=FILE]
 
-RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, dealt out to four folds;
-the classes of the pixels of one fold are predicted by a linear classifier (discriminant analysis with Ledoit
-and Wolf's shrinkage, so that there is nothing to tune) that has seen labelled pixels of the others, none
-nearer than GAP pixels. Every pixel is predicted once, and the mean over classes of IoU is that of the whole
-scene. Labels are never seen in pre-training; pixels are, without labels, in all folds, as one would who maps
-the very scene.
+RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, which are distributed
+over four folds. A linear classifier (discriminant analysis with Ledoit and Wolf's shrinkage, which has
+nothing to tune) predicts the classes in one fold from labelled pixels of the others, none nearer than GAP
+pixels. Every pixel is predicted once, and the mean IoU over classes is that of the whole scene. Pre-training
+uses no labels, but it does use the pixels of all folds, as anyone would who maps this very scene.
 """
 
 import argparse
@@ -21,25 +20,25 @@ from sklearn.preprocessing import StandardScaler
 
 import swin_jax
 
-BLOCK, GAP, FOLDS = 16, 4, 4  # pixels, pixels
-LABELS = (10, 50, 0)  # a class, of the training folds; 0: 2,000 pixels in all, as they come
+BLOCK, GAP, FOLDS = 16, 4, 4  # BLOCK and GAP in pixels
+LABELS = (10, 50, 0)  # labelled pixels per class in the training folds; 0: 2,000 random pixels of any class
 SEEDS = 4
 
 
 def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
-  """(bands [dates, height, width, bands], class map, classes that are scored)."""
+  """Returns (bands [dates, height, width, bands], class map, classes that are scored)."""
   with np.load(path) as file:
     if "lulc" in file:
-      # the first two dates are clouded; of class 1 there are 11 pixels
+      # The first two dates are cloudy, and only 11 pixels have class 1.
       return file["bands"][2:], file["lulc"], [2, 3, 4, 8]
     bands = file["bands"].transpose(1, 2, 0, 3)
     return bands.reshape(1, *bands.shape[:2], -1).astype(np.float32), file["weak_class_map"], [1, 2, 3, 4]
 
 
 def random_params(model, seed: int, live_blocks: bool):
-  """An initialisation of the run.
+  """Returns a fresh initialisation of the run's model.
 
-  Its blocks do nothing yet, since their last norm begins at 0; `live_blocks` begins them at 1.
+  Its blocks are identities, since the scales of their last norms start at 0; `live_blocks` starts them at 1.
   """
   images = np.zeros((1, *model.image_size, len(model.mean)), np.float32)
   mask = np.zeros((1, *model.module.encoder.levels[0].map_size(model.image_size)), bool)
@@ -55,30 +54,30 @@ def random_params(model, seed: int, live_blocks: bool):
 
 
 def features(model, params, bands: np.ndarray) -> list[np.ndarray]:
-  """Of each of the two stages [height, width, channels] of all dates together, each token's features on all
-  of its pixels.
+  """Returns the features of both stages [height, width, channels], with all dates concatenated; each token's
+  features are repeated on all of its pixels.
   """
   height, width = bands.shape[1:3]
   padded = np.pad(
     bands, ((0, 0), (0, model.image_size[0] - height), (0, model.image_size[1] - width), (0, 0)), mode="edge"
   )
   maps = []
-  for found in model.features(params, model.normalise(padded), stages=(0, 1)):
-    zoom = model.image_size[0] // found.shape[1]
-    found = np.asarray(found).repeat(zoom, 1).repeat(zoom, 2)[:, :height, :width]
-    maps.append(found.transpose(1, 2, 0, 3).reshape(height, width, -1))
+  for level in model.features(params, model.normalise(padded), stages=(0, 1)):
+    zoom = model.image_size[0] // level.shape[1]
+    level = np.asarray(level).repeat(zoom, 1).repeat(zoom, 2)[:, :height, :width]
+    maps.append(level.transpose(1, 2, 0, 3).reshape(height, width, -1))
   return maps
 
 
 def folds(shape: tuple[int, int], seed: int) -> np.ndarray:
-  """The fold of each pixel."""
+  """Returns the fold of each pixel."""
   rows, columns = (-(-side // BLOCK) for side in shape)
   dealt = np.random.default_rng(seed).permutation(np.arange(rows * columns) % FOLDS).reshape(rows, columns)
   return dealt.repeat(BLOCK, 0).repeat(BLOCK, 1)[: shape[0], : shape[1]]
 
 
 def near(inside: np.ndarray) -> np.ndarray:
-  """Pixels that are inside, or at most GAP pixels from it along both axes."""
+  """Returns the pixels that are inside, or at most GAP pixels away along both axes."""
   grown = np.zeros_like(inside)
   padded = np.pad(inside, GAP)
   for dy in range(2 * GAP + 1):
@@ -88,7 +87,7 @@ def near(inside: np.ndarray) -> np.ndarray:
 
 
 def score(x: np.ndarray, labels: np.ndarray, classes: list[int], count: int, seed: int) -> float:
-  """Mean IoU of the whole scene, in per cent."""
+  """Returns the mean IoU of the whole scene, in per cent."""
   rng, fold, known = np.random.default_rng(seed), folds(labels.shape, seed), np.isin(labels, classes)
   predicted = np.zeros_like(labels)
   for k in range(FOLDS):
@@ -109,7 +108,7 @@ def score(x: np.ndarray, labels: np.ndarray, classes: list[int], count: int, see
 
 
 def mean_iou(predicted: np.ndarray, labels: np.ndarray, classes: list[int]) -> float:
-  """Over classes, of pixels that have one of them, in per cent."""
+  """Returns the mean IoU over classes, on pixels that have one of them, in per cent."""
   known = np.isin(labels, classes)
   hit = [
     np.sum(known & (labels == c) & (predicted == c)) / np.sum(known & ((labels == c) | (predicted == c)))
@@ -140,12 +139,12 @@ def main():
     print(f"{name:34} {found[0].shape[-1]:4} features   {text}", flush=True)
 
   add("bands themselves", [bands.transpose(1, 2, 0, 3).reshape(*labels.shape, -1)])
-  for name, made in {
+  for name, params_by_seed in {
     "SimMIM": [trained],
     "random": [random_params(model, seed, False) for seed in range(SEEDS)],
     "random, live blocks": [random_params(model, seed, True) for seed in range(SEEDS)],
   }.items():
-    maps = [features(model, params, bands) for params in made]
+    maps = [features(model, params, bands) for params in params_by_seed]
     add(f"{name}, stages 0 and 1", [np.concatenate(each, -1) for each in maps])
     for stage in (0, 1):
       add(f"{name}, stage {stage}", [each[stage] for each in maps])

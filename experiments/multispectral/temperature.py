@@ -1,11 +1,12 @@
-"""Temperature per pixel from what reflects light: a set for `prepare`, and what is known without neighbours.
+"""Temperature per pixel from reflective bands: a data set for `prepare`, and baselines that ignore
+neighbours.
 
   python experiments/multispectral/temperature.py DATA/landsat8_ny_10band.npz SET
 
 writes GeoTIFFs of the eight reflective bands of 19 scenes to SET/{train,val}/images, and of the brightness
-temperature in kelvin of band 10 to SET/{train,val}/values; every fourth scene is held back. It prints the
-errors, on these, of saying always the mean, and of ridge regression on the eight bands of the pixel itself
-and their squares.
+temperature of band 10, in kelvin, to SET/{train,val}/values. Every fourth scene is held out. It prints the
+errors on these scenes of always predicting the mean, and of ridge regression on the pixel's own eight bands,
+their squares and products.
 """
 
 import os
@@ -17,7 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-# Of Landsat 8, band 10: radiance per number and its offset, and the constants of its Planck curve (USGS,
+# Landsat 8, band 10: radiance per digital number, its offset, and the constants of its Planck curve (USGS,
 # Landsat 8 Data Users Handbook).
 _GAIN, _OFFSET, _K1, _K2 = 3.342e-4, 0.1, 774.8853, 1321.0789
 

@@ -1,10 +1,10 @@
-"""Which slice does each size of model need at each image size? Writes rows.jsonl and table.md beside itself.
+"""Which slice does each model size need at each image size? Writes rows.jsonl and table.md next to this file.
 
   python -m experiments.scale.table            # by formula: some minutes
   python -m experiments.scale.table \
-      --compile  # and the rows of COMPILED with the compiler: minutes each, hours together
+      --compile  # adds the rows of COMPILED with the compiler: minutes each, hours in total
 
-What is in rows.jsonl already is not done again: stop it and start it as you like.
+Rows that are already in rows.jsonl are not computed again, so it can be stopped and restarted at any time.
 """
 
 import json
@@ -24,8 +24,8 @@ WINDOWS = {192: 12, 256: 16, 384: 24, 640: 40, 1536: 32}  # image size in pixels
 GENERATIONS = ("v4", "v5e", "v5p", "v6e", "h100", "h200")
 BATCH = 1024
 CONFIG = "configs/swinv2_3b.py"
-# Optimization level ("": the compiler's own, as the run has it) → slices that the step of CONFIG is compiled
-# for.
+# Optimization level ("": the compiler's default, as in a run) → slices for which the step of CONFIG is
+# compiled.
 COMPILED = {
   "": ("v4:4x4x4", "v4:4x4x8", "v5e:8x8", "v5e:8x16", "v5p:2x4x4", "v5p:4x4x4", "v6e:8x8", "v6e:8x16"),
   "O1": (
@@ -56,26 +56,26 @@ def main() -> None:
 
 
 def rows() -> dict[str, dict]:
-  """What is done: key → row."""
+  """Returns the finished rows: key → row."""
   lines = ROWS.read_text().splitlines() if ROWS.exists() else []
   return {row["key"]: row for row in map(json.loads, lines)}
 
 
 def add(key: str, row: dict) -> None:
-  if row["method"] == "analytic":  # said once is enough
+  if row["method"] == "analytic":  # the analytic_ columns would repeat the others
     row = {name: value for name, value in row.items() if not name.startswith("analytic_")}
   with ROWS.open("a") as file:
     file.write(json.dumps({"key": key, "date": time.strftime("%Y-%m-%d")} | row) + "\n")
 
 
 def remat(size: str, image_size: int) -> str:
-  """Nothing recomputed where that is how the size is trained; blocks for large models and images."""
+  """Returns "none" for sizes that are trained without recomputation, "block" for large models and images."""
   return "none" if size in SIZES[:4] and image_size <= 384 else "block"
 
 
 def mesh(size: str) -> dict[str, int]:
-  """Copies of the smaller models; the larger ones divided over eight chips; the largest over all, as
-  `configs/swinv2_3b.py`.
+  """Replicates the smaller models, divides the larger ones over eight chips, and the largest over all, as
+  `configs/swinv2_3b.py` does.
   """
   return {
     "huge": dict(data=-1, fsdp=8),
@@ -85,9 +85,9 @@ def mesh(size: str) -> dict[str, int]:
 
 
 def by_formula() -> None:
-  """Every size, image size and generation: the smallest slice that holds a batch of BATCH at once."""
+  """Finds the smallest slice that holds a whole batch, for every size, image size and generation."""
   plan.set_environment()
-  import jax  # only now does the environment hold
+  import jax  # imported only after the environment is set
 
   jax.config.update("jax_num_cpu_devices", plan.VIRTUAL_DEVICES)
   from configs import common, recipes

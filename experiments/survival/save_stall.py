@@ -2,8 +2,8 @@
 
   python -m experiments.survival.save_stall --out=runs/stall --gigabytes=6
 
-A step changes every number of a state of so many gigabytes, in 1 GB arrays, in place, as training does (the
-old state is donated); it is saved by the code that training uses.
+A step changes every number of a state of the given size, in 1 GB arrays, in place, as training does (the old
+state is donated). The state is saved by the same code as in training.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main():
   parser.add_argument("--steps", type=int, default=20, help="timed before the save")
   args = parser.parse_args()
   shutil.rmtree(args.out, ignore_errors=True)
-  # Random: what compresses is written faster than a state is.
+  # Random numbers, because compressible data would be written faster than a real state.
   state = State(
     {f"array{i}": jax.random.normal(jax.random.key(i), (250_000, 1000)) for i in range(args.gigabytes)}
   )

@@ -1,12 +1,11 @@
-"""Kills one training run a hundred times at random moments, and compares it with a run that nothing happens
-to.
+"""Kills one training run a hundred times at random moments, and compares it with an undisturbed run.
 
   python -m experiments.survival.survive --out=runs/survival [--kills=100] [--seed=0]
 
-They are spread over the whole run; many fall into start-up and compiling, the others into training, saving
-and evaluation; two of three are SIGKILL, the others SIGTERM. Every process writes down which records each of
-its steps trained on. At the end: are parameters, optimizer, average and metrics those of the undisturbed run,
-bit for bit, and did each step that made them see the same records?
+The kills are spread over the whole run. Many fall into start-up and compiling, the others into training,
+saving and evaluation. Two of three are SIGKILL, the others SIGTERM. Every process records which examples each
+of its steps trained on. At the end, parameters, optimizer, average and metrics must equal those of the
+undisturbed run bit for bit, and each step that contributed to them must have used the same examples.
 """
 
 import argparse
@@ -39,7 +38,7 @@ FLAGS = [
   f"--config.log.eval_every_epochs={100 / 89}",
 ]
 
-# The command as it is, and besides the records of each step that is trained, one line a step.
+# The command, extended to record the examples of each training step, one line per step.
 TRACED = """
 import contextlib
 import sys
@@ -65,7 +64,7 @@ cli.leave(main.main(sys.argv))
 
 
 def start(workdir):
-  """The run as a process, from scratch or going on."""
+  """Starts the run as a process, either from scratch or resuming."""
   workdir.mkdir(parents=True, exist_ok=True)
   return subprocess.Popen(
     [sys.executable, "-c", TRACED, workdir.with_suffix(".records"), *FLAGS, f"--workdir={workdir}"],
@@ -77,15 +76,15 @@ def start(workdir):
 
 
 def trained_records(workdir):
-  """step → records, of the last time that each step was made: what came after a checkpoint and was lost is
-  made again.
+  """Returns step → records for the last time that each step ran: steps after the last checkpoint are lost
+  when the run is killed, and run again.
   """
   lines = (line.split() for line in workdir.with_suffix(".records").read_text().splitlines())
   return {int(step): list(map(int, records)) for step, *records in lines}
 
 
 def saved(workdir):
-  """What the last checkpoint holds."""
+  """Returns the content of the last checkpoint."""
   import jax
   import orbax.checkpoint as ocp
 
@@ -105,7 +104,7 @@ def newest_checkpoint(workdir):
 
 
 def phase(workdir, output):
-  """Where a process was when it ended."""
+  """Returns what a process was doing when it ended."""
   if "compiling" not in output:
     return "start-up"
   if "\nstep " not in output:
@@ -140,7 +139,7 @@ def main():
   for n in range(args.kills):
     how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
     process, kill_at = start(killed), time.time() + rng.uniform(0, 2 * start_up)
-    # At random, but not so late that the run would be over before its last kill.
+    # The moment is random, but early enough that the run is not finished before its last kill.
     far = max(newest_checkpoint(killed) + STEPS / args.kills / 2, STEPS * (n + 3) / (args.kills + 6))
     while time.time() < kill_at and newest_checkpoint(killed) < far:
       time.sleep(0.01)
@@ -149,7 +148,7 @@ def main():
     process.send_signal(how)
     output, _ = process.communicate()
     ends[how.name, phase(killed, output), process.returncode] += 1
-    # A SIGTERM in the first tenths of a second ends Python itself, before the command has begun.
+    # A SIGTERM in the first tenths of a second ends Python itself, before the command has started.
     assert process.returncode in ((75, -15) if how == signal.SIGTERM else (-9,)), output
     assert process.returncode != -15 or not output, output
     print(

@@ -1,9 +1,9 @@
-"""Evaluates Swin V2 and V1, trained at window 4 on 32 px, at larger windows on larger images, without any
-further training.
+"""Evaluates Swin V2 and V1, trained at window 4 on 32 px, at larger windows on larger images, without further
+training.
 
   python -m experiments.window_transfer.evaluate OUT
 
-OUT is the folder that run_on_two_cores.sh trained in. Prints the table of the README.
+OUT is the folder in which run_on_two_cores.sh trained. Prints the table of the README.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 from configs import cifar10
 from swin_jax.run import evaluate
 
-WINDOWS = (4, 6, 8, 10)  # the image grows alike: 8 px a token of the window
+WINDOWS = (4, 6, 8, 10)  # the image grows in proportion: 8 px per token of the window
 ROWS = (
   ("V2, log-spaced continuous bias", 2, "bicubic"),
   ("V1, table by bicubic", 1, "bicubic"),

@@ -1,4 +1,4 @@
-"""Arrays in records: the round trip, and headers that are parsed by one thread at a time."""
+"""Arrays in records: the round trip, and header parsing by one thread at a time."""
 
 import ast
 from concurrent import futures
@@ -21,7 +21,7 @@ def test_any_type_and_order_comes_back(tmp_path):
 
 
 def test_headers_are_parsed_by_one_thread_at_a_time(monkeypatch, tmp_path):
-  """On Python 3.11 the parser of numpy's headers fails when a second thread enters it."""
+  """On Python 3.11, numpy's header parser fails when a second thread enters it."""
   inside, most, lock = 0, 0, threading.Lock()
 
   def slow(read):

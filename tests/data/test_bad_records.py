@@ -1,4 +1,4 @@
-"""How many damaged records a run bears: a share of what it has read, not of the whole set."""
+"""How many damaged records a run tolerates: a share of what it has read, not of the whole set."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.every_python
 
 
 def read(records, good, bad=0):
-  """Counts a batch of so many good records, for which so many damaged ones were passed over."""
+  """Counts a batch of `good` good records, in place of which `bad` damaged ones were skipped."""
   records.add({"bad": np.eye(1, good, dtype=np.int32)[0] * bad})
 
 
@@ -32,7 +32,7 @@ def test_later_it_is_a_share_of_what_was_read():
 
 
 def test_of_a_small_set_the_share_is_of_the_set():
-  """Half of eight is four, also in the first batch."""
+  """Half of eight is four, even in the first batch."""
   records = BadRecords(range(8), 0.5)
   read(records, 4, bad=4)
   with pytest.raises(BadInput, match="5 of"):

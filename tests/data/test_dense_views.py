@@ -1,5 +1,5 @@
-"""Crops of images with label maps: image and map stay together, no class fills a crop, whole images lie on
-their canvas.
+"""Crops of images with label maps: image and map stay aligned, no class fills a crop, and whole images are
+placed on their canvas.
 """
 
 import colorsys
@@ -17,7 +17,7 @@ from tests.support.rasters import round_hole, stripes
 
 
 def example(height=40, width=60, classes=7, seed=0):
-  """An image whose bands say the class of each pixel: 10 times it."""
+  """Returns an image whose bands encode the class of each pixel as 10 times the class."""
   rng = np.random.default_rng(seed)
   blocks = rng.integers(0, classes, (height // 10, width // 10), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
   return Decoded(np.repeat(10 * blocks[..., None], 3, -1), blocks)
@@ -89,11 +89,13 @@ def test_no_class_fills_a_crop_where_another_can_be_found(monkeypatch):
   alone = augment()(
     Decoded(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)), np.random.default_rng(0)
   )
-  assert not alone["label_map"].any()  # there is no other: the last of ten is taken
+  assert not alone["label_map"].any()  # there is no other class, so the last of ten attempts is used
 
 
 def test_the_share_of_a_class_is_that_of_the_labelled_pixels():
-  """Left, one class has 13 of 16 labelled columns in every crop; right, 3 of 6, and most are unlabelled."""
+  """In the left half, one class has 13 of 16 labelled columns in every crop; in the right half it has 3 of 6,
+  and most pixels are unlabelled.
+  """
   left, right = ([255] * none + [1] * one + [2] * two for none, one, two in ((16, 13, 3), (26, 3, 3)))
   maps = np.tile(np.uint8(10 * left + 10 * right), (40, 1))
   source = Decoded(np.zeros((*maps.shape, 3), np.uint8), maps)
@@ -116,22 +118,24 @@ def test_whole_images_lie_on_their_canvas(size, canvas, wanted):
   np.testing.assert_array_equal(view["image"], np.where(inside[..., None], 9, np.uint8([5, 6, 7])))
 
 
-# Where the image holds no data.
+# Images with missing data.
 
 NAN = (float("nan"),) * 2
 
 
 def with_map(image, field):
-  """The image as it is decoded, with a class or a number for every pixel that holds data."""
-  found = np.ones(image.shape[:2], np.uint8 if field == "label_map" else np.float32)
-  return Decoded(image, targets.where_valid(found, image_ops.valid_pixels(image)))
+  """Returns the image as decoded, with a class or a value for every pixel that holds data."""
+  target = np.ones(image.shape[:2], np.uint8 if field == "label_map" else np.float32)
+  return Decoded(image, targets.where_valid(target, image_ops.valid_pixels(image)))
 
 
 @pytest.mark.parametrize("field", ["label_map", "value_map"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("image", [stripes(), *(round_hole(seed) for seed in range(6))])
 def test_no_pixel_without_data_keeps_its_target(image, interpolation, field):
-  """In views of any size: resizing gives data and maps holes of different shapes."""
+  """This holds for views of any size, although resizing changes the holes in the data and those in the maps
+  differently.
+  """
   example, rng = with_map(image, field), np.random.default_rng(1)
   look = [
     augment(
@@ -148,20 +152,20 @@ def test_no_pixel_without_data_keeps_its_target(image, interpolation, field):
     dense_views.EvalView((64, 64), sides, interpolation, NAN, field) for sides in ((), (31, 31), (64, 50))
   ]
   for view in look:
-    seen = view(example, rng)
-    valid = ~np.isnan(seen["image"]).all(-1)
-    known = seen[field] != 255 if field == "label_map" else ~np.isnan(seen[field])
-    assert seen["valid"].dtype == bool and known.any()
-    np.testing.assert_array_equal(seen["valid"], valid)
+    sample = view(example, rng)
+    valid = ~np.isnan(sample["image"]).all(-1)
+    known = sample[field] != 255 if field == "label_map" else ~np.isnan(sample[field])
+    assert sample["valid"].dtype == bool and known.any()
+    np.testing.assert_array_equal(sample["valid"], valid)
     assert not (known & ~valid).any()
 
 
 def test_beyond_a_float_image_there_is_no_data():
   example = with_map(np.zeros((40, 60, 2), np.float32), "value_map")
-  seen = dense_views.EvalView((50, 64), (), "bilinear", NAN, "value_map")(example, None)
+  sample = dense_views.EvalView((50, 64), (), "bilinear", NAN, "value_map")(example, None)
   inside = np.pad(np.ones((40, 60), bool), ((0, 10), (0, 4)))
-  np.testing.assert_array_equal(seen["valid"], inside)
-  np.testing.assert_array_equal(~np.isnan(seen["image"]), np.repeat(inside[..., None], 2, -1))
+  np.testing.assert_array_equal(sample["valid"], inside)
+  np.testing.assert_array_equal(~np.isnan(sample["image"]), np.repeat(inside[..., None], 2, -1))
 
 
 def test_masks_of_simmim_come_with_the_bands_that_hold_data():
@@ -171,9 +175,9 @@ def test_masks_of_simmim_come_with_the_bands_that_hold_data():
     views.Augment((16, 24), (0.2, 1.0), (3 / 4, 4 / 3), 0, "bicubic", 0.5),
     views.EvalView((16, 24), 0.875, "bilinear"),
   ):
-    seen = views.Masked(view, mask)(Decoded(image), np.random.default_rng(0))
-    np.testing.assert_array_equal(seen["valid"], ~np.isnan(seen["image"]))
-    assert seen["valid"].any() and not seen["valid"].all()
+    sample = views.Masked(view, mask)(Decoded(image), np.random.default_rng(0))
+    np.testing.assert_array_equal(sample["valid"], ~np.isnan(sample["image"]))
+    assert sample["valid"].any() and not sample["valid"].all()
     assert "valid" not in views.Masked(view, mask)(
       Decoded(np.zeros((40, 60, 2), np.uint8)), np.random.default_rng(0)
     )
@@ -183,22 +187,22 @@ def test_saturation_and_hue_are_those_of_hsv():
   x = np.random.default_rng(0).uniform(0, 255, (1, 5, 40, 3)).astype(np.float32)
   x[0, 0, :3] = [[0, 0, 0], [80, 80, 80], [255, 0, 255]]
   for factor, turn in ((1.0, 0.0), (0.6, 0.0), (1.4, 0.07), (1.0, -0.1)):
-    made = photometric.saturate_and_turn(
+    turned = photometric.saturate_and_turn(
       jnp.asarray(x), jnp.full((1, 1, 1, 1), factor), jnp.full((1, 1, 1, 1), turn)
     )
-    wanted = np.empty_like(x)
+    expected = np.empty_like(x)
     for index in np.ndindex(x.shape[:3]):
       h, s, v = colorsys.rgb_to_hsv(*(x[index] / 255))
-      wanted[index] = 255 * np.asarray(colorsys.hsv_to_rgb((h + turn) % 1, min(s * factor, 1), v))
-    np.testing.assert_allclose(made, wanted, atol=2e-3)
+      expected[index] = 255 * np.asarray(colorsys.hsv_to_rgb((h + turn) % 1, min(s * factor, 1), v))
+    np.testing.assert_allclose(turned, expected, atol=2e-3)
 
 
 def test_distortion_leaves_some_as_they_are_and_no_two_alike():
   images = jnp.asarray(np.random.default_rng(0).integers(60, 180, (1, 4, 4, 3), np.uint8)).repeat(2048, 0)
-  made = np.asarray(photometric.distort(images, jax.random.key(0)))
-  assert made.dtype == np.uint8
-  same = np.mean([np.array_equal(image, images[0]) for image in made])
-  assert abs(same - 1 / 16) < 0.015  # (1/2)⁴; three deviations
-  assert len({image.tobytes() for image in made}) > 1800
-  brighter = made.astype(int).mean((1, 2, 3)) - np.asarray(images[0], int).mean()
+  distorted = np.asarray(photometric.distort(images, jax.random.key(0)))
+  assert distorted.dtype == np.uint8
+  same = np.mean([np.array_equal(image, images[0]) for image in distorted])
+  assert abs(same - 1 / 16) < 0.015  # (1/2)⁴, within three standard deviations
+  assert len({image.tobytes() for image in distorted}) > 1800
+  brighter = distorted.astype(int).mean((1, 2, 3)) - np.asarray(images[0], int).mean()
   assert brighter.min() < -20 and brighter.max() > 20

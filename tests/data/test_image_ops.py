@@ -1,7 +1,8 @@
-"""Decoding, resizing and cropping: against Pillow called directly and the official arithmetic restated.
+"""Decoding, resizing and cropping, compared with direct calls of Pillow and with the official arithmetic
+restated.
 
-Where resizing is Pillow's up to rounding, what is cut out where is tested with Pillow's own in its place,
-pixel by pixel.
+Resizing matches Pillow only up to rounding. Tests of which region is cropped therefore use Pillow's resizing,
+so that they can compare pixel by pixel.
 """
 
 from concurrent import futures
@@ -43,7 +44,7 @@ def encode(image, file_format="PNG", **options):
 
 @pytest.fixture
 def pillow(monkeypatch):
-  """Resizing by Pillow, as where there is no other."""
+  """Makes Pillow do the resizing, as on systems without the faster library."""
   monkeypatch.setattr(image_ops, "resizer", None)
 
 
@@ -141,7 +142,7 @@ def test_odd_jpegs_are_left_to_pillow(monkeypatch):
   )
   whole = encode(photograph(), "JPEG")
   trailed, dirty = whole + b"and more", whole[:-2] + b"\0\0\0" + whole[-2:]
-  for encoded in (trailed, dirty):  # to one a warning, to the other nothing
+  for encoded in (trailed, dirty):  # one of them triggers a warning, the other does not
     assert np.array_equal(image_ops.decode(encoded, 3), opened(encoded, "RGB"))
   with pytest.raises(ValueError, match="cannot be read as an image: .*truncated"):
     image_ops.decode(whole[:-400], 3)
@@ -205,8 +206,8 @@ def test_resize_is_pillows_to_within_rounding(name, height, width, interpolation
     direct = np.asarray(Image.fromarray(image).resize(size[::-1], METHODS[interpolation])).astype(float)
     resized = image_ops.resize(image, size, interpolation)
     difference = np.abs(resized - direct)
-    # Where the cubic overshoots, the two passes clip it in another order: a few pixels differ by more than
-    # rounding.
+    # Where the cubic filter overshoots, the two passes clip in a different order, so a few pixels differ by
+    # more than rounding.
     assert difference.mean() < 0.3 and difference.max() <= (1 if interpolation == "bilinear" else 40)
     assert 10 * np.log10(255**2 / np.mean(difference**2)) > 50
 
@@ -280,7 +281,7 @@ def test_box_that_never_fits_gives_the_largest_central_one(height, width, box):
   top, left = (height - box[0]) // 2, (width - box[1]) // 2
   image[top : top + box[0], left : left + box[1]] = 0
   crop = crops.random_resized_crop(image, np.random.default_rng(0), (8, 8), (2.0, 3.0), RATIO, "bicubic")
-  assert not crop.any()  # nothing of the white around it, not even through the filter
+  assert not crop.any()  # none of the surrounding white leaks in, not even through the filter
 
 
 def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
@@ -290,7 +291,7 @@ def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
   )
   image, rng = np.zeros((400, 400, 1), np.uint8), np.random.default_rng(0)
   for _ in range(2000):
-    # 0.6 · 4 / 3 < 1: every box fits
+    # 0.6 · 4 / 3 < 1, so every box fits
     crops.random_resized_crop(image, rng, (8, 8), (0.2, 0.6), RATIO, "bicubic")
   h, w = np.array(shapes).T
   share, aspect = h * w / 160000, np.log(w / h)
@@ -301,13 +302,15 @@ def test_area_and_aspect_of_crops_are_as_asked(monkeypatch):
 
 
 def test_padded_crop_moves_by_up_to_the_padding_over_black():
-  image, rng = noise(6, 9, 3) | 1, np.random.default_rng(0)  # no black pixel inside
-  padded, seen = np.pad(image, ((2, 2), (2, 2), (0, 0))), set()
+  image, rng = noise(6, 9, 3) | 1, np.random.default_rng(0)  # no black pixel inside the image
+  padded, positions = np.pad(image, ((2, 2), (2, 2), (0, 0))), set()
   for _ in range(400):
     crop = crops.random_crop(image, rng, 2)
     assert crop.shape == image.shape
-    seen |= {(y, x) for y in range(5) for x in range(5) if np.array_equal(crop, padded[y : y + 6, x : x + 9])}
-  assert len(seen) == 25
+    positions |= {
+      (y, x) for y in range(5) for x in range(5) if np.array_equal(crop, padded[y : y + 6, x : x + 9])
+    }
+  assert len(positions) == 25
 
 
 def test_flip():
@@ -346,7 +349,7 @@ def test_short_side_equals_the_official_one_at_every_size():
 
 
 def test_long_side_is_cut_not_rounded():
-  # 37 × 50 at 36 short pixels: 48.65 long ones; rounding would take 49 and shift the crop.
+  # 37 × 50 with a short side of 36 gives a long side of 48.65; rounding would give 49 and shift the crop.
   image = noise(37, 50, 1)
   expected = image_ops.resize(image, (36, 48), "bicubic")[2:34, 8:40]
   assert np.array_equal(crops.center_crop(image, (32, 32), 0.875, "bicubic"), expected)

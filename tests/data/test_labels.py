@@ -1,5 +1,5 @@
-"""Label maps: what a set says of its classes, which maps are refused, and sets of them through `prepare` into
-batches.
+"""Label maps: the class information of a data set, maps that are refused, and data sets that become batches
+through `prepare`.
 """
 
 import io
@@ -93,18 +93,18 @@ def test_resized_maps_take_the_class_at_each_middle():
   [("{split}/{kind}", "labels"), ("{kind}/{split}", "annotations"), ("wrapped/{kind}/{split}", "masks")],
 )
 def test_a_set_becomes_batches(tmp_path, layout, kind):
-  """Through `prepare` and, where it is a plain folder, straight: the same batches."""
+  """The batches are the same through `prepare` and, for a plain folder, when read directly."""
   contents = files(layout, kind, ("train", "val"))
   contents |= {("wrapped/" if "wrapped" in layout else "") + "classes.txt": CLASSES}
   with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
     for name, data in contents.items():
       file.writestr(name, data)
   assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
-  assert found.targets is Target.LABELS and found.class_names == ("sky", "road", "car") and len(found) == 4
+  source = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
+  assert source.targets is Target.LABELS and source.class_names == ("sky", "road", "car") and len(source) == 4
   straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", Target.LABELS)
   by_name = {straight[i].name: straight[i] for i in range(len(straight))}
-  for example in map(found.__getitem__, range(len(found))):
+  for example in map(source.__getitem__, range(len(source))):
     other = by_name[example.name]
     assert example.image == other.image and example.label == -1
     np.testing.assert_array_equal(targets.decode(example.target), other.target)
@@ -139,7 +139,7 @@ def test_batches_hold_images_and_their_classes(tmp_path):
   (batch,) = data.eval_batches(WHOLE)
   assert batch["image"].shape == (4, 32, 32, 3) and batch["weight"].tolist() == [1] * 4
   assert np.all(batch["label_map"][:, 20:] == 255) and np.all(batch["label_map"][:, :, 30:] == 255)
-  assert np.all(batch["image"][:, 20:] == 128)  # the mean
+  assert np.all(batch["image"][:, 20:] == 128)  # filled with the mean
 
 
 def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   assert "8 images" in said.out or "2 unreadable and left out" in said.out
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
   assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
-  # In training from the folder itself they give way to the next good one.
+  # In training directly from the folder, bad maps are replaced by the next good one.
   data = open_input(
     segmentation(
       folder, "folder", data__train_split="train", data__eval_split="train", data__max_bad_fraction=0.5
@@ -167,8 +167,8 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
 def test_shrunk_maps_fit_their_images(tmp_path):
   folder = write(tmp_path / "set", files(splits=("train",), size=(40, 60)) | {"classes.txt": CLASSES})
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
-  for example in map(found.__getitem__, range(4)):
+  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  for example in map(source.__getitem__, range(4)):
     assert (
       targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
     )
@@ -207,7 +207,7 @@ def test_the_number_of_classes_is_the_datas():
 
 
 def test_rasters_and_their_maps_are_cut_alike(tmp_path):
-  """Five bands, of which the first says the class of each pixel; gaps of no data."""
+  """The images have five bands, the first of which holds the class of each pixel, and gaps without data."""
   for split, count in (("train", 3), ("val", 1)):
     for i in range(count):
       values = scene(i, 40, 50)
@@ -216,8 +216,8 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
       write_tif(tmp_path / "set" / split / "images" / f"{i}.tif", values, nodata=-9999)
       write(tmp_path / "set", {f"{split}/labels/{i}.png": png(classes), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
-  assert len(found) == 3 * 2 * 3 and found.class_names == ("sky", "road", "car")
+  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  assert len(source) == 3 * 2 * 3 and source.class_names == ("sky", "road", "car")
   config = run_config.with_statistics(
     segmentation(
       tmp_path / "out",
@@ -232,17 +232,17 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
   )
   assert len(config.data.mean) == 5
   data = open_input(config)
-  for i in range(len(found)):
-    image, classes, _ = data.decode(found[i])
+  for i in range(len(source)):
+    image, classes, _ = data.decode(source[i])
     assert image.dtype == np.float32 and image.shape == (*classes.shape, 5) and min(classes.shape) >= 16
-    there = ~np.isnan(image[..., 0])
-    np.testing.assert_array_equal(image[there][:, 0], classes[there])
+    holds_data = ~np.isnan(image[..., 0])
+    np.testing.assert_array_equal(image[holds_data][:, 0], classes[holds_data])
   batch = next(data.train_batches(0, WHOLE))
   assert batch["image"].dtype == np.float32 and batch["label_map"].shape == (4, 16, 16)
   (batch,) = data.eval_batches(WHOLE)
   known = (batch["label_map"] != 255) & ~np.isnan(batch["image"][..., 0])
   np.testing.assert_array_equal(batch["image"][known][:, 0], batch["label_map"][known])
-  assert np.isnan(batch["image"][0, -1, -1]).all() and not batch["valid"][0, -1, -1]  # beyond the tile
+  assert np.isnan(batch["image"][0, -1, -1]).all() and not batch["valid"][0, -1, -1]  # outside the tile
 
 
 def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
@@ -278,7 +278,7 @@ def test_one_split_in_a_folder_around_all(tmp_path):
 
 
 def test_boxes_in_text_files_are_no_label_maps(tmp_path):
-  """The layouts of YOLO and COCO: images with a folder beside them."""
+  """These are the layouts of YOLO and COCO: images with a folder next to them."""
   yolo = {
     "train/images/1.jpg": jpeg(9, 9, 0),
     "train/labels/1.txt": "0 0.5 0.5 1 1",
@@ -324,7 +324,7 @@ def test_two_files_of_one_name_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
 def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
-  """Maps may be called so that they come first, and may be of a kind that rasters are of, too."""
+  """Maps may come first alphabetically, and their file type may also be used for rasters."""
   values = scene(0, 40, 50)
   classes = np.random.default_rng(0).integers(0, 3, (40, 50), dtype=np.uint8)
   folder = tmp_path / "in/train/images"
@@ -344,17 +344,17 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
     )
     == 0
   )
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   decode = decoding.DecodeMapped(5, "float32")
   if suffix == ".npy":
-    image, read, _ = decode(found[0])
+    image, read, _ = decode(source[0])
     np.testing.assert_array_equal(read, classes)
     np.testing.assert_array_equal(image, values)
     return
-  assert len(found) == 4
+  assert len(source) == 4
   for i in range(4):
-    top, left = map(int, found[i].name.partition(" at ")[2].split(","))
-    image, read, _ = decode(found[i])
+    top, left = map(int, source[i].name.partition(" at ")[2].split(","))
+    image, read, _ = decode(source[i])
     np.testing.assert_array_equal(read, classes[top : top + 20, left : left + 25])
     np.testing.assert_array_equal(image, values[top : top + 20, left : left + 25])
 

@@ -1,4 +1,4 @@
-"""SimMIM masks: how many cells, in which blocks, and that chance treats all alike."""
+"""SimMIM masks: how many cells are masked, in which blocks, and that all cells are equally likely."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from swin_jax.data.view import masks
 def test_count_is_the_rounded_up_share(ratio, count):
   mask = masks.block_mask(np.random.default_rng(0), (192, 192), 32, 4, ratio)
   assert mask.shape == (48, 48) and mask.dtype == bool
-  assert mask.sum() == count * 64  # (32 / 4)² tokens a cell
+  assert mask.sum() == count * 64  # (32 / 4)² tokens per cell
 
 
 def test_share_that_binary_numbers_miss_is_not_rounded_up():

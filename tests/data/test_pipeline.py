@@ -1,5 +1,5 @@
-"""Which rows of a batch a process reads follows from the mesh; any number of processes makes the same global
-arrays.
+"""The rows of a batch that a process reads follow from the mesh; any number of processes creates the same
+global arrays.
 """
 
 import json
@@ -27,8 +27,8 @@ MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8), (2, 1, 4)]
 
 
 def rows(mesh, owners, batch=16):
-  """For every device in mesh order its process and rows, written out: `model` is the innermost axis and holds
-  copies.
+  """Returns process and rows of every device in mesh order, spelled out: `model` is the innermost axis and
+  holds copies.
   """
   data, fsdp, model = mesh
   size = batch // (data * fsdp)
@@ -37,7 +37,7 @@ def rows(mesh, owners, batch=16):
 
 @pytest.mark.parametrize(
   "mesh, parts",
-  [  # of 1, of 2 and of 4 processes: (index, count) of each
+  [  # for 1, 2 and 4 processes: (index, count) of each
     ((8, 1, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
     ((1, 8, 1), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
     ((2, 2, 2), [[(0, 1)], [(0, 2), (1, 2)], [(0, 4), (1, 4), (2, 4), (3, 4)]]),
@@ -64,10 +64,10 @@ def test_the_rows_are_those_of_the_sharding(mesh):
 @pytest.mark.parametrize(
   "mesh, owners",
   [
-    ((8, 1, 1), [0, 1, 0, 1, 2, 3, 2, 3]),  # processes take turns
-    ((8, 1, 1), [0, 0, 0, 0, 0, 0, 1, 1]),  # a process has more
-    ((2, 1, 4), [0, 0, 0, 1, 1, 1, 2, 2]),  # the second lies across two copies of the model
-    ((8, 1, 2), [0, 1, 1, 1, 1, 1, 1, 0] + [2] * 8),  # the first has two ends of what the second has whole
+    ((8, 1, 1), [0, 1, 0, 1, 2, 3, 2, 3]),  # processes alternate
+    ((8, 1, 1), [0, 0, 0, 0, 0, 0, 1, 1]),  # one process has more rows than the other
+    ((2, 1, 4), [0, 0, 0, 1, 1, 1, 2, 2]),  # the second process spans two copies of the model
+    ((8, 1, 2), [0, 1, 1, 1, 1, 1, 1, 0] + [2] * 8),  # the first surrounds the second
   ],
 )
 def test_devices_that_lie_apart_are_refused(mesh, owners):
@@ -104,26 +104,26 @@ def test_batches_are_on_the_devices_before_they_are_asked_for():
       yield {"image": np.full((8, 2), i, np.uint8), "index": np.arange(8), "bad": np.zeros(8, np.int32)}
 
   source, spec = open_source("digits", "", "val"), sharding.shard_batch(sharding.make_mesh(1, 8, 1), RULES, 8)
-  seen = 0
-  for seen, (host, device) in enumerate(
+  count = 0
+  for count, (host, device) in enumerate(
     pipeline.to_device(batches(), spec, pipeline.BadRecords(source, 0.0)), 1
   ):
-    assert len(drawn) == min(seen + 2, 6)
+    assert len(drawn) == min(count + 2, 6)
     assert device.keys() == {"image"} and device["image"].sharding == spec
-    assert np.array_equal(device["image"], host["image"]) and (host["image"] == seen - 1).all()
-  assert seen == 6
+    assert np.array_equal(device["image"], host["image"]) and (host["image"] == count - 1).all()
+  assert count == 6
 
 
-# What several processes put on their devices. This file is also the program that each of them runs.
+# Arrays that several processes put on their devices. This file is also the program that each process runs.
 
 
 def global_batches():
-  """{mesh: global arrays of training batch 3 and of the last evaluation batch}, as one process would see
-  them.
+  """Returns {mesh: global arrays of training batch 3 and of the last evaluation batch}, as one process would
+  have them.
   """
   from jax.experimental import multihost_utils
 
-  found = {}
+  arrays = {}
   for mesh in [(1, 8, 1), (1, 1, 8), (2, 2, 2)]:
     data = make_input(open_source("digits", "", "val"), batch=16)
     spec = sharding.shard_batch(sharding.make_mesh(*mesh), RULES, 16)
@@ -131,10 +131,10 @@ def global_batches():
     for name, batch in (("train", train), ("eval", evaluation)):
       for key, value in batch.items():
         assert value.sharding == spec and len(value) == 16
-        found[f"{mesh} {name} {key}"] = np.asarray(
+        arrays[f"{mesh} {name} {key}"] = np.asarray(
           multihost_utils.process_allgather(value, tiled=True)
         ).tolist()
-  return found
+  return arrays
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""prepare: the same examples in shards, however it was stopped, divided or refused."""
+"""prepare writes the same examples in shards, however it was stopped or divided, and refuses bad input."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def test_one_split_of_several(folder, tmp_path, capsys):
 def test_parts_give_what_one_run_gives(folder, tmp_path, capsys):
   run(folder, tmp_path / "one", num_shards=3)
   run(folder, tmp_path / "parts", num_shards=3, part=(1, 2))
-  assert "2 shards of other parts" not in capsys.readouterr().out.splitlines()[-1]  # of both splits: four
+  assert "2 shards of other parts" not in capsys.readouterr().out.splitlines()[-1]  # four, for both splits
   with pytest.raises(BadInput, match="2 of 3 shards are missing"):
     read(tmp_path / "parts")
   run(folder, tmp_path / "parts", num_shards=3, part=(0, 2), num_threads=1)
@@ -131,7 +131,7 @@ def test_goes_on_where_it_was_killed(tmp_path):
   run(tmp_path / "set_{split}.npz", out, num_shards=30)
   run(tmp_path / "set_{split}.npz", tmp_path / "other", num_shards=30)
   assert files(out) == files(tmp_path / "other")
-  # whole shards were not written again
+  # complete shards were not written again
   assert all(path.stat().st_mtime_ns == then for path, then in whole.items())
 
 
@@ -141,7 +141,7 @@ def test_what_was_left_or_cut_is_written_again(folder, tmp_path):
   cut = tmp_path / "train-00002-of-00004.array_record"
   cut.write_bytes(cut.read_bytes()[:-100])
   gone = tmp_path / "train-00003-of-00004.array_record"
-  gone.rename(f"{gone}.999{PARTIAL}")  # as a kill leaves it
+  gone.rename(f"{gone}.999{PARTIAL}")  # the state that a killed process leaves
   run(folder, tmp_path, num_shards=4)
   assert files(tmp_path) == before
 
@@ -172,7 +172,7 @@ def test_other_images_are_refused(tmp_path):
 
 
 def test_a_part_with_other_settings_at_the_same_time_is_refused(folder, tmp_path, monkeypatch):
-  """It starts after the first one, before there is a shard; then the first one must stop."""
+  """The second part starts after the first, before any shard exists; then the first must stop."""
   write = writing.write_split
 
   def second_part_starts(out, split, *rest):
@@ -196,12 +196,12 @@ def test_short_side(tmp_path):
     (folder / name).write_bytes(images.encode(i, size))
   run(tmp_path / "in", tmp_path / "out", short_side=20)
   source = read(tmp_path / "out")
-  found = {example.name.rpartition("/")[2]: example.image for example in (source[i] for i in range(4))}
-  sizes = {name: Image.open(io.BytesIO(image)).size for name, image in found.items()}
+  written = {example.name.rpartition("/")[2]: example.image for example in (source[i] for i in range(4))}
+  sizes = {name: Image.open(io.BytesIO(image)).size for name, image in written.items()}
   assert sizes == {"wide.png": (30, 20), "high.png": (20, 60), "small.png": (8, 9), "equal.png": (20, 70)}
-  kinds = {name: Image.open(io.BytesIO(image)).format for name, image in found.items()}
+  kinds = {name: Image.open(io.BytesIO(image)).format for name, image in written.items()}
   assert kinds == {"wide.png": "JPEG", "high.png": "JPEG", "small.png": "PNG", "equal.png": "PNG"}
-  assert all(found[name] == (folder / name).read_bytes() for name in ("small.png", "equal.png"))
+  assert all(written[name] == (folder / name).read_bytes() for name in ("small.png", "equal.png"))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_sixteen_bits_are_kept_or_named():
 
 
 def spoil(folder) -> list[pathlib.Path]:
-  """Four kinds of damage."""
+  """Damages images in four ways."""
   paths = [folder / "train" / "bad" / f"{i}.jpg" for i in range(4)]
   paths[0].parent.mkdir()
   whole = images.encode(0, (90, 90), "JPEG")
@@ -257,7 +257,7 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
   assert not list((tmp_path / "out").glob(f"*{PARTIAL}"))
-  # a rerun is no way around
+  # running it again does not get around the limit
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   paths[3].unlink()
   for path in paths:

@@ -1,4 +1,4 @@
-"""prepare with rasters: tiles that leave nothing out and do not overlap, and statistics that are numpy's."""
+"""prepare with rasters: tiles cover everything without overlap, and the statistics equal numpy's."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def main(*words):
 
 
 def contents(out, split="train"):
-  """{name: tile} of a split."""
+  """Returns {name: tile} of a split."""
   source = read(out, split)
   return {
     example.name: array_files.unpack(example.image) for example in (source[i] for i in range(len(source)))
@@ -43,15 +43,15 @@ def _folder(tmp_path_factory):
 
 def test_tiles_cover_a_raster_once(folder, tmp_path):
   run(folder, tmp_path, cut=cut(tile=10))
-  found = contents(tmp_path)
+  written = contents(tmp_path)
   corners = [(top, left) for top in (0, 11) for left in (0, 10, 20)]
-  assert len(found) == 4 * 6
+  assert len(written) == 4 * 6
   assert set(contents(tmp_path, "val")) == {
     f"val/{i}.tif at {top},{left}" for i in (0, 1) for top, left in corners
   }
   for i in range(4):
     whole = np.full((23, 31, 5), np.nan, np.float32)
-    for name, tile in found.items():
+    for name, tile in written.items():
       if name.startswith(f"train/{i}.tif"):
         top, left = map(int, re.search(r" at (\d+),(\d+)", name).groups())
         assert tile.dtype == np.float32 and min(tile.shape[:2]) >= 10
@@ -79,8 +79,10 @@ def test_a_zip_is_the_folder(folder, tmp_path):
       file.write(path, path.relative_to(folder))
   for source, out in ((tmp_path / "set.zip", "zip"), (folder, "folder")):
     run(source, tmp_path / out, cut=cut(tile=10))
-  found, expected = contents(tmp_path / "zip"), contents(tmp_path / "folder")
-  assert found.keys() == expected.keys() and all((found[name] == expected[name]).all() for name in found)
+  written, expected = contents(tmp_path / "zip"), contents(tmp_path / "folder")
+  assert written.keys() == expected.keys() and all(
+    (written[name] == expected[name]).all() for name in written
+  )
 
 
 def test_one_file(tmp_path):
@@ -120,13 +122,13 @@ def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
   monkeypatch.setattr(measuring, "SAMPLE", 10**9)  # percentiles of every pixel
   run(folder, tmp_path, cut=cut(tile=10, nodata=int(scene(50, 23, 31)[0, 0, 0])), num_threads=3)
   pixels = np.concatenate([tile.reshape(-1, 5) for tile in contents(tmp_path).values()]).astype(np.float64)
-  found = statistics.read(tmp_path)
-  assert np.isnan(pixels[:, 0]).any() and (found["images"], found["split"], found["dtype"]) == (
+  computed = statistics.read(tmp_path)
+  assert np.isnan(pixels[:, 0]).any() and (computed["images"], computed["split"], computed["dtype"]) == (
     24,
     "train",
     "float32",
   )
-  np.testing.assert_array_equal(found["valid"], (~np.isnan(pixels)).sum(axis=0))
+  np.testing.assert_array_equal(computed["valid"], (~np.isnan(pixels)).sum(axis=0))
   for name, expected in {
     "mean": np.nanmean(pixels, axis=0),
     "std": np.nanstd(pixels, axis=0),
@@ -134,7 +136,7 @@ def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
     "max": np.nanmax(pixels, axis=0),
     **{f"p{p}": np.nanpercentile(pixels, p, axis=0) for p in (1, 50, 99)},
   }.items():
-    np.testing.assert_allclose(found[name], expected, rtol=1e-12, err_msg=name)
+    np.testing.assert_allclose(computed[name], expected, rtol=1e-12, err_msg=name)
 
 
 def test_percentiles_of_a_sample_are_near(folder, tmp_path, monkeypatch):
@@ -289,17 +291,17 @@ def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
 
 def test_statistics_fill_the_config(folder, tmp_path):
   run(folder, tmp_path, cut=cut(tile=10))
-  found = statistics.read(tmp_path)
+  computed = statistics.read(tmp_path)
   given = dict(
     data__source="array_record", data__path=str(tmp_path), data__mean=(), data__std=(), data__dtype="float32"
   )
   config = run_config.with_statistics(tiny.config(**given))
-  assert config.data.mean == tuple(found["mean"]) and config.data.std == tuple(found["std"])
+  assert config.data.mean == tuple(computed["mean"]) and config.data.std == tuple(computed["std"])
   trained = {"task": "masked_pixels", "data": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
-  # what the weights have seen
+  # the statistics of the weights' own training take precedence
   assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)
-  found["std"][2] = 0.0
-  measuring.write(str(tmp_path), found)
+  computed["std"][2] = 0.0
+  measuring.write(str(tmp_path), computed)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0
   for changes, message in (
     (
@@ -327,7 +329,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_learns_from_rasters_with_gaps(tmp_path):
-  """From GeoTIFFs of six bands to a loss that falls, and pictures of the bands that are asked for."""
+  """Trains on GeoTIFFs of six bands: the loss falls, and the pictures show the requested bands."""
   for i in range(3):
     array = scene(i, 64, 64, bands=6)
     array[10:20, 30:50] = -1

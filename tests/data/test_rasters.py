@@ -1,5 +1,5 @@
-"""Raster files are read as what they mean: scales, offsets and no data are theirs to say; all other numbers
-stay as they are.
+"""Raster files are read according to their metadata: scales, offsets and no-data values are applied; all
+other numbers stay as they are.
 """
 
 import io
@@ -43,9 +43,9 @@ def test_any_type_and_number_of_bands(tmp_path, dtype, expected, suffix):
   window = rasters.Window(3, 2, 5, 6)
   for file in (str(path), path.read_bytes()):
     assert rasters.shape(file, path.name) == (1, 12, 10, 7)
-    found = rasters.read(file, path.name)
-    assert found.dtype == expected and found.flags.c_contiguous
-    np.testing.assert_array_equal(found, array.astype(expected))
+    raster = rasters.read(file, path.name)
+    assert raster.dtype == expected and raster.flags.c_contiguous
+    np.testing.assert_array_equal(raster, array.astype(expected))
     np.testing.assert_array_equal(
       rasters.read(file, path.name, window=window), array[3:8, 2:8].astype(expected)
     )
@@ -70,14 +70,16 @@ def test_jpeg_2000(tmp_path):
 
 def test_scales_and_offsets_of_the_raster_are_applied(tmp_path):
   array = scene(bands=2, dtype=np.uint16)
-  found = read(write_tif(tmp_path / "x.tif", array, scales=(0.0001, 0.01), offsets=(-0.1, 273.15)))
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, array * np.array([0.0001, 0.01]) + np.array([-0.1, 273.15]), rtol=1e-6)
+  raster = read(write_tif(tmp_path / "x.tif", array, scales=(0.0001, 0.01), offsets=(-0.1, 273.15)))
+  assert raster.dtype == np.float32
+  np.testing.assert_allclose(raster, array * np.array([0.0001, 0.01]) + np.array([-0.1, 273.15]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_no_data_becomes_nan(tmp_path, dtype):
-  """The value that the file declares, that of the caller, and what is infinite; per band."""
+  """NaN replaces the value that the file declares, the one the caller gives, and infinite values, each per
+  band.
+  """
   array = (scene(bands=3) // 20).astype(dtype)
   array[2, 3, 1], array[4, 5, 0] = 7, 9
   expected = array.astype(np.float32)
@@ -90,16 +92,16 @@ def test_no_data_becomes_nan(tmp_path, dtype):
   np.save(tmp_path / "x.npy", array)
   expected[2, 3, 1] = 7
   np.testing.assert_array_equal(read(tmp_path / "x.npy", nodata=9), expected)
-  assert read(tmp_path / "x.npy", nodata=77).dtype == np.float32  # of tiles without a gap too: all are alike
+  assert read(tmp_path / "x.npy", nodata=77).dtype == np.float32  # tiles without gaps are float too
   assert read(tmp_path / "x.npy").dtype == dtype
 
 
 def test_no_data_counts_before_the_scale(tmp_path):
   array = scene(bands=1)
   array[0, 0] = -9999
-  found = read(write_tif(tmp_path / "x.tif", array, nodata=-9999, scales=(0.1,)))
-  assert np.isnan(found[0, 0]) and np.isnan(found).sum() == 1
-  np.testing.assert_allclose(found[1:], array[1:] * 0.1, rtol=1e-6)
+  raster = read(write_tif(tmp_path / "x.tif", array, nodata=-9999, scales=(0.1,)))
+  assert np.isnan(raster[0, 0]) and np.isnan(raster).sum() == 1
+  np.testing.assert_allclose(raster[1:], array[1:] * 0.1, rtol=1e-6)
 
 
 def test_infinite_is_no_data(tmp_path):
@@ -154,8 +156,8 @@ def test_a_raster_that_is_cut_short(tmp_path):
 
 
 def test_real_rasters():
-  found = read(images.real_data("multispectral/L7_ETMs_6band.tif"))
-  assert found.shape == (352, 349, 6) and found.dtype == np.uint8
+  raster = read(images.real_data("multispectral/L7_ETMs_6band.tif"))
+  assert raster.shape == (352, 349, 6) and raster.dtype == np.uint8
   assert read(images.real_data("multispectral/hls_like_10band_224.tif")).shape == (224, 224, 10)
 
 
@@ -166,9 +168,9 @@ def test_real_rasters():
 def test_a_packed_array_is_the_array(dtype):
   array = scene(dtype=dtype)
   record = array_files.pack(array[:, ::2])
-  found = array_files.unpack(record)
-  assert array_files.is_packed(record) and found.dtype == dtype
-  np.testing.assert_array_equal(found, array[:, ::2])
+  unpacked = array_files.unpack(record)
+  assert array_files.is_packed(record) and unpacked.dtype == dtype
+  np.testing.assert_array_equal(unpacked, array[:, ::2])
   with pytest.raises(ValueError, match="damaged array"):
     array_files.unpack(record[:-20])
 
@@ -180,16 +182,16 @@ def test_files_are_no_packed_arrays():
 def test_decoding_gives_the_type_that_is_asked_for():
   decode = lambda image, bands, dtype: decoding.DecodeImage(bands, dtype)(Example(image, -1, "x")).image
   tile = scene(bands=5)
-  found = decode(array_files.pack(tile), 5, "float32")
-  assert found.dtype == np.float32
-  np.testing.assert_array_equal(found, tile)
+  decoded = decode(array_files.pack(tile), 5, "float32")
+  assert decoded.dtype == np.float32
+  np.testing.assert_array_equal(decoded, tile)
   with pytest.raises(ValueError, match=r"is int16 \[12, 10, 5\], not \[height, width, 4\]"):
     decode(array_files.pack(tile), 4, "float32")
   with pytest.raises(ValueError, match="is int16 .* not uint8"):
     decode(array_files.pack(tile), 5, "uint8")
   bytes_ = scene(bands=6, dtype=np.uint8)
   np.testing.assert_array_equal(decode(array_files.pack(bytes_), 6, "uint8"), bytes_)
-  picture = decode(images.encode(0), 3, "float32")  # as it is: 0 to 255
+  picture = decode(images.encode(0), 3, "float32")  # unscaled: 0 to 255
   assert picture.dtype == np.float32
   np.testing.assert_array_equal(picture, image_ops.decode(images.encode(0), 3))
 
@@ -202,29 +204,29 @@ def test_resizing_leaves_out_what_holds_no_data():
   whole = image_ops.resize(image, (8, 8), "bilinear")
   gap = image.copy()
   gap[4:6, 4:6, 0] = np.nan
-  found = image_ops.resize(gap, (8, 8), "bilinear")
-  np.testing.assert_array_equal(found[..., 1], whole[..., 1])  # bands do not mix
-  missing = np.isnan(found[..., 0])
-  # its neighbours lose a part of their data, and are made of the rest
+  resized = image_ops.resize(gap, (8, 8), "bilinear")
+  np.testing.assert_array_equal(resized[..., 1], whole[..., 1])  # bands do not mix
+  missing = np.isnan(resized[..., 0])
+  # Its neighbours lose part of their data and are computed from the rest.
   assert missing[2, 2] and missing.sum() == 1
   far = np.ones((8, 8), bool)
   far[1:4, 1:4] = False
-  np.testing.assert_allclose(found[..., 0][far], whole[..., 0][far], rtol=1e-6)
+  np.testing.assert_allclose(resized[..., 0][far], whole[..., 0][far], rtol=1e-6)
   constant = np.where(np.isnan(gap), np.float32(np.nan), np.float32(5))
-  found = image_ops.resize(constant, (11, 7), "bicubic")
-  np.testing.assert_allclose(found[~np.isnan(found)], 5, rtol=1e-5)
+  resized = image_ops.resize(constant, (11, 7), "bicubic")
+  np.testing.assert_allclose(resized[~np.isnan(resized)], 5, rtol=1e-5)
 
 
 def test_floats_are_padded_with_no_data():
-  found = [
+  cropped = [
     crops.random_crop(np.ones((4, 4, 2), np.float32), np.random.default_rng(seed), 3) for seed in range(9)
   ]
-  assert np.isnan(found).any() and set(np.unique(np.nan_to_num(found, nan=-1))) == {-1, 1}
+  assert np.isnan(cropped).any() and set(np.unique(np.nan_to_num(cropped, nan=-1))) == {-1, 1}
 
 
 def test_rotation_is_one_of_four_each_as_likely():
   image, rng = scene(height=6, width=6), np.random.default_rng(0)
   turned = [np.rot90(image, k) for k in range(4)]
-  found = [crops.random_rotation(image, rng) for _ in range(400)]
-  which = [[np.array_equal(one, t) for t in turned].index(True) for one in found]
+  rotated = [crops.random_rotation(image, rng) for _ in range(400)]
+  which = [[np.array_equal(one, t) for t in turned].index(True) for one in rotated]
   assert (np.abs(np.bincount(which, minlength=4) - 100) < 30).all()

@@ -1,5 +1,5 @@
-"""Storage that fails for a while changes no batch; storage that stays away ends the run in one line; damage
-is not waited for.
+"""Temporary storage failures change no batch; permanent ones end the run with a one-line message; damaged
+records are not retried.
 """
 
 import collections
@@ -30,7 +30,9 @@ def _quick(monkeypatch):
 
 
 class Failing:
-  """Twelve examples; reading one of `errors` = {index: (error, times)} fails so many times."""
+  """Twelve examples; reading the examples in `errors` = {index: (error, times)} fails the given number of
+  times.
+  """
 
   num_classes, class_names = 0, ()
 
@@ -61,7 +63,7 @@ def _in_worker(errors, waits):
   "error", [STALE, ConnectionResetError("reset"), TimeoutError("timed out"), OSError(errno.EIO, "I/O error")]
 )
 def test_what_fails_for_a_while_changes_nothing(error, caplog):
-  logging._log_timer_per_token.clear()  # it warns once a minute
+  logging._log_timer_per_token.clear()  # it warns at most once a minute
   source = Failing({i: (error, 3) for i in (2, 5, 6)})
   assert_same(
     take(make_input(source).train_batches(0, WHOLE), 4),
@@ -103,7 +105,7 @@ def test_when_one_gives_up_the_others_do_not_wait_as_long(monkeypatch):
   with pytest.raises(BadInput):
     reading.read(source, 1)
   assert time.monotonic() - began < 30
-  # Once anything was read again, waiting is worth while again.
+  # After any successful read, waiting is worthwhile again.
   monkeypatch.setattr(reading, "WAITS", (0.01, 0.01))
   reading.read(Failing({}), 0)
   assert reading.read(Failing({3: (STALE, 2)}), 3).name == "image 3"
@@ -133,6 +135,6 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
 
 
 def test_a_file_that_cannot_be_read_is_named():
-  # opens, but has nothing at address 0
+  # can be opened, but has nothing at address 0
   with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):
     image_files.Disk("/proc/self").read("mem")

@@ -1,4 +1,4 @@
-"""Every source gives the same examples; batches depend on seed and position alone; each bad input is named in
+"""Every source gives the same examples; batches depend only on seed and position; each bad input is named in
 one line.
 """
 
@@ -39,7 +39,7 @@ def _prepared(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module", name="tfds_set")
 def _tfds_set(tmp_path_factory, folder):
-  """The folder as a TFDS set, written and later read without TensorFlow."""
+  """Writes the folder as a TFDS set, later read without TensorFlow."""
   tfds = pytest.importorskip("tensorflow_datasets")
 
   class Insects(tfds.core.GeneratorBasedBuilder):
@@ -68,7 +68,9 @@ def _tfds_set(tmp_path_factory, folder):
 
 @pytest.fixture(name="tfds_dir")
 def _tfds_dir(tfds_set, monkeypatch):
-  """TFDS reads TFDS_DATA_DIR when it is imported; by now it is."""
+  """Sets the folder in TFDS directly: TFDS reads TFDS_DATA_DIR only when it is imported, which has already
+  happened.
+  """
   import tensorflow_datasets as tfds
 
   monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tfds_set))
@@ -76,7 +78,7 @@ def _tfds_dir(tfds_set, monkeypatch):
 
 
 def join(parts):
-  """The hosts' parts of one batch → the batch."""
+  """Combines the hosts' parts of one batch into the batch."""
   return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -153,7 +155,7 @@ def test_every_source_survives_pickling(folder, prepared, tfds_dir, tmp_path):
   }
   for name, path in paths.items():
     source = open_source(name, str(path), "train")
-    source[0]  # readers are open
+    source[0]  # opens the readers
     pickled = pickle.dumps(source)
     copy = pickle.loads(pickled)
     assert [np.array_equal(copy[i].image, source[i].image) for i in range(len(source))] == [True] * len(
@@ -163,7 +165,7 @@ def test_every_source_survives_pickling(folder, prepared, tfds_dir, tmp_path):
 
 
 class Tree:
-  """Files that are nowhere, with names as long as those of ImageNet."""
+  """Files that exist nowhere, with names as long as those of ImageNet."""
 
   name = "nowhere"
 
@@ -263,8 +265,8 @@ def test_evaluation_covers_each_example_once(prepared, batch, hosts):
     for host in range(hosts)
     for b in make_input(source, batch=batch).eval_batches(pipeline.Part(host, hosts))
   ]
-  seen = np.concatenate([b["index"][b["weight"] == 1] for b in parts])
-  assert sorted(seen) == list(range(23))
+  indices = np.concatenate([b["index"][b["weight"] == 1] for b in parts])
+  assert sorted(indices) == list(range(23))
   assert {len(b["index"]) for b in parts} == {batch // hosts}
 
 
@@ -272,7 +274,7 @@ def test_evaluation_covers_each_example_once(prepared, batch, hosts):
 
 
 class Damaged:
-  """Five examples; `bad` ones raise or hold rubbish."""
+  """Five examples; the `bad` ones raise an error or hold rubbish."""
 
   num_classes, class_names = 3, ("ant", "bee", "cat")
 
@@ -305,9 +307,9 @@ def test_a_bad_record_gives_way_to_the_next(error, caplog):
     assert sorted(zip(batch["index"], batch["bad"], strict=True)) == [(0, 0), (3, 0), (3, 1), (3, 2), (4, 0)]
     assert all(batch["label"] == batch["index"] % 3)
   assert_same(batches, take(data.train_batches(0, WHOLE), 3))
-  # others may still come from the test before
+  # messages of the previous test may still arrive
   messages = [message for message in caplog.messages if f"{error}" in message]
-  # each once, in all epochs
+  # each is named once over all epochs
   assert sorted(message.partition(" cannot be read")[0][-1] for message in messages) == ["1", "2"]
   (evaluation,) = data.eval_batches(WHOLE)
   assert evaluation["index"][evaluation["weight"] == 1].tolist() == [0, 3, 4]
@@ -340,7 +342,7 @@ def test_a_damaged_shard_loses_one_record(prepared, tmp_path):
   assert sum(b["bad"].sum() for b in make_input(source).eval_batches(WHOLE)) == 1
 
 
-# Every bad input is one line that names what, where and the mend.
+# Every bad input gives one line that names what is wrong, where, and how to fix it.
 
 
 def bad(name, path, split="train") -> str:

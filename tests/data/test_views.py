@@ -1,5 +1,5 @@
-"""Training views of every task, as a config says: mirrored where it says so, and crops that show more than
-one class.
+"""Training views of every task follow the config: they are mirrored as often as it says, and crops show more
+than one class.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ from tests.support import tiny
 pytestmark = pytest.mark.every_python
 
 SIZE = (24, 32)
-# Fields of a batch that lie on the image.
+# Fields of a batch that are aligned with the image.
 MAPS = ("image", "label_map", "value_map")
 
 
 def example(name):
-  """An image whose pixels all differ, and a target as the task needs it."""
+  """Returns an image whose pixels all differ, and the target that the task needs."""
   pixels = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
   target = pixels % 7 if KINDS[name].needs.per_pixel else None
   if target is not None:
@@ -55,17 +55,17 @@ def test_the_training_view_mirrors_as_often_as_the_config_says(name):
       view = training_view(name, probability)(example(name), np.random.default_rng(seed))
       both = [(view[field], original[field]) for field in MAPS if field in view]
       flipped = [np.array_equal(ours, theirs[:, ::-1]) for ours, theirs in both]
-      assert len(set(flipped)) == 1  # image and map alike
+      assert len(set(flipped)) == 1  # the image and all maps are mirrored together
       assert flipped[0] or all(np.array_equal(ours, theirs) for ours, theirs in both)
       count += flipped[0]
     return count / tries
 
   assert (mirrored(0.0, 10), mirrored(1.0, 10)) == (0, 1)
-  assert mirrored(0.5, 100) == pytest.approx(0.5, abs=0.2)  # four deviations
+  assert mirrored(0.5, 100) == pytest.approx(0.5, abs=0.2)  # within four standard deviations
 
 
 def test_the_share_of_a_class_is_of_the_labelled_pixels():
-  """In the left half, class 0 has 8 of 10 labelled pixels of every column, but only 8 of 20 pixels; in the
+  """In the left half, class 0 has 8 of 10 labelled pixels but only 8 of all 20 pixels in every column; in the
   right half, it has half of all pixels.
   """
   left = np.array([0] * 8 + [1] * 2 + [NONE] * 10, np.uint8)[:, None].repeat(100, 1)

@@ -1,5 +1,5 @@
-"""Worker processes: a dead one is named, none outlives its parent, signals are the parent's, and no end
-hangs.
+"""Worker processes: a dead worker is named, none outlives its parent, only the parent handles signals, and
+nothing hangs at the end.
 """
 
 import glob
@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.every_python
 
-# Reads batches of two workers as told by the lines of its input, and says what it did.
+# Reads batches with two workers as instructed by its input lines, and reports what it did.
 PARENT = """
 import multiprocessing, signal, sys
 from swin_jax.data.read import sources
@@ -49,7 +49,7 @@ main()
 
 @pytest.fixture(name="parent")
 def _parent(tmp_path):
-  """A process that reads with workers, in a process group of its own."""
+  """Starts a process that reads with workers, in a process group of its own."""
   process = subprocess.Popen(
     [sys.executable, "-c", PARENT],
     cwd=ROOT,
@@ -67,7 +67,7 @@ def _parent(tmp_path):
 
 
 def ask(process, count):
-  """Makes it read so many batches; the ids of its workers."""
+  """Makes the process read `count` batches; returns the ids of its workers."""
   process.stdin.write(f"{count}\n")
   process.stdin.flush()
   return [int(pid) for pid in process.stdout.readline().split()]
@@ -95,7 +95,7 @@ def test_the_parent_ends_with_batches_unread(parent):
 
 
 def test_signals_of_the_whole_group_are_the_parents_alone(parent):
-  """From the moment in which the workers start."""
+  """This holds from the moment the workers start."""
   parent.stdin.write("40\n")
   parent.stdin.flush()
   for _ in range(150):
@@ -143,8 +143,8 @@ def test_a_worker_that_is_killed_is_named(number, workers, hint):
 
 @pytest.mark.parametrize("drawn", [0, 2])
 def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeypatch):
-  """As one may at any time, also before its first batch; grain, which asks it to stop, then waits for the
-  lock for ever.
+  """A worker may die at any time, even before its first batch; grain asks it to stop and then waits forever
+  for the lock.
   """
   monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_TO_NOTICE", 2)
   monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_TO_END", 2)
@@ -162,9 +162,9 @@ def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeyp
       if self.left < 0:
         if process.pid is None:
           process.start()
-          time.sleep(2.5)  # `watch` looks every second, and no worker is ready sooner
+          time.sleep(2.5)  # `watch` checks every second, and no worker is ready sooner
         os.kill(process.pid, signal.SIGKILL)
-        ended.wait()  # as `__next__` does, which closes what it reads from
+        ended.wait()  # grain's `__next__` waits too, as it closes its source
         raise StopIteration
       if process.pid is None:
         process.start()
@@ -186,7 +186,7 @@ def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeyp
 
 
 def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
-  """When it has not yet read what it is to do."""
+  """It is killed before it has read its instructions."""
   parent.stdin.write("40\n")
   parent.stdin.flush()
   started, deadline = [], time.monotonic() + 30
@@ -201,7 +201,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
 
 
 class Leaving:
-  """Ends the process that reads it."""
+  """Ends the process that reads from it."""
 
   num_classes, class_names = 0, ()
 

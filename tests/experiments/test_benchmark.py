@@ -1,4 +1,6 @@
-"""The benchmark: patched peers are the stock model, sweeps end where they should, and what failed is said."""
+"""The benchmark: patched peers compute the same as the stock model, sweeps end where they should, and
+failures are reported.
+"""
 
 import importlib
 import json
@@ -34,8 +36,8 @@ def test_every_part_can_be_imported(module):
 
 @pytest.mark.parametrize("attention", ["SdpaAttention", "FlexAttention"])
 def test_a_fused_timm_is_the_stock_one(attention):
-  """Values and gradients in float64, with shifted windows and a map smaller than the window; FlexAttention
-  has gradients on GPUs only.
+  """Compares values and gradients in float64, with shifted windows and a map smaller than the window;
+  FlexAttention has gradients on GPUs only.
   """
   torch = pytest.importorskip("torch", reason="torch is not installed")
   timm = pytest.importorskip("timm", reason="timm is not installed")
@@ -56,7 +58,7 @@ def test_a_fused_timm_is_the_stock_one(attention):
     for name, parameter in model.named_parameters():
       parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
       if name.endswith("logit_scale"):
-        parameter[0] = 9.0  # beyond the clamp
+        parameter[0] = 9.0  # above the clamp
       elif "norm" in name and name.endswith("weight"):
         parameter.add_(1.0)
   model.eval().double()
@@ -76,16 +78,16 @@ def test_a_fused_timm_is_the_stock_one(attention):
 
   stock, stock_gradients = values_and_gradients()
   fused.replace_attention(model, getattr(fused, attention))
-  found, gradients = values_and_gradients()
-  assert (found - stock).abs().max() <= 1e-12 * stock.abs().max()
+  values, gradients = values_and_gradients()
+  assert (values - stock).abs().max() <= 1e-12 * stock.abs().max()
   assert gradients.keys() == stock_gradients.keys()
   for name, gradient in stock_gradients.items():
     assert (gradients[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max() + 1e-12, name
 
 
 def test_the_floor():
-  """Its FLOPs are the model's, its traffic and time those counted by hand for one stage of one block of one
-  window.
+  """Its FLOPs equal the model's; its traffic and time equal those counted by hand for one stage with one
+  block and one window.
   """
   chip = hardware.CHIPS["h200"]
   for name in ("B/w16/256", "G/w12/192/SimMIM"):
@@ -105,17 +107,17 @@ def test_the_floor():
   block = tokens * (4 * c + 4 * c + 2 * c + 5 * c + 5 * c + 2 * 3 * c) + 12 * c * c
   assert floor.floor(model, (16, 16), 3, 1, chip, train=False).traffic == 2 * (patches + block)
   slow = chip._replace(peak_flops=1e30)
-  found = floor.floor(model, (16, 16), 3, 1, slow, train=True)
+  least = floor.floor(model, (16, 16), 3, 1, slow, train=True)
   backward = tokens * (48 + c) + 2 * tokens * (4 * c + 2 * c + 5 * c + 5 * c) + tokens * (7 * c + 2 * 4 * c)
-  assert found.traffic == 2 * (patches + block + backward + 2 * (48 * c + 12 * c * c)) + 28 * (
+  assert least.traffic == 2 * (patches + block + backward + 2 * (48 * c + 12 * c * c)) + 28 * (
     48 * c + 12 * c * c
   )
-  assert found.seconds == pytest.approx(found.traffic / chip.memory_speed)
+  assert least.seconds == pytest.approx(least.traffic / chip.memory_speed)
 
 
 def faked(monkeypatch, rates):
-  """Has `measure` answer from a table: (contestant, batch) → images a second; what is not in it runs out of
-  memory.
+  """Makes `measure` answer from a table: (contestant, batch) → images a second; whatever is not in the table
+  runs out of memory.
   """
   asked = []
 
@@ -220,7 +222,7 @@ def test_what_memory_failures_say(log, memory):
 
 @pytest.mark.slow
 def test_processes(tmp_path):
-  """The real thing on a CPU: one that runs, one that this machine cannot run."""
+  """Real processes on a CPU: one that runs, and one that this machine cannot run."""
   result = gpu.compare(
     HARDWARE,
     DEBUG,
@@ -231,13 +233,15 @@ def test_processes(tmp_path):
     rounds=2,
     device="cpu",
   )
-  found = {(entry["contestant"], entry["batch"]): entry for entry in result["measurements"]}
+  entries = {(entry["contestant"], entry["batch"]): entry for entry in result["measurements"]}
   assert (
-    list(found) == [("swin_jax", 2), ("swin_jax", 4), ("swin_jax-kernels", 2)] and not result["cut_short"]
+    list(entries) == [("swin_jax", 2), ("swin_jax", 4), ("swin_jax-kernels", 2)] and not result["cut_short"]
   )
-  assert found["swin_jax", 4]["images_per_second"] > 0 and len(found["swin_jax", 4]["seconds_a_step"]) == 2
-  assert "the attention kernel 'gpu' needs NVIDIA GPUs" in found["swin_jax-kernels", 2]["failed"]
-  assert not found["swin_jax-kernels", 2]["out_of_memory"]
+  assert (
+    entries["swin_jax", 4]["images_per_second"] > 0 and len(entries["swin_jax", 4]["seconds_a_step"]) == 2
+  )
+  assert "the attention kernel 'gpu' needs NVIDIA GPUs" in entries["swin_jax-kernels", 2]["failed"]
+  assert not entries["swin_jax-kernels", 2]["out_of_memory"]
 
 
 def test_a_process_that_takes_too_long_is_ended():
@@ -248,8 +252,8 @@ def test_a_process_that_takes_too_long_is_ended():
     "check": False,
     "batch": 2,
   }
-  found = gpu.measure("swin_jax", order, gpu.ENVIRONMENT["cpu"], 1, limit_seconds=0.5)
-  assert "it took too long" in found["failed"] and found["seconds"] < 60  # it would wait for ever
+  entry = gpu.measure("swin_jax", order, gpu.ENVIRONMENT["cpu"], 1, limit_seconds=0.5)
+  assert "it took too long" in entry["failed"] and entry["seconds"] < 60  # otherwise it hangs
 
 
 def test_mistakes_are_one_line():

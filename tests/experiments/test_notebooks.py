@@ -1,5 +1,5 @@
-"""The notebooks run from their first cell to their last, with less training than is written there, and show
-pictures.
+"""The notebooks run from the first cell to the last, with less training than they contain, and
+show pictures.
 """
 
 import base64
@@ -15,7 +15,7 @@ from tests.support import official
 from tests.support.folders import command, save
 from tests.support.paths import ROOT
 
-# Shorter training: what is written in the notebook, and what the test runs in its place.
+# Shorter training: the notebook's text, and what the test runs in its place.
 SHORTER = {
   "quickstart": {
     "total_epochs=20.0, warmup_epochs=2.0": "total_epochs=2.0, warmup_epochs=0.5",
@@ -34,7 +34,7 @@ NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
 def test_a_notebook_runs(path, tmp_path):
   for folder in ("configs", "swin_jax"):
     (tmp_path / folder).symlink_to(ROOT / folder)
-  if path.stem == "features_and_attention":  # what it would fetch, in small
+  if path.stem == "features_and_attention":  # a small version of what it would download
     tiny = dict(embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window=4, image_size=64, classes=5)
     weights = save(tmp_path / "tiny.safetensors", official.random(official.state_dict(2, **tiny)))
     assert command("import", weights, tmp_path / "models" / "swinv2_tiny") == 0

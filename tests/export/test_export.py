@@ -1,4 +1,4 @@
-"""What is exported is the model, for any batch, and runs without this program."""
+"""The exported program is the model, for any batch size, and runs without this package."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.every_python
 
 BATCHES = (1, 3, 8)
 KINDS = ("v1", "v2", "simmim")
-# Runs what follows it where nothing can be imported that only this program needs.
+# Runs the code that follows it in a process that cannot import what only this package needs.
 ALONE = (
   "import sys; sys.modules |= dict.fromkeys(['swin_jax', 'flax', 'safetensors', 'orbax', 'optax',"
   " 'ml_collections']); "
@@ -30,8 +30,8 @@ ALONE = (
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-  """A model folder of each kind, with random weights; at this image size V2 pads its maps."""
-  made = tmp_path_factory.mktemp("models")
+  """Writes a model folder of each kind, with random weights; at this image size V2 pads its maps."""
+  root = tmp_path_factory.mktemp("models")
   for kind in KINDS:
     v2 = kind != "v1"
     description = descriptions.describe(
@@ -62,13 +62,13 @@ def models(tmp_path_factory):
     )
     rng, shapes = np.random.default_rng(0), descriptions.parameter_shapes(description)
     values = lambda path, rng=rng, shapes=shapes: rng.normal(0, 0.2, shapes[path]).astype(np.float32)
-    folder.write(str(made / kind), description, shapes, values)
-  return made
+    folder.write(str(root / kind), description, shapes, values)
+  return root
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def answered(request, models):
-  """A model folder, the model in it, and (inputs, result) for each batch size."""
+  """Returns a model folder, the model in it, and (inputs, result) for each batch size."""
   model, params = swin_jax.load(models / request.param)
   return (
     models / request.param,
@@ -83,7 +83,7 @@ def export(source, destination, *flags):
 
 
 def load(exported):
-  """What the folder's own load.py gives."""
+  """Returns what the folder's own load.py returns."""
   spec = importlib.util.spec_from_file_location("load", exported / "load.py")
   loader = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(loader)

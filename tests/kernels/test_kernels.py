@@ -1,5 +1,5 @@
-"""Every kernel of window attention equals the definition in float64, value and gradients; whole models with
-it equal those without.
+"""Every kernel of window attention equals the definition in float64, in value and gradients; whole models
+with a kernel equal those without.
 """
 
 import math
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.every_python
 
 
 def definition(qkv, bias, logit_scale, regions, out_grad):
-  """Attention and its gradients (qkv, bias, logit scale), written out in float64 numpy; the arguments as
-  `window_attention` has them.
+  """Computes attention and its gradients (qkv, bias, logit scale) in float64 numpy; takes the same arguments
+  as `window_attention`.
   """
   qkv, bias, g = (np.asarray(x, np.float64) for x in (qkv, bias, out_grad))
   q, k, v = (qkv[..., i, :].transpose(0, 1, 3, 2, 4) for i in range(3))  # [B, M, K, N, D]
@@ -73,14 +73,14 @@ def definition(qkv, bias, logit_scale, regions, out_grad):
 
 
 def on_tpu(qkv, bias, logit_scale, regions):
-  """The TPU's kernel, interpreted."""
+  """Runs the TPU's kernel in interpreted mode."""
   cosine, heads = logit_scale is not None, qkv.shape[3]
   scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
   return tpu.window_attention(qkv, bias, scale, regions, cosine=cosine, interpret=True)
 
 
 def on_gpu(qkv, bias, logit_scale, regions):
-  """The GPU's kernels, interpreted."""
+  """Runs the GPU's kernels in interpreted mode."""
   cosine, heads = logit_scale is not None, qkv.shape[3]
   scale = formula.query_scale(logit_scale) if cosine else jnp.full(heads, qkv.shape[-1] ** -0.5, jnp.float32)
   return gpu.window_attention(qkv, bias, scale, regions, cosine=cosine, interpret=True)
@@ -90,8 +90,8 @@ def off(ours, exact):
   return np.linalg.norm(np.asarray(ours, np.float64) - exact) / np.linalg.norm(exact)
 
 
-# (images, map, window, shift, heads): every size of window there is, maps that shift, wrap and pad, groups of
-# heads of every kind.
+# (images, map, window, shift, heads): every window size in use; maps that shift, wrap and pad; all kinds of
+# head groups.
 SHAPES = [
   (3, (12, 12), (6, 6), (3, 3), 3),
   (1, (13, 21), (7, 7), (3, 3), 12),
@@ -111,8 +111,8 @@ CASES += [(shape, "float32", False) for shape in SHAPES[:3]] + [
 ]
 
 
-# Of the GPU's kernels the ways through them: one tile or several, with and without padding and masks. The
-# interpreter takes its time.
+# These cover the code paths of the GPU's kernels: one tile or several, with and without padding and masks.
+# They are few because the interpreter is slow.
 GPU_CASES = [
   ((2, (12, 12), (12, 12), (0, 0), 2), "bfloat16", True),
   ((2, (14, 14), (14, 14), (0, 0), 1), "float32", False),
@@ -134,9 +134,9 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   m, n = padded[0] * padded[1] // (window[0] * window[1]), window[0] * window[1]
   rng = np.random.default_rng(n)
   qkv = jnp.asarray(rng.normal(size=(images, m, n, heads, 3, 32)), dtype)
-  # V1's may be negative: less than padding has
+  # V1's bias may be negative, which puts logits below those of padding
   bias = jnp.asarray(16 * rng.random((heads, n, n)) - (0 if cosine else 16), jnp.float32)
-  # 5: above the bound
+  # 5 is above the bound
   logit_scale = (
     jnp.asarray(rng.uniform(0, np.log(100), heads), jnp.float32).at[-1].set(5.0) if cosine else None
   )
@@ -212,7 +212,7 @@ COMPILED = {
 
 
 def largest(text):
-  """Elements of the largest array in an HLO text."""
+  """Returns the number of elements of the largest array in an HLO text."""
   return max(math.prod(map(int, sizes.split(","))) for sizes in re.findall(r"\w+\[(\d+(?:,\d+)*)\]", text))
 
 
@@ -252,7 +252,8 @@ def test_it_compiles_for_every_tpu_and_keeps_no_logits(chip):
 @pytest.mark.slow
 def test_no_array_of_a_train_step_is_as_large_as_the_logits():
   plan.set_environment()
-  # One head of 32 channels: N = 256 logits a token, where the widest activation has 128 numbers.
+  # With one head of 32 channels there are N = 256 logits per token, while the widest activation has 128
+  # numbers.
   model = dict(embed_dim=32, depths=(2,), num_heads=(1,), window_sizes=(16,), dtype="bfloat16")
   config = tiny.config(
     data__image_size=(128, 128),
@@ -266,8 +267,8 @@ def test_no_array_of_a_train_step_is_as_large_as_the_logits():
 
 
 def passes(text, elements):
-  """How often the program of an HLO text writes or reads an array of so many elements or more, by its
-  outermost instructions.
+  """Counts how often the program of an HLO text writes or reads an array of at least `elements` elements, by
+  its outermost instructions.
   """
   wide, count = {}, 0
   for line in text[text.index("ENTRY") :].splitlines():
@@ -275,7 +276,7 @@ def passes(text, elements):
       name, shape, opcode, operands = found.groups()
       sizes = [math.prod(map(int, size.split(","))) for size in re.findall(r"\w+\[(\d+(?:,\d+)*)\]", shape)]
       wide[name] = sum(size >= elements for size in sizes)
-      if opcode not in ("bitcast", "get-tuple-element", "tuple", "parameter"):  # which move nothing
+      if opcode not in ("bitcast", "get-tuple-element", "tuple", "parameter"):  # these move no data
         count += wide[name] + sum(wide.get(operand, 0) for operand in re.findall(r"%([\w.\-]+)", operands))
   return count
 
@@ -284,8 +285,8 @@ def passes(text, elements):
 @pytest.mark.ci
 @pytest.mark.slow
 def test_a_block_passes_over_its_widest_activation_eight_times():
-  """Written before and after GELU and read once; backward both are read once, their gradient is written once
-  and read twice.
+  """The activation is written before and after GELU and read once. In the backward pass both are read once,
+  and their gradient is written once and read twice.
   """
   plan.set_environment()
   here = jax.sharding.SingleDeviceSharding(ahead_of_time.devices_of(hardware.parse("v5e:1x1"))[0])

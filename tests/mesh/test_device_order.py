@@ -1,4 +1,4 @@
-"""The order of devices in the mesh, where several processes hold them."""
+"""The order of devices in the mesh when several processes own them."""
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.every_python
 
 
 class Device:
-  """A device of one of several processes."""
+  """A device owned by one of several processes."""
 
   platform = device_kind = "cpu"
 
@@ -20,7 +20,9 @@ class Device:
 
 
 def order(monkeypatch, owners, sizes):
-  """Returns the processes in the order of the mesh, where jax's best order of eight devices has these."""
+  """Returns the owning processes in mesh order, given the owners of eight devices in jax's
+  preferred order.
+  """
   devices = [Device(i, process) for i, process in enumerate(owners)]
   best = Mesh(np.array(devices).reshape(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
   monkeypatch.setattr(jax, "make_mesh", lambda *args, **kwargs: best)
@@ -46,7 +48,7 @@ def test_a_process_gets_consecutive_rows_of_the_batch(monkeypatch, owners, sizes
   "owners, sizes",
   [
     ((1, 1, 1, 1, 0, 0, 0, 0), (8, 1, 1)),
-    ((0, 1, 0, 1, 0, 1, 0, 1), (1, 1, 8)),  # both hold the one row, which all devices share
+    ((0, 1, 0, 1, 0, 1, 0, 1), (1, 1, 8)),  # both own parts of the single row, which all devices share
     ((0, 1, 1, 0, 2, 3, 3, 2), (2, 1, 4)),
   ],
 )

@@ -1,4 +1,4 @@
-"""Which rows of an array a process holds."""
+"""The rows of an array that a process holds."""
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.every_python
   ids=str,
 )
 def test_rows_come_once_and_in_order(partition, pieces):
-  """However the devices are ordered, and where several hold the same rows."""
+  """This holds for any order of the devices, and where several of them hold the same rows."""
   mesh = Mesh(np.asarray(jax.devices()[::-1]).reshape(4, 2), ("data", "model"))
   rows = np.arange(32, dtype=np.float32).reshape(16, 2)
   array = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(partition)))

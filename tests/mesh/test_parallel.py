@@ -1,5 +1,5 @@
-"""One train step on eight devices: the numbers of one device on any mesh and by any way to save memory, and
-what travels and stays.
+"""One train step on eight devices: it computes the numbers of one device, on any mesh and with any
+memory-saving option; and which arrays are communicated.
 """
 
 import collections
@@ -27,10 +27,11 @@ TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values":
 
 
 def config(model, mesh_sizes=(1, 1, 1), **changes):
-  """SimMIM on two stages, with drop path; UPerNet on them; or a classifier on two groups of blocks with an
-  extra norm, as V2-G has.
+  """Returns a config: SimMIM on two stages with drop path, UPerNet on the same stages, or a classifier on two
+  groups of blocks with an extra norm, as in V2-G.
 
-  Heads of eight dimensions: with two, a cosine may be that of a vector near zero, and the last bit decides.
+  Heads have eight dimensions: with two, a cosine may involve a vector near zero, and its last bit would
+  decide the result.
   """
   c = tiny.config(
     TASKS[model], model__embed_dim=64, model__num_heads=(8, 8), model__mlp_ratio=2.0, optim__ema_decay=0.5
@@ -50,8 +51,8 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
   else:
     c.model.update(depths=(4,), num_heads=(8,), window_sizes=(4,), drop_path_rate=0.0, extra_norm_every=2)
     c.classification.num_classes = 10
-  # With ε = 1 Adam's first update is about the gradient; with 1e-8 it would be the sign of its rounding
-  # errors. Rate 1 for 16 images.
+  # With ε = 1, Adam's first update is roughly the gradient; with 1e-8 it would be the sign of the gradient's
+  # rounding errors. The rate is 1 for 16 images.
   c.optim.update(lr=32.0, warmup_epochs=0.0, min_lr=0.0, eps=1.0)
   c.mesh.update(dict(zip(sharding.MESH_AXES, mesh_sizes, strict=True)))
   for key, value in changes.items():
@@ -62,7 +63,7 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
 
 @pytest.fixture(autouse=True, scope="module")
 def interpreted():
-  """The kernels of TPUs and GPUs run on a CPU."""
+  """Runs the kernels of TPUs and GPUs in interpreted mode on a CPU."""
   with pytest.MonkeyPatch.context() as patch:
     for kernel in (tpu, gpu):
       patch.setattr(kernel, "window_attention", functools.partial(kernel.window_attention, interpret=True))
@@ -71,7 +72,7 @@ def interpreted():
 
 @functools.cache
 def program(model, mesh_sizes, **changes):
-  """What a config means on its mesh, and its train step traced."""
+  """Returns the program of a config on its mesh, and its train step lowered."""
   p = build(config(model, mesh_sizes, **changes), 10, 10, jax.devices()[: math.prod(mesh_sizes)])
   with sharding.trace_on(p.mesh, p.rules):
     return p, p.step.lower(p.state, p.batch)
@@ -85,8 +86,8 @@ def compiled(model, mesh_sizes, **changes):
 
 @functools.cache
 def first_state(model):
-  """A state on the host in which every parameter counts: a fresh V2 block has a zero norm, which hides
-  everything in it.
+  """Returns a state on the host in which every parameter has an effect: a fresh V2 block has norm scales of
+  zero, which hide everything else in it.
   """
   abstract = program(model, (1, 1, 1))[0].state
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
@@ -135,7 +136,7 @@ SAVE = {"model__remat": "save:attention,mlp_hidden"}
   "model, mesh_sizes, changes",
   [
     ("tiny", (1, 8, 1), {"model__remat": "dots", "zero1": True}),
-    ("tiny", (2, 2, 2), {"model__attention_chunks": (4, 2)}),  # windows; heads, where a stage has one window
+    ("tiny", (2, 2, 2), {"model__attention_chunks": (4, 2)}),  # by windows; by heads in a single window
     ("tiny", (1, 1, 8), {"model__remat": "block"}),
     ("tiny", (2, 2, 2), {"model__attention_kernel": "tpu", "model__remat": "save:qkv,mlp_hidden"}),
     ("tiny", (2, 2, 2), {"model__attention_kernel": "gpu", "model__remat": "save:qkv,mlp_hidden"}),
@@ -156,7 +157,7 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
   gradient, theirs = (by_path(state.opt_state[1].mu) for state in (state, theirs_state))
   largest = max(np.abs(leaf).max() for leaf in theirs.values())
   for path, leaf in theirs.items():
-    assert np.abs(leaf).max() > 1e-5 * largest, path  # every parameter takes part
+    assert np.abs(leaf).max() > 1e-5 * largest, path  # every parameter contributes
     np.testing.assert_allclose(gradient[path], leaf, rtol=0, atol=1e-5 * largest, err_msg=path)
   before = by_path(first_state(model).params)
   for ours, theirs in (
@@ -164,13 +165,13 @@ def test_eight_devices_compute_what_one_computes(model, mesh_sizes, changes):
     (by_path(state.ema), by_path(theirs_state.ema)),
   ):
     largest = max(np.abs(leaf - before[path]).max() for path, leaf in theirs.items())
-    for path, leaf in theirs.items():  # float32 itself rounds a parameter of 2 by 1e-7
+    for path, leaf in theirs.items():  # float32 itself rounds a parameter of size 2 by 1e-7
       np.testing.assert_allclose(ours[path], leaf, rtol=1e-7, atol=1e-5 * largest, err_msg=path)
 
 
 def evaluated(model):
-  """A batch whose last three examples only fill it, and its sums on one device and on eight."""
-  found = []
+  """Returns a batch whose last three examples are padding, and its sums on one device and on eight."""
+  sums = []
   for mesh_sizes in ((1, 1, 1), (2, 2, 2)):
     p, _ = program(model, mesh_sizes)
     batch = batch_of(p) | {"weight": jax.device_put(np.float32([1] * 13 + [0] * 3), p.eval_batch_sharding)}
@@ -178,27 +179,27 @@ def evaluated(model):
       lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params
     )
     with sharding.trace_on(p.mesh, p.rules):
-      found.append(
+      sums.append(
         jax.device_get(
           p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch).sums
         )
       )
-  return batch, *found
+  return batch, *sums
 
 
 def test_scores_of_pixels_on_eight_devices():
-  """Every pixel is counted once, and padding nowhere."""
+  """Every pixel is counted once; padding never counts."""
   batch, one, eight = evaluated("dense")
   known = np.asarray(batch["label_map"])[:13] != 255
   assert one["pixel_accuracy"][1] == eight["pixel_accuracy"][1] == known.sum()
   np.testing.assert_allclose(eight["loss"][0] / eight["loss"][1], one["loss"][0] / one["loss"][1], rtol=1e-5)
-  # A pixel whose two best classes are equal to the last bit may change sides.
+  # A pixel whose two best classes are equal up to the last bit may change class.
   for ours, theirs in zip(eight["iou"], one["iou"], strict=True):
     np.testing.assert_allclose(ours, theirs, atol=2)
 
 
 def test_errors_of_numbers_on_eight_devices():
-  """As the scores of classes."""
+  """The same as for the scores of classes."""
   batch, one, eight = evaluated("values")
   known = ~np.isnan(np.asarray(batch["value_map"])[:13])
   assert 0 < known.sum() < known.size and one["loss"][1] == eight["loss"][1] == known.sum()
@@ -208,34 +209,34 @@ def test_errors_of_numbers_on_eight_devices():
 
 def test_fresh_parameters_are_the_same_on_any_mesh():
   ours, theirs = (jax.device_get(program("tiny", mesh)[0].init().params) for mesh in ((2, 2, 2), (1, 1, 1)))
-  # jax 0.12 rounds the last bit by the shape of the local part.
+  # jax 0.12 rounds the last bit depending on the shape of the local part.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, theirs)
 
 
-# What travels and what stays.
+# What is communicated and what stays local.
 
 SHAPE = re.compile(r"\b(f32|bf16|pred|[su]\d+)\[([\d,]*)\]")
 
 
 def shapes(text):
-  """(dtype, shape) of everything that stands in a text of HLO."""
+  """Returns (dtype, shape) of every array mentioned in HLO text."""
   return [(dtype, tuple(map(int, dims.split(","))) if dims else ()) for dtype, dims in SHAPE.findall(text)]
 
 
 def collectives(hlo):
-  """How many arrays of which kind every collective operation gives, combined ones taken apart: {(operation,
-  dtype, shape): n}.
+  """Counts the outputs of every collective operation, with combined collectives split up: {(operation, dtype,
+  shape): n}.
   """
-  found = collections.Counter()
+  counts = collections.Counter()
   for out, name in re.findall(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", hlo
   ):
-    found.update((name, *shape) for shape in shapes(out))
-  return found
+    counts.update((name, *shape) for shape in shapes(out))
+  return counts
 
 
 def stacked_kernels(params):
-  """Shapes of the large arrays of a scanned stage."""
+  """Returns the shapes of the large arrays of a scanned stage."""
   return [
     leaf.shape
     for path, leaf in by_path(params).items()
@@ -245,16 +246,16 @@ def stacked_kernels(params):
 
 @pytest.mark.parametrize("changes", [{}, {"optim__accumulation_steps": 2}], ids=["plain", "accumulation"])
 def test_no_gradient_is_ever_whole(changes):
-  """Nothing in the program has the shape of a stacked kernel: not the gradient, not the sum over parts, no
-  copy of the parameter.
+  """Nothing in the program has the full shape of a stacked kernel: not the gradient, not the sum over parts,
+  and no copy of the parameter.
   """
   mesh_sizes = (1, 8, 1) if changes else (2, 2, 2)
   p, step = compiled("giant", mesh_sizes, **changes)
   kernels = set(stacked_kernels(p.state.params))
   parts = {leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(p.state.params)}
-  found = {shape for _, shape in shapes(step.as_text())}
-  assert len(kernels) == 4 and found & parts
-  assert not found & kernels
+  array_shapes = {shape for _, shape in shapes(step.as_text())}
+  assert len(kernels) == 4 and array_shapes & parts
+  assert not array_shapes & kernels
 
 
 def test_zero1_accumulates_gradients_in_parts():
@@ -273,24 +274,24 @@ def test_zero1_accumulates_gradients_in_parts():
 
 @pytest.mark.parametrize("zero1", [False, True])
 def test_the_program_says_where_each_gradient_lives(zero1):
-  """Not left to the compiler: the traced step constrains every gradient, in each turn of the accumulation and
-  its running sum.
+  """This is not left to the compiler: the traced step constrains every gradient, in each turn of the
+  accumulation and in its running sum.
   """
   p, step = program("giant", (1, 8, 1), optim__accumulation_steps=2, **({"zero1": True} if zero1 else {}))
   text = step.as_text()
-  found = collections.Counter()
+  constraints = collections.Counter()
   for dims, shape in re.findall(
     r"sdy\.sharding_constraint %\S+ <@\w+, \[(.*?)\]> : tensor<([\dx]+)xf32>", text
   ):
-    found[tuple(map(int, shape.split("x"))), "fsdp" in dims] += 1
+    constraints[tuple(map(int, shape.split("x"))), "fsdp" in dims] += 1
   number = collections.Counter(leaf.shape for leaf in jax.tree.leaves(p.state.params))
   for kernel in set(stacked_kernels(p.state.params)):
-    assert found[kernel, True] == 3 * number[kernel]  # zeros, a part's gradient, their sum
+    assert constraints[kernel, True] == 3 * number[kernel]  # the zeros, a part's gradient, and their sum
 
 
 def partitioned(step, folder):
-  """HLO as each device gets it, before the CPU compiler widens bfloat16."""
-  jax.config.update("jax_enable_compilation_cache", False)  # what is found there was not dumped
+  """Returns the HLO that each device gets, before the CPU compiler widens bfloat16."""
+  jax.config.update("jax_enable_compilation_cache", False)  # a cached program is not dumped
   try:
     step.compile(
       compiler_options=FAST_TO_COMPILE
@@ -310,12 +311,12 @@ def test_kernels_travel_as_bfloat16(tmp_path):
   }
   in_encoder = {leaf.shape[-2:] for path, leaf in kernels.items() if path.startswith("encoder/")}
   assert {leaf.dtype for leaf in kernels.values()} == {np.dtype("float32")} and len(in_encoder) > 6
-  # Said by the program: the cast kernel is divided as the parameter.
+  # In the traced program, the cast kernel is divided in the same way as the parameter.
   said = re.findall(
     r"sdy\.sharding_constraint %\S+ <@\w+, \[[^>]*\"fsdp\"[^>]*\]> : tensor<(\d+)x(\d+)xbf16>", step.as_text()
   )
   assert {tuple(map(int, shape)) for shape in said} >= in_encoder
-  # Done by the compiler. The decoder computes in float32.
+  # The compiler then gathers it as bfloat16. The decoder computes in float32.
   gathered = {
     (dtype, shape) for name, dtype, shape in collectives(partitioned(step, tmp_path)) if name == "all-gather"
   }
@@ -332,7 +333,7 @@ def test_attention_in_chunks_talks_to_no_other_device():
 
 
 def test_a_kernel_divided_by_its_outputs_stays_where_it_is():
-  """On a model axis activations travel, not the kernels of merging and decoder."""
+  """On a model axis activations are communicated, not the kernels of merging and decoder."""
   p, step = compiled("tiny", (1, 1, 8), model__remat="block")
   gathered = {shape for name, _, shape in collectives(step.as_text()) if name == "all-gather"}
   assert {len(shape) for shape in gathered} == {4}
@@ -347,7 +348,7 @@ def test_the_run_says_what_each_device_holds(tmp_path):
     "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held)
     in text
   )
-  assert "whole" not in text  # nothing above 4 MB
+  assert "whole" not in text  # no whole array is above 4 MB
   rows = (tmp_path / "parameters.txt").read_text().splitlines()
   assert rows[0] == "parameter | shape | partition | bytes per device | weight decay"
   kernel = f"(2, 64, 192) | {jax.P(None, 'fsdp', None)} | {2 * 64 * 192 * 4 // 8} | decays"

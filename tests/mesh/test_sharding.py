@@ -1,5 +1,5 @@
-"""Every parameter and activation is placed by a rule, nothing large is replicated, and mistakes are
-refused.
+"""Every parameter and activation is placed by a rule, nothing large is replicated, and mistakes
+are refused.
 """
 
 import functools
@@ -34,7 +34,9 @@ def abstract_mesh(data, fsdp, model):
 
 @functools.cache
 def boxed_giant(version=2, task="simmim"):
-  """Abstract boxed parameters of SimMIM, or of a classifier of 21841 classes, on the 3 B model."""
+  """Returns the abstract boxed parameters of SimMIM, or of a classifier of 21841 classes, for the
+  3 B model.
+  """
   encoder = swin.make_encoder(
     version=version,
     patch_size=4,
@@ -60,7 +62,9 @@ def by_path(tree):
 
 
 BLOCKS = r"encoder/stage\d/blocks/block\d/"
-GIANT = [  # full match, first wins; the first dimension of a block's parameter counts the groups of a scan
+# The full path must match, and the first match wins. The first dimension of a block's parameter counts the
+# groups of a scan.
+GIANT = [
   (BLOCKS + "attn/qkv/kernel", P(None, "fsdp", "model")),
   (BLOCKS + "attn/proj/kernel", P(None, "model", "fsdp")),
   (BLOCKS + "mlp/fc1/kernel", P(None, "fsdp", "model")),
@@ -108,7 +112,7 @@ def test_the_rules_name_every_axis_once():
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 4, 2), (1, 2, 4)], ids=str)
 def test_everything_large_is_divided_by_both_axes(mesh_sizes, version, task):
-  """Parameters, optimizer moments, average and gradients of the 3 B model.
+  """This covers parameters, optimizer moments, average and gradients of the 3 B model.
 
   On (8, 1, 1) the rules keep them whole: data parallelism.
   """
@@ -265,7 +269,7 @@ def constrained(shape, names, rules=RULES, mesh_sizes=(2, 2, 2)):
 
 def test_an_activation_is_constrained_by_the_rules():
   assert '[{"data", "fsdp"}, {}, {"model"}]' in constrained((8, 3, 4), (axes.BATCH, None, axes.MLP))
-  # on no mesh
+  # without a mesh
   assert (
     "sharding_constraint"
     not in jax.jit(lambda x: layers.constrain(x, axes.BATCH)).lower(jnp.zeros(8)).as_text()
@@ -319,7 +323,7 @@ def test_each_device_computes_on_its_part():
 
 
 def test_what_devices_share_gets_the_gradient_of_all():
-  """Once, after a loop inside, not in each of its turns."""
+  """Its gradient is summed once, after a loop inside, not in each of the loop's turns."""
   x, shared = np.arange(8, dtype=np.float32), np.float32([3.0])
 
   def loss(shared, x):

@@ -1,4 +1,4 @@
-"""Window attention equals loops in numpy, and its gradient is zero where it must be."""
+"""Window attention equals numpy loops, and its gradient is zero where it must be."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ def make_inputs(seed, regions_windows=4, heads=4, dim=4, tokens=16):
 
 
 def loops(qkv, bias, logit_scale, labels):
-  """Window attention with the official finite mask, one query at a time."""
+  """Computes window attention with the official finite mask, one query at a time."""
   qkv, bias = qkv.astype(np.float64), bias.astype(np.float64)
   out = np.zeros((*qkv.shape[:4], qkv.shape[-1]))
   for b, m, i, k in np.ndindex(out.shape[:4]):
@@ -57,7 +57,7 @@ def test_equals_loops(logit_scale, labels):
   scale = None if logit_scale is None else np.array(logit_scale, np.float32)
   ours = jit(functools.partial(window_attention, regions=labels))(qkv, bias, scale)
   theirs = loops(qkv, bias, logit_scale, labels)
-  # At temperature 0.01 the rounding of a cosine counts a hundredfold.
+  # At temperature 0.01 the rounding error of a cosine is multiplied by a hundred.
   np.testing.assert_allclose(
     ours, theirs, atol=(1e-5 if logit_scale is None else 5e-5) * np.abs(theirs).max()
   )
@@ -90,8 +90,8 @@ def test_only_one_chunk_of_logits_lives_at_a_time():
     window_attention(qkv, bias, scale, SHIFTED, window_chunks=4, head_chunks=2) ** 2
   )
   text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(qkv, bias, scale).compile().as_text()
-  found = {tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)}
-  logits = {math.prod(shape) // 256 for shape in found if shape[-2:] == (16, 16)}
+  array_shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)}
+  logits = {math.prod(shape) // 256 for shape in array_shapes if shape[-2:] == (16, 16)}
   assert max(logits) == 2 * 1 * 2  # images, windows and heads of a chunk
 
 
@@ -115,7 +115,7 @@ def test_gradient_stays_in_window_and_region(cosine):
 
   jacobian = np.abs(slow_block.jacobian(probe, qkv)).sum(axis=(4, 5, 6))
   jacobian = jacobian.reshape(4, 16, 2, 4, 16)  # query window, query, image, key window, key
-  assert (jacobian[:, :, 1] == 0).all()  # the other image
+  assert (jacobian[:, :, 1] == 0).all()  # axes: query window, query, image, key window, key
   for m, n in np.ndindex(4, 4):
     same = SHIFTED[m][:, None] == SHIFTED[n][None] if m == n else np.zeros((16, 16), bool)
     padding = (SHIFTED[m][:, None] < 0) != (SHIFTED[n][None] < 0)
@@ -124,7 +124,7 @@ def test_gradient_stays_in_window_and_region(cosine):
       assert (jacobian[m, :, 0, n] == 0).all()
     else:
       assert (jacobian[m, :, 0, n][padding] == 0).all()
-      # The official mask between regions is finite, -100: e^-100 of a neighbour is all that may pass.
+      # The official mask between regions is finite (-100), so at most e^-100 of a neighbour may leak through.
       assert (jacobian[m, :, 0, n][~same] < 1e-30).all()
 
 
@@ -160,7 +160,7 @@ def block_and_params(version, map_size, window, trained, shifted, seed=0):
   [
     ((8, 8), (4, 4), None, False),
     ((8, 8), (4, 4), None, True),
-    ((7, 9), (4, 4), (3, 3), True),  # padded, windows trained smaller
+    ((7, 9), (4, 4), (3, 3), True),  # padded; trained with smaller windows
     ((5, 9), (4, 4), None, False),
     ((6, 7), (2, 4), None, True),  # a window that is not square
     ((4, 9), (6, 3), None, True),  # one window along one axis, shifted along the other

@@ -1,4 +1,4 @@
-"""Models of clips against models of images, and against loops over the axes."""
+"""Models of clips compared with models of images and with loops over the axes."""
 
 import functools
 
@@ -31,9 +31,9 @@ def params_of(module, *inputs, seed=0, **kwargs):
   [
     ((4, 4, 6), (2, 2, 3), False),
     ((4, 4, 6), (2, 2, 3), True),
-    ((3, 5, 4), (2, 2, 3), True),  # nothing divides
-    ((4, 3, 5), (4, 2, 2), True),  # time is one window, space is shifted
-    ((5, 2, 3), (2, 4, 4), True),  # space is one window, time is shifted
+    ((3, 5, 4), (2, 2, 3), True),  # no axis divides evenly
+    ((4, 3, 5), (4, 2, 2), True),  # time fits into one window, space is shifted
+    ((5, 2, 3), (2, 4, 4), True),  # space fits into one window, time is shifted
     ((1, 4, 4), (1, 2, 2), True),
   ],
   ids=str,
@@ -59,7 +59,7 @@ def test_block_equals_loops_over_the_clip(version, trained, map_size, window, sh
 @pytest.mark.parametrize("padding", ["masked", "attended"])
 @pytest.mark.parametrize("version", [1, 2])
 def test_windows_that_do_not_shrink(version, padding, shifted, map_size, window):
-  """An odd block always shifts, whatever the map; padding takes part in attention where it is asked to."""
+  """An odd block always shifts, whatever the map size; padding takes part in attention only if asked for."""
   compare(version, map_size, window, shifted=shifted, clamp=False, padding=padding)
 
 
@@ -116,7 +116,7 @@ def test_merging_takes_the_last_axis_slowest(factor, norm_first):
 
 
 def test_patches_of_a_clip():
-  """Values of a patch are in the order time, row, column, band; beyond the clip they are zero."""
+  """Values of a patch are in the order time, row, column, band; outside the clip they are zero."""
   clips = rng.normal(size=(2, 3, 5, 4, 3)).astype(np.float32)
   embed = layers.PatchEmbed((2, 2, 4), 8, jnp.float32)
   params = params_of(embed, clips)
@@ -133,11 +133,11 @@ def test_patches_of_a_clip():
 # Images as clips of one time token.
 
 IMAGE = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), mlp_ratio=2.0, unroll=False)
-SIZE = (44, 36)  # padded windows, a merge of an odd side, one window in the second stage along an axis
+SIZE = (44, 36)  # padded windows, a merge of an odd side, a second stage with one window along an axis
 
 
 def pair_of(version=2, trained=()):
-  """A model of images, and of clips with one time token."""
+  """Returns a model of images, and the same model for clips with one time token."""
   image = make_encoder(
     version=version, patch_size=4, window_sizes=(4, 5), trained_window_sizes=trained, **IMAGE
   )
@@ -153,7 +153,7 @@ def pair_of(version=2, trained=()):
 
 
 def inflated(params):
-  """Parameters of a model of clips: the bias MLP reads time in its first row."""
+  """Returns parameters for a model of clips: the bias MLP gets an extra first input row for time."""
 
   def grow(path, leaf):
     if "cpb_fc1" in jax.tree_util.keystr(path) and path[-1].key == "kernel":
@@ -210,7 +210,9 @@ def clip_encoder(version):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_simmim_reconstructs_time_rows_and_columns_where_they_are(version):
-  """A decoder that only has a bias puts value (band, frame, row, column) of the bias there in every cell."""
+  """With a decoder that has only a bias, value (band, frame, row, column) of the bias appears at that place
+  in every cell.
+  """
   model = SimMim(clip_encoder(version))
   clips, mask = np.zeros((1, 4, 16, 24, 2), np.float32), np.zeros((1, 2, 4, 6), bool)
   params = params_of(model, clips, mask)
@@ -264,7 +266,9 @@ def test_a_bias_table_of_clips_does_not_depend_on_their_length():
   ],
 )
 def test_flops_of_clips_of_32_frames(size, heads, width, depths, window, gmacs):
-  """Multiply-adds as counted for these models without norms and head, which are less than a thousandth."""
+  """Compares with the multiply-adds counted for these models without norms and head, which contribute less
+  than a thousandth.
+  """
   encoder = make_encoder(
     version=1,
     patch_size=(2, 4, 4),

@@ -1,4 +1,6 @@
-"""`geometry` against a loop that merges and pads stage by stage, and the layers that parameters belong to."""
+"""`geometry` compared with a loop that merges and pads stage by stage, and the layers that parameters belong
+to.
+"""
 
 import itertools
 
@@ -10,8 +12,8 @@ from swin_jax.models.swin.geometry import geometry
 
 
 def plain(size, patch, merge, window_sizes, clamp):
-  """Map, padded map, window, shift and tokens of every stage, by counting."""
-  found, sides = [], [len(range(0, side, p)) for side, p in zip(size, patch, strict=True)]
+  """Returns map, padded map, window, shift and tokens of every stage, by counting."""
+  stages, sides = [], [len(range(0, side, p)) for side, p in zip(size, patch, strict=True)]
   for windows in window_sizes:
     padded, used, shifts = [], [], []
     for side, window in zip(sides, windows, strict=True):
@@ -20,9 +22,9 @@ def plain(size, patch, merge, window_sizes, clamp):
       shifts.append(0 if whole else window // 2)
       padded.append(next(n for n in itertools.count(side) if n % used[-1] == 0))
     tokens = sum(1 for _ in itertools.product(*map(range, sides)))
-    found.append((tuple(sides), tuple(padded), tuple(used), tuple(shifts), tokens))
+    stages.append((tuple(sides), tuple(padded), tuple(used), tuple(shifts), tokens))
     sides = [len(range(0, side, m)) for side, m in zip(sides, merge, strict=True)]
-  return tuple(found)
+  return tuple(stages)
 
 
 @pytest.mark.parametrize("clamp", [True, False])

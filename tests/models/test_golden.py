@@ -1,5 +1,5 @@
-"""The models, filled by the importer, equal the official code, timm and transformers: every tensor within
-2e-5 of its largest value.
+"""The models, with weights loaded by the importer, equal the official code, timm and transformers: every
+tensor within 2e-5 of its largest value.
 """
 
 import json
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.every_python
 
 
 def read(name, **hints):
-  """The module, its parameters as the importer fills them, inputs and outputs, and how the case was built."""
+  """Returns the module, its imported parameters, inputs and outputs, and the settings of the case."""
   spec = json.loads(golden(f"{name}.json").read_text())
-  found = importer.plan(tensors.open_tensors(str(golden(f"{name}.safetensors"))), inference.Hints(**hints))
+  planned = importer.plan(tensors.open_tensors(str(golden(f"{name}.safetensors"))), inference.Hints(**hints))
   params = flax.traverse_util.unflatten_dict(
-    {path: jnp.asarray(found.read(path)) for path in found.shapes}, sep="/"
+    {path: jnp.asarray(planned.read(path)) for path in planned.shapes}, sep="/"
   )
   values = dict(np.load(golden(f"{name}.npz")))
   images = jnp.asarray(values["image"].transpose(0, 2, 3, 1))
-  return description.make_module(found.description), {"params": params}, values, images, spec
+  return description.make_module(planned.description), {"params": params}, values, images, spec
 
 
 def check(ours, theirs, tolerance=2e-5):
@@ -71,7 +71,7 @@ def test_simmim(name):
   check(masked_pixels.masked_l1(reconstruction, target, mask, model.encoder.levels[0].stride), values["loss"])
 
 
-SIZES = dict(image_size=64, window=4, trained_window=0)  # which these files do not say
+SIZES = dict(image_size=64, window=4, trained_window=0)  # these files do not state the sizes
 
 
 def test_timm():
@@ -82,7 +82,7 @@ def test_timm():
 
 
 def test_hugging_face():
-  """Its code adds the shift mask twice, so it differs a little more."""
+  """Its code adds the shift mask twice, so it differs slightly more."""
   model, params, values, images, _ = read("hf_v2_window4_img64", **SIZES)
   check(jax.jit(model.apply)(params, images), values["logits"], 1e-4)
   model, params, values, images, _ = read("hf_simmim_v2_window4_img64", **SIZES)

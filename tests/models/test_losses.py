@@ -1,4 +1,4 @@
-"""Losses that blocks emit reach the loss of the step: through the scan, the stages, the models."""
+"""Losses that blocks emit reach the loss of the step: through the scan, the stages and the models."""
 
 import flax
 import jax
@@ -23,7 +23,7 @@ IMAGES = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
 
 
 class EmittingMlp(layers.Mlp):
-  """A channel MLP with two losses of what it is given."""
+  """A channel MLP that emits two losses computed from its input."""
 
   def __call__(self, x):
     y, _ = super().__call__(x)
@@ -51,7 +51,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("remat", ["none", "block", "save:qkv"])
 def test_a_stage_sums_the_losses_of_its_blocks(version, unroll, remat):
-  """Values, and gradients of parameters and input, as of a Python loop over the blocks."""
+  """Values, and gradients of parameters and input, equal those of a Python loop over the blocks."""
   stage = blocks.stage(version, depth=4, unroll=unroll, remat=remat)
   params = params_of(stage, X, None, train=False)
 

@@ -1,4 +1,6 @@
-"""Beside the real thing: torch's files, and models that transformers and timm make on the spot."""
+"""Comparison with the original libraries: files written by torch, and models that transformers and timm
+create during the test.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ NEEDS = "is not installed; pip install -r requirements-peers.txt"
 
 
 def torch_state(**changes):
-  """A state dict of the official code's, as torch holds it."""
+  """Returns a state dict of the official code, as torch holds it."""
   return {
     name: torch.tensor(value)
     for name, value in official.random(official.state_dict(2, **TINY | changes)).items()
@@ -28,7 +30,7 @@ def torch_state(**changes):
 
 
 def randomise(model, seed=0):
-  """Gives every parameter of a torch model random values of a size that matters; norms near one, scales near
+  """Gives every parameter of a torch model random values large enough to matter: norms near one, scales near
   ten.
   """
   generator = torch.Generator().manual_seed(seed)
@@ -70,7 +72,7 @@ def test_files_of_torch(entry, tmp_path):
 
 
 def test_a_deepspeed_file_of_14_bands_with_extra_norms(tmp_path, capsys):
-  """As SatVision's: half precision, under `module`, an extra norm every so many blocks."""
+  """The file resembles SatVision's: half precision, under `module`, an extra norm every few blocks."""
   state = torch_state(simmim=True, bands=14, depths=(2, 6), extra_norm_every=3, image_size=64)
   halved = {name: value.bfloat16() if value.is_floating_point() else value for name, value in state.items()}
   torch.save(
@@ -86,7 +88,7 @@ def test_a_deepspeed_file_of_14_bands_with_extra_norms(tmp_path, capsys):
 
 
 class Settings:
-  """Stands for the config object that checkpoints of the official training hold."""
+  """Stands for the config object that checkpoints of the official training code hold."""
 
 
 def test_a_pickle_is_refused_unless_asked_for(tmp_path, capsys):
@@ -113,7 +115,7 @@ def test_other_files_of_torch_are_refused(tmp_path, capsys):
     assert "is neither a PyTorch nor a .safetensors file, or is truncated" in refusal(
       capsys, "import", tmp_path / "x.pth", tmp_path / "ours"
     )
-  for other in (b"", b"<!DOCTYPE html><html>"):  # a page in the place of the file
+  for other in (b"", b"<!DOCTYPE html><html>"):  # a web page in place of the file
     (tmp_path / "x.pth").write_bytes(other)
     said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
     assert (
@@ -124,7 +126,7 @@ def test_other_files_of_torch_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("window, trained", [(7, 7), (7, 6), (12, 12), (16, 8), (16, 12), (24, 12), (40, 12)])
 def test_offsets_are_those_of_torch_bit_for_bit(window, trained):
-  """The official code computes them in float32; on import and export they must come out the same."""
+  """The official code computes them in float32; import and export must reproduce the same bits."""
   offsets = torch.arange(1 - window, window, dtype=torch.float32) / (trained - 1) * 8
   offsets = torch.sign(offsets) * torch.log2(torch.abs(offsets) + 1.0) / np.log2(8)
   ours = windows.log_spaced_offsets((window, window), (trained, trained)).reshape(
@@ -145,8 +147,8 @@ def test_bicubic_is_that_of_torch(old, new):
   np.testing.assert_allclose(ours, theirs.reshape(3, -1).T.numpy(), atol=1e-5)
 
 
-# version, image, window, trained windows. All maps are multiples of their windows: of padding we mask what
-# transformers does not.
+# (version, image, window, trained windows). All maps are multiples of their windows, because we mask padding
+# and transformers does not.
 SIZES = [
   (2, 64, 4, (0, 0, 0, 0)),
   (2, 32, 4, (0, 0, 0, 0)),
@@ -190,7 +192,7 @@ def test_transformers_classifier(version, size, window, trained, tmp_path, capsy
   capsys.readouterr()
   assert command("export", tmp_path / "ours", tmp_path / "back" / "model.safetensors", "--layout=hf") == 0
   names = {"transformers": transformers}
-  exec(capsys.readouterr().out.splitlines()[-1], names)  # what it says how to load it
+  exec(capsys.readouterr().out.splitlines()[-1], names)  # run the loading code that the command printed
   assert torch.equal(names["model"].eval()(to_torch(images)).logits, expected)
   again, info = kind.from_pretrained(tmp_path / "back", output_loading_info=True)
   assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -245,5 +247,5 @@ def test_timm(version, size, window, trained, tmp_path, capsys):
   capsys.readouterr()
   assert command("export", tmp_path / "ours", tmp_path / "back.safetensors", "--layout=timm") == 0
   names = {"timm": timm, "safetensors": safetensors}
-  exec(capsys.readouterr().out.splitlines()[-1], names)  # what it says how to load it
+  exec(capsys.readouterr().out.splitlines()[-1], names)  # run the loading code that the command printed
   assert torch.equal(names["model"].eval()(to_torch(images)), expected)

@@ -1,4 +1,4 @@
-"""SimMIM: what is masked is hidden from the encoder, and only that counts in the loss."""
+"""SimMIM: masked pixels are hidden from the encoder, and only they count in the loss."""
 
 import functools
 import math
@@ -48,7 +48,7 @@ def make_batch(bands, height, width, seed=0):
 
 @pytest.mark.parametrize("bands, height, width", [(1, 32, 32), (3, 16, 40), (4, 28, 20), (14, 30, 18)])
 def test_the_reconstruction_has_the_shape_of_the_images(bands, height, width):
-  """28 × 20 px are no multiple of the stride, 30 × 18 not even of the patch."""
+  """28 × 20 px is not a multiple of the stride, and 30 × 18 not even of the patch."""
   model, (images, mask) = make_model((1, 1)), make_batch(bands, height, width)
   out, variables = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images, mask))
   assert out.shape == images.shape and out.dtype == jnp.float32
@@ -81,13 +81,13 @@ def test_masked_pixels_are_hidden_from_the_encoder(bands):
   other = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
   out = run(images, mask, params["mask_token"])
   np.testing.assert_array_equal(run(np.where(hidden, other, images), mask, params["mask_token"]), out)
-  # the others are seen
+  # the visible pixels are used
   assert np.abs(run(np.where(hidden, images, other), mask, params["mask_token"]) - out).max() > 1e-3
-  assert np.abs(run(images, mask, params["mask_token"] + 1) - out).max() > 1e-3  # and so is the token
+  assert np.abs(run(images, mask, params["mask_token"] + 1) - out).max() > 1e-3  # and so is the mask token
   np.testing.assert_array_equal(
     run(images, ~mask | mask, params["mask_token"]), run(other, ~mask | mask, params["mask_token"])
   )
-  # Without a mask the token plays no part.
+  # Without a mask the token has no effect.
   nothing = np.zeros_like(mask)
   np.testing.assert_array_equal(
     run(images, nothing, params["mask_token"]), run(images, nothing, params["mask_token"] + 1)
@@ -120,25 +120,25 @@ def test_masked_l1_is_a_mean_over_masked_pixels(bands, height, width):
 
 def test_masked_l1_of_nothing_and_of_one_pixel():
   zeros, ones = np.zeros((1, 4, 4, 2), np.float32), np.ones((1, 4, 4, 2), np.float32)
-  assert masked_pixels.masked_l1(zeros, ones, np.zeros((1, 4, 4), bool), (1, 1)) == 0.0  # not NaN
+  assert masked_pixels.masked_l1(zeros, ones, np.zeros((1, 4, 4), bool), (1, 1)) == 0.0  # 0, not NaN
   one = np.zeros((1, 4, 4), bool)
   one[0, 1, 2] = True
   np.testing.assert_allclose(masked_pixels.masked_l1(zeros, ones, one, (1, 1)), 1 / (1 + 1e-5), rtol=1e-6)
 
 
 def test_pixels_without_data_weigh_nothing():
-  """By hand: 2 × 2 pixels of two bands, the upper two masked; of the first only band 0 holds data, of the
-  second both.
+  """Worked out by hand: 2 × 2 pixels of two bands, the upper two masked; of the first only band 0 holds data,
+  of the second both bands do.
   """
   target = np.float32([[[[1, 9], [2, 3]], [[4, 5], [6, 7]]]])
   valid = np.array([[[[True, False], [True, True]], [[True, True], [False, True]]]])
   mask = np.array([[[True, True], [False, False]]])
   loss = lambda r: masked_pixels.masked_l1(r, target, mask, (1, 1), valid)
   value, gradient = jax.value_and_grad(loss)(np.zeros_like(target))
-  # a pixel and a half, of two bands each
+  # one and a half pixels, each of two bands
   np.testing.assert_allclose(value, (1 + 2 + 3) / (0.5 + 1 + 1e-5) / 2, rtol=1e-6)
   np.testing.assert_array_equal(gradient != 0, valid & mask[..., None])
-  # not NaN
+  # 0, not NaN
   assert masked_pixels.masked_l1(np.ones_like(target), target, mask, (1, 1), np.zeros_like(valid)) == 0.0
 
 
@@ -169,7 +169,7 @@ def test_normalised_target_without_data_equals_loops(window):
 
 
 def both_bands(task, params, batch):
-  """The pictures of each of two bands, by themselves grey."""
+  """Returns the pictures of the two bands, each drawn alone in grey."""
   return np.concatenate(
     [jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1
   )
@@ -177,7 +177,9 @@ def both_bands(task, params, batch):
 
 @pytest.mark.parametrize("target_norm_window", [0, 3])
 def test_the_task_on_floats_with_gaps(target_norm_window):
-  """What lies in a gap changes nothing, neither as input nor as target; an image of gaps is not evaluated."""
+  """Values inside a gap have no effect, neither as input nor as target; an image that is all gap is not
+  evaluated.
+  """
   model = make_model()
   task = masked_pixels.make_task(
     model, mean=(500.0, 40.0), std=(200.0, 30.0), target_norm_window=target_norm_window
@@ -245,7 +247,7 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
   )
   rng = np.random.default_rng(6)
   mask = np.zeros((2, 4, 4), bool)
-  mask[0, :2], mask[1, 2:] = True, True  # as many in both, so a mean over images is a mean over pixels
+  mask[0, :2], mask[1, 2:] = True, True  # equally many per image: both means agree
   batch = {
     "image": rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8),
     "mask": mask,

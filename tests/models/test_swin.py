@@ -1,4 +1,6 @@
-"""The backbone: loop = scan, recomputed = kept, sizes, names, and no leak over an edge."""
+"""The backbone: scan equals loop, recomputed equals stored, sizes, parameter names, and no leak across an
+edge.
+"""
 
 import functools
 import math
@@ -44,7 +46,7 @@ def make_encoder(**changes):
 
 
 def shapes_of(model, *inputs, **kwargs):
-  """Abstract parameters without their axis names."""
+  """Returns abstract parameters without their axis names."""
   return jax.eval_shape(
     lambda: flax.core.meta.unbox(model.init(jax.random.key(0), *inputs, **kwargs)["params"])
   )
@@ -80,7 +82,7 @@ def stage_params(depth=4, extra_norm_every=0):
 
 
 def stage_loss(stage):
-  """Value and gradient with respect to parameters and input."""
+  """Returns a function that computes value and gradient with respect to parameters and input."""
   direction = np.random.default_rng(1).normal(size=IMAGE_MAP.shape).astype(np.float32)
 
   def loss(params, x):
@@ -116,7 +118,7 @@ def test_scan_equals_a_python_loop(depth, extra_norm_every, group):
 def test_unrolled_and_looped_are_one_tree():
   trees = [shapes_of(make_stage(unroll=unroll), IMAGE_MAP, None, train=False) for unroll in (False, True)]
   assert trees[0] == trees[1]
-  assert {leaf.shape[0] for leaf in jax.tree.leaves(trees[0])} == {2}  # two pairs of blocks
+  assert {leaf.shape[0] for leaf in jax.tree.leaves(trees[0])} == {2}  # stacked as two pairs of blocks
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_unrolled_and_looped_are_one_tree():
   ids=str,
 )
 def test_what_saves_memory_or_time_changes_no_number(choice):
-  """Drop path is on: the random stream must be the same one, too. The map has four windows and two heads."""
+  """Drop path is on, so the random stream must be the same, too. The map has four windows and two heads."""
   assert_close(stage_result(**choice), stage_result(), 1e-5)
 
 
@@ -152,9 +154,11 @@ def test_remat_and_unroll_are_in_the_program(remat, unroll):
   scans = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name == "scan"]
   # forward and backward
   assert len(scans) == 2 and all(eqn.params["unroll"] == (2 if unroll else 1) for eqn in scans)
-  found = [eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name in ("checkpoint", "remat", "remat2")]
-  assert bool(found) == (remat != "none")
-  assert all(eqn.params["prevent_cse"] == unroll for eqn in found)
+  recomputed = [
+    eqn for eqn in primitives(jaxpr.jaxpr) if eqn.primitive.name in ("checkpoint", "remat", "remat2")
+  ]
+  assert bool(recomputed) == (remat != "none")
+  assert all(eqn.params["prevent_cse"] == unroll for eqn in recomputed)
 
 
 def test_remat_block_recomputes_what_dots_keeps():
@@ -162,7 +166,7 @@ def test_remat_block_recomputes_what_dots_keeps():
 
 
 def saved_values(remat):
-  """How many numbers the forward pass hands to the backward pass."""
+  """Counts the numbers that the forward pass hands to the backward pass."""
   stage = make_stage(remat=remat)
   forward = lambda p, x: jax.vjp(lambda p, x: stage.apply({"params": p}, x, None, train=False), p, x)[1]
   return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(forward, stage_params(), IMAGE_MAP)))
@@ -179,8 +183,8 @@ def saved_values(remat):
   ],
 )
 def test_saved_by_name_is_that_tensor_and_no_other(name, width, padded, bias):
-  """And no longer the bias that was added to make it."""
-  tokens = 2 * (8 * 8 if padded else 6 * 5)  # of two images; attention sees whole windows
+  """The bias that was added to produce the tensor is then no longer saved."""
+  tokens = 2 * (8 * 8 if padded else 6 * 5)  # of two images; attention operates on whole windows
   assert saved_values(f"save:{name}") - saved_values("block") == 4 * (tokens * 16 * width - bias)
 
 
@@ -227,7 +231,7 @@ def test_chunks_that_divide_windows_or_heads(chunks, heads):
       dict(model__attention_chunks=(1, 3)),
       r"attention_chunks\[1\] = 3: stage 1, .* the 1 windows of an image nor, .* its 4 heads",
     ),
-    # on a device
+    # two heads on each device
     (
       dict(model__attention_chunks=(1, 4), mesh__model=2),
       r"attention_chunks\[1\] = 4: stage 1, .* its 2 heads",
@@ -248,8 +252,8 @@ def test_chunks_and_remat_that_cannot_be_are_refused_with_the_config(wrong, mess
 
 @pytest.mark.parametrize("map_side, chunks", [(16, 4), (8, 4)], ids=["windows", "heads"])
 def test_attention_in_chunks_needs_less_memory(map_side, chunks):
-  """Forward and backward: what is more than the tokens themselves, the logits, shrinks with the number of
-  chunks.
+  """Forward and backward: memory beyond the tokens themselves, which is the logits, shrinks with the number
+  of chunks.
   """
   x = np.zeros((4, map_side, map_side, 16), np.float32)
 
@@ -275,7 +279,8 @@ def test_group_size(depth, every, group):
 
 # Sizes and names.
 
-# no head, 1000 classes, 21841 classes, SimMIM; specification, section 11; huge and giant have extra norms
+# Order: no head, 1000 classes, 21841 classes, SimMIM. From the specification, section 11; huge and giant have
+# extra norms.
 COUNTS = {
   "tiny": (27_578_154, 28_347_154, 44_373_883, 29_940_618),
   "small": (48_959_418, 49_728_418, 65_755_147, 51_321_882),
@@ -322,8 +327,10 @@ def test_parameter_counts_of_the_other_choice_of_extra_norms(name, every, expect
 def test_extra_norms_of_huge_and_giant():
   huge, giant = (flat(size_params(name, "classifier")["encoder"]) for name in ("huge", "giant"))
   for params, groups, width in ((huge, 3, 1408), (giant, 7, 2048)):
-    found = {path: leaf.shape for path, leaf in params.items() if "extra_norm" in path}
-    assert found == {f"stage2/blocks/block5/extra_norm/{leaf}": (groups, width) for leaf in ("scale", "bias")}
+    extra_norms = {path: leaf.shape for path, leaf in params.items() if "extra_norm" in path}
+    assert extra_norms == {
+      f"stage2/blocks/block5/extra_norm/{leaf}": (groups, width) for leaf in ("scale", "bias")
+    }
 
 
 BLOCK = [
@@ -402,7 +409,7 @@ def test_parameter_names_of_axes_and_initial_values():
       assert not value.any(), path
     elif value.size >= 1024:
       assert abs(value.std() / 0.02 - 1) < 0.1, path
-  # Blocks of a stage are different draws.
+  # The blocks of a stage are drawn independently.
   kernels = [params[f"encoder/stage0/blocks/block{j}/attn/qkv/kernel"] for j in range(2)]
   assert np.abs(kernels[0] - kernels[1]).max() > 0.01
 
@@ -437,7 +444,7 @@ def test_drop_path_statistics(rate):
   out = np.asarray(
     jit(layers.drop_path)(np.ones((images, 2, 3), np.float32), np.float32(rate), jax.random.key(0))
   )
-  assert (out == out[:, :1, :1]).all()  # a whole image
+  assert (out == out[:, :1, :1]).all()  # a whole image is dropped or kept
   kept = out[:, 0, 0] > 0
   np.testing.assert_allclose(out[kept], 1 / (1 - rate), rtol=1e-6)
   assert abs(kept.mean() - (1 - rate)) <= 4 * math.sqrt(rate * (1 - rate) / images)
@@ -454,7 +461,7 @@ def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation(
     static_argnums=1,
   )
   kinds = np.unique(np.round(np.asarray(apply(0.5, True))[:, 0, 0, 0], 4))
-  assert len(kinds) == 4  # both, one, the other, none
+  assert len(kinds) == 4  # both, the first, the second, neither
   assert np.isclose(kinds, x[0, 0, 0, 0], atol=1e-3).any()
   np.testing.assert_allclose(
     *(np.ptp(np.asarray(apply(rate, False)), axis=0) for rate in (0.5, 0.0)), atol=1e-6
@@ -484,7 +491,9 @@ def test_a_fresh_v2_block_is_the_identity():
 )
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_token_reaches_only_its_own_cell_of_the_image(version, map_size, window, shifted):
-  """The set of tokens that an output depends on, by its gradient, is the one that brute force finds."""
+  """The set of tokens that an output depends on, determined by its gradient, equals the set found by brute
+  force.
+  """
   block = blocks.block(version, window, shifted=shifted, mlp_ratio=1.0)
   rng = np.random.default_rng(3)
   x = rng.normal(size=(1, *map_size, 16)).astype(np.float32)
@@ -499,13 +508,13 @@ def test_a_token_reaches_only_its_own_cell_of_the_image(version, map_size, windo
   cell, _ = slow_block.cells(map_size, window, shifted)
   expected = (cell[:, None] == cell[None]).all(-1)
   assert (reach[expected] > 1e-9).all()
-  assert (reach[~expected] < 1e-25).all()  # e^-100 between the regions of a window, zero elsewhere
+  assert (reach[~expected] < 1e-25).all()  # at most e^-100 between the regions of a window, zero elsewhere
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_nothing_crosses_an_edge_of_the_image_in_the_whole_backbone(version):
-  """A map of 9 × 11 tokens, windows of 4: the last column of the first two rows must not feel the first
-  column.
+  """On a map of 9 × 11 tokens with windows of 4, a change in the first column must not wrap around to the
+  last columns.
   """
   encoder = make_encoder(version=version, depths=(2,), num_heads=(2,), window_sizes=(4,))
   images = np.random.default_rng(4).normal(size=(1, 36, 44, 3)).astype(np.float32)
@@ -514,7 +523,7 @@ def test_nothing_crosses_an_edge_of_the_image_in_the_whole_backbone(version):
   changed = images.copy()
   changed[:, :, :4] += 1.0
   difference = np.abs(run(changed) - run(images)).max(axis=(0, 3))  # [9, 11]
-  # A plain block reaches column 3, the shifted one column 5.
+  # A plain block spreads the change to column 3, the shifted one to column 5.
   assert (difference[:, :6] > 0).all()
   assert (difference[:, 6:] == 0).all()
 
@@ -526,7 +535,7 @@ def test_window_that_is_not_square_in_a_backbone():
   maps = jit(lambda x: encoder.apply({"params": params}, x))(images).levels
   take = lambda i, j: jax.tree.map(lambda leaf: leaf[0], params[f"stage{i}"]["blocks"][f"block{j}"])
   assert [m.shape for m in maps] == [(1, 7, 9, 16), (1, 4, 5, 32)]
-  # The first stage, block by block in loops.
+  # The first stage, computed block by block with loops.
   embedded = nn.Dense(16).apply(
     {"params": params["patch_embed"]["proj"]},
     images.reshape(7, 4, 9, 4, 3).transpose(0, 2, 1, 3, 4).reshape(7, 9, 48),
@@ -556,8 +565,8 @@ def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
     logits[0].params["preferred_element_type"] == jnp.float32
     and logits[0].outvars[0].aval.dtype == jnp.float32
   )
-  # Cosines are of unrounded unit vectors: see tests/kernels/test_kernels.py for what an inverse temperature
-  # of 100 makes of rounded ones.
+  # Cosines are products of unrounded unit vectors: tests/kernels/test_kernels.py shows what an inverse
+  # temperature of 100 does to rounded ones.
   assert {var.aval.dtype for var in logits[0].invars} == {
     jnp.dtype("float32" if version == 2 else "bfloat16")
   }
@@ -565,7 +574,7 @@ def test_bfloat16_keeps_parameters_logits_and_softmax_in_float32(version):
     eqn for eqn in equations if eqn.primitive.name == "exp" and eqn.outvars[0].aval.shape == (3, 4, 2, 16, 16)
   ]
   assert len(softmax) == 1 and softmax[0].outvars[0].aval.dtype == jnp.float32
-  # The other large products run in bfloat16; only the small bias MLP does not.
+  # The other large products run in bfloat16; only the small bias MLP stays in float32.
   wide = [eqn for eqn in dots if eqn.invars[0].aval.dtype == jnp.float32]
   assert len(wide) == (3 if version == 2 else 0)
 
@@ -613,8 +622,8 @@ def test_bfloat16_backbone_is_near_float32():
   ],
 )
 def test_flops_as_published(name, version, window, image, gmacs):
-  """Published are multiply-adds, to the printed digits; theirs have a head, and the last norm over four times
-  the tokens.
+  """Publications count multiply-adds, given here to the printed digits; their models also have a head, and
+  apply the last norm to four times the tokens.
   """
   encoder = make_encoder(**dict(SIZES[name], extra_norm_every=0, version=version, window_sizes=(window,) * 4))
   channels = encoder.levels[-1].channels
@@ -628,14 +637,14 @@ def test_flops_counts_padding_where_it_is_computed_and_bands():
   encoder = make_encoder(depths=(1,), num_heads=(2,), window_sizes=(4,))
   assert encoder.flops((32, 32), 4) - encoder.flops((32, 32), 3) == 2 * 64 * 16 * 16
   one_more = encoder.flops((36, 32), 3) - encoder.flops((32, 32), 3)
-  # four rows of windows for one of tokens
+  # one more row of tokens needs four rows of windows
   attention, token = 4 * 8 * (4 * 16 * 16 + 2 * 16 * 16), 49 * 16 + 2 * 16 + 8 * 16 * 16 + 16
   assert one_more == 2 * (attention + 8 * token)
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (72, 100), (33, 47)])
 def test_levels(height, width):
-  """What the backbone says of its levels is what comes out."""
+  """The levels that the backbone declares match its output."""
   encoder = make_encoder(depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4), window_sizes=(4,) * 4)
   images = jnp.zeros((2, height, width, 3))
   features, _ = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), images))

@@ -1,5 +1,5 @@
-"""UPerNet: published sizes and costs, the head against torch, pooling and resizing against loops, and one
-result on any mesh.
+"""UPerNet: published sizes and costs, the head compared with torch, pooling and resizing compared with loops,
+and equal results on any mesh.
 """
 
 import collections
@@ -55,8 +55,8 @@ def published(name, version, window):
 
 @functools.cache
 def boxed(model):
-  """Abstract parameters, of an image whose last map is 8 × 8: V1's bias tables are of the windows that are
-  really used.
+  """Returns abstract parameters for an image whose last map is 8 × 8: V1's bias tables have the size of the
+  windows actually used.
   """
   return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"])
 
@@ -103,7 +103,7 @@ def test_parameter_counts_as_published(name, millions, v1):
 )
 def test_flops_as_published(name, image, gmacs):
   ours = upernet.flops(published(name, 1, 7), image, 3) / 2e9
-  assert abs(ours - gmacs) < (0.5 if image[0] == 512 else 2)  # the second size is not stated, but inferred
+  assert abs(ours - gmacs) < (0.5 if image[0] == 512 else 2)  # the second size is inferred, not published
 
 
 def test_flops_of_a_small_head_term_by_term():
@@ -126,14 +126,14 @@ def test_parameter_paths_are_an_interface():
   expected |= {
     f"{head}/{leaf}" for head in ("classifier", "auxiliary_classifier") for leaf in ("kernel", "bias")
   }
-  found = dict(flax.core.meta.unbox(boxed(make_model())))
-  encoder = found.pop("encoder")
-  assert set(flax.traverse_util.flatten_dict(found, sep="/")) == expected
+  params = dict(flax.core.meta.unbox(boxed(make_model())))
+  encoder = params.pop("encoder")
+  assert set(flax.traverse_util.flatten_dict(params, sep="/")) == expected
   theirs = make_model().encoder
   alone = jax.eval_shape(
     lambda: flax.core.meta.unbox(theirs.init(jax.random.key(0), jnp.zeros((1, 256, 256, 3)))["params"])
   )
-  assert encoder == alone  # a pre-trained backbone fits as it is, with its last norm
+  assert encoder == alone  # a pre-trained backbone fits unchanged, including its last norm
 
 
 def test_initial_values():
@@ -152,7 +152,7 @@ def test_what_cannot_be_built_is_refused(channels, where):
     boxed(model)
 
 
-# Pooling and resizing by their definition.
+# Pooling and resizing, by definition.
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 3), (7, 11)], ids=str)
@@ -179,7 +179,7 @@ def test_pooling_is_the_mean_of_its_parts(size):
     ((6, 6), (2, 4)),
     ((2, 3), (2, 7)),
     ((5, 3), (5, 3)),
-    ((333, 1), (500, 1)),  # a size at which positions in float32 are not exact enough
+    ((333, 1), (500, 1)),  # a size at which positions in float32 are too inexact
   ],
   ids=str,
 )
@@ -195,7 +195,9 @@ def test_resizing_mixes_the_four_nearest(old, new):
 
 
 def neighbours(i, old, new):
-  """The two tokens around the centre of token i of the new map, and their weights; at an edge, the edge."""
+  """Returns the two tokens around the centre of token i of the new map, and their weights; at an edge, only
+  the edge token.
+  """
   centre = max((i + 0.5) * old / new - 0.5, 0)
   first = math.floor(centre)
   return (first, 1 - (centre - first)), (min(first + 1, old - 1), centre - first)
@@ -225,29 +227,29 @@ def test_channels_that_do_not_divide_into_groups_are_bad_input():
     upernet.ConvNorm(24, 1, jnp.float32, name="lateral0").init(jax.random.key(0), np.zeros((1, 2, 2, 3)))
 
 
-# The whole, against torch.
+# The whole model, compared with torch.
 
 
 @functools.cache
 def run(height, width):
-  """A compiled function of parameters and images: both logits with nothing dropped, the normed last map and
-  all maps.
+  """Returns a compiled function of parameters and images that gives both logits without dropout, the normed
+  last map and all maps.
   """
 
   def both(params, images):
-    seen = []
+    features = []
 
     def watch(call, args, kwargs, context):
       if isinstance(context.module, nn.Dropout):
         return args[0]
       out = call(*args, **kwargs)
       if isinstance(context.module, swin.Swin) and context.method_name == "__call__":
-        seen.extend(out[:2])
+        features.extend(out[:2])
       return out
 
     with nn.intercept_methods(watch):
       logits, _ = make_model().apply({"params": params}, images, train=True)
-    return *logits, *seen
+    return *logits, *features
 
   return jit(both).lower(random_params(), images_of(height, width)).compile()
 
@@ -299,7 +301,9 @@ def test_logits_equal_those_of_torch(height, width):
 
 
 def test_an_image_that_is_no_multiple_is_one_with_black_below_and_to_the_right():
-  """Of the patch; a further window or merging is masked by the backbone."""
+  """This concerns multiples of the patch; further padding, for windows or merging, is masked by
+  the backbone.
+  """
   images = images_of(33, 65)
   padded = np.pad(images, ((0, 0), (0, 3), (0, 3), (0, 0)))
   ours, theirs = run(33, 65)(random_params(), images), run(36, 68)(random_params(), padded)
@@ -352,7 +356,9 @@ def test_bfloat16_is_of_the_convolutions_and_not_of_norms_and_logits():
 
 
 def head_alone(model, params, maps, **kwargs):
-  """The model's answer to given maps instead of those of a backbone; what went into dropout and came out."""
+  """Returns the model's output for given maps in place of a backbone's, and the inputs and outputs of
+  dropout.
+  """
   dropped = []
 
   def replace(call, args, kwargs, context):
@@ -401,7 +407,7 @@ def test_dropout_drops_whole_channels_of_an_image():
     x, out = np.asarray(x), np.asarray(out)
     gone = (out == 0).all(axis=(1, 2))
     np.testing.assert_allclose(out, np.where(gone[:, None, None], 0, x / np.float32(0.9)), rtol=1e-6)
-    gone = gone[(x != 0).any(axis=(1, 2))]  # ReLU empties some by itself
+    gone = gone[(x != 0).any(axis=(1, 2))]  # ReLU zeroes some channels by itself
     assert abs(gone.mean() - 0.1) < 4 * math.sqrt(0.09 / gone.size)
 
 
@@ -420,8 +426,8 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
 
 @functools.cache
 def gradient(mesh_sizes):
-  """Of the sum of both logits of a whole model of two stages, with fixed random weights and dropout; and the
-  compiled program.
+  """Returns value and gradient of the sum of both logits of a whole model of two stages, with fixed random
+  weights and dropout, and the compiled program.
   """
   model, images = make_model(depths=(1, 1), num_heads=(2, 2), window_sizes=(4, 4)), images_of(24, 40, batch=4)
   params = random_params(model)
@@ -448,12 +454,14 @@ def test_eight_devices_compute_the_gradient_of_one():
   np.testing.assert_allclose(value, theirs_value, rtol=1e-5)
   largest = max(np.abs(leaf).max() for leaf in theirs.values())
   for path, leaf in theirs.items():
-    assert np.abs(leaf).max() > 1e-5 * largest, path  # of the backbone, too
+    assert np.abs(leaf).max() > 1e-5 * largest, path  # including those of the backbone
     np.testing.assert_allclose(grads[path], leaf, rtol=0, atol=1e-5 * largest, err_msg=path)
 
 
 def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
-  """Not the activations of the whole batch in its stead, nor the part that the model axis divides."""
+  """The program gathers neither the activations of the whole batch instead nor the part that the model axis
+  divides.
+  """
   _, grads, program = gradient((2, 2, 2))
   kernels = collections.Counter(
     (*leaf.shape[:3], leaf.shape[3] // 2) for leaf in grads.values() if leaf.ndim == 4
@@ -462,7 +470,7 @@ def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
   for out in re.findall(r"= (.*?) all-gather(?:-start)?\(", program):
     gathered.update(tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[(\d+,\d+,\d+,\d+)\]", out))
   assert {shape: gathered[shape] for shape in kernels} == kernels
-  # another part of a kernel; the whole batch
+  # neither other parts of a kernel nor the whole batch
   assert not [shape for shape in gathered if shape not in kernels and shape[0] in (3, 4)]
 
 

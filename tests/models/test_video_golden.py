@@ -1,5 +1,5 @@
-"""Clips: the official video code's and torchvision's numbers on random weights, within 2e-5 of the largest
-value of each tensor.
+"""Models of clips give the numbers of the official video code and of torchvision on random weights, within
+2e-5 of the largest value of each tensor.
 """
 
 import functools
@@ -16,7 +16,7 @@ from swin_jax.models.heads import Classifier
 from swin_jax.models.swin import make_encoder, official
 from tests.support.golden import golden
 
-EXACT = "video_v1_window2x4x4_clip8x128"  # nothing padded, no clamp that matters
+EXACT = "video_v1_window2x4x4_clip8x128"  # no padding, and clamping has no effect
 FOREIGN = (
   "video_v1_window8x7x7_clip8x112",
   "video_v1_window4x7x7_clip11x50x70",
@@ -27,7 +27,7 @@ AS_THERE = dict(padding="attended", bias_rows="first")
 
 
 def official_name(name):
-  """The name in the official image code of a tensor of the video code or of torchvision."""
+  """Returns the name in the official image code of a tensor of the video code or of torchvision."""
   name = name.removeprefix("backbone.").replace("cls_head.fc_cls.", "head.")
   if m := re.fullmatch(r"features\.(\d+)\.(reduction|norm)\.(\w+)", name):
     return f"layers.{int(m[1]) // 2}.downsample.{m[2]}.{m[3]}"
@@ -38,7 +38,7 @@ def official_name(name):
 
 
 def filled(path, model, tensors):
-  """A parameter of ours from the tensors by their official names."""
+  """Returns one of our parameters, built from the tensors under their official names."""
   names = official.names(path, model)
   blocks = [official.form(name, model).read(tensors[name]) for name in np.atleast_1d(names)]
   return np.stack(blocks) if isinstance(names, list) else blocks[0]
@@ -46,7 +46,7 @@ def filled(path, model, tensors):
 
 @functools.cache
 def case(name):
-  """How the case was built, its tensors by official name, and its values."""
+  """Returns the settings of the case, its tensors by official name, and its values."""
   spec = json.loads(golden(f"video/{name}.json").read_text())
   tensors = safetensors.numpy.load_file(golden(f"video/{name}.safetensors"))
   tensors = {official_name(key): value.astype(np.float32) for key, value in tensors.items()}
@@ -55,7 +55,7 @@ def case(name):
 
 
 def outputs(name, **switches):
-  """What our model computes, by the names of the golden file, channels second."""
+  """Returns our model's outputs under the names of the golden file, with channels second."""
   spec, tensors, values = case(name)
   numbers = {key: spec[key] for key in ("embed_dim", "depths", "num_heads", "patch_size")}
   windows = [spec["window_size"]] * 4
@@ -72,26 +72,29 @@ def outputs(name, **switches):
 
   @jax.jit
   def run(params, clips):
-    logits, seen = model.apply(
+    logits, captured = model.apply(
       {"params": params},
       clips,
       capture_intermediates=lambda module, _: module.name in ("encoder", "patch_embed"),
       mutable=["intermediates"],
     )
-    seen = seen["intermediates"]["encoder"]
-    features = seen["__call__"][0]
+    captured = captured["intermediates"]["encoder"]
+    features = captured["__call__"][0]
     maps = {f"stage_{i}": x for i, x in enumerate(features.levels)}
-    return maps | {"patch_embed": seen["patch_embed"]["__call__"][0], "features": features.last}, logits
+    return maps | {"patch_embed": captured["patch_embed"]["__call__"][0], "features": features.last}, logits
 
   maps, logits = run(params, clips)
-  found = {key: np.moveaxis(x, -1, 1) for key, x in maps.items()} | {"logits": np.asarray(logits)}
-  # of the first clip alone; of the embedding its top-left corner
-  found["patch_embed"], found["stage_0"] = found["patch_embed"][:1, :, :, :8, :8], found["stage_0"][:1]
-  return found
+  values_by_name = {key: np.moveaxis(x, -1, 1) for key, x in maps.items()} | {"logits": np.asarray(logits)}
+  # The golden file holds only the first clip, and only the top-left corner of the embedding.
+  values_by_name["patch_embed"], values_by_name["stage_0"] = (
+    values_by_name["patch_embed"][:1, :, :, :8, :8],
+    values_by_name["stage_0"][:1],
+  )
+  return values_by_name
 
 
 def differences(name, **switches):
-  """Of each tensor, the largest difference in units of its largest value."""
+  """Returns the largest difference in each tensor, relative to the tensor's largest value."""
   ours, theirs = outputs(name, **switches), case(name)[2]
   assert ours.keys() == theirs.keys() - {"clip"}
   assert all(ours[key].shape == theirs[key].shape for key in ours)
@@ -99,18 +102,18 @@ def differences(name, **switches):
 
 
 def test_with_the_default_switches():
-  found = differences(EXACT)
-  assert max(found.values()) <= 2e-5, found
+  errors = differences(EXACT)
+  assert max(errors.values()) <= 2e-5, errors
 
 
 @pytest.mark.parametrize("name", (EXACT, *FOREIGN))
 def test_with_the_switches_of_foreign_weights(name):
-  found = differences(name, **AS_THERE)
-  assert max(found.values()) <= 2e-5, found
+  errors = differences(name, **AS_THERE)
+  assert max(errors.values()) <= 2e-5, errors
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_these_need_the_switches(name):
-  """Where padding is masked or rows are chosen by offset, it is another function."""
-  found = differences(name)
-  assert found["logits"] > 1e-3 and found["features"] > 1e-3, found
+  """Where padding is masked or rows are chosen by offset, the model computes a different function."""
+  errors = differences(name)
+  assert errors["logits"] > 1e-3 and errors["features"] > 1e-3, errors

@@ -1,4 +1,4 @@
-"""The geometry of windows, against brute force and numbers written out."""
+"""The geometry of windows, compared with brute force and with hand-written numbers."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_regions_equal_a_comparison_of_coordinates(map_size, window, shift):
     for i, a in enumerate(place):
       for j, b in enumerate(place):
         real = all((origin[m, t] < map_size).all() for t in (i, j))
-        # Neighbours in the window that are as far from each other in the image: no edge between them.
+        # Two tokens with the same offset in the image as in the window have no edge between them.
         together = (origin[m, i] - origin[m, j] == np.subtract(a, b)).all()
         allowed = labels[m, i] == labels[m, j] and labels[m, i] >= 0 and labels[m, j] >= 0
         assert allowed == (real and together), (m, a, b)
@@ -89,7 +89,7 @@ def test_shift_mask_of_8x8_window_4():
   np.testing.assert_array_equal(apart[2], across_rows)  # the bottom row
   np.testing.assert_array_equal(apart[3], across_rows | across_columns)  # the corner
   assert len({pattern.tobytes() for pattern in apart if pattern.any()}) == 3
-  # One row written out: the first token of the corner window sees the 2×2 that it belongs to.
+  # One row written out: the first token of the corner window attends to the 2×2 tokens of its own region.
   assert apart[3, 0].astype(int).tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
 
 
@@ -110,10 +110,10 @@ def test_no_regions_where_nothing_is_shifted_or_padded():
   [
     ((8, 8), (4, 4), False, ((4, 4), (0, 0))),
     ((8, 8), (4, 4), True, ((4, 4), (2, 2))),
-    ((8, 8), (8, 8), True, ((8, 8), (0, 0))),  # equal: one window, no shift
+    ((8, 8), (8, 8), True, ((8, 8), (0, 0))),  # equal sizes: one window, no shift
     ((6, 6), (12, 12), True, ((6, 6), (0, 0))),  # the window shrinks
     ((9, 9), (7, 7), True, ((7, 7), (3, 3))),  # half of an odd window, rounded down
-    ((8, 16), (8, 8), True, ((8, 8), (0, 4))),  # each axis by itself
+    ((8, 16), (8, 8), True, ((8, 8), (0, 4))),  # each axis separately
     ((6, 16), (8, 8), True, ((6, 8), (0, 4))),
     ((16, 16), (4, 8), True, ((4, 8), (2, 4))),
     ((16, 8), (4, 8), True, ((4, 8), (2, 0))),
@@ -139,10 +139,10 @@ def test_window_and_shift(map_size, window_size, shifted, expected):
   ],
 )
 def test_windows_of_the_released_settings(image, window, effective, shifting):
-  found = [windows.window_and_shift((image // 4 // 2**i,) * 2, (window, window), True) for i in range(4)]
-  assert tuple(size for (size, _), _ in found) == effective
-  assert tuple(i for i, (_, shift) in enumerate(found) if shift != (0, 0)) == shifting
-  assert all(shift in ((0, 0), (window // 2,) * 2) for _, shift in found)
+  stages = [windows.window_and_shift((image // 4 // 2**i,) * 2, (window, window), True) for i in range(4)]
+  assert tuple(size for (size, _), _ in stages) == effective
+  assert tuple(i for i, (_, shift) in enumerate(stages) if shift != (0, 0)) == shifting
+  assert all(shift in ((0, 0), (window // 2,) * 2) for _, shift in stages)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,9 @@ def test_relative_index_finds_query_minus_key(window, table):
   "window, table", [((2, 2, 3), (4, 2, 3)), ((2, 2, 2), (3, 4, 3)), ((1, 3, 1), (2, 3, 3))]
 )
 def test_first_rows_are_those_of_the_first_tokens_of_the_table(window, table):
-  """As the official video code cuts the index of the whole window; the same where time alone is shrunk."""
+  """The official video code cuts the index of the whole window in this way; the results agree where only time
+  is shrunk.
+  """
   first = windows.relative_index(window, table, "first")
   tokens = math.prod(window)
   np.testing.assert_array_equal(first, windows.relative_index(table)[:tokens, :tokens])

@@ -1,5 +1,5 @@
-"""Normalising, erasing, mixup and cutmix: exact where the draws are known, by distribution where they are
-not.
+"""Normalising, erasing, mixup and cutmix: tested exactly where the random draws are known, and by
+distribution elsewhere.
 """
 
 import functools
@@ -32,13 +32,13 @@ ERASED_SHAPE = (1000, 32, 32, 2)
 
 
 def batch():
-  """Eight random images with targets of eight classes."""
+  """Returns eight random images with targets of eight classes."""
   rng = np.random.default_rng(0)
   return rng.normal(size=(8, *SIZE, 2)).astype(np.float32), rng.dirichlet(np.ones(8), 8).astype(np.float32)
 
 
 def numbered(size):
-  """Images that are constant at their own number, and one-hot targets of it."""
+  """Returns images filled with their own index, and the index's one-hot targets."""
   images = np.broadcast_to(np.arange(size, dtype=np.float32)[:, None, None, None], (size, *SIZE, 2))
   return images, np.eye(size, dtype=np.float32)
 
@@ -52,7 +52,7 @@ def test_normalise():
 
 
 def test_normalise_floats():
-  """As they are; what is NaN, no data, becomes the mean."""
+  """Floats are not divided by 255, and NaN (no data) becomes the mean."""
   images = np.float32([[[[300.0, 2.0], [np.nan, 4.0]]]])
   normalised = mixing.normalise(images, (290.0, 3.0), (20.0, 0.5))
   np.testing.assert_allclose(normalised, [[[[0.5, -2.0], [0.0, 2.0]]]])
@@ -62,7 +62,7 @@ def test_normalise_floats():
 
 
 def official_erase(rng, shape):
-  """(top, left, h, w) of each image, None where no box fits: the published loop on the same draws."""
+  """Returns (top, left, h, w) of each image, None where no box fits: the published loop on the same draws."""
   b, height, width, _ = shape
   keys = jax.random.split(rng, 5)
   area = np.asarray(jax.random.uniform(keys[0], (b, 10), minval=0.02, maxval=1 / 3), np.float64)
@@ -115,19 +115,19 @@ def test_erased_area_position_and_noise():
   area = inside.mean(axis=(1, 2))
   assert area.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.015)
   assert area.min() < 0.03 and 0.32 < area.max() < 0.35
-  # no corner is preferred
+  # all corners are equally likely
   np.testing.assert_allclose(inside.mean(axis=0), inside.mean(axis=0)[::-1, ::-1], atol=0.1)
   h, w = inside.any(axis=2).sum(axis=1), inside.any(axis=1).sum(axis=1)
-  assert (h * w == inside.sum(axis=(1, 2))).all()  # one box, whole
-  # Up to 1 / 0.3, and a little more where sides are rounded.
+  assert (h * w == inside.sum(axis=(1, 2))).all()  # one complete box
+  # At most 1 / 0.3, and slightly more where sides are rounded.
   assert abs(np.log(h / w).mean()) < 0.1 and 3.2 < (h / w).max() < 4.1 and 3.2 < (w / h).max() < 4.1
   noise = erased[inside]
   assert noise.mean() == pytest.approx(0.0, abs=0.01) and noise.std() == pytest.approx(1.0, abs=0.01)
-  assert abs(np.corrcoef(noise.T)[0, 1]) < 0.02  # each band has its own
+  assert abs(np.corrcoef(noise.T)[0, 1]) < 0.02  # each band has its own noise
 
 
 def test_image_that_no_box_fits_stays():
-  # Two rows: even the flattest, smallest box, √(0.02 · 400 · 0.3) high, rounds to two.
+  # With two rows, even the flattest and smallest box, √(0.02 · 400 · 0.3) high, rounds to a height of two.
   assert (erase(jnp.full((50, 2, 200, 1), 100.0), key(0), 1.0) == 100).all()
 
 
@@ -138,7 +138,7 @@ def test_mixup_combines_images_and_targets_with_their_mirror():
   images, targets = batch()
   for seed in range(5):
     mixed, mixed_targets = compiled_mix(0.8, 0.0)(images, targets, key(seed))
-    # Least squares: the share that explains the images is the one of the targets, with nothing left over.
+    # Least squares: the share fitted to the images equals the share in the targets, with no residual.
     difference = (images - images[::-1]).ravel()
     share = difference @ np.asarray(mixed - images[::-1]).ravel() / (difference @ difference)
     assert 0 <= share <= 1
@@ -148,13 +148,13 @@ def test_mixup_combines_images_and_targets_with_their_mirror():
 
 @jax.jit
 def cutmix_draws(rng):
-  """λ and the centre as one group draws them."""
+  """Returns λ and the centre as one group draws them."""
   keys = jax.random.split(jax.random.split(rng, 1)[0], 4)
   return jax.random.beta(keys[2], 1.0, 1.0), jax.random.randint(keys[3], (2,), 0, jnp.array(SIZE))
 
 
 def official_cutmix(rng):
-  """(top, bottom, left, right) of the published box on these draws."""
+  """Returns (top, bottom, left, right) of the published box for these draws."""
   share, (y, x) = jax.device_get(cutmix_draws(rng))
   ratio = np.sqrt(1.0 - float(share))
   cut_h, cut_w = int(SIZE[0] * ratio), int(SIZE[1] * ratio)
@@ -194,7 +194,9 @@ def test_targets_stay_distributions(alphas):
 
 @pytest.fixture(scope="module")
 def many_draws():
-  """Of 4000 batches of two: the target's share of the image itself, and whether the method was cutmix."""
+  """Mixes 4000 batches of two; returns the image's own share of its target, and whether the method was
+  cutmix.
+  """
   images, targets = numbered(2)
 
   def one(rng):
@@ -212,7 +214,7 @@ def test_with_both_each_is_taken_half_of_the_time(many_draws):
 def test_share_of_mixup_is_beta(many_draws):
   share = many_draws[0][~many_draws[1]]
   assert share.mean() == pytest.approx(0.5, abs=0.04)
-  assert share.var() == pytest.approx(1 / (4 * (2 * 0.8 + 1)), rel=0.1)  # of Beta(α, α)
+  assert share.var() == pytest.approx(1 / (4 * (2 * 0.8 + 1)), rel=0.1)  # variance of Beta(α, α)
 
 
 def test_boxes_of_cutmix_are_cut_off_at_the_border(many_draws):
@@ -226,7 +228,7 @@ def test_boxes_of_cutmix_are_cut_off_at_the_border(many_draws):
   expected = np.mean(
     [1 - mean_length(SIZE[0], int(SIZE[0] * r)) * mean_length(SIZE[1], int(SIZE[1] * r)) for r in ratios]
   )
-  assert share.mean() == pytest.approx(expected, abs=0.03) and expected > 0.6  # 0.5 without the border
+  assert share.mean() == pytest.approx(expected, abs=0.03) and expected > 0.6  # 0.5 with no border
 
 
 def test_no_mixing_is_the_identity():

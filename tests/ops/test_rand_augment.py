@@ -1,5 +1,5 @@
-"""RandAugment on the device: against Pillow and arrays written out, draws against their distributions, on any
-number of devices.
+"""RandAugment on the device: compared with Pillow and with hand-written arrays, draws compared with their
+distributions, on any number of devices.
 """
 
 import functools
@@ -46,7 +46,7 @@ def level(name, magnitude, sign):
 
 
 def apply_one(name, image, value):
-  """One operation on uint8 [height, width] or [height, width, 3]."""
+  """Applies one operation to a uint8 image [height, width] or [height, width, 3]."""
   pixels = np.asarray(image, np.uint8).reshape(1, *image.shape[:2], -1)
   return np.asarray(
     apply(pixels, np.full((1, 1), index(name), np.int32), np.full((1, 1), value, np.float32))
@@ -62,7 +62,9 @@ def run(name, image, magnitude, sign=1):
 
 @functools.cache
 def photographs(bands):
-  """Four of 96 × 128 pixels: plain, dark, of few values, of one value."""
+  """Returns four images of 96 × 128 pixels: a plain one, a dark one, one of few values, one of a single
+  value.
+  """
   china, flower = (sklearn.datasets.load_sample_image(name) for name in ("china.jpg", "flower.jpg"))
   images = [
     china[100:196, 200:328],
@@ -92,8 +94,8 @@ def test_every_operation_is_pillows(name, bands):
         difference = np.abs(apply_one(name, image, value).astype(int) - by_pillow(name, image, value))
         if name in LOOK_UP:
           assert not difference.any()
-        # Where the border of the image passes right through the middle of a pixel, rounding decides what is
-        # outside.
+        # Where the edge of the image passes exactly through the centre of a pixel, rounding decides whether
+        # the pixel is outside.
         assert np.sum(difference > 1) <= 2
         worst, differing = (
           max(worst, np.sort(difference.ravel())[-3 * bands]),
@@ -105,7 +107,7 @@ def test_every_operation_is_pillows(name, bands):
 
 def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
   for low in range(256):
-    image = np.tile(np.arange(256, dtype=np.uint8)[None], (256, 1))  # row h: the values from low to h
+    image = np.tile(np.arange(256, dtype=np.uint8)[None], (256, 1))  # row h holds the values from low to h
     image = np.clip(image, low, np.maximum(np.arange(256), low)[:, None]).astype(np.uint8)
     ours = apply(
       image[:, None, :, None],
@@ -117,18 +119,18 @@ def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
 
 
 def test_all_at_once_is_one_after_the_other():
-  """What other devices than CPUs compute, and what a CPU does: `platform_dependent` gives a CPU only the
-  latter.
+  """The vectorised variant, used on other devices, agrees with the sequential one, the only one that
+  `platform_dependent` gives a CPU.
   """
   images = np.stack(photographs(3) * 12)
   drawn = draw(jax.random.key(0), len(images), **RECIPE | dict(operations=3, probability=0.9))
 
-  elsewhere = jax.jit(functools.partial(rand_augment.in_turns, 32))(images, *drawn)  # and a remainder
+  elsewhere = jax.jit(functools.partial(rand_augment.in_turns, 32))(images, *drawn)  # 48 = 32 + 16
   difference = np.abs(np.asarray(apply(images, *drawn)).astype(int) - np.asarray(elsewhere))
   assert difference.max() <= 3 and np.mean(difference > 0) < 1e-4
 
 
-# Against numbers written out.
+# Against hand-written numbers.
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_every_name_has_an_effect():
     ("auto_contrast", 0, 1, [50, 101, 75, 60], [0, 255, 125, 50]),
     ("brightness", 10, 1, [0, 100, 130, 255], [0, 190, 247, 255]),
     ("brightness", 10, -1, [0, 100, 130, 255], [0, 10, 13, 25]),
-    # Around the mean, 100: 100 + 1.9 · (value - 100).
+    # Around the mean, which is 100: 100 + 1.9 · (value - 100).
     ("contrast", 10, 1, [80, 120, 90, 110], [62, 138, 81, 119]),
     ("sharpness", 5, 1, [7, 7, 7, 7], [7, 7, 7, 7]),
     ("color", 10, 1, [10, 20, 30, 40], [10, 20, 30, 40]),
@@ -207,15 +209,15 @@ def test_equalize_spreads_values_evenly():
 
 
 def test_color_moves_away_from_and_towards_luminance():
-  # luminance 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
+  # the luminance is 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124
   image = np.full((2, 2, 3), (200, 100, 50), np.uint8)
-  assert run("color", image, 5, -1)[0, 0].tolist() == [165, 110, 83]  # 124 + 0.55 · (value - 124), cut off
+  assert run("color", image, 5, -1)[0, 0].tolist() == [165, 110, 83]  # 124 + 0.55 · (value - 124), truncated
   assert run("color", image, 10, 1)[0, 0].tolist() == [255, 78, 0]
 
 
 def test_sharpness_pulls_a_pixel_from_its_neighbours():
   image = np.full((5, 5), 100, np.uint8)
-  image[2, 2] = 126  # smoothed with (5 · itself + its 8 neighbours) / 13: 110
+  image[2, 2] = 126  # smoothed as (5 · itself + its 8 neighbours) / 13: 110
   assert run("sharpness", image, 10, 1)[2, 2] == 140  # 110 + 1.9 · 16
   assert run("sharpness", image, 10, -1)[2, 2] == 111
 
@@ -242,7 +244,7 @@ def test_shear_shifts_each_line_by_its_distance_from_the_border():
   image[:, 20] = 255
   sheared = run("shear_x", image, 10)
   for row in (0, 10, 20, 40):
-    line = sheared[row, :27].astype(float)  # further right the fill comes into view
+    line = sheared[row, :27].astype(float)  # further right the fill colour becomes visible
     assert line @ np.arange(27) / line.sum() == pytest.approx(20 - 0.3 * (row + 0.5), abs=0.15)
   assert (sheared[40, -12:] == 117).all()
   assert np.array_equal(run("shear_y", image.T, 10), sheared.T)
@@ -261,11 +263,11 @@ def test_rotation_is_about_the_centre_and_bicubic():
 
 
 def test_grey_image_gets_the_grey_fill():
-  # 0.299 · 124 + 0.587 · 116 + 0.114 · 104
+  # The luminance of the fill colour: 0.299 · 124 + 0.587 · 116 + 0.114 · 104.
   assert set(run("rotate", np.zeros((20, 20), np.uint8), 9).ravel().tolist()) == {0, 117}
 
 
-# What is drawn.
+# Random draws.
 
 
 def test_operations_are_uniform_with_replacement_and_left_out_half_of_the_time():
@@ -290,7 +292,7 @@ def test_magnitude_is_normal_drawn_anew_and_cut_with_either_sign():
   magnitudes = np.abs(angles) / 3
   assert len(angles) > 3500
   assert magnitudes.max() == pytest.approx(10.0)
-  assert np.mean(magnitudes > 9.9999) == pytest.approx(0.0228, abs=0.01)  # beyond two deviations
+  assert np.mean(magnitudes > 9.9999) == pytest.approx(0.0228, abs=0.01)  # above 2σ
   assert magnitudes.mean() == pytest.approx(9.0, abs=0.04) and magnitudes.std() == pytest.approx(
     0.5, abs=0.03
   )
@@ -319,7 +321,7 @@ def test_the_key_and_the_place_in_the_batch_alone_decide():
 
 
 def step_parts(**changes):
-  """A config with RandAugment for every image, its program, and a batch."""
+  """Returns a config with RandAugment for every image, its program, and a batch."""
   config = tiny.config(
     "finetune", augment__rand_augment_operations=2, augment__rand_augment_probability=1.0, **changes
   )
@@ -356,7 +358,7 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
 
 
 def test_the_step_trains_on_augmented_images():
-  """The loss of a step is that of the batch as `augment` leaves it; another step draws anew."""
+  """The loss of a step is that of the batch after `augment`; another step draws anew."""
   config, p, batch = step_parts(
     classification__mixup_alpha=0.0,
     classification__cutmix_alpha=0.0,
@@ -374,7 +376,8 @@ def test_the_step_trains_on_augmented_images():
       jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), 1 << 30) for step in (0, 1)
     ]
     losses = [
-      loss(state.params, seen, keys[0])[0] for seen in (batch, *(augment(batch, key) for key in keys))
+      loss(state.params, trained_on, keys[0])[0]
+      for trained_on in (batch, *(augment(batch, key) for key in keys))
     ]
     _, sums = p.step(state, jax.device_put(batch, p.batch_sharding))
   assert float(sums["loss"][0]) == pytest.approx(float(losses[1]), rel=1e-5)

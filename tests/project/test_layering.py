@@ -1,4 +1,4 @@
-"""Who imports whom: data flows one way, and every package stays replaceable."""
+"""Which modules may import which: dependencies go one way, and every package stays replaceable."""
 
 import ast
 
@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
-# Package → the packages of ours that its files may import, besides their own. A name stands for all below it;
-# the most exact name of a file's package decides.
+# Package → our packages that its files may import, besides itself. A name stands for everything below it; the
+# most specific matching name decides.
 MODEL_USERS = {"saved", "tasks", "models", "drawing", "kernels", "mesh", "data.read", "data.view", "terminal"}
 MAY_IMPORT = {
   "terminal": set(),
@@ -99,7 +99,7 @@ def test_packages_import_each_other_in_one_direction():
 @pytest.mark.parametrize("module", modules("swin_jax"))
 def test_the_core_needs_no_other_framework(module):
   roots = {name.split(".")[0] for name in imports(module)}
-  # in a function, where installed
+  # imported inside a function, if installed
   only_for_its_files = {"torch"} if module == "swin_jax.saved.tensors" else set()
   assert not (roots - only_for_its_files) & {
     "tensorflow",
@@ -124,7 +124,7 @@ def test_a_config_loads_anywhere(module):
 
 @pytest.mark.parametrize("module", modules("tests"))
 def test_no_test_imports_another(module):
-  """What tests share is in tests.support."""
+  """Code that tests share is in tests.support."""
   assert not [
     name for name in sorted(imports(module)) if inside(name, "tests") and not inside(name, "tests.support")
   ]

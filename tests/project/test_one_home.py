@@ -1,4 +1,4 @@
-"""What is said of a task, of a kind of target and of a backbone has one home, read off the syntax trees of
+"""Facts about a task, a kind of target and a backbone have one home each, checked on the syntax trees of
 swin_jax: no other file names them, compares them or reads their sizes.
 """
 
@@ -12,10 +12,10 @@ from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "swin_jax"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-# The words of the kinds of target are those of `data.read.targets.Target`.
+# The names of the kinds of target are those of `data.read.targets.Target`.
 NAMES = {*KINDS, *filter(None, Target)}
 TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swin/", "weights/")
-# (file, constant) → what else the word stands for there.
+# (file, constant) → what else the word means there.
 OTHER_WORDS = {
   ("data/prepare/splits.py", "labels"): "attribute of a source: the class of every image",
   ("data/read/npz.py", "labels"): "array in an .npz file",
@@ -23,7 +23,7 @@ OTHER_WORDS = {
 }
 COMPARED = {"task", "kind", "needs", "target", "targets", "backbone"}
 TYPES = {"Task", "TaskKind", "Target", "BackboneKind"}
-# (file, expression) → what else is called so there.
+# (file, expression) → what else has that name there.
 OTHER_KINDS = {
   ("plan/hlo.py", "kind"): "kind of a collective",
   ("plan/hlo.py", "self.kind"): "kind of a collective",
@@ -41,7 +41,7 @@ def walk(text):
 
 
 def last_name(node):
-  """Returns the last name of an expression: of a.b and of a["b"] it is b."""
+  """Returns the last name of an expression: b for both a.b and a["b"]."""
   if isinstance(node, ast.Subscript):
     return node.slice.value if isinstance(node.slice, ast.Constant) else None
   return {ast.Name: "id", ast.Attribute: "attr"}.get(type(node)) and getattr(
@@ -55,29 +55,29 @@ def constants(text):
 
 
 def comparisons(text):
-  """Returns the expressions for a task or a kind that ==, !=, match or isinstance look at."""
-  found = []
+  """Returns the expressions for a task or a kind that ==, !=, match or isinstance examine."""
+  expressions = []
   for node in walk(text):
     if isinstance(node, ast.Compare) and any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
-      found += [side for side in (node.left, *node.comparators) if last_name(side) in COMPARED]
+      expressions += [side for side in (node.left, *node.comparators) if last_name(side) in COMPARED]
     elif isinstance(node, ast.Match) and last_name(node.subject) in COMPARED:
-      found.append(node.subject)
+      expressions.append(node.subject)
     elif isinstance(node, ast.Call) and last_name(node.func) == "isinstance":
       value, types = node.args
       if last_name(value) in COMPARED - {"target"} or TYPES & set(map(last_name, ast.walk(types))):
-        found.append(value)
-  return [text for text in map(ast.unparse, found) if not text.endswith("dtype.kind")]
+        expressions.append(value)
+  return [text for text in map(ast.unparse, expressions) if not text.endswith("dtype.kind")]
 
 
 def sizes(text):
-  """Returns the expressions that read a size of Swin: an attribute, a key, or the name of one."""
-  found = []
+  """Returns the expressions that read a size of Swin: an attribute, a key, or the variable's name."""
+  expressions = []
   for node in walk(text):
     if isinstance(node, (ast.Attribute, ast.Subscript)) and last_name(node) in SIZES:
-      found.append(ast.unparse(node))
+      expressions.append(ast.unparse(node))
     elif isinstance(node, ast.Constant) and node.value in SIZES - {"version"}:
-      found.append(node.value)
-  return found
+      expressions.append(node.value)
+  return expressions
 
 
 def read(file):

@@ -1,4 +1,4 @@
-"""What the README says can be done, done as it says."""
+"""Everything the README says can be done is done here as it says."""
 
 import importlib
 import pathlib
@@ -47,8 +47,8 @@ def test_the_configs_it_names_are_all_there_are():
 
 
 def do(folder, heading, flags):
-  """The commands of a section as they stand, in a folder; runs with the section's flags for a CPU and these.
-  What each said.
+  """Runs the commands of a section as they stand, in a folder; training runs get the section's flags for a
+  CPU and the given ones. Returns the output of each.
   """
   for name in ("configs", "swin_jax"):
     (folder / name).symlink_to(ROOT / name)
@@ -67,7 +67,7 @@ def do(folder, heading, flags):
 
 @pytest.mark.slow
 def test_own_images(tmp_path):
-  """The commands as they stand, with the CPU flags of the text, on 48 images and for a step or two."""
+  """Runs the commands as they stand, with the CPU flags of the text, on 48 images for a step or two."""
   rng = np.random.default_rng(0)
   for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
     (tmp_path / "my_images" / name).mkdir(parents=True)
@@ -83,8 +83,8 @@ def test_own_images(tmp_path):
 
 @pytest.mark.slow
 def test_rasters(tmp_path):
-  """The commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with gaps: the
-  loss falls.
+  """Runs the commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with
+  gaps: the loss falls.
   """
   for name in ("scene", "other"):
     array = rasters.scene(len(name), 400, 420, bands=7)
@@ -112,8 +112,8 @@ def test_rasters(tmp_path):
 
 @pytest.mark.slow
 def test_every_pixel(tmp_path, monkeypatch):
-  """The commands as they stand, with the CPU flags of the text, on images whose left and right half are
-  classes; a step or two.
+  """Runs the commands as they stand, with the CPU flags of the text, for a step or two on images whose left
+  and right halves are two classes.
   """
   rng = np.random.default_rng(0)
   for split, count in (("train", 8), ("val", 2)):
@@ -139,17 +139,17 @@ def test_every_pixel(tmp_path, monkeypatch):
   assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
   assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
   monkeypatch.chdir(tmp_path)
-  made = {}
-  exec("\n".join(block("Every pixel", "python")), made)
-  found = labels.decode((tmp_path / "found/0.png").read_bytes())
-  # of the file, and as it is fitted into 256 × 128 px
-  assert found.shape == (70, 100) and made["classes"].shape == (128, 183)
+  names = {}
+  exec("\n".join(block("Every pixel", "python")), names)
+  class_map = labels.decode((tmp_path / "found/0.png").read_bytes())
+  # once from the file, and once as fitted into 256 × 128 px
+  assert class_map.shape == (70, 100) and names["classes"].shape == (128, 183)
 
 
 @pytest.mark.slow
 def test_a_number_for_every_pixel(tmp_path):
-  """The commands as they stand, with the CPU flags of the text, on rasters whose values are one of their
-  bands; a step or two.
+  """Runs the commands as they stand, with the CPU flags of the text, for a step or two on rasters whose
+  values are one of their bands.
   """
   for split in ("train", "val"):
     array = rasters.scene(len(split), 330, 340, bands=3)
@@ -174,15 +174,17 @@ def test_a_number_for_every_pixel(tmp_path):
 
 
 def run_here(command):
-  """A command of this program, as it stands, without the seconds that another process would take."""
+  """Runs a command of this package as it stands in this process, which saves the seconds that starting
+  another takes.
+  """
   words = shlex.split(command)
   assert words[:2] == ["python", "-m"], command
   assert importlib.import_module(f"{words[2]}.__main__").main([words[2], *words[3:]]) == 0
 
 
 def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
-  """The commands and the notebook's lines as they stand, on tiny models; what is fetched from a hub is made
-  here.
+  """Runs the commands and the notebook's lines as they stand on tiny models; models that a hub would serve
+  are created here.
   """
   for name, changes in {
     "runs/own/finetune": {},
@@ -205,7 +207,7 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
       torch.save(
         {"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4]
       )
-    if "hf://" not in command:  # tests/saved/test_hub.py
+    if "hf://" not in command:  # fetching from the hub is tested in tests/saved/test_hub.py
       run_here(command)
   pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
   names = {"pixels": pixels}
@@ -225,15 +227,15 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
 
 
 def test_the_files_it_points_to_are_there():
-  found = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
-  assert len(found) > 5 and not [path for path in found if not (ROOT / path).exists()]
+  links = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
+  assert len(links) > 5 and not [path for path in links if not (ROOT / path).exists()]
   named = set(re.findall(r"`([\w/]*test_\w+\.py)`", TEXT))
   assert len(named) > 10 and not [name for name in named if not (ROOT / name).exists()]
 
 
 @pytest.mark.slow
 def test_the_quick_start_learns_digits(tmp_path):
-  """The line as it stands, in this environment instead of one of its own, and with fewer epochs."""
+  """Runs the line as it stands, in this environment instead of a new one, and with fewer epochs."""
   for name in ("configs", "swin_jax"):
     (tmp_path / name).symlink_to(ROOT / name)
   environment, requirements, *runs_of_it = block("Quick start", "sh")[0].split(" && ")
@@ -249,4 +251,4 @@ def test_the_quick_start_learns_digits(tmp_path):
   folder = tmp_path / "runs" / "quickstart"
   assert list((folder / "pretrain" / "pictures").glob("reconstruction-*.png"))
   assert "loaded   encoder/" in (folder / "finetune" / "transfer.txt").read_text()
-  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.5  # by chance 0.1
+  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.5  # chance level is 0.1

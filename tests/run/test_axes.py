@@ -1,4 +1,4 @@
-"""The number of axes is that of data.image_size: what must agree with it, and a step on clips."""
+"""The number of axes is that of data.image_size: settings that must agree with it, and a step on clips."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The measurement of the input pipeline: what is slow is named, and what is bad is one line."""
+"""The measurement of the input pipeline: slow stages are named, and bad input gives a one-line message."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 
 @dataclasses.dataclass(frozen=True)
 class Slow:
-  """A source that takes its time, or holds nothing that can be read."""
+  """A source that is slow, or whose examples cannot be read."""
 
   seconds: float
   damaged: bool = False
@@ -56,7 +56,9 @@ def test_the_stages_and_the_rest_are_a_cores_time():
 
 
 class Clock:
-  """Goes on only while something is slow, so that nothing depends on how busy the machine is."""
+  """A clock that advances only while something is slow, so that results do not depend on how busy the machine
+  is.
+  """
 
   def __init__(self):
     self.now = 0.0
@@ -91,9 +93,11 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
   data = dataclasses.replace(
     make_input(Slow(seconds if slow.startswith("reading") else 0.0), batch=8), num_threads=1
   )
-  seen = bench.time_stages(data, 1.0)
-  assert seen == pytest.approx(dict.fromkeys(seen, 0.0) | {stage: seconds})
-  last = bench.describe(tiny.config(), bench.Measured(400.0, 1, seen | {"rest": 0.0005})).splitlines()[-1]
+  seconds_by_stage = bench.time_stages(data, 1.0)
+  assert seconds_by_stage == pytest.approx(dict.fromkeys(seconds_by_stage, 0.0) | {stage: seconds})
+  last = bench.describe(
+    tiny.config(), bench.Measured(400.0, 1, seconds_by_stage | {"rest": 0.0005})
+  ).splitlines()[-1]
   assert last.startswith(f"{slow} 80 %")
 
 

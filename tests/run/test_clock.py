@@ -1,4 +1,4 @@
-"""Speeds and times of the log, by a clock that stands still unless told."""
+"""Speeds and times of the log, by a fake clock that advances only when told to."""
 
 import types
 
@@ -20,13 +20,14 @@ def time(monkeypatch):
 
 @pytest.fixture
 def peak(monkeypatch):
-  """Every device computes 50 TFLOP/s at most."""
+  """Sets the peak of every device to 50 TFLOP/s."""
   monkeypatch.setattr(hardware, "peak_flops", lambda kind: 50e12)
 
 
 def test_speeds_are_of_the_time_spent_training(time, peak):
-  """Ten steps of 16 images, of 3 TFLOP each, in 4 seconds of computing and one of waiting for data: 32 images
-  and 96 TFLOP a second, on devices that could compute 50 TFLOP/s each. Saving and evaluating do not count.
+  """Ten steps of 16 images, 3 TFLOP each, take 4 seconds of computing and one second of waiting for data.
+  That is 32 images and 96 TFLOP per second, on devices with a peak of 50 TFLOP/s each. Saving and evaluating
+  do not count.
   """
   ours = clock.Clock(16, 3 * 10**12)
   for _ in range(10):

@@ -1,4 +1,6 @@
-"""Compiled programs are kept, loaded again, compiled again where they are damaged; and what is said of it."""
+"""Compiled programs are cached, loaded again, and recompiled if the cache is damaged; and the messages about
+it.
+"""
 
 import itertools
 import re
@@ -22,7 +24,9 @@ def _keep_whatever_is_compiled():
 
 
 def compile_in(folder, capsys):
-  """Compiles a program with its cache in a folder; the printed lines without seconds, and the entries."""
+  """Compiles a program with its cache in a folder; returns the printed lines without seconds, and the cache
+  entries.
+  """
   x = jnp.ones((8, 8))
 
   def toy_program(x):
@@ -68,7 +72,7 @@ def flip(data):
 def test_a_damaged_entry_is_compiled_again_and_replaced(capsys, tmp_path, damage):
   _, (entry,) = compile_in(tmp_path, capsys)
   whole = entry.read_bytes()
-  other = tmp_path / entry.name.replace("-cache", "0-cache")  # of another run, for example
+  other = tmp_path / entry.name.replace("-cache", "0-cache")  # e.g. of another run
   other.write_bytes(whole)
   entry.write_bytes(damage(whole))
   (line, how), entries = compile_in(tmp_path, capsys)
@@ -103,7 +107,7 @@ def test_what_takes_no_time_is_not_worth_a_line(capsys):
 
 @pytest.mark.slow
 def test_a_run_says_how_its_step_was_compiled(capsys, monkeypatch, tmp_path):
-  """Twice in one process, the second one with what the first has kept."""
+  """Runs twice in one process; the second run loads what the first one cached."""
   monkeypatch.setattr(train, "build", program.build)  # which tests share otherwise
   folder = tmp_path / "compiled"
   for name, how in (("a", "compiled"), ("b", "loaded from the cache")):

@@ -1,4 +1,4 @@
-"""Numbers that follow from a config: learning rates, steps and intervals."""
+"""Numbers derived from a config: learning rates, steps and intervals."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.every_python
 
 @pytest.mark.parametrize("batch_size, factor", [(128, 0.25), (512, 1.0), (2048, 4.0)])
 def test_rates_are_for_512_images(batch_size, factor):
-  """All three of them: the start of the warm-up, the peak and the floor."""
+  """This applies to all three rates: the start of the warm-up, the peak and the floor."""
   config = tiny.config(
     data__batch_size=batch_size,
     optim__lr=0.1,

@@ -1,4 +1,6 @@
-"""An evaluation gives the same values however its examples are divided over batches, devices, processes."""
+"""An evaluation gives the same values however its examples are divided over batches, devices and
+processes.
+"""
 
 import dataclasses
 import shutil
@@ -36,7 +38,7 @@ ONE_BLOCK = dict(model__depths=(1,), model__num_heads=(2,), model__window_sizes=
 
 @dataclasses.dataclass(frozen=True)
 class Shades:
-  """Images of one shade each, brighter for class 1 but for some; a few of them damaged."""
+  """Images of one shade each, mostly brighter for class 1; some of them are damaged."""
 
   label: tuple[int, ...]
   damaged: tuple[int, ...] = ()
@@ -58,7 +60,9 @@ class Shades:
 
 
 def shades(batch, damaged=(), label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1), reads=lambda step: step):
-  """A program whose output is the brightness, its data, and a state for it, as `evaluate` takes them."""
+  """Returns a program whose output is the brightness, its data, and a state for it, in the form that
+  `evaluate` takes.
+  """
   source = Shades(label, damaged)
   config = tiny.config()
   mesh = sharding.make_mesh(**config.mesh, devices=jax.devices()[:1])
@@ -112,7 +116,7 @@ def test_a_set_of_one_class_is_named(capsys):
 
 
 def test_rows_that_would_be_too_many_are_left_out(monkeypatch, capsys):
-  """Eleven examples of two logits and a label each."""
+  """There are eleven examples, each with two logits and a label."""
   for limit, expected in ((33, True), (32, False)):
     monkeypatch.setattr(metrics, "MOST_NUMBERS", limit)
     assert ("eval/auroc" in evaluate(*shades(4), ())) == expected
@@ -121,7 +125,7 @@ def test_rows_that_would_be_too_many_are_left_out(monkeypatch, capsys):
 
 
 def test_rows_are_read_one_batch_late(monkeypatch):
-  """So the device always has a batch to compute while the host reads the one before."""
+  """The device then always has a batch to compute while the host reads the previous one."""
   events, get = [], jax.device_get
   monkeypatch.setattr(jax, "device_get", lambda x: (events.append("read"), get(x))[1])
 
@@ -139,7 +143,7 @@ def test_rows_are_read_one_batch_late(monkeypatch):
 
 
 def evaluation(batch, **mesh):
-  """Values of a classifier with random parameters on the digits held back."""
+  """Evaluates a classifier with random parameters on the held-out digits."""
   config = tiny.config("finetune", data__eval_batch_size=batch, **ONE_BLOCK)
   config.mesh.update(mesh)
   config = run_config.resolve(config, *[tuple("0123456789")] * 2)
@@ -175,7 +179,7 @@ def test_any_batch_size_and_mesh_give_the_same(in_one_batch, batch, mesh):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """A run of one step by one process, and its evaluation."""
+  """Runs one step in one process, and its evaluation."""
   workdir = tmp_path_factory.mktemp("trained")
   finish(processes(1, 1, *RUN, f"--workdir={workdir}"))
   return workdir
@@ -183,9 +187,9 @@ def trained(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same(trained, tmp_path):
-  """Each of them holds half of every batch."""
+  """Each process holds half of every batch."""
   shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-  (tmp_path / "checkpoints/1" / checkpoint.EVALUATION).unlink()  # as if it had been stopped in between
+  (tmp_path / "checkpoints/1" / checkpoint.EVALUATION).unlink()  # as if stopped before
   outputs = finish(processes(2, 1, *RUN, f"--workdir={tmp_path}"))
   assert "continuing" in outputs[0] and "compiling the train step" not in outputs[0]
   values, one = (lines(workdir)[-1] for workdir in (tmp_path, trained))

@@ -1,5 +1,5 @@
-"""Three steps of every task in numbers: the optimizer, its schedule and the average as a whole program has
-them.
+"""Three steps of every task, compared with golden numbers: the optimizer, its schedule and the average, as a
+whole program uses them.
 """
 
 import functools
@@ -18,10 +18,10 @@ from tests.support.slow_block import FAST_TO_COMPILE
 
 pytestmark = [pytest.mark.every_python, pytest.mark.slow]
 
-# Of each task after three steps: the loss of every step, the norm of the parameters, and the norms of how far
-# the parameters and the average have moved from the start. They may be renewed when the model, the
+# For each task after three steps: the loss of every step, the norm of the parameters, and how far the
+# parameters and the average have moved from the start (norms). The numbers may be updated when the model, the
 # initialisation, a loss or the recipe is meant to change; a refactoring changes nothing beyond the last
-# digits. Then print `measured(name)` for each task and say why in the commit.
+# digits. To update them, print `measured(name)` for each task and give the reason in the commit.
 GOLDEN = {
   "classification": dict(
     losses=[1.5874630, 1.5247342, 1.4758904], norm=11.264504, moved=0.42269513, average=0.39228410
@@ -42,7 +42,7 @@ CONFIG = dict(
   data__batch_size=16,
   model__depths=(1, 1),
   model__drop_path_rate=0.1,
-  optim__lr=0.32,  # 0.01 of 16 images
+  optim__lr=0.32,  # 0.01 for 16 images
   optim__warmup_lr=0.064,
   optim__weight_decay=1.0,
   optim__eps=1e-4,  # keeps m / √v from amplifying the last digits of a small gradient
@@ -57,7 +57,7 @@ CONFIG = dict(
 
 
 def batch_of(fields, classes=5):
-  """A batch of random numbers; structured, so that gradients are not only noise."""
+  """Returns a batch of random numbers, structured so that gradients are not only noise."""
   rng, batch = np.random.default_rng(0), {}
   for name, (shape, dtype) in fields.items():
     size = (16, *shape)
@@ -100,7 +100,7 @@ def measured(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_three_steps(name):
   values, golden = measured(name), GOLDEN[name]
-  # From 0.002 at the first step to 0.01 at the fifth.
+  # The warm-up rises from 0.002 at the first step to 0.01 at the fifth.
   assert values.pop("rates") == pytest.approx([0.002, 0.0036, 0.0052], rel=1e-5)
   for key, tolerance in dict(losses=1e-5, norm=1e-5, moved=1e-4, average=1e-4).items():
     np.testing.assert_allclose(values[key], golden[key], rtol=tolerance, err_msg=key)

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.every_python
 
 
 def added(gathered, index, weight):
-  """Adds the rows of a batch in two pieces: of example i the number 10 i, or none where the weight is 0."""
+  """Adds the rows of a batch in two pieces: the row of example i is the number 10 i; examples of weight 0
+  have no row.
+  """
   index = np.asarray(index, np.int32)
   value = np.where(weight, np.float32(10) * index, np.nan)
   rows = {"index": [index], "weight": [np.float32(weight)], "value": [value[:1], value[1:]]}
@@ -21,9 +23,7 @@ def added(gathered, index, weight):
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_every_example_counts_once_in_the_order_of_the_set(monkeypatch, copies):
-  """Example 3 fills up a batch, and 4 also replaces a damaged one; two processes may hold the same
-  rows.
-  """
+  """Example 3 pads a batch, and 4 also replaces a damaged example; two processes may hold the same rows."""
   monkeypatch.setattr(distributed, "gather_rows", lambda rows: np.concatenate([rows] * copies))
   received = []
   gathered = metrics.Gathered(

@@ -1,5 +1,5 @@
-"""Schedules at chosen steps, which parameters decay, layer-wise factors, and the official parameter groups
-reproduced exactly.
+"""Schedules at chosen steps, which parameters decay, layer-wise factors, and an exact reproduction of the
+official parameter groups.
 """
 
 import functools
@@ -97,7 +97,7 @@ def abstract_params(kind, depths):
 
 
 def per_official_name(tree, depths):
-  """{official name: value} of a tree whose leaves may hold one value per group of blocks."""
+  """Returns {official name: value} for a tree whose leaves may hold one value per group of blocks."""
   named = {}
   for path, value in flax.traverse_util.flatten_dict(tree, sep="/").items():
     names = official.names(path, {"depths": depths, "extra_norm_every": 0})
@@ -148,7 +148,7 @@ def test_an_uncovered_parameter_is_an_error():
 
 
 def test_adamw_by_hand():
-  """Two steps on one kernel against the textbook: decoupled decay times the current rate."""
+  """Two steps on one kernel compared with the textbook: decoupled decay is multiplied by the current rate."""
   params = {"head": {"kernel": jnp.array([[1.0, -2.0]])}}
   schedule = functools.partial(optim.learning_rate, schedule="cosine", **RATE)
   optimizer = optim.make_optimizer(
@@ -193,5 +193,5 @@ def test_clipping_is_over_all_parameters():
   norm = np.sqrt(4 * 9 + 2 * 16)
   updates, _ = optimizer.update(gradients, optimizer.init(params), params)
   clipped = 3.0 * 5 / norm
-  # Adam of b = 0: g / (|g| + eps)
+  # Adam with b = 0: g / (|g| + eps)
   np.testing.assert_allclose(updates["a"]["kernel"], np.full((2, 2), -clipped / (clipped + 1.0)), rtol=1e-5)

@@ -1,5 +1,5 @@
-"""Several processes on one machine compute what one computes, stop together, and their checkpoints serve any
-number of devices.
+"""Several processes on one machine compute the same as one, stop together, and write checkpoints that any
+number of devices can use.
 """
 
 import os
@@ -34,8 +34,8 @@ from tests.support.runs import (
 )
 
 pytestmark = pytest.mark.slow
-# float32 sums in another order; Adam turns the last bit of a tiny gradient into a large step unless eps is
-# larger than the noise.
+# Sums in float32 depend on their order. Adam turns the last bit of a tiny gradient into a large step, unless
+# eps is larger than the rounding noise.
 RUN = (
   *SMALL,
   *steps(30),
@@ -60,7 +60,7 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-  """By the script for several processes on one machine."""
+  """Started by the script for several processes on one machine."""
   workdir = tmp_path_factory.mktemp("two")
   words = [
     sys.executable,
@@ -80,7 +80,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-  """4 processes × 2 devices; one is told to stop, all save and stop at the same step."""
+  """Starts 4 processes × 2 devices; one gets the signal to stop, and all save and stop at the same step."""
   workdir = tmp_path_factory.mktemp("four")
   started = processes(4, 2, *RUN, f"--workdir={workdir}")
   said = read_until(started[0], "step 5/30")
@@ -118,8 +118,8 @@ def test_a_checkpoint_of_four_processes_serves_others(one, stopped, tmp_path, co
 
 
 def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
-  """Two processes on one machine with two folders stand for two machines with a folder of the same name
-  each.
+  """Two processes on one machine with different folders simulate two machines whose workdirs have the same
+  name but are not shared.
   """
   with_folder = [(*RUN, f"--workdir={tmp_path}/{name}") for name in "ab"]
   outputs = finish(processes(2, 1, *with_folder), code=2)
@@ -201,7 +201,7 @@ def test_shell_scripts_can_be_parsed(script):
     ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
     ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
     ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
-    ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # no TPU here
+    ({"TPU_WORKER_HOSTNAMES": "a,b"}, None),  # not on a TPU
   ],
 )
 def test_who_started_several_processes(environment, launcher):

@@ -62,7 +62,7 @@ def test_other_flags_pass(task, keys):
   ],
 )
 def test_commands_refuse_it_in_one_line(module, words):
-  """The task is the one that flags choose; a tuple may be given in parts."""
+  """The task is the one that the flags choose; a tuple may be given by its elements."""
   process = runs.command(
     "--config=configs/quickstart.py:finetune",
     "--config.task=masked_pixels",

@@ -1,4 +1,4 @@
-"""A run that goes on equals one that was never interrupted; and what another run may take over from it."""
+"""A resumed run equals one that was never interrupted; and what another run may inherit from it."""
 
 import json
 import shutil
@@ -62,8 +62,8 @@ def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monke
   train.train(tiny.config(optim__ema_decay=0.9, mesh__data=2, mesh__model=2), str(tmp_path))
   one, other = saved(tmp_path, 20), saved(finished, 20)
   for path in one:
-    # Adam's m / √v turns the last bit of a tiny gradient into a large step: compare loosely here, the loss
-    # tightly
+    # Adam's m / √v turns the last bit of a tiny gradient into a large step: compare parameters loosely,
+    # losses tightly
     if "params" in path:
       np.testing.assert_allclose(one[path], other[path], atol=2e-3, err_msg=path)
   np.testing.assert_allclose(lines(tmp_path)[-1]["eval/loss"], lines(finished)[-1]["eval/loss"], rtol=1e-4)
@@ -119,7 +119,7 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   stored = json.loads((tmp_path / "config.json").read_text())
   assert stored["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   assert stored["classification"]["num_classes"] == 10 and stored["data"]["class_names"] == list("0123456789")
-  # Going on needs the other run no more.
+  # Resuming no longer needs the other run.
   finished.rename(finished.with_name("moved"))
   try:
     train.train(config, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Which keys may change when a run is continued: none that changes what it computes."""
+"""Which keys may change when a run is resumed: only those that do not affect its results."""
 
 import json
 
@@ -12,10 +12,11 @@ from tests.support import tiny
 
 pytestmark = pytest.mark.every_python
 
-# Groups that say what the batches hold, and the keys among them that only say how they are read.
+# Groups that define the content of the batches, and the keys among them that only affect how the data is
+# read.
 DATA = ("data", "augment", "dense", "mask", "seed")
 READING = ("data.num_threads", "data.num_workers", "data.max_bad_fraction")
-# Groups that say what is computed from them, and the keys among them that change no result.
+# Groups that define the computation, and the keys among them that do not change its results.
 COMPUTATION = ("optim", "transfer", "init_from", *KINDS)
 EXECUTION = ("optim.accumulation_steps", "optim.skip_nonfinite_steps")
 

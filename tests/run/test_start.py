@@ -1,4 +1,6 @@
-"""A run that starts from the weights of another model: what its first step works with, and logs."""
+"""A run that starts from the weights of another model: the parameters its first step uses, and
+what it logs.
+"""
 
 import json
 
@@ -21,7 +23,7 @@ ONE_STAGE = dict(depths=(2,), num_heads=(2,))
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-  """A run of one step at a rate of nearly zero, which keeps an average; its config, folder and weights."""
+  """Runs one step at a learning rate near zero, with an average; returns its config, folder and weights."""
   path = tmp_path_factory.mktemp("started")
   source = imported(path, name="source", bands=1, classes=0, **ONE_STAGE)
   config = tiny.config(
@@ -43,7 +45,7 @@ def started(tmp_path_factory):
 
 
 def test_the_average_starts_from_the_loaded_parameters(started):
-  """After the first step it is nine tenths of the new parameters and one tenth of where it started."""
+  """After the first step it is nine tenths of the new parameters plus one tenth of the initial ones."""
   _, run, source = started
   state, weights = saved(run, 1), folder.open_saved(source)
   whole = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -56,7 +58,7 @@ def test_the_average_starts_from_the_loaded_parameters(started):
 
 
 def test_the_logged_flops_are_those_of_three_forward_passes(started):
-  """Forward, and twice as many backward (`step.FORWARD_PASSES`)."""
+  """One for the forward pass, and two more for the backward pass (`step.FORWARD_PASSES`)."""
   config, run, _ = started
   (entry,) = [
     values

@@ -1,4 +1,4 @@
-"""The train step on a task of one weight, whose numbers are worked out by hand."""
+"""The train step on a task with one weight, with numbers worked out by hand."""
 
 import functools
 
@@ -21,7 +21,9 @@ BATCH = {"image": np.float32([[1.0], [3.0]])}
 
 
 def make_task(drawn=False):
-  """Loss: the weight times the mean of the images; with `drawn`, times a random number."""
+  """Makes a task whose loss is the weight times the mean of the images, and with `drawn` also times a random
+  number.
+  """
 
   def loss(params, batch, rng):
     factor = jax.random.uniform(rng) if drawn else 1.0
@@ -32,7 +34,7 @@ def make_task(drawn=False):
 
 
 def run(steps, *, optimizer=None, rate=None, ema=False, task=None, augment=None, **changes):
-  """Returns the states before, between and after so many steps, and the sums of each."""
+  """Returns the states before, between and after the given number of steps, and the sums of each step."""
   mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
   place = NamedSharding(mesh, PartitionSpec())
   params = jax.device_put({"head": {"kernel": np.float32([[5.0]])}}, place)
@@ -61,7 +63,7 @@ def weights(trees):
 
 
 def test_one_update_by_hand():
-  """The gradient is the mean of the images, 2, and the rate 0.25."""
+  """The gradient is the mean of the images, 2, and the rate is 0.25."""
   states, sums = run(3)
   assert weights(state.params for state in states) == [5.0, 4.5, 4.0, 3.5]
   assert [each["loss"] for each in sums] == [10.0, 9.0, 8.0] and sums[0]["grad_norm"] == 2.0
@@ -104,7 +106,7 @@ def test_augmentation_draws_other_numbers_than_the_loss():
 
 @pytest.mark.parametrize("decay, steps", [(0.9999, 12), (0.3, 12), (0.15, 3)])
 def test_the_average_follows_faster_in_the_first_steps(decay, steps):
-  """Its decay is (1 + step) / (10 + step) until it reaches `ema_decay`; the first step counts as 0."""
+  """Its decay is (1 + step) / (10 + step) until that reaches `ema_decay`; the first step counts as 0."""
   states, _ = run(steps, ema=True, ema_decay=decay)
   average, expected = 5.0, [5.0]
   for step, weight in enumerate(weights(state.params for state in states[1:])):
@@ -124,7 +126,7 @@ def test_without_an_average_the_parameters_are_evaluated():
 
 
 def test_the_logged_rate_is_the_one_applied():
-  """Adam without memory moves the weight by the rate itself, which warms up from 0.01."""
+  """Adam without memory moves the weight by exactly the rate, which warms up from 0.01."""
   schedule = functools.partial(
     optim.learning_rate,
     schedule="cosine",

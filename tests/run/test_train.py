@@ -1,4 +1,4 @@
-"""The train step in a whole program, and what is refused."""
+"""The train step in a whole program, and inputs that are refused."""
 
 import json
 
@@ -25,9 +25,9 @@ ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=
 
 @pytest.mark.skipif(not image_ops.resizer, reason="Pillow itself resizes here, and rounds otherwise")
 def test_one_step_in_numbers():
-  """Golden numbers of one step. They may change when the model, initialisation, augmentation or recipe is
-  meant to change; then print the new ones and say why in the commit. A refactoring changes nothing beyond the
-  last digits.
+  """Compares with golden numbers of one step. They may change when the model, initialisation, augmentation or
+  recipe is meant to change; then print the new numbers and give the reason in the commit. A refactoring
+  changes nothing beyond the last digits.
   """
   config = run_config.resolve(tiny.config(), *[tuple("0123456789")] * 2)
   data, program = open_input(config), build(config, 89, 20)
@@ -42,7 +42,9 @@ def test_one_step_in_numbers():
 
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
 def test_accumulation_equals_the_large_batch(task):
-  """Without what is drawn per batch; 4 parts of 16 images, on 4 devices' worth of each."""
+  """Random draws per batch (mixing, drop path) are off, so two parts of 8 images must give the result of 16
+  at once.
+  """
   results = []
   for parts in (1, 2):
     config = tiny.config(

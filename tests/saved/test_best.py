@@ -1,4 +1,4 @@
-"""Which checkpoint is the best, and which of its parameters are read."""
+"""Which checkpoint counts as the best, and which of its parameters are loaded."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def place():
 
 
 def state(step, average=None):
-  """All parameters are the step; the average is another number."""
+  """Returns a state whose parameters all equal the step, and whose average is another number."""
   tree = lambda value: {"encoder": {"kernel": jnp.full((2, 3), float(value))}}
   ema = None if average is None else tree(average)
   return jax.device_put(TrainState(jnp.int32(step), tree(step), (), ema), place())
@@ -38,7 +38,7 @@ def write(folder, values, best, average=None):
 
 @pytest.mark.parametrize("higher_is_better, kept", [(True, 3), (False, 2)])
 def test_the_best_is_the_largest_or_the_smallest(tmp_path, higher_is_better, kept):
-  """And the latest one, 5, is kept too."""
+  """The latest checkpoint, 5, is kept too."""
   values = [0.5, 0.1, 0.9, 0.4, 0.3]
   assert write(tmp_path, values, ("eval/metric", higher_is_better)) == [kept, 5]
 

@@ -1,4 +1,6 @@
-"""Checkpoints: what was saved comes back, on any mesh; damage is found, moved aside and passed over."""
+"""Checkpoints: a saved state is restored exactly, on any mesh; damaged checkpoints are detected, moved aside
+and skipped.
+"""
 
 import errno
 import json
@@ -61,11 +63,11 @@ def test_comes_back_on_another_mesh(tmp_path, shape, ema):
   restored = read(tmp_path, like)
   assert restored.step == 3 and restored.data == {"samples_seen": 48}
   assert checkpoint.stored_config(tmp_path) == {"seed": 0}
-  for ours, theirs, wanted in zip(
+  for ours, theirs, target in zip(
     *map(jax.tree.leaves, (restored.state, state(3, ema=ema), like)), strict=True
   ):
     np.testing.assert_array_equal(ours, theirs)
-    assert ours.sharding == wanted.sharding
+    assert ours.sharding == target.sharding
 
 
 def test_nothing_there_is_none(tmp_path):
@@ -87,7 +89,7 @@ def cut_checksums(folder):
 
 
 def remove_checksums(folder):
-  """As a save that was killed before they were written."""
+  """Simulates a save that was killed before the checksums were written."""
   (folder / CHECKSUMS).unlink()
 
 
@@ -96,7 +98,9 @@ def lose_the_checksums_of_another_process(folder):
 
 
 def spoil_a_file(folder):
-  """As a bad sector does: it is there, and reading it is an error. A folder stands for it."""
+  """Simulates a bad sector: the file exists, but reading it is an error. A folder in its place has the same
+  effect.
+  """
   path = next(path for path in folder.rglob("*") if path.is_file() and "ocdbt" in str(path))
   path.unlink()
   path.mkdir()
@@ -186,7 +190,7 @@ def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
 def test_an_evaluation_comes_back_and_ranks(tmp_path):
   write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
   assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
-  # is as if it had not been evaluated
+  # a damaged evaluation file counts as no evaluation
   (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")
   write(tmp_path, 4, keep_latest=1)
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
@@ -228,11 +232,11 @@ def test_parameters_of_another_run(tmp_path):
   saved = parameters.SavedParameters(tmp_path)
   assert saved.step == 2 and saved.config == {"seed": 0}
   assert saved.shapes == {"encoder/kernel": (16, 8), "head/bias": (8,)}
-  wanted = state(0, (2, 2, 2)).params["encoder"]["kernel"]
+  target = state(0, (2, 2, 2)).params["encoder"]["kernel"]
   read = saved.read(
-    {"encoder/kernel": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=wanted.sharding)}
+    {"encoder/kernel": jax.ShapeDtypeStruct(target.shape, target.dtype, sharding=target.sharding)}
   )
-  assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == wanted.sharding
+  assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == target.sharding
   np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
 
 

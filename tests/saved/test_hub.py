@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, by the real library against a server on this machine."""
+"""Models of the Hugging Face hub, fetched by the real library from a server on this machine."""
 
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 
 class Hub:
-  """A hub of Hugging Face on this machine, as far as its library asks."""
+  """A local server with the part of the Hugging Face hub that its library requests."""
 
   def __init__(self, root):
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ class Hub:
 
 
 def test_the_hub(tmp_path):
-  """The whole path by which a model is fetched: the real library, against a server of our own."""
+  """Fetches a model in the way users do: with the real library, from our own server."""
   hub = tmp_path / "hub"
   state = official.random(official.state_dict(2, **TINY | dict(buffers=False)))
   save(hub / "model.safetensors", state)

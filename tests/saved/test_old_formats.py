@@ -1,8 +1,8 @@
-"""A run and a model folder that an older version wrote (commit 1ae6da2) load, evaluate and go on.
+"""A run and a model folder written by an older version (commit 1ae6da2) load, evaluate and continue.
 
 tests/golden/old_run.tar.xz holds the workdir of a small quickstart:finetune after 4 of its steps, the model
-folder that `weights adapt` made of it, and what that version computed: expected.npz has the outputs of
-`swin_jax.load`, and expected.json the evaluation after 4 steps and the log of the steps from 5 to 8.
+folder that `weights adapt` made from it, and the results of that version: expected.npz has the outputs of
+`swin_jax.load`, and expected.json has the evaluation after 4 steps and the log of steps 5 to 8.
 """
 
 import json

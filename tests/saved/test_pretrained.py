@@ -1,4 +1,4 @@
-"""A trained model in hand: loaded, at other windows, bands and classes."""
+"""Using a trained model: loading it, also with other windows, bands and classes."""
 
 import json
 import pathlib
@@ -63,9 +63,7 @@ def test_load_without_a_head(tmp_path):
 
 
 def test_at_another_window_v2_is_the_same_function(tmp_path):
-  """Offsets stay in units of the trained window, so that two tokens as far apart as before get the bias that
-  they had.
-  """
+  """Offsets stay in units of the trained window, so two tokens as far apart as before keep their bias."""
   source = imported(tmp_path)
   model, params = swin_jax.load(source, window=8, image_size=64)
   assert used_windows(model.description) == ((8, 8), (8, 8))
@@ -111,16 +109,18 @@ def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
 
 @pytest.mark.parametrize("rule", choices.BANDS)
 def test_other_bands(rule):
-  """A new band sees what the rule says; grey images in every band look to the model as grey images did."""
+  """A new band gets the weights that the rule defines; images that are grey in every band give the same
+  output as before.
+  """
   kernel = np.random.default_rng(0).normal(size=(4 * 4 * 3, 8)).astype(np.float32)
-  made = transfer.change_bands(kernel, 3, 5, rule).reshape(16, 5, 8)
+  changed = transfer.change_bands(kernel, 3, 5, rule).reshape(16, 5, 8)
   old = kernel.reshape(16, 3, 8)
-  wanted = {
+  expected = {
     "repeat": [old[:, i % 3] * 3 / 5 for i in range(5)],
     "mean": [old.mean(1) * 3 / 5] * 5,
     "zero": [old[:, 0], old[:, 1], old[:, 2], old[:, 0] * 0, old[:, 0] * 0],
   }[rule]
-  np.testing.assert_allclose(made, np.stack(wanted, 1), rtol=1e-6)
+  np.testing.assert_allclose(changed, np.stack(expected, 1), rtol=1e-6)
   fewer = transfer.change_bands(kernel, 3, 1, rule).reshape(16, 1, 8)
   np.testing.assert_allclose(
     fewer[:, 0], {"repeat": 3 * old[:, 0], "mean": old.sum(1), "zero": old[:, 0]}[rule], rtol=1e-5, atol=1e-6
@@ -128,7 +128,7 @@ def test_other_bands(rule):
 
 
 def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
-  """A band of nothing changes nothing where new bands are zero; a repeated band is normalised as the
+  """Where new bands have zero weights, an added band changes nothing; a repeated band is normalised like the
   first.
   """
   source = imported(tmp_path)

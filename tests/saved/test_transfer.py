@@ -1,5 +1,5 @@
-"""What a run takes over from another model: V1's bias tables at another window, bands, classes; from workdirs
-and model folders.
+"""What a run transfers from another model: V1's bias tables at another window, bands and classes, from
+workdirs and model folders.
 """
 
 import json
@@ -22,8 +22,8 @@ def offsets(window):
 
 @pytest.mark.parametrize("old, new", [(6, 7), (7, 14), (6, 12)])
 def test_centre_and_corners_keep_their_place(old, new):
-  """The official rule spreads offsets geometrically: 0 stays 0, 1 stays 1, and the largest comes to lie at
-  the largest.
+  """The official rule spaces offsets geometrically: 0 stays 0, 1 stays 1, and the largest old offset maps to
+  the largest new one.
   """
   rows, columns = np.meshgrid(offsets(old), offsets(old), indexing="ij")
   table = np.stack([rows, columns, rows * 0 + 3.0], -1).reshape(-1, 3).astype(float)
@@ -45,7 +45,9 @@ def test_windows_it_cannot_do_are_refused(old, new, why):
 
 
 def pretrained(tmp_path, version=2, **changes):
-  """A model folder of a masked-image model as `tests/support/tiny.py` has it, with random weights."""
+  """Writes a model folder of a masked-image model like that of `tests/support/tiny.py`, with
+  random weights.
+  """
   model = (
     dict(
       embed_dim=16, depths=(2, 2), num_heads=(2, 4), window=4, image_size=32, patch=4, bands=1, simmim=True
@@ -140,8 +142,8 @@ def test_a_class_map_without_a_head_is_refused(tmp_path):
 
 
 def test_a_model_folder_is_evaluated(tmp_path, capsys):
-  """As the run that it came from, through other layouts too, and V1 at another window by its interpolated
-  tables.
+  """It is evaluated like the run that it came from, even after conversion through other layouts, and for V1
+  at another window with interpolated tables.
   """
   changes = dict(model__version=1, model__window_sizes=(4, 4))
   train.train(short(**changes), str(tmp_path / "run"))
@@ -156,7 +158,7 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   np.testing.assert_array_equal(logits[1], logits[0])
   np.testing.assert_array_equal(logits[2], logits[0])
   slim, again = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("slim", "again"))
-  # An official file holds no names of classes, no mean and no std.
+  # An official file holds no class names, mean or std.
   assert (slim["data"]["class_names"], again["data"]["class_names"]) == (list("0123456789"), [])
   assert slim.pop("data") != again.pop("data") and slim == again
   values = [evaluate.evaluate_checkpoint(short(**changes), source) for source in sources[:2]]

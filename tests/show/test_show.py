@@ -1,5 +1,5 @@
-"""Pictures: attention lands where it belongs in the image, Grad-CAM and principal components are what they
-are said to be.
+"""Pictures: attention is drawn at the right place of the image, and Grad-CAM and principal components match
+their definitions.
 """
 
 import functools
@@ -27,8 +27,8 @@ from tests.support import blocks, slow_block
 
 
 def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_window=None, mean=0.4):
-  """Maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not square, and in the second stage as wide
-  as the map.
+  """Returns the description of a model with maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not
+  square, and in the second stage as wide as the map.
   """
   return {
     "task": "classification" if target_norm_window is None else "masked_pixels",
@@ -67,7 +67,7 @@ def photo(height=38, width=24, bands=3, seed=0):
 
 
 def block_params(params, stage, block):
-  """Of one block of these models, whose blocks are stacked in pairs."""
+  """Returns the parameters of one block of these models, whose blocks are stacked in pairs."""
   return jax.tree.map(
     lambda leaf: leaf[block // 2], params["encoder"][f"stage{stage}"]["blocks"][f"block{block % 2}"]
   )
@@ -75,7 +75,7 @@ def block_params(params, stage, block):
 
 @functools.cache
 def block_input(version, stage, block):
-  """What a block gets of the photo, float64 [H, W, C], in loops."""
+  """Computes a block's input for the photo with loops, float64 [H, W, C]."""
   model, params = load(version)
   x = model.normalise(photo())
   if stage == 0:
@@ -109,30 +109,30 @@ def geometry(version, stage, block):
   "version, stage, block", [(1, 0, 2), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 0, 3), (2, 1, 1)]
 )
 def test_attention_on_the_image_equals_loops_over_the_image(version, stage, block):
-  """The loops know neither roll nor padding nor masks: tokens attend to those in their cell of a grid on the
-  image.
+  """The loops use neither roll nor padding nor masks: tokens attend to the tokens in their cell of a grid on
+  the image.
   """
   model, params = load(version)
-  seen = attention.capture(model, params, photo(), stage, block)
+  attended = attention.capture(model, params, photo(), stage, block)
   expected = slow_block.attention(
     block_input(version, stage, block), block_params(params, stage, block), **geometry(version, stage, block)
   )
-  size = seen.map_size
-  assert size == ((10, 6), (5, 3))[stage] and seen.stride == (4, 8)[stage]
+  size = attended.map_size
+  assert size == ((10, 6), (5, 3))[stage] and attended.stride == (4, 8)[stage]
   cell, _ = slow_block.cells(size, (4, 3), block % 2 == 1)
   for i, (row, column) in enumerate(np.ndindex(size)):
-    looks = seen.of(row, column)
+    looks = attended.of(row, column)
     np.testing.assert_allclose(looks, expected[:, i].reshape(-1, *size), atol=2e-4)
     np.testing.assert_allclose(looks.sum((1, 2)), 1.0, atol=1e-5)
     reach = (cell == cell[i]).all(1).reshape(size)
-    np.testing.assert_array_equal(seen.reach(row, column), reach)
-    assert (looks[:, ~reach] < 1e-30).all()  # nothing over an edge of the image
-  np.testing.assert_allclose(seen.received(), expected.sum(1).reshape(-1, *size), atol=2e-3)
+    np.testing.assert_array_equal(attended.reach(row, column), reach)
+    assert (looks[:, ~reach] < 1e-30).all()  # nothing crosses an edge of the image
+  np.testing.assert_allclose(attended.received(), expected.sum(1).reshape(-1, *size), atol=2e-3)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_weights_are_those_that_the_model_used(version):
-  """Weights times values, projected, are what the attention layer put out."""
+  """Weights times values, projected, give the output of the attention layer."""
   model, params = load(version)
   inputs = model.normalise(photo())[None]
 
@@ -157,13 +157,15 @@ def test_the_weights_are_those_that_the_model_used(version):
 
 
 def test_received_attention_of_uniform_weights_is_one():
-  """A window of 2 × 2 tokens, of which the right two are padding: each of the others is looked at by two, by
-  half.
+  """The right two tokens of a window of 2 × 2 are padding. Each of the other two receives half the attention
+  of both.
   """
   weights = np.array([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]] * 2, np.float32)[None, None]
-  seen = attention_maps.Attention(weights, np.array([[0, -1, 1, -1]]), np.array([[0, -1, 0, -1]]), (2, 1), 4)
-  np.testing.assert_array_equal(seen.received(), np.ones((1, 2, 1)))
-  np.testing.assert_array_equal(seen.reach(1, 0), [[True], [True]])
+  attended = attention_maps.Attention(
+    weights, np.array([[0, -1, 1, -1]]), np.array([[0, -1, 0, -1]]), (2, 1), 4
+  )
+  np.testing.assert_array_equal(attended.received(), np.ones((1, 2, 1)))
+  np.testing.assert_array_equal(attended.reach(1, 0), [[True], [True]])
 
 
 @pytest.mark.parametrize("remat", ["none", "block"])
@@ -187,9 +189,9 @@ def test_what_is_left_for_pictures_costs_training_nothing(version, remat, monkey
   x = np.zeros((1, 32, 32, 3), np.float32)
 
   def program():
-    made = jax.eval_shape(lambda: encoder.init(jax.random.key(0), x))
-    assert set(made) == {"params"}
-    params = flax.core.meta.unbox(made)["params"]
+    variables = jax.eval_shape(lambda: encoder.init(jax.random.key(0), x))
+    assert set(variables) == {"params"}
+    params = flax.core.meta.unbox(variables)["params"]
 
     def loss(params, rng):
       return encoder.apply({"params": params}, x, train=True, rngs={"dropout": rng})[0].sum()
@@ -205,7 +207,7 @@ def test_what_is_left_for_pictures_costs_training_nothing(version, remat, monkey
 
 
 def tail(params, features, stage):
-  """The logits of a stage's output, layer by layer."""
+  """Computes the logits from a stage's output, layer by layer."""
   x, encoder = features, params["encoder"]
   if stage == 0:
     x = layers.PatchMerge((2, 2), False, jnp.float32).apply({"params": encoder["merge0"]}, x)
@@ -227,18 +229,18 @@ def test_grad_cam_is_the_weighted_sum_of_the_paper(stage):
   gradient, logits = slow_block.jit(jax.grad(worst, has_aux=True))(features_of)
   label, gradient = int(np.argmin(logits)), np.asarray(gradient, np.float64)
   expected = np.maximum((gradient.mean((1, 2)) * np.asarray(features_of)).sum(-1), 0.0)[0]
-  seen = grad_cam(model, params, photo(), label, stage)
-  assert seen.label == label and seen.stride == 4 * 2**stage and 0 < (expected > 0).mean() < 1
-  np.testing.assert_allclose(seen.heat, expected, atol=1e-4 * expected.max())
-  np.testing.assert_allclose(seen.probability, jax.nn.softmax(logits)[label], rtol=1e-3)
+  cam = grad_cam(model, params, photo(), label, stage)
+  assert cam.label == label and cam.stride == 4 * 2**stage and 0 < (expected > 0).mean() < 1
+  np.testing.assert_allclose(cam.heat, expected, atol=1e-4 * expected.max())
+  np.testing.assert_allclose(cam.probability, jax.nn.softmax(logits)[label], rtol=1e-3)
 
 
 def test_grad_cam_takes_the_predicted_class():
   model, params = load()
   best = int(model.apply(params, model.normalise(photo())[None]).argmax())
-  seen = grad_cam(model, params, photo())
-  assert seen.label == best and seen.heat.shape == (5, 3)
-  np.testing.assert_allclose(seen.heat, grad_cam(model, params, photo(), best).heat, rtol=1e-4, atol=1e-6)
+  cam = grad_cam(model, params, photo())
+  assert cam.label == best and cam.heat.shape == (5, 3)
+  np.testing.assert_allclose(cam.heat, grad_cam(model, params, photo(), best).heat, rtol=1e-4, atol=1e-6)
 
 
 def test_grad_cam_calls_the_class_by_its_name(monkeypatch):
@@ -256,8 +258,8 @@ def test_grad_cam_calls_the_class_by_its_name(monkeypatch):
 def test_reconstruction_is_the_models_in_pixels(window):
   model, params = load(image_size=(32, 16), target_norm_window=window)
   image = photo(32, 16)
-  made, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5, seed=3)
-  # a cell is a token of the last stage
+  reconstructed, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5, seed=3)
+  # a mask cell is a token of the last stage
   mask = masks.block_mask(np.random.default_rng(3), (32, 16), 8, 4, 0.5)
   np.testing.assert_array_equal(masked[:, :, 0], mask.repeat(4, 0).repeat(4, 1))
   normalised = (image - model.mean) / model.std
@@ -265,7 +267,7 @@ def test_reconstruction_is_the_models_in_pixels(window):
   if window:
     mean, std = (np.asarray(x)[0] for x in masked_pixels.local_statistics(normalised[None], window))
     out = out * std + mean
-  np.testing.assert_allclose(made, out * model.std + model.mean, atol=1e-5 * np.abs(out).max())
+  np.testing.assert_allclose(reconstructed, out * model.std + model.mean, atol=1e-5 * np.abs(out).max())
 
 
 def test_the_normalisation_of_targets_is_undone():
@@ -277,21 +279,25 @@ def test_the_normalisation_of_targets_is_undone():
 
 
 def test_picture_of_a_reconstruction():
-  """Panels of 192 pixels on the short side, 8 apart: what is not masked is pasted from the original."""
+  """Panels have 192 pixels on the short side and are 8 pixels apart; unmasked pixels are pasted from the
+  original.
+  """
   model, params = load(image_size=(32, 16), target_norm_window=0)
   image = photo(32, 16)
   sheet = np.asarray(reconstruction.picture(model, params, image, mask_ratio=0.5, bands=(2, 1, 0)))
   _, masked = reconstruction.reconstruct(model, params, image, mask_ratio=0.5)
   masked, top = masked[:, :, 0].repeat(12, 0).repeat(12, 1), sheet.shape[0] - 8 - 384
-  original, hidden, made, pasted = (sheet[top : top + 384, 8 + 200 * i : 200 + 200 * i] for i in range(4))
+  original, hidden, reconstructed, pasted = (
+    sheet[top : top + 384, 8 + 200 * i : 200 + 200 * i] for i in range(4)
+  )
   np.testing.assert_array_equal(
     original, np.round(image[:, :, ::-1] * 255).astype(np.uint8).repeat(12, 0).repeat(12, 1)
   )
   assert (hidden[masked] == drawing.GREY).all()
   np.testing.assert_array_equal(hidden[~masked], original[~masked])
-  np.testing.assert_array_equal(pasted[masked], made[masked])
+  np.testing.assert_array_equal(pasted[masked], reconstructed[masked])
   np.testing.assert_array_equal(pasted[~masked], original[~masked])
-  assert (made != original).any(-1).mean() > 0.9
+  assert (reconstructed != original).any(-1).mean() > 0.9
 
 
 # Features.
@@ -302,23 +308,24 @@ def test_features_are_principal_components_of_all_images_together():
   photos = [photo(seed=0), photo(seed=1) * 0.3, photo(seed=0)]
   ours = features.components(model, params, photos)
   inputs = np.stack([(x - model.mean) / model.std for x in photos])
-  for stage, (made, maps) in enumerate(zip(ours, model.features(params, inputs, [0, 1]), strict=True)):
-    assert made.shape == (3, *((10, 6), (5, 3))[stage], 3)
+  for stage, (projected, maps) in enumerate(zip(ours, model.features(params, inputs, [0, 1]), strict=True)):
+    assert projected.shape == (3, *((10, 6), (5, 3))[stage], 3)
     x = np.asarray(maps, np.float64).reshape(-1, maps.shape[-1])
     x = x - x.mean(0)
     values = x @ np.linalg.svd(x, full_matrices=False)[2][:3].T
     low, high = np.percentile(values, (2, 98), axis=0)
-    expected = np.clip((values - low) / (high - low), 0, 1).reshape(made.shape)
-    for i in range(3):  # a component's sign means nothing
+    expected = np.clip((values - low) / (high - low), 0, 1).reshape(projected.shape)
+    for i in range(3):  # the sign of a component is arbitrary
       error = min(
-        np.abs(made[..., i] - expected[..., i]).max(), np.abs(1 - made[..., i] - expected[..., i]).max()
+        np.abs(projected[..., i] - expected[..., i]).max(),
+        np.abs(1 - projected[..., i] - expected[..., i]).max(),
       )
       assert error < 1e-3
-    np.testing.assert_array_equal(made[0], made[2])
+    np.testing.assert_array_equal(projected[0], projected[2])
 
 
 def test_features_of_one_token_are_finite():
-  """The second stage of one image of 8 pixels has no variance at all."""
+  """The second stage has no variance at all for a single image of 8 pixels."""
   model, params = load()
   small = features.components(model, params, [photo(8, 8)])[1]
   assert small.shape == (1, 1, 1, 3) and np.isfinite(small).all()
@@ -343,7 +350,7 @@ def test_colours_of_bands():
   np.testing.assert_allclose(
     drawing.to_rgb(wide * 0 + low + 0.25 * (high - low), wide) / 255, 0.25, atol=1 / 255
   )
-  outside = drawing.to_rgb(image * 4, image * 4) / 255  # RGB, but not of 0..1
+  outside = drawing.to_rgb(image * 4, image * 4) / 255  # three bands, but not within 0..1
   assert (
     (outside == 0).mean() > 0.01 and (outside == 1).mean() > 0.01 and abs(np.median(outside) - 0.5) < 0.02
   )
@@ -371,7 +378,7 @@ def test_tokens_cover_their_pixels():
 
 def test_a_frame_stays_in_the_picture():
   panel = np.full((20, 20, 3), 100, np.uint8)
-  framed = drawing.frame(panel, (12, 12, 24, 24))  # of a token that reaches over the image
+  framed = drawing.frame(panel, (12, 12, 24, 24))  # the frame of a token that extends beyond the image
   assert (framed[10:, 19] == 0).all() and (framed[19, 10:] == 0).all() and (framed[11, 11:19] == 255).all()
   assert (framed[12:18, 12:18] == 100).all() and (framed[:10] == 100).all() and (framed[:, :10] == 100).all()
 
@@ -390,7 +397,7 @@ def test_a_long_caption_is_made_to_fit():
 def test_rows_of_a_sheet():
   panels = [(str(i), np.full((192, 192, 3), 10 * i, np.uint8)) for i in range(5)]
   sheet = np.asarray(drawing.sheet(panels, 4))
-  assert sheet.shape[1] == 8 + 3 * 200  # three and two
+  assert sheet.shape[1] == 8 + 3 * 200  # three panels and two
   line = (sheet.shape[0] - 8) // 2 - 200
   for i in range(5):
     y, x = 8 + i // 3 * (line + 200) + line, 8 + i % 3 * 200
@@ -412,12 +419,12 @@ def test_images_of_a_folder(tmp_path):
   for name in ("2.png", "b/1.png", ".hidden/0.png", "note.txt"):
     Image.fromarray(pixels).save(tmp_path / name, "PNG")
   model, _ = load()
-  found = list(images.read(model, tmp_path))
-  assert [name for name, _ in found] == ["2", "1"]
+  loaded = list(images.read(model, tmp_path))
+  assert [name for name, _ in loaded] == ["2", "1"]
   assert (
-    found[0][1].shape == (38, 24, 3)
-    and found[0][1].dtype == np.float32
-    and 0 <= found[0][1].min() <= found[0][1].max() <= 1
+    loaded[0][1].shape == (38, 24, 3)
+    and loaded[0][1].dtype == np.float32
+    and 0 <= loaded[0][1].min() <= loaded[0][1].max() <= 1
   )
 
 
@@ -431,25 +438,25 @@ def test_an_image_of_the_right_size_is_as_it_was(tmp_path):
 
 
 def test_only_the_ends_of_the_longer_side_are_cut_off(tmp_path):
-  """76 × 48 pixels in the middle are what 38 × 24 are made of."""
+  """The central 76 × 48 pixels are resized to 38 × 24."""
   wide = np.zeros((76, 200, 3), np.uint8)
   wide[:, 76:124] = 200
   ((_, image),) = images.read(load()[0], write(tmp_path / "wide.png", wide))
   np.testing.assert_allclose(image, 200 / 255, atol=1e-6)
   tall = wide.transpose(1, 0, 2)[:, :48]
   ((_, image),) = images.read(load()[0], write(tmp_path / "tall.png", tall))
-  np.testing.assert_allclose(image[7:31], 200 / 255, atol=0.1)  # 48 rows of 76
+  np.testing.assert_allclose(image[7:31], 200 / 255, atol=0.1)  # 48 of 76 rows
   assert image[:6].max() < 0.1 and image[32:].max() < 0.1
 
 
 def test_float_is_resized_as_bytes_are(tmp_path):
   pixels = np.asarray(Image.fromarray((photo(8, 5) * 155 + 50).astype(np.uint8)).resize((75, 120)))
   model, _ = load()
-  made = [
+  resized = [
     next(images.read(model, write(tmp_path / "a.npy", array)))[1]
     for array in (pixels, (pixels / 255).astype(np.float32))
   ]
-  np.testing.assert_allclose(made[0], made[1], atol=1.01 / 255)
+  np.testing.assert_allclose(resized[0], resized[1], atol=1.01 / 255)
 
 
 def test_grey_and_colours(tmp_path):
@@ -467,9 +474,9 @@ def test_arrays_of_many_bands_and_images(tmp_path):
   model, _ = load(bands=13)
   several = np.stack([photo(bands=13, seed=i) for i in range(11)]) * 5
   np.savez(tmp_path / "scenes.npz", bands=several, clouds=several[..., 0], dates=np.arange(11))
-  found = list(images.read(model, tmp_path / "scenes.npz"))
-  assert [name for name, _ in found][::10] == ["scenes-00", "scenes-10"]
-  np.testing.assert_array_equal(np.stack([image for _, image in found]), several)
+  loaded = list(images.read(model, tmp_path / "scenes.npz"))
+  assert [name for name, _ in loaded][::10] == ["scenes-00", "scenes-10"]
+  np.testing.assert_array_equal(np.stack([image for _, image in loaded]), several)
 
 
 # The command.
@@ -477,7 +484,7 @@ def test_arrays_of_many_bands_and_images(tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-  """Model folders: a classifier, a backbone without head, a masked-image model."""
+  """Writes model folders: a classifier, a backbone without head, a masked-image model."""
   root = tmp_path_factory.mktemp("models")
   for name, changes in {
     "classifier": {},
@@ -494,7 +501,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def two(tmp_path):
-  """Two images of one name, and an array."""
+  """Writes two images with the same name, and an array."""
   for i, name in enumerate(("in/cat.png", "in/more/cat.png")):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     write(tmp_path / name, (photo(50, 70, seed=i) * 255).astype(np.uint8))

@@ -1,4 +1,6 @@
-"""Whole images through `show`: fitted as in evaluation, and nothing is said where there is no data."""
+"""Whole images through `show`: they are resized as in evaluation, and pixels without data get no
+prediction.
+"""
 
 import numpy as np
 from PIL import Image
@@ -15,7 +17,7 @@ from tests.support.rasters import round_hole, stripes, write_tif
 
 
 def load(task, interpolation="bicubic", sides=(31, 31)):
-  """Returns a model of two bands without weights, whose answers the tests make up."""
+  """Returns a model of two bands without weights; the tests replace its outputs."""
   config = tiny.config(
     task=task,
     data__dtype="float32",
@@ -31,7 +33,7 @@ def load(task, interpolation="bicubic", sides=(31, 31)):
 
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
-  """The model says 2 of every pixel."""
+  """Makes the model predict 2 for every pixel."""
 
   def answer(model, params, pixels):
     scores = np.zeros((*pixels.shape[:2], 3 if model.class_names else 1), np.float32)
@@ -57,19 +59,19 @@ def read_map(path):
 @pytest.mark.parametrize("task", ["segmentation", "pixel_regression"])
 @pytest.mark.parametrize("image", [stripes(), round_hole(1), round_hole(2)])
 def test_no_pixel_without_data_is_given_an_answer(tmp_path, monkeypatch, image, task):
-  """Neither at the size that the model sees, nor in maps of the file's size, nor in pictures made smaller."""
+  """This holds at the size that the model sees, in maps of the file's size, and in pictures made smaller."""
   model = load(task)
   (tmp_path / "maps").mkdir()
   path = write_tif(tmp_path / "scene.tif", image)
   (scene,) = whole_images.read(model, path)
-  found = whole_images.predict(model, None, scene)
+  prediction = whole_images.predict(model, None, scene)
   lacking = np.isnan(scene.pixels).all(-1)
   assert scene.pixels.shape[:2] == (21, 31) and not lacking.all()
-  np.testing.assert_array_equal(unknown(found), lacking)
-  written = read_map(Maps(tmp_path / "maps", model.class_names).write(scene, found))
+  np.testing.assert_array_equal(unknown(prediction), lacking)
+  written = read_map(Maps(tmp_path / "maps", model.class_names).write(scene, prediction))
   assert written.shape == (40, 60) and unknown(written)[np.isnan(image).all(-1)].all()
   monkeypatch.setattr(whole_images, "_LARGEST", 17)
-  pixels, valid, smaller, truth = whole_images.for_a_picture(scene, "bicubic", found, None)
+  pixels, valid, smaller, truth = whole_images.for_a_picture(scene, "bicubic", prediction, None)
   assert pixels.shape[:2] == smaller.shape == (12, 17) and truth is None
   np.testing.assert_array_equal(valid, ~np.isnan(pixels).all(-1))
   assert unknown(smaller)[~valid].all() and not unknown(smaller).all()

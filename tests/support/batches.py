@@ -1,4 +1,4 @@
-"""Small inputs of 8×8 images, and what compares their batches."""
+"""Small inputs of 8×8 images, and a comparison of their batches."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Small blocks and stages: the modules of `models/swin`, one stage of few channels."""
+"""Small blocks and stages: the modules of `models/swin`, with one stage of few channels."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ from swin_jax.models.swin.stage import Stage
 
 
 def config(version=2, window=(4, 4), trained=None, *, depth=2, heads=2, chunks=1, **changes):
-  """A backbone of one stage."""
+  """Returns the config of a backbone with one stage."""
   return SwinConfig(
     version=version,
     embed_dim=16,
@@ -22,10 +22,10 @@ def config(version=2, window=(4, 4), trained=None, *, depth=2, heads=2, chunks=1
 
 
 def block(*numbers, shifted=False, extra_norm=False, **changes):
-  """One block of it."""
+  """Returns one block of that backbone."""
   return Block(config(*numbers, **changes), 0, shifted, extra_norm)
 
 
 def stage(*numbers, **changes):
-  """The stage."""
+  """Returns that backbone's stage."""
   return Stage(config(*numbers, **changes), 0)

@@ -1,4 +1,4 @@
-"""What tests of weights share: the command, files of random weights, model folders made of them."""
+"""Helpers for tests of weights: the command, files of random weights, and model folders made from them."""
 
 from safetensors.numpy import save_file
 
@@ -21,7 +21,9 @@ def command(*words):
 
 
 def refusal(capsys, *words, prints=False):
-  """What the command says in its one line when it refuses; `prints`: after it has said what the file is."""
+  """Returns the one line with which the command refuses; with `prints`, it must have described the file
+  first.
+  """
   capsys.readouterr()
   assert command(*words) == 2
   out, err = capsys.readouterr()
@@ -30,10 +32,10 @@ def refusal(capsys, *words, prints=False):
 
 
 def imported(tmp_path, version=2, name="ours", **changes):
-  """A model folder of random weights."""
+  """Returns a model folder of random weights."""
   state = official.random(official.state_dict(version, **TINY | changes))
-  found = importer.plan(
+  plan = importer.plan(
     tensors.open_tensors(str(save(tmp_path / f"{name}.safetensors", state))), inference.Hints()
   )
-  folder.write(str(tmp_path / name), found.description, found.shapes, found.read)
+  folder.write(str(tmp_path / name), plan.description, plan.shapes, plan.read)
   return str(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Golden files: what the official code, timm and transformers compute."""
+"""Golden files: outputs of the official code, timm and transformers."""
 
 import pathlib
 

@@ -12,14 +12,14 @@ from tests.support.paths import DATA
 
 
 def real_data(name: str) -> pathlib.Path:
-  """A file of the real data; skips the test where it is absent."""
+  """Returns the path of a file of real data; skips the test if the file is absent."""
   if not (DATA / name).exists():
     pytest.skip(f"no {DATA / name}; SWIN_JAX_DATA names the folder of real images")
   return DATA / name
 
 
 def encode(seed: int, size: tuple[int, int] = (10, 8), kind: str = "PNG") -> bytes:
-  """A random image file of (width, height)."""
+  """Returns a random image file of (width, height)."""
   pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
   out = io.BytesIO()
   Image.fromarray(pixels).save(out, kind)
@@ -27,7 +27,7 @@ def encode(seed: int, size: tuple[int, int] = (10, 8), kind: str = "PNG") -> byt
 
 
 def make_folder(root: pathlib.Path, splits: dict[str, int], classes=("ant", "bee", "cat")) -> pathlib.Path:
-  """root/split/class/N.png, so many images per split, dealt out over the classes."""
+  """Writes root/split/class/N.png: the given number of images per split, distributed over the classes."""
   for split, count in splits.items():
     for i in range(count):
       path = root / split / (classes[i % len(classes)] if classes else "") / f"{i:03}.png"
@@ -37,7 +37,7 @@ def make_folder(root: pathlib.Path, splits: dict[str, int], classes=("ant", "bee
 
 
 def make_npz(path: pathlib.Path, count: int, **changes) -> pathlib.Path:
-  """An npz file of PNG images; `changes` replace arrays, None leaves one out."""
+  """Writes an npz file of PNG images; `changes` replace arrays, and None omits one."""
   images = [encode(i) for i in range(count)]
   arrays = dict(
     jpeg=np.frombuffer(b"".join(images), np.uint8),
@@ -50,13 +50,15 @@ def make_npz(path: pathlib.Path, count: int, **changes) -> pathlib.Path:
 
 
 def contents(source) -> list[tuple[bytes, int]]:
-  """(image, label) of every example, sorted."""
+  """Returns (image, label) of every example, sorted."""
   return sorted((source[i].image, source[i].label) for i in range(len(source)))
 
 
 @contextlib.contextmanager
 def away(path):
-  """A file whose storage fails meanwhile: a link to itself, which the system can follow nowhere."""
+  """Simulates a storage failure while the context is open: the file is replaced by a link to itself, which
+  cannot be resolved.
+  """
   kept = path.with_name("away")
   path.rename(kept)
   path.symlink_to(path)

@@ -1,10 +1,10 @@
-"""What a traced function computes, equation by equation."""
+"""The equations of a traced function."""
 
 import jax
 
 
 def primitives(jaxpr):
-  """Equations of a jaxpr and of all jaxprs inside."""
+  """Yields the equations of a jaxpr and of all jaxprs nested in it."""
   for eqn in jaxpr.eqns:
     yield eqn
     for value in jax.tree.leaves(eqn.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):

@@ -23,14 +23,14 @@ def jpeg(height, width, seed):
 
 
 def files(layout="{split}/{kind}", kind="labels", splits=("train", "val"), count=4, size=(20, 30)):
-  """Returns {path: bytes} of a set whose label maps are 0, 1, 2 and 255 in stripes."""
-  found = {}
+  """Returns {path: bytes} of a data set whose label maps are stripes of 0, 1, 2 and 255."""
+  contents = {}
   for split in splits:
     for i in range(count):
       stripes = np.repeat([[0, 1, 2, 255, i % 3]], size[0], 0).repeat(size[1] // 5, 1)
-      found[f"{layout.format(split=split, kind='images')}/{i}.jpg"] = jpeg(*size, i)
-      found[f"{layout.format(split=split, kind=kind)}/{i}.png"] = png(stripes)
-  return found
+      contents[f"{layout.format(split=split, kind='images')}/{i}.jpg"] = jpeg(*size, i)
+      contents[f"{layout.format(split=split, kind=kind)}/{i}.png"] = png(stripes)
+  return contents
 
 
 def write(folder, contents):

@@ -1,4 +1,4 @@
-"""The mark of tests that compile for a TPU."""
+"""The marker for tests that compile for a TPU."""
 
 import importlib.util
 

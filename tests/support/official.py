@@ -1,5 +1,5 @@
-"""What state dicts of the official code hold, names and shapes, written down from its description and not
-from our importer.
+"""Names and shapes of the official code's state dicts, derived from its description and independently of our
+importer.
 """
 
 import json
@@ -8,22 +8,22 @@ import numpy as np
 
 
 def coords(window, trained):
-  """The official table of log-spaced offsets, float32 [1, 2w-1, 2w-1, 2]."""
+  """Returns the official table of log-spaced offsets, float32 [1, 2w-1, 2w-1, 2]."""
   x = np.arange(1 - window, window, dtype=np.float64) / max(trained - 1, 1) * 8
   x = np.sign(x) * np.log2(np.abs(x) + 1) / 3
   return np.stack(np.meshgrid(x, x, indexing="ij"), -1)[None].astype(np.float32)
 
 
 def index(window):
-  """Row of the table for each pair of tokens, int64 [w², w²]."""
+  """Returns the row of the table for each pair of tokens, int64 [w², w²]."""
   token = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), -1).reshape(-1, 2)
   offset = token[:, None] - token[None] + window - 1
   return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
 def mask(side, window, shift):
-  """0 within, -100 across the regions that a shift brings together, float32 [windows, w², w²]; regions are
-  numbered on the map.
+  """Returns the official shift mask: 0 within a region and -100 across the regions that a shift brings
+  together, float32 [windows, w², w²]. Regions are numbered on the map.
   """
   labels = np.zeros((side, side))
   cuts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
@@ -55,7 +55,7 @@ def state_dict(
   buffers=True,
   bias_mlp="cpb_mlp",
 ):
-  """{name: shape} of the parameters, and {name: array} of the constants."""
+  """Returns {name: shape} of the parameters, and {name: array} of the constants."""
   shapes = {
     "patch_embed.proj.weight": (embed_dim, bands, patch, patch),
     "patch_embed.proj.bias": (embed_dim,),
@@ -117,8 +117,8 @@ def state_dict(
 
 
 def write_sparse(path, tensors):
-  """A .safetensors file of these arrays, and of zeros for what is a shape only: they take no room on the
-  disk.
+  """Writes a .safetensors file of these arrays; entries given only as a shape become zeros, which take no
+  disk space (sparse file).
   """
   header, end = {}, 0
   for name, value in tensors.items():
@@ -145,11 +145,11 @@ def write_sparse(path, tensors):
 
 
 def random(tensors, seed=0):
-  """The same state dict with random arrays for what is a shape only."""
+  """Returns the same state dict with random arrays for the entries given only as a shape."""
   rng = np.random.default_rng(seed)
-  made = {
+  arrays = {
     name: rng.normal(0, 0.05, value).astype(np.float32)
     for name, value in tensors.items()
     if not isinstance(value, np.ndarray)
   }
-  return {name: made.get(name, value) for name, value in tensors.items()}
+  return {name: arrays.get(name, value) for name, value in tensors.items()}

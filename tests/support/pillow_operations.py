@@ -1,5 +1,5 @@
-"""The operations of RandAugment by Pillow, as the augmentation library of the official configs calls them:
-what ours must equal.
+"""The operations of RandAugment in Pillow, as the augmentation library of the official configs calls them:
+the reference for ours.
 """
 
 from PIL import Image, ImageEnhance, ImageOps
@@ -8,7 +8,7 @@ _FILL = {"RGB": (124, 116, 104), "L": 117}
 
 
 def apply(image: Image.Image, name: str, value: float) -> Image.Image:
-  """One operation at a `rand_augment.level`, on an image of mode "RGB" or "L"."""
+  """Applies one operation at a `rand_augment.level` to an image of mode "RGB" or "L"."""
   match name:
     case "auto_contrast":
       return ImageOps.autocontrast(image)
@@ -19,7 +19,7 @@ def apply(image: Image.Image, name: str, value: float) -> Image.Image:
     case "rotate":
       return image.rotate(value, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode])
     case "posterize":
-      # Pillow's own refuses to keep no bit at all
+      # Pillow's own function refuses to keep zero bits
       return _look_up(image, [v & (0xFF << (8 - value)) for v in range(256)])
     case "solarize":
       return ImageOps.solarize(image, value)
@@ -49,7 +49,7 @@ def _look_up(image: Image.Image, table: list[int]) -> Image.Image:
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-  """Takes output pixel (x, y) from (a x + b y + c, d x + e y + f), given (a, b, c, d, e, f)."""
+  """Maps output pixel (x, y) to input (a x + b y + c, d x + e y + f), given (a, b, c, d, e, f)."""
   return image.transform(
     image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_FILL[image.mode]
   )

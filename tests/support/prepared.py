@@ -1,4 +1,4 @@
-"""The command `prepare` in this process, and what it wrote."""
+"""Runs the command `prepare` in this process, and reads its output."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ def run(source, out, **options) -> None:
 
 
 def bad(source, out, **options) -> str:
-  """Returns the one line with which `prepare` refuses."""
+  """Returns the one-line error with which `prepare` refuses."""
   with pytest.raises(BadInput) as error:
     run(source, out, **options)
   assert "\n" not in str(error.value)

@@ -11,7 +11,7 @@ from swin_jax.models import BACKBONES
 from swin_jax.run import compatibility, evaluate, reads, train
 from swin_jax.tasks import KINDS
 
-# Keys that no program is made of: how a run reads its data, and when it logs, saves and gives up.
+# Keys that do not affect the program: how a run reads its data, and when it logs, saves and gives up.
 _NOT_READ = (
   "checkpoint",
   "profile",
@@ -26,17 +26,17 @@ _NOT_READ = (
 
 @contextlib.contextmanager
 def shared():
-  """Makes runs take the program of an earlier one, if that had the same config, task and backbone."""
+  """Makes runs reuse the program of an earlier run that had the same config, task and backbone."""
   programs, build = {}, train.build
 
   def build_once(config, steps_per_epoch, total_steps):
     values = compatibility.flatten(config.to_dict())
     read = {key: value for key, value in values.items() if not reads.is_in(key, _NOT_READ)}
-    # A test may put another task under a name.
+    # A test may register another task under the same name.
     kinds = KINDS[config.task], BACKBONES[config.model.backbone]
     key = (json.dumps(read, default=str), steps_per_epoch, total_steps, *map(id, kinds))
     if key not in programs:
-      programs[key] = (build(config, steps_per_epoch, total_steps), kinds)  # held, so that ids stay theirs
+      programs[key] = (build(config, steps_per_epoch, total_steps), kinds)  # kept alive: ids stay unique
     return programs[key][0]
 
   with pytest.MonkeyPatch.context() as patch:

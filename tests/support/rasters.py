@@ -7,7 +7,7 @@ import rasterio
 
 
 def scene(seed=0, height=12, width=10, bands=5, dtype=np.int16) -> np.ndarray:
-  """Smooth random numbers around 1000, other ones for every band."""
+  """Returns smooth random numbers around 1000, different for every band."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width]
   waves = [
@@ -19,7 +19,7 @@ def scene(seed=0, height=12, width=10, bands=5, dtype=np.int16) -> np.ndarray:
 
 
 def write_tif(path: pathlib.Path, array: np.ndarray, scales=None, offsets=None, **profile) -> pathlib.Path:
-  """A GeoTIFF of an array [height, width, bands]."""
+  """Writes a GeoTIFF from an array [height, width, bands]."""
   path.parent.mkdir(parents=True, exist_ok=True)
   height, width, bands = array.shape
   with rasterio.open(
@@ -34,14 +34,14 @@ def write_tif(path: pathlib.Path, array: np.ndarray, scales=None, offsets=None, 
 
 
 def stripes():
-  """Every second pair of columns holds no data, so that half of what is between two pixels is missing."""
+  """Every second pair of columns holds no data, so half of the positions between two pixels are missing."""
   image = np.random.default_rng(0).normal(size=(40, 60, 2)).astype(np.float32)
   image[:, np.arange(60) % 4 < 2] = np.nan
   return image
 
 
 def round_hole(seed):
-  """Data with a round hole at a random place."""
+  """Returns data with a round hole at a random position."""
   rng = np.random.default_rng(seed)
   image, (y, x) = rng.normal(size=(40, 60, 2)).astype(np.float32), np.mgrid[:40, :60]
   image[(y - rng.uniform(0, 40)) ** 2 + (x - rng.uniform(0, 60)) ** 2 < rng.uniform(6, 18) ** 2] = np.nan

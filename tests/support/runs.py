@@ -1,5 +1,5 @@
-"""What tests of whole runs share: the command as a process or as several, what a checkpoint holds, what the
-log says.
+"""Helpers for tests of whole runs: the command as one or several processes, the contents of checkpoints, and
+the log.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from swin_jax.saved import checkpoint
 from tests.support.paths import ROOT
 
-# The quickstart's pre-training in small, on the command line: one block, 16 images a step, 89 steps an epoch.
+# A small version of the quickstart's pre-training, as flags: one block, 16 images a step, 89 steps an epoch.
 SMALL = (
   "--config=configs/quickstart.py:pretrain",
   "--config.model.embed_dim=16",
@@ -31,7 +31,9 @@ SMALL = (
 
 
 def steps(total, warmup=5, save=10, evaluate=None):
-  """Flags for a run of so many steps of 16 images that saves and evaluates every so many."""
+  """Returns flags for a run of `total` steps of 16 images that saves and evaluates at the given intervals of
+  steps.
+  """
   return (
     f"--config.optim.total_epochs={total / 89}",
     f"--config.optim.warmup_epochs={warmup / 89}",
@@ -41,7 +43,7 @@ def steps(total, warmup=5, save=10, evaluate=None):
 
 
 def saved(workdir, step):
-  """Everything a checkpoint holds, as {path: array}, whatever devices it was saved on."""
+  """Returns everything in a checkpoint as {path: array}, regardless of the devices it was saved on."""
   ocp, path = checkpoint.ocp, pathlib.Path(workdir) / "checkpoints" / str(step) / "state"
   with ocp.PyTreeCheckpointer() as reader:
     as_numpy = jax.tree.map(
@@ -54,7 +56,7 @@ def saved(workdir, step):
 
 
 def flip_a_byte(folder):
-  """Damages a checkpoint as a failing disk does."""
+  """Damages a checkpoint the way a failing disk does."""
   path = max(
     (p for p in folder.rglob("*") if p.is_file() and "ocdbt" in str(p)), key=lambda p: p.stat().st_size
   )
@@ -64,20 +66,20 @@ def flip_a_byte(folder):
 
 
 def assert_same(one, other):
-  """Two of `saved`, bit for bit."""
+  """Compares two results of `saved` bit for bit."""
   assert one.keys() == other.keys()
   for path in one:
     np.testing.assert_array_equal(one[path], other[path], err_msg=path)
 
 
 def lines(workdir, prefix=("train/", "eval/")):
-  """The metrics file without what depends on the clock."""
+  """Returns the lines of the metrics file without the values that depend on the clock."""
   entries = [json.loads(line) for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()]
   return [{k: v for k, v in entry.items() if k == "step" or k.startswith(prefix)} for entry in entries]
 
 
 def command(*arguments, module="swin_jax.main", **environment):
-  """The command as a process; its output as text lines."""
+  """Runs the command as a process; returns its output as lines of text."""
   return subprocess.Popen(
     [sys.executable, "-m", module, *arguments],
     cwd=ROOT,
@@ -89,8 +91,8 @@ def command(*arguments, module="swin_jax.main", **environment):
 
 
 def processes(count, devices, *arguments):
-  """The command as `count` processes with `devices` CPU devices each; the arguments are flags, or one tuple
-  of flags a process.
+  """Starts the command as `count` processes with `devices` CPU devices each; the arguments are flags, or one
+  tuple of flags per process.
   """
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
@@ -110,7 +112,7 @@ def processes(count, devices, *arguments):
 
 
 def finish(started, code=0, seconds=300):
-  """Waits for processes, which must all end with this exit code; what each printed."""
+  """Waits for processes, which must all end with this exit code; returns what each printed."""
   deadline = time.time() + seconds
   outputs = []
   try:
@@ -125,7 +127,7 @@ def finish(started, code=0, seconds=300):
 
 
 def read_until(process, *texts):
-  """Reads a process's output up to a line with one of the texts; what was read."""
+  """Reads a process's output up to a line that contains one of the texts; returns what was read."""
   read = ""
   for line in process.stdout:
     read += line

@@ -1,8 +1,9 @@
-"""One transformer block in numpy loops, float64: the definition that the fast one is tested against.
+"""One transformer block as numpy loops in float64: the definition that the fast implementation is tested
+against.
 
-Written without roll, padding and masks: a token attends to the tokens of the image that lie in its cell of a
-grid, and the grid of a shifted block begins half a window further along every axis, so that its first and
-last cells are cut off by the image's edge.
+It uses no roll, padding or masks: a token attends to the tokens of the image that lie in its cell of a grid.
+The grid of a shifted block starts half a window further along every axis, so its first and last cells are cut
+off by the edge of the image.
 """
 
 import functools
@@ -11,13 +12,13 @@ import math
 import jax
 import numpy as np
 
-# Tests compile for seconds to run for milliseconds: less than conftest.py leaves of the optimiser.
+# Tests spend seconds on compiling and milliseconds on running, so the compiler's optimisations are off.
 FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
 jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
 def cells(map_size, window, shifted, clamp=True):
-  """Cell of the grid of every token, int [tokens, axes], and the window really used: with `clamp`, an axis
+  """Returns the grid cell of every token, int [tokens, axes], and the effective window: with `clamp`, an axis
   that fits into one window is one cell.
   """
   ids, used = [], []
@@ -30,9 +31,9 @@ def cells(map_size, window, shifted, clamp=True):
 
 
 def block(x, p, *, version, num_heads, window, trained=None, shifted=False, clamp=True, attended=False):
-  """x [*map, C] → [*map, C] through the block with parameters p (our names).
+  """Applies the block with parameters p (our names) to x [*map, C] → [*map, C].
 
-  With `attended`, windows at the far ends are filled up with tokens of zeros, which are looked at.
+  With `attended`, windows at the far ends are filled up with zero tokens that take part in attention.
   """
   p = _to_float64(p)
   map_size, c = x.shape[:-1], x.shape[-1]
@@ -68,10 +69,10 @@ def layer_norm(x, p):
 
 
 def jacobian(function, x):
-  """[outputs, *x.shape]: the gradient of each of the function's outputs, one after the other.
+  """Returns [outputs, *x.shape]: the gradient of each of the function's outputs, computed one at a time.
 
-  Not `jax.jacrev`: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is vmapped over
-  many outputs (its "ynn" fusions; newer ones do not).
+  `jax.jacrev` is not used: jaxlib 0.10.2 on a CPU miscompiles the backward pass of a LayerNorm that is
+  vmapped over many outputs (its "ynn" fusions; newer versions do not).
   """
   outputs = math.prod(jax.eval_shape(function, x).shape)
   one = jax.grad(lambda x, i: function(x).reshape(-1)[i])
@@ -79,7 +80,7 @@ def jacobian(function, x):
 
 
 def random_params(shapes, seed):
-  """Parameters that exercise everything: no norm is zero, no bias is zero."""
+  """Returns parameters that exercise everything: no norm is zero, no bias is zero."""
   rng = np.random.default_rng(seed)
 
   def draw(path, leaf):
@@ -95,9 +96,7 @@ def random_params(shapes, seed):
 
 
 def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
-  """x [H, W, C] → how much each token looks at each other in the block with parameters p: [K, H·W, H·W]
-  (query, key).
-  """
+  """Returns attention weights [K, H·W, H·W] (query, key) of the block with parameters p on x [H, W, C]."""
   p, y = _to_float64(p), np.asarray(x, np.float64).reshape(-1, x.shape[2])
   y = y if version == 2 else layer_norm(y, p["norm1"])
   return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]

@@ -1,10 +1,12 @@
-"""The smallest run that has everything: two stages, digits, a few images a step."""
+"""The smallest complete run: two stages, digits, a few images a step."""
 
 from configs import quickstart
 
 
 def config(kind="pretrain", **changes):
-  """`configs/quickstart.py` shrunk: 16 channels, 16 images of 32 pixels a step, 89 steps an epoch."""
+  """Returns a shrunken `configs/quickstart.py`: 16 channels, 16 images of 32 pixels a step, 89 steps an
+  epoch.
+  """
   c = quickstart.get_config(kind)
   c.model.update(embed_dim=16, depths=(2, 2), num_heads=(2, 4), unroll=False)
   c.data.update(batch_size=16, eval_batch_size=72, num_threads=1)

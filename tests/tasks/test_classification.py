@@ -1,4 +1,4 @@
-"""Targets and losses of classification, and its accuracies: against numpy, on given logits."""
+"""Targets, losses and accuracies of classification, compared with numpy on given logits."""
 
 import types
 
@@ -20,7 +20,7 @@ LABEL = np.array([2, 0, 6, 3], np.int32)
 
 
 class Given:
-  """A model whose logits are the first pixel of the image, one band per class."""
+  """A model whose logits are the first pixel of the image, with one band per class."""
 
   num_classes = CLASSES
   encoder = types.SimpleNamespace(flops=None)
@@ -36,7 +36,7 @@ def given(**changes):
 
 
 def configured(**changes):
-  """The task of a config, which mixes nothing."""
+  """Returns a config's task, with mixing and erasing off."""
   off = dict(mixup_alpha=0.0, cutmix_alpha=0.0, erase_probability=0.0, num_classes=CLASSES)
   config = tiny.config("finetune")
   config.classification.update(off | changes)
@@ -68,7 +68,7 @@ def measured(scores, label, weight=None):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
 def test_label_smoothing_is_what_the_config_says(smoothing):
-  """1 - ε + ε / n for the true class, ε / n for each of the others."""
+  """The target is 1 - ε + ε / n for the true class and ε / n for each of the others."""
   images = np.zeros((4, SIZE, SIZE, 1), np.uint8)
   target = configured(label_smoothing=smoothing).prepare({"image": images, "label": LABEL}, jax.random.key(0))
   expected = np.full((4, CLASSES), smoothing / CLASSES)
@@ -102,7 +102,7 @@ def test_erasing_is_what_the_config_says(probability, share):
 
 
 def test_the_loss_gets_the_batch_that_prepare_shows():
-  """The same images and targets, erased by the same random numbers."""
+  """The images and targets are the same, erased with the same random numbers."""
   task = given(label_smoothing=0.1, erase_probability=0.7)
   images = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, CLASSES)).astype(np.float32)
   examples = {"image": images, "label": LABEL}
@@ -131,7 +131,7 @@ def test_accuracies_by_counting():
 
 @pytest.mark.parametrize("equal, top1, top5", [(1, 1, 1), (2, 0, 1), (5, 0, 1), (6, 0, 0), (7, 0, 0)])
 def test_of_equal_scores_the_true_class_comes_last(equal, top1, top5):
-  """So a model with a constant output is never right."""
+  """So a model with a constant output is never correct."""
   scores = np.where(np.arange(CLASSES) < equal, 2.0, -1.0)[None]
   values = measured(scores, np.array([0], np.int32))
   assert (values["top1"], values["top5"]) == (top1, top5)
@@ -143,7 +143,7 @@ def test_an_output_that_is_nan_is_wrong():
 
 
 def test_examples_of_weight_zero_do_not_count():
-  """Those that fill up the last batch: with absurd scores they would change every value."""
+  """These examples pad the last batch; their absurd scores would change every value if they counted."""
   scores, padding = logits(), np.where(np.arange(CLASSES) == 1, 50.0, 0.0)[None].repeat(3, 0)
   scores[:2] += 9 * np.eye(CLASSES)[LABEL[:2]]
   expected = measured(scores, LABEL)

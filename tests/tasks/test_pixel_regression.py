@@ -1,5 +1,5 @@
-"""A number for every pixel: maps of numbers through `prepare`, errors and loss by hand, and a run from
-rasters to maps of what it says.
+"""Pixel regression: maps of values through `prepare`, errors and loss worked out by hand, and a run from
+rasters to predicted maps.
 """
 
 import io
@@ -37,12 +37,12 @@ PLACE = dict(crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 
 
 
 def height_of(image):
-  """What the tests measure: 250 more than a tenth of the sum of two bands' waves."""
+  """Returns the quantity that the tests predict: 250 plus a tenth of the sum of two bands' waves."""
   return (250 + 0.1 * (image[..., :1] - 1000.0) + 0.1 * (image[..., 1:2] - 2000.0)).astype(np.float32)
 
 
 def make_set(root, splits=("train", "val"), count=3, size=(40, 52), kind="values"):
-  """Rasters of three bands, each with one of their heights, which has a gap; the images have others."""
+  """Writes rasters of three bands, each with a height map that has a gap; the images have gaps elsewhere."""
   for split in splits:
     for i in range(count):
       image = scene(10 * len(split) + i, *size, bands=3)
@@ -91,30 +91,30 @@ def _folder(tmp_path_factory):
 
 
 def test_rasters_and_their_numbers_are_cut_alike(folder):
-  found = sources.open_source("array_record", str(folder / "out"), "train", Target.VALUES)
-  assert len(found) == 3 * 2 * 2 and found.targets is Target.VALUES and found.num_classes == 0
+  source = sources.open_source("array_record", str(folder / "out"), "train", Target.VALUES)
+  assert len(source) == 3 * 2 * 2 and source.targets is Target.VALUES and source.num_classes == 0
   known = 0
-  for i in range(len(found)):
-    image, heights, _ = DecodeMapped(3, "float32")(found[i])
+  for i in range(len(source)):
+    image, heights, _ = DecodeMapped(3, "float32")(source[i])
     assert heights.dtype == np.float32 and heights.shape == image.shape[:2] == (20, 26)
-    there = ~np.isnan(heights)
-    assert not np.isnan(image[there]).any()  # where there is no image, nothing is known
-    np.testing.assert_allclose(heights[there], height_of(image)[..., 0][there], rtol=1e-5)
-    known += there.sum()
+    has_value = ~np.isnan(heights)
+    assert not np.isnan(image[has_value]).any()  # where the image has no data, no value is known
+    np.testing.assert_allclose(heights[has_value], height_of(image)[..., 0][has_value], rtol=1e-5)
+    known += has_value.sum()
   assert known == 3 * (40 * 52 - 4 * 6 - 10 * 10)
 
 
 def test_statistics_of_values_are_numpys(folder):
-  wanted = []
+  known = []
   for i in range(3):
     image, values = (
       rasters.read(str(folder / f"in/train/{kind}/{i}.tif"), "x.tif") for kind in ("images", "values")
     )
-    wanted.append(values[..., 0][~np.isnan(values[..., 0]) & ~np.isnan(image).all(-1)].astype(np.float64))
-  wanted = np.concatenate(wanted)
+    known.append(values[..., 0][~np.isnan(values[..., 0]) & ~np.isnan(image).all(-1)].astype(np.float64))
+  known = np.concatenate(known)
   values = statistics.read(str(folder / "out"))["values"]
-  assert values["mean"] == pytest.approx([wanted.mean()]) and values["std"] == pytest.approx([wanted.std()])
-  assert values["valid"] == [wanted.size] and values["p50"] == pytest.approx([np.median(wanted)], rel=1e-3)
+  assert values["mean"] == pytest.approx([known.mean()]) and values["std"] == pytest.approx([known.std()])
+  assert values["valid"] == [known.size] and values["p50"] == pytest.approx([np.median(known)], rel=1e-3)
   assert "\nvalue" in statistics.describe(str(folder / "out"))
   filled = run_config.with_statistics(config(folder / "out"))
   assert (
@@ -127,7 +127,7 @@ def test_statistics_of_values_are_numpys(folder):
 
 @pytest.mark.parametrize("source", ["folder", "array_record"])
 def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
-  """Values are of any raster format, here PNGs; the data is read straight or through `prepare`."""
+  """Values may come in any raster format, here PNGs; the data is read directly or through `prepare`."""
   depth = np.random.default_rng(0).integers(0, 9000, (20, 30), np.uint16)
   out = io.BytesIO()
   Image.fromarray(depth).save(out, "PNG")
@@ -146,16 +146,16 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
       "one value per pixel" in said
       and f"configs/own_labels.py:regress --workdir=runs/own/values --config.data.path={path}\n" in said
     )
-  found = sources.open_source(source, path, "val", Target.VALUES)
-  image, values, _ = DecodeMapped(3)(found[0])
+  records = sources.open_source(source, path, "val", Target.VALUES)
+  image, values, _ = DecodeMapped(3)(records[0])
   assert image.dtype == np.uint8 and values.dtype == np.float32
   np.testing.assert_array_equal(values, depth)
 
 
 @pytest.mark.parametrize("tile", [0, 20])
 def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
-  """-7 in the maps, as --values_nodata says, while it is a number like others in the images; one part goes
-  through each way of reading.
+  """-7 marks missing values in the maps, as --values_nodata says, but is an ordinary number in the images.
+  Each case uses one of the two ways of reading.
   """
   make_set(tmp_path / "in", splits=("train",), count=2)
   for i in range(2):
@@ -168,8 +168,8 @@ def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
     run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", f"--tile={tile}", "--values_nodata=-7")
     == 0
   )
-  found = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)
-  maps = [DecodeMapped(3, "float32")(found[i]).target for i in range(len(found))]
+  records = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)
+  maps = [DecodeMapped(3, "float32")(records[i]).target for i in range(len(records))]
   assert sum(np.isnan(values).sum() for values in maps) == 2 * 40 * 20
   assert statistics.read(str(tmp_path / "out"))["values"]["min"][0] > -1000 != -7
   with pytest.raises(BadInput, match="values_nodata"):
@@ -183,8 +183,8 @@ def test_values_where_the_image_holds_no_data_are_not_measured(tmp_path):
   write_tif(tmp_path / "in/train/images/1.tif", image, nodata=-9999)
   write_tif(tmp_path / "in/train/values/1.tif", values)
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
-  found = statistics.read(str(tmp_path / "out"))["values"]
-  assert found["valid"] == [200] and found["max"][0] < 1000
+  summary = statistics.read(str(tmp_path / "out"))["values"]
+  assert summary["valid"] == [200] and summary["max"][0] < 1000
 
 
 def test_shrunk_values_fit_their_images(tmp_path):
@@ -205,9 +205,9 @@ def test_crops_hold_images_and_their_numbers():
   values[5:9, 30:40] = np.nan
   view = dense_views.Augment((24, 24), (), (1.0, 1.0), 0.5, "bilinear", (0.0,), "value_map", rotate=True)
   for seed in range(8):
-    found = view(Decoded(values[..., None], values), np.random.default_rng(seed))
-    assert found["value_map"].dtype == np.float32
-    np.testing.assert_array_equal(found["image"][..., 0], found["value_map"])
+    crop = view(Decoded(values[..., None], values), np.random.default_rng(seed))
+    assert crop["value_map"].dtype == np.float32
+    np.testing.assert_array_equal(crop["image"][..., 0], crop["value_map"])
   small = dense_views.EvalView((50, 70), (), "bilinear", (0.0,), "value_map")(
     Decoded(values[..., None], values), None
   )
@@ -219,8 +219,8 @@ def test_the_loss_is_the_mean_over_pixels_that_are_known():
   scores = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
   target = np.random.default_rng(1).normal(size=(2, 4, 4)).astype(np.float32)
   target[1, :3] = np.nan
-  wanted = np.nanmean(np.abs(np.asarray(scores)[..., 0] - target))
-  assert float(pixel_regression.known_l1(scores, jnp.asarray(target))) == pytest.approx(wanted, rel=1e-6)
+  expected = np.nanmean(np.abs(np.asarray(scores)[..., 0] - target))
+  assert float(pixel_regression.known_l1(scores, jnp.asarray(target))) == pytest.approx(expected, rel=1e-6)
   gradient = np.asarray(jax.grad(pixel_regression.known_l1)(scores, jnp.asarray(target)))[..., 0]
   np.testing.assert_allclose(
     gradient[~np.isnan(target)],
@@ -235,7 +235,7 @@ def test_the_loss_is_the_mean_over_pixels_that_are_known():
 
 
 def test_errors_by_hand():
-  """In deviations of 10 m: three pixels are known, and off by 1, -2 and 0."""
+  """In standard deviations of 10 m: three pixels are known, with errors of 1, -2 and 0."""
   predicted, target = jnp.asarray([[2.0, -1.0], [3.0, 5.0]]), jnp.asarray([[1.0, 1.0], [3.0, jnp.nan]])
   mean = metrics.Mean()
   mean.add(jax.device_get(pixel_regression.error_sums(predicted, target, 10.0)))
@@ -252,15 +252,15 @@ def test_errors_by_hand():
 def test_colours_are_those_of_the_scales():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth = jnp.asarray([[[-5.0, 0.0], [5.0, jnp.nan]]])
-  image, said, found, errors = np.asarray(
+  image, said, truth_view, errors = np.asarray(
     value_pictures.value_views(pixels, jnp.asarray([[[-5.0, 1.0], [2.0, 0.0]]]), truth)
   )[0]
   nothing = np.asarray(value_pictures.value_views(pixels, jnp.full((1, 2, 2), jnp.nan), truth))[0, 2]
   assert np.all(nothing == 51)
-  # where nothing is known
+  # where no value is known
   assert np.all(image == 128) and said[1, 1].tolist() == errors[1, 1].tolist() == [51] * 3
   assert [said[0, 0].tolist(), said[0, 1].tolist(), said[1, 0].tolist()] == legend.HEAT[[0, 2, 4]].tolist()
-  assert np.array_equal(found[0, 0], said[0, 0]) and np.array_equal(found[1, 1], said[0, 1])
+  assert np.array_equal(truth_view[0, 0], said[0, 0]) and np.array_equal(truth_view[1, 1], said[0, 1])
   assert [errors[0, 0].tolist(), errors[0, 1].tolist(), errors[1, 0].tolist()] == legend.TOO_LOW_TOO_HIGH[
     [1, 2, 0]
   ].tolist()
@@ -268,7 +268,7 @@ def test_colours_are_those_of_the_scales():
   assert {(12, 10, 60), (255, 250, 170), (20, 60, 160), (170, 20, 30)} <= {
     tuple(colour) for colour in sheet.reshape(-1, 3)
   }
-  assert legend.with_scales(np.zeros((4, 20, 3), np.uint8), 250.0, 10.0).shape[1] == 20  # too narrow for any
+  assert legend.with_scales(np.zeros((4, 20, 3), np.uint8), 250.0, 10.0).shape[1] == 20  # too narrow for it
 
 
 def test_mistakes_are_one_line(folder, tmp_path, capsys):
@@ -292,7 +292,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   ):
     sources.open_source("folder", labelled, "train", Target.VALUES)
   assert run(f"--source={labelled}", f"--out={tmp_path / 'labels'}") == 0
-  assert run(f"--out={tmp_path / 'labels'}") == 0  # makes its statistics
+  assert run(f"--out={tmp_path / 'labels'}") == 0  # also computes the statistics
   with pytest.raises(
     BadInput, match="holds no values of pixels: prepare it from a folder with SPLIT/images and SPLIT/values"
   ):
@@ -336,7 +336,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
 
 @pytest.fixture(scope="module", name="trained")
 def _trained(folder, tmp_path_factory):
-  """Learns heights that the first bands say."""
+  """Trains on heights that the first two bands determine."""
   workdir = tmp_path_factory.mktemp("run")
   settings = config(
     folder / "out",
@@ -373,16 +373,18 @@ def test_a_run_learns_and_shows_it(trained):
 
 @pytest.mark.slow
 def test_its_own_units_are_those_of_its_training(trained, tmp_path):
-  """On other data with other statistics; several views are averaged; nothing known is no end without a
-  word.
+  """On other data with other statistics, errors are in the units of the training data; several views are
+  averaged; data without any known value is an error, not a silent end.
   """
   settings, workdir, evaluation = trained
   make_set(tmp_path / "in", splits=("train", "val"), count=1, size=(23, 31))
   assert run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
   path = str(tmp_path / "out")
   assert statistics.read(path)["values"]["mean"][0] != stored(workdir)["value_mean"]
-  there = evaluate.evaluate_checkpoint(config(path), str(workdir))
-  assert there["eval/mean_absolute_error"] == pytest.approx(there["eval/loss"] * stored(workdir)["value_std"])
+  values = evaluate.evaluate_checkpoint(config(path), str(workdir))
+  assert values["eval/mean_absolute_error"] == pytest.approx(
+    values["eval/loss"] * stored(workdir)["value_std"]
+  )
   views = config(settings.data.path, dense__window=(16, 16), dense__mirrored=True, dense__scales=(1.0, 1.25))
   several = evaluate.evaluate_checkpoint(views, str(workdir))
   assert several != evaluation and several["eval/relative_squared_error"] < 0.6
@@ -399,8 +401,8 @@ def test_its_own_units_are_those_of_its_training(trained, tmp_path):
 
 @pytest.mark.slow
 def test_it_starts_from_simmim_and_is_exported(folder, tmp_path):
-  """The path that the config takes: pre-training on the images, the encoder taken over, a program that says
-  numbers in their unit.
+  """Follows the config's whole path: pre-training on the images, transfer of the encoder, and an exported
+  program that returns values in their own unit.
   """
   few = dict(
     optim__total_epochs=2.0,
@@ -420,10 +422,10 @@ def test_it_starts_from_simmim_and_is_exported(folder, tmp_path):
   assert about["export"]["outputs"][0]["name"] == "values"
   model, params = swin_jax.load(str(tmp_path / "run"))
   images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
-  wanted = model.apply(params, images)
-  np.testing.assert_allclose(jax.tree.leaves(exported(images))[0], wanted, rtol=1e-5)
+  expected = model.apply(params, images)
+  np.testing.assert_allclose(jax.tree.leaves(exported(images))[0], expected, rtol=1e-5)
   assert (
-    np.abs(np.mean(wanted) - stored(tmp_path / "run")["value_mean"])
+    np.abs(np.mean(expected) - stored(tmp_path / "run")["value_mean"])
     < 5 * stored(tmp_path / "run")["value_std"]
   )
 
@@ -434,8 +436,8 @@ def stored(workdir):
 
 @pytest.mark.slow
 def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys):
-  """The errors of the files that `show` writes, in their unit and at their size, are those of the
-  evaluation.
+  """The files that `show` writes have the errors that the evaluation reports, in the values' unit and at
+  their size.
   """
   _, workdir, _ = trained
   images, values = folder / "in/val/images", folder / "in/val/values"
@@ -465,7 +467,7 @@ def test_what_it_says_is_written_in_its_place(trained, folder, tmp_path, capsys)
     assert np.nanmean(np.abs(said - truth[..., 0])) < 0.7 * np.nanstd(truth)
     assert np.abs(np.nanmean(said) - whole.mean()) < 1.0
   assert not (tmp_path / "maps/classes.txt").exists()
-  assert show(words) == 0  # without the truth, and into the same folders: nothing is written over
+  assert show(words) == 0  # without the truth, into the same folders: nothing is overwritten
   assert (
     len(list((tmp_path / "out").glob("*.png"))) == 6 and len(list((tmp_path / "maps").glob("*.tif"))) == 6
   )

@@ -1,4 +1,4 @@
-"""AUROC and average precision against scikit-learn's own averages, and against counting pairs."""
+"""AUROC and average precision compared with scikit-learn's averages and with counting pairs."""
 
 import numpy as np
 import pytest
@@ -17,20 +17,20 @@ def scores(logits, label):
 
 
 def by_pairs(positive, score):
-  """AUROC by definition: how often a positive is before a negative, where a tie is half of that."""
+  """Computes AUROC by definition: how often a positive ranks above a negative, with a tie counting half."""
   higher, lower = score[positive][:, None], score[~positive][None]
   return float(np.mean((higher > lower) + 0.5 * (higher == lower)))
 
 
 def with_ties(classes, examples=60):
-  """Logits of eight kinds for many more examples."""
+  """Returns logits with only eight distinct values for many more examples, so that there are ties."""
   rng = np.random.default_rng(classes)
   kinds = rng.normal(size=(8, classes)).astype(np.float32)
   return kinds[rng.integers(0, 8, examples)], rng.permutation(examples) % classes
 
 
 def test_by_hand():
-  """Of class 1: 0.9 for a positive, 0.5 for one of each kind, 0.1 for a negative."""
+  """Scores of class 1: 0.9 for a positive, 0.5 for one positive and one negative, 0.1 for a negative."""
   logits = [[0.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, -2.0]]
   assert scores(logits, [1, 1, 0, 0]) == pytest.approx(((1 + 1 + 1 + 0.5) / 4, 1 / 2 * 1 + 1 / 2 * 2 / 3))
 
@@ -64,7 +64,7 @@ def test_a_class_that_no_example_has_is_left_out():
 
 
 def test_probabilities_near_one_are_no_ties():
-  """Float32 gives all four the probability 1."""
+  """In float32 all four have the probability 1."""
   logits = [[0.0, 20.0], [0.0, 21.0], [0.0, 22.0], [0.0, 23.0]]
   assert (softmax(np.float32(logits), axis=1)[:, 1] == 1.0).all()
   assert scores(logits, [0, 0, 1, 1]) == (1.0, 1.0) and scores(logits, [1, 1, 0, 0])[0] == 0.0

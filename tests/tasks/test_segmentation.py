@@ -1,5 +1,5 @@
-"""Segmentation: scores by hand and on eight devices, windows that slide, several views, the loss, and a run
-from start to pictures.
+"""Segmentation: scores by hand and on eight devices, sliding windows, several views, the loss, and a run from
+start to pictures.
 """
 
 import functools
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.every_python
 
 
 def test_scores_of_a_confusion_matrix_by_hand():
-  """Two of three pixels of class 0 right, the third taken for 1; one of class 1 right; class 2 neither there
-  nor guessed.
+  """Two of the three pixels of class 0 are right and the third is predicted as 1; one pixel of class 1 is
+  right; class 2 occurs neither in the labels nor in the predictions.
   """
   labels, guessed = jnp.asarray([[0, 0, 0], [1, 255, 255]]), jnp.asarray([[0, 0, 1], [1, 0, 2]])
   confusion = segmentation.confusion_matrix(labels, guessed, 3)
@@ -79,7 +79,7 @@ def test_many_pixels_are_counted_one_by_one():
 
 
 def scores(images, classes=3):
-  """A "model" that sees only its own patch: [B, H/4, W/4, classes]."""
+  """A "model" that sees only its own patch; returns [B, H/4, W/4, classes]."""
   b, height, width, _ = images.shape
   patches = images.reshape(b, height // 4, 4, width // 4, 4, -1).mean((2, 4, 5))
   return jnp.stack([patches * (i + 1) - i * i for i in range(classes)], axis=-1)
@@ -97,15 +97,15 @@ def test_a_window_that_covers_the_image_is_the_whole_image(window):
 
 def test_sliding_is_the_mean_of_the_windows_over_each_pixel():
   images = noise(2, 28, 44, 3)
-  found = dense.slide(scores, images, window=(16, 20))
-  total, times = np.zeros(found.shape), np.zeros(found.shape[1:3])
+  logits = dense.slide(scores, images, window=(16, 20))
+  total, times = np.zeros(logits.shape), np.zeros(logits.shape[1:3])
   for top in (0, 10, 12):
     for left in (0, 13, 24):
       total[:, top : top + 16, left : left + 20] += dense.whole(
         scores, images[:, top : top + 16, left : left + 20]
       )
       times[top : top + 16, left : left + 20] += 1
-  np.testing.assert_allclose(found, total / times[None, :, :, None], atol=1e-5)
+  np.testing.assert_allclose(logits, total / times[None, :, :, None], atol=1e-5)
 
 
 def test_every_pixel_is_seen_whatever_the_sizes():
@@ -122,14 +122,14 @@ def test_every_pixel_is_seen_whatever_the_sizes():
 def test_views_are_averaged_as_probabilities():
   images = noise(1, 16, 24, 3)
   views = dense.TestTimeViews((), (1.0, 0.5), True)
-  wanted = []
+  probabilities = []
   for scale in (1.0, 0.5):
     for mirror in (1, -1):
-      seen = dense.resize(images, (int(16 * scale), int(24 * scale)))[:, :, ::mirror]
-      logits = dense.resize(dense.whole(scores, seen)[:, :, ::mirror], (16, 24))
-      wanted.append(jax.nn.softmax(logits, axis=-1))
-  np.testing.assert_allclose(dense.predict(scores, images, views), np.mean(wanted, axis=0), atol=1e-6)
-  # A model that knows no sides says the same of a mirrored image.
+      view = dense.resize(images, (int(16 * scale), int(24 * scale)))[:, :, ::mirror]
+      logits = dense.resize(dense.whole(scores, view)[:, :, ::mirror], (16, 24))
+      probabilities.append(jax.nn.softmax(logits, axis=-1))
+  np.testing.assert_allclose(dense.predict(scores, images, views), np.mean(probabilities, axis=0), atol=1e-6)
+  # A model without a sense of left and right predicts the same for a mirrored image.
   once = dense.predict(scores, images, dense.TestTimeViews())
   np.testing.assert_allclose(
     dense.predict(scores, images, dense.TestTimeViews(mirrored=True)), once, atol=1e-6
@@ -141,8 +141,8 @@ def test_the_loss_is_the_mean_over_pixels_with_a_class():
   labels = np.random.default_rng(1).integers(0, 3, (2, 4, 4)).astype(np.uint8)
   labels[1, :3] = 255
   losses = -np.asarray(jax.nn.log_softmax(logits))
-  wanted = np.mean([losses[(*i, labels[i])] for i in np.ndindex(labels.shape) if labels[i] != 255])
-  assert float(segmentation.cross_entropy(logits, jnp.asarray(labels))) == pytest.approx(wanted, rel=1e-6)
+  expected = np.mean([losses[(*i, labels[i])] for i in np.ndindex(labels.shape) if labels[i] != 255])
+  assert float(segmentation.cross_entropy(logits, jnp.asarray(labels))) == pytest.approx(expected, rel=1e-6)
   assert float(segmentation.cross_entropy(logits, jnp.full((2, 4, 4), 255, jnp.uint8))) == 0.0
   gradient = jax.grad(lambda x: segmentation.cross_entropy(x, jnp.full((2, 4, 4), 255, jnp.uint8)))(logits)
   assert not np.any(gradient)
@@ -165,13 +165,15 @@ def test_the_rate_falls_along_a_line():
 
 def test_pictures_show_image_truth_prediction_and_errors():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
-  truth, found = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
-  image, said, seen, errors = np.asarray(label_pictures.label_views(pixels, found, truth, 2))[0]
+  truth, prediction = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
+  image, said, prediction_panel, errors = np.asarray(
+    label_pictures.label_views(pixels, prediction, truth, 2)
+  )[0]
   assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
   assert (
-    np.array_equal(said[0, 0], seen[0, 0])
-    and np.array_equal(seen[0, 1], seen[0, 0])
-    and np.array_equal(seen[1, 0], said[0, 1])
+    np.array_equal(said[0, 0], prediction_panel[0, 0])
+    and np.array_equal(prediction_panel[0, 1], prediction_panel[0, 0])
+    and np.array_equal(prediction_panel[1, 0], said[0, 1])
   )
   assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
   nothing = np.asarray(label_pictures.label_views(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
@@ -179,13 +181,18 @@ def test_pictures_show_image_truth_prediction_and_errors():
 
 
 def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
-  pixels, found = np.zeros((100, 50, 3), np.uint8), np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8)
+  pixels, prediction = (
+    np.zeros((100, 50, 3), np.uint8),
+    np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8),
+  )
   scene = whole_images.Whole("scene", pixels, None, (100, 50))
-  assert whole_images.for_a_picture(scene, "bilinear", found)[0] is pixels
+  assert whole_images.for_a_picture(scene, "bilinear", prediction)[0] is pixels
   monkeypatch.setattr(whole_images, "_LARGEST", 40)
-  image, valid, found, truth = whole_images.for_a_picture(scene, "bilinear", found, None)
+  image, valid, prediction, truth = whole_images.for_a_picture(scene, "bilinear", prediction, None)
   assert truth is None and valid is None
-  assert image.shape == (40, 20, 3) and found.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()
+  assert (
+    image.shape == (40, 20, 3) and prediction.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()
+  )
 
 
 def config(**changes):
@@ -206,7 +213,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module", name="run")
 def _run(tmp_path_factory):
-  """Learns which pixels of the digits are ink."""
+  """Trains a model to tell which pixels of the digits are ink."""
   workdir = tmp_path_factory.mktemp("run")
   settings = config(
     optim__total_epochs=60 / 89, optim__lr=0.3, checkpoint__every_epochs=30 / 89, log__num_pictures=2
@@ -226,7 +233,7 @@ def test_a_run_learns_and_shows_it(run):
   (picture,) = workdir.glob("pictures/segmentation-*.png")
   grid = np.asarray(Image.open(picture))
   colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
-  assert {tuple(colour) for colour in legend.palette(2)} <= colours  # of the legend
+  assert {tuple(colour) for colour in legend.palette(2)} <= colours  # the colours of the legend
 
 
 @pytest.mark.slow
@@ -281,8 +288,8 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_classes_are_written_as_maps(run, tmp_path, capsys):
-  """PNGs that are the label maps of a set as they stand, at the size of the files; GeoTIFFs where a file says
-  where it lies.
+  """The maps are PNGs in the format of a data set's label maps, at the size of the files, and GeoTIFFs where
+  a file is georeferenced.
   """
   workdir, _ = run
   images = {
@@ -302,12 +309,12 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     assert show([*words, f"--maps={folder / split / 'labels'}"]) == 0
   model, params = swin_jax.load(str(workdir))
   for i in range(2):
-    found = Image.open(folder / f"val/labels/{i}.png")
-    assert found.mode == "P" and found.size == (40, 24 + i)
+    class_map = Image.open(folder / f"val/labels/{i}.png")
+    assert class_map.mode == "P" and class_map.size == (40, 24 + i)
     image = np.asarray(Image.open(folder / f"val/images/{i}.png"))[..., None]
     fitted = image_ops.resize(image, dense_views.fit(image.shape[:2], (32, 32)), "bilinear")
     classes = whole_images.predict(model, params, whole_images.Whole("", fitted, None, image.shape[:2]))
-    assert np.array_equal(np.asarray(found), targets.resize(classes, image.shape[:2]))
+    assert np.array_equal(np.asarray(class_map), targets.resize(classes, image.shape[:2]))
   assert (folder / "val/labels/classes.txt").read_text() == "paper\nink\n"
   (folder / "placed.tif").rename(tmp_path / "placed.tif")
   assert prepare(f"--source={folder}", f"--out={tmp_path / 'prepared'}") == 0
@@ -396,8 +403,8 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
   forward = functools.partial(model.apply, params)
   for size, window in (((40, 70), (32, 32)), ((20, 32), (20, 32))):  # the canvas is 32 × 32
     image = np.random.default_rng(0).integers(0, 255, (*size, 1), np.uint8)
-    wanted = dense.slide(forward, model.normalise(image)[None], window=window)[0]
-    np.testing.assert_allclose(whole_images.answer(model, params, image), wanted, atol=1e-5)
+    expected = dense.slide(forward, model.normalise(image)[None], window=window)[0]
+    np.testing.assert_allclose(whole_images.answer(model, params, image), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +436,7 @@ def test_a_stored_config_without_newer_keys_goes_on(tmp_path):
   stored = json.loads(json.dumps(settings.to_dict()))
   del stored["segmentation"], stored["dense"]
   compatibility.check_same_run(settings, stored, str(tmp_path))
-  # What such a run did is known: it has not done otherwise since.
+  # The missing keys' values are known: such a run can only have used the defaults.
   del stored["augment"]["rotate"], stored["data"]["dtype"]
   compatibility.check_same_run(settings, stored, str(tmp_path))
   for changes, message in (

@@ -1,4 +1,6 @@
-"""The table of tasks: every kind fits the config and its own views, and what it says is documented."""
+"""The table of tasks: every kind fits the config and its own views, and the metrics it reports are
+documented.
+"""
 
 import jax
 import numpy as np
@@ -50,7 +52,7 @@ def test_every_field_is_documented(kind):
 @TABLE
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_fields_are_those_of_the_views(name, dtype):
-  """A training view gives what `fields` says a batch holds, and the evaluation view the same names."""
+  """A training view yields what `fields` says a batch holds, and the evaluation view has the same names."""
   kind, settings = KINDS[name], config(name, data__dtype=dtype)
   target = np.ones((40, 46), np.uint8 if kind.needs.has_classes else np.float32)
   example = Decoded(np.full((40, 46, 2), 7, dtype), target if kind.needs.per_pixel else None, 3)
@@ -58,7 +60,7 @@ def test_fields_are_those_of_the_views(name, dtype):
   training, evaluation = (view(example, np.random.default_rng(0)) for view in (train_view, eval_view))
   assert training.keys() == evaluation.keys() == fields.keys()
   assert ("valid" in fields) == (dtype == "float32" and name != "classification")
-  if "valid" in fields and kind.needs.per_pixel:  # beyond the image there is no data
+  if "valid" in fields and kind.needs.per_pixel:  # outside the image there is no data
     np.testing.assert_array_equal(~np.isnan(evaluation["image"]).all(-1), evaluation["valid"])
     assert not evaluation["valid"].all()
   for field, (shape, of) in fields.items():
@@ -67,7 +69,7 @@ def test_fields_are_those_of_the_views(name, dtype):
 
 @TABLE
 def test_a_description_keeps_what_the_module_needs(name):
-  """A description, as a model folder holds it, makes the module of the run."""
+  """The module of the run can be rebuilt from a description, as stored in a model folder."""
   kind, settings = KINDS[name], config(name, model__depths=(1, 1))
   if kind.needs.has_classes:
     settings[name].num_classes = 3
@@ -77,8 +79,10 @@ def test_a_description_keeps_what_the_module_needs(name):
   shapes = description.parameter_shapes(described)
   task_ = kind.make(module.encoder, settings)
   batch = {field: np.zeros((1, *shape), dtype) for field, (shape, dtype) in kind.fields(settings).items()}
-  made = jax.eval_shape(lambda: task_.init(jax.random.key(0), batch))
-  assert sum(np.prod(shape) for shape in shapes.values()) == sum(leaf.size for leaf in jax.tree.leaves(made))
+  params = jax.eval_shape(lambda: task_.init(jax.random.key(0), batch))
+  assert sum(np.prod(shape) for shape in shapes.values()) == sum(
+    leaf.size for leaf in jax.tree.leaves(params)
+  )
   assert set(kind.inputs(described, (24, 24))) <= set(batch)
   assert kind.num_classes(described) == (3 if kind.needs.has_classes else 0)
   assert kind.summarise(described) and kind.outputs(described).name

@@ -1,4 +1,4 @@
-"""The auxiliary loss of the tasks on UPerNet, and evaluation without the examples that fill up a batch: on
+"""The auxiliary loss of the tasks on UPerNet, and evaluation without the examples that pad a batch, both on
 given predictions.
 """
 
@@ -18,7 +18,7 @@ VIEWS = dense.TestTimeViews((), (1.0,), False)
 
 
 class Given:
-  """A model whose scores per pixel are the image, and whose auxiliary scores are its double."""
+  """A model whose scores per pixel are the image, and whose auxiliary scores are twice that."""
 
   num_classes = CLASSES
   encoder = types.SimpleNamespace(flops=None, levels=[types.SimpleNamespace(stride=(4, 4))])
@@ -54,7 +54,7 @@ def batch(examples=4, seed=0):
 
 @pytest.mark.parametrize("name", ["segmentation", "pixel_regression"])
 def test_the_auxiliary_loss_weighs_0_4(name):
-  """As in the recipes of Swin V1 (section A2.3)."""
+  """The weight is that of the recipes of Swin V1 (section A2.3)."""
   examples = batch()
   value, sums, _ = tasks()[name].loss({}, examples, jax.random.key(0))
   if name == "segmentation":

@@ -1,4 +1,4 @@
-"""Command lines: what is refused and in which words, and several of them parsed by one process."""
+"""Command lines: what is refused and with which message, and several command lines parsed by one process."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def parse(*words):
 
 
 def test_one_process_parses_several_command_lines():
-  """Keys and values of one leave nothing behind for the next."""
+  """Keys and values of one command line do not affect the next."""
   first = parse(
     f"{QUICKSTART}:finetune", "--config.optim.lr=0.5", "--config.model.depths=(1,)", "--quality=7"
   )
@@ -42,7 +42,7 @@ def test_one_process_parses_several_command_lines():
 @pytest.mark.parametrize(
   "words",
   [
-    ("--config.model.unroll=false", QUICKSTART),  # before the file
+    ("--config.model.unroll=false", QUICKSTART),  # given before the file
     (QUICKSTART, "--config.model.unroll=0"),
     (QUICKSTART, "--noconfig.model.unroll"),
     ("--config", "configs/quickstart.py", "--config.model.unroll=False", "--share=1"),

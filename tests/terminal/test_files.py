@@ -1,4 +1,6 @@
-"""Atomic writes: the order of what reaches the disk, and what is left when it ends in between."""
+"""Atomic writes: the order in which data reaches the disk, and what remains if the process ends
+in between.
+"""
 
 import errno
 import os
@@ -14,7 +16,9 @@ from tests.support.paths import ROOT
 
 @pytest.fixture(name="calls")
 def _calls(monkeypatch):
-  """The syncs and renames, in order, by the name of what they are done to; a partial file is "partial"."""
+  """Records the syncs and renames in order, by the name of the file they act on; a partial file
+  is "partial".
+  """
   calls, fsync, replace = [], os.fsync, os.replace
 
   def name(path):
@@ -41,7 +45,7 @@ def test_the_content_is_on_disk_before_the_name_and_the_name_before_it_returns(c
 
 
 def test_a_folder_is_on_disk_with_all_it_holds(calls, tmp_path):
-  (tmp_path / "model").mkdir()  # an empty one may be there
+  (tmp_path / "model").mkdir()  # an empty folder may already exist
   with files.making_folder(tmp_path / "model") as partial:
     (partial / "inner").mkdir()
     (partial / "inner" / "a").write_text("1")
@@ -74,7 +78,7 @@ def test_an_error_of_the_writer_leaves_what_was_there(tmp_path):
 
 
 def test_a_crash_in_between_leaves_the_old_file(tmp_path):
-  """A process that dies right before the rename; a later write is not disturbed by what it left."""
+  """A process dies right before the rename; a later write is not disturbed by the file left behind."""
   files.write(tmp_path / "a", "old")
   code = f"""
 import os, pathlib

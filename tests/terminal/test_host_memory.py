@@ -1,4 +1,4 @@
-"""On CPUs memory is in large pages."""
+"""On CPUs memory is allocated in large pages."""
 
 import importlib.metadata
 import importlib.util
@@ -44,7 +44,7 @@ def test_large_pages_are_cleared_at_once():
     )
 
   small = {**os.environ, "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": ""}
-  pages = 4 * 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of one buffer of 64 MiB, at every run
+  pages = 4 * 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # for one buffer of 64 MiB, in every run
   assert faults(host_memory.on_large_pages(small)) < pages / 20 < pages <= faults(small)
 
 

@@ -1,4 +1,4 @@
-"""The wish to stop, in one process."""
+"""Stop requests within one process."""
 
 import os
 import signal

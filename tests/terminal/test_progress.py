@@ -1,4 +1,4 @@
-"""Lines of progress: how far, at what rate, how long it will take; and once for several processes."""
+"""Progress lines: how far, at what rate, how much time is left; printed once for several processes."""
 
 import time
 
@@ -25,7 +25,7 @@ def test_a_line_is_due_every_few_seconds(clock, capsys):
   for _ in range(6):
     clock.now += 4
     line.step(500)
-  # 12 and 24 seconds after the start, at 125 images a second: what was there before took no time
+  # 12 and 24 seconds after the start, at 125 images a second: images done before the start do not count
   assert capsys.readouterr().out.splitlines() == [
     "train  9,500/20,000  125 images/s  1:24 left",
     "train  11,000/20,000  125 images/s  1:12 left",

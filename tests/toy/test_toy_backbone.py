@@ -1,7 +1,7 @@
 """A backbone that no file of the package knows: two convolutions.
 
-It is put into the table of backbones and its group into a copy of the config; then it trains, stops and goes
-on, and is evaluated, loaded, adapted, shown and planned, as Swin is. Every task takes it.
+The test registers it in the table of backbones and its group in a copy of the config. It then trains, stops
+and resumes, and is evaluated, loaded, adapted, shown and planned like Swin. Every task accepts it.
 """
 
 import math
@@ -37,7 +37,7 @@ STEPS_PER_EPOCH = 1437 // 64
 
 
 class Convolution(nn.Module):
-  """A convolution of 3 × 3 that halves the map, and ReLU."""
+  """A 3 × 3 convolution that halves the map, followed by ReLU."""
 
   channels: int
   names: tuple
@@ -120,7 +120,7 @@ def config(kind="finetune", backbone="convolutions", channels=(8, 16), **changes
   return c
 
 
-# What the package makes of it.
+# How the package handles it.
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def finished(table, tmp_path_factory):
 
 
 def test_it_learns(finished):
-  assert finished[1]["eval/top1"] > 0.6  # of ten digits
+  assert finished[1]["eval/top1"] > 0.6  # one of ten digits would be right by chance
 
 
 def test_it_is_evaluated(finished):
@@ -156,7 +156,7 @@ def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
 
 
 def test_it_is_loaded_from_its_workdir_and_from_a_model_folder(finished, tmp_path):
-  """Its answers to the images of the evaluation give the numbers of the evaluation."""
+  """Its outputs on the evaluation images reproduce the numbers of the evaluation."""
   workdir, evaluation = finished
   assert weights("adapt", workdir, tmp_path / "slim") == 0
   source, (_, view) = open_source("digits", "", "val"), KINDS["classification"].views(config())
@@ -175,7 +175,7 @@ def test_it_is_loaded_from_its_workdir_and_from_a_model_folder(finished, tmp_pat
 
 
 def test_its_kernel_is_adapted_to_other_bands(finished, tmp_path):
-  """A grey image in three bands is to the model what it was in one."""
+  """After adaptation to three bands, a grey image repeated in all of them gives the same output as before."""
   assert weights("adapt", finished[0], tmp_path / "three", "--bands=3") == 0
   (grey, old), (colour, new) = swin_jax.load(finished[0]), swin_jax.load(tmp_path / "three")
   image = np.random.default_rng(0).random((1, 8, 8, 1), np.float32)

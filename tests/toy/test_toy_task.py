@@ -1,7 +1,7 @@
 """A task that no file of the package knows: the share of bright pixels of an image.
 
-The test puts it into the table of tasks and its group into a copy of the config. Runs then train, stop, are
-killed and go on, and models are evaluated, loaded, adapted and planned, as with any other task.
+The test registers it in the table of tasks and its group in a copy of the config. Runs then train, stop, are
+killed and resume, and models are evaluated, loaded, adapted and planned, as with any other task.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ STEPS, KILLED_AT = 80, 45  # saved every 20 steps
 
 @dataclasses.dataclass(frozen=True)
 class WithShare:
-  """View of an example: that of its image, and its share of bright pixels as "share"."""
+  """View of an example: the image's view, plus its share of bright pixels as "share"."""
 
   view: ImageView
 
@@ -61,7 +61,9 @@ def make(backbone, config):
     return value, {"loss": (value, jnp.ones(()))}, losses
 
   def measure(params, batch):
-    """The error, and the error relative to that of always saying the typical share: 1 is chance."""
+    """Returns the error, and the error relative to that of always predicting the typical share: 1 is chance
+    level.
+    """
     out, weight = model.apply({"params": params}, normalise(batch))[:, 0], batch["weight"]
     error, chance = (jnp.sum(jnp.abs(typical + x - batch["share"]) * weight) for x in (out, 0.0))
     return Measured({"loss": (error, jnp.sum(weight)), "relative_error": (error, chance)})
@@ -110,7 +112,7 @@ def config(task="bright_pixels"):
   return c
 
 
-# What the package makes of it.
+# How the package handles it.
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,7 +149,9 @@ def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_it_goes_on_bit_for_bit(tmp_path):
-  """One process trains a run, and another until it is killed; a second process finishes that one."""
+  """One process trains a run to its end and another run until it is killed; a second process finishes the
+  latter.
+  """
   runs.finish([process(tmp_path)], code=-signal.SIGKILL)
   (output,) = runs.finish([process(tmp_path)])
   assert f"continuing {tmp_path}/killed from step " in output
@@ -155,7 +159,7 @@ def test_killed_it_goes_on_bit_for_bit(tmp_path):
 
 
 def test_it_is_loaded_from_its_workdir_and_from_a_model_folder(finished, tmp_path):
-  """Its answers to the images of the evaluation give the numbers of the evaluation."""
+  """Its outputs on the evaluation images reproduce the numbers of the evaluation."""
   workdir, evaluation = finished
   assert weights("adapt", workdir, tmp_path / "slim") == 0
   source, (_, view) = open_source("digits", "", "val"), KIND.views(config())
@@ -190,7 +194,9 @@ def process(folder):
 
 
 def main(folder):
-  """Trains one run and starts another that kills this process; if there is such a one, it is finished."""
+  """Trains one run, then starts another that kills this process; if such a killed run exists, finishes it
+  instead.
+  """
   KINDS["bright_pixels"] = KIND
   if not os.path.exists(f"{folder}/killed"):
     train.train(config(), f"{folder}/whole")

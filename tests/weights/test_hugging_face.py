@@ -1,4 +1,6 @@
-"""Queries, keys and values: three tensors at Hugging Face, consecutive rows of one in the official code."""
+"""Queries, keys and values: three tensors at Hugging Face, consecutive rows of one tensor in the official
+code.
+"""
 
 import numpy as np
 import pytest
@@ -20,12 +22,12 @@ def official_state(version):
 
 
 def parts(state, leaf):
-  """Queries, keys and values of one block."""
+  """Returns queries, keys and values of one block."""
   return dict(zip(PARTS, np.split(state[f"layers.1.blocks.3.attn.qkv.{leaf}"], 3), strict=True))
 
 
 def hugging_face(state, version):
-  """The state as Hugging Face names it."""
+  """Returns the state under Hugging Face's names."""
   layout, named = layouts.make("hf", version, masked=False), {}
   for name, value in state.items():
     head, attention, leaf = name.partition(".attn.qkv.")

@@ -1,4 +1,4 @@
-"""Foreign weights in and out: every layout and size, strictly, and what is refused."""
+"""Import and export of foreign weights: every layout and size, strictly checked, and what is refused."""
 
 import json
 import sys
@@ -24,11 +24,11 @@ def plan(path, layout="auto", **hints):
 
 
 def tiny(tmp_path, name="tiny.safetensors", **changes):
-  """A file of the official code's, with random weights."""
+  """Writes a file in the official code's layout with random weights."""
   return save(tmp_path / name, official.random(official.state_dict(2, **TINY | changes)))
 
 
-# Published models: (version, width, blocks, heads, window, image size, rest) → parameters, from the
+# Published models: (version, width, blocks, heads, window, image size, rest) → number of parameters, from the
 # specification.
 S, GIANT, AT_192 = (2, 2, 18, 2), (2, 2, 42, 2), (12, 12, 12, 6)
 PUBLISHED = {
@@ -134,9 +134,9 @@ PUBLISHED = {
 def test_every_published_size_is_filled(name, tmp_path):
   spec, count = PUBLISHED[name]
   state = official.state_dict(**spec)
-  found = plan(official.write_sparse(tmp_path / "model.safetensors", state))
-  assert sum(int(np.prod(shape)) for shape in found.shapes.values()) == (count or count_of(state))
-  model, data = found.description["model"], found.description["data"]
+  planned = plan(official.write_sparse(tmp_path / "model.safetensors", state))
+  assert sum(int(np.prod(shape)) for shape in planned.shapes.values()) == (count or count_of(state))
+  model, data = planned.description["model"], planned.description["data"]
   assert [model[key] for key in ("version", "embed_dim")] == [spec["version"], spec["embed_dim"]]
   assert tuple(model["depths"]) == spec["depths"] and tuple(model["num_heads"]) == spec["num_heads"]
   assert (
@@ -151,24 +151,24 @@ def test_every_published_size_is_filled(name, tmp_path):
   trained = [[t, t] for t in spec.get("trained", [min(spec["window"], side) for side in maps])]
   assert model["trained_window_sizes"] == (trained if spec["version"] == 2 else [])
   assert len(data["mean"]) == spec.get("bands", 3)
-  assert found.description["task"] == ("masked_pixels" if spec.get("simmim") else "classification")
-  if name in ("V1-T", "SimMIM H"):  # stacked blocks and single arrays, with values
+  assert planned.description["task"] == ("masked_pixels" if spec.get("simmim") else "classification")
+  if name in ("V1-T", "SimMIM H"):  # these have stacked blocks and single arrays, with values
     for path in ("encoder/stage3/blocks/block1/attn/qkv/kernel", "encoder/merge0/reduction/kernel"):
-      assert found.read(path).shape == found.shapes[path] and found.read(path).dtype == np.float32
+      assert planned.read(path).shape == planned.shapes[path] and planned.read(path).dtype == np.float32
 
 
 def count_of(state):
-  """Parameters of a state dict."""
+  """Returns the number of parameters in a state dict."""
   return sum(int(np.prod(value)) for value in state.values() if isinstance(value, tuple))
 
 
 def test_sizes_are_called_by_their_names(tmp_path):
   said = []
   for name in ("V2-B", "SimMIM g", "SatVision", "V1-L"):
-    found = plan(
+    planned = plan(
       official.write_sparse(tmp_path / "model.safetensors", official.state_dict(**PUBLISHED[name][0]))
     )
-    said.append(descriptions.summary(found.description, found.shapes))
+    said.append(descriptions.summary(planned.description, planned.shapes))
   assert said[0].startswith("Swin V2-B, classifier of 1000 classes: 87,918,816 parameters")
   assert "384 × 384 px, windows 24, 24, 24, 12, trained with 12, 12, 12, 6" in said[0]
   assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")
@@ -206,7 +206,9 @@ GOLDEN = (
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_round_trip_changes_no_bit(name, tmp_path):
-  """Through each layout that can hold the model, and back to its own: names, shapes, dtypes and every bit."""
+  """The weights go through each layout that can hold the model and back to the original one: names, shapes,
+  dtypes and every bit stay the same.
+  """
   layout = name.split("_")[0] if name.startswith(("timm", "hf")) else "official"
   sizes = [] if layout == "official" else ["--image_size=64", "--window=4", "--trained_window=4,4,4,2"]
   assert (
@@ -217,10 +219,10 @@ def test_a_round_trip_changes_no_bit(name, tmp_path):
     other for other in choices.LAYOUTS if other != layout and not ("simmim" in name and other == "timm")
   ]
   for other in others:
-    there = export_of(tmp_path / "ours", other, tmp_path / other)
-    # the other two say it themselves
+    exported = export_of(tmp_path / "ours", other, tmp_path / other)
+    # only timm's layout needs flags; the other two state these sizes
     said = [] if other != "timm" else sizes or window_flags(tmp_path / "ours")
-    assert command("import", there, tmp_path / f"from_{other}", *said) == 0
+    assert command("import", exported, tmp_path / f"from_{other}", *said) == 0
     assert (tmp_path / f"from_{other}" / "config.json").read_text() == (
       tmp_path / "ours" / "config.json"
     ).read_text()
@@ -274,14 +276,14 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
   with pytest.raises(OSError, match="gone"):
     tensors.write(tmp_path / "x.safetensors", [(name, (3,), np.dtype(np.float32)) for name in "abc"], read)
-  found = plan(tiny(tmp_path)).description
+  description = plan(tiny(tmp_path)).description
   with pytest.raises(OSError, match="gone"):
-    folder.write(str(tmp_path / "model"), found, {"a": (3,), "b": (3,)}, read)
+    folder.write(str(tmp_path / "model"), description, {"a": (3,), "b": (3,)}, read)
   assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
   (tmp_path / "model").mkdir()
   (tmp_path / "model" / "notes.txt").write_text("mine")
   with pytest.raises(BadInput, match="already exists"):
-    folder.write(str(tmp_path / "model"), found, {"a": (3,)}, read)
+    folder.write(str(tmp_path / "model"), description, {"a": (3,)}, read)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -292,8 +294,8 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
     for name, value in state.items()
   }
   halved |= {name: value for name, value in state.items() if layouts.is_buffer(name)}
-  found = plan(save(tmp_path / "x.safetensors", halved))
-  kernel = found.read("head/kernel")
+  planned = plan(save(tmp_path / "x.safetensors", halved))
+  kernel = planned.read("head/kernel")
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(kernel, halved["head.weight"].astype(np.float32).T)
 
@@ -307,10 +309,10 @@ def test_a_model_in_several_files(tmp_path):
   index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
   (tmp_path / "hub" / "model.safetensors.index.json").write_text(json.dumps(index))
   whole = plan(save(tmp_path / "whole.safetensors", state))
-  found = plan(tmp_path / "hub")
-  assert found.description == whole.description
+  planned = plan(tmp_path / "hub")
+  assert planned.description == whole.description
   for path in whole.shapes:
-    np.testing.assert_array_equal(found.read(path), whole.read(path))
+    np.testing.assert_array_equal(planned.read(path), whole.read(path))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.encoder.", "_orig_mod."])
@@ -354,16 +356,18 @@ def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
   )
   assert plan(path).description["model"]["trained_window_sizes"] == [[2, 2], [2, 2], [2, 2], [1, 1]]
   config.write_text(json.dumps(dict(architecture="swinv2_base_window12to16_192to256")))
-  found = plan(path).description
-  assert found["data"]["image_size"] == [256, 256] and found["model"]["window_sizes"] == [[16, 16]] * 4
-  assert found["model"]["trained_window_sizes"] == [[12, 12]] * 3 + [[6, 6]]
+  description = plan(path).description
+  assert (
+    description["data"]["image_size"] == [256, 256] and description["model"]["window_sizes"] == [[16, 16]] * 4
+  )
+  assert description["model"]["trained_window_sizes"] == [[12, 12]] * 3 + [[6, 6]]
   config.write_text(json.dumps(dict(architecture="swinv2_tiny_window8_256.ms_in1k")))
   assert plan(path).description["model"]["trained_window_sizes"] == [[8, 8]] * 4
   config.write_text(
     json.dumps(dict(architecture="swinv2_tiny_window8_256", model_args=dict(img_size=64, window_size=4)))
   )
-  found = plan(path).description
-  assert found["data"]["image_size"] == [64, 64] and found["model"]["trained_window_sizes"] == [
+  description = plan(path).description
+  assert description["data"]["image_size"] == [64, 64] and description["model"]["trained_window_sizes"] == [
     [4, 4]
   ] * 3 + [[2, 2]]
   assert plan(path, trained_window=(4, 4, 4, 2)).description["model"]["trained_window_sizes"] == [
@@ -388,8 +392,11 @@ def test_names_of_classes_come_with_hugging_face_and_go(tmp_path):
   assert labelled(names) == names
   assert command("import", path, tmp_path / "ours") == 0
   assert command("export", tmp_path / "ours", tmp_path / "hf/model.safetensors", "--layout=hf") == 0
-  made = json.loads((tmp_path / "hf/config.json").read_text())
-  assert made["id2label"] == {str(i): name for i, name in enumerate(names)} and made["label2id"]["eel"] == 4
+  settings = json.loads((tmp_path / "hf/config.json").read_text())
+  assert (
+    settings["id2label"] == {str(i): name for i, name in enumerate(names)}
+    and settings["label2id"]["eel"] == 4
+  )
 
 
 def rewritten(state, **changes):
@@ -399,7 +406,7 @@ def rewritten(state, **changes):
 @pytest.mark.parametrize(
   "change, named",
   [
-    # offsets that grow otherwise: another bias
+    # offsets with another spacing give another bias
     (dict(relative_coords_table=lambda x: x * 0.9), "relative_coords_table"),
     (dict(relative_position_index=lambda x: x.T.copy()), "relative_position_index"),
     (dict(attn_mask=lambda x: x / 10), "attn_mask"),
@@ -424,7 +431,7 @@ def test_a_bias_of_keys_must_be_zero(tmp_path, capsys):
 
 
 def test_without_masks_the_image_size_is_not_guessed(tmp_path, capsys):
-  """As Hugging Face's older files, which hold an index and no masks."""
+  """Hugging Face's older files hold an index and no masks."""
   state = official.random(official.state_dict(1, **TINY))
   path = save(
     tmp_path / "model.safetensors",
@@ -503,7 +510,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
   buffers = tiny(tmp_path, "buffers.safetensors")
   said = refusal(capsys, "import", buffers, tmp_path / "y", "--window=8")
   assert "does not follow from images of [32, 32] px and windows ((8, 8), (4, 4))" in said
-  # the same in other words
+  # the same facts in other words
   assert command("import", buffers, tmp_path / "z", "--window=4,4", "--trained_window=0") == 0
   assert "one number of tokens, or 2, one per stage" in refusal(
     capsys, *words[:2], tmp_path / "y", "--image_size=32", "--window=4,4,4"
@@ -511,7 +518,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, capsys):
 
 
 def broken(state, case):
-  """A state dict with something wrong, and what must be said of it."""
+  """Returns a defective state dict, and what the message about it must contain."""
   if case == "a tensor too many":
     return state | {
       "layers.0.blocks.0.ls1.gamma": np.zeros(16, np.float32)
@@ -650,7 +657,7 @@ def test_destinations_that_cannot_be(tmp_path, capsys):
     capsys, "export", tmp_path / "ours", tmp_path / "file" / "x.safetensors", "--layout=timm"
   )
   assert (tmp_path / "ours.partial" / "mine.txt").read_text() == "mine"
-  # for others to read, as what one makes is
+  # readable by others, like any file a user creates
   assert oct((tmp_path / "ours" / "model.safetensors").stat().st_mode & 0o044) == "0o44"
 
 
