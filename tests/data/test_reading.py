@@ -84,6 +84,7 @@ def test_what_will_not_change_is_not_waited_for(error):
   assert source.reads[2] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_storage_that_stays_away_ends_the_run_in_one_line(workers):
   with pytest.raises(BadInput) as error:

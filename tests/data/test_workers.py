@@ -87,6 +87,7 @@ def test_no_worker_outlives_a_parent_that_is_killed(parent):
   assert_end(workers)
 
 
+@pytest.mark.slow
 def test_the_parent_ends_with_batches_unread(parent):
   workers = ask(parent, 5)
   parent.communicate(timeout=60)
@@ -94,6 +95,7 @@ def test_the_parent_ends_with_batches_unread(parent):
   assert_end(workers)
 
 
+@pytest.mark.slow
 def test_signals_of_the_whole_group_are_the_parents_alone(parent):
   """This holds from the moment the workers start."""
   parent.stdin.write("40\n")
@@ -111,6 +113,7 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
   assert_end(map(int, workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "number, workers, hint",
   [
@@ -185,6 +188,7 @@ def test_a_worker_that_dies_with_a_lock_in_its_hand_hangs_nothing(drawn, monkeyp
     process.kill()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
   """It is killed before it has read its instructions."""
   parent.stdin.write("40\n")

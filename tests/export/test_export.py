@@ -103,6 +103,7 @@ def check(ours, theirs):
   assert np.abs(np.asarray(ours, np.float32) - theirs).max() <= 2e-5 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["inside", "beside"])
 def test_it_is_the_model(answered, tmp_path, weights):
   source, model, answers = answered
@@ -124,6 +125,7 @@ def test_another_window_and_image_size(models, tmp_path):
   assert config["data"]["image_size"] == [40, 24]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_features(models, tmp_path, dtype):
   run, config = load(
@@ -146,6 +148,7 @@ def test_weights_beside_are_a_model_folder(models, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, swin_jax.load(exported)[1], swin_jax.load(models / "v2")[1])
 
 
+@pytest.mark.slow
 def test_the_loader_needs_only_jax(models, tmp_path):
   exported = export(models / "simmim", tmp_path / "out", "--weights=beside")
   model, params = swin_jax.load(models / "simmim")
@@ -169,6 +172,7 @@ def test_the_loader_is_a_program_too(models, tmp_path):
   assert done.stdout == "logits (1, 5) float32\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nothing_in_it_belongs_to_one_machine(models, tmp_path, dtype):
   data = (export(models / "v2", tmp_path / "out", f"--dtype={dtype}") / stablehlo.PROGRAM).read_bytes()

@@ -126,6 +126,7 @@ KERNELS = {"xla": kernels.window_attention, "tpu": on_tpu, "gpu": on_gpu}
 EVERY = [(kernel, *case) for kernel in KERNELS for case in (GPU_CASES if kernel == "gpu" else CASES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel, shape, dtype, cosine", EVERY, ids=str)
 def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   images, size, window, shift, heads = shape

@@ -132,6 +132,7 @@ def by_path(tree):
 SAVE = {"model__remat": "save:attention,mlp_hidden"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "model, mesh_sizes, changes",
   [
@@ -198,6 +199,7 @@ def test_scores_of_pixels_on_eight_devices():
     np.testing.assert_allclose(ours, theirs, atol=2)
 
 
+@pytest.mark.slow
 def test_errors_of_numbers_on_eight_devices():
   """The same as for the scores of classes."""
   batch, one, eight = evaluated("values")
@@ -207,6 +209,7 @@ def test_errors_of_numbers_on_eight_devices():
     np.testing.assert_allclose(eight[name][0] / eight[name][1], value / count, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_fresh_parameters_are_the_same_on_any_mesh():
   ours, theirs = (jax.device_get(program("tiny", mesh)[0].init().params) for mesh in ((2, 2, 2), (1, 1, 1)))
   # jax 0.12 rounds the last bit depending on the shape of the local part.
@@ -258,6 +261,7 @@ def test_no_gradient_is_ever_whole(changes):
   assert not array_shapes & kernels
 
 
+@pytest.mark.slow
 def test_zero1_accumulates_gradients_in_parts():
   p, step = compiled("tiny", (1, 8, 1), optim__accumulation_steps=2, zero1=True)
   loops = re.findall(r"= (\(.*?\)) while\(", step.as_text().partition("\nENTRY ")[2])
@@ -302,6 +306,7 @@ def partitioned(step, folder):
   return max(pathlib.Path(folder).glob("*after_spmd-partitioning*.txt")).read_text()
 
 
+@pytest.mark.slow
 def test_kernels_travel_as_bfloat16(tmp_path):
   p, step = program("tiny", (1, 8, 1), model__dtype="bfloat16")
   kernels = {
@@ -324,6 +329,7 @@ def test_kernels_travel_as_bfloat16(tmp_path):
   assert gathered == {("bf16", shape) for shape in in_encoder} | {("f32", decoder)}
 
 
+@pytest.mark.slow
 def test_attention_in_chunks_talks_to_no_other_device():
   plain, chunked = (
     collectives(compiled("tiny", (2, 2, 2), **c)[1].as_text())

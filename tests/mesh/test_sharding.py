@@ -108,6 +108,7 @@ def test_the_rules_name_every_axis_once():
   assert {name for name, _ in RULES} == axes.ALL and len(RULES) == len(axes.ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["simmim", "classifier"])
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 4, 2), (1, 2, 4)], ids=str)

@@ -63,6 +63,7 @@ def test_equals_loops(logit_scale, labels):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window_chunks, head_chunks", [(2, 1), (4, 1), (4, 2), (1, 4)])
 @pytest.mark.parametrize(
   "logit_scale", [np.linspace(0.5, 3.0, 4, dtype=np.float32), None], ids=["cosine", "dot_product"]

@@ -43,6 +43,7 @@ def test_block_equals_loops_over_the_clip(version, trained, map_size, window, sh
   compare(version, map_size, window, trained=trained, shifted=shifted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "map_size, window",
   [
@@ -172,6 +173,7 @@ def test_bias_coordinates_of_one_time_token_are_those_of_images(window, trained,
   assert ours[:, 1:].tobytes() == theirs.tobytes() and ours.dtype == theirs.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [(), (3, 4)])
 def test_v2_of_one_time_token_is_v2_of_images(trained):
   image, clip = pair_of(trained=trained)
@@ -226,6 +228,7 @@ def test_simmim_reconstructs_time_rows_and_columns_where_they_are(version):
     assert out[0, t, h, w, band] == expected[band, t % 2, h % 8, w % 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_clip_pads_and_trains(version):
   model = Classifier(clip_encoder(version), 5)

@@ -39,6 +39,7 @@ def nchw(x):
   return np.asarray(x).transpose(0, 3, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v2_window4_img64", "v2_window8_img128_pretrained4", "v1_window7_img56"])
 def test_supervised(name):
   model, params, values, images, _ = read(name)
@@ -53,6 +54,7 @@ def test_supervised(name):
   check(jax.jit(model.apply)(params, images), values["logits"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simmim_v2_window6_img96", "simmim_v2_window6_img96_norm47"])
 def test_simmim(name):
   model, params, values, images, spec = read(name)
@@ -74,6 +76,7 @@ def test_simmim(name):
 SIZES = dict(image_size=64, window=4, trained_window=0)  # these files do not state the sizes
 
 
+@pytest.mark.slow
 def test_timm():
   model, params, values, images, _ = read("timm_v2_window4_img64", **SIZES)
   features = jax.jit(lambda p, x: model.apply(p, x, method=lambda m, x: m.encoder(x).last))(params, images)
@@ -81,6 +84,7 @@ def test_timm():
   check(jax.jit(model.apply)(params, images), values["logits"])
 
 
+@pytest.mark.slow
 def test_hugging_face():
   """Its code adds the shift mask twice, so it differs slightly more."""
   model, params, values, images, _ = read("hf_v2_window4_img64", **SIZES)

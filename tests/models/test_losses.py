@@ -47,6 +47,7 @@ def close(ours, theirs):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("remat", ["none", "block", "save:qkv"])
@@ -87,6 +88,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_pass_on_the_losses_of_all_stages_in_training_alone(name):
   model, more = MODELS[name]

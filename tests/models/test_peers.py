@@ -176,6 +176,7 @@ def hf_config(version, size, window, trained, bands=3):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version, size, window, trained", SIZES)
 def test_transformers_classifier(version, size, window, trained, tmp_path, capsys):
   transformers, config = hf_config(version, size, window, trained)
@@ -199,6 +200,7 @@ def test_transformers_classifier(version, size, window, trained, tmp_path, capsy
   assert torch.equal(again.eval()(to_torch(images)).logits, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size, window, trained, bands", [(64, 4, (0, 0, 0, 0), 3), (96, 6, (0, 0, 0, 0), 4)])
 def test_transformers_masked_images(size, window, trained, bands, tmp_path):
   transformers, config = hf_config(2, size, window, trained, bands)

@@ -121,6 +121,7 @@ def test_unrolled_and_looped_are_one_tree():
   assert {leaf.shape[0] for leaf in jax.tree.leaves(trees[0])} == {2}  # stacked as two pairs of blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "choice",
   [
@@ -307,6 +308,7 @@ def size_params(name, task, extra_norm_every=None):
   return shapes_of(Classifier(encoder, 1000), images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_parameter_counts(name):
   classifier = size_params(name, "classifier")
@@ -477,6 +479,7 @@ def test_a_fresh_v2_block_is_the_identity():
 # Edges.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "map_size, window, shifted",
   [

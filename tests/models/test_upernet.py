@@ -80,6 +80,7 @@ def assert_close(ours, theirs, tolerance):
 # Sizes, costs, names.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "name, millions, v1", [("tiny", 60, 59_941_862), ("small", 81, 81_259_766), ("base", 121, 121_279_716)]
 )
@@ -254,6 +255,7 @@ def run(height, width):
   return jit(both).lower(random_params(), images_of(height, width)).compile()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(64, 64), (61, 98), (33, 65)])
 def test_logits_equal_those_of_torch(height, width):
   torch = pytest.importorskip("torch")
@@ -448,6 +450,7 @@ def gradient(mesh_sizes):
   return value, flax.traverse_util.flatten_dict(grads, sep="/"), step.as_text()
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_the_gradient_of_one():
   value, grads, _ = gradient((2, 2, 2))
   theirs_value, theirs, _ = gradient((1, 1, 1))

@@ -101,17 +101,20 @@ def differences(name, **switches):
   return {key: np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max() for key in ours}
 
 
+@pytest.mark.slow
 def test_with_the_default_switches():
   errors = differences(EXACT)
   assert max(errors.values()) <= 2e-5, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", (EXACT, *FOREIGN))
 def test_with_the_switches_of_foreign_weights(name):
   errors = differences(name, **AS_THERE)
   assert max(errors.values()) <= 2e-5, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
 def test_these_need_the_switches(name):
   """Where padding is masked or rows are chosen by offset, the model computes a different function."""

@@ -83,6 +83,7 @@ def by_pillow(name, image, value):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [3, 1])
 @pytest.mark.parametrize("name", rand_augment.OPERATIONS)
 def test_every_operation_is_pillows(name, bands):
@@ -105,6 +106,7 @@ def test_every_operation_is_pillows(name, bands):
   assert np.mean(differing) < 0.002
 
 
+@pytest.mark.slow
 def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
   for low in range(256):
     image = np.tile(np.arange(256, dtype=np.uint8)[None], (256, 1))  # row h holds the values from low to h
@@ -118,6 +120,7 @@ def test_auto_contrast_is_pillows_for_every_lowest_and_highest_value():
       assert np.array_equal(result, by_pillow("auto_contrast", row[None, :, None], 0)[0, :, 0])
 
 
+@pytest.mark.slow
 def test_all_at_once_is_one_after_the_other():
   """The vectorised variant, used on other devices, agrees with the sequential one, the only one that
   `platform_dependent` gives a CPU.
@@ -333,6 +336,7 @@ def step_parts(**changes):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", [(1, 8, 1), (2, 2, 2), (4, 1, 2)])
 def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   config, p, batch = step_parts(
@@ -357,6 +361,7 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   ]
 
 
+@pytest.mark.slow
 def test_the_step_trains_on_augmented_images():
   """The loss of a step is that of the batch after `augment`; another step draws anew."""
   config, p, batch = step_parts(

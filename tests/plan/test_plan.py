@@ -204,6 +204,7 @@ def test_collectives_as_a_tpu_writes_them():
 # Bytes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero1", [False, True])
 def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
   config = tiny.config(
@@ -250,6 +251,7 @@ def test_what_autodiff_keeps_of_an_image():
   assert footprint.per_image(kept) == 4 * (8 + 16 + 16)
 
 
+@pytest.mark.slow
 def test_remat_keeps_less():
   saved = {}
   for remat in ("none", "dots", "block"):
@@ -265,6 +267,7 @@ def test_remat_keeps_less():
   assert saved["block"].blocks[0] >= 4 * 64 * (3 * 16 + 16 + 2 * 64)
 
 
+@pytest.mark.slow
 def test_a_kernel_keeps_no_logits():
   blocks = {}
   for kernel in ("xla", "gpu"):
@@ -309,6 +312,7 @@ def counted_flops(remat):
   return counted, roofline.work(program.flops, formula.breakdown(config), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "remat", ["none", "block", "dots", "save:qkv,mlp_hidden", "save:attention,attention_output,mlp_output"]
 )
@@ -347,6 +351,7 @@ def test_flops_of_upernet_against_those_of_the_real_gradient():
   assert work.model == pytest.approx(counted - auxiliary, rel=0.15) and work.recomputed == 0
 
 
+@pytest.mark.slow
 def test_what_the_head_keeps_of_an_image():
   """Of UPerNet at least the results of its convolutions, with and without remat; of a classifier little."""
   results = 4 * 32 * sum(side**2 for side in (1, 2, 3, 6, 8, 16, 16, 16))  # float32, 32 channels
@@ -402,6 +407,7 @@ def test_step_time():
 # The verdict and the advice.
 
 
+@pytest.mark.slow
 def test_a_run_that_fits_and_one_that_does_not():
   config = fit.ready(swinv2_3b.get_config(), 64)
   place = hardware.parse("h100:8")
@@ -442,6 +448,7 @@ def test_a_run_that_fits_and_one_that_does_not():
     assert not fit.check(fit.ready(changed), place, analytic=True, patiently=at_once)["fits"], key
 
 
+@pytest.mark.slow
 def test_remat_and_the_smallest_slice_are_advised():
   place, config = hardware.parse("h200:2"), tiny.config(data__eval_batch_size=64, model__depths=(12, 2))
   kept = formula.activations(config)
@@ -550,6 +557,7 @@ def test_bad_input_is_one_line(arguments, message, capsys, quiet):
   assert message in said and said.startswith("swin_jax: ") and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_its_help_explains(tmp_path):
   out = tmp_path / "plan.json"
   said = planned(*SMALL, "--topology=h200:16", f"--json={out}", "--batch=4096")

@@ -182,6 +182,7 @@ def run_here(command):
   assert importlib.import_module(f"{words[2]}.__main__").main([words[2], *words[3:]]) == 0
 
 
+@pytest.mark.slow
 def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
   """Runs the commands and the notebook's lines as they stand on tiny models; models that a hub would serve
   are created here.

@@ -133,6 +133,7 @@ def test_what_cannot_be_read_is_one_line():
     bench.measure(make_input(Slow(0.0, damaged=True), batch=8), 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
 def test_what_the_devices_do(kind):
   rate, devices = bench.on_devices(tiny.config(kind, augment__rand_augment_operations=2), 10)
@@ -149,6 +150,7 @@ def command(*words):
   )
 
 
+@pytest.mark.slow
 def test_the_command_of_the_readme():
   words = shlex.split(re.search(r"^python -m swin_jax.run.bench (.*)$", README, re.M)[1])
   done = command(*words[:1], "--seconds=1", "--config.data.num_workers=1")
@@ -162,6 +164,7 @@ def test_the_command_of_the_readme():
   assert re.search(r" takes? \d+ %", bound) and re.match(r"then on 1 × cpu: [\d,]+ images/s", device)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line():
   for words, message in (
     (("--config=configs/quickstart.py", "--secons=3"), "did you mean --seconds?"),

@@ -66,6 +66,7 @@ def test_loads_locked_with_all_keys(name, kind):
   assert keys(config) == keys(common.base())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind", RUNS)
 def test_builds_its_abstract_state(name, kind):
   config = load(name, kind)
@@ -83,6 +84,7 @@ def test_builds_its_abstract_state(name, kind):
   assert sharding.bytes_per_device(moments) < whole / 4  # of eight devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simmim_swin_base_ft", "swinv2_3b"])
 def test_its_debug_form_makes_a_step(name):
   config = run_config.resolve(load(name, "debug"), *[tuple("0123456789")] * 2)

@@ -95,6 +95,7 @@ def run_whole_and_stopped(tmp_path, monkeypatch, times, **changes):
   assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times, at", [(0, 0), (7, 7), (13, 10), (26, 20)])
 def test_a_run_asked_to_stop_loses_nothing(finished, tmp_path, monkeypatch, times, at):
   with monkeypatch.context() as m, pytest.raises(Preempted, match=f"saved at step {at};"):
@@ -246,6 +247,7 @@ def cut_before_its_checksums(folder):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_in_half, cut_before_its_checksums])
 def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog):
   shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
@@ -271,6 +273,7 @@ def small_disk(folder, kilobytes):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_on_a_full_disk_is_reported_at_once(finished, tmp_path, monkeypatch):
   workdir = tmp_path / "disk"
   filler = workdir / "filler"
@@ -348,6 +351,7 @@ def poison(monkeypatch):
   monkeypatch.setitem(KINDS, "masked_pixels", kind._replace(make=make))
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monkeypatch):
   poison(monkeypatch)
   run_whole_and_stopped(tmp_path, monkeypatch, 13, optim__skip_nonfinite_steps=19, log__every_steps=1)
@@ -417,6 +421,7 @@ def test_nothing_is_transferred_unasked_and_metrics_are_read_one_step_late(finis
   assert_same(saved(tmp_path, 20), saved(finished, 20))
 
 
+@pytest.mark.slow
 def test_a_profile_is_written_where_it_is_asked_for(finished, tmp_path):
   run(tmp_path, profile__start_step=4, profile__num_steps=2)
   assert list((tmp_path / "profile").rglob("*.xplane.pb"))
@@ -444,6 +449,7 @@ def test_what_a_checkpoint_gets_of_the_log_is_not_changed_by_the_next_step():
   assert held == {"loss": (1.0, 2.0)}
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
   train_batches = pipeline.Input.train
 
@@ -460,6 +466,7 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
 # Data.
 
 
+@pytest.mark.slow
 def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
   read = digits.Digits.__getitem__
 

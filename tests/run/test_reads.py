@@ -53,6 +53,7 @@ def test_other_flags_pass(task, keys):
   reads.check_flags(config(task), [*keys, "model.window_sizes", "log.num_pictures", "data.path"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "module, words",
   [

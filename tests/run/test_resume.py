@@ -40,6 +40,7 @@ def interrupt_after(monkeypatch, batches):
   monkeypatch.setattr(pipeline.Input, "train", some)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(finished):
   entries = lines(finished)
   assert [entry["step"] for entry in entries] == [3, 6, 9, 12, 15, 18, 20, 20]
@@ -55,6 +56,7 @@ def test_what_a_run_leaves(finished):
   assert "encoder/stage0/blocks/block0/attn/qkv/kernel | (1, 16, 48)" in table
 
 
+@pytest.mark.slow
 def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monkeypatch):
   with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
     interrupt_after(m, 10)
@@ -95,6 +97,7 @@ def test_what_may_differ_may(finished):
   train.train(config, str(finished))
 
 
+@pytest.mark.slow
 def test_a_longer_schedule_where_asked_for(finished, tmp_path):
   shutil.copytree(finished, tmp_path / "longer")
   config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=24 / 89, checkpoint__longer_schedule=True)
@@ -102,6 +105,7 @@ def test_a_longer_schedule_where_asked_for(finished, tmp_path):
   assert lines(tmp_path / "longer")[-1]["step"] == 24
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   config = tiny.config(
     "finetune", init_from=str(finished), data__image_size=(48, 40), model__window_sizes=(3, 5)
@@ -143,6 +147,7 @@ def test_trained_windows_that_contradict_the_other_run_are_refused(finished, tmp
     train.train(config, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_another_number_of_images_is_refused(finished, monkeypatch):
   monkeypatch.setattr("swin_jax.data.read.digits.Digits.__len__", lambda self: 1400)
   with pytest.raises(BadInput, match="trained on 1437 examples"):

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.every_python
 ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not image_ops.resizer, reason="Pillow itself resizes here, and rounds otherwise")
 def test_one_step_in_numbers():
   """Compares with golden numbers of one step. They may change when the model, initialisation, augmentation or
@@ -40,6 +41,7 @@ def test_one_step_in_numbers():
   np.testing.assert_allclose(float(optax.tree.norm(state.params)), 13.751566, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["pretrain", "finetune"])
 def test_accumulation_equals_the_large_batch(task):
   """Random draws per batch (mixing, drop path) are off, so two parts of 8 images must give the result of 16
@@ -61,6 +63,7 @@ def test_accumulation_equals_the_large_batch(task):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing():
   config = run_config.resolve(tiny.config("finetune", optim__ema_decay=0.9), *[tuple("0123456789")] * 2)
   data, program = open_input(config), build(config, 89, 20)
@@ -77,6 +80,7 @@ def test_a_step_that_is_not_finite_changes_nothing():
   assert np.isnan(sums["loss"][0])
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   config = tiny.config(
     optim__lr=1e30,
@@ -134,6 +138,7 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
     train.train(tiny.config(**change), str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "arguments, message",
   [

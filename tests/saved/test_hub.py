@@ -54,6 +54,7 @@ class Hub:
     threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
+@pytest.mark.slow
 def test_the_hub(tmp_path):
   """Fetches a model in the way users do: with the real library, from our own server."""
   hub = tmp_path / "hub"

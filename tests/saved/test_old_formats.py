@@ -44,6 +44,7 @@ def expected(old):
   return json.loads((old / "expected.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["workdir", "model"])
 def test_it_loads_and_gives_the_same_outputs(old, source):
   model, params = swin_jax.load(old / source)
@@ -63,6 +64,7 @@ def test_it_is_evaluated(old, expected, source):
   assert {name: values[name] for name in reference} == pytest.approx(reference, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_it_goes_on(old, expected, tmp_path):
   workdir = shutil.copytree(old / "workdir", tmp_path / "run")
   train.train(config(8), str(workdir))

@@ -22,6 +22,7 @@ from tests.support.folders import command, imported, refusal
 pytestmark = pytest.mark.every_python
 
 
+@pytest.mark.slow
 def test_load(tmp_path):
   model, params = swin_jax.load(imported(tmp_path))
   images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
@@ -62,6 +63,7 @@ def test_load_without_a_head(tmp_path):
   np.testing.assert_allclose(model.apply(params, images), features.mean((1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_at_another_window_v2_is_the_same_function(tmp_path):
   """Offsets stay in units of the trained window, so two tokens as far apart as before keep their bias."""
   source = imported(tmp_path)
@@ -127,6 +129,7 @@ def test_other_bands(rule):
   )
 
 
+@pytest.mark.slow
 def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
   """Where new bands have zero weights, an added band changes nothing; a repeated band is normalised like the
   first.
@@ -175,6 +178,7 @@ def test_classes_by_a_map(tmp_path, capsys):
   assert "cannot be read" in refusal(capsys, *words[:3], "--class_map=none.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simmim", [False, True])
 def test_a_fixed_bias_is_what_the_mlp_makes(tmp_path, simmim):
   model, params = swin_jax.load(imported(tmp_path, simmim=simmim))

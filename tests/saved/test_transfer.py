@@ -67,6 +67,7 @@ def short(**changes):
   )
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_model_folder(tmp_path, capsys):
   source = pretrained(tmp_path)
   train.train(short(init_from=source, optim__lr=0.0, optim__warmup_lr=0.0), str(tmp_path / "run"))
@@ -78,6 +79,7 @@ def test_a_run_starts_from_a_model_folder(tmp_path, capsys):
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs))
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_other_bands_and_windows(tmp_path):
   source = pretrained(tmp_path, version=1, bands=3)
   changes = dict(
@@ -99,6 +101,7 @@ def test_a_run_starts_with_other_bands_and_windows(tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   source = pretrained(tmp_path, simmim=False, classes=21)
   (tmp_path / "map.txt").write_text("\n".join(str(20 - 2 * k) for k in range(10)))
@@ -141,6 +144,7 @@ def test_a_class_map_without_a_head_is_refused(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_model_folder_is_evaluated(tmp_path, capsys):
   """It is evaluated like the run that it came from, even after conversion through other layouts, and for V1
   at another window with interpolated tables.

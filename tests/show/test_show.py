@@ -105,6 +105,7 @@ def geometry(version, stage, block):
 # Attention.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "version, stage, block", [(1, 0, 2), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 0, 3), (2, 1, 1)]
 )
@@ -168,6 +169,7 @@ def test_received_attention_of_uniform_weights_is_one():
   np.testing.assert_array_equal(attended.reach(1, 0), [[True], [True]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "block"])
 @pytest.mark.parametrize("version", [1, 2])
 def test_what_is_left_for_pictures_costs_training_nothing(version, remat, monkeypatch):
@@ -217,6 +219,7 @@ def tail(params, features, stage):
   return (jnp.mean(x, (1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1])
 def test_grad_cam_is_the_weighted_sum_of_the_paper(stage):
   model, params = load()
@@ -513,6 +516,7 @@ def show(*words):
   return command.main(["show", *map(str, words)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "words, panels",
   [
@@ -550,6 +554,7 @@ def test_the_command_writes_pictures(words, panels, saved, two, tmp_path, capsys
   assert (pixels[0] != pixels[1]).any()
 
 
+@pytest.mark.slow
 def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(saved, tmp_path, capsys):
   (tmp_path / "in").mkdir()
   for name in ("a.png", "d.png"):
@@ -595,6 +600,7 @@ def refused(capsys, *words):
   return err.removeprefix("swin_jax: ").strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "words, message",
   [
@@ -626,6 +632,7 @@ def test_what_cannot_be_shown_is_said_in_a_line(words, message, saved, two, tmp_
   assert message in refused(capsys, words[0], saved / words[1], two, f"--out={tmp_path / 'out'}", *words[2:])
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read(saved, tmp_path, capsys):
   def said(file, array=None, model="classifier"):
     if array is not None:

@@ -128,6 +128,7 @@ def finished(table, tmp_path_factory):
   return workdir, train.train(config(), str(workdir))
 
 
+@pytest.mark.slow
 def test_it_learns(finished):
   assert finished[1]["eval/relative_error"] < 0.7
 
@@ -137,6 +138,7 @@ def test_it_is_evaluated(finished):
   assert evaluate.evaluate_checkpoint(config(), str(workdir)) == pytest.approx(evaluation, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
   asked = iter(range(10**6))
   with monkeypatch.context() as m, pytest.raises(Preempted, match="saved at step 17;"):

@@ -130,6 +130,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_size_is_filled(name, tmp_path):
   spec, count = PUBLISHED[name]
@@ -162,6 +163,7 @@ def count_of(state):
   return sum(int(np.prod(value)) for value in state.values() if isinstance(value, tuple))
 
 
+@pytest.mark.slow
 def test_sizes_are_called_by_their_names(tmp_path):
   said = []
   for name in ("V2-B", "SimMIM g", "SatVision", "V1-L"):
@@ -204,6 +206,7 @@ GOLDEN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_round_trip_changes_no_bit(name, tmp_path):
   """The weights go through each layout that can hold the model and back to the original one: names, shapes,
@@ -335,6 +338,7 @@ def test_old_names_of_the_bias_mlp_and_of_the_extra_norm(tmp_path):
     np.testing.assert_array_equal(old.read(path), new.read(path))
 
 
+@pytest.mark.slow
 def test_sizes_from_hugging_face_or_timm_beside_it(tmp_path):
   state = official.random(
     official.state_dict(
