@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from tests.support import official
 from tests.support.folders import TINY, save
 from tests.support.paths import ROOT
