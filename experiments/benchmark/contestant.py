@@ -56,7 +56,7 @@ def main(name: str, work: dict[str, Any]) -> None:
   if deviation is not None and not deviation < DEVIATION:
     raise ValueError(f"the logits deviate by {deviation:.3g} from those of the stock model in float32")
   for kind in work["kinds"]:
-    for _ in range(2):  # compiles, and settles what is allocated at the first run
+    for _ in range(2):  # compiles, and makes the allocations of the first run
       contestant.kinds[kind]()
     contestant.wait()
   versions = contestant.versions | {"python": platform.python_version()}

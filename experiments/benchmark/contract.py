@@ -1,4 +1,4 @@
-"""What a contestant is, and the work that all of them do alike."""
+"""The interface of a contestant, and the settings of the work that all contestants share."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The least that a forward pass or a train step needs on one chip: a floor under what is measured."""
+"""The minimum cost of a forward pass or a train step on one chip: a lower bound for the measured times."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The file that --json names."""
+"""Checks of the result file given by --json."""
 
 import pathlib
 

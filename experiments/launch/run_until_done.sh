@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command, and again for as long as it ends with 75: "stopped and saved, run me again". With RESTARTS=n also up to n times after
-# any other failure but bad input (2) and Ctrl-C (130): a process ends like that when another one of its run has died.
+# Runs a command, and repeats it as long as it exits with 75 ("stopped and saved, run me again"). With RESTARTS=n,
+# it also repeats the command up to n times after any other failure except bad input (2) and Ctrl-C (130), because
+# a process fails in this way when another process of its run has died.
 #
 #   experiments/launch/run_until_done.sh python -m swin_jax.main --config=… --workdir=…
 restarts=${RESTARTS:-0}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A TPU pod slice with plain gcloud: create, set up, run on all hosts until done.
+# Creates a TPU pod slice with plain gcloud, sets it up, and runs a command on all hosts until it is done.
 #
 #   export TPU=g ZONE=us-east5-a TYPE=v5p-128 RUNTIME=v2-alpha-tpuv5 BUCKET=my-bucket REPOSITORY=https://…/swin_jax.git
 #   experiments/launch/tpu_pod.sh create && experiments/launch/tpu_pod.sh setup

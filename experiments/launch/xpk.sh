@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A TPU slice of a GKE cluster with xpk. The cluster is there (`xpk cluster create`) and the bucket attached, once:
+# Runs on a TPU slice of a GKE cluster with xpk. Create the cluster (`xpk cluster create`) and attach the bucket once:
 #
 #   xpk storage attach data --type=gcsfuse --cluster="$CLUSTER" --project="$PROJECT" --zone="$ZONE" --bucket="$BUCKET" \
 #     --mount-point=/mnt/bucket --readonly=false --size=1 --auto-mount=true
@@ -8,7 +8,7 @@
 set -euo pipefail
 name=${1:?name of the workload}
 shift
-# 75 is "stopped and saved, run me again"; the grace period must hold one save.
+# 75 is "stopped and saved, run me again"; the grace period must be long enough for one save.
 xpk workload create --workload="$name" --cluster="${CLUSTER:?}" --project="${PROJECT:?}" --zone="${ZONE:?}" --tpu-type="${TYPE:?}" \
   --num-slices="${SLICES:-1}" --base-docker-image="${IMAGE:-python:3.12}" --script-dir="$(cd "$(dirname "$0")/../.." && pwd)" \
   --max-restarts=1000 --restart-on-exit-codes=75 --termination-grace-period-seconds=300 \

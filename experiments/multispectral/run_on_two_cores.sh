@@ -1,11 +1,11 @@
 #!/bin/sh
-# Prepares and pre-trains on the three sets of the study, a few minutes each.
+# Prepares the three data sets of the study and pre-trains on each, in a few minutes each.
 #   experiments/multispectral/run_on_two_cores.sh DATA OUT [python]
 # DATA holds s2_l1c_13band.npz, landsat8_ny_10band.npz and modis_mod13q1_sinop.npz.
 set -e
 data=$1 out=$2 python=${3:-python}
 mkdir -p "$out"
-# 23 dates of two indices each → 46 bands.
+# 23 dates with two indices each give 46 bands.
 $python -c "
 import numpy, sys
 bands = numpy.load(sys.argv[1])['bands']

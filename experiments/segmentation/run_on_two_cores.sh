@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything from the two sets to test scores and pictures: experiments/segmentation/run_on_two_cores.sh CAMVID PICTURES OUT
-#   CAMVID: a folder or zip with {train,val,test}/{images,labels} and classes.json. PICTURES: tiny_imagenet_{split}.npz, say. OUT: a folder.
+# Runs everything from the two data sets to test scores and pictures: experiments/segmentation/run_on_two_cores.sh CAMVID PICTURES OUT
+#   CAMVID: a folder or zip with {train,val,test}/{images,labels} and classes.json. PICTURES: e.g. tiny_imagenet_{split}.npz. OUT: a folder.
 set -euo pipefail
 camvid=$1 pictures=$2 out=$3
 export JAX_PLATFORMS=cpu

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pre-train → fine-tune against from-scratch on CIFAR-10, cut to what two CPU cores do in an hour.
+# Compares pre-training and fine-tuning with training from scratch on CIFAR-10, reduced to an hour on two CPU cores.
 # Usage, in the repository's root with its environment active: experiments/simmim_gain/run_on_two_cores.sh CIFAR10 OUT
 #   CIFAR10: anything `prepare` reads, with splits train and test; OUT: folder for data and runs.
 set -euo pipefail
@@ -7,7 +7,7 @@ source=$1 out=$2
 small="--config.data.path=$out/data --config.data.batch_size=128 --config.data.num_threads=2 --config.model.dtype=float32
   --config.model.patch_size=4 --config.model.embed_dim=32 --config.model.depths=(2,4) --config.model.num_heads=(2,4)
   --config.model.window_sizes=(4,4) --config.optim.lr=4e-3 --config.optim.warmup_epochs=2 --config.log.every_steps=195"
-# Few epochs of a small model: only crop and flip, no mixing.
+# The model is small and trains for few epochs, so it uses only crops and flips, no mixing.
 plain="--config.optim.total_epochs=10 --config.augment.rand_augment_operations=0 --config.classification.mixup_alpha=0
   --config.classification.cutmix_alpha=0 --config.classification.erase_probability=0"
 

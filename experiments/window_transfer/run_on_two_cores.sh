@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Swin V2 and Swin V1, trained with one window and evaluated with others, on CIFAR-10, cut to what two CPU cores do in an hour.
+# Trains Swin V2 and V1 with one window and evaluates them with others, on CIFAR-10, reduced to an hour on two CPU cores.
 # Usage, in the repository's root with its environment active: experiments/window_transfer/run_on_two_cores.sh CIFAR10 OUT
 #   CIFAR10: anything `prepare` reads, with splits train and test; OUT: folder for data and runs.
 set -euo pipefail
@@ -8,7 +8,8 @@ small="--config.data.path=$out/data --config.data.batch_size=128 --config.data.n
   --config.model.patch_size=4 --config.model.embed_dim=32 --config.model.depths=(2,4) --config.model.num_heads=(2,4)
   --config.model.window_sizes=(4,4) --config.model.drop_path_rate=0 --config.optim.lr=4e-3 --config.optim.warmup_epochs=2
   --config.optim.total_epochs=30 --config.log.every_steps=195"
-# A small model: no mixing. Crops of a fifth of the image and more, so that larger objects, as in larger images, are nothing new.
+# The model is small, so there is no mixing. Crops start at a fifth of the image, so that the larger objects of larger
+# images are nothing new.
 plain="--config.augment.crop_padding=0 --config.augment.crop_scale=(0.2,1.0) --config.augment.rand_augment_operations=0
   --config.classification.mixup_alpha=0 --config.classification.cutmix_alpha=0 --config.classification.erase_probability=0"
 

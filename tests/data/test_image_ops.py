@@ -244,7 +244,7 @@ def test_resize_reads_views_in_any_memory_order(bands):
 
 
 def official_box(rng, height, width, scale, ratio):
-  """The published crop with the draws in our order; (top, left, h, w)."""
+  """Computes the published crop with draws in our order; returns (top, left, h, w)."""
   for _ in range(10):
     target_area = height * width * rng.uniform(scale[0], scale[1])
     aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1])))
@@ -325,7 +325,7 @@ def test_flip():
 
 
 def official_eval(image, size):
-  """Short side to int(256 / 224 · size), long side cut to whole pixels, central crop."""
+  """Resizes the short side to int(256 / 224 · size), truncates the long side, crops the centre."""
   height, width = image.shape[:2]
   short = int((256 / 224) * size)
   w, h = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)

@@ -97,7 +97,7 @@ def test_one_split_of_several(folder, tmp_path, capsys):
   assert "--config.data.train_split=val\nThere is one split" in capsys.readouterr().out
 
 
-# Parts, stops, other settings.
+# Parts, interruptions, other settings.
 
 
 def test_parts_give_what_one_run_gives(folder, tmp_path, capsys):
@@ -266,7 +266,7 @@ def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   assert len(read(tmp_path / "out")) == 44
 
 
-# Every bad input is one line.
+# Every bad input gives a one-line message.
 
 
 def test_bad_sources(folder, tmp_path):

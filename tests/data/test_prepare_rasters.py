@@ -179,7 +179,7 @@ def test_statistics_of_images_are_made_without_a_source(tmp_path, capsys):
   assert capsys.readouterr().err == "swin_jax: --source is missing; for example --source=data/photos\n"
 
 
-# Parts, stops, other settings.
+# Parts, interruptions, other settings.
 
 
 def test_parts_give_what_one_run_gives_and_the_last_makes_the_statistics(folder, tmp_path, capsys):
@@ -286,7 +286,7 @@ def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
   assert "choose one with --array=NAME" in bad(tmp_path / "x.npz", tmp_path / "out")
 
 
-# What a run does with them.
+# How a run uses prepared rasters.
 
 
 def test_statistics_fill_the_config(folder, tmp_path):

@@ -208,7 +208,7 @@ def test_zero_input_has_finite_gradients():
 
 
 def test_the_mask_of_a_large_map_is_no_constant_of_the_program():
-  """At 1536 px with windows of 32 it would take 600 MB."""
+  """At 1536 px with windows of 32, such a constant would take 600 MB."""
   regions = windows.regions((96, 96), (96, 96), (16, 16), (8, 8))
   shapes = [
     jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 36, 256, 1, 3, 8), (1, 256, 256), (1,))

@@ -63,7 +63,7 @@ def test_regions_equal_a_comparison_of_coordinates(map_size, window, shift):
   labels = windows.regions(map_size, padded, window, shift)
   if labels is None:
     labels = np.zeros((math.prod(padded) // math.prod(window), math.prod(window)), np.int32)
-  # Where each token of the rolled map came from.
+  # The original position of each token of the rolled map.
   origin = np.stack(np.meshgrid(*(np.arange(size) for size in padded), indexing="ij"), axis=-1)
   origin = windows.partition(np.roll(origin, np.negative(shift), range(len(shift)))[None], window)[0]
   place = list(np.ndindex(*window))

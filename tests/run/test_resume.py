@@ -22,7 +22,7 @@ pytestmark = pytest.mark.every_python
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """A finished pre-training run."""
+  """Trains a pre-training run to its end."""
   workdir = tmp_path_factory.mktemp("pretrain")
   train.train(tiny.config(optim__ema_decay=0.9), str(workdir))
   return workdir
