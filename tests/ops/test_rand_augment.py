@@ -19,8 +19,6 @@ from swin_jax.run import inputs, program
 from swin_jax.tasks import KINDS
 from tests.support import pillow_operations, tiny
 
-pytestmark = pytest.mark.every_python
-
 FILL = (124, 116, 104)
 RECIPE = dict(operations=2, probability=0.5, magnitude=9.0, magnitude_std=0.5)
 LOOK_UP = (
@@ -83,6 +81,7 @@ def by_pillow(name, image, value):
   )
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.parametrize("bands", [3, 1])
 @pytest.mark.parametrize("name", rand_augment.OPERATIONS)
@@ -361,6 +360,7 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   ]
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 def test_the_step_trains_on_augmented_images():
   """The loss of a step is that of the batch after `augment`; another step draws anew."""

@@ -32,8 +32,6 @@ from tests.support import tiny
 from tests.support.libtpu import needs_libtpu
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.every_python
-
 
 def at_once(what, function):
   del what
@@ -124,6 +122,7 @@ def program_with_collectives():
   }
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("trip_count", ["noted", "in the loop's condition"])
 def test_collectives_in_a_loop_count_as_often_as_it_runs(trip_count):
   text, expected = program_with_collectives()
@@ -238,6 +237,7 @@ def test_bytes_per_chip_are_those_of_the_real_arrays(zero1):
   assert (parameters > average) == zero1
 
 
+@pytest.mark.every_python
 def test_what_autodiff_keeps_of_an_image():
   # keeps x, for the gradient of w; what exp gives; the sine's cosine; w does not grow with the batch
   def loss(w, x):
@@ -312,6 +312,7 @@ def counted_flops(remat):
   return counted, roofline.work(program.flops, formula.breakdown(config), 1)
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "remat", ["none", "block", "dots", "save:qkv,mlp_hidden", "save:attention,attention_output,mlp_output"]

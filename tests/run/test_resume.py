@@ -17,8 +17,6 @@ from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import tiny
 from tests.support.runs import command, lines, saved
 
-pytestmark = pytest.mark.every_python
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -40,6 +38,7 @@ def interrupt_after(monkeypatch, batches):
   monkeypatch.setattr(pipeline.Input, "train", some)
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 def test_what_a_run_leaves(finished):
   entries = lines(finished)
@@ -56,6 +55,7 @@ def test_what_a_run_leaves(finished):
   assert "encoder/stage0/blocks/block0/attn/qkv/kernel | (1, 16, 48)" in table
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monkeypatch):
   with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):

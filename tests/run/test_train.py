@@ -18,11 +18,10 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.runs import command, saved
 
-pytestmark = pytest.mark.every_python
-
 ONE_STAGE = dict(model__depths=(2,), model__num_heads=(2,), model__window_sizes=(4,))
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.skipif(not image_ops.resizer, reason="Pillow itself resizes here, and rounds otherwise")
 def test_one_step_in_numbers():
@@ -80,6 +79,7 @@ def test_a_step_that_is_not_finite_changes_nothing():
   assert np.isnan(sums["loss"][0])
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   config = tiny.config(

@@ -27,8 +27,6 @@ from tests.support.label_sets import CLASSES, png, write
 from tests.support.prepared import main as prepare
 from tests.support.rasters import write_tif
 
-pytestmark = pytest.mark.every_python
-
 
 def test_scores_of_a_confusion_matrix_by_hand():
   """Two of the three pixels of class 0 are right and the third is predicted as 1; one pixel of class 1 is
@@ -221,6 +219,7 @@ def _run(tmp_path_factory):
   return workdir, train.train(settings, str(workdir))
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 def test_a_run_learns_and_shows_it(run):
   workdir, evaluation = run
