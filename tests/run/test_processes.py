@@ -213,6 +213,7 @@ def test_several_start_from_a_model_folder(tmp_path):
   weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(1, **model)))
   assert convert("import", weights, tmp_path / "ours", "--image_size=32") == 0
   still = (
+    "--config.model.depths=(2,)",
     "--config.optim.lr=0.0",
     "--config.optim.warmup_lr=0.0",
     "--config.log.num_pictures=0",
