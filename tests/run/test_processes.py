@@ -213,17 +213,14 @@ def test_several_start_from_a_model_folder(tmp_path):
   weights = save(tmp_path / "public" / "model.safetensors", official.random(official.state_dict(1, **model)))
   assert convert("import", weights, tmp_path / "ours", "--image_size=32") == 0
   still = (
-    "--config.model.depths=(2,)",
     "--config.optim.lr=0.0",
     "--config.optim.warmup_lr=0.0",
     "--config.log.num_pictures=0",
     f"--config.init_from={tmp_path}/ours",
   )
-  finish(
-    processes(
-      2, 2, *SMALL, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run"
-    )
-  )
+  two_blocks = [flag.replace("depths=(1,)", "depths=(2,)") for flag in SMALL]
+  words = (*two_blocks, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run")
+  finish(processes(2, 2, *words))
   assert "3 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(tmp_path / "ours")
   kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"])
