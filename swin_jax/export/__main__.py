@@ -56,7 +56,7 @@ def _parser() -> cli.Parser:
     "--weights",
     default="inside",
     choices=("inside", "beside"),
-    help="inside the program, up to 2 GB, or in a file beside it",
+    help="inside the program, up to 2 GB, or in a separate file next to it",
   )
   return parser
 

@@ -118,7 +118,7 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
     further = backbone.further_flags(config, source)
     flags = _flags(theirs | further, [*differing, *further])
     names = [backbone.summarise(settings).name for settings in (source, config)]
-    other = f"{names[0]}, this config's {names[1]}" if names[0] != names[1] else "another one"
+    other = f"{names[0]}, but this config's is {names[1]}" if names[0] != names[1] else "another one"
     raise BadInput(f"the encoder in init_from is {other}; to match it give {flags}")
 
 
@@ -131,7 +131,7 @@ def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -
   names = [backbone_name(settings) for settings in (other, config)]
   if names[0] != names[1]:
     raise BadInput(
-      f"{what} is model.backbone={names[0]}, this config's {names[1]}; for that one give"
+      f"{what} is model.backbone={names[0]}, but this config has {names[1]}; to match it give"
       f" --config.model.backbone={names[0]}"
     )
   return backbone_of(config)

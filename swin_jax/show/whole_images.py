@@ -120,9 +120,7 @@ class Truth:
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
       classes = next((stated for stated in said if stated), numbered)
       if len(classes.names) > num_classes:
-        raise BadInput(
-          f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}"
-        )
+        raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
     self._split = labelled_files.Split("", "", classes)
     self._maps: dict[str, str] = {}
     for path in image_files.find(self._tree, "", "", self._split.extensions):
