@@ -1,4 +1,4 @@
-"""Trains, or evaluates, what a config describes.
+"""Trains or evaluates the model that a config describes.
 
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 

@@ -1,4 +1,4 @@
-"""Exports a trained model to a folder that runs it without this program.
+"""Exports a trained model to a folder that can be run without swin_jax.
 
   python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
       [--weights=beside]

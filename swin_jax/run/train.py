@@ -262,7 +262,7 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   if count > most:
     raise BadInput(
       f"{what}. It is non-finite step number {count}, but optim.skip_nonfinite_steps = {most}. The earlier "
-      "checkpoints are intact. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a new "
-      "--workdir, from scratch or with --config.init_from set to this one"
+      "checkpoints are intact. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a "
+      "new --workdir, from scratch or with --config.init_from set to this one"
     )
   say(f"{what}; skipped, number {count} of at most {most}")

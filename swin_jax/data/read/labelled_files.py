@@ -245,8 +245,12 @@ def _must_have_maps(split: str) -> bool:
 
 
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
-  """Returns the name of the folder of maps; folders of text files, in which other programs keep boxes, do not
-  count.
+  """Returns the name of the folder of maps; None if there is none.
+
+  Folders of text files do not count, because other programs keep bounding boxes in them.
+
+  Raises:
+    BadInput: there are folders of both label maps and numbers.
   """
   kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
   present = [

@@ -28,7 +28,7 @@ class Target(enum.StrEnum):
 
   @property
   def has_classes(self) -> bool:
-    """Whether the target is one of a set of classes, which the data names."""
+    """Whether the target is a class, or a map of classes; the data names them."""
     return self in (Target.CLASS, Target.LABELS)
 
 
