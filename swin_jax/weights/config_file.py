@@ -10,7 +10,11 @@ from swin_jax.terminal.errors import BadInput
 
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
-  """Returns the sizes in Hugging Face's or timm's config.json, if it describes this model."""
+  """Returns the sizes in Hugging Face's or timm's config.json; empty if it describes another model.
+
+  Raises:
+    BadInput: the model has another activation or epsilon than Swin.
+  """
   config, sizes = read(path), {}
   if config.get("model_type") in ("swin", "swinv2"):
     theirs = {
