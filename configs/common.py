@@ -59,7 +59,7 @@ def base() -> Config:
 
   c.model = ConfigDict(
     dict(
-      backbone="swin",  # the only one; the other keys of this group are Swin's
+      backbone="swin",  # the only backbone; the other keys of this group belong to it
       version=2,  # 2 for Swin V2, 1 for Swin V1
       # Side of a patch in pixels, or one number per axis: (height, width), or (frames, height, width) for
       # clips
@@ -216,11 +216,11 @@ def base() -> Config:
       milestone_epochs=(),
       decay_rate=0.1,  # factor of each drop
       weight_decay=0.05,  # of AdamW
-      # Decay also the bias MLP and the logit scale, as the official SimMIM code does by mistake
+      # Also decay the bias MLP and the logit scale, as the official SimMIM code does by mistake
       official_pretraining_decay=False,
       layer_decay=1.0,  # factor from the rate of a layer to that of the layer below; 0.75-0.9 for fine-tuning
       clip_norm=5.0,  # largest global norm of the gradient; 0 = no clipping
-      b1=0.9,  # of Adam, as the next two
+      b1=0.9,  # b1, b2 and eps of Adam
       b2=0.999,
       eps=1e-8,
       # Decay per step of the moving average of the parameters, which is then evaluated; 0 = no average;

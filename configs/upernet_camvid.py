@@ -9,8 +9,8 @@ hour on two CPU cores.
       --config.data.path=DATA
 
 DATA is the output of prepare for a folder or zip with train/images, train/labels, …, and a classes.txt or
-classes.json, PICTURES for any photographs. experiments/segmentation has the commands and the results with
-Tiny ImageNet.
+classes.json; PICTURES is its output for any photographs. experiments/segmentation has the commands and the
+results with Tiny ImageNet.
 """
 
 from configs import common, recipes

@@ -1,4 +1,4 @@
-"""Trains, or evaluates, what a config describes.
+"""Trains or evaluates the model that a config describes.
 
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 
@@ -49,7 +49,7 @@ def _parser() -> cli.ConfigParser:
     help="address of process 0, where the environment does not provide it",
   )
   parser.add_argument(
-    "--num_processes", type=int, metavar="N", help="how many processes run this command together"
+    "--num_processes", type=int, metavar="N", help="number of processes that run this command together"
   )
   parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
   return parser

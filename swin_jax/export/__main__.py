@@ -1,4 +1,4 @@
-"""Exports a trained model to a folder that runs it without this program.
+"""Exports a trained model to a folder that can be run without swin_jax.
 
   python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
       [--weights=beside]
@@ -56,7 +56,7 @@ def _parser() -> cli.Parser:
     "--weights",
     default="inside",
     choices=("inside", "beside"),
-    help="inside the program, up to 2 GB, or in a file beside it",
+    help="inside the program, up to 2 GB, or in a separate file next to it",
   )
   return parser
 

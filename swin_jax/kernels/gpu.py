@@ -23,7 +23,7 @@ from swin_jax.kernels import gpu_programs
 from swin_jax.kernels import gpu_tiles as tiles
 from swin_jax.terminal.errors import BadInput
 
-PROGRAMS = 512  # to aim for: a few for each of the 132 multiprocessors of an H200
+PROGRAMS = 512  # number to aim for: a few for each of the 132 multiprocessors of an H200
 SHARE = 8  # minimum windows of a program that writes a partial gradient of the bias
 LARGEST = 64  # tokens in a tile: four warps can multiply these at once and have registers for them
 SMALLEST = 16  # tokens in a tile: the minimum of the matrix units

@@ -19,13 +19,13 @@ import numpy as np
 
 from swin_jax.kernels import formula
 
-LANES = 128  # of a vector register
-ROWS = 16  # of two-byte numbers in a vector register; tiles of queries begin at a multiple
-TILE_BYTES = 5 * 2**18  # of the float32 logits that are processed at once
-BIAS_BYTES = 6 * 2**20  # of the bias of a group of heads; the chip holds two copies, and two of the gradient
-MEMORY_BYTES = 96 * 2**20  # of on-chip memory that a kernel may use
-MAX_HEADS = 8  # of a group, if so few are possible: the loop over heads is unrolled
-MIN_TOKENS = 256  # of a program, which takes several windows if they are small
+LANES = 128  # lanes of a vector register
+ROWS = 16  # rows of two-byte numbers in a vector register; tiles of queries begin at multiples
+TILE_BYTES = 5 * 2**18  # size of the float32 logits that are processed at once
+BIAS_BYTES = 6 * 2**20  # bias of a group of heads; the chip holds two copies, and two of the gradient
+MEMORY_BYTES = 96 * 2**20  # on-chip memory that a kernel may use
+MAX_HEADS = 8  # heads of a group, if so few are possible: the loop over heads is unrolled
+MIN_TOKENS = 256  # tokens of a program, which takes several windows if they are small
 
 
 class Plan(NamedTuple):

@@ -1,12 +1,12 @@
-"""The table of backbones, and the lookup of the backbone of a config or a model description."""
+"""Table of the backbones, and look-up of the backbone that a config or a model description names."""
 
 from swin_jax.models import swin
 from swin_jax.models.backbone import BackboneKind, Level, Settings
 from swin_jax.terminal.errors import BadInput
 
-# Value of `config.model.backbone` → the kind; a new backbone is a line here.
+# Value of `config.model.backbone` → the kind. To add a backbone, add a line here.
 BACKBONES = {"swin": swin.KIND}
-_OLDEST = "swin"  # the backbone of settings that are older than the key
+_OLDEST = "swin"  # backbone of settings that are older than the key
 
 
 def backbone_name(settings: Settings) -> str:

@@ -171,7 +171,7 @@ class BackboneKind(NamedTuple):
     pads: settings → whether images of data.image_size need padding.
     further_flags: (settings, settings of other weights) → key → value: what a config has to set in addition
       to the keys of `weights` to use the other weights.
-    adapt: (description, window) → the description for another window; raises BadInput if the backbone has no
+    adapt: (description, window) → the description for another window; raises BadInput for a backbone without
       windows.
     adapt_array: (path, shape, new shape, `saved.transfer.Rules`) → label and array → adapted array; None if
       the array cannot be adapted.

@@ -14,7 +14,8 @@ class Classifier(nn.Module):
 
   Attributes:
     encoder: the backbone.
-    num_classes: outputs of the linear layer; 0 for no such layer, which returns the pooled features [B, C].
+    num_classes: outputs of the linear layer; 0 for no linear layer, so that the output is the pooled features
+      [B, C].
 
   Shapes:
     images [B, *size, bands]  normalised

@@ -8,7 +8,7 @@ end.
 import jax
 import jax.numpy as jnp
 
-BRIGHTNESS = 32.0  # of 255, the largest addend
+BRIGHTNESS = 32.0  # largest addend, for values of 0 to 255
 RANGE = (0.5, 1.5)  # factors of contrast and saturation
 HUE = 18.0 / 180.0  # largest shift, as a fraction of a full turn
 

@@ -56,7 +56,7 @@ def devices_of(place: Slice) -> Sequence:
     return topologies.get_topology_desc(platform="tpu", topology_name=str(place), **options).devices
   except Exception as error:  # libtpu raises several kinds
     raise BadInput(
-      f"--topology={place}: the installed libtpu does not give it: {' '.join(str(error).split())[:200]}"
+      f"--topology={place}: the installed libtpu does not support it: {' '.join(str(error).split())[:200]}"
     ) from error
 
 

@@ -47,6 +47,7 @@ def by_formula(config: ConfigDict, place: Slice) -> Formula:
 
   Raises:
     BadInput: the batch or a parameter does not divide over the chips.
+    ValueError: jax has fewer devices than the slice has chips.
   """
   devices = jax.devices()[: place.num_chips]
   if len(devices) < place.num_chips:

@@ -147,8 +147,8 @@ def _chain(instruction: _Instruction) -> set[str]:
 def _trip_count(loop: _Instruction, condition: Sequence[_Instruction]) -> int | None:
   """Returns the number of iterations of a loop; None if unknown.
 
-  It is the compiler's annotation or, without one, the constant that the condition compares with the counter,
-  which starts at 0.
+  The number is the compiler's annotation or, without one, the constant that the condition compares with the
+  counter, which is assumed to start at 0.
   """
   if known := _TRIP_COUNT.search(loop.rest.replace(" ", "")):
     return int(known[1])

@@ -44,8 +44,8 @@ def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
   kind = kind_of(config)
   if kind.needs.has_classes and not kind.num_classes(config):
     raise BadInput(
-      "the number of classes comes from the data, which the planner does not open: give"
-      f" --config.{kind.group}.num_classes=1000, say"
+      "the number of classes comes from the data, which the planner does not open: give, for"
+      f" example, --config.{kind.group}.num_classes=1000"
     )
   return config
 

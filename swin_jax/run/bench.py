@@ -196,8 +196,8 @@ def bound_there(rate: float, measured: Measured) -> str:
   """Returns a remark if the devices process fewer images per second than the pipeline delivers; else ""."""
   if rate >= measured.rate:
     return ""
-  come = f", fewer than the {measured.rate:,.0f} that are read: this limits the input here"
-  return come + "; most of it is RandAugment, augment.rand_augment_operations"
+  come = f", fewer than the {measured.rate:,.0f} that the pipeline delivers: this limits the input here"
+  return come + "; most of the time goes to RandAugment (augment.rand_augment_operations)"
 
 
 def _crew_advice(data: ConfigDict, cores: int) -> str:

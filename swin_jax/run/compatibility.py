@@ -43,11 +43,11 @@ FROM_DATA = ("data.class_names",)
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
   """Checks that a run may be continued under this config.
 
-  Only keys that the task and the backbone read are compared. For a key that is younger than the run, the run
-  is taken to have used today's default.
+  Only keys that the task and the backbone read are compared. A key that did not exist when the run began
+  counts as having had today's default.
 
   Raises:
-    BadInput: keys differ that must not.
+    BadInput: keys differ that must not change during a run.
   """
   ours, theirs = _flat(config), flatten(stored)
   if younger := ours.keys() - theirs.keys():
@@ -77,7 +77,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   differ.
 
   Raises:
-    BadInput: keys differ that must not.
+    BadInput: the task, the number of classes or a key of the model differs.
   """
   kind = kind_of(config)
   if kind_of(stored) is not kind:
@@ -107,10 +107,10 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
 
 
 def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
-  """Checks that weights are of the same encoder; windows, image size and bands may differ.
+  """Checks that weights belong to the same encoder; windows, image size and bands may differ.
 
   Raises:
-    BadInput: keys differ that must not; the message gives the flags that match the weights.
+    BadInput: the backbone or a key of it differs; the message gives the flags that match the weights.
   """
   backbone = _check_same_backbone(config, source, "the encoder in init_from")
   ours, theirs = _flat(config), _of_backbone(source)
@@ -118,7 +118,7 @@ def check_same_encoder(config: ConfigDict, source: dict[str, Any]) -> None:
     further = backbone.further_flags(config, source)
     flags = _flags(theirs | further, [*differing, *further])
     names = [backbone.summarise(settings).name for settings in (source, config)]
-    other = f"{names[0]}, this config's {names[1]}" if names[0] != names[1] else "another one"
+    other = f"{names[0]}, but this config's is {names[1]}" if names[0] != names[1] else "another one"
     raise BadInput(f"the encoder in init_from is {other}; to match it give {flags}")
 
 
@@ -131,7 +131,7 @@ def _check_same_backbone(config: ConfigDict, other: dict[str, Any], what: str) -
   names = [backbone_name(settings) for settings in (other, config)]
   if names[0] != names[1]:
     raise BadInput(
-      f"{what} is model.backbone={names[0]}, this config's {names[1]}; for that one give"
+      f"{what} is model.backbone={names[0]}, but this config has {names[1]}; to match it give"
       f" --config.model.backbone={names[0]}"
     )
   return backbone_of(config)
@@ -161,8 +161,9 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
 
 
 def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
-  """Returns a note if a class has another name in the data than in the weights, so that its labels may mean
-  another class; otherwise "".
+  """Returns a note if a label has another class name in the data than in the weights; otherwise "".
+
+  Such a label may mean another class.
   """
   names = zip(described["data"]["class_names"], config.data.class_names, strict=False)
   label, (theirs, ours) = next(

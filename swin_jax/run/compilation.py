@@ -25,7 +25,7 @@ _LOADED = "/jax/compilation_cache/cache_hits"
 
 @contextlib.contextmanager
 def cached_in(folder: str | None) -> Iterator[None]:
-  """Caches the programs compiled in this block in a folder, from which later compilations load them.
+  """Caches the programs compiled in this block in a folder, and loads those that the folder already holds.
 
   An entry that cannot be read or written is reported in one line, and the run continues. A damaged entry is
   replaced.
@@ -56,7 +56,7 @@ def cached_in(folder: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reported(what: str, least_seconds: float = 0.0) -> Iterator[None]:
-  """Prints the duration of this block if it compiled a program, and whether the program came from the cache.
+  """Prints the duration of this block if it compiled a program or loaded one from the cache, and says which.
 
   Args:
     what: name of what is compiled, for the message.

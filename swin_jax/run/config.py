@@ -122,12 +122,13 @@ def resolve(
     configured, in_data = kind.num_classes(config), len(train_classes)
     if not in_data:
       raise BadInput(
-        f"the training data has no labels (a folder needs one folder per class), so task={config.task}"
-        " cannot be"
+        f"the training data has no labels (a folder needs one folder per class), so task={config.task} is not"
+        " possible"
       )
     if tuple(eval_classes) != tuple(train_classes):
       raise BadInput(
-        f"the evaluation data has {len(eval_classes)} classes, unlike the training data ({in_data})"
+        f"the classes of the evaluation data ({len(eval_classes)}) differ from those of the training data"
+        f" ({in_data})"
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
@@ -217,7 +218,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     if tree is not None
   )
   path, whole = sharding.largest_replicated(state)
-  whole = f"; the largest array that each holds whole is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
+  whole = f"; the largest fully replicated array is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
   return (
     f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
     f" {program.flops / 1e9:.3g} GFLOP per image; {sum(mask)} of {len(mask)} arrays decay"

@@ -105,7 +105,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   saved = folder.open_saved(workdir)
   config = run_config.with_statistics(config, saved.config)
   checks.check(config)
-  config.data.train_split = config.data.eval_split  # the training images need not be there
+  config.data.train_split = config.data.eval_split  # the training images need not exist
   data = open_input(config)
   config = run_config.resolve(
     config, data.train_source.class_names, data.eval_source.class_names, source=saved.config

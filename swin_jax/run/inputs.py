@@ -24,7 +24,7 @@ def open_input(config: ConfigDict) -> pipeline.Input:
   if kind.needs and train_source.targets not in (kind.needs, Target.NOTHING):
     raise BadInput(
       f"{d.path} has {train_source.targets} of pixels, not of images, so task={config.task} is not possible; "
-      "for these: configs/own_labels.py, of rasters own_rasters.py:segment, and :regress"
+      "use configs/own_labels.py or, for rasters, configs/own_rasters.py:segment or :regress"
     )
   _check_bands(d)
   train_view, eval_view = kind.views(config)
@@ -57,6 +57,6 @@ def _check_bands(d: ConfigDict) -> None:
   in_data, expected = len(measured["mean"]), len(d.mean)
   if in_data != expected and not {in_data, expected} <= {1, 3}:  # grey and RGB are converted into each other
     raise BadInput(
-      f"{d.path} has images of {in_data} bands, data.mean and the run of {expected}: use matching data, or "
-      "change data.mean and data.std"
+      f"{d.path} has images of {in_data} bands, but data.mean has {expected}: use matching data, or change "
+      "data.mean and data.std"
     )

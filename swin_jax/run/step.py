@@ -10,8 +10,8 @@ import optax
 from swin_jax.run.state import TrainState
 from swin_jax.tasks.task import Sums, Task
 
-# FLOPs of a step in forward passes of its images: the backward pass has two matrix products for each one of
-# the forward pass. Recomputation by remat does not count.
+# FLOPs of a step, in units of a forward pass: the backward pass has two matrix products for each one of the
+# forward pass. Recomputation by remat does not count.
 FORWARD_PASSES = 3
 
 # Folded into the key of a step for augmentation; far from the small numbers that losses use.

@@ -86,8 +86,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       )
       if restored.step > total_steps:
         raise BadInput(
-          f"{workdir} is at step {restored.step}, and optim.total_epochs = {config.optim.total_epochs} ends"
-          f" at {total_steps}"
+          f"{workdir} is at step {restored.step}, but optim.total_epochs = {config.optim.total_epochs} ends"
+          f" at step {total_steps}"
         )
       say(f"continuing {workdir} from step {restored.step}")
     else:
@@ -261,9 +261,8 @@ def _report_nonfinite(run: _Run, step: int, sums: dict[str, tuple], index: np.nd
   most = run.config.optim.skip_nonfinite_steps
   if count > most:
     raise BadInput(
-      f"{what}. That is number {count}, and optim.skip_nonfinite_steps = {most}. The checkpoints before it "
-      "are intact. A smaller optim.lr,"
-      " a longer warm-up or model.dtype=float32 may help, in a new --workdir, from the start or with "
-      "--config.init_from set to this one"
+      f"{what}. It is non-finite step number {count}, but optim.skip_nonfinite_steps = {most}. The earlier "
+      "checkpoints are intact. A smaller optim.lr, a longer warm-up or model.dtype=float32 may help, in a "
+      "new --workdir, from scratch or with --config.init_from set to this one"
     )
-  say(f"{what}; left out, number {count} of at most {most}")
+  say(f"{what}; skipped, number {count} of at most {most}")

@@ -205,7 +205,7 @@ class Checkpoints:
     aside = self.folder / f"damaged-{step}"
     if jax.process_index() == 0:
       left = [other for other in parameters.steps_in(self.folder) if other < step]
-      then = "continuing from the one before" if left else "no other is left, so the run starts anew"
+      then = "continuing from the one before" if left else "no other is left, so the run starts over"
       logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
       for before in self.folder.glob("damaged-*"):  # one is enough to inspect; they must not fill the disk
         shutil.rmtree(before, ignore_errors=True)

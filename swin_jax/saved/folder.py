@@ -113,7 +113,7 @@ def new(destination: str) -> Iterator[pathlib.Path]:
   """Yields a folder to fill, which becomes the destination; if the block fails, nothing is left.
 
   Raises:
-    BadInput: the destination already exists.
+    BadInput: the destination already exists or cannot be created.
   """
   check_free(destination)
   with files.making_folder(pathlib.Path(destination)) as partial:
@@ -129,7 +129,7 @@ def write(
   """Writes a model folder, complete or not at all, one parameter at a time.
 
   Raises:
-    BadInput: the destination already exists.
+    BadInput: the destination already exists or cannot be created.
   """
   with new(destination) as path:
     (path / CONFIG).write_text(json.dumps(description, indent=2) + "\n")

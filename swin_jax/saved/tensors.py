@@ -76,6 +76,9 @@ def write(
     path: path of the file.
     tensors: (name, shape, dtype) of each tensor; dtypes are float32 or int64.
     read: name → the tensor.
+
+  Raises:
+    ValueError: a tensor that was read does not have the stated shape and dtype.
   """
   header, end = {"__metadata__": {"format": "pt"}}, 0  # required by the readers of Hugging Face and torch
   for name, shape, dtype in tensors:

@@ -280,5 +280,5 @@ def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
   if len(rows) != wanted:
     raise BadInput(f"{path} has {len(rows)} lines, but the model has {wanted} classes")
   if wrong := [row for row in rows if not 0 <= row < saved]:
-    raise BadInput(f"{path} names class {wrong[0]}, but the saved head has 0 to {saved - 1}")
+    raise BadInput(f"{path} names class {wrong[0]}, but the saved head has classes 0 to {saved - 1}")
   return rows

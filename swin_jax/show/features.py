@@ -1,4 +1,4 @@
-"""What the stages of a model distinguish: the principal components of its feature pyramid as colours."""
+"""Draws what the stages of a model distinguish: principal components of its features, as colours."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -16,7 +16,7 @@ def folder(flag: str, path: str) -> pathlib.Path:
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise BadInput(f"{flag}={path} cannot be made: {error.strerror}") from error
+    raise BadInput(f"{flag}={path} cannot be created: {error.strerror}") from error
   if not os.access(directory, os.W_OK | os.X_OK):
     raise BadInput(f"{flag}={path} cannot be written to; choose another folder")
   return directory

@@ -19,7 +19,7 @@ from swin_jax.tasks import KINDS, dense
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-_LARGEST = 2048  # pixels, side of a panel
+_LARGEST = 2048  # largest side of a panel, in pixels
 
 
 class Whole(NamedTuple):
@@ -95,7 +95,7 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
 
 
 class Truth:
-  """The maps in a folder, of classes or of values, by the name of their image."""
+  """The ground-truth maps in a folder, of classes or of values, by the name of their image."""
 
   def __init__(self, flag: str, folder: str, num_classes: int):
     """Finds the maps and, for classes, the file that explains their values.
@@ -120,9 +120,7 @@ class Truth:
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
       classes = next((stated for stated in said if stated), numbered)
       if len(classes.names) > num_classes:
-        raise BadInput(
-          f"the classes of {flag}={folder} are {len(classes.names)}, the model has {num_classes}"
-        )
+        raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
     self._split = labelled_files.Split("", "", classes)
     self._maps: dict[str, str] = {}
     for path in image_files.find(self._tree, "", "", self._split.extensions):

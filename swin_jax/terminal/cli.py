@@ -190,7 +190,7 @@ def exit_code(body: Callable[[], None]) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
       where = f" for {error.filename}" if error.filename else ""
       print(
-        f"swin_jax: no space left on the disk{where}; make room, then the same command goes on",
+        f"swin_jax: no space left on the disk{where}; make room, then the same command continues",
         file=sys.stderr,
       )
       return FAULT

@@ -82,15 +82,15 @@ def _listen(reader: socket.socket) -> None:
     again, _signal = _signal, _signal or number
     if not _something_to_save or (again and number == signal.SIGINT):
       print(
-        "swin_jax: stopped; the same command continues from the last checkpoint, or starts anew if there is "
-        "none",
+        "swin_jax: stopped; the same command continues from the last checkpoint, or from the start if there "
+        "is none",
         file=sys.stderr,
         flush=True,
       )
       sys.stdout.flush()
       os._exit(exit_code())
     if not again:
-      hint = " (Ctrl-C again: at once)" if number == signal.SIGINT else ""
+      hint = " (press Ctrl-C again to stop at once)" if number == signal.SIGINT else ""
       print(f"swin_jax: stopping as soon as the run is saved{hint}", file=sys.stderr, flush=True)
       if _agree:
         os.kill(os.getpid(), signal.SIGTERM)  # jax's service notifies the other processes

@@ -1,4 +1,4 @@
-"""Reads what Hugging Face's and timm's config files say of a model."""
+"""Reads the properties of a model from the config files of Hugging Face and timm."""
 
 import json
 import pathlib
@@ -10,7 +10,11 @@ from swin_jax.terminal.errors import BadInput
 
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
-  """Returns the sizes in Hugging Face's or timm's config.json, if it describes this model."""
+  """Returns the sizes in Hugging Face's or timm's config.json; empty if it describes another model.
+
+  Raises:
+    BadInput: the model has another activation or epsilon than Swin.
+  """
   config, sizes = read(path), {}
   if config.get("model_type") in ("swin", "swinv2"):
     theirs = {
@@ -23,7 +27,7 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
       return {}  # the config belongs to another file in the same folder
     if config.get("hidden_act", "gelu") != "gelu" or config.get("layer_norm_eps", 1e-5) != 1e-5:
       theirs = f"hidden_act {config.get('hidden_act')}, layer_norm_eps {config.get('layer_norm_eps')}"
-      raise BadInput(f"{path} says {theirs}; Swin has gelu, 1e-5")
+      raise BadInput(f"{path} says {theirs}; Swin has gelu and 1e-5")
     sizes = {"image_size": config.get("image_size"), "window": config.get("window_size")}
     sizes["trained_window"] = config.get("pretrained_window_sizes") or 0
   elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):

@@ -90,14 +90,14 @@ def plan(
 
 
 def _describe(saved: Saved) -> dict[str, Any]:
-  """Returns the description of a model that other layouts have a place for.
+  """Returns the description of a model, after checking that other layouts can represent it.
 
   Raises:
-    BadInput: its backbone or its head is one that they do not know.
+    BadInput: other layouts do not have its backbone or its head.
   """
   description = descriptions.describe(saved.config, saved.source)
   if backbone_of(description) is not swin.KIND:
-    raise BadInput(f"{saved.source} is no Swin Transformer; python -m swin_jax.export writes it whole")
+    raise BadInput(f"{saved.source} is not a Swin Transformer; python -m swin_jax.export exports it")
   if description["task"] not in _MASKED:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
@@ -173,7 +173,7 @@ def _hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   window, trained = _windows(description, source)
   if model["version"] == 1 and set(used_windows(description)) != {(window, window)}:
     raise BadInput(
-      f"{source} has smaller windows on its small maps; Hugging Face's V1 has the same in every stage"
+      f"{source} has smaller windows on its small maps; Hugging Face's V1 has one window for all stages"
     )
   height, width = data["image_size"]
   family = "Swinv2" if model["version"] == 2 else "Swin"

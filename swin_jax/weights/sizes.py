@@ -16,7 +16,11 @@ from swin_jax.weights.layouts import Layout
 def infer(
   tensors: Tensors, layout: Layout, model: dict[str, Any], hints: Mapping[str, Any]
 ) -> tuple[dict[str, list], list[str]]:
-  """Returns image_size, window and trained_window as lists, and a note on the origin of each."""
+  """Returns image_size, window and trained_window as lists, and a note on the origin of each.
+
+  Raises:
+    BadInput: a size is unknown or invalid; the message names the flag.
+  """
   version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
   buffers = _from_buffers(tensors, layout, version, patch, stages)
   config = config_file.sizes_of(tensors.folder / "config.json", model)

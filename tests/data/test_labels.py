@@ -150,7 +150,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
   said = capsys.readouterr()
   assert "train/labels/3.png has label 9 in 600 pixels; there are only 3 classes (0–2)" in said.err
-  assert "left out train/images/5.jpg: its map has 10 × 30 pixels, the image 20 × 30" in said.err
+  assert "left out train/images/5.jpg: its map has 10 × 30 pixels, but the image has 20 × 30" in said.err
   assert "8 images" in said.out or "2 unreadable and left out" in said.out
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2
   assert "2 images of split 'train' cannot be read" in capsys.readouterr().err
@@ -249,7 +249,7 @@ def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
   write_tif(tmp_path / "set/train/images/0.tif", scene(0, 40, 50))
   write(tmp_path / "set", {"train/labels/0.png": png(np.zeros((40, 49))), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 2
-  assert "its map has 40 × 49 pixels, the image 40 × 50" in capsys.readouterr().err
+  assert "its map has 40 × 49 pixels, but the image has 40 × 50" in capsys.readouterr().err
 
 
 def test_wide_labels_are_read_where_they_are_small():
@@ -390,10 +390,10 @@ def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path)
   splits = dict(data__train_split="train", data__eval_split="train")
   with pytest.raises(
     BadInput,
-    match="holds int16 of 5 bands, data.dtype is uint8: use configs/own_rasters.py",
+    match="holds int16 of 5 bands, but data.dtype is uint8: use configs/own_rasters.py",
   ):
     open_input(segmentation(tmp_path / "out", **splits))
-  with pytest.raises(BadInput, match="has images of 5 bands, data.mean and the run of 4"):
+  with pytest.raises(BadInput, match="has images of 5 bands, but data.mean has 4"):
     open_input(
       segmentation(
         tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 4, data__std=(1.0,) * 4, **splits

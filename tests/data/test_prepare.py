@@ -324,7 +324,7 @@ def test_command(folder, tmp_path):
   assert not result.stderr and len(read(tmp_path / "out", "val")) == 10
   help_line, options = command("--help", capture_output=True)
   result = subprocess.run(help_line, check=True, **options)
-  assert "Any image set → ArrayRecord shards" in result.stdout and "--hold_out" in result.stdout
+  assert "Converts an image set to ArrayRecord shards" in result.stdout and "--hold_out" in result.stdout
 
 
 def test_progress_says_rate_and_time_left(folder, tmp_path, monkeypatch, capsys):

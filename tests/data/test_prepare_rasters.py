@@ -248,7 +248,7 @@ def test_bad_rasters_are_named_left_out_and_counted(tmp_path, capsys):
     printed = capsys.readouterr()
     for name in (
       "03.tif: cannot be read as a raster",
-      "04.tif.*: has 6 bands, the first raster 5",
+      "04.tif.*: has 6 bands, but the first raster has 5",
       "05.tif.*: cannot be read as a raster",
     ):
       assert re.search(f"^swin_jax: left out .*{name}", printed.err, re.MULTILINE), printed.err
@@ -306,7 +306,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   for changes, message in (
     (
       dict(data__dtype="uint8"),
-      "holds float32 of 5 bands, data.dtype is uint8: use configs/own_rasters.py or --config.data",
+      "holds float32 of 5 bands, but data.dtype is uint8: use configs/own_rasters.py or --config.data",
     ),
     (
       dict(data__source="digits", data__path=""),

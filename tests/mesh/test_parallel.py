@@ -370,6 +370,5 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
   data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
   text = run_config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
   assert text.endswith(
-    "each device holds parameters 0.008 GB; the largest array that each holds whole is"
-    " params/encoder/kernel, 8 MB"
+    "each device holds parameters 0.008 GB; the largest fully replicated array is params/encoder/kernel, 8 MB"
   )

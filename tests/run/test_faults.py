@@ -226,7 +226,7 @@ with preemption.watch():
   )
   read_until(process, "ready")
   process.send_signal(signal.SIGINT)
-  read_until(process, "stopping as soon as the run is saved (Ctrl-C again: at once)")
+  read_until(process, "stopping as soon as the run is saved (press Ctrl-C again to stop at once)")
   process.send_signal(signal.SIGINT)
   process.communicate(timeout=10)
   assert process.returncode == 130
@@ -362,7 +362,7 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path, monke
   left_out = [json.loads(line) for line in notes[0].splitlines()]
   assert 1 < len(left_out) < 15 and all(len(set(entry["records"])) == 16 for entry in left_out)
   with pytest.raises(
-    BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, and optim.skip_nonfinite_steps = 1"
+    BadInput, match=f"step {left_out[1]['step']}: loss nan.*number 2, but optim.skip_nonfinite_steps = 1"
   ):
     run(tmp_path / "strict", optim__skip_nonfinite_steps=1)
   schedule, peak = config.learning_rate(tiny.config(), 89, 20)

@@ -197,7 +197,7 @@ def test_weights_are_not_evaluated_as_another_function(finished, key, value):
 
 def test_a_schedule_that_ends_before_the_checkpoint_is_refused(finished):
   config = tiny.config(optim__ema_decay=0.9, optim__total_epochs=8 / 89, checkpoint__longer_schedule=True)
-  with pytest.raises(BadInput, match=r"is at step \d+, and optim.total_epochs = .* ends at 8"):
+  with pytest.raises(BadInput, match=r"is at step \d+, but optim.total_epochs = .* ends at step 8"):
     train.train(config, str(finished))
 
 

@@ -166,7 +166,7 @@ def test_classes_by_a_map(tmp_path, capsys):
   assert [two.class_name(label) for label in (0, 1, 2)] == ["eel", "ant", "class 2"]
   (tmp_path / "map.txt").write_text("5\n0\n")
   words = ("adapt", source, tmp_path / "x", f"--class_map={tmp_path}/map.txt")
-  assert "names class 5, but the saved head has 0 to 4" in refusal(capsys, *words)
+  assert "names class 5, but the saved head has classes 0 to 4" in refusal(capsys, *words)
   (tmp_path / "map.txt").write_text("cat\n")
   assert "needs one line per class with the number, from 0, of a saved class; line 1 has none" in refusal(
     capsys, *words

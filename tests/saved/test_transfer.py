@@ -128,7 +128,7 @@ def test_another_encoder_is_refused_with_the_flags_that_would_do(tmp_path):
   source = pretrained(tmp_path, version=1, depths=(2, 4))
   with pytest.raises(
     BadInput,
-    match=r"is Swin V1, this config's Swin V2; to match it give --config.model.version=1"
+    match=r"is Swin V1, but this config's is Swin V2; to match it give --config.model.version=1"
     r" --config.model.depths=2,4$",
   ):
     train.train(short(init_from=source), str(tmp_path / "run"))

@@ -667,4 +667,4 @@ def test_a_folder_that_cannot_be_written(saved, two, tmp_path, capsys):
   (tmp_path / "file").write_text("")
   for out in ("file", "file/below"):
     message = refused(capsys, "features", saved / "classifier", two, f"--out={tmp_path / out}")
-    assert message.startswith(f"--out={tmp_path / out} cannot be made")
+    assert message.startswith(f"--out={tmp_path / out} cannot be created")

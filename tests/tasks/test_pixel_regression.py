@@ -324,7 +324,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     assert "train/values/0.tif has another location on Earth than its image" in capsys.readouterr().err
   for name, array, message in (
     ("bands", np.zeros((40, 52, 2), np.float32), "values/0.tif has 2 bands, but must have one"),
-    ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, the image 40 × 52"),
+    ("size", np.zeros((40, 51, 1), np.float32), "its map has 40 × 51 pixels, but the image has 40 × 52"),
     ("unknown", np.full((40, 52, 1), -1, np.float32), "no pixel has a known value"),
   ):
     make_set(tmp_path / name, splits=("train",), count=1)

@@ -276,7 +276,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
     )
     == 2
   )
-  assert "are 3, the model has 2" in capsys.readouterr().err
+  assert "has 3 classes, but the model has 2" in capsys.readouterr().err
   with pytest.raises(
     BadInput, match="has 2 classes, but the data has 5: evaluate it on data with the same classes"
   ):
@@ -386,7 +386,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     )
     == 2
   )
-  assert "its map has 24 × 40 pixels, the image 25 × 40" in capsys.readouterr().err
+  assert "its map has 24 × 40 pixels, but the image has 25 × 40" in capsys.readouterr().err
   write_tif(tmp_path / "many.tif", np.zeros((36, 50, 5), np.int16))
   capsys.readouterr()
   assert show(["show", "segment", str(workdir), str(tmp_path / "many.tif"), f"--out={tmp_path / 'out'}"]) == 2

@@ -27,7 +27,7 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # This many unreadable records in a row mean that files are missing, not that records are damaged.
 _MAX_BAD_IN_A_ROW = 100
-# Set after a read was given up, until one succeeds: the other threads need not wait as long for the same.
+# Set from a read that was given up until one succeeds, so that other threads give up without waiting as long.
 gone = threading.Event()
 named: set[str] = set()  # bad records already logged by this process; they recur every epoch
 

@@ -1,4 +1,4 @@
-"""Any image set → ArrayRecord shards, once, before training.
+"""Converts an image set to ArrayRecord shards, once, before training.
 
   python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
   python -m swin_jax.data.prepare --out=FOLDER

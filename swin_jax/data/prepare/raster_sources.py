@@ -1,7 +1,7 @@
 """Finds the rasters in a source of `prepare`, as tiles.
 
-a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a pattern
-with {split}; with a class or a number for each pixel as described in `labelled_files.py`
+A source is a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a
+pattern with {split}. Maps of classes or numbers are found as described in `labelled_files.py`.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
       raise BadInput(
-        f"{source} has a folder {labelled_files.IMAGES} beside {others}, which are not classes of images: "
+        f"{source} has a folder {labelled_files.IMAGES} next to {others}, which are not classes of images: "
         "maps of pixels belong in"
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )

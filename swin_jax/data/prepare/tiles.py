@@ -133,7 +133,9 @@ class Tiles:
     except (OSError, ValueError) as error:
       raise ValueError(f"{name}: {error}") from error
     if image.shape[-1] != self.bands:
-      raise ValueError(f"{name}: has {image_ops.count_bands(image.shape[-1])}, the first raster {self.bands}")
+      raise ValueError(
+        f"{name}: has {image_ops.count_bands(image.shape[-1])}, but the first raster has {self.bands}"
+      )
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
     try:

@@ -107,7 +107,11 @@ def describe(out: str, num_threads: int) -> None:
 def write_split(
   out, split, examples, order, header, part, short_side, quality, max_bad_fraction, num_threads
 ) -> None:
-  """Writes this part's missing shards of one split."""
+  """Writes this part's missing shards of one split.
+
+  Raises:
+    BadInput: too many images are unreadable.
+  """
   num_shards = header["num_shards"]
   mine = range(part[0], num_shards, part[1])
   index = {

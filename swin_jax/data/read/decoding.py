@@ -1,4 +1,4 @@
-"""Decoders: example → decoded example. All raise ValueError if an example is damaged or unlike the others."""
+"""Decoders of examples. All raise ValueError if an example is damaged or unlike the others."""
 
 import dataclasses
 from typing import NamedTuple

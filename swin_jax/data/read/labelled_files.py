@@ -119,7 +119,11 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
 
 
 def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> dict[str, str]:
-  """Returns path without its suffix → path, for the files in a folder."""
+  """Returns path without its suffix → path, for the files in a folder.
+
+  Raises:
+    BadInput: two files differ only in their suffix.
+  """
   paths: dict[str, str] = {}
   for path in image_files.find(tree, folder, "", extensions):
     if (other := paths.setdefault(path.rpartition(".")[0], path)) != path:
@@ -195,8 +199,10 @@ def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
 
 
 def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-  """Returns split → (folder of images, folder of maps, name of the latter), for SPLIT/images and
-  SPLIT/labels.
+  """Returns split → (folder of images, folder of maps, name of the latter), for SPLIT/images, SPLIT/labels.
+
+  Raises:
+    BadInput: some splits have maps, but another split that needs them has none.
   """
   with_maps, without = {}, []
   for split in names:
@@ -221,7 +227,7 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
 
 
 def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-  """Returns the same as `_by_split`, for images/SPLIT and labels/SPLIT."""
+  """Does the same as `_by_split`, for images/SPLIT and labels/SPLIT."""
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
@@ -245,8 +251,12 @@ def _must_have_maps(split: str) -> bool:
 
 
 def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
-  """Returns the name of the folder of maps; folders of text files, in which other programs keep boxes, do not
-  count.
+  """Returns the name of the folder of maps; None if there is none.
+
+  Folders of text files do not count, because other programs keep bounding boxes in them.
+
+  Raises:
+    BadInput: there are folders of both label maps and numbers.
   """
   kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
   present = [

@@ -1,13 +1,13 @@
-"""Label maps, one class for each pixel, as uint8 [height, width] in which 255 is no class; and the classes
-that a set defines.
+"""Reads label maps, uint8 [height, width] with one class per pixel or 255 for none, and the classes that a
+set defines.
 
-A set's folder holds one of these files, else its classes are unknown:
+The classes are known if the folder of a set holds one of these files:
 
   classes.txt        one name per line; a label is the number of its line, from 0
   classes.json       {"classes": [names by label], "ignore_index": a label that is not a class, optional}
-  objectInfo150.txt  of ADE20K: 0 is no class, 1 the first class of the table
+  objectInfo150.txt  of ADE20K: 0 means no class, 1 the first class of the table
 
-In all of them 255 is no class.
+In all of them, 255 means no class.
 """
 
 import io

@@ -1,5 +1,5 @@
-"""Raster files of any number of bands and type → arrays: GeoTIFF and JPEG 2000 (by GDAL, through rasterio),
-.npy and .npz. Also writes maps as GeoTIFF.
+"""Reads raster files of any number of bands and type as arrays: GeoTIFF and JPEG 2000 (by GDAL, through
+rasterio), .npy and .npz. Also writes maps as GeoTIFF.
 
 The file alone defines what its numbers mean: the scale and offset that a raster declares for a band are
 applied, and pixels that the raster, its mask or the caller declares as no data become NaN. Such rasters are

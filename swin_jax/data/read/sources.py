@@ -1,4 +1,4 @@
-"""Sources of examples: name → a random-access source of encoded images."""
+"""Opens a source of examples by its name; sources give random access to encoded images."""
 
 import difflib
 

@@ -47,7 +47,7 @@ def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
   """Raises BadInput if the statistics show that the pixels of a set do not fit data.dtype."""
   if dtype == "uint8" and found["dtype"] != "uint8":
     raise BadInput(
-      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, data.dtype is uint8: use "
+      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, but data.dtype is uint8: use "
       "configs/own_rasters.py or --config.data.dtype=float32"
     )
 

@@ -28,7 +28,7 @@ class Target(enum.StrEnum):
 
   @property
   def has_classes(self) -> bool:
-    """Whether the target is one of a set of classes, which the data names."""
+    """Whether the target is a class, or a map of classes; the data names them."""
     return self in (Target.CLASS, Target.LABELS)
 
 
@@ -85,7 +85,7 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
 def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
   """Raises ValueError if a map does not have the (height, width) of its image."""
   if tuple(found) != tuple(size):
-    raise ValueError(f"its map has {found[0]} × {found[1]} pixels, the image {size[0]} × {size[1]}")
+    raise ValueError(f"its map has {found[0]} × {found[1]} pixels, but the image has {size[0]} × {size[1]}")
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:

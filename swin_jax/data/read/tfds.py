@@ -26,7 +26,7 @@ def open_builder(name: str):
   except tfds.core.DatasetNotFoundError:
     near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 1)
     raise BadInput(
-      f"tfds knows no '{name}', and {tfds.core.constants.DATA_DIR} (TFDS_DATA_DIR) holds none"
+      f"tfds has no data set '{name}', and {tfds.core.constants.DATA_DIR} (TFDS_DATA_DIR) holds none"
       + (f"; did you mean {near[0]}?" if near else "")
     ) from None
   except (ValueError, AssertionError, ImportError) as error:

@@ -1,7 +1,7 @@
 """Training and evaluation views of an image together with the map of its pixels' classes or numbers.
 
-Images of all sizes must share a batch. Outside a float32 image there is no data; uint8 cannot express that,
-so there the canvas holds the mean of each band, rounded. The map is unknown outside the image in both cases.
+Images of different sizes are placed on a canvas, so that they can share a batch. Outside the image, the
+canvas holds NaN (no data) for float32 and the rounded mean of each band for uint8; the map is unknown there.
 
 "valid", bool [height, width], marks the pixels of a float32 image that hold data in any band after resizing
 and cropping. The map is unknown everywhere else. uint8 images have no such field.
@@ -70,7 +70,7 @@ class Augment:
   def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Returns (top, left) of a random crop.
 
-    For class maps, draws again, up to `_TRIES` times, while one class dominates the crop.
+    For class maps, draws up to `_TRIES` times, until no class dominates the crop.
     """
     spare = [max(side - length, 0) for side, length in zip(found.shape, self.image_size, strict=True)]
     for _ in range(_TRIES):
@@ -89,9 +89,9 @@ class EvalView:
   """Evaluation view: the whole image, fitted into the upper left of a canvas.
 
   Attributes:
-    canvas: (height, width) of every batch in pixels.
-    sides: long and short side, in pixels, that an image is fitted into; see `fit`. Smaller if the canvas
-      cannot hold that size.
+    canvas: (height, width) of the images of a batch, in pixels.
+    sides: long and short side, in pixels, that an image is first fitted into, or (); see `fit`. An image that
+      is still larger than the canvas is shrunk to fit.
     interpolation, fill, field: as in `Augment`.
   """
 

@@ -84,7 +84,7 @@ def resolve(
   """Fills V2's trained windows; see `BackboneKind.resolve`.
 
   Raises:
-    BadInput: the given ones are not those of the weights.
+    BadInput: the trained windows of the config are not those of the weights.
   """
   model = config.model
   if model.version != 2:
@@ -104,7 +104,7 @@ def resolve(
 
 
 def refusal(settings: Settings, size: Sequence[int]) -> str:
-  """Returns why V1's bias tables, which belong to the windows at data.image_size, do not fit another size."""
+  """Returns why V1's bias tables, made for the windows at data.image_size, do not fit another size, or ""."""
   if settings["model"]["version"] != 1:
     return ""
   used, other = used_windows(settings), used_windows(settings, size)
