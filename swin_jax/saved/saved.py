@@ -21,6 +21,6 @@ class Saved(Protocol):
   shapes: dict[str, tuple[int, ...]]
   step: int | None
 
-  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+  def read(self, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads the parameters at these paths with these shardings; shapes are those saved."""
     ...
