@@ -63,15 +63,15 @@ def collectives(text: str) -> tuple[list[Collective], int]:
   chips = math.prod(
     int(n) for n in re.findall(r"(?:num_partitions|replica_count)=(\d+)", text.partition("\n")[0])
   )
-  found, unknown = [], 0
+  collected, unknown = [], 0
 
-  def walk(name: str, times: int, seen: set[str], in_scatter: bool = False) -> None:
+  def walk(name: str, times: int, counted: set[str], in_scatter: bool = False) -> None:
     nonlocal unknown
     for instruction in computations.get(name, ()):
       kind = instruction.opcode.removesuffix("-start")
-      if kind in KINDS and not (chain := _chain(instruction)) & seen:
-        seen |= chain
-        found.append(_collective(instruction, "reduce-scatter" if in_scatter else kind, times, chips))
+      if kind in KINDS and not (chain := _chain(instruction)) & counted:
+        counted |= chain
+        collected.append(_collective(instruction, "reduce-scatter" if in_scatter else kind, times, chips))
       elif instruction.opcode == "while":
         body, condition = (
           re.search(rf"\b{key}=%?([\w.\-]+)", instruction.rest)[1] for key in ("body", "condition")
@@ -82,21 +82,21 @@ def collectives(text: str) -> tuple[list[Collective], int]:
           inner for outer in test for called in _called(outer) for inner in computations.get(called, ())
         ]
         trips = _trip_count(instruction, test)
-        before = len(found)
+        before = len(collected)
         walk(body, times * (1 if trips is None else trips), set())
-        unknown += trips is None and len(found) > before
+        unknown += trips is None and len(collected) > before
       elif instruction.opcode in ("fusion", "call", "async-start", "conditional"):
         for called in _called(instruction):
           # On TPUs a reduce-scatter is a fusion around an all-reduce, from which each chip keeps its part.
           walk(
             called,
             times,
-            seen if instruction.opcode == "fusion" else set(),
+            counted if instruction.opcode == "fusion" else set(),
             called.startswith("all-reduce-scatter"),
           )
 
   walk(entry, 1, set())
-  return found, unknown
+  return collected, unknown
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:

@@ -114,20 +114,22 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
     say(note)
   program = build(config, steps_per_epoch=1, total_steps=1)
-  wanted = flax.traverse_util.flatten_dict(program.state.params, sep="/")
-  arrays, report = transfer.read_all(saved, wanted, transfer.Rules(**config.transfer))
+  expected = flax.traverse_util.flatten_dict(program.state.params, sep="/")
+  arrays, report = transfer.read_all(saved, expected, transfer.Rules(**config.transfer))
   state = dataclasses.replace(
     program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
   )
-  seen = kind_of(config).evaluation(config)
-  images = f"{len(data.eval_source):,} images at {seen.size[0]} × {seen.size[1]} px{seen.note}"
+  evaluation = kind_of(config).evaluation(config)
+  images = (
+    f"{len(data.eval_source):,} images at {evaluation.size[0]} × {evaluation.size[1]} px{evaluation.note}"
+  )
   adapted = (
     f", {len(report.adapted)} bias tables by the {config.transfer.bias_tables} rule" if report.adapted else ""
   )
   backbone = backbone_of(config)
   used, own = (
     backbone.summarise(settings).geometry
-    for settings in (config.to_dict() | {"data": {"image_size": seen.size}}, saved.config)
+    for settings in (config.to_dict() | {"data": {"image_size": evaluation.size}}, saved.config)
   )
   say(
     f"evaluating {saved.source} on {images}"

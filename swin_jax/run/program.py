@@ -129,9 +129,9 @@ def build(
   )
 
   def first_pictures(params, batch):
-    wanted = config.log.num_pictures
-    images = jax.tree.map(lambda x: x[: -(-wanted // parts) * parts], batch)  # same number per device
-    return task.pictures(params, images, config.log.picture_bands)[:wanted]
+    count = config.log.num_pictures
+    images = jax.tree.map(lambda x: x[: -(-count // parts) * parts], batch)  # same number per device
+    return task.pictures(params, images, config.log.picture_bands)[:count]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding))

@@ -279,16 +279,17 @@ def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
   }
 
 
-def _compare(saved: dict, wanted: dict, where: str) -> None:
+def _compare(saved: dict, expected: dict, where: str) -> None:
   parts = []
   for title, paths in (
-    ("only in the checkpoint", saved.keys() - wanted.keys()),
-    ("only in the config's model", wanted.keys() - saved.keys()),
-    ("of another shape", {p for p in saved.keys() & wanted.keys() if saved[p] != wanted[p]}),
+    ("only in the checkpoint", saved.keys() - expected.keys()),
+    ("only in the config's model", expected.keys() - saved.keys()),
+    ("of another shape", {p for p in saved.keys() & expected.keys() if saved[p] != expected[p]}),
   ):
     if paths:
       shown = [
-        f"{p} {saved[p][0]} ≠ {wanted[p][0]}" if p in saved and p in wanted else p for p in sorted(paths)[:3]
+        f"{p} {saved[p][0]} ≠ {expected[p][0]}" if p in saved and p in expected else p
+        for p in sorted(paths)[:3]
       ]
       parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
   if parts:

@@ -49,10 +49,10 @@ class SavedFolder:
     self._tensors = tensor_files.open_tensors(str(path / WEIGHTS))
     self.shapes = self._tensors.shapes
 
-  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+  def read(self, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
     arrays = {}
-    for path, leaf in wanted.items():
+    for path, leaf in expected.items():
       value = self._tensors.read(path).astype(leaf.dtype, copy=False)
       # Every process has read the value; `device_put` would compare the copies over the network.
       arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)

@@ -59,8 +59,8 @@ def fetch(address: str) -> pathlib.Path:
 
   try:
     folder = pathlib.PurePosixPath(file).parent
-    for beside in ("config.json", "preprocessor_config.json"):
-      one(str(folder / beside))
+    for extra in ("config.json", "preprocessor_config.json"):
+      one(str(folder / extra))
     if file:
       fetched = one(file)
     elif fetched := one("model.safetensors"):

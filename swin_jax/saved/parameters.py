@@ -56,9 +56,9 @@ class SavedParameters:
       for path, leaf in flax.traverse_util.flatten_dict(tree[self._root], sep="/").items()
     }
 
-  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+  def read(self, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
-    target = {self._root: flax.traverse_util.unflatten_dict(dict(wanted), sep="/")}
+    target = {self._root: flax.traverse_util.unflatten_dict(dict(expected), sep="/")}
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     with ocp.PyTreeCheckpointer() as reader:
       args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)

@@ -21,6 +21,6 @@ class Saved(Protocol):
   shapes: dict[str, tuple[int, ...]]
   step: int | None
 
-  def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+  def read(self, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads parameters by path, with the given dtypes and shardings; the given shapes must be those saved."""
     ...

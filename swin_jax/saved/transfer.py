@@ -128,13 +128,13 @@ def check_whole(saved: Saved, shapes: Mapping[str, tuple[int, ...]], report: Rep
 
 
 def read(
-  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
+  saved: Saved, expected: Mapping[str, jax.ShapeDtypeStruct], rules: Rules
 ) -> tuple[dict[str, jax.Array], Report]:
   """Reads the parameters that a model takes from a saved one.
 
   Args:
     saved, rules: as in `plan`.
-    wanted: every parameter of the model by path, with its sharding.
+    expected: every parameter of the model by path, with its sharding.
 
   Returns:
     The parameters by path, without those to be initialised, and the report.
@@ -142,32 +142,32 @@ def read(
   Raises:
     BadInput: as `plan`.
   """
-  adapt, report = plan(saved, {path: leaf.shape for path, leaf in wanted.items()}, rules)
-  everywhere = _whole(next(iter(wanted.values())).sharding)
+  adapt, report = plan(saved, {path: leaf.shape for path, leaf in expected.items()}, rules)
+  everywhere = _whole(next(iter(expected.values())).sharding)
   arrays = saved.read(
-    {path: wanted[path] for path in report.loaded}
+    {path: expected[path] for path in report.loaded}
     | {
-      path: jax.ShapeDtypeStruct(saved.shapes[path], wanted[path].dtype, sharding=everywhere)
+      path: jax.ShapeDtypeStruct(saved.shapes[path], expected[path].dtype, sharding=everywhere)
       for path in adapt
     }
   )
   for path, function in adapt.items():
-    value = function(np.asarray(arrays[path])).astype(wanted[path].dtype)
+    value = function(np.asarray(arrays[path])).astype(expected[path].dtype)
     # Every process has computed the value; `device_put` would compare the copies over the network.
-    arrays[path] = jax.make_array_from_callback(value.shape, wanted[path].sharding, value.__getitem__)
+    arrays[path] = jax.make_array_from_callback(value.shape, expected[path].sharding, value.__getitem__)
   return arrays, report
 
 
 def read_all(
-  saved: Saved, wanted: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
+  saved: Saved, expected: Mapping[str, jax.ShapeDtypeStruct], rules: Rules = Rules()
 ) -> tuple[dict[str, jax.Array], Report]:
   """Reads all parameters of a model from a saved one. See `read`.
 
   Raises:
     BadInput: as `plan` and `check_whole`.
   """
-  arrays, report = read(saved, wanted, rules)
-  check_whole(saved, {path: leaf.shape for path, leaf in wanted.items()}, report)
+  arrays, report = read(saved, expected, rules)
+  check_whole(saved, {path: leaf.shape for path, leaf in expected.items()}, report)
   return arrays, report
 
 
@@ -206,7 +206,7 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
 def _adaptation(
   path: str,
   shape: tuple[int, ...],
-  wanted: tuple[int, ...],
+  new_shape: tuple[int, ...],
   backbone: BackboneKind,
   bands: int,
   rules: Rules,
@@ -214,20 +214,20 @@ def _adaptation(
   """Returns how to adapt an array of a different shape, as (label, function); None if it cannot be adapted.
 
   Args:
-    path, shape, wanted: path, saved shape and new shape of the array.
+    path, shape, new_shape: path, saved shape and new shape of the array.
     backbone, bands: of the saved model.
     rules: see `Rules`.
   """
   if path.startswith("head/") and rules.class_map:
-    rows = _class_map(rules.class_map, shape[-1], wanted[-1])
+    rows = _class_map(rules.class_map, shape[-1], new_shape[-1])
     return f"the classes of {rules.class_map}", lambda x: x[..., rows]
-  if shape == wanted or not path.startswith(ENCODER):
+  if shape == new_shape or not path.startswith(ENCODER):
     return None
   name, pixels = path.removeprefix(ENCODER), math.prod(shape[:-1]) // bands
-  if name == backbone.pixel_kernel and shape[-1] == wanted[-1] and math.prod(wanted[:-1]) % pixels == 0:
-    new = math.prod(wanted[:-1]) // pixels
-    return f"bands by {rules.bands}", lambda x: change_bands(x, bands, new, rules.bands).reshape(wanted)
-  return backbone.adapt_array(name, shape, wanted, rules)
+  if name == backbone.pixel_kernel and shape[-1] == new_shape[-1] and math.prod(new_shape[:-1]) % pixels == 0:
+    new = math.prod(new_shape[:-1]) // pixels
+    return f"bands by {rules.bands}", lambda x: change_bands(x, bands, new, rules.bands).reshape(new_shape)
+  return backbone.adapt_array(name, shape, new_shape, rules)
 
 
 def change_bands(kernel: np.ndarray, old: int, bands: int, rule: str) -> np.ndarray:
@@ -270,15 +270,15 @@ def read_class_map(path: str) -> np.ndarray:
   return np.array([int(line) for line in lines])
 
 
-def _class_map(path: str, saved: int, wanted: int) -> np.ndarray:
+def _class_map(path: str, saved: int, classes: int) -> np.ndarray:
   """Reads a class map and checks it against both numbers of classes.
 
   Raises:
     BadInput: the file is not a class map, or does not fit the models.
   """
   rows = read_class_map(path)
-  if len(rows) != wanted:
-    raise BadInput(f"{path} has {len(rows)} lines, but the model has {wanted} classes")
+  if len(rows) != classes:
+    raise BadInput(f"{path} has {len(rows)} lines, but the model has {classes} classes")
   if wrong := [row for row in rows if not 0 <= row < saved]:
     raise BadInput(f"{path} names class {wrong[0]}, but the saved head has classes 0 to {saved - 1}")
   return rows

@@ -196,7 +196,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _pictures(
-  model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
+  model: Any, params: Any, named_images: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """Yields (name, picture) for each (name, image)."""
   from swin_jax.show import attention, features, reconstruction
@@ -204,7 +204,7 @@ def _pictures(
   bands = arguments.bands
   if arguments.command == "reconstruct":
     ratio, patch = arguments.mask_ratio, arguments.mask_patch
-    for seed, (name, image) in enumerate(found, arguments.seed):
+    for seed, (name, image) in enumerate(named_images, arguments.seed):
       yield (
         name,
         reconstruction.picture(
@@ -214,32 +214,32 @@ def _pictures(
   elif arguments.command == "attention":
     keys = ("stage", "block", "head", "label", "cam_stage", "bands")
     chosen = {key: getattr(arguments, key) for key in keys} | {"at": arguments.at or attention.QUERIES}
-    for name, image in found:
+    for name, image in named_images:
       yield name, attention.picture(model, params, image, **chosen)
   elif arguments.command in _TASKS:
-    yield from _answers(model, params, found, arguments)
+    yield from _answers(model, params, named_images, arguments)
   else:
-    if together := list(found):
+    if together := list(named_images):
       names, images = zip(*together, strict=True)
       yield from zip(names, features.pictures(model, params, images, bands=bands), strict=True)
 
 
 def _answers(
-  model: Any, params: Any, found: Iterator[tuple[str, Any]], arguments: argparse.Namespace
+  model: Any, params: Any, examples: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """Yields (name, picture) for each (name, (image, truth)); writes the maps if they are requested."""
   from swin_jax.show import whole_images
   from swin_jax.show.maps import Maps
 
   maps = None
-  for name, (image, truth) in found:
+  for name, (image, truth) in examples:
     if arguments.maps and not maps:
       output.folder("--out", arguments.out)
       maps = Maps(output.folder("--maps", arguments.maps), model.class_names)
-    said = whole_images.predict(model, params, image)
-    picture = whole_images.picture(model, image, said, truth, arguments.bands)
+    predictions = whole_images.predict(model, params, image)
+    picture = whole_images.picture(model, image, predictions, truth, arguments.bands)
     if maps:
-      print(f"wrote {maps.write(image, said)}", flush=True)
+      print(f"wrote {maps.write(image, predictions)}", flush=True)
     yield name, picture
 
 

@@ -36,7 +36,7 @@ class Maps:
     if names:
       path.write_text(names, encoding="utf-8")
 
-  def write(self, image: Whole, found: np.ndarray) -> pathlib.Path:
+  def write(self, image: Whole, predictions: np.ndarray) -> pathlib.Path:
     """Writes the predicted classes (uint8) or values (float32) [height, width] of an image.
 
     The map has the size of the image's file, and is unknown where the file holds no data.
@@ -44,16 +44,20 @@ class Maps:
     Returns:
       The file written.
     """
-    found = targets.where_valid(targets.resize(found, image.size), image.valid_in_file)
-    of_classes = found.dtype == np.uint8
+    predictions = targets.where_valid(targets.resize(predictions, image.size), image.valid_in_file)
+    of_classes = predictions.dtype == np.uint8
     path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
     if path.suffix == ".png":
-      file = Image.fromarray(found, "P")
+      file = Image.fromarray(predictions, "P")
       # All 256 colours: with fewer, Pillow writes fewer bits per pixel, and 255 would become a class.
       file.putpalette(np.pad(self._colours, ((0, 256 - len(self._colours)), (0, 0))).tobytes())
       file.save(path)
     else:
       rasters.write(
-        str(path), found, image.place, targets.unknown(found.dtype), self._colours if of_classes else None
+        str(path),
+        predictions,
+        image.place,
+        targets.unknown(predictions.dtype),
+        self._colours if of_classes else None,
       )
     return path

@@ -116,9 +116,9 @@ class Truth:
     self._tree, classes = image_files.Disk(folder), None
     if num_classes:
       places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      said = (labelled_files.classes_in(image_files.Disk(place), "") for place in places)
+      in_files = (labelled_files.classes_in(image_files.Disk(place), "") for place in places)
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
-      classes = next((stated for stated in said if stated), numbered)
+      classes = next((stated for stated in in_files if stated), numbered)
       if len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
     self._split = labelled_files.Split("", "", classes)
@@ -195,25 +195,29 @@ def predict(model: Model, params: Any, image: Whole) -> np.ndarray:
 
 
 def picture(
-  model: Model, image: Whole, found: np.ndarray, truth: np.ndarray | None = None, bands: Sequence[int] = ()
+  model: Model,
+  image: Whole,
+  predictions: np.ndarray,
+  truth: np.ndarray | None = None,
+  bands: Sequence[int] = (),
 ) -> Image.Image:
   """Draws the image, the predictions for its pixels and, if the truth is given, the truth and the errors.
 
   Args:
     model: that made the predictions.
     image: from `read`.
-    found: from `predict`.
-    truth: a map like `found`, unknown where there is no truth.
+    predictions: from `predict`.
+    truth: a map like `predictions`, unknown where there is no truth.
     bands: see `pixels.shown`.
 
   Raises:
     BadInput: there is no such band.
   """
   drawing.check_bands(bands, image.pixels.shape[-1])
-  pixels, valid, found, truth = for_a_picture(image, _interpolation(model), found, truth)
+  pixels, valid, predictions, truth = for_a_picture(image, _interpolation(model), predictions, truth)
   valid = valid if valid is None else valid[None]
   rgb = as_rgb(model.normalise(pixels)[None], valid, model.mean, model.std, bands)
-  drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, found, truth)
+  drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, predictions, truth)
   return Image.fromarray(drawn.legend(sheet(drawn.views, drawn.errors)))
 
 

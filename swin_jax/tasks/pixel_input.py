@@ -61,13 +61,13 @@ def evaluation(config: ConfigDict) -> Evaluation:
   """Returns what the model sees in an evaluation: whole images or a sliding window."""
   window, canvas = config.dense.window, tuple(config.dense.eval_canvas)
 
-  def seen(size):
+  def input_size(size):
     return tuple(map(min, size, window)) if window else size
 
   how = " by a sliding window" if window else " or less"
   note = f"{how}, those over {' × '.join(map(str, canvas))} made smaller"
   scaled = [tuple(max(1, round(side * scale)) for side in canvas) for scale in config.dense.scales]
-  return Evaluation(seen(canvas), note, tuple(map(seen, scaled)))
+  return Evaluation(input_size(canvas), note, tuple(map(input_size, scaled)))
 
 
 def check(config: ConfigDict, group: str) -> None:

@@ -129,16 +129,16 @@ def draw(
   settings: Settings,
   class_names: Sequence[str],
   pixels: jax.Array,
-  found: np.ndarray,
+  predictions: np.ndarray,
   truth: np.ndarray | None,
 ) -> Drawing:
   """Draws the predicted values of an image, which are in their unit, as colours; see `task.PixelAnswers`."""
   del class_names
-  known = np.full(found.shape, np.nan, np.float32) if truth is None else truth
+  known = np.full(predictions.shape, np.nan, np.float32) if truth is None else truth
   mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
-  views = value_pictures.value_views(pixels, (found[None] - mean) / std, (known[None] - mean) / std)
-  both = ~np.isnan(known) & ~np.isnan(found)
-  error = np.mean(np.abs(known - found)[both]) if both.any() else 0
+  views = value_pictures.value_views(pixels, (predictions[None] - mean) / std, (known[None] - mean) / std)
+  both = ~np.isnan(known) & ~np.isnan(predictions)
+  error = np.mean(np.abs(known - predictions)[both]) if both.any() else 0
   return Drawing(
     np.asarray(views)[0],
     None if truth is None else f"{error:.4g} in the mean",

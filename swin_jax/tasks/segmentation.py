@@ -136,16 +136,18 @@ def draw(
   settings: Settings,
   class_names: Sequence[str],
   pixels: jax.Array,
-  found: np.ndarray,
+  predictions: np.ndarray,
   truth: np.ndarray | None,
 ) -> Drawing:
   """Draws the predicted classes of the pixels over their image; see `task.PixelAnswers`."""
   del settings
-  known = np.full(found.shape, NONE) if truth is None else truth.astype(np.int32)
-  views = label_pictures.label_views(pixels, found[None].astype(np.int32), known[None], len(class_names))
-  shown = sorted({*np.unique(found), *np.unique(known)} - {NONE})
+  known = np.full(predictions.shape, NONE) if truth is None else truth.astype(np.int32)
+  views = label_pictures.label_views(
+    pixels, predictions[None].astype(np.int32), known[None], len(class_names)
+  )
+  shown = sorted({*np.unique(predictions), *np.unique(known)} - {NONE})
   labelled = known != NONE
-  wrong = np.mean((known != found)[labelled]) if labelled.any() else 0
+  wrong = np.mean((known != predictions)[labelled]) if labelled.any() else 0
   return Drawing(
     np.asarray(views)[0],
     None if truth is None else f"{wrong:.1%} of pixels",

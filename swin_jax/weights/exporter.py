@@ -136,14 +136,14 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     if config:
       targets[1].unlink()
     raise
-  said = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
+  lines = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
   if pads(description):
     height, width = description["data"]["image_size"]
-    said.append(
+    lines.append(
       f"note: images of {height} × {width} px are padded to whole windows; swin_jax masks the padding, the "
       "other program attends to it"
     )
-  return [*said, how_to_load]
+  return [*lines, how_to_load]
 
 
 def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:

@@ -68,9 +68,9 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
         )
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
   if wrong or left:
-    said = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-    said += [f"{len(left)} tensors are unused: {_some(left)}"] if left else []
-    raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(said)}")
+    problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
+    problems += [f"{len(left)} tensors are unused: {_some(left)}"] if left else []
+    raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(problems)}")
 
   def read(path):
     names, form = pieces[path]

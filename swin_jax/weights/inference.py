@@ -129,18 +129,21 @@ def _normalisation(
     config_file.read(folder / "preprocessor_config.json"),
     config_file.read(folder / "config.json").get("pretrained_cfg") or {},
   )
-  beside = {"mean": config.get("image_mean", cfg.get("mean")), "std": config.get("image_std", cfg.get("std"))}
-  supposed = (
+  from_files = {
+    "mean": config.get("image_mean", cfg.get("mean")),
+    "std": config.get("image_std", cfg.get("std")),
+  }
+  assumed = (
     {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     if bands == 3
     else {"mean": [0.0] * bands, "std": [1.0] * bands}
   )
   normalisation = {}
-  for name, value in supposed.items():
-    said, stored = getattr(hints, name), beside[name]
-    if said is not None and len(said) != bands:
-      raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(said)}")
-    if said is None:
+  for name, value in assumed.items():
+    given, stored = getattr(hints, name), from_files[name]
+    if given is not None and len(given) != bands:
+      raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(given)}")
+    if given is None:
       where = (
         "from the file next to it"
         if stored and len(stored) == bands
@@ -150,7 +153,7 @@ def _normalisation(
       )
       origins.append(f"{name} {where} (if not: --{name})")
     normalisation[name] = [
-      float(number) for number in (said or (stored if stored and len(stored) == bands else value))
+      float(number) for number in (given or (stored if stored and len(stored) == bands else value))
     ]
   return normalisation
 

@@ -26,7 +26,7 @@ def test_later_it_is_a_share_of_what_was_read():
   records = BadRecords(range(1_000_000), 0.01)
   read(records, 5000, bad=10)
   read(records, 100, bad=41)
-  assert (records.count, records.seen) == (51, 5100)
+  assert (records.count, records.delivered) == (51, 5100)
   with pytest.raises(BadInput, match="52 of 5153"):
     read(records, 1, bad=1)
 

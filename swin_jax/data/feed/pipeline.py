@@ -169,7 +169,7 @@ class BadRecords:
   def __init__(self, source: sources.Source, max_fraction: float):
     self._allowed = max_fraction * min(len(source), 1000)
     self._max_fraction = max_fraction
-    self.count, self.seen = 0, 0
+    self.count, self.delivered = 0, 0
 
   def add(self, batch: Batch) -> None:
     """Counts the skipped records of one host batch.
@@ -178,10 +178,10 @@ class BadRecords:
       BadInput: too many records have been skipped.
     """
     self.count += int(np.sum(batch["bad"]))
-    self.seen += len(batch["bad"])
-    if self.count > max(self._allowed, self._max_fraction * self.seen):
+    self.delivered += len(batch["bad"])
+    if self.count > max(self._allowed, self._max_fraction * self.delivered):
       raise BadInput(
-        f"{self.count} of {self.seen + self.count} records could not be read (named above), more than"
+        f"{self.count} of {self.delivered + self.count} records could not be read (named above), more than"
         " data.max_bad_fraction ="
         f" {self._max_fraction}; repair or remove them, or allow more"
       )

@@ -171,7 +171,7 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   }
 
 
-def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
+def open_folder(path: str, split: str, expected: Target) -> LabelledFiles:
   """Opens the images of a split that have maps of the given kind.
 
   Raises:
@@ -185,15 +185,15 @@ def open_folder(path: str, split: str, wanted: Target) -> LabelledFiles:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
       raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
     raise BadInput(
-      f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{wanted}, or {IMAGES}/{split} and"
-      f" {wanted}/{split}"
+      f"{path} holds no maps: there must be {split}/{IMAGES} and {split}/{expected}, or {IMAGES}/{split} and"
+      f" {expected}/{split}"
     )
   if split not in splits:
     raise BadInput(no_split(path, split, splits))
-  if splits[split].targets is not wanted:
+  if splits[split].targets is not expected:
     raise BadInput(
-      f"{path} holds {splits[split].targets} of pixels, and the task needs {wanted}: there must be"
-      f" {split}/{wanted}"
+      f"{path} holds {splits[split].targets} of pixels, and the task needs {expected}: there must be"
+      f" {split}/{expected}"
     )
   return LabelledFiles(tree, splits[split])
 

@@ -139,19 +139,19 @@ class _Unclear(ValueError):
   """It is ambiguous which array of an .npz to read, or the named one does not exist."""
 
 
-def _choose(arrays, wanted: str) -> tuple[str, tuple[int, ...]]:
+def _choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
   """Returns the name and shape of the array to read from an .npz; reads only headers."""
   shapes = {name: _header(arrays, name) for name in arrays.files}
   fitting = (
-    [wanted]
-    if wanted in shapes
-    else [name for name, size in shapes.items() if not wanted and len(size) in (3, 4)]
+    [requested]
+    if requested in shapes
+    else [name for name, size in shapes.items() if not requested and len(size) in (3, 4)]
   )
   if len(fitting) == 1:
     return fitting[0], shapes[fitting[0]]
   held = ", ".join(f"{name} {list(size)}" for name, size in shapes.items()) or "nothing"
   raise _Unclear(
-    f"holds {held}; " + (f"there is no array '{wanted}'" if wanted else "choose one with --array=NAME")
+    f"holds {held}; " + (f"there is no array '{requested}'" if requested else "choose one with --array=NAME")
   )
 
 

@@ -43,23 +43,25 @@ def read(path: str) -> dict[str, Any]:
     raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
 
 
-def check_type(path: str, found: dict[str, Any], dtype: str) -> None:
+def check_type(path: str, measured: dict[str, Any], dtype: str) -> None:
   """Raises BadInput if the statistics show that the pixels of a set do not fit data.dtype."""
-  if dtype == "uint8" and found["dtype"] != "uint8":
+  if dtype == "uint8" and measured["dtype"] != "uint8":
     raise BadInput(
-      f"{path} holds {found['dtype']} of {len(found['mean'])} bands, but data.dtype is uint8: use "
+      f"{path} holds {measured['dtype']} of {len(measured['mean'])} bands, but data.dtype is uint8: use "
       "configs/own_rasters.py or --config.data.dtype=float32"
     )
 
 
 def describe(path: str) -> str:
   """Returns a table of the statistics for the terminal, one line per band."""
-  found = read(path)
+  measured = read(path)
   columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
-  lines = [f"{path_of(path)}: {found['images']:,} images of split '{found['split']}', {found['dtype']}"]
+  lines = [
+    f"{path_of(path)}: {measured['images']:,} images of split '{measured['split']}', {measured['dtype']}"
+  ]
   lines.append(" band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
-  rows = [(str(band), found, band) for band in itertools.islice(range(len(found["mean"])), 64)]
-  rows += [("value", found[Target.VALUES], 0)] if Target.VALUES in found else []
+  rows = [(str(band), measured, band) for band in itertools.islice(range(len(measured["mean"])), 64)]
+  rows += [("value", measured[Target.VALUES], 0)] if Target.VALUES in measured else []
   for name, numbers, i in rows:
     lines.append(
       f"{name:>5}"

@@ -82,10 +82,10 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
   return array_files.unpack(target) if array_files.is_packed(target) else labels.decode(target)
 
 
-def check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
+def check_size(map_size: tuple[int, int], size: tuple[int, int]) -> None:
   """Raises ValueError if a map does not have the (height, width) of its image."""
-  if tuple(found) != tuple(size):
-    raise ValueError(f"its map has {found[0]} × {found[1]} pixels, but the image has {size[0]} × {size[1]}")
+  if tuple(map_size) != tuple(size):
+    raise ValueError(f"its map has {map_size[0]} × {map_size[1]} pixels, but the image has {size[0]} × {size[1]}")
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -67,17 +67,17 @@ class Augment:
     turns = rng.integers(4) if self.rotate else 0
     return {name: np.ascontiguousarray(np.rot90(x, turns)) for name, x in view.items()} if turns else view
 
-  def _corner(self, found: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+  def _corner(self, target_map: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Returns (top, left) of a random crop.
 
     For class maps, draws up to `_TRIES` times, until no class dominates the crop.
     """
-    spare = [max(side - length, 0) for side, length in zip(found.shape, self.image_size, strict=True)]
+    spare = [max(side - length, 0) for side, length in zip(target_map.shape, self.image_size, strict=True)]
     for _ in range(_TRIES):
       top, left = (int(rng.integers(each + 1)) for each in spare)
-      if found.dtype != np.uint8:
+      if target_map.dtype != np.uint8:
         break
-      crop = found[top : top + self.image_size[0], left : left + self.image_size[1]]
+      crop = target_map[top : top + self.image_size[0], left : left + self.image_size[1]]
       counts = np.bincount(crop.ravel(), minlength=256)[: labels.NONE]
       if np.count_nonzero(counts) > 1 and counts.max() < MAX_CLASS_SHARE * counts.sum():
         break
