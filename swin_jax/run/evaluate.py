@@ -51,7 +51,7 @@ def evaluate(
     What the metrics compute, as eval/NAME; None if it was stopped.
 
   Raises:
-    BadInput: there is nothing to score.
+    BadInput: the metric that ranks checkpoints has no value for these examples.
   """
   num_examples = len(data.eval_source)
   mean, gathered = metrics.Mean(), metrics.Gathered(program.task.row_metrics, num_examples)
@@ -75,9 +75,12 @@ def evaluate(
       unread = measured.sums, gathered.own(host_batch, measured.rows)
       progress.step()
     read()
-    values = mean.compute("eval/", class_names)
+    values = mean.compute("eval/", class_names) | gathered.compute("eval/")
     if program.task.best[0] not in values:
-      raise BadInput("the evaluation data has nothing to score: no pixel has data with a known target")
+      raise BadInput(
+        f"the evaluation data has nothing to score: no example defines {program.task.best[0]}, by which"
+        " checkpoints are ranked"
+      )
     if program.pictures and writer:
       # a batch that is not full repeats some
       pictures = np.asarray(program.pictures(state.eval_params, first))[:num_examples]
@@ -87,7 +90,7 @@ def evaluate(
         pictures,
         lambda grid: program.task.legend(grid, class_names),
       )
-  return values | gathered.compute("eval/")
+  return values
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:

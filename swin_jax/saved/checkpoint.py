@@ -251,8 +251,9 @@ class _Best:
     del context
     values = {}
     for info in checkpoints:
-      if text := _evaluation(self._folder / str(info.step)):
-        values[info.step] = json.loads(text)[self._metric]
+      evaluation = json.loads(_evaluation(self._folder / str(info.step)) or "{}")
+      if self._metric in evaluation:  # rows may have left it out
+        values[info.step] = evaluation[self._metric]
     best = sorted(values, key=values.get, reverse=self._more_is_better)[: self._n]
     return [info.step in best for info in checkpoints]
 
