@@ -43,18 +43,16 @@ FROM_DATA = ("data.class_names",)
 def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> None:
   """Checks that a run may be continued under this config.
 
-  Only keys that the task and the backbone read are compared. For a key that is younger than the run, the run
-  is taken to have used today's default.
+  Only keys that the task and the backbone read are compared. For a key that is younger than the run, the
+  value is compared that was in effect then.
 
   Raises:
     BadInput: keys differ that must not.
   """
   ours, theirs = _flat(config), flatten(stored)
-  if younger := ours.keys() - theirs.keys():
-    from configs import common  # not at the top: an installed swin_jax comes without the configs folder
-
-    defaults = _flat(common.base())
-    theirs |= {key: ours[key] if key in FROM_DATA else defaults.get(key, ours[key]) for key in younger}
+  if ours.keys() - theirs.keys():
+    old = flatten(DEFAULTS_OF_OLD_FORMATS) | {"model.backbone": backbone_name(stored)} | _of_backbone(stored)
+    theirs = old | {key: ours[key] for key in FROM_DATA} | theirs
   allowed = MAY_DIFFER + backbone_of(config).may_differ
   allowed += ("optim.total_epochs",) if config.checkpoint.longer_schedule else ()
   differing = [
