@@ -80,6 +80,17 @@ def sizes(text):
   return found
 
 
+def joined_paths(text):
+  """Returns the calls that make a name of a tree path with a separator."""
+  return [
+    ast.unparse(node)
+    for node in walk(text)
+    if isinstance(node, ast.Call)
+    and last_name(node.func) == "keystr"
+    and any(keyword.arg == "separator" for keyword in node.keywords)
+  ]
+
+
 def read(file):
   return (PACKAGE / file).read_text()
 
@@ -101,6 +112,11 @@ def test_no_other_file_reads_the_sizes_of_swin(file):
     assert not [text for text in sizes(read(file)) if (file, text) not in OTHER_VERSIONS]
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_one_function_names_the_paths_of_a_tree(file):
+  assert len(joined_paths(read(file))) == (file == "mesh/sharding.py")
+
+
 @pytest.mark.parametrize(
   "rule, bad, good",
   [
@@ -115,6 +131,7 @@ def test_no_other_file_reads_the_sizes_of_swin(file):
     (sizes, "len(model.depths)", "len(levels)"),
     (sizes, 'description["model"]["version"]', "version = 1"),
     (sizes, 'getattr(m, "window_sizes")', "window_sizes = ()"),
+    (joined_paths, "keystr(path, simple=True, separator='.')", "keystr(path)"),
   ],
 )
 def test_each_rule_sees_what_it_forbids(rule, bad, good):
