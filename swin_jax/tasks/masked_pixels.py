@@ -227,6 +227,12 @@ def _check(config: ConfigDict) -> None:
     )
 
 
+def _outputs(settings: Settings) -> Outputs:
+  """Returns the reconstruction, shaped like the images."""
+  del settings
+  return Outputs("reconstruction")
+
+
 KIND = TaskKind(
   needs=Target.NOTHING,
   group="masked_pixels",
@@ -239,6 +245,6 @@ KIND = TaskKind(
   make=_make,
   describe={"masked_pixels": ("target_norm_window",)},
   inputs=_inputs,
-  outputs=lambda settings: Outputs("reconstruction"),
+  outputs=_outputs,
   summarise=lambda settings: "masked-image model (SimMIM)",
 )

@@ -69,6 +69,16 @@ def comparisons(text):
   return [text for text in map(ast.unparse, found) if not text.endswith("dtype.kind")]
 
 
+def kinds_of_target(text):
+  """Returns the expressions that look one kind of target up, in place of asking it for its properties."""
+  names = {each.name for each in Target} - {"NOTHING"}
+  return [
+    ast.unparse(node)
+    for node in walk(text)
+    if isinstance(node, ast.Attribute) and node.attr in names and last_name(node.value) == "Target"
+  ]
+
+
 def sizes(text):
   """Returns the expressions that read a size of Swin: an attribute, a key, or the name of one."""
   found = []
@@ -102,6 +112,12 @@ def test_no_other_file_names_a_task_or_a_kind_of_target(file):
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_only_readers_and_tasks_look_up_a_kind_of_target(file):
+  if not file.startswith(("tasks/", "data/read/")):
+    assert not kinds_of_target(read(file))
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_nothing_compares_a_task_or_a_kind(file):
   assert not [text for text in comparisons(read(file)) if (file, text) not in OTHER_KINDS]
 
@@ -128,6 +144,7 @@ def test_one_function_names_the_paths_of_a_tree(file):
     (comparisons, "isinstance(kind, str)", "isinstance(target, bytes)"),
     (comparisons, "isinstance(x, (int, TaskKind))", "isinstance(x, int)"),
     (comparisons, "match task:\n  case 'a': pass", "match name:\n  case 'a': pass"),
+    (kinds_of_target, "x is targets.Target.VALUES", "x is not Target.NOTHING"),
     (sizes, "len(model.depths)", "len(levels)"),
     (sizes, 'description["model"]["version"]', "version = 1"),
     (sizes, 'getattr(m, "window_sizes")', "window_sizes = ()"),

@@ -31,6 +31,23 @@ class Target(enum.StrEnum):
     """Whether the target is one of a set of classes, which the data names."""
     return self in (Target.CLASS, Target.LABELS)
 
+  @property
+  def has_numbers(self) -> bool:
+    """Whether the target is a map of numbers; the statistics of a set cover these."""
+    return self is Target.VALUES
+
+  def recipes(self, of_rasters: bool) -> dict[str, str]:
+    """Returns {config and kind of run that trains on such maps: name for its workdir}; {} if it is no map."""
+    return _RECIPES.get((self, of_rasters), {})
+
+
+_RECIPES = {  # (kind of target, whether the images are rasters) → see `Target.recipes`
+  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
+  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
+  (Target.VALUES, False): {"own_labels.py:regress": "values"},
+  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
+}
+
 
 def unknown(dtype: np.dtype) -> int | float:
   """Returns the value that marks unknown pixels in a map of this type."""
