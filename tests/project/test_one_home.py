@@ -17,7 +17,6 @@ NAMES = {*KINDS, *filter(None, Target)}
 TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swin/", "weights/")
 # (file, constant) → what else the word stands for there.
 OTHER_WORDS = {
-  ("data/prepare/splits.py", "labels"): "attribute of a source: the class of every image",
   ("data/read/npz.py", "labels"): "array in an .npz file",
   ("drawing/legend.py", "values"): "word in a picture",
 }

@@ -85,5 +85,5 @@ def checksum(examples: Source, order: np.ndarray) -> int:
 
   It detects parts that would not fit together.
   """
-  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
-  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))
+  labels = np.asarray(examples.labels, np.int64)
+  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(examples.listing)))
