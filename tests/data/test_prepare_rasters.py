@@ -117,7 +117,7 @@ def test_images_are_no_rasters_unless_a_tile_is_asked_for(tmp_path):
 
 
 def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
-  monkeypatch.setattr(statistics, "_SAMPLE", 10**9)  # percentiles of every pixel
+  monkeypatch.setattr(measuring, "_SAMPLE", 10**9)  # percentiles of every pixel
   run(folder, tmp_path, cut=cut(tile=10, nodata=int(scene(50, 23, 31)[0, 0, 0])), num_threads=3)
   pixels = np.concatenate([tile.reshape(-1, 5) for tile in contents(tmp_path).values()]).astype(np.float64)
   found = statistics.read(tmp_path)
@@ -139,7 +139,7 @@ def test_statistics_are_numpys(folder, tmp_path, monkeypatch):
 
 def test_percentiles_of_a_sample_are_near(folder, tmp_path, monkeypatch):
   run(folder, tmp_path / "all")
-  monkeypatch.setattr(statistics, "_SAMPLE", 1500)
+  monkeypatch.setattr(measuring, "_SAMPLE", 1500)
   run(folder, tmp_path / "sample")
   one, other = (statistics.read(tmp_path / name) for name in ("all", "sample"))
   assert one["p50"] != other["p50"] and one["mean"] == other["mean"]
