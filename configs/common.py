@@ -264,7 +264,7 @@ def base() -> Config:
     dict(
       every_steps=50,  # interval of the training metrics
       eval_every_epochs=1.0,  # interval of the evaluations
-      num_pictures=8,  # pictures of predictions after each evaluation; 0 = none
+      num_pictures=8,  # pictures of predictions after each evaluation, if the task has any; 0 = none
       # Bands to show in pictures, from 0: three as red, green and blue, or one as grey; () = the first three,
       # or the first if there are fewer
       picture_bands=(),

@@ -127,6 +127,11 @@ def spec(
   return PartitionSpec(*parts)
 
 
+def path_name(path: tuple) -> str:
+  """Returns a tree path as "encoder/stage0/…"."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
   """Resolves the shardings of boxed abstract parameters.
 
@@ -142,9 +147,7 @@ def shard_parameters(boxed, mesh: Mesh, rules: Sequence[Rule]):
     if not isinstance(leaf, nn.Partitioned):
       raise ValueError(f"{jax.tree_util.keystr(path)} has no logical names: create it with layers.boxed")
     value = leaf.value
-    partition = spec(
-      jax.tree_util.keystr(path, simple=True, separator="/"), value.shape, leaf.names, mesh, rules
-    )
+    partition = spec(path_name(path), value.shape, leaf.names, mesh, rules)
     return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=NamedSharding(mesh, partition))
 
   return jax.tree_util.tree_map_with_path(resolve, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
@@ -234,7 +237,7 @@ def largest_replicated(tree: Any) -> tuple[str, int]:
   candidates = [("", 0)]
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if leaf.sharding.is_fully_replicated and leaf.sharding.num_devices > 1:
-      candidates.append((jax.tree_util.keystr(path, simple=True, separator="/"), _local_bytes(leaf)))
+      candidates.append((path_name(path), _local_bytes(leaf)))
   return max(candidates, key=lambda pair: pair[1])
 
 

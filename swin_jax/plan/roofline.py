@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from swin_jax.mesh import sharding
 from swin_jax.mesh.hardware import Slice
 from swin_jax.models.backbone import Breakdown
 from swin_jax.plan.footprint import Activations
@@ -113,7 +114,7 @@ def collectives(
   sent, dtype = [], jnp.dtype(compute_dtype)
   names = {2: "bf16", 4: "f32"}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    axes, name = _axes(leaf.sharding.spec), jax.tree_util.keystr(path, simple=True, separator="/")
+    axes, name = _axes(leaf.sharding.spec), sharding.path_name(path)
     own = math.prod(leaf.shape) // math.prod(mesh.shape[axis] for axis in axes - batch_axes)
     gathered = math.prod(mesh.shape[axis] for axis in axes & batch_axes)
     summed = math.prod(mesh.shape[axis] for axis in batch_axes - axes)

@@ -4,7 +4,6 @@ other.
 
 from ml_collections import ConfigDict
 
-from swin_jax.data.read import image_ops
 from swin_jax.models import backbone_of
 from swin_jax.run import optim
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
@@ -16,7 +15,6 @@ from swin_jax.terminal.errors import BadInput
 RULES = {
   "data.dtype": rules.one_of("uint8", "float32"),
   "optim.schedule": rules.one_of(*optim.SCHEDULES),
-  "augment.interpolation": rules.one_of(*image_ops.INTERPOLATIONS),
   "transfer.bias_tables": rules.one_of(*BIAS_TABLES),
   "transfer.bands": rules.one_of(*BANDS),
   "data.batch_size": rules.at_least(1),
@@ -74,8 +72,8 @@ def _check_run(config: ConfigDict) -> None:
 
 
 def _check_data(config: ConfigDict) -> None:
-  """Checks the images: size, bands, dtype, and processing that all tasks share."""
-  d, shown = config.data, config.log.picture_bands
+  """Checks the images: size, bands and dtype."""
+  d = config.data
   if d.class_names:
     raise BadInput("config.data.class_names comes from the data; leave it ()")
   if len(d.image_size) not in (2, 3):
@@ -91,9 +89,3 @@ def _check_data(config: ConfigDict) -> None:
       f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
       " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
     )
-  if config.augment.rotate and d.image_size[-2] != d.image_size[-1]:
-    raise BadInput(
-      f"augment.rotate rotates by 90°, which needs square images: data.image_size = {d.image_size}"
-    )
-  if shown and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < len(d.mean)):
-    raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {len(d.mean) - 1}")

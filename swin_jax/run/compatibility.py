@@ -44,17 +44,15 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   """Checks that a run may be continued under this config.
 
   Only keys that the task and the backbone read are compared. A key that did not exist when the run began
-  counts as having had today's default.
+  counts as having had the value in effect then.
 
   Raises:
     BadInput: keys differ that must not change during a run.
   """
   ours, theirs = _flat(config), flatten(stored)
-  if younger := ours.keys() - theirs.keys():
-    from configs import common  # not at the top: an installed swin_jax comes without the configs folder
-
-    defaults = _flat(common.base())
-    theirs |= {key: ours[key] if key in FROM_DATA else defaults.get(key, ours[key]) for key in younger}
+  if ours.keys() - theirs.keys():
+    old = flatten(DEFAULTS_OF_OLD_FORMATS) | {"model.backbone": backbone_name(stored)} | _of_backbone(stored)
+    theirs = old | {key: ours[key] for key in FROM_DATA} | theirs
   allowed = MAY_DIFFER + backbone_of(config).may_differ
   allowed += ("optim.total_epochs",) if config.checkpoint.longer_schedule else ()
   differing = [
@@ -88,11 +86,11 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   backbone = _check_same_backbone(config, stored, f"the backbone in {workdir}")
   names = [*backbone.weights, *backbone.applied, "data.dtype", "data.mean", "data.std"]
   # A classifier may pick rows of the saved head (`transfer.class_map`), so `transfer` compares the classes.
-  own = [key for key in kind.describe[kind.group] if kind.pixels or key != "num_classes"]
+  own = [key for key in kind.describe[kind.group] if kind.needs.per_pixel or key != "num_classes"]
   names += [f"{kind.group}.{key}" for key in own]
   ours, theirs = _flat(config), flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored) | _of_backbone(stored)
   classes = kind.num_classes(stored), kind.num_classes(config)
-  if kind.pixels and classes[0] != classes[1]:
+  if kind.needs.per_pixel and classes[0] != classes[1]:
     raise BadInput(
       f"{workdir} has {classes[0]} classes, but the data has {classes[1]}: evaluate it on data with the same "
       "classes"

@@ -197,7 +197,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask, strict=True):
     rows.append(
       (
-        optim.path_name(path),
+        sharding.path_name(path),
         leaf.shape,
         leaf.sharding.spec,
         sharding.bytes_per_device(leaf),

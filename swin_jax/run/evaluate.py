@@ -53,7 +53,7 @@ def evaluate(
     eval/NAME → value of each metric; None if the evaluation was stopped.
 
   Raises:
-    BadInput: nothing in the evaluation set can be scored.
+    BadInput: the metric that ranks checkpoints has no value for these examples.
   """
   num_examples = len(data.eval_source)
   mean, gathered = metrics.Mean(), metrics.Gathered(program.task.row_metrics, num_examples)
@@ -77,9 +77,12 @@ def evaluate(
       unread = measured.sums, gathered.own(host_batch, measured.rows)
       progress.step()
     read()
-    values = mean.compute("eval/", class_names)
+    values = mean.compute("eval/", class_names) | gathered.compute("eval/")
     if program.task.best[0] not in values:
-      raise BadInput("the evaluation data has nothing to score: no pixel has data with a known target")
+      raise BadInput(
+        f"the evaluation data has nothing to score: no example defines {program.task.best[0]}, by which"
+        " checkpoints are ranked"
+      )
     if program.pictures and writer:
       # an incomplete batch is padded with repeated images
       pictures = np.asarray(program.pictures(state.eval_params, first))[:num_examples]
@@ -89,7 +92,7 @@ def evaluate(
         pictures,
         lambda grid: program.task.legend(grid, class_names),
       )
-  return values | gathered.compute("eval/")
+  return values
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:

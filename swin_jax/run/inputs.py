@@ -5,7 +5,7 @@ import os
 from ml_collections import ConfigDict
 
 from swin_jax.data.feed import pipeline
-from swin_jax.data.read import decoding, sources, statistics
+from swin_jax.data.read import sources, statistics
 from swin_jax.data.read.targets import Target
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
@@ -22,19 +22,21 @@ def open_input(config: ConfigDict) -> pipeline.Input:
     sources.open_source(d.source, d.path, split, kind.needs) for split in (d.train_split, d.eval_split)
   )
   if kind.needs and train_source.targets not in (kind.needs, Target.NOTHING):
+    recipes = (
+      f"configs/{name}" for of_rasters in (False, True) for name in train_source.targets.recipes(of_rasters)
+    )
     raise BadInput(
       f"{d.path} has {train_source.targets} of pixels, not of images, so task={config.task} is not possible; "
-      "use configs/own_labels.py or, for rasters, configs/own_rasters.py:segment or :regress"
+      f"for these: {', of rasters '.join(recipes)}"
     )
   _check_bands(d)
   train_view, eval_view = kind.views(config)
-  decode = decoding.DecodeMapped if kind.needs.per_pixel else decoding.DecodeImage
   return pipeline.Input(
     train_source=train_source,
     eval_source=eval_source,
     train_view=train_view,
     eval_view=eval_view,
-    decode=decode(len(d.mean), d.dtype),
+    decode=kind.decode(len(d.mean), d.dtype),
     seed=config.seed,
     batch_size=d.batch_size,
     eval_batch_size=d.eval_batch_size,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from swin_jax.mesh import sharding
 from swin_jax.models.backbone import Backbone
 
 # (pattern of a parameter's path, whether weight decay applies). The first full match wins, and every
@@ -87,7 +88,7 @@ def decay_mask(params: Any, rules: DecayRules) -> Any:
   """
 
   def applies(path, _):
-    name = path_name(path)
+    name = sharding.path_name(path)
     for pattern, decays in rules:
       if re.fullmatch(pattern, name):
         return decays
@@ -108,7 +109,7 @@ def layer_scales(params: Any, backbone: Backbone, decay: float) -> Any:
   """
 
   def scale(path, leaf):
-    name = path_name(path)
+    name = sharding.path_name(path)
     if name == "mask_token":
       return decay**backbone.num_layers
     if not name.startswith("encoder/"):
@@ -173,8 +174,3 @@ def make_optimizer(
 def next_rate(opt_state: Any, rate, peak_lr: float) -> jax.Array:
   """Returns the learning rate that the next update applies to the top layer; skipped steps do not count."""
   return rate(opt_state[-1].count, peak_lr)
-
-
-def path_name(path) -> str:
-  """Returns a tree path as "encoder/stage0/…"."""
-  return jax.tree_util.keystr(path, simple=True, separator="/")

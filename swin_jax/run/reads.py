@@ -23,7 +23,8 @@ COMMON = (
   "sharding_rules",
   "zero1",
   "checkpoint",
-  "log",
+  "log.every_steps",
+  "log.eval_every_epochs",
   "profile",
 )
 

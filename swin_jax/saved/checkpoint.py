@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from swin_jax.mesh import distributed
+from swin_jax.mesh import distributed, sharding
 from swin_jax.saved import manifest, parameters
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
@@ -251,8 +251,9 @@ class _Best:
     del context
     values = {}
     for info in checkpoints:
-      if text := _evaluation(self._folder / str(info.step)):
-        values[info.step] = json.loads(text)[self._metric]
+      evaluation = json.loads(_evaluation(self._folder / str(info.step)) or "{}")
+      if self._metric in evaluation:  # rows may have left it out
+        values[info.step] = evaluation[self._metric]
     best = sorted(values, key=values.get, reverse=self._more_is_better)[: self._n]
     return [info.step in best for info in checkpoints]
 
@@ -273,10 +274,7 @@ def _plain(state: Any) -> dict[str, Any]:
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): (tuple(leaf.shape), str(leaf.dtype))
-    for path, leaf in leaves
-  }
+  return {sharding.path_name(path): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves}
 
 
 def _compare(saved: dict, expected: dict, where: str) -> None:

@@ -20,10 +20,12 @@ from swin_jax.terminal.errors import BadInput
 
 # Keys of the data in the description of every model; its task and its backbone add theirs.
 DATA = ("image_size", "dtype", "mean", "std", "class_names")  # class names by label; may be empty
-# Keys that older runs and model folders lack, with the values that were in effect then.
+# Keys that older runs and model folders lack, with the values that were in effect then. A backbone fills in
+# its own (`BackboneKind.describe`).
 DEFAULTS_OF_OLD_FORMATS = {
   "data": {"class_names": [], "dtype": "uint8"},
-  "augment": {"interpolation": "bilinear"},
+  "augment": {"interpolation": "bilinear", "rotate": False},
+  "transfer": {"bias_tables": "geometric", "bands": "repeat", "class_map": ""},
 }
 
 

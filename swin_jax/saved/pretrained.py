@@ -83,10 +83,7 @@ class Model:
         the model.
 
     Returns:
-      Classification: logits [B, num_classes] float32; without a head, pooled features [B, C].
-      Segmentation: logits [B, H, W, num_classes], for each patch.
-      Pixel regression: values in their unit [B, H, W, 1].
-      Masked-image model: the reconstruction, shaped like the images.
+      The output of the task; see `outputs` of the model's kind, in its file in `swin_jax.tasks`.
 
     Raises:
       BadInput: images or mask have the wrong shape or type.

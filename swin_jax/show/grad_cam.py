@@ -30,7 +30,7 @@ class GradCam(NamedTuple):
 
 def image_classes(model: Model) -> int:
   """Returns the number of classes of whole images; 0 for a model without any."""
-  return 0 if model.kind.pixels else len(model.class_names)
+  return 0 if model.kind.needs.per_pixel else len(model.class_names)
 
 
 def grad_cam(

@@ -105,6 +105,7 @@ def _module(backbone: Backbone, settings: Settings) -> Classifier:
 
 
 def _outputs(settings: Settings) -> Outputs:
+  """Returns logits [B, num_classes] float32; without a head, pooled features [B, C]."""
   return Outputs("logits" if settings["classification"]["num_classes"] else "pooled")
 
 

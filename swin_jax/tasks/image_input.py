@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from swin_jax.data.view import views
 from swin_jax.mesh import axes, sharding
 from swin_jax.ops import rand_augment
+from swin_jax.tasks import augmentation
 from swin_jax.tasks.task import Fields
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -77,6 +78,7 @@ def check(config: ConfigDict) -> None:
     BadInput: a key violates `RULES`, or an augmentation does not support these images.
   """
   rules.check(config, RULES)
+  augmentation.check(config)
   a, d = config.augment, config.data
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
     raise BadInput(

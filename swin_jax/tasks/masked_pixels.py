@@ -14,6 +14,7 @@ from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.models.simmim import SimMim
 from swin_jax.ops import mixing
 from swin_jax.tasks import image_input
+from swin_jax.tasks import pictures as logged
 from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind, normalised
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -216,6 +217,7 @@ def _views(config: ConfigDict) -> tuple[Masked, Masked]:
 def _check(config: ConfigDict) -> None:
   rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
+  logged.check(config)
   p, size, stride = config.mask.patch_size, config.data.image_size, levels_of(config)[0].stride
   # For clips, cells span height and width only.
   if any(p % side for side in stride[-2:]) or any(side % p for side in size[-2:]):
@@ -225,10 +227,16 @@ def _check(config: ConfigDict) -> None:
     )
 
 
+def _outputs(settings: Settings) -> Outputs:
+  """Returns the reconstruction, shaped like the images."""
+  del settings
+  return Outputs("reconstruction")
+
+
 KIND = TaskKind(
   needs=Target.NOTHING,
   group="masked_pixels",
-  reads=("masked_pixels", "mask", *image_input.READS),
+  reads=("masked_pixels", "mask", *image_input.READS, *logged.READS),
   fields=_fields,
   views=_views,
   augment=image_input.augment,
@@ -237,6 +245,6 @@ KIND = TaskKind(
   make=_make,
   describe={"masked_pixels": ("target_norm_window",)},
   inputs=_inputs,
-  outputs=lambda settings: Outputs("reconstruction"),
+  outputs=_outputs,
   summarise=lambda settings: "masked-image model (SimMIM)",
 )

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 from swin_jax.data.view import dense_views
 from swin_jax.models import levels_of, upernet
 from swin_jax.ops import photometric
-from swin_jax.tasks import dense
+from swin_jax.tasks import augmentation, dense, pictures
 from swin_jax.tasks.task import Evaluation, Fields
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
-READS = ("dense", "augment.interpolation", "augment.flip_probability", "augment.rotate")
+READS = ("dense", *augmentation.READS, *pictures.READS)
 # Keys that a model folder keeps: how to resize images and what the model sees of them at once.
 DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}
 
@@ -89,6 +89,8 @@ def check(config: ConfigDict, group: str) -> None:
         f"config.{key} = {sizes} must be two numbers of pixels, each at least {max(levels[0].stride)}, the"
         " backbone's patch"
       )
+  augmentation.check(config)
+  pictures.check(config)
   rules.check(config, {"dense.scale_range": rules.rising()})
   if not c.scales or min(c.scales) <= 0:
     raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")

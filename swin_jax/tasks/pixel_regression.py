@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
+from swin_jax.data.read.decoding import DecodeMapped
 from swin_jax.data.read.targets import Target
 from swin_jax.drawing import legend, value_pictures
 from swin_jax.drawing.pixels import as_rgb
@@ -204,6 +205,7 @@ def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], di
 
 
 def _outputs(settings: Settings) -> Outputs:
+  """Returns values in their unit [B, H, W, 1]."""
   mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
   return Outputs("values", lambda output: output * std + mean)
 
@@ -214,6 +216,7 @@ KIND = TaskKind(
   reads=("pixel_regression", *pixel_input.READS),
   fields=lambda config: pixel_input.fields(config, "value_map", jnp.float32),
   views=lambda config: pixel_input.views(config, "value_map"),
+  decode=DecodeMapped,
   augment=pixel_input.augment,
   check=_check,
   module=_module,

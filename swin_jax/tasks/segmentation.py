@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import optax
 
+from swin_jax.data.read.decoding import DecodeMapped
 from swin_jax.data.read.labels import NONE
 from swin_jax.data.read.targets import Target
 from swin_jax.drawing import label_pictures, legend
@@ -173,18 +174,25 @@ def _check(config: ConfigDict) -> None:
     )
 
 
+def _outputs(settings: Settings) -> Outputs:
+  """Returns logits [B, H, W, num_classes], for each patch."""
+  del settings
+  return Outputs("logits")
+
+
 KIND = TaskKind(
   needs=Target.LABELS,
   group="segmentation",
   reads=("segmentation", *pixel_input.READS),
   fields=lambda config: pixel_input.fields(config, "label_map", jnp.uint8),
   views=lambda config: pixel_input.views(config, "label_map"),
+  decode=DecodeMapped,
   augment=pixel_input.augment,
   check=_check,
   module=_module,
   make=_make,
   describe={"segmentation": ("num_classes", "channels"), **pixel_input.DESCRIBE},
-  outputs=lambda settings: Outputs("logits"),
+  outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
   pixels=PixelAnswers("segment", "class", to_map, draw),

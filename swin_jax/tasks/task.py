@@ -10,6 +10,8 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
+from swin_jax.data.read.decoding import Decoded, DecodeImage
+from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
@@ -113,7 +115,7 @@ class Evaluation(NamedTuple):
 
 
 class Outputs(NamedTuple):
-  """Output of a trained model.
+  """Output of a trained model; the task that makes it gives shape and unit.
 
   Attributes:
     name: name of the output array.
@@ -171,6 +173,7 @@ class TaskKind(NamedTuple):
     reads: config groups, or single keys as "group.key", that this task reads and that not every task reads.
     fields: config → fields of a training batch; an evaluation batch adds "weight", float32.
     views: config → (training, evaluation) views, each (decoded example, rng) → fields of one example.
+    decode: (bands, dtype) → example → decoded example, the input of the views.
     check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.
     make: (backbone, config) → the `Task`.
@@ -199,6 +202,7 @@ class TaskKind(NamedTuple):
   describe: Mapping[str, tuple[str, ...]]
   outputs: Callable[[Settings], Outputs]
   summarise: Callable[[Settings], str]
+  decode: Callable[[int, str], Callable[[Example], Decoded]] = DecodeImage
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing

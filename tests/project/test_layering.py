@@ -25,9 +25,9 @@ MAY_IMPORT = {
   "saved": {"tasks", "models", "data.read", "data.view", "mesh", "kernels", "terminal"},
   "": {"saved"},  # swin_jax/__init__.py
   "weights": MODEL_USERS,
-  "show": MODEL_USERS | {"data.feed"},
+  "show": MODEL_USERS,
   "export": MODEL_USERS,
-  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal", "configs"},
+  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
 }

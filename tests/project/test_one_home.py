@@ -17,7 +17,6 @@ NAMES = {*KINDS, *filter(None, Target)}
 TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swin/", "weights/")
 # (file, constant) → what else the word means there.
 OTHER_WORDS = {
-  ("data/prepare/splits.py", "labels"): "attribute of a source: the class of every image",
   ("data/read/npz.py", "labels"): "array in an .npz file",
   ("drawing/legend.py", "values"): "word in a picture",
 }
@@ -69,6 +68,16 @@ def comparisons(text):
   return [text for text in map(ast.unparse, expressions) if not text.endswith("dtype.kind")]
 
 
+def kinds_of_target(text):
+  """Returns the expressions that look one kind of target up, in place of asking it for its properties."""
+  names = {each.name for each in Target} - {"NOTHING"}
+  return [
+    ast.unparse(node)
+    for node in walk(text)
+    if isinstance(node, ast.Attribute) and node.attr in names and last_name(node.value) == "Target"
+  ]
+
+
 def sizes(text):
   """Returns the expressions that read a size of Swin: an attribute, a key, or the variable's name."""
   expressions = []
@@ -78,6 +87,17 @@ def sizes(text):
     elif isinstance(node, ast.Constant) and node.value in SIZES - {"version"}:
       expressions.append(node.value)
   return expressions
+
+
+def joined_paths(text):
+  """Returns the calls that make a name of a tree path with a separator."""
+  return [
+    ast.unparse(node)
+    for node in walk(text)
+    if isinstance(node, ast.Call)
+    and last_name(node.func) == "keystr"
+    and any(keyword.arg == "separator" for keyword in node.keywords)
+  ]
 
 
 def read(file):
@@ -91,6 +111,12 @@ def test_no_other_file_names_a_task_or_a_kind_of_target(file):
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_only_readers_and_tasks_look_up_a_kind_of_target(file):
+  if not file.startswith(("tasks/", "data/read/")):
+    assert not kinds_of_target(read(file))
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_nothing_compares_a_task_or_a_kind(file):
   assert not [text for text in comparisons(read(file)) if (file, text) not in OTHER_KINDS]
 
@@ -99,6 +125,11 @@ def test_nothing_compares_a_task_or_a_kind(file):
 def test_no_other_file_reads_the_sizes_of_swin(file):
   if not file.startswith(BACKBONES):
     assert not [text for text in sizes(read(file)) if (file, text) not in OTHER_VERSIONS]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_function_names_the_paths_of_a_tree(file):
+  assert len(joined_paths(read(file))) == (file == "mesh/sharding.py")
 
 
 @pytest.mark.parametrize(
@@ -112,9 +143,11 @@ def test_no_other_file_reads_the_sizes_of_swin(file):
     (comparisons, "isinstance(kind, str)", "isinstance(target, bytes)"),
     (comparisons, "isinstance(x, (int, TaskKind))", "isinstance(x, int)"),
     (comparisons, "match task:\n  case 'a': pass", "match name:\n  case 'a': pass"),
+    (kinds_of_target, "x is targets.Target.VALUES", "x is not Target.NOTHING"),
     (sizes, "len(model.depths)", "len(levels)"),
     (sizes, 'description["model"]["version"]', "version = 1"),
     (sizes, 'getattr(m, "window_sizes")', "window_sizes = ()"),
+    (joined_paths, "keystr(path, simple=True, separator='.')", "keystr(path)"),
   ],
 )
 def test_each_rule_sees_what_it_forbids(rule, bad, good):

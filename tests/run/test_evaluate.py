@@ -24,11 +24,12 @@ from swin_jax.run.program import build
 from swin_jax.saved import checkpoint
 from swin_jax.tasks import ranking
 from swin_jax.tasks.task import Measured
+from swin_jax.terminal.errors import BadInput
 from tests.support import batches, slow_block, tiny
 from tests.support.runs import SMALL, finish, lines, processes, steps
 
 RUN = (
-  *(flag.replace(":pretrain", ":finetune") for flag in SMALL),
+  *(flag.replace(":pretrain", ":finetune") for flag in SMALL if "num_pictures" not in flag),
   *steps(1, warmup=0),
   "--config.init_from=",
   "--config.data.eval_batch_size=64",
@@ -59,7 +60,13 @@ class Shades:
     return Example(np.full((8, 8, 3), self.shade(index), np.uint8), self.label[index], f"shade {index}")
 
 
-def shades(batch, damaged=(), label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1), reads=lambda step: step):
+def shades(
+  batch,
+  damaged=(),
+  label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1),
+  reads=lambda step: step,
+  best=("eval/loss", False),
+):
   """Returns a program whose output is the brightness, its data, and a state for it, in the form that
   `evaluate` takes.
   """
@@ -75,7 +82,7 @@ def shades(batch, damaged=(), label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1), reads=lam
     return Measured({"loss": (count, count)}, {"logits": logits, "label": batch["label"]})
 
   program = types.SimpleNamespace(
-    task=types.SimpleNamespace(row_metrics=ranking.ONE_VS_REST, best=("eval/loss", False)),
+    task=types.SimpleNamespace(row_metrics=ranking.ONE_VS_REST, best=best),
     mesh=mesh,
     rules=config.sharding_rules,
     eval_batch_sharding=rows,
@@ -113,6 +120,13 @@ def test_a_set_of_one_class_is_named(capsys):
   assert values == {"eval/loss": 1.0}
   (line,) = capsys.readouterr().out.splitlines()
   assert "eval/auroc and eval/average_precision left out" in line and "[1]" in line
+
+
+def test_a_metric_of_rows_ranks_checkpoints():
+  best = ("eval/average_precision", True)
+  assert 0 < evaluate(*shades(4, best=best), ())[best[0]] < 1
+  with pytest.raises(BadInput, match="nothing to score: no example defines eval/average_precision"):
+    evaluate(*shades(4, label=(1,) * 9, best=best), ())
 
 
 def test_rows_that_would_be_too_many_are_left_out(monkeypatch, capsys):

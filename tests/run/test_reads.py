@@ -3,9 +3,10 @@
 import pytest
 
 from configs import common
-from swin_jax.run import reads
+from swin_jax.run import checks, reads
+from swin_jax.tasks import KINDS
 from swin_jax.terminal.errors import BadInput
-from tests.support import runs
+from tests.support import runs, tiny
 
 
 def config(task):
@@ -34,6 +35,8 @@ def config(task):
     ("classification", "mask.ratio", "task=classification does not read it"),
     ("classification", "dense.photometric", "it reads no key of config.dense"),
     ("masked_pixels", "classification.num_classes", "task=masked_pixels does not read it"),
+    ("classification", "log.num_pictures", "of this group it reads eval_every_epochs, every_steps$"),
+    ("classification", "log.picture_bands", "task=classification does not read it"),
   ],
 )
 def test_a_flag_that_the_task_does_not_read_is_refused(task, key, message):
@@ -44,13 +47,32 @@ def test_a_flag_that_the_task_does_not_read_is_refused(task, key, message):
 @pytest.mark.parametrize(
   "task, keys",
   [
-    ("segmentation", ["dense.scales", "dense.scales[0]", "augment.rotate", "segmentation.channels", "task"]),
+    ("segmentation", ["dense.scales", "dense.scales[0]", "augment.rotate", "log.num_pictures", "task"]),
     ("classification", ["augment.crop_scale", "augment.rand_augment_operations", "sharding_rules[0]"]),
-    ("masked_pixels", ["mask.ratio", "augment.rand_augment_operations", "zero1", "mesh.data"]),
+    ("masked_pixels", ["mask.ratio", "log.picture_bands", "zero1", "mesh.data"]),
   ],
 )
 def test_other_flags_pass(task, keys):
-  reads.check_flags(config(task), [*keys, "model.window_sizes", "log.num_pictures", "data.path"])
+  reads.check_flags(config(task), [*keys, "model.window_sizes", "log.every_steps", "data.path"])
+
+
+# Key → a value that the images of `tiny.config` do not allow.
+BAD = {"augment.interpolation": "nearest", "augment.rotate": True, "log.picture_bands": (7,)}
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("key, value", BAD.items())
+def test_only_the_keys_that_the_task_reads_are_checked(monkeypatch, task, key, value):
+  group, _, name = key.partition(".")
+  c = tiny.config(task=task, data__image_size=(32, 64), mask__patch_size=4)
+  c.update(segmentation=dict(num_classes=2), dense=dict(photometric=False))
+  checks.check(c)
+  c[group][name] = value
+  if reads.is_read(c, key):
+    with pytest.raises(BadInput, match=key):
+      checks.check(c)
+    monkeypatch.setitem(KINDS, task, KINDS[task]._replace(check=lambda config: None))
+  checks.check(c)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 from PIL import Image
@@ -165,7 +166,7 @@ def test_another_number_of_parts_may_go_on(finished):
   compatibility.check_same_run(config, checkpoint.stored_config(str(finished)), str(finished))
 
 
-def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(finished):
+def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(finished, monkeypatch):
   config, stored = tiny.config(optim__ema_decay=0.9), checkpoint.stored_config(str(finished))
   stored["data"]["class_names"] = ["cat", "dog"]
   with pytest.raises(BadInput, match=r"another config: data.class_names \(\['cat', 'dog'\] → \[\]\)"):
@@ -174,11 +175,18 @@ def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(fi
   compatibility.check_same_run(config, stored, str(finished))
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
   younger = {"data": ["dtype"], "augment": ["rotate"], "log": ["picture_bands"]}
+  younger["transfer"] = list(stored["transfer"])
   younger["model"] = ["backbone", "merge_size", "clamp_windows", "padding", "bias_rows"]
   for group, keys in younger.items():
     for key in keys:
       del stored[group][key]
+  monkeypatch.setitem(sys.modules, "configs", None)  # an installed swin_jax comes without this folder
+  monkeypatch.setitem(sys.modules, "configs.common", None)
   compatibility.check_same_run(config, stored, str(finished))
+  for group, key, value in (("augment", "rotate", True), ("model", "padding", "attended")):
+    other = tiny.config(optim__ema_decay=0.9, **{f"{group}__{key}": value})
+    with pytest.raises(BadInput, match=rf"another config: {group}\.{key} \(.* → {value}\)"):
+      compatibility.check_same_run(other, stored, str(finished))
   compatibility.check_same_model(config, stored, str(finished))
   described = description.describe(stored, "an old run")
   assert described["data"]["dtype"] == "uint8"

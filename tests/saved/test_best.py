@@ -43,6 +43,16 @@ def test_the_best_is_the_largest_or_the_smallest(tmp_path, higher_is_better, kep
   assert write(tmp_path, values, ("eval/metric", higher_is_better)) == [kept, 5]
 
 
+def test_an_evaluation_without_the_metric_ranks_nothing(tmp_path):
+  """Rows may leave it out."""
+  checkpoints = checkpoint.Checkpoints(tmp_path, 1, 0, 1, ("eval/rows", True))
+  for step, values in enumerate(({"eval/rows": 0.5}, {"eval/loss": 9.0}, {}), 1):
+    checkpoints.save(step, state(step), {}, {"seed": 0})
+    checkpoints.add_evaluation(step, values)
+  checkpoints.close()
+  assert sorted(int(path.name) for path in (tmp_path / "checkpoints").glob("*")) == [1, 3]
+
+
 @pytest.mark.parametrize(
   "name, best",
   [

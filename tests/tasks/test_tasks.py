@@ -2,13 +2,17 @@
 documented.
 """
 
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from configs import common
 from swin_jax.data.read.decoding import Decoded
+from swin_jax.run.inputs import open_input
 from swin_jax.saved import description
+from swin_jax.show.grad_cam import image_classes
 from swin_jax.tasks import KINDS, kind_of, task
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
@@ -95,3 +99,14 @@ def test_a_folder_from_before_it_kept_the_interpolation_was_shown_by_bilinear():
   assert described["augment"] == {"interpolation": "bicubic"}
   del described["augment"]
   assert description.describe(described, "an old folder")["augment"] == {"interpolation": "bilinear"}
+
+
+def test_a_kind_brings_its_decoder(monkeypatch):
+  monkeypatch.setitem(KINDS, "classification", KINDS["classification"]._replace(decode=lambda *given: given))
+  assert open_input(tiny.config("finetune")).decode == (1, "uint8")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_classes_of_images_need_no_drawing_to_be_told_from_those_of_pixels(name):
+  model = types.SimpleNamespace(kind=KINDS[name]._replace(pixels=None), class_names=("a", "b"))
+  assert image_classes(model) == (0 if KINDS[name].needs.per_pixel else 2)

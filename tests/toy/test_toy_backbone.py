@@ -1,10 +1,14 @@
 """A backbone that no file of the package knows: two convolutions.
 
 The test registers it in the table of backbones and its group in a copy of the config. It then trains, stops
-and resumes, and is evaluated, loaded, adapted, shown and planned like Swin. Every task accepts it.
+and resumes, is killed and resumes, and is evaluated, loaded, adapted, shown and planned like Swin. Every task
+accepts it.
 """
 
 import math
+import os
+import signal
+import sys
 
 import flax.linen as nn
 import jax
@@ -14,6 +18,7 @@ import numpy as np
 import pytest
 
 import swin_jax
+from swin_jax.data.feed import pipeline
 from swin_jax.data.read.sources import open_source
 from swin_jax.mesh import axes, hardware, sharding
 from swin_jax.models import BACKBONES, layers
@@ -29,7 +34,7 @@ from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import runs, tiny
 from tests.support.folders import command as weights
 
-STEPS = 80
+STEPS, KILLED_AT = 80, 45  # saved every 20 steps
 STEPS_PER_EPOCH = 1437 // 64
 
 
@@ -157,6 +162,15 @@ def test_stopped_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
   assert runs.lines(tmp_path) == runs.lines(finished[0])
 
 
+@pytest.mark.slow
+def test_killed_it_goes_on_bit_for_bit(tmp_path):
+  """One process trains a run, and another until it is killed; a second process finishes that one."""
+  runs.finish([process(tmp_path)], code=-signal.SIGKILL)
+  (output,) = runs.finish([process(tmp_path)])
+  assert f"continuing {tmp_path}/killed from step " in output
+  runs.assert_same(runs.saved(tmp_path / "killed", STEPS), runs.saved(tmp_path / "whole", STEPS))
+
+
 def test_it_is_loaded_from_its_workdir_and_from_a_model_folder(finished, tmp_path):
   """Its outputs on the evaluation images reproduce the numbers of the evaluation."""
   workdir, evaluation = finished
@@ -236,3 +250,28 @@ def test_its_keys_are_its_own():
     checks.check(config(backbone="vit"))
   with pytest.raises(BadInput, match="must be two numbers"):
     checks.check(config(channels=(8,)))
+
+
+def process(folder):
+  return runs.command(str(folder), module="tests.toy.test_toy_backbone")
+
+
+def main(folder):
+  """Trains one run and starts another that kills this process; if there is such a one, it is finished."""
+  BACKBONES["convolutions"] = KIND
+  if not os.path.exists(f"{folder}/killed"):
+    train.train(config(), f"{folder}/whole")
+    original = pipeline.Input.train
+
+    def until_killed(self, first, sharding):
+      for n, batch in enumerate(original(self, first, sharding)):
+        if first + n == KILLED_AT:
+          os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+    pipeline.Input.train = until_killed
+  train.train(config(), f"{folder}/killed")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1])

@@ -15,7 +15,6 @@ import numpy as np
 from swin_jax.data.read import array_files, image_ops, shards, targets
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.statistics import path_of, read
-from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -63,7 +62,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
       )
       target = (
         targets.where_valid(targets.decode(record.target), image_ops.valid_pixels(image))[..., None]
-        if source.targets is Target.VALUES
+        if source.targets.has_numbers
         else None
       )
     except (ValueError, RuntimeError):
@@ -97,7 +96,7 @@ def measure(source: Source, num_threads: int, tick: Callable[[], None]) -> dict[
     "unreadable": unreadable,
     "dtype": dtypes.pop() if len(dtypes) == 1 else "float32",
   }
-  return columns | ({Target.VALUES.value: values.compute()} if values.sample else {}) | about
+  return columns | ({source.targets.value: values.compute()} if values.sample else {}) | about
 
 
 class _Columns:

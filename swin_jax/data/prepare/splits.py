@@ -9,7 +9,6 @@ import numpy as np
 from swin_jax.data.prepare import raster_sources, tiles
 from swin_jax.data.read import image_files, labelled_files, npz, tfds
 from swin_jax.data.read.example import Source, check_exists, wanted_splits
-from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 # split → (source, indices of its examples in writing order)
@@ -24,7 +23,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   """
   by_split = raster_sources.find(source, split, cut) or _find(source, split, cut.values_nodata)
   carried = {examples.targets for examples in by_split.values()}
-  if cut.values_nodata is not None and carried != {Target.VALUES}:
+  if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
   for examples in by_split.values():
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
@@ -86,5 +85,5 @@ def checksum(examples: Source, order: np.ndarray) -> int:
 
   It detects parts that would not fit together.
   """
-  labels = np.asarray(getattr(examples, "labels", ()), np.int64)
-  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(getattr(examples, "listing", b""))))
+  labels = np.asarray(examples.labels, np.int64)
+  return zlib.crc32(order.astype(np.int64), zlib.crc32(labels, zlib.crc32(examples.listing)))

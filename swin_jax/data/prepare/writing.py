@@ -19,13 +19,6 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-# (target of the pixels, whether the images are rasters) → {config that trains on them: its workdir}
-_SUPERVISED = {
-  (Target.LABELS, False): {"own_labels.py:finetune": Target.LABELS},
-  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
-  (Target.VALUES, False): {"own_labels.py:regress": Target.VALUES},
-  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
-}
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
 
 
@@ -222,11 +215,11 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     return
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
   targets = Target(next(iter(headers.values())).get("targets", ""))
-  if of_rasters or targets is Target.VALUES:
+  if of_rasters or targets.has_numbers:
     describe(out, num_threads)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
-  what = "one value per pixel" if targets is Target.VALUES else f"{classes} classes"
+  what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
   print(f"{out} is complete: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
@@ -237,7 +230,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
   config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
   kinds = {f"{config}.py:pretrain": "pretrain"}
-  kinds |= _SUPERVISED.get((targets, of_rasters), {f"{config}.py:finetune": "finetune"} if classes else {})
+  kinds |= targets.recipes(of_rasters) or ({f"{config}.py:finetune": "finetune"} if classes else {})
   for kind, run in kinds.items():
     print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:

@@ -38,11 +38,15 @@ class Source(Protocol):
     targets: what `Example.target` holds for each pixel: LABELS, VALUES or NOTHING.
     num_classes: number of classes of images or of pixels; 0 if there are no labels.
     class_names: names by label; empty if there are no labels.
+    labels: class of every image, -1 for none; empty where that is not cheap to get.
+    listing: names and, for maps, meanings of all examples, to tell one set from another; empty likewise.
   """
 
   targets: Target
   num_classes: int
   class_names: tuple[str, ...]
+  labels: Sequence[int] | np.ndarray
+  listing: bytes
 
   def __len__(self) -> int: ...
 

@@ -76,6 +76,8 @@ class Split(NamedTuple):
 class LabelledFiles:
   """The images of one split with their maps, sorted by name. See `example.Source`."""
 
+  labels = ()
+
   def __init__(self, tree: image_files.Tree, split: Split):
     """Lists the images and finds the map of each.
 

@@ -49,6 +49,7 @@ class Npz:
   """
 
   targets = Target.NOTHING
+  listing = b""
 
   def __init__(self, path: str):
     """Reads the file.

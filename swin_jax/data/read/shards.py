@@ -147,6 +147,8 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
 class Shards:
   """One split of a prepared set. See `example.Source`."""
 
+  labels, listing = (), b""
+
   def __init__(self, path: str, split: str):
     """Opens all shards.
 

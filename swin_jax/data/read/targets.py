@@ -31,6 +31,23 @@ class Target(enum.StrEnum):
     """Whether the target is a class, or a map of classes; the data names them."""
     return self in (Target.CLASS, Target.LABELS)
 
+  @property
+  def has_numbers(self) -> bool:
+    """Whether the target is a map of numbers; the statistics of a set cover these."""
+    return self is Target.VALUES
+
+  def recipes(self, of_rasters: bool) -> dict[str, str]:
+    """Returns {config and kind of run that trains on such maps: name for its workdir}; {} if it is no map."""
+    return _RECIPES.get((self, of_rasters), {})
+
+
+_RECIPES = {  # (kind of target, whether the images are rasters) → see `Target.recipes`
+  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
+  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
+  (Target.VALUES, False): {"own_labels.py:regress": "values"},
+  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
+}
+
 
 def unknown(dtype: np.dtype) -> int | float:
   """Returns the value that marks unknown pixels in a map of this type."""
@@ -85,7 +102,9 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
 def check_size(map_size: tuple[int, int], size: tuple[int, int]) -> None:
   """Raises ValueError if a map does not have the (height, width) of its image."""
   if tuple(map_size) != tuple(size):
-    raise ValueError(f"its map has {map_size[0]} × {map_size[1]} pixels, but the image has {size[0]} × {size[1]}")
+    raise ValueError(
+      f"its map has {map_size[0]} × {map_size[1]} pixels, but the image has {size[0]} × {size[1]}"
+    )
 
 
 def resize(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,21 @@
+"""Config keys of the augmentations that images with and without a target per pixel share."""
+
+from ml_collections import ConfigDict
+
+from swin_jax.data.read import image_ops
+from swin_jax.terminal import rules
+from swin_jax.terminal.errors import BadInput
+
+READS = ("augment.interpolation", "augment.flip_probability", "augment.rotate")
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the keys of `READS`.
+
+  Raises:
+    BadInput: a value is invalid, or the images do not allow it.
+  """
+  rules.check(config, {"augment.interpolation": rules.one_of(*image_ops.INTERPOLATIONS)})
+  size = config.data.image_size
+  if config.augment.rotate and size[-2] != size[-1]:
+    raise BadInput(f"augment.rotate rotates by 90°, which needs square images: data.image_size = {size}")
