@@ -20,14 +20,14 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 import jax  # noqa: E402  (reads the environment)
 import pytest  # noqa: E402
 
+from tests.support import programs  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(autouse=True, scope="module")  # for longer would be a matter of gigabytes
+@pytest.fixture(autouse=True, scope="module")  # keeping programs longer would take gigabytes
 def shared_programs():
-  from tests.support import programs  # not at the top: pytest would not explain its failing assertions
-
   with programs.shared():
     yield
 
@@ -36,4 +36,4 @@ def pytest_collection_modifyitems(items):
   if not os.environ.get("SWIN_JAX_CI"):
     for item in items:
       if item.get_closest_marker("ci"):
-        item.add_marker(pytest.mark.skip(reason="takes minutes; .ci/run runs it, and so does SWIN_JAX_CI=1"))
+        item.add_marker(pytest.mark.skip(reason="takes long; set SWIN_JAX_CI=1 to run it, as .ci/run does"))
