@@ -3,6 +3,7 @@ processes it starts.
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import tempfile
 
@@ -20,16 +21,11 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 import jax  # noqa: E402  (reads the environment)
 import pytest  # noqa: E402
 
-from tests.support import programs  # noqa: E402
+if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is installed: nothing trains there
+  from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture(autouse=True, scope="module")  # keeping programs longer would take gigabytes
-def shared_programs():
-  with programs.shared():
-    yield
 
 
 def pytest_collection_modifyitems(items):
