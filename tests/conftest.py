@@ -3,6 +3,7 @@ processes it starts.
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import tempfile
 
@@ -20,20 +21,15 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 import jax  # noqa: E402  (reads the environment)
 import pytest  # noqa: E402
 
+if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is installed: nothing trains there
+  from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture(autouse=True, scope="module")  # for longer would be a matter of gigabytes
-def shared_programs():
-  from tests.support import programs  # not at the top: pytest would not explain its failing assertions
-
-  with programs.shared():
-    yield
 
 
 def pytest_collection_modifyitems(items):
   if not os.environ.get("SWIN_JAX_CI"):
     for item in items:
       if item.get_closest_marker("ci"):
-        item.add_marker(pytest.mark.skip(reason="takes minutes; .ci/run runs it, and so does SWIN_JAX_CI=1"))
+        item.add_marker(pytest.mark.skip(reason="takes long; set SWIN_JAX_CI=1 to run it, as .ci/run does"))

@@ -34,7 +34,7 @@ class Program(NamedTuple):
     init: () → newly initialised state.
     step: (state, batch) → (state, sums).
     eval_step: (params, batch) → `Measured`; its sums are replicated, its rows are sharded like the batch.
-    pictures: (params, batch) → uint8 pictures; None or 0 if the run logs none.
+    pictures: (params, batch) → uint8 pictures; None if the run logs none.
     flops: FLOPs of the forward pass of one image.
   """
 
@@ -134,6 +134,7 @@ def build(
     return task.pictures(params, images, config.log.picture_bands)[:count]
 
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  shows_pictures = task.pictures is not None and config.log.num_pictures > 0
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding))
   return Program(
     task=task,
@@ -152,8 +153,6 @@ def build(
       donate_argnums=0,
     ),
     eval_step=jax.jit(task.measure, **on_params, out_shardings=Measured(everywhere, eval_batch_sharding)),
-    pictures=task.pictures
-    and config.log.num_pictures
-    and jax.jit(first_pictures, **on_params, out_shardings=everywhere),
+    pictures=jax.jit(first_pictures, **on_params, out_shardings=everywhere) if shows_pictures else None,
     flops=task.flops(config.data.image_size, len(config.data.mean)),
   )

@@ -22,7 +22,7 @@ from swin_jax.plan import ahead_of_time, report
 from swin_jax.run import checks
 from swin_jax.run.program import build
 from swin_jax.terminal.errors import BadInput
-from tests.support import blocks, slow_block, tiny
+from tests.support import blocks, tiny
 from tests.support.libtpu import needs_libtpu
 
 pytestmark = pytest.mark.every_python
@@ -143,7 +143,7 @@ def test_a_kernel_equals_the_definition(kernel, shape, dtype, cosine):
   )
   out_grad = jnp.asarray(rng.normal(size=(images, m, n, heads, 32)), dtype)
 
-  @slow_block.jit
+  @jax.jit
   def run(qkv, bias, logit_scale, out_grad):
     out, backward = jax.vjp(lambda *x: KERNELS[kernel](*x, regions), qkv, bias, logit_scale)
     return out, backward(out_grad)

@@ -21,7 +21,6 @@ from swin_jax.run import config as run_config
 from swin_jax.run.program import build
 from swin_jax.run.state import TrainState
 from tests.support import slow_block, tiny
-from tests.support.slow_block import FAST_TO_COMPILE
 
 TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values": "pretrain"}
 
@@ -81,7 +80,7 @@ def program(model, mesh_sizes, **changes):
 @functools.cache
 def compiled(model, mesh_sizes, **changes):
   p, step = program(model, mesh_sizes, **changes)
-  return p, step.compile(compiler_options=FAST_TO_COMPILE)
+  return p, step.compile()
 
 
 @functools.cache
@@ -180,11 +179,7 @@ def evaluated(model):
       lambda leaf, like: jax.device_put(leaf, like.sharding), first_state(model).params, p.state.params
     )
     with sharding.trace_on(p.mesh, p.rules):
-      sums.append(
-        jax.device_get(
-          p.eval_step.lower(params, batch).compile(compiler_options=FAST_TO_COMPILE)(params, batch).sums
-        )
-      )
+      sums.append(jax.device_get(p.eval_step.lower(params, batch).compile()(params, batch).sums))
   return batch, *sums
 
 
@@ -297,10 +292,7 @@ def partitioned(step, folder):
   """Returns the HLO that each device gets, before the CPU compiler widens bfloat16."""
   jax.config.update("jax_enable_compilation_cache", False)  # a cached program is not dumped
   try:
-    step.compile(
-      compiler_options=FAST_TO_COMPILE
-      | {"xla_dump_to": str(folder), "xla_dump_hlo_pass_re": "spmd-partitioning"}
-    )
+    step.compile(compiler_options={"xla_dump_to": str(folder), "xla_dump_hlo_pass_re": "spmd-partitioning"})
   finally:
     jax.config.update("jax_enable_compilation_cache", True)
   return max(pathlib.Path(folder).glob("*after_spmd-partitioning*.txt")).read_text()

@@ -13,7 +13,6 @@ import pytest
 from swin_jax.kernels.window_attention import window_attention
 from swin_jax.models import windows
 from tests.support import blocks, slow_block
-from tests.support.slow_block import jit
 
 pytestmark = pytest.mark.every_python
 
@@ -55,7 +54,7 @@ def loops(qkv, bias, logit_scale, labels):
 def test_equals_loops(logit_scale, labels):
   qkv, bias = make_inputs(0)
   scale = None if logit_scale is None else np.array(logit_scale, np.float32)
-  ours = jit(functools.partial(window_attention, regions=labels))(qkv, bias, scale)
+  ours = jax.jit(functools.partial(window_attention, regions=labels))(qkv, bias, scale)
   theirs = loops(qkv, bias, logit_scale, labels)
   # At temperature 0.01 the rounding error of a cosine is multiplied by a hundred.
   np.testing.assert_allclose(
@@ -76,7 +75,7 @@ def test_chunks_change_no_number(logit_scale, window_chunks, head_chunks):
     return jnp.sum(jnp.sin(out)), out
 
   arguments = (0, 1, 2)[: 2 if logit_scale is None else 3]
-  grad = lambda **chunks: jit(
+  grad = lambda **chunks: jax.jit(
     jax.value_and_grad(functools.partial(value, **chunks), arguments, has_aux=True)
   )(qkv, bias, logit_scale)
   ours, theirs = grad(window_chunks=window_chunks, head_chunks=head_chunks), grad()
@@ -101,7 +100,7 @@ def test_gradient_of_the_clamped_temperature():
   direction = np.random.default_rng(2).normal(size=(2, 4, 16, 4, 4)).astype(np.float32)
   at = np.float32(LN100)
   scale = np.array([math.log(10.0), at, np.nextafter(at, np.float32(9.0)), 7.0], np.float32)
-  gradient = jit(jax.grad(lambda s: jnp.sum(window_attention(qkv, bias, s, None) * direction)))(scale)
+  gradient = jax.jit(jax.grad(lambda s: jnp.sum(window_attention(qkv, bias, s, None) * direction)))(scale)
   assert gradient[0] != 0 and gradient[1] != 0
   assert gradient[2] == 0 and gradient[3] == 0
 
@@ -133,7 +132,9 @@ def test_padding_never_counts_however_extreme_the_logits():
   qkv, bias = make_inputs(4)
   real = SHIFTED >= 0
   changed = np.where(real[None, :, :, None, None, None], qkv, 1e3 * qkv[::-1])
-  outs = [jit(functools.partial(window_attention, regions=SHIFTED))(x, bias, None) for x in (qkv, changed)]
+  outs = [
+    jax.jit(functools.partial(window_attention, regions=SHIFTED))(x, bias, None) for x in (qkv, changed)
+  ]
   np.testing.assert_array_equal(*(np.asarray(out)[:, real] for out in outs))
 
 
@@ -141,9 +142,9 @@ def test_zero_queries_and_keys_have_a_finite_gradient():
   qkv, bias = make_inputs(5)
   qkv[:, :, :3, :, :2] = 0.0
   scale = np.full(4, LN100, np.float32)
-  gradients = jit(jax.grad(lambda x, s: jnp.sum(window_attention(x, bias, s, SHIFTED) ** 2), argnums=(0, 1)))(
-    qkv, scale
-  )
+  gradients = jax.jit(
+    jax.grad(lambda x, s: jnp.sum(window_attention(x, bias, s, SHIFTED) ** 2), argnums=(0, 1))
+  )(qkv, scale)
   assert all(np.isfinite(g).all() for g in gradients)
 
 
@@ -173,7 +174,7 @@ def block_and_params(version, map_size, window, trained, shifted, seed=0):
 def test_block_equals_loops_over_the_image(version, map_size, window, trained, shifted):
   block, params = block_and_params(version, map_size, window, trained, shifted)
   x = np.random.default_rng(1).normal(size=(1, *map_size, 16)).astype(np.float32)
-  ours = jit(lambda p, x: block.apply({"params": p}, x, None, train=False)[0])(params, x)[0]
+  ours = jax.jit(lambda p, x: block.apply({"params": p}, x, None, train=False)[0])(params, x)[0]
   theirs = slow_block.block(
     x[0], params, version=version, num_heads=2, window=window, trained=trained, shifted=shifted
   )
@@ -189,7 +190,7 @@ def test_window_of_one_token_is_finite(version, map_size, window):
     return jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
 
   x = np.random.default_rng(2).normal(size=(2, *map_size, 16)).astype(np.float32)
-  for value in jax.tree.leaves(jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)):
+  for value in jax.tree.leaves(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)):
     assert np.isfinite(value).all()
 
 
@@ -202,7 +203,7 @@ def test_zero_input_has_finite_gradients():
     return jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
 
   for value in jax.tree.leaves(
-    jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))
+    jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, np.zeros((1, 4, 4, 16), np.float32))
   ):
     assert np.isfinite(value).all()
 

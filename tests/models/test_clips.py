@@ -13,7 +13,6 @@ from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import make_encoder
 from tests.support import blocks, slow_block
-from tests.support.slow_block import jit
 
 rng = np.random.default_rng(0)
 
@@ -76,7 +75,7 @@ def compare(version, map_size, window, *, trained=None, shifted, clamp=True, pad
   block = blocks.block(version, window, trained, shifted=shifted, clamp_windows=clamp, padding=padding)
   x = rng.normal(size=(1, *map_size, 16)).astype(np.float32)
   params = params_of(block, x, None, train=False)
-  ours, _ = jit(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, x)
+  ours, _ = jax.jit(lambda p, x: block.apply({"params": p}, x, None, train=False))(params, x)
   theirs = slow_block.block(
     x[0],
     params,
@@ -98,7 +97,7 @@ def test_merging_takes_the_last_axis_slowest(factor, norm_first):
   x = rng.normal(size=(1, *map_size, 4)).astype(np.float32)
   merge = layers.PatchMerge(factor, norm_first, jnp.float32)
   params = params_of(merge, x)
-  ours = jit(lambda x: merge.apply({"params": params}, x))(x)[0]
+  ours = jax.jit(lambda x: merge.apply({"params": params}, x))(x)[0]
   padded = windows.padded_size(map_size, factor)
   whole = np.zeros((*padded, 4))
   whole[tuple(map(slice, map_size))] = x[0]
@@ -121,7 +120,7 @@ def test_patches_of_a_clip():
   clips = rng.normal(size=(2, 3, 5, 4, 3)).astype(np.float32)
   embed = layers.PatchEmbed((2, 2, 4), 8, jnp.float32)
   params = params_of(embed, clips)
-  ours = jit(lambda x: embed.apply({"params": params}, x))(clips)
+  ours = jax.jit(lambda x: embed.apply({"params": params}, x))(clips)
   assert ours.shape == (2, 2, 3, 1, 8)
   padded = np.pad(clips, ((0, 0), (0, 1), (0, 1), (0, 0), (0, 0)))
   for b, t, h in np.ndindex(2, 2, 3):
@@ -179,8 +178,8 @@ def test_v2_of_one_time_token_is_v2_of_images(trained):
   image, clip = pair_of(trained=trained)
   images = rng.normal(size=(2, *SIZE, 3)).astype(np.float32)
   params = params_of(image, images)
-  theirs = jit(lambda p: image.apply({"params": p}, images))(params)
-  ours = jit(lambda p: clip.apply({"params": p}, images[:, None]))(inflated(params))
+  theirs = jax.jit(lambda p: image.apply({"params": p}, images))(params)
+  ours = jax.jit(lambda p: clip.apply({"params": p}, images[:, None]))(inflated(params))
   for a, b in zip((ours.last, *ours.levels), (theirs.last, *theirs.levels), strict=True):
     np.testing.assert_allclose(a[:, 0], b, atol=2e-6 * np.abs(b).max())
 
@@ -190,8 +189,8 @@ def test_simmim_of_one_time_token_is_simmim_of_images():
   images = rng.normal(size=(2, *SIZE, 3)).astype(np.float32)
   mask = rng.random((2, 11, 9)) < 0.5
   params = params_of(image, images, mask)
-  theirs = jit(lambda p: image.apply({"params": p}, images, mask))(params)
-  ours = jit(lambda p: clip.apply({"params": p}, images[:, None], mask[:, None]))(inflated(params))
+  theirs = jax.jit(lambda p: image.apply({"params": p}, images, mask))(params)
+  ours = jax.jit(lambda p: clip.apply({"params": p}, images[:, None], mask[:, None]))(inflated(params))
   assert ours.shape == (2, 1, *SIZE, 3)
   np.testing.assert_allclose(ours[:, 0], theirs, atol=2e-6 * np.abs(theirs).max())
 
@@ -222,7 +221,7 @@ def test_simmim_reconstructs_time_rows_and_columns_where_they_are(version):
   assert stride == (2, 8, 8)
   bias = np.arange(2 * 2 * 8 * 8, dtype=np.float32)
   decoder = {"kernel": np.zeros_like(params["decoder"]["kernel"]), "bias": bias}
-  out = jit(lambda p: model.apply({"params": p}, clips, mask))(params | {"decoder": decoder})
+  out = jax.jit(lambda p: model.apply({"params": p}, clips, mask))(params | {"decoder": decoder})
   expected = bias.reshape(2, *stride)
   for band, t, h, w in np.ndindex(2, 4, 16, 24):
     assert out[0, t, h, w, band] == expected[band, t % 2, h % 8, w % 8]
@@ -240,7 +239,7 @@ def test_a_clip_pads_and_trains(version):
     assert losses == {}
     return jnp.sum(jnp.sin(logits))
 
-  gradients = jit(jax.grad(loss))(params)
+  gradients = jax.jit(jax.grad(loss))(params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
     assert np.isfinite(leaf).all() and np.abs(leaf).max() > 1e-7, jax.tree_util.keystr(path)
 

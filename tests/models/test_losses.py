@@ -16,7 +16,6 @@ from swin_jax.models.upernet import UPerNet
 from swin_jax.run.step import total_loss
 from swin_jax.tasks import classification
 from tests.support import blocks, slow_block
-from tests.support.slow_block import jit
 
 X = np.random.default_rng(0).normal(size=(2, 6, 5, 16)).astype(np.float32)
 IMAGES = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
@@ -69,7 +68,7 @@ def test_a_stage_sums_the_losses_of_its_blocks(version, unroll, remat):
     return total["square"] + 2 * total["first"], (x, total)
 
   ours, theirs = (
-    jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))(params, X) for f in (scanned, looped)
+    jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))(params, X) for f in (scanned, looped)
   )
   close(ours, theirs)
   gradients = {k: v for k, v in flax.traverse_util.flatten_dict(ours[1][0], sep="/").items() if "mlp" in k}
@@ -94,7 +93,7 @@ def test_models_pass_on_the_losses_of_all_stages_in_training_alone(name):
   model, more = MODELS[name]
   params = params_of(model, IMAGES, *more)
 
-  @jit
+  @jax.jit
   def run(params):
     per_stage = []
 
@@ -123,8 +122,8 @@ def test_the_step_adds_them_and_logs_each():
   batch = {"image": IMAGES, "label": np.array([1, 3])}
   params = params_of(task.model, IMAGES)
   rng = jax.random.key(0)
-  value, sums, losses = jit(task.loss)(params, batch, rng)
-  total, logged = jit(total_loss(task))(params, batch, rng)
+  value, sums, losses = jax.jit(task.loss)(params, batch, rng)
+  total, logged = jax.jit(total_loss(task))(params, batch, rng)
   assert set(losses) == {"square", "first"} and abs(losses["square"]) > 0.1
   np.testing.assert_allclose(total, value + losses["square"] + losses["first"], rtol=1e-6)
   for name, expected in {"loss": total, **losses}.items():

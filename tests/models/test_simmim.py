@@ -13,7 +13,6 @@ from swin_jax.models import swin
 from swin_jax.models.simmim import SimMim
 from swin_jax.tasks import masked_pixels
 from tests.support import slow_block
-from tests.support.slow_block import jit
 
 
 def make_model(depths=(1,)):
@@ -67,7 +66,7 @@ def test_every_decoder_channel_is_the_official_pixel(bands, height, width):
     "kernel": np.zeros_like(params["decoder"]["kernel"]),
     "bias": np.arange(16 * bands, dtype=np.float32),
   }
-  out = jit(lambda *x: model.apply({"params": params}, *x))(images, mask)
+  out = jax.jit(lambda *x: model.apply({"params": params}, *x))(images, mask)
   for y, x, band in np.ndindex(height, width, bands):
     assert (out[:, y, x, band] == band * 16 + (y % 4) * 4 + x % 4).all()
 
@@ -76,7 +75,7 @@ def test_every_decoder_channel_is_the_official_pixel(bands, height, width):
 def test_masked_pixels_are_hidden_from_the_encoder(bands):
   model, (images, mask) = make_model((1, 1)), make_batch(bands, 16, 24)
   params = slow_block.random_params(shapes_of(model, images, mask), 1)
-  run = jit(lambda x, mask, token: model.apply({"params": params | {"mask_token": token}}, x, mask))
+  run = jax.jit(lambda x, mask, token: model.apply({"params": params | {"mask_token": token}}, x, mask))
   hidden = np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (16, 24)))
   other = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
   out = run(images, mask, params["mask_token"])
@@ -107,7 +106,7 @@ def test_masked_l1_is_a_mean_over_masked_pixels(bands, height, width):
         count + 1,
       )
   loss = lambda r: masked_pixels.masked_l1(r, target, mask, (4, 4))
-  value, gradient = jit(jax.value_and_grad(loss))(reconstruction)
+  value, gradient = jax.jit(jax.value_and_grad(loss))(reconstruction)
   np.testing.assert_allclose(value, total / (count + 1e-5) / bands, rtol=1e-6)
   inside = np.broadcast_to(
     np.asarray(masked_pixels.pixel_mask(mask, (4, 4), (height, width))), gradient.shape
@@ -156,7 +155,7 @@ def test_normalised_target_without_data_equals_loops(window):
   images = (5.0 + rng.normal(size=(1, 8, 9, 2))).astype(np.float32)
   valid = rng.random(images.shape) < 0.6
   images = np.where(valid, images, 0.0).astype(np.float32)
-  ours = jit(masked_pixels.normalise_target, static_argnums=1)(images, window, valid)
+  ours = jax.jit(masked_pixels.normalise_target, static_argnums=1)(images, window, valid)
   assert np.isfinite(ours).all()
   reach = window // 2
   for y, x, band in zip(*np.nonzero(valid[0]), strict=True):
@@ -171,7 +170,7 @@ def test_normalised_target_without_data_equals_loops(window):
 def both_bands(task, params, batch):
   """Returns the pictures of the two bands, each drawn alone in grey."""
   return np.concatenate(
-    [jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1
+    [jax.jit(functools.partial(task.pictures, bands=(band,)))(params, batch) for band in (0, 1)], axis=-1
   )
 
 
@@ -196,10 +195,10 @@ def test_the_task_on_floats_with_gaps(target_norm_window):
     "weight": np.ones(3, np.float32),
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
-  value, _, _ = jit(task.loss)(params, batch, jax.random.key(0))
-  total, count = jit(task.measure)(params, batch).sums["loss"]
+  value, _, _ = jax.jit(task.loss)(params, batch, jax.random.key(0))
+  total, count = jax.jit(task.measure)(params, batch).sums["loss"]
   assert np.isfinite(value) and np.isfinite(total) and count == 2
-  whole, _, _ = jit(task.loss)(
+  whole, _, _ = jax.jit(task.loss)(
     params, batch | {"image": pixels, "valid": np.ones_like(gap)}, jax.random.key(0)
   )
   assert abs(whole - value) > 1e-4
@@ -222,7 +221,7 @@ def test_pixel_mask():
 )
 def test_normalised_target_equals_loops(window, height, width, bands):
   images = (5.0 + np.random.default_rng(5).normal(size=(1, height, width, bands))).astype(np.float32)
-  ours = jit(masked_pixels.normalise_target, static_argnums=1)(images, window)
+  ours = jax.jit(masked_pixels.normalise_target, static_argnums=1)(images, window)
   assert ours.shape == images.shape
   reach = window // 2
   for y, x, band in np.ndindex(height, width, bands):
@@ -235,7 +234,7 @@ def test_normalised_target_equals_loops(window, height, width, bands):
 
 
 def test_normalised_target_of_a_constant_image_is_finite():
-  out = jit(masked_pixels.normalise_target, static_argnums=1)(np.full((1, 8, 8, 2), 3.3, np.float32), 5)
+  out = jax.jit(masked_pixels.normalise_target, static_argnums=1)(np.full((1, 8, 8, 2), 3.3, np.float32), 5)
   assert np.isfinite(out).all() and np.abs(out).max() < 0.1
 
 
@@ -254,11 +253,13 @@ def test_the_task_measures_in_training_what_it_measures_in_evaluation(target_nor
     "weight": np.ones(2, np.float32),
   }
   params = slow_block.random_params(shapes_of(model, np.zeros((1, 16, 16, 2), np.float32), mask[:1]), 7)
-  value, sums, _ = jit(task.loss)(params, batch, jax.random.key(0))
-  total, count = jit(task.measure)(params, batch).sums["loss"]
+  value, sums, _ = jax.jit(task.loss)(params, batch, jax.random.key(0))
+  total, count = jax.jit(task.measure)(params, batch).sums["loss"]
   np.testing.assert_allclose(value, total / count, rtol=1e-5)
   np.testing.assert_allclose(value, sums["loss"][0] / sums["loss"][1])
-  weighted, one = jit(task.measure)(params, batch | {"weight": np.array([1.0, 0.0], np.float32)}).sums["loss"]
+  weighted, one = jax.jit(task.measure)(params, batch | {"weight": np.array([1.0, 0.0], np.float32)}).sums[
+    "loss"
+  ]
   assert one == 1 and 0 < weighted < total
   pictures = both_bands(task, params, batch)
   assert pictures.shape == (2, 3, 16, 16, 2) and pictures.dtype == np.uint8

@@ -23,7 +23,6 @@ from swin_jax.run import checks
 from swin_jax.terminal.errors import BadInput
 from tests.support import blocks, slow_block, tiny
 from tests.support.jaxprs import primitives
-from tests.support.slow_block import jit
 
 
 def make_encoder(**changes):
@@ -94,15 +93,15 @@ def stage_loss(stage):
 
 @functools.cache
 def stage_result(unroll=False, remat="none", chunks=1):
-  return jit(stage_loss(make_stage(unroll=unroll, remat=remat, chunks=chunks)))(stage_params(), IMAGE_MAP)
+  return jax.jit(stage_loss(make_stage(unroll=unroll, remat=remat, chunks=chunks)))(stage_params(), IMAGE_MAP)
 
 
 @pytest.mark.parametrize("depth, extra_norm_every, group", [(4, 0, 2), (4, 2, 2), (3, 0, 3)])
 def test_scan_equals_a_python_loop(depth, extra_norm_every, group):
   stage, params = make_stage(depth, extra_norm_every=extra_norm_every), stage_params(depth, extra_norm_every)
-  ours, _ = jit(lambda p, x: stage.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
+  ours, _ = jax.jit(lambda p, x: stage.apply({"params": p}, x, None, train=False))(params, IMAGE_MAP)
 
-  @functools.partial(jit, static_argnums=(0, 1))
+  @functools.partial(jax.jit, static_argnums=(0, 1))
   def run(shifted, extra_norm, p, x):
     block = blocks.block(shifted=shifted, extra_norm=extra_norm)
     return block.apply({"params": p}, x, None, train=False)[0]
@@ -142,7 +141,7 @@ def test_what_saves_memory_or_time_changes_no_number(choice):
 
 def test_drop_path_is_on_in_these_tests():
   (_, trained), _ = stage_result()
-  evaluated, _ = jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(
+  evaluated, _ = jax.jit(lambda p, x: make_stage().apply({"params": p}, x, RATES, train=False))(
     stage_params(), IMAGE_MAP
   )
   assert np.abs(trained - evaluated).max() > 0.1
@@ -262,7 +261,9 @@ def test_attention_in_chunks_needs_less_memory(map_side, chunks):
     block = blocks.block(window=(8, 8), heads=4, mlp_ratio=1.0, chunks=chunks)
     params = shapes_of(block, x, None, train=False)
     loss = lambda p, x: jnp.sum(block.apply({"params": p}, x, None, train=False)[0] ** 2)
-    return jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+    return (
+      jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+    )
 
   logits = 4 * 4 * map_side**2 * 64 * 4  # images · heads · tokens · tokens of a window · bytes
   whole, parts = temporary_bytes(1), temporary_bytes(chunks)
@@ -387,7 +388,9 @@ def test_parameter_paths_are_an_interface(version, block):
 
 def test_parameter_names_of_axes_and_initial_values():
   model = SimMim(make_encoder(depths=(2, 2)))
-  boxed = jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 8, 8), bool))["params"]
+  boxed = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 8, 8), bool))[
+    "params"
+  ]
   assert boxed["encoder"]["stage0"]["blocks"]["block0"]["attn"]["qkv"]["kernel"].names == (
     axes.LAYERS,
     axes.EMBED,
@@ -444,7 +447,7 @@ def test_drop_path_rates(depths, last, step):
 def test_drop_path_statistics(rate):
   images = 8000
   out = np.asarray(
-    jit(layers.drop_path)(np.ones((images, 2, 3), np.float32), np.float32(rate), jax.random.key(0))
+    jax.jit(layers.drop_path)(np.ones((images, 2, 3), np.float32), np.float32(rate), jax.random.key(0))
   )
   assert (out == out[:, :1, :1]).all()  # a whole image is dropped or kept
   kept = out[:, 0, 0] > 0
@@ -456,7 +459,7 @@ def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation(
   block = blocks.block(1)
   x = np.broadcast_to(IMAGE_MAP[:1, :4, :4], (64, 4, 4, 16))
   params = slow_block.random_params(shapes_of(block, x, None, train=False), 2)
-  apply = jit(
+  apply = jax.jit(
     lambda rate, train: block.apply(
       {"params": params}, x, rate, train=train, rngs={"dropout": jax.random.key(0)}
     )[0],
@@ -472,7 +475,7 @@ def test_the_two_branches_of_a_block_drop_independently_and_never_in_evaluation(
 
 def test_a_fresh_v2_block_is_the_identity():
   block = blocks.block(shifted=True)
-  out, _ = jit(lambda x: block.init_with_output(jax.random.key(0), x, None, train=False)[0])(IMAGE_MAP)
+  out, _ = jax.jit(lambda x: block.init_with_output(jax.random.key(0), x, None, train=False)[0])(IMAGE_MAP)
   np.testing.assert_array_equal(out, IMAGE_MAP)
 
 
@@ -522,7 +525,7 @@ def test_nothing_crosses_an_edge_of_the_image_in_the_whole_backbone(version):
   encoder = make_encoder(version=version, depths=(2,), num_heads=(2,), window_sizes=(4,))
   images = np.random.default_rng(4).normal(size=(1, 36, 44, 3)).astype(np.float32)
   params = slow_block.random_params(shapes_of(encoder, images), 4)
-  run = jit(lambda x: encoder.apply({"params": params}, x)[0])
+  run = jax.jit(lambda x: encoder.apply({"params": params}, x)[0])
   changed = images.copy()
   changed[:, :, :4] += 1.0
   difference = np.abs(run(changed) - run(images)).max(axis=(0, 3))  # [9, 11]
@@ -535,7 +538,7 @@ def test_window_that_is_not_square_in_a_backbone():
   encoder = make_encoder(window_sizes=((2, 4), (4, 2)), depths=(2, 1))
   images = np.random.default_rng(5).normal(size=(1, 28, 36, 3)).astype(np.float32)
   params = slow_block.random_params(shapes_of(encoder, images), 5)
-  maps = jit(lambda x: encoder.apply({"params": params}, x))(images).levels
+  maps = jax.jit(lambda x: encoder.apply({"params": params}, x))(images).levels
   take = lambda i, j: jax.tree.map(lambda leaf: leaf[0], params[f"stage{i}"]["blocks"][f"block{j}"])
   assert [m.shape for m in maps] == [(1, 7, 9, 16), (1, 4, 5, 32)]
   # The first stage, computed block by block with loops.
@@ -591,7 +594,9 @@ def test_bfloat16_backbone_is_near_float32():
   for dtype in ("float32", "bfloat16"):
     encoder = make_encoder(depths=(2,), num_heads=(2,), window_sizes=(4,), dtype=dtype)
     outs.append(
-      np.asarray(jit(lambda x, encoder=encoder: encoder.apply({"params": params}, x)[0])(images), np.float32)
+      np.asarray(
+        jax.jit(lambda x, encoder=encoder: encoder.apply({"params": params}, x)[0])(images), np.float32
+      )
     )
   assert 0 < np.abs(outs[0] - outs[1]).max() < 0.05 * np.abs(outs[0]).max()
 
@@ -678,7 +683,7 @@ def test_merging_is_column_major_and_pads_odd_sides(version):
   x = np.random.default_rng(7).normal(size=(1, 3, 5, 4)).astype(np.float32)
   merge = layers.PatchMerge((2, 2), version == 1, jnp.float32)
   params = slow_block.random_params(shapes_of(merge, x), 7)
-  ours = jit(lambda x: merge.apply({"params": params}, x))(x)[0]
+  ours = jax.jit(lambda x: merge.apply({"params": params}, x))(x)[0]
   padded = np.pad(x[0], ((0, 1), (0, 1), (0, 0)))
   quads = np.concatenate(
     [padded[0::2, 0::2], padded[1::2, 0::2], padded[0::2, 1::2], padded[1::2, 1::2]], axis=-1

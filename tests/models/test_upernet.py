@@ -21,7 +21,6 @@ from swin_jax.models.backbone import Features
 from swin_jax.terminal.errors import BadInput
 from tests.support import slow_block
 from tests.support.jaxprs import primitives
-from tests.support.slow_block import jit
 
 pytestmark = pytest.mark.every_python
 
@@ -139,7 +138,7 @@ def test_parameter_paths_are_an_interface():
 
 def test_initial_values():
   conv = upernet.ConvNorm(32, 3, jnp.float32)
-  params = flax.core.meta.unbox(jit(conv.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"])
+  params = flax.core.meta.unbox(jax.jit(conv.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"])
   assert abs(np.std(params["kernel"]) / math.sqrt(2 / (9 * 32)) - 1) < 0.05
   assert (params["norm"]["scale"] == 1).all() and not params["norm"]["bias"].any()
 
@@ -217,7 +216,7 @@ def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
       group = x[image, ..., c : c + 16].astype(np.float64)
       theirs[image, ..., c : c + 16] = (group - group.mean()) / np.sqrt(group.var() + 1e-5)
   assert_close(
-    jit(lambda x: upernet.group_norm(jnp.float32).apply({"params": p}, x))(x),
+    jax.jit(lambda x: upernet.group_norm(jnp.float32).apply({"params": p}, x))(x),
     theirs * p["scale"] + p["bias"],
     1e-5,
   )
@@ -252,7 +251,7 @@ def run(height, width):
       logits, _ = make_model().apply({"params": params}, images, train=True)
     return *logits, *features
 
-  return jit(both).lower(random_params(), images_of(height, width)).compile()
+  return jax.jit(both).lower(random_params(), images_of(height, width)).compile()
 
 
 @pytest.mark.slow
@@ -388,7 +387,7 @@ def pyramid(dtype="float32", batch=2):
 
 def test_a_head_in_bfloat16_is_finite_and_near_float32():
   exact, rounded = (
-    jit(lambda params, maps, dtype=dtype: head_alone(make_model(dtype=dtype), params, maps)[0])(
+    jax.jit(lambda params, maps, dtype=dtype: head_alone(make_model(dtype=dtype), params, maps)[0])(
       head_params(), pyramid(dtype)
     )
     for dtype in ("float32", "bfloat16")
@@ -398,7 +397,7 @@ def test_a_head_in_bfloat16_is_finite_and_near_float32():
 
 
 def test_dropout_drops_whole_channels_of_an_image():
-  run = jit(
+  run = jax.jit(
     lambda params, maps: head_alone(
       make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(1)}
     )[1]
@@ -421,7 +420,7 @@ def test_the_gradient_reaches_every_parameter_and_every_stage():
     (out, _), _ = head_alone(make_model(), params, maps, train=True, rngs={"dropout": jax.random.key(6)})
     return sum(jnp.sum(x * direction) for x, direction in zip(out, directions, strict=True))
 
-  grads = jit(jax.grad(loss, argnums=(0, 1)))(head_params(), pyramid())
+  grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(head_params(), pyramid())
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert np.abs(leaf).max() > 1e-3, jax.tree_util.keystr(path)
 
@@ -443,7 +442,7 @@ def gradient(mesh_sizes):
 
   batch = sharding.shard_batch(mesh, RULES, 4)
   with sharding.trace_on(mesh, RULES):
-    step = jit(jax.value_and_grad(loss), in_shardings=(shardings, batch), out_shardings=(None, shardings))
+    step = jax.jit(jax.value_and_grad(loss), in_shardings=(shardings, batch), out_shardings=(None, shardings))
     inputs = jax.device_put(params, shardings), jax.device_put(images, batch)
     step = step.lower(*inputs).compile()
   value, grads = jax.device_get(step(*inputs))

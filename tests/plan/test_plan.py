@@ -497,20 +497,18 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch):
 # The command.
 
 
-def planned(*arguments):
-  """The command as a process: what it printed."""
+def command(*arguments):
+  """Runs the command in a process of its own."""
   names = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
   environment = {name: value for name, value in os.environ.items() if name not in names}
   environment["JAX_PLATFORMS"] = "cuda"  # as on a machine with GPUs: the planner wants none
   words = [sys.executable, "-m", "swin_jax.plan", *arguments]
-  done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
-  assert done.returncode == 0, done.stderr
-  return done.stdout
+  return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture
-def quiet():
-  """The command mutes the log of its process: what it was comes back."""
+def restored_verbosity():
+  """Restores the log level of this process, which the command lowers."""
   verbosity = logging.get_verbosity()
   yield
   logging.set_verbosity(verbosity)
@@ -552,17 +550,18 @@ SMALL = (  # `tests/support/tiny.py` as flags
     ),
   ],
 )
-def test_bad_input_is_one_line(arguments, message, capsys, quiet):
+def test_bad_input_is_one_line(arguments, message, capsys, restored_verbosity):
   assert plan.main(["plan", *arguments]) == 2
-  said = capsys.readouterr().err
-  assert message in said and said.startswith("swin_jax: ") and said.count("\n") == 1
+  line = capsys.readouterr().err
+  assert message in line and line.startswith("swin_jax: ") and line.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_the_command_writes_what_its_help_explains(tmp_path):
   out = tmp_path / "plan.json"
-  said = planned(*SMALL, "--topology=h200:16", f"--json={out}", "--batch=4096")
-  assert "fits [analytic" in said and "images/s at an assumed 50%" in said
+  done = command(*SMALL, "--topology=h200:16", f"--json={out}", "--batch=4096")
+  assert done.returncode == 0, done.stderr
+  assert "fits [analytic" in done.stdout and "images/s at an assumed 50%" in done.stdout
   report = json.loads(out.read_text())
   keys = {
     "fits",
@@ -574,8 +573,9 @@ def test_the_command_writes_what_its_help_explains(tmp_path):
     "step_seconds",
   }
   assert keys <= report.keys() and report["chips"] == 16 and report["batch_size"] == 4096
+  explained = command("--help").stdout
   for key in (*report, *report["bytes_per_chip"], *report["advice"]):
-    assert re.search(rf"\b{key}\b", plan.__doc__), f"--help does not explain {key}"
+    assert re.search(rf"\b{key}\b", explained), f"--help does not explain {key}"
 
 
 @functools.cache
@@ -583,8 +583,9 @@ def compiled_for(topology, *arguments):
   out = (
     pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / f"plan_{abs(hash((topology, arguments)))}.json"
   )
-  said = planned(*SMALL, f"--topology={topology}", f"--json={out}", *arguments)
-  return json.loads(out.read_text()), said
+  done = command(*SMALL, f"--topology={topology}", f"--json={out}", *arguments)
+  assert done.returncode == 0, done.stderr
+  return json.loads(out.read_text()), done.stdout
 
 
 @needs_libtpu
@@ -608,10 +609,9 @@ def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
 
 @needs_libtpu
 def test_a_mesh_that_cannot_be_laid_over_the_slice():
-  plan.set_environment()
-  devices = ahead_of_time.devices_of(hardware.parse("v5p:4x4x4"))
-  with pytest.raises(BadInput, match="{'data': 8, 'fsdp': 8, 'model': 1} cannot be laid over the slice"):
-    sharding.make_mesh(8, 8, 1, devices=devices)
+  done = command(*SMALL, "--topology=v5p:4x4x4", "--config.mesh.data=8", "--batch=128")
+  assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+  assert "config.mesh {'data': 8, 'fsdp': 8, 'model': 1} cannot be laid over the slice" in done.stderr
 
 
 @needs_libtpu

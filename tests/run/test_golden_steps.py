@@ -14,7 +14,6 @@ from swin_jax.mesh import sharding
 from swin_jax.run.program import build
 from swin_jax.tasks import KINDS
 from tests.support import tiny
-from tests.support.slow_block import FAST_TO_COMPILE
 
 pytestmark = [pytest.mark.every_python, pytest.mark.slow]
 
@@ -84,7 +83,7 @@ def measured(name):
   state = program.init()
   start, losses, rates = jax.tree.map(jnp.copy, state.params), [], []
   with sharding.trace_on(program.mesh, program.rules):
-    step = program.step.lower(state, batch).compile(FAST_TO_COMPILE)
+    step = program.step.lower(state, batch).compile()
   for _ in range(3):
     state, sums = step(state, batch)
     losses.append(float(sums["loss"][0] / sums["loss"][1]))

@@ -72,16 +72,14 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
   assert model.description["model"]["trained_window_sizes"] == [[4, 4], [4, 4]]
   assert command("adapt", source, tmp_path / "wide", "--window=8", "--image_size=64") == 0
   other, same = swin_jax.load(tmp_path / "wide")
-  biases = {}
+  biases, (collection, name) = {}, INTERMEDIATES
   for size, window in ((32, (4, 4)), (64, (8, 8))):
     _, state = Model(descriptions.adapt(model.description, window[0], size)).module.apply(
-      {"params": params}, jnp.zeros((1, size, size, 3)), mutable=INTERMEDIATES[0]
+      {"params": params}, jnp.zeros((1, size, size, 3)), mutable=collection
     )
-    table = state[INTERMEDIATES[0]]["encoder"]["stage0"]["blocks"]["block0"]["attn"][INTERMEDIATES[1]][0][1][
-      0
-    ]
+    _, tables, _ = state[collection]["encoder"]["stage0"]["blocks"]["block0"]["attn"][name][0]
     biases[window] = dict(
-      zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(table), strict=True)
+      zip(map(tuple, windows.relative_offsets(window).tolist()), np.asarray(tables[0]), strict=True)
     )
   assert len(biases[4, 4]) == 49 and all(
     np.allclose(bias, biases[8, 8][offset], atol=1e-5) for offset, bias in biases[4, 4].items()

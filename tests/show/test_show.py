@@ -137,7 +137,7 @@ def test_the_weights_are_those_that_the_model_used(version):
   model, params = load(version)
   inputs = model.normalise(photo())[None]
 
-  @slow_block.jit
+  @jax.jit
   def run(params, inputs):
     return model.module.apply(
       {"params": params},
@@ -229,7 +229,7 @@ def test_grad_cam_is_the_weighted_sum_of_the_paper(stage):
     logits = tail(params, x, stage)
     return logits.min(), logits
 
-  gradient, logits = slow_block.jit(jax.grad(worst, has_aux=True))(features_of)
+  gradient, logits = jax.jit(jax.grad(worst, has_aux=True))(features_of)
   label, gradient = int(np.argmin(logits)), np.asarray(gradient, np.float64)
   expected = np.maximum((gradient.mean((1, 2)) * np.asarray(features_of)).sum(-1), 0.0)[0]
   cam = grad_cam(model, params, photo(), label, stage)

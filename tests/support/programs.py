@@ -2,7 +2,6 @@
 test starts, stops and continues the run.
 """
 
-import contextlib
 import json
 
 import pytest
@@ -24,8 +23,8 @@ _NOT_READ = (
 )
 
 
-@contextlib.contextmanager
-def shared():
+@pytest.fixture(autouse=True, scope="module")  # keeping programs longer would take gigabytes
+def shared_programs():
   """Makes runs reuse the program of an earlier run that had the same config, task and backbone."""
   programs, build = {}, train.build
 

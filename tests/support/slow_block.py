@@ -6,15 +6,10 @@ The grid of a shifted block starts half a window further along every axis, so it
 off by the edge of the image.
 """
 
-import functools
 import math
 
 import jax
 import numpy as np
-
-# Tests spend seconds on compiling and milliseconds on running, so the compiler's optimisations are off.
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}
-jit = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
 def cells(map_size, window, shifted, clamp=True):
@@ -76,7 +71,7 @@ def jacobian(function, x):
   """
   outputs = math.prod(jax.eval_shape(function, x).shape)
   one = jax.grad(lambda x, i: function(x).reshape(-1)[i])
-  return jit(lambda x: jax.lax.map(lambda i: one(x, i), np.arange(outputs)))(x)
+  return jax.jit(lambda x: jax.lax.map(lambda i: one(x, i), np.arange(outputs)))(x)
 
 
 def random_params(shapes, seed):
