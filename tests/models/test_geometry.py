@@ -60,6 +60,20 @@ def test_geometry_equals_a_plain_loop(size, patch, merge, window_sizes, clamp):
   assert [level.map_size(size) for level in levels] == [stage.map for stage in geometry(config, size)]
 
 
+@pytest.mark.parametrize(
+  "size, patch, merge, maps",
+  [
+    ((9, 40, 33), (2, 4, 4), (1, 2, 2), [(5, 10, 9), (5, 5, 5), (5, 3, 3)]),
+    ((40, 33), 4, (2, 2), [(10, 9), (5, 5), (3, 3)]),
+  ],
+)
+def test_maps_written_out(size, patch, merge, maps):
+  config = make_config(
+    version=2, patch_size=patch, merge_size=merge, depths=(2,) * 3, window_sizes=((2,) * len(size),) * 3
+  )
+  assert [stage.map for stage in geometry(config, size)] == maps
+
+
 def reached(labels, padded, window, shift):
   """Which tokens of the padded map attend to each other by their labels [M, N]: bool [tokens, tokens]."""
   place = np.roll(np.arange(np.prod(padded)).reshape(padded), [-s for s in shift], (0, 1))

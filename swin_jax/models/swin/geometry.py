@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swin_jax.models import windows
+from swin_jax.models.backbone import Level
 from swin_jax.models.swin.config import Size, SwinConfig
 
 
@@ -29,8 +30,8 @@ class StageGeometry(NamedTuple):
 
 def geometry(config: SwinConfig, size: Size) -> tuple[StageGeometry, ...]:
   """Returns the geometry of every stage for images of `size` pixels."""
-  maps = windows.map_sizes(size, config.patch_size, config.stages, config.merge_size)
-  return tuple(stage_geometry(config, stage, map_size) for stage, map_size in enumerate(maps))
+  levels = (Level(config.stride(stage), config.channels(stage)) for stage in range(config.stages))
+  return tuple(stage_geometry(config, stage, level.map_size(size)) for stage, level in enumerate(levels))
 
 
 def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeometry:
