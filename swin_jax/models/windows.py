@@ -67,22 +67,6 @@ def sides(size: int | Sequence[int], axes: int) -> Size:
   return (size,) * axes if isinstance(size, int) else tuple(size)
 
 
-def map_sizes(
-  image_size: Size, patch_size: int | Sequence[int], stages: int, merge_size: int | Sequence[int] = 2
-) -> list[Size]:
-  """Returns the map size of every stage in tokens, rounded up.
-
-  Args:
-    image_size: pixels per axis.
-    patch_size: pixels per patch, for all axes or one entry per axis.
-    stages: number of stages.
-    merge_size: number of tokens that become one between two stages, likewise.
-  """
-  patch, merge = (sides(size, len(image_size)) for size in (patch_size, merge_size))
-  strides = [tuple(p * m**i for p, m in zip(patch, merge, strict=True)) for i in range(stages)]
-  return [tuple(-(-n // s) for n, s in zip(image_size, stride, strict=True)) for stride in strides]
-
-
 def padded_size(map_size: Size, multiple: Size) -> Size:
   """Returns the smallest multiple of `multiple` that is not smaller than `map_size`, per axis."""
   return tuple(-(-m // k) * k for m, k in zip(map_size, multiple, strict=True))

@@ -29,7 +29,8 @@ class Model:
     kind: the properties of its task, see `tasks.task.TaskKind`.
     backbone: the properties of its backbone, see `models.backbone.BackboneKind`.
     module: the linen module.
-    image_size: (height, width) in pixels that it was loaded for; V2 accepts any other size too.
+    image_size: (height, width), or (frames, height, width) of clips, that it was loaded for; V2 accepts any
+      other size too.
     mean, std: per band, see `normalise`.
   """
 
@@ -78,9 +79,8 @@ class Model:
 
     Args:
       params: its parameters.
-      images: [B, height, width, bands] float32, normalised.
-      mask: for a masked-image model, bool [B, height / patch, width / patch]; true for patches hidden from
-        the model.
+      images: [B, *image_size, bands] float32, normalised.
+      mask: for a masked-image model, bool [B, *image_size / patch]; true for patches hidden from the model.
 
     Returns:
       The output of the task; see `outputs` of the model's kind, in its file in `swin_jax.tasks`.
@@ -93,7 +93,7 @@ class Model:
       if mask is not None:
         raise BadInput("only a masked-image model accepts a mask")
       return self._run(params, images)
-    shape, _ = self.kind.inputs(self.description, images.shape[1:3])["mask"]
+    shape, _ = self.kind.inputs(self.description, images.shape[1:-1])["mask"]
     expected = (images.shape[0], *shape)
     if mask is None or mask.shape != expected:
       raise BadInput(
@@ -110,7 +110,7 @@ class Model:
       stages: which stages, None for all; `module.encoder.levels` has the stride and channels of each.
 
     Returns:
-      float [B, H_i, W_i, C_i] for each stage.
+      float [B, *map_i, C_i] for each stage.
 
     Raises:
       BadInput: images have the wrong shape or type, or there is no such stage.
@@ -170,12 +170,13 @@ class Model:
     return jax.default_matmul_precision("highest" if self.module.encoder.dtype == jnp.float32 else "default")
 
   def _check(self, images: jax.Array) -> None:
-    bands = len(self.description["data"]["mean"])
-    if images.ndim != 4 or images.shape[-1] != bands:
-      raise BadInput(f"images must be [B, height, width, {bands}], not {list(images.shape)}")
+    bands, axes = len(self.description["data"]["mean"]), len(self.image_size)
+    if images.ndim != axes + 2 or images.shape[-1] != bands:
+      sides = "height, width" if axes == 2 else "frames, height, width"
+      raise BadInput(f"images must be [B, {sides}, {bands}], not {list(images.shape)}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise BadInput(f"images must be normalised numbers, see `normalise`, not {images.dtype}")
-    size = tuple(images.shape[1:3])
+    size = tuple(images.shape[1:-1])
     if size != self.image_size and (why := self.backbone.refusal(self.description, size)):
       raise BadInput(f"{why}: load it with image_size={size}")
 

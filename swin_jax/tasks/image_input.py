@@ -35,8 +35,16 @@ def valid_bands(config: ConfigDict) -> Fields:
 
 
 def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
-  """Returns the (training, evaluation) views of the image, without a target."""
+  """Returns the (training, evaluation) views of the image, without a target.
+
+  Raises:
+    BadInput: the model is one of clips, which no view reads.
+  """
   d, a = config.data, config.augment
+  if len(d.image_size) != 2:
+    raise BadInput(
+      f"task={config.task} reads images, not clips: data.image_size = {d.image_size} must be (height, width)"
+    )
   augmented = views.Augment(
     image_size=d.image_size,
     crop_scale=a.crop_scale,
@@ -88,6 +96,11 @@ def check(config: ConfigDict) -> None:
   if a.rand_augment_operations and d.dtype != "uint8":
     raise BadInput(
       f"RandAugment needs uint8 images, but data.dtype is {d.dtype}: set augment.rand_augment_operations=0"
+    )
+  if a.rand_augment_operations and len(d.image_size) != 2:
+    raise BadInput(
+      f"RandAugment needs images of two axes, but data.image_size = {d.image_size}: set"
+      " augment.rand_augment_operations=0"
     )
   if a.crop_padding and a.eval_crop_fraction != 1.0:
     raise BadInput("augment.crop_padding is for small, uncropped images: set augment.eval_crop_fraction=1.0")

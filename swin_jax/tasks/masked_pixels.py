@@ -160,10 +160,11 @@ def local_statistics(
   """Returns mean and standard deviation of the neighbourhood of each pixel, per band.
 
   At the border, only the pixels inside the image count. As in the official code (target normalisation of the
-  V2 recipe), the variance is unbiased and the deviation is √(v + 1e-6), in float32.
+  V2 recipe), the variance is unbiased and the deviation is √(v + 1e-6), in float32. Each frame of a clip has
+  its own statistics.
 
   Args:
-    images: [B, height, width, bands] float32.
+    images: [B, height, width, bands] or, for clips, [B, frames, height, width, bands] float32.
     window: side of the neighbourhood in pixels, odd.
     valid: bool, of the images' shape, true where a value counts; the images must be 0 elsewhere. None for
       all.
@@ -173,14 +174,14 @@ def local_statistics(
   """
 
   def box_sum(x):  # separable: 2 · window additions per pixel instead of window²
-    for axis in (1, 2):
-      shape = [1, 1, 1, 1]
+    for axis in (x.ndim - 3, x.ndim - 2):
+      shape = [1] * x.ndim
       shape[axis] = window
-      x = jax.lax.reduce_window(x, 0.0, jax.lax.add, tuple(shape), (1, 1, 1, 1), "SAME")
+      x = jax.lax.reduce_window(x, 0.0, jax.lax.add, tuple(shape), (1,) * x.ndim, "SAME")
     return x
 
   if valid is None:
-    count = box_sum(jnp.ones((1, *images.shape[1:3], 1), jnp.float32))
+    count = box_sum(jnp.ones((1, *images.shape[1:-1], 1), jnp.float32))
   else:
     count = jnp.maximum(box_sum(valid.astype(jnp.float32)), 1)
   mean = box_sum(images) / count

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from swin_jax.models import windows
+from swin_jax.models.swin.settings import used_windows
 from swin_jax.terminal.errors import BadInput
 
 
@@ -34,10 +35,8 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     before, window, size, larger = (int(group) if group else None for group in m.groups())
     sizes = {"image_size": larger or size, "window": window or before, "trained_window": 0}
     if window:  # pre-trained with another window, which small maps shrank
-      maps = windows.map_sizes(windows.pair(size), model["patch_size"], len(model["depths"]))
-      sizes["trained_window"] = [
-        windows.window_and_shift(side, windows.pair(before), False)[0] for side in maps
-      ]
+      earlier = model | {"window_sizes": [before] * len(model["depths"])}
+      sizes["trained_window"] = used_windows({"model": earlier}, windows.pair(size))
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
     sizes |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
   return {name: value for name, value in sizes.items() if value is not None}

@@ -11,7 +11,7 @@ import numpy as np
 
 from swin_jax.models import backbone_of, swin, windows
 from swin_jax.models.swin import official
-from swin_jax.models.swin.settings import pads, used_windows
+from swin_jax.models.swin.settings import changed, pads, used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
@@ -93,7 +93,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
   """Returns the description of a model, after checking that other layouts can represent it.
 
   Raises:
-    BadInput: other layouts do not have its backbone or its head.
+    BadInput: other layouts cannot represent its backbone, its head, its axes or one of its settings.
   """
   description = descriptions.describe(saved.config, saved.source)
   if backbone_of(description) is not swin.KIND:
@@ -102,6 +102,15 @@ def _describe(saved: Saved) -> dict[str, Any]:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
+    )
+  trait = " and ".join(f"model.{key} = {value!r}" for key, value in changed(description).items())
+  trait = f"has {trait}" if trait else ""
+  if len(description["data"]["image_size"]) != 2:
+    trait = "is a model of clips"
+  if trait:
+    raise BadInput(
+      f"{saved.source} {trait}, which no other layout can represent; python -m swin_jax.export exports the"
+      " whole model"
     )
   return description
 
@@ -156,11 +165,8 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
   """
   model, used = description["model"], used_windows(description)
   largest = max(max(windows.pair(window)) for window in model["window_sizes"])
-  maps = windows.map_sizes(description["data"]["image_size"], model["patch_size"], len(model["depths"]))
-  if any(
-    windows.window_and_shift(size, (largest, largest), False)[0] != window
-    for size, window in zip(maps, used, strict=True)
-  ):
+  square = model | {"window_sizes": [largest] * len(model["depths"])}
+  if used_windows(description | {"model": square}) != used:
     raise BadInput(f"{source} has windows {used}; other programs have one square window for all stages")
   trained = [windows.pair(window) for window in model["trained_window_sizes"]]
   if any(h != w for h, w in trained):

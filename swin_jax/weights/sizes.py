@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from swin_jax.models import windows
+from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import config_file
@@ -21,8 +22,8 @@ def infer(
   Raises:
     BadInput: a size is unknown or invalid; the message names the flag.
   """
-  version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
-  buffers = _from_buffers(tensors, layout, version, patch, stages)
+  version, stages = model["version"], len(model["depths"])
+  buffers = _from_buffers(tensors, layout, model)
   config = config_file.sizes_of(tensors.folder / "config.json", model)
   flags = {name: hints[name] for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
@@ -48,11 +49,7 @@ def infer(
         "maps shrink windows"
       )
     sizes["trained_window"] = [None] * stages
-  maps = windows.map_sizes(sizes["image_size"], patch, stages)
-  used = [
-    list(windows.window_and_shift(size, tuple(window), False)[0])
-    for size, window in zip(maps, sizes["window"], strict=True)
-  ]
+  used = _used(model, sizes["window"], sizes["image_size"])
   sizes["trained_window"] = [
     trained or mine for trained, mine in zip(sizes["trained_window"], used, strict=False)
   ]
@@ -81,8 +78,16 @@ def _lists(name: str, value: Any, stages: int) -> list:
   return [list(windows.pair(size)) if size else None for size in values]
 
 
-def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, stages: int) -> dict[str, Any]:
+def _used(model: dict[str, Any], window_sizes: list, image_size: list) -> list[list[int]]:
+  """Returns the window that each stage uses on images of `image_size` pixels."""
+  return [
+    list(window) for window in used_windows({"model": model | {"window_sizes": window_sizes}}, image_size)
+  ]
+
+
+def _from_buffers(tensors: Tensors, layout: Layout, model: dict[str, Any]) -> dict[str, Any]:
   """Returns the sizes that the constant tensors determine; a file has all of these tensors, or none."""
+  version, patch, stages = model["version"], model["patch_size"], len(model["depths"])
 
   def name_of(stage, block, leaf):
     return layout.spell(f"layers.{stage}.blocks.{block}.{leaf}")[0]
@@ -111,11 +116,7 @@ def _from_buffers(tensors: Tensors, layout: Layout, version: int, patch: int, st
     rows = math.isqrt(mask[0])
     sizes["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
     # A window shrunk by a small map would have its full size on a larger map.
-    maps = windows.map_sizes(sizes["image_size"], patch, stages)
-    if all(
-      tuple(window) == windows.window_and_shift(size, tuple(used[0]), False)[0]
-      for size, window in zip(maps, used, strict=True)
-    ):
+    if _used(model, [used[0]] * stages, sizes["image_size"]) == used:
       sizes["window"] = [used[0]] * stages
   return sizes
 

@@ -12,6 +12,7 @@ from swin_jax.models import layers, windows
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import make_encoder
+from swin_jax.tasks import masked_pixels
 from tests.support import blocks, slow_block
 
 rng = np.random.default_rng(0)
@@ -225,6 +226,18 @@ def test_simmim_reconstructs_time_rows_and_columns_where_they_are(version):
   expected = bias.reshape(2, *stride)
   for band, t, h, w in np.ndindex(2, 4, 16, 24):
     assert out[0, t, h, w, band] == expected[band, t % 2, h % 8, w % 8]
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_targets_of_a_clip_are_normalised_frame_by_frame(holes):
+  clips = rng.normal(size=(2, 3, 9, 7, 2)).astype(np.float32)
+  valid = rng.random(clips.shape) < 0.7 if holes else None
+  clips = np.where(valid, clips, 0) if holes else clips
+  normalise = jax.jit(masked_pixels.normalise_target, static_argnums=1)
+  ours = normalise(clips, 5, valid)
+  for frame in range(3):
+    theirs = normalise(clips[:, frame], 5, valid[:, frame] if holes else None)
+    np.testing.assert_allclose(ours[:, frame], theirs, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -160,10 +160,8 @@ def test_a_window_that_is_not_clamped_keeps_its_size_and_always_shifts(
   assert windows.window_and_shift(map_size, window_size, shifted, clamp=False) == expected
 
 
-def test_sides_and_maps_per_axis():
+def test_sides_per_axis():
   assert windows.sides(3, 2) == (3, 3) and windows.sides([1, 2, 3], 3) == (1, 2, 3)
-  assert windows.map_sizes((9, 40, 33), (2, 4, 4), 3, (1, 2, 2)) == [(5, 10, 9), (5, 5, 5), (5, 3, 3)]
-  assert windows.map_sizes((40, 33), 4, 3) == [(10, 9), (5, 5), (3, 3)]
 
 
 def test_pad_is_at_the_bottom_and_the_right():

@@ -1,5 +1,6 @@
 """The number of axes is that of data.image_size: settings that must agree with it, and a step on clips."""
 
+import flax
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from swin_jax.mesh import sharding
 from swin_jax.run import checks
 from swin_jax.run.program import build
+from swin_jax.saved import description as descriptions
+from swin_jax.saved import pretrained
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 
@@ -60,8 +64,33 @@ def test_choices_that_cannot_be_are_named(wrong, message):
     checks.check(tiny.config(**wrong))
 
 
-def test_a_step_on_masked_clips():
-  config = tiny.config(**CLIPS)
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_what_clips_do_not_have_is_named(kind):
+  config = tiny.config(kind, **CLIPS, augment__rand_augment_operations=2)
+  with pytest.raises(BadInput, match=r"RandAugment .* data.image_size = \(4, 32, 32\)"):
+    checks.check(config)
+  with pytest.raises(BadInput, match=r"reads images, not clips: data.image_size = \(4, 32, 32\)"):
+    kind_of(config).views(config)
+
+
+def test_a_saved_model_of_clips_runs_on_clips():
+  description = descriptions.describe(tiny.config(**CLIPS).to_dict(), "clips")
+  model, shapes = pretrained.Model(description), descriptions.parameter_shapes(description)
+  params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+  params = flax.traverse_util.unflatten_dict(params, sep="/")
+  clips, mask = jnp.zeros((2, 4, 32, 32, 1)), jnp.zeros((2, 2, 8, 8), bool)
+  assert jax.eval_shape(model.apply, params, clips, mask).shape == clips.shape
+  pyramid = jax.eval_shape(model.features, params, clips)
+  assert [level.shape for level in pyramid] == [(2, 2, 8, 8, 16), (2, 2, 4, 4, 32)]
+  with pytest.raises(BadInput, match=r"\[B, frames, height, width, 1\], not \[2, 32, 32, 1\]"):
+    jax.eval_shape(model.apply, params, clips[:, 0], mask)
+  with pytest.raises(BadInput, match=r"needs a mask \(2, 2, 8, 8\)"):
+    jax.eval_shape(model.apply, params, clips, mask[:, 0])
+
+
+@pytest.mark.parametrize("target_norm_window", [0, 3])
+def test_a_step_on_masked_clips(target_norm_window):
+  config = tiny.config(**CLIPS, masked_pixels__target_norm_window=target_norm_window)
   program = build(config, 1, 1)
   shapes = {name: leaf.shape for name, leaf in program.batch.items()}
   assert shapes["image"] == (16, 4, 32, 32, 1) and shapes["mask"] == (16, 2, 8, 8)

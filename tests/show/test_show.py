@@ -26,7 +26,16 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import blocks, slow_block
 
 
-def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_window=None, mean=0.4):
+def describe(
+  version=2,
+  *,
+  bands=3,
+  image_size=(38, 24),
+  classes=5,
+  target_norm_window=None,
+  mean=0.4,
+  padding="masked",
+):
   """Returns the description of a model with maps of 10 × 6 and 5 × 3 tokens: windows are padded, shifted, not
   square, and in the second stage as wide as the map.
   """
@@ -42,6 +51,7 @@ def describe(version=2, *, bands=3, image_size=(38, 24), classes=5, target_norm_
       trained_window_sizes=[[4, 3], [4, 3]] if version == 2 else [],
       mlp_ratio=2.0,
       extra_norm_every=0,
+      padding=padding,
     ),
     "data": dict(
       image_size=list(image_size), dtype="uint8", mean=[mean] * bands, std=[0.25] * bands, class_names=[]
@@ -74,9 +84,9 @@ def block_params(params, stage, block):
 
 
 @functools.cache
-def block_input(version, stage, block):
+def block_input(version, stage, block, padding="masked"):
   """Computes a block's input for the photo with loops, float64 [H, W, C]."""
-  model, params = load(version)
+  model, params = load(version, padding=padding)
   x = model.normalise(photo())
   if stage == 0:
     x = layers.PatchEmbed((4, 4), 16, jnp.float32).apply(
@@ -88,7 +98,9 @@ def block_input(version, stage, block):
       {"params": params["encoder"]["merge0"]}, x
     )[0]
   for i in range(block):
-    x = slow_block.block(x, block_params(params, stage, i), **geometry(version, stage, i))
+    x = slow_block.block(
+      x, block_params(params, stage, i), **geometry(version, stage, i), attended=padding == "attended"
+    )
   return np.asarray(x)
 
 
@@ -129,6 +141,24 @@ def test_attention_on_the_image_equals_loops_over_the_image(version, stage, bloc
     np.testing.assert_array_equal(attended.reach(row, column), reach)
     assert (looks[:, ~reach] < 1e-30).all()  # nothing crosses an edge of the image
   np.testing.assert_allclose(attended.received(), expected.sum(1).reshape(-1, *size), atol=2e-3)
+
+
+@pytest.mark.parametrize("version, stage, block", [(1, 0, 2), (1, 1, 1), (2, 0, 0), (2, 1, 1)])
+def test_attention_with_attended_padding_equals_loops_over_the_padded_map(version, stage, block):
+  """Each window at the bottom has rows of padding, which take attention away from the image."""
+  model, params = load(version, padding="attended")
+  captured = attention.capture(model, params, photo(), stage, block)
+  expected = slow_block.attention(
+    block_input(version, stage, block, "attended"),
+    block_params(params, stage, block),
+    **geometry(version, stage, block),
+    attended=True,
+  )
+  size = captured.map_size
+  assert expected.sum(-1).min() < 0.9
+  for i, (row, column) in enumerate(np.ndindex(size)):
+    np.testing.assert_allclose(captured.of(row, column), expected[:, i].reshape(-1, *size), atol=2e-4)
+  np.testing.assert_allclose(captured.received(), expected.sum(1).reshape(-1, *size), atol=2e-3)
 
 
 @pytest.mark.parametrize("version", [1, 2])

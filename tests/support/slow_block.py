@@ -90,11 +90,21 @@ def random_params(shapes, seed):
   return jax.tree_util.tree_map_with_path(lambda path, leaf: draw(path, leaf).astype(np.float32), shapes)
 
 
-def attention(x, p, *, version, num_heads, window, trained=None, shifted=False):
-  """Returns attention weights [K, H·W, H·W] (query, key) of the block with parameters p on x [H, W, C]."""
-  p, y = _to_float64(p), np.asarray(x, np.float64).reshape(-1, x.shape[2])
+def attention(x, p, *, version, num_heads, window, trained=None, shifted=False, attended=False):
+  """Returns attention weights [K, H·W, H·W] (query, key) of the block with parameters p on x [H, W, C].
+
+  With `attended`, see `block`, a query may also attend to padding, which is left out of the result.
+  """
+  p, y, map_size = _to_float64(p), np.asarray(x, np.float64), x.shape[:2]
   y = y if version == 2 else layer_norm(y, p["norm1"])
-  return _weights_and_values(y, p["attn"], x.shape[:2], version, num_heads, window, trained, shifted)[0]
+  _, used = cells(map_size, window, shifted)
+  whole = tuple(-(-size // w) * w for size, w in zip(map_size, used, strict=True)) if attended else map_size
+  filled, image = np.zeros((*whole, x.shape[2])), np.zeros(whole, bool)
+  filled[tuple(map(slice, map_size))], image[tuple(map(slice, map_size))] = y, True
+  weights, _ = _weights_and_values(
+    filled.reshape(-1, x.shape[2]), p["attn"], whole, version, num_heads, window, trained, shifted
+  )
+  return weights[:, image.reshape(-1)][:, :, image.reshape(-1)]
 
 
 def _attend(y, *args):

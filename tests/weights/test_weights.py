@@ -1,6 +1,7 @@
 """Import and export of foreign weights: every layout and size, strictly checked, and what is refused."""
 
 import json
+import re
 import sys
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from swin_jax.saved import description as descriptions
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import importer, inference, layouts
 from tests.support import official
+from tests.support import tiny as tiny_run
 from tests.support.folders import TINY, command, imported, refusal, save
 from tests.support.golden import golden
 
@@ -690,4 +692,38 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   assert "one square window" in refusal(
     capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=hf"
   )
+  assert not (tmp_path / "x.safetensors").exists()
+
+
+CLIP = dict(
+  data__image_size=(4, 32, 32),
+  model__patch_size=(2, 4, 4),
+  model__merge_size=(1, 2, 2),
+  model__window_sizes=((2, 4, 4), (2, 4, 4)),
+)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(model__padding="attended"), "has model.padding = 'attended', which"),
+    (dict(model__clamp_windows=False), "has model.clamp_windows = False, which"),
+    (dict(model__merge_size=(2, 1)), r"has model.merge_size = \(2, 1\), which"),
+    (
+      dict(model__padding="attended", model__clamp_windows=False),
+      "has model.clamp_windows = False and model.padding = 'attended', which",
+    ),
+    (CLIP | dict(model__version=1, model__bias_rows="first"), "is a model of clips, which"),
+    (CLIP, "is a model of clips, which"),
+  ],
+  ids=["padding", "windows", "merging", "two keys", "clips, first rows", "clips"],
+)
+def test_what_only_our_own_models_have_is_not_exported(changes, message, tmp_path, capsys):
+  config = tiny_run.config("finetune", **changes).to_dict()
+  description = descriptions.describe(config | {"task": "classification"}, "a config")
+  shapes = descriptions.parameter_shapes(description)
+  folder.write(str(tmp_path / "ours"), description, shapes, lambda path: np.zeros(shapes[path], np.float32))
+  for layout in choices.LAYOUTS:
+    words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", f"--layout={layout}")
+    assert re.search(message, refusal(capsys, *words))
   assert not (tmp_path / "x.safetensors").exists()

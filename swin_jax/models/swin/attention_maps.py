@@ -11,7 +11,7 @@ import numpy as np
 from swin_jax.kernels.window_attention import attention_weights
 from swin_jax.models import attention, windows
 from swin_jax.models.swin.config import group_size
-from swin_jax.models.swin.geometry import stage_geometry
+from swin_jax.models.swin.geometry import regions, stage_geometry
 from swin_jax.terminal.errors import BadInput
 
 
@@ -25,7 +25,7 @@ class Attention:
     tokens: int [M, N], the map index, row·W + column, of the token at each position of the windows; -1 is
       padding.
     regions: int [M, N]; a token attends to the tokens of its window with the same label, see
-      `windows.regions`.
+      `geometry.regions`.
     map_size: (H, W) in tokens.
     stride: image pixels per token along each axis.
   """
@@ -37,9 +37,10 @@ class Attention:
   stride: int
 
   def of(self, row: int, column: int) -> np.ndarray:
-    """Returns the attention of the token at (row, column): float32 [K, H, W], sums of 1.
+    """Returns the attention of the token at (row, column): float32 [K, H, W].
 
-    It is zero outside the token's window.
+    It is zero outside the token's window. The sum over the map is 1 less the attention to padding, which is
+    zero unless `padding` is "attended".
     """
     window, query = self._find(row, column)
     return self._on_map(self.weights[window, :, query], self.tokens[window])
@@ -50,8 +51,12 @@ class Attention:
     return self._on_map(self.regions[window] == self.regions[window, query], self.tokens[window])
 
   def received(self) -> np.ndarray:
-    """Returns the attention each token receives: float32 [K, H, W], the sum over queries; 1 if uniform."""
-    totals = self.weights.sum(2).transpose(1, 0, 2)  # padding attends to padding only
+    """Returns the attention each token receives: float32 [K, H, W], the sum over the queries of the image.
+
+    Uniform attention gives 1, or less in windows with attended padding.
+    """
+    queries = self.tokens >= 0  # the block drops what padding attends to
+    totals = (self.weights * queries[:, None, :, None]).sum(2).transpose(1, 0, 2)
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 
   def _find(self, row, column):
@@ -88,21 +93,22 @@ def capture(model: nn.Module, params: Any, images: jax.Array, stage: int, block:
   if block is not None and not 0 <= block < depth:
     raise BadInput(f"stage {stage} has no block {block}; it has blocks 0 to {depth - 1}")
   block = depth - 1 if block is None else block
-  size, padded, window, shift, _ = stage_geometry(config, stage, level.map_size(images.shape[1:3]))
-  shift = shift if block % 2 else (0, 0)
+  geometry = stage_geometry(config, stage, level.map_size(images.shape[1:3]))
+  size, padded, window = geometry.map, geometry.padded, geometry.window
+  shift = geometry.shift if block % 2 else (0, 0)
   tokens = np.full(padded, -1)
   tokens[: size[0], : size[1]] = np.arange(size[0] * size[1]).reshape(size)
   tokens = windows.partition(np.roll(tokens, (-shift[0], -shift[1]), (0, 1))[None, :, :, None], window)[
     0, :, :, 0
   ]
-  regions = windows.regions(size, padded, window, shift)
-  regions = np.zeros_like(tokens) if regions is None else regions
-  weights = _weights(model, params, images, regions, stage, block, window)
-  return Attention(np.asarray(weights)[0], tokens, regions, size, level.stride[0])
+  labels = regions(config, geometry, block % 2 == 1)
+  labels = np.zeros_like(tokens) if labels is None else labels
+  weights = _weights(model, params, images, labels, stage, block, window)
+  return Attention(np.asarray(weights)[0], tokens, labels, size, level.stride[0])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
-def _weights(model, params, images, regions, stage, block, window):
+def _weights(model, params, images, labels, stage, block, window):
   def run(module, images):
     return module.encoder(images)
 
@@ -114,4 +120,4 @@ def _weights(model, params, images, regions, stage, block, window):
   # the scan stacks its iterations on the first axis
   qkv, table, logit_scale = jax.tree.map(lambda leaf: leaf[block // group], leaves)
   bias = table.T[:, windows.relative_index(window)]
-  return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, regions)
+  return attention_weights(qkv[..., 0, :], qkv[..., 1, :], bias, logit_scale, labels)

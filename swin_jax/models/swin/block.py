@@ -15,7 +15,7 @@ from swin_jax.mesh import axes
 from swin_jax.models import attention, layers, windows
 from swin_jax.models.backbone import Losses
 from swin_jax.models.swin.config import SwinConfig
-from swin_jax.models.swin.geometry import stage_geometry
+from swin_jax.models.swin.geometry import regions, stage_geometry
 
 
 class Parts(NamedTuple):
@@ -98,8 +98,6 @@ class Block(nn.Module):
     stage = stage_geometry(config, self.stage, x.shape[1:-1])
     shift = stage.shift if self.shifted else (0,) * len(stage.shift)
     map_axes = tuple(range(1, x.ndim - 1))
-    image = stage.map if config.padding == "masked" else stage.padded  # the unmasked part of the map
-    regions = windows.regions(image, stage.padded, stage.window, shift)
     x = windows.pad(x, stage.padded)
     x = windows.partition(jnp.roll(x, tuple(-s for s in shift), map_axes) if any(shift) else x, stage.window)
     x = attention.WindowAttention(
@@ -114,7 +112,7 @@ class Block(nn.Module):
       chunks=config.chunks(self.stage),
       kernel=config.attention_kernel,
       name="attn",
-    )(x, regions)
+    )(x, regions(config, stage, self.shifted))
     x = windows.merge(x, stage.window, stage.padded)
     x = jnp.roll(x, shift, map_axes) if any(shift) else x
     return x[(slice(None), *map(slice, stage.map))], {}

@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from swin_jax.models import windows
+from swin_jax.models.backbone import Level
 from swin_jax.models.swin.config import Size, SwinConfig
 
 
@@ -27,8 +30,8 @@ class StageGeometry(NamedTuple):
 
 def geometry(config: SwinConfig, size: Size) -> tuple[StageGeometry, ...]:
   """Returns the geometry of every stage for images of `size` pixels."""
-  maps = windows.map_sizes(size, config.patch_size, config.stages, config.merge_size)
-  return tuple(stage_geometry(config, stage, map_size) for stage, map_size in enumerate(maps))
+  levels = (Level(config.stride(stage), config.channels(stage)) for stage in range(config.stages))
+  return tuple(stage_geometry(config, stage, level.map_size(size)) for stage, level in enumerate(levels))
 
 
 def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeometry:
@@ -40,3 +43,19 @@ def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeome
   return StageGeometry(
     tuple(map_size), windows.padded_size(map_size, window), window, shift, math.prod(map_size)
   )
+
+
+def regions(config: SwinConfig, stage: StageGeometry, shifted: bool) -> np.ndarray | None:
+  """Returns labels of the tokens that may attend to each other, int32 [M, N]; see `windows.regions`.
+
+  Args:
+    config: config of the backbone; its `padding` says whether padding is a region of its own.
+    stage: geometry of the block's stage.
+    shifted: whether the block shifts its windows.
+
+  Returns:
+    None if every window is a single region.
+  """
+  image = stage.map if config.padding == "masked" else stage.padded
+  shift = stage.shift if shifted else (0,) * len(stage.shift)
+  return windows.regions(image, stage.padded, stage.window, shift)

@@ -13,7 +13,7 @@ import numpy as np
 from swin_jax.kernels.formula import REGION_MASK
 from swin_jax.models import windows
 from swin_jax.models.swin.config import group_size, make_config
-from swin_jax.models.swin.geometry import StageGeometry, geometry
+from swin_jax.models.swin.geometry import geometry, regions
 
 # Constant tensors that files may hold: three follow from the windows; timm's `k_bias` is zero.
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
@@ -131,7 +131,9 @@ def buffers(config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
     for j in range(swin.depths[i]):
       tensors |= {f"layers.{i}.blocks.{j}.{name}": make for name, make in constants.items()}
       if j % 2 and any(stage.shift):
-        tensors[f"layers.{i}.blocks.{j}.attn_mask"] = lambda stage=stage: _attention_mask(stage)
+        tensors[f"layers.{i}.blocks.{j}.attn_mask"] = lambda stage=stage: _attention_mask(
+          regions(swin, stage, True)
+        )
   return tensors
 
 
@@ -141,7 +143,6 @@ def coords_table(window: tuple[int, ...], trained: tuple[int, ...]) -> np.ndarra
   return windows.log_spaced_offsets(window, trained).reshape(1, *sides, len(window))
 
 
-def _attention_mask(stage: StageGeometry) -> np.ndarray:
+def _attention_mask(labels: np.ndarray) -> np.ndarray:
   """Returns float32 [M, N, N]: 0 between tokens of the same region, -100 between others."""
-  regions = windows.regions(stage.map, stage.padded, stage.window, stage.shift)
-  return np.where(regions[:, :, None] == regions[:, None, :], 0.0, REGION_MASK).astype(np.float32)
+  return np.where(labels[:, :, None] == labels[:, None, :], 0.0, REGION_MASK).astype(np.float32)

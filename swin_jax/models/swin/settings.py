@@ -124,6 +124,13 @@ def pads(settings: Settings) -> bool:
   )
 
 
+def changed(settings: Settings) -> dict[str, Any]:
+  """Returns the settings that the official image models fix and this model changes: key → its value."""
+  config, default = _config(settings), SwinConfig()
+  values = {key: getattr(config, key) for key in ("merge_size", *APPLIED)}
+  return {key: value for key, value in values.items() if value != getattr(default, key)}
+
+
 def further_flags(settings: Settings, other: Settings) -> dict[str, Any]:
   """Returns the windows of the other weights if these have another number of stages."""
   if len(settings["model"]["depths"]) == len(other["model"]["depths"]):
