@@ -7,7 +7,7 @@ from swin_jax.data.read.labels import NONE
 from swin_jax.drawing import legend
 
 
-def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
+def label_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
   """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
   Truth and prediction are overlaid on the image; pixels without a class show the image alone. Errors are
@@ -30,10 +30,10 @@ def label_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_c
 
   known = truth != NONE
   wrong = (known & (predicted != truth))[..., None]
-  views = [
+  panels = [
     pixels,
     overlay(truth, known),
     overlay(predicted, predicted != NONE),
     jnp.where(wrong, 1.0, 0.4 * pixels),
   ]
-  return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
+  return jnp.round(jnp.clip(jnp.stack(panels, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from swin_jax.drawing import legend
 
 
-def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> jax.Array:
+def value_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> jax.Array:
   """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
   Pixels without a value show the darkened image.
@@ -27,10 +27,10 @@ def value_views(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> ja
     shown = jnp.stack([jnp.interp(place, jnp.arange(len(colours)), colours[:, i]) for i in range(3)], axis=-1)
     return jnp.where(valid[..., None], shown, 0.4 * pixels)
 
-  views = [
+  panels = [
     pixels,
     coloured(jnp.where(known, truth, 0.0), legend.VALUE_REACH, legend.HEAT, known),
     coloured(jnp.nan_to_num(predicted), legend.VALUE_REACH, legend.HEAT, ~jnp.isnan(predicted)),
     coloured(jnp.where(known, predicted - truth, 0.0), legend.ERROR_REACH, legend.TOO_LOW_TOO_HIGH, known),
   ]
-  return jnp.round(jnp.clip(jnp.stack(views, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
+  return jnp.round(jnp.clip(jnp.stack(panels, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)

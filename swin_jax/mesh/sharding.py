@@ -5,7 +5,7 @@ dimension whose name has no rule, and drops the second of two dimensions on one 
 both cases, for parameters and activations.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import math
 from typing import Any
@@ -18,12 +18,17 @@ import numpy as np
 from swin_jax.mesh import axes
 from swin_jax.terminal.errors import BadInput
 
-MESH_AXES = ("data", "fsdp", "model")
+# All mesh axes, outermost first. A mesh has those that its config names; any other splits nothing.
+MESH_AXES = ("data", "fsdp", "expert", "space", "model")
 Rule = tuple[str, str | tuple[str, ...] | None]
 
 
-def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Returns the mesh of the given devices, by default all; one size may be -1 for the remaining factor.
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns the mesh of the given devices, by default all.
+
+  Args:
+    sizes: mesh axis → number of devices along it; one may be -1 for the remaining factor.
+    devices: to arrange.
 
   Devices are in the order that jax considers best for the links between them, provided that the devices of
   each process then hold consecutive rows of the batch, because each process reads one block of it. Otherwise
@@ -34,7 +39,7 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
       TPU slice.
   """
   devices = jax.devices() if devices is None else devices
-  sizes = {"data": data, "fsdp": fsdp, "model": model}
+  sizes = {axis: sizes[axis] for axis in sorted(sizes, key=MESH_AXES.index)}
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)
@@ -45,23 +50,24 @@ def make_mesh(data: int, fsdp: int, model: int, devices: Sequence[jax.Device] | 
     )
   if free:
     sizes[free[0]] = len(devices) // fixed
+  names, shape, kinds = tuple(sizes), tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
   try:
-    mesh = jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    mesh = jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
   except NotImplementedError as error:
     raise BadInput(
       f"config.mesh {sizes} cannot be laid over the slice: each size must be a product of some of the"
       " slice's sides"
     ) from error
-  if not _together(mesh.devices):
+  if not _together(mesh):
     by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
-    mesh = Mesh(np.array(by_process).reshape(mesh.devices.shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    mesh = Mesh(np.array(by_process).reshape(shape), names, axis_types=kinds)
   return mesh
 
 
-def _together(devices: np.ndarray) -> bool:
-  rows = {}
-  for row, copies in enumerate(devices.reshape(-1, devices.shape[-1])):
-    for device in copies:
+def _together(mesh: Mesh) -> bool:
+  rows, sharing = {}, math.prod(mesh.shape.get(axis, 1) for axis in ("space", "model"))
+  for row, devices in enumerate(mesh.devices.reshape(-1, sharing)):
+    for device in devices:
       rows.setdefault(device.process_index, set()).add(row)
   return all(max(held) - min(held) + 1 == len(held) for held in rows.values())
 
@@ -111,7 +117,7 @@ def spec(
   for dimension, (size, name) in enumerate(zip(shape, names, strict=True)):
     if name is not None and name not in table:
       raise BadInput(f"{path} {shape}: no sharding rule for its dimension {dimension}, '{name}'")
-    target = tuple(axis for axis in table.get(name, ()) if mesh.shape[axis] > 1)
+    target = tuple(axis for axis in table.get(name, ()) if mesh.shape.get(axis, 1) > 1)
     for axis in target:
       if axis in used:
         raise BadInput(
@@ -247,7 +253,7 @@ def _local_bytes(leaf):
 
 def batch_parts(mesh: Mesh, rules: Sequence[Rule]) -> int:
   """Returns the number of parts into which the rules split a batch."""
-  return math.prod(mesh.shape[axis] for axis in check_rules(rules)[axes.BATCH])
+  return math.prod(mesh.shape.get(axis, 1) for axis in check_rules(rules)[axes.BATCH])
 
 
 @contextlib.contextmanager

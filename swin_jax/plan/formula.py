@@ -87,7 +87,7 @@ def activations(config: ConfigDict) -> footprint.Activations:
   serves all slices.
   """
   config = config.copy_and_resolve_references()
-  config.mesh.update(data=1, fsdp=1, model=1)
+  config.mesh.update({axis: 1 for axis in config.mesh})
   config.data.update(batch_size=1, eval_batch_size=1)
   config.optim.accumulation_steps = 1
   return _traced(FrozenConfigDict(config))

@@ -219,7 +219,7 @@ def on_devices(config: ConfigDict, num_classes: int) -> tuple[float, str]:
   Raises:
     BadInput: the batch does not divide over the devices.
   """
-  mesh = sharding.make_mesh(**config.mesh)
+  mesh = sharding.make_mesh(config.mesh)
   parts = sharding.batch_parts(mesh, config.sharding_rules)
   # A batch meant for many devices may not fit on one. One mixing group per device always fits.
   count = min(config.data.batch_size, mixing.GROUP * parts) // parts * parts

@@ -68,7 +68,7 @@ def build(
     BadInput: the config does not fit the devices.
   """
   # Mesh and sharding.
-  mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  mesh = sharding.make_mesh(config.mesh, devices)
   rules = sharding.whole_parameters(config.sharding_rules) if config.zero1 else config.sharding_rules
   part = config.data.batch_size // config.optim.accumulation_steps
   batch_sharding = sharding.shard_batch(mesh, rules, part, "data.batch_size / optim.accumulation_steps")

@@ -218,7 +218,7 @@ def picture(
   valid = valid if valid is None else valid[None]
   rgb = as_rgb(model.normalise(pixels)[None], valid, model.mean, model.std, bands)
   drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, predictions, truth)
-  return Image.fromarray(drawn.legend(sheet(drawn.views, drawn.errors)))
+  return Image.fromarray(drawn.legend(sheet(drawn.panels, drawn.errors)))
 
 
 def for_a_picture(
@@ -239,15 +239,14 @@ def for_a_picture(
   return pixels, valid, *smaller
 
 
-def sheet(views: np.ndarray, errors: str | None) -> np.ndarray:
-  """Arranges image, truth, prediction and errors, uint8 [4, height, width, 3], side by side.
+def sheet(panels: np.ndarray, errors: str | None) -> np.ndarray:
+  """Arranges the panels of a picture, uint8 [4, height, width, 3], in one.
 
   Args:
-    views: the four panels.
+    panels: image, truth, prediction and errors.
     errors: text that states the size of the errors; None if there is no truth, then only image and
       prediction are drawn.
   """
-  panels = list(
-    zip(("image", "truth", "prediction", f"errors: {errors}"), map(drawing.enlarge, views), strict=True)
-  )
-  return np.asarray(drawing.sheet(panels[::2] if errors is None else panels, 2))
+  captions = "image", "truth", "prediction", f"errors: {errors}"
+  captioned = list(zip(captions, map(drawing.enlarge, panels), strict=True))
+  return np.asarray(drawing.sheet(captioned[::2] if errors is None else captioned, 2))

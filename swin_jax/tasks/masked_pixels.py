@@ -72,9 +72,9 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     valid = batch.get("valid")
     masked = pixel_mask(batch["mask"], patch_size, images.shape[1:-1])
     pasted = jnp.where(masked, in_pixels(reconstruction, images, target_norm_window, valid), images)
-    views = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
-    views = drawn.visible(views, None if valid is None else valid[:, None], mean, std)
-    return jnp.round(drawn.shown(views, bands) * 255.0).astype(jnp.uint8)
+    panels = jnp.stack([images, jnp.where(masked, 0.0, images), pasted], axis=1)
+    panels = drawn.visible(panels, None if valid is None else valid[:, None], mean, std)
+    return jnp.round(drawn.shown(panels, bands) * 255.0).astype(jnp.uint8)
 
   return Task(
     model,

@@ -70,7 +70,7 @@ def make_task(
     predictions, valid = predicted(params, batch), batch.get("valid")
     predictions = predictions if valid is None else jnp.where(valid, predictions, jnp.nan)
     pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
-    return value_pictures.value_views(pixels, predictions, target(batch))
+    return value_pictures.value_panels(pixels, predictions, target(batch))
 
   return Task(
     model,
@@ -137,11 +137,11 @@ def draw(
   del class_names
   known = np.full(predictions.shape, np.nan, np.float32) if truth is None else truth
   mean, std = (settings["pixel_regression"][name] for name in ("value_mean", "value_std"))
-  views = value_pictures.value_views(pixels, (predictions[None] - mean) / std, (known[None] - mean) / std)
+  panels = value_pictures.value_panels(pixels, (predictions[None] - mean) / std, (known[None] - mean) / std)
   both = ~np.isnan(known) & ~np.isnan(predictions)
   error = np.mean(np.abs(known - predictions)[both]) if both.any() else 0
   return Drawing(
-    np.asarray(views)[0],
+    np.asarray(panels)[0],
     None if truth is None else f"{error:.4g} in the mean",
     lambda picture: legend.with_scales(picture, mean, std, truth is not None),
   )

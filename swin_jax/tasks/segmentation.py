@@ -62,7 +62,7 @@ def make_task(
     classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
     classes = classes if valid is None else jnp.where(valid, classes, NONE)
     pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
-    return label_pictures.label_views(
+    return label_pictures.label_panels(
       pixels, classes, batch["label_map"].astype(jnp.int32), model.num_classes
     )
 
@@ -143,14 +143,14 @@ def draw(
   """Draws the predicted classes of the pixels over their image; see `task.PixelAnswers`."""
   del settings
   known = np.full(predictions.shape, NONE) if truth is None else truth.astype(np.int32)
-  views = label_pictures.label_views(
+  panels = label_pictures.label_panels(
     pixels, predictions[None].astype(np.int32), known[None], len(class_names)
   )
   shown = sorted({*np.unique(predictions), *np.unique(known)} - {NONE})
   labelled = known != NONE
   wrong = np.mean((known != predictions)[labelled]) if labelled.any() else 0
   return Drawing(
-    np.asarray(views)[0],
+    np.asarray(panels)[0],
     None if truth is None else f"{wrong:.1%} of pixels",
     lambda picture: legend.with_legend(picture, class_names, shown),
   )

@@ -130,12 +130,12 @@ class Drawing(NamedTuple):
   """Picture of the predictions for the pixels of an image.
 
   Attributes:
-    views: uint8 [4, height, width, 3], the panels image, ground truth, predictions and errors.
+    panels: uint8 [4, height, width, 3]: image, ground truth, predictions and errors.
     errors: size of the errors as text; None without ground truth.
     legend: picture → the picture with a legend of its colours below it.
   """
 
-  views: np.ndarray
+  panels: np.ndarray
   errors: str | None
   legend: Callable[[np.ndarray], np.ndarray]
 

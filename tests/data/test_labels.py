@@ -308,7 +308,7 @@ def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
   contents = files(kind="truth", splits=("train",))
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
   assert (
-    "has a folder images beside truth, which are not classes of images: maps of pixels belong in labels,"
+    "has a folder images next to truth, which are not classes of images: maps of pixels belong in labels,"
     " annotations" in capsys.readouterr().err
   )
 

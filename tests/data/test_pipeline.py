@@ -17,6 +17,7 @@ from swin_jax.data.feed import pipeline
 from swin_jax.data.read.sources import open_source
 from swin_jax.mesh import sharding
 from swin_jax.terminal.errors import BadInput
+from tests.support import meshes
 from tests.support.batches import make_input
 from tests.support.paths import ROOT
 
@@ -53,7 +54,7 @@ def test_parts(mesh, parts):
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_the_rows_are_those_of_the_sharding(mesh):
-  spec = sharding.shard_batch(sharding.make_mesh(*mesh), RULES, 16)
+  spec = sharding.shard_batch(meshes.make(*mesh), RULES, 16)
   places = spec.devices_indices_map((16,))
   assert [range(*places[device][0].indices(16)) for device in spec.mesh.devices.flat] == [
     part for _, part in rows(mesh, [0] * 8)
@@ -91,7 +92,7 @@ def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(BadInput, match="'fsdp': 8.*: a batch of 12 does not divide"):
       batches(
         *([0] if batches == data.train else []),
-        NamedSharding(sharding.make_mesh(1, 8, 1), PartitionSpec(("data", "fsdp"))),
+        NamedSharding(meshes.make(1, 8, 1), PartitionSpec(("data", "fsdp"))),
       )
 
 
@@ -103,7 +104,7 @@ def test_batches_are_on_the_devices_before_they_are_asked_for():
       drawn.append(i)
       yield {"image": np.full((8, 2), i, np.uint8), "index": np.arange(8), "bad": np.zeros(8, np.int32)}
 
-  source, spec = open_source("digits", "", "val"), sharding.shard_batch(sharding.make_mesh(1, 8, 1), RULES, 8)
+  source, spec = open_source("digits", "", "val"), sharding.shard_batch(meshes.make(1, 8, 1), RULES, 8)
   count = 0
   for count, (host, device) in enumerate(
     pipeline.to_device(batches(), spec, pipeline.BadRecords(source, 0.0)), 1
@@ -126,7 +127,7 @@ def global_batches():
   arrays = {}
   for mesh in [(1, 8, 1), (1, 1, 8), (2, 2, 2)]:
     data = make_input(open_source("digits", "", "val"), batch=16)
-    spec = sharding.shard_batch(sharding.make_mesh(*mesh), RULES, 16)
+    spec = sharding.shard_batch(meshes.make(*mesh), RULES, 16)
     (_, train), *_, (_, evaluation) = next(data.train(3, spec)), *data.evaluation(spec)
     for name, batch in (("train", train), ("eval", evaluation)):
       for key, value in batch.items():

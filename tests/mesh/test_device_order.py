@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from swin_jax.mesh import sharding
+from tests.support import meshes
 
 pytestmark = pytest.mark.every_python
 
@@ -24,10 +25,10 @@ def order(monkeypatch, owners, sizes):
   preferred order.
   """
   devices = [Device(i, process) for i, process in enumerate(owners)]
-  best = Mesh(np.array(devices).reshape(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+  best = Mesh(np.array(devices).reshape(sizes), meshes.AXES, axis_types=(AxisType.Auto,) * 3)
   monkeypatch.setattr(jax, "make_mesh", lambda *args, **kwargs: best)
-  mesh = sharding.make_mesh(*sizes, devices=devices)
-  assert mesh.devices.shape == sizes and mesh.axis_names == sharding.MESH_AXES
+  mesh = meshes.make(*sizes, devices=devices)
+  assert mesh.devices.shape == sizes and mesh.axis_names == meshes.AXES
   assert set(mesh.axis_types) == {AxisType.Auto}
   return [device.process_index for device in mesh.devices.flat]
 
@@ -54,3 +55,13 @@ def test_a_process_gets_consecutive_rows_of_the_batch(monkeypatch, owners, sizes
 )
 def test_the_best_order_stays_where_rows_are_consecutive(monkeypatch, owners, sizes):
   assert order(monkeypatch, owners, sizes) == list(owners)
+
+
+def test_devices_that_share_a_row_through_space_and_model(monkeypatch):
+  """Each process holds half of both rows, so jax's order stays."""
+  devices = [Device(i, process) for i, process in enumerate((0, 0, 1, 1, 0, 0, 1, 1))]
+  sizes = {"data": 2, "space": 2, "model": 2}
+  best = Mesh(np.array(devices).reshape(2, 2, 2), tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+  monkeypatch.setattr(jax, "make_mesh", lambda *args, **kwargs: best)
+  processes = [device.process_index for device in sharding.make_mesh(sizes, devices).devices.flat]
+  assert processes == [0, 0, 1, 1, 0, 0, 1, 1]

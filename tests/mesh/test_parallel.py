@@ -20,7 +20,7 @@ from swin_jax.mesh import sharding
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
 from swin_jax.run.state import TrainState
-from tests.support import slow_block, tiny
+from tests.support import meshes, slow_block, tiny
 
 TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values": "pretrain"}
 
@@ -53,7 +53,7 @@ def config(model, mesh_sizes=(1, 1, 1), **changes):
   # With ε = 1, Adam's first update is roughly the gradient; with 1e-8 it would be the sign of the gradient's
   # rounding errors. The rate is 1 for 16 images.
   c.optim.update(lr=32.0, warmup_epochs=0.0, min_lr=0.0, eps=1.0)
-  c.mesh.update(dict(zip(sharding.MESH_AXES, mesh_sizes, strict=True)))
+  c.mesh.update(dict(zip(meshes.AXES, mesh_sizes, strict=True)))
   for key, value in changes.items():
     group, _, name = key.rpartition("__")
     (c[group] if group else c)[name] = value

@@ -8,7 +8,7 @@ import re
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
@@ -21,15 +21,12 @@ from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.run.state import abstract_state
 from swin_jax.terminal.errors import BadInput
+from tests.support import meshes
 
 pytestmark = pytest.mark.every_python
 
 RULES = common.base().sharding_rules
 MAX_REPLICATED_BYTES = 4e6
-
-
-def abstract_mesh(data, fsdp, model):
-  return AbstractMesh((data, fsdp, model), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 @functools.cache
@@ -89,7 +86,7 @@ GIANT = [
 
 
 def test_partition_of_every_parameter_of_the_3b_model():
-  mesh, used = abstract_mesh(2, 8, 4), set()
+  mesh, used = meshes.abstract(2, 8, 4), set()
   for task in ("simmim", "classifier"):
     for path, leaf in by_path(sharding.shard_parameters(boxed_giant(2, task), mesh, RULES)).items():
       row = next((i for i, (pattern, _) in enumerate(GIANT) if re.fullmatch(pattern, path)), None)
@@ -122,7 +119,7 @@ def test_everything_large_is_divided_by_both_axes(mesh_sizes, version, task):
     lambda rng: boxed_giant(version, task),
     lambda params: optax.adamw(1e-3),
     True,
-    abstract_mesh(*mesh_sizes),
+    meshes.abstract(*mesh_sizes),
     RULES,
   )
   large = [leaf for leaf in jax.tree.leaves(state) if in_bytes(leaf) > MAX_REPLICATED_BYTES]
@@ -139,7 +136,7 @@ def test_everything_large_is_divided_by_both_axes(mesh_sizes, version, task):
 
 @pytest.mark.parametrize("mesh_sizes", [(1, 8, 1), (2, 2, 2)], ids=str)
 def test_zero1_divides_all_but_the_parameters_by_fsdp(mesh_sizes):
-  mesh, model_ways = abstract_mesh(*mesh_sizes), mesh_sizes[2]
+  mesh, model_ways = meshes.abstract(*mesh_sizes), mesh_sizes[2]
   rules = sharding.whole_parameters(RULES)
   assert dict(rules)["batch"] == ("data", "fsdp")
   zero1, _, gradients = abstract_state(
@@ -160,7 +157,7 @@ def test_zero1_divides_all_but_the_parameters_by_fsdp(mesh_sizes):
 
 
 def spec(shape, names, rules=RULES, mesh=(2, 4, 2)):
-  return sharding.spec("stage0/kernel", shape, names, abstract_mesh(*mesh), rules)
+  return sharding.spec("stage0/kernel", shape, names, meshes.abstract(*mesh), rules)
 
 
 def test_spec():
@@ -227,18 +224,18 @@ def test_a_parameter_that_the_rules_cannot_place(shape, names, rules, message):
 
 def test_a_batch_that_does_not_divide():
   with pytest.raises(BadInput, match=r"a batch \(12,\): dimension 0 does not divide into 8"):
-    sharding.shard_batch(sharding.make_mesh(2, 4, 1), RULES, 12)
+    sharding.shard_batch(meshes.make(2, 4, 1), RULES, 12)
 
 
 def test_parts_of_a_batch():
-  assert sharding.batch_parts(abstract_mesh(2, 4, 2), RULES) == 8
-  assert sharding.batch_parts(abstract_mesh(1, 1, 8), RULES) == 1
+  assert sharding.batch_parts(meshes.abstract(2, 4, 2), RULES) == 8
+  assert sharding.batch_parts(meshes.abstract(1, 1, 8), RULES) == 1
 
 
 def test_a_parameter_without_names_is_a_programming_error():
   with pytest.raises(ValueError, match="'kernel'.*has no logical names"):
     sharding.shard_parameters(
-      {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, abstract_mesh(1, 1, 1), RULES
+      {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, meshes.abstract(1, 1, 1), RULES
     )
 
 
@@ -247,8 +244,8 @@ def test_a_parameter_without_names_is_a_programming_error():
   [((1, -1, 1), (1, 8, 1)), ((2, 2, -1), (2, 2, 2)), ((-1, 8, 1), (1, 8, 1)), ((2, 2, 2), (2, 2, 2))],
 )
 def test_mesh(sizes, expected):
-  mesh = sharding.make_mesh(*sizes)
-  assert tuple(mesh.shape.values()) == expected and mesh.axis_names == sharding.MESH_AXES
+  mesh = meshes.make(*sizes)
+  assert tuple(mesh.shape.values()) == expected and mesh.axis_names == meshes.AXES
   assert set(mesh.axis_types) == {AxisType.Auto}
 
 
@@ -257,14 +254,33 @@ def test_mesh(sizes, expected):
 )
 def test_a_mesh_that_does_not_fit(sizes):
   with pytest.raises(BadInput, match=r"config\.mesh .* does not fit the number of devices, 8"):
-    sharding.make_mesh(*sizes)
+    meshes.make(*sizes)
+
+
+def test_a_mesh_has_the_axes_that_its_config_names_in_one_order():
+  assert tuple(common.base().mesh) == meshes.AXES
+  mesh = sharding.make_mesh({"model": 2, "space": -1, "expert": 1, "data": 2})
+  assert tuple(mesh.shape.items()) == (("data", 2), ("expert", 1), ("space", 2), ("model", 2))
+  with pytest.raises(ValueError, match="depth"):
+    sharding.make_mesh({"data": 4, "depth": 2})
+
+
+def test_an_axis_without_a_place_in_the_mesh_splits_nothing():
+  rules = (("batch", ("data", "expert")), ("mlp", "expert"))
+  assert sharding.spec("x", (8, 6), (axes.BATCH, axes.MLP), meshes.abstract(4, 1, 2), rules) == P(
+    "data", None
+  )
+  assert sharding.batch_parts(meshes.abstract(4, 1, 2), rules) == 4
+  split = sharding.make_mesh({"data": 4, "expert": 2})
+  assert sharding.spec("x", (8, 6), (axes.BATCH, None), split, rules) == P(("data", "expert"), None)
+  assert sharding.batch_parts(split, rules) == 8
 
 
 # Activations.
 
 
 def constrained(shape, names, rules=RULES, mesh_sizes=(2, 2, 2)):
-  with sharding.trace_on(sharding.make_mesh(*mesh_sizes), rules):
+  with sharding.trace_on(meshes.make(*mesh_sizes), rules):
     return jax.jit(lambda x: layers.constrain(x, *names)).lower(jnp.zeros(shape)).as_text()
 
 
@@ -313,7 +329,7 @@ def test_each_device_computes_on_its_part():
     return 2.0 * x
 
   x = np.arange(32, dtype=np.float32).reshape(8, 4)
-  with sharding.trace_on(sharding.make_mesh(2, 2, 2), RULES):
+  with sharding.trace_on(meshes.make(2, 2, 2), RULES):
     out = jax.jit(
       lambda x: sharding.per_device(
         double, (x, None), ((axes.BATCH, axes.HEADS), ()), (axes.BATCH, axes.HEADS)
@@ -332,7 +348,7 @@ def test_what_devices_share_gets_the_gradient_of_all():
     return jnp.sum(sharding.per_device(turn, (x, shared), ((axes.BATCH,), (None,)), (axes.BATCH,)))
 
   for mesh_sizes in ((1, 8, 1), (4, 2, 1)):
-    with sharding.trace_on(sharding.make_mesh(*mesh_sizes), RULES):
+    with sharding.trace_on(meshes.make(*mesh_sizes), RULES):
       gradient = jax.jit(jax.grad(loss, (0, 1))).lower(shared, x).compile()
       np.testing.assert_allclose(gradient(shared, x)[0], 3 * 9.0 * x.sum(keepdims=True))
       np.testing.assert_allclose(gradient(shared, x)[1], 27.0)
@@ -356,10 +372,10 @@ def test_bytes_per_device():
 
 
 def placed(shape, partition, dtype=jnp.float32, mesh=(1, 4, 2)):
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(abstract_mesh(*mesh), partition))
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(meshes.abstract(*mesh), partition))
 
 
 def test_tracing_on_a_mesh_ends():
-  with sharding.trace_on(sharding.make_mesh(8, 1, 1), RULES):
-    assert jax.sharding.get_abstract_mesh().shape["data"] == 8
-  assert jax.sharding.get_abstract_mesh().empty
+  with sharding.trace_on(meshes.make(8, 1, 1), RULES):
+    assert jax.sharding.get_meshes.abstract().shape["data"] == 8
+  assert jax.sharding.get_meshes.abstract().empty

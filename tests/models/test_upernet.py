@@ -19,7 +19,7 @@ from swin_jax.mesh import sharding
 from swin_jax.models import swin, upernet
 from swin_jax.models.backbone import Features
 from swin_jax.terminal.errors import BadInput
-from tests.support import slow_block
+from tests.support import meshes, slow_block
 from tests.support.jaxprs import primitives
 
 pytestmark = pytest.mark.every_python
@@ -432,7 +432,7 @@ def gradient(mesh_sizes):
   """
   model, images = make_model(depths=(1, 1), num_heads=(2, 2), window_sizes=(4, 4)), images_of(24, 40, batch=4)
   params = random_params(model)
-  mesh = sharding.make_mesh(*mesh_sizes, jax.devices()[: math.prod(mesh_sizes)])
+  mesh = meshes.make(*mesh_sizes, jax.devices()[: math.prod(mesh_sizes)])
   shardings = jax.tree.map(lambda leaf: leaf.sharding, sharding.shard_parameters(boxed(model), mesh, RULES))
   directions = np.random.default_rng(7).normal(size=(2, 4, 6, 10, CLASSES)).astype(np.float32)
 
@@ -477,9 +477,7 @@ def test_a_kernel_is_gathered_once_for_both_passes_and_only_over_fsdp():
 
 
 def test_every_large_kernel_is_divided_over_fsdp_and_model():
-  mesh = jax.sharding.AbstractMesh(
-    (2, 8, 4), sharding.MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
-  )
+  mesh = meshes.abstract(2, 8, 4)
   params = sharding.shard_parameters(boxed(published("base", 2, 8)), mesh, RULES)
   params.pop("encoder")
   for path, leaf in flax.traverse_util.flatten_dict(params, sep="/").items():

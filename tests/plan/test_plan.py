@@ -28,7 +28,7 @@ from swin_jax.plan import ahead_of_time, footprint, formula, hlo, roofline
 from swin_jax.plan import report as fit
 from swin_jax.run.program import build
 from swin_jax.terminal.errors import BadInput
-from tests.support import tiny
+from tests.support import meshes, tiny
 from tests.support.libtpu import needs_libtpu
 from tests.support.paths import ROOT
 
@@ -376,7 +376,7 @@ def test_what_the_head_sends_over_the_model_axis():
 
 
 def test_collectives_by_formula():
-  mesh = sharding.make_mesh(2, 4, 1)
+  mesh = meshes.make(2, 4, 1)
   place = lambda shape, *spec: jax.ShapeDtypeStruct(
     shape, jnp.float32, sharding=NamedSharding(mesh, P(*spec))
   )
@@ -596,7 +596,7 @@ def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   """jax's own order does not see to it on the first two: a host has 2 × 2 chips."""
   plan.set_environment()
   devices = ahead_of_time.devices_of(hardware.parse(topology))
-  made = sharding.make_mesh(*mesh, devices=devices)
+  made = meshes.make(*mesh, devices=devices)
   assert made.devices.shape == mesh and set(made.devices.flat) == set(devices)
   rows = NamedSharding(made, P(("data", "fsdp"))).devices_indices_map((256,))
   held = [(device.process_index, range(*index[0].indices(256))) for device, index in rows.items()]

@@ -72,7 +72,7 @@ def shades(
   """
   source = Shades(label, damaged)
   config = tiny.config()
-  mesh = sharding.make_mesh(**config.mesh, devices=jax.devices()[:1])
+  mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
   rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
 
   def measure(params, batch):

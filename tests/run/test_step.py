@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from swin_jax.mesh import sharding
 from swin_jax.run import optim
 from swin_jax.run.state import TrainState
 from swin_jax.run.step import make_step
 from swin_jax.tasks.task import Task
+from tests.support import meshes
 
 pytestmark = pytest.mark.every_python
 
@@ -35,7 +35,7 @@ def make_task(drawn=False):
 
 def run(steps, *, optimizer=None, rate=None, ema=False, task=None, augment=None, **changes):
   """Returns the states before, between and after the given number of steps, and the sums of each step."""
-  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  mesh = meshes.make(1, 1, 1, devices=jax.devices()[:1])
   place = NamedSharding(mesh, PartitionSpec())
   params = jax.device_put({"head": {"kernel": np.float32([[5.0]])}}, place)
   optimizer = optimizer or optax.sgd(0.25)

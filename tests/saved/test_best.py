@@ -6,18 +6,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from swin_jax.mesh import sharding
 from swin_jax.models.swin import Swin, SwinConfig
 from swin_jax.run.state import TrainState
 from swin_jax.saved import checkpoint, parameters
 from swin_jax.tasks import KINDS
-from tests.support import tiny
+from tests.support import meshes, tiny
 
 pytestmark = pytest.mark.every_python
 
 
 def place():
-  return NamedSharding(sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1]), PartitionSpec())
+  return NamedSharding(meshes.make(1, 1, 1, devices=jax.devices()[:1]), PartitionSpec())
 
 
 def state(step, average=None):

@@ -12,11 +12,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from swin_jax.mesh import sharding
 from swin_jax.run.state import TrainState
 from swin_jax.saved import checkpoint, manifest, parameters
 from swin_jax.saved.checkpoint import Checkpoints
 from swin_jax.terminal.errors import BadInput, Fault
+from tests.support import meshes
 from tests.support.runs import flip_a_byte
 
 pytestmark = pytest.mark.every_python
@@ -25,7 +25,7 @@ BEST = ("eval/top1", True)
 
 
 def state(step, shape=(1, 8, 1), ema=True, rows=16):
-  mesh = sharding.make_mesh(*shape)
+  mesh = meshes.make(*shape)
   place = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
   kernel = place(jnp.arange(rows * 8.0).reshape(rows, 8) + step, "fsdp", "model")
   params = {"encoder": {"kernel": kernel}, "head": {"bias": place(jnp.full(8, float(step)))}}

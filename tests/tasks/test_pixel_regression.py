@@ -253,9 +253,9 @@ def test_colours_are_those_of_the_scales():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth = jnp.asarray([[[-5.0, 0.0], [5.0, jnp.nan]]])
   image, said, truth_view, errors = np.asarray(
-    value_pictures.value_views(pixels, jnp.asarray([[[-5.0, 1.0], [2.0, 0.0]]]), truth)
+    value_pictures.value_panels(pixels, jnp.asarray([[[-5.0, 1.0], [2.0, 0.0]]]), truth)
   )[0]
-  nothing = np.asarray(value_pictures.value_views(pixels, jnp.full((1, 2, 2), jnp.nan), truth))[0, 2]
+  nothing = np.asarray(value_pictures.value_panels(pixels, jnp.full((1, 2, 2), jnp.nan), truth))[0, 2]
   assert np.all(nothing == 51)
   # where no value is known
   assert np.all(image == 128) and said[1, 1].tolist() == errors[1, 1].tolist() == [51] * 3

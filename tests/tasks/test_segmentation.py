@@ -165,7 +165,7 @@ def test_pictures_show_image_truth_prediction_and_errors():
   pixels = jnp.full((1, 2, 2, 3), 0.5)
   truth, prediction = jnp.asarray([[[0, 1], [255, 1]]]), jnp.asarray([[[0, 0], [1, 1]]])
   image, said, prediction_panel, errors = np.asarray(
-    label_pictures.label_views(pixels, prediction, truth, 2)
+    label_pictures.label_panels(pixels, prediction, truth, 2)
   )[0]
   assert np.all(image == 128) and np.array_equal(said[1, 0], image[1, 0])
   assert (
@@ -174,7 +174,7 @@ def test_pictures_show_image_truth_prediction_and_errors():
     and np.array_equal(prediction_panel[1, 0], said[0, 1])
   )
   assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
-  nothing = np.asarray(label_pictures.label_views(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
+  nothing = np.asarray(label_pictures.label_panels(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
   assert np.array_equal(nothing, image)
 
 

@@ -78,6 +78,6 @@ def _check_chunks(config: ConfigDict) -> None:
   for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
     count = math.prod(stage.padded) // math.prod(stage.window)
     try:
-      chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.model))
+      chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.get("model", 1)))
     except BadInput as error:
       raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
