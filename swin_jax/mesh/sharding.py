@@ -35,11 +35,13 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
   they are ordered by process.
 
   Raises:
-    BadInput: the product of the sizes is not the number of devices, or the sizes do not fit the links of a
-      TPU slice.
+    BadInput: an axis is unknown, the product of the sizes is not the number of devices, or the sizes do not
+      fit the links of a TPU slice.
   """
   devices = jax.devices() if devices is None else devices
-  sizes = {axis: sizes[axis] for axis in sorted(sizes, key=MESH_AXES.index)}
+  if unknown := sorted(set(sizes) - set(MESH_AXES)):
+    raise BadInput(f"config.mesh.{unknown[0]}: no mesh axis has this name; known are {', '.join(MESH_AXES)}")
+  sizes = {axis: sizes[axis] for axis in MESH_AXES if axis in sizes}
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   impossible = len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1)

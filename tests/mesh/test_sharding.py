@@ -207,7 +207,7 @@ def test_spec():
       (16, 8),
       (axes.EMBED, axes.MLP),
       [("embed", "fspd"), ("mlp", "model")],
-      r"unknown mesh axis \['fspd'\]; known are data, fsdp, model",
+      r"unknown mesh axis \['fspd'\]; known are data, fsdp, expert, space, model",
     ),
     (
       (16, 8),
@@ -261,7 +261,9 @@ def test_a_mesh_has_the_axes_that_its_config_names_in_one_order():
   assert tuple(common.base().mesh) == meshes.AXES
   mesh = sharding.make_mesh({"model": 2, "space": -1, "expert": 1, "data": 2})
   assert tuple(mesh.shape.items()) == (("data", 2), ("expert", 1), ("space", 2), ("model", 2))
-  with pytest.raises(ValueError, match="depth"):
+  with pytest.raises(
+    BadInput, match="config.mesh.depth: no mesh axis has this name; known are data, fsdp, expert"
+  ):
     sharding.make_mesh({"data": 4, "depth": 2})
 
 
@@ -377,5 +379,5 @@ def placed(shape, partition, dtype=jnp.float32, mesh=(1, 4, 2)):
 
 def test_tracing_on_a_mesh_ends():
   with sharding.trace_on(meshes.make(8, 1, 1), RULES):
-    assert jax.sharding.get_meshes.abstract().shape["data"] == 8
-  assert jax.sharding.get_meshes.abstract().empty
+    assert jax.sharding.get_abstract_mesh().shape["data"] == 8
+  assert jax.sharding.get_abstract_mesh().empty
