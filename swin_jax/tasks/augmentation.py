@@ -9,6 +9,19 @@ from swin_jax.terminal.errors import BadInput
 READS = ("augment.interpolation", "augment.flip_probability", "augment.rotate")
 
 
+def check_images(config: ConfigDict) -> None:
+  """Checks that data.image_size is one of images.
+
+  Raises:
+    BadInput: it is one of clips, which no view reads.
+  """
+  size = config.data.image_size
+  if len(size) != 2:
+    raise BadInput(
+      f"task={config.task} reads images, not clips: data.image_size = {size} must be (height, width)"
+    )
+
+
 def check(config: ConfigDict) -> None:
   """Checks the keys of `READS`.
 

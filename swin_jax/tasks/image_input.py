@@ -40,11 +40,8 @@ def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
   Raises:
     BadInput: the model is one of clips, which no view reads.
   """
+  augmentation.check_images(config)
   d, a = config.data, config.augment
-  if len(d.image_size) != 2:
-    raise BadInput(
-      f"task={config.task} reads images, not clips: data.image_size = {d.image_size} must be (height, width)"
-    )
   augmented = views.Augment(
     image_size=d.image_size,
     crop_scale=a.crop_scale,

@@ -76,6 +76,7 @@ def check(config: ConfigDict, group: str) -> None:
   Raises:
     BadInput: a value is invalid, or the images do not allow it; the message names the keys.
   """
+  augmentation.check_images(config)
   c, channels, bands, levels = config.dense, config[group].channels, len(config.data.mean), levels_of(config)
   for key, sizes in (
     ("dense.sides", c.sides),

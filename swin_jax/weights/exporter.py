@@ -103,7 +103,10 @@ def _describe(saved: Saved) -> dict[str, Any]:
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
     )
-  trait = " and ".join(f"model.{key} = {value!r}" for key, value in changed(description).items())
+  settings, patch = changed(description), windows.sides(description["model"]["patch_size"], 2)
+  if len(set(patch)) > 1:
+    settings["patch_size"] = patch
+  trait = " and ".join(f"model.{key} = {value!r}" for key, value in settings.items())
   trait = f"has {trait}" if trait else ""
   if len(description["data"]["image_size"]) != 2:
     trait = "is a model of clips"
@@ -112,6 +115,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
       f"{saved.source} {trait}, which no other layout can represent; python -m swin_jax.export exports the"
       " whole model"
     )
+  description["model"] |= {"patch_size": patch[0]}  # a number, even where the model has one for each axis
   return description
 
 

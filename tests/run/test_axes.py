@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import own_labels
 from swin_jax.mesh import sharding
 from swin_jax.run import checks
 from swin_jax.run.program import build
@@ -71,6 +72,15 @@ def test_what_clips_do_not_have_is_named(kind):
     checks.check(config)
   with pytest.raises(BadInput, match=r"reads images, not clips: data.image_size = \(4, 32, 32\)"):
     kind_of(config).views(config)
+
+
+def test_a_map_of_pixels_has_two_axes():
+  config = own_labels.get_config("finetune")
+  config.data.image_size = CLIPS["data__image_size"]
+  with pytest.raises(
+    BadInput, match=r"task=segmentation reads images, not clips: data.image_size = \(4, 32, 32\)"
+  ):
+    kind_of(config).check(config)
 
 
 def test_a_saved_model_of_clips_runs_on_clips():

@@ -695,6 +695,24 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   assert not (tmp_path / "x.safetensors").exists()
 
 
+def write_zeros(path, **changes):
+  """Writes a model folder whose parameters are zeros."""
+  description = descriptions.describe(tiny_run.config("finetune", **changes).to_dict(), "a config")
+  shapes = descriptions.parameter_shapes(description)
+  folder.write(str(path), description, shapes, lambda path: np.zeros(shapes[path], np.float32))
+
+
+def test_square_patches_may_have_a_size_for_each_axis(tmp_path):
+  for name, patch in (("number", 4), ("axes", (4, 4))):
+    write_zeros(tmp_path / name, model__patch_size=patch)
+    assert command("export", tmp_path / name, tmp_path / "hf" / name / "x.safetensors", "--layout=hf") == 0
+    assert command("export", tmp_path / name, tmp_path / f"{name}.safetensors", "--layout=official") == 0
+  number, axes = (
+    json.loads((tmp_path / "hf" / name / "config.json").read_text()) for name in ("number", "axes")
+  )
+  assert number == axes and number["patch_size"] == 4 and number["encoder_stride"] == 8
+
+
 CLIP = dict(
   data__image_size=(4, 32, 32),
   model__patch_size=(2, 4, 4),
@@ -709,6 +727,7 @@ CLIP = dict(
     (dict(model__padding="attended"), "has model.padding = 'attended', which"),
     (dict(model__clamp_windows=False), "has model.clamp_windows = False, which"),
     (dict(model__merge_size=(2, 1)), r"has model.merge_size = \(2, 1\), which"),
+    (dict(model__patch_size=(4, 2)), r"has model.patch_size = \(4, 2\), which"),
     (
       dict(model__padding="attended", model__clamp_windows=False),
       "has model.clamp_windows = False and model.padding = 'attended', which",
@@ -716,13 +735,10 @@ CLIP = dict(
     (CLIP | dict(model__version=1, model__bias_rows="first"), "is a model of clips, which"),
     (CLIP, "is a model of clips, which"),
   ],
-  ids=["padding", "windows", "merging", "two keys", "clips, first rows", "clips"],
+  ids=["padding", "windows", "merging", "patches", "two keys", "clips, first rows", "clips"],
 )
 def test_what_only_our_own_models_have_is_not_exported(changes, message, tmp_path, capsys):
-  config = tiny_run.config("finetune", **changes).to_dict()
-  description = descriptions.describe(config | {"task": "classification"}, "a config")
-  shapes = descriptions.parameter_shapes(description)
-  folder.write(str(tmp_path / "ours"), description, shapes, lambda path: np.zeros(shapes[path], np.float32))
+  write_zeros(tmp_path / "ours", **changes)
   for layout in choices.LAYOUTS:
     words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", f"--layout={layout}")
     assert re.search(message, refusal(capsys, *words))
