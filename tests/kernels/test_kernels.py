@@ -335,7 +335,7 @@ def test_it_lowers_for_gpus_and_keeps_no_logits(tokens, dtype):
   mesh = jax.sharding.AbstractMesh(
     (1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=H200
   )
-  with jax.sharding.use_meshes.abstract(mesh):
+  with jax.sharding.use_abstract_mesh(mesh):
     text = jax.jit(run).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
   assert text.count("__gpu$xla.gpu.triton") == (2 if tokens <= 64 else 4)
   squares = re.findall(rf"tensor<([\dx]*){tokens}x{tokens}x\w+>", text)
