@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import json
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -31,10 +32,8 @@ class Writer:
       if file.exists():
         kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
         files.write(file, "".join(line + "\n" for line in kept))
-    import tensorboardX  # late, because it imports torch if that is installed, which is slow
-
     self._lines = path.open("a")
-    self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
+    self._board = _summary_writer()(str(self._workdir / "tensorboard"), purge_step=step + 1)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     if not self._active:
@@ -96,6 +95,18 @@ def picture_grid(images: np.ndarray) -> np.ndarray:
   images = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
   rows, columns, height, width, _ = images.shape
   return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+
+
+def _summary_writer() -> type:
+  """Imports the writer of TensorBoard events without torch, which it would load for seconds if installed."""
+  without_torch = {} if "torch" in sys.modules else {"torch": None}
+  sys.modules.update(without_torch)
+  try:
+    from tensorboardX import SummaryWriter
+  finally:
+    for name in without_torch:
+      del sys.modules[name]
+  return SummaryWriter
 
 
 def _is_before(line: str, step: int, evaluated: bool) -> bool:

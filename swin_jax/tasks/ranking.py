@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import log_softmax
 
 from swin_jax.tasks.task import RowMetrics, Undefined
 
@@ -23,7 +22,8 @@ def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
   Raises:
     Undefined: all examples have the same class, or a logit is not finite.
   """
-  from sklearn.metrics import average_precision_score, roc_auc_score  # takes seconds
+  from scipy.special import log_softmax  # late, as both take a second or more to import
+  from sklearn.metrics import average_precision_score, roc_auc_score
 
   logits, label = rows["logits"], rows["label"]
   present = np.unique(label)

@@ -18,8 +18,8 @@ from tests.support.paths import ROOT
 # Shorter training: the notebook's text, and what the test runs in its place.
 SHORTER = {
   "quickstart": {
-    "total_epochs=20.0, warmup_epochs=2.0": "total_epochs=2.0, warmup_epochs=0.5",
-    "every_epochs = 10.0": "every_epochs = 1.0",
+    "total_epochs=20.0, warmup_epochs=2.0": "total_epochs=1.0, warmup_epochs=0.5",
+    "every_epochs = 10.0": "every_epochs = 0.5",
   },
   "finetune_your_images": {
     "total_epochs=float(epochs), warmup_epochs=2.0": "total_epochs=1.0, warmup_epochs=0.5"

@@ -17,6 +17,7 @@ from tests.support.folders import imported
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
+TWO_STAGES = ("--config.model.depths=1,1", "--config.model.num_heads=2,2", "--config.model.window_sizes=8,8")
 
 
 def block(heading, language):
@@ -75,7 +76,7 @@ def test_own_images(tmp_path):
       pixels = np.clip(rng.normal(colour, 20, (70 + i, 80, 3)), 0, 255).astype(np.uint8)
       Image.fromarray(pixels).save(tmp_path / "my_images" / name / f"{i}.jpg")
   short = ["--config.data.batch_size=16", "--config.data.eval_batch_size=4", "--config.optim.total_epochs=1"]
-  short += ["--config.optim.warmup_epochs=0.5", "--config.model.depths=(1,1,1,1)"]
+  short += ["--config.optim.warmup_epochs=0.5", *TWO_STAGES]
   *_, done = do(tmp_path, "Your own images", short)
   assert "eval/top1" in done.stdout
   assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
@@ -96,12 +97,8 @@ def test_rasters(tmp_path):
     "--config.optim.total_epochs=20",
     "--config.optim.lr=0.4",
   ]
-  flags += ["--config.optim.warmup_epochs=2", "--config.model.depths=1,1", "--config.model.num_heads=2,2"]
-  flags += [
-    "--config.model.window_sizes=8,8",
-    "--config.mask.patch_size=2",
-    "--config.checkpoint.every_epochs=20",
-  ]
+  flags += ["--config.optim.warmup_epochs=2", *TWO_STAGES]
+  flags += ["--config.mask.patch_size=2", "--config.checkpoint.every_epochs=20"]
   assert len(do(tmp_path, "Rasters of any bands", flags)) == 3
   losses = [
     line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line
@@ -127,11 +124,7 @@ def test_every_pixel(tmp_path, monkeypatch):
         Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
   (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
   flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
-  flags += [
-    "--config.model.depths=1,1,1,1",
-    "--config.optim.warmup_epochs=0.5",
-    "--config.log.eval_every_epochs=1",
-  ]
+  flags += [*TWO_STAGES, "--config.optim.warmup_epochs=0.5", "--config.log.eval_every_epochs=1"]
   _, trained, evaluated, _ = do(tmp_path, "Every pixel", flags)
   assert (
     "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
@@ -161,12 +154,7 @@ def test_a_number_for_every_pixel(tmp_path):
     "--config.optim.total_epochs=1",
     "--config.optim.warmup_epochs=0.5",
   ]
-  flags += [
-    "--config.model.depths=1,1",
-    "--config.model.num_heads=2,2",
-    "--config.model.window_sizes=8,8",
-    "--config.log.eval_every_epochs=1",
-  ]
+  flags += [*TWO_STAGES, "--config.log.eval_every_epochs=1"]
   _, trained, _ = do(tmp_path, "A number for every pixel", flags)
   assert "eval/mean_absolute_error" in trained.stdout
   assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["1-regress.png"]

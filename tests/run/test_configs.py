@@ -84,15 +84,9 @@ def test_builds_its_abstract_state(name, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
-  "name",
-  [
-    "upernet_swinv2_tiny_ade20k",
-    *(
-      pytest.param(name, marks=pytest.mark.ci)
-      for name in ("simmim_swin_base_ft", "swinv2_3b", "satvision_giant")
-    ),
-  ],
+  "name", ["upernet_swinv2_tiny_ade20k", "simmim_swin_base_ft", "swinv2_3b", "satvision_giant"]
 )
 def test_its_debug_form_trains(name, tmp_path):
   """One of each kind; a few steps of the run that the docstring's command starts."""
