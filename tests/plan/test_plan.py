@@ -517,7 +517,7 @@ def restored_verbosity():
 SMALL = (  # `tests/support/tiny.py` as flags
   "--config=configs/quickstart.py:pretrain",
   "--config.model.embed_dim=16",
-  "--config.model.depths=(2,2)",
+  "--config.model.depths=(1,1)",
   "--config.model.unroll=False",
   "--config.model.dtype=bfloat16",
 )

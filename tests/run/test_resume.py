@@ -115,7 +115,7 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   ranking = {"eval/auroc", "eval/average_precision"}
   assert set(evaluation) == {"eval/loss", "eval/top1", "eval/top5"} | ranking
   report = (tmp_path / "transfer.txt").read_text()
-  assert "  loaded   encoder/stage1/blocks/block1/mlp/fc1/kernel" in report
+  assert "  loaded   encoder/stage1/blocks/block0/mlp/fc1/kernel" in report
   assert (
     "  dropped  decoder/kernel" in report
     and "  dropped  mask_token" in report
@@ -220,7 +220,7 @@ def test_an_evaluation_can_be_stopped(finished, monkeypatch):
   [
     (dict(data__mean=(0.5,)), "--config.data.mean=0.3,$"),
     (dict(masked_pixels__target_norm_window=5), "--config.masked_pixels.target_norm_window=0$"),
-    (dict(model__depths=(2, 4)), "--config.model.depths=2,2$"),
+    (dict(model__depths=(2, 4)), "--config.model.depths=1,1$"),
   ],
 )
 def test_evaluation_under_another_meaning_is_refused(finished, change, flag):
@@ -246,7 +246,7 @@ def test_eval_mode_prints_what_training_ended_with(finished):
   arguments = [
     "--config=configs/quickstart.py:pretrain",
     "--config.model.embed_dim=16",
-    "--config.model.depths=(2,2)",
+    "--config.model.depths=(1,1)",
     "--config.data.eval_batch_size=72",
     "--config.optim.ema_decay=0.9",
     "--config.data.batch_size=16",

@@ -1,4 +1,4 @@
-"""The smallest complete run: two stages, digits, a few images a step."""
+"""The smallest complete run: two stages of one block, digits, a few images a step."""
 
 from configs import quickstart
 
@@ -8,7 +8,7 @@ def config(kind="pretrain", **changes):
   epoch.
   """
   c = quickstart.get_config(kind)
-  c.model.update(embed_dim=16, depths=(2, 2), num_heads=(2, 4), unroll=False)
+  c.model.update(embed_dim=16, depths=(1, 1), num_heads=(2, 4), unroll=False)
   c.data.update(batch_size=16, eval_batch_size=72, num_threads=1)
   c.optim.update(total_epochs=20 / 89, warmup_epochs=5 / 89, lr=0.03)
   c.checkpoint.every_epochs = 10 / 89
