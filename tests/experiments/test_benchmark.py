@@ -21,7 +21,7 @@ from swin_jax.terminal.errors import BadInput
 from tests.support.paths import ROOT
 
 HARDWARE = {"device": "NVIDIA H200"}
-DEBUG = {"debug": dict(config="swinv2_3b:debug", image_size=64, dtype="float32", remat="block")}
+DEBUG = {"debug": dict(config="quickstart:pretrain", image_size=32, dtype="float32", remat="block")}
 
 
 @pytest.mark.parametrize(
