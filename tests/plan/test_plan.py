@@ -255,7 +255,7 @@ def test_what_autodiff_keeps_of_an_image():
 def test_remat_keeps_less():
   saved = {}
   for remat in ("none", "dots", "block"):
-    config = tiny.config(model__remat=remat)
+    config = tiny.config(model__remat=remat, model__depths=(2, 2))
     saved[remat] = formula.activations(config)
   assert saved["none"].saved > saved["dots"].saved > 1.3 * saved["block"].saved
   # Every block's input at least, 64 tokens of 16 channels and 16 of 32, float32, two blocks each.
@@ -304,7 +304,7 @@ def dot_flops(jaxpr):
 @functools.cache
 def counted_flops(remat):
   """Of the gradient of the real loss, an image."""
-  config = tiny.config(model__remat=remat, model__embed_dim=64, model__num_heads=(2, 4))
+  config = tiny.config(model__remat=remat, model__embed_dim=64, model__num_heads=(2, 4), model__depths=(2, 2))
   program = build(config, 1, 1, jax.devices()[:1])
   batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
   gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
