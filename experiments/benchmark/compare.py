@@ -39,15 +39,15 @@ def on_gpu_there() -> tuple[list[str], list[str]]:
   return available, missing
 
 
-def some(wanted: str | None, there: list[str], flag: str) -> list[str]:
+def some(names: str | None, available: list[str], flag: str) -> list[str]:
   """Returns the choices named by a comma-separated flag, in the order of all choices; without it, all
   choices.
   """
-  asked = wanted.split(",") if wanted else there
+  asked = names.split(",") if names else available
   for name in asked:
-    if name not in there:
-      raise BadInput(f"--{flag}={wanted}: there is no '{name}' here; there are {', '.join(there)}")
-  return [name for name in there if name in asked]
+    if name not in available:
+      raise BadInput(f"--{flag}={names}: there is no '{name}' here; there are {', '.join(available)}")
+  return [name for name in available if name in asked]
 
 
 def earlier_of(path: pathlib.Path | None) -> dict[str, Any]:

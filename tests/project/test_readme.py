@@ -229,7 +229,7 @@ def test_the_quick_start_learns_digits(tmp_path):
     (tmp_path / name).symlink_to(ROOT / name)
   environment, requirements, *runs_of_it = block("Quick start", "sh")[0].split(" && ")
   assert environment == "python3 -m venv .venv" and requirements.startswith(".venv/bin/pip install")
-  for command, epochs in zip(runs_of_it, (1, 6), strict=True):
+  for command, epochs in zip(runs_of_it, (1, 8), strict=True):
     words = shlex.split(command)
     assert words[0] == ".venv/bin/python"
     shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
@@ -240,4 +240,4 @@ def test_the_quick_start_learns_digits(tmp_path):
   folder = tmp_path / "runs" / "quickstart"
   assert list((folder / "pretrain" / "pictures").glob("reconstruction-*.png"))
   assert "loaded   encoder/" in (folder / "finetune" / "transfer.txt").read_text()
-  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.3  # chance level is 0.1
+  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.5  # chance level is 0.1

@@ -6,7 +6,6 @@ accepts it.
 """
 
 import math
-import os
 import signal
 import sys
 
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax.data.feed import pipeline
 from swin_jax.data.read.sources import open_source
 from swin_jax.mesh import axes, hardware, sharding
 from swin_jax.models import BACKBONES, layers
@@ -31,7 +29,7 @@ from swin_jax.show.grad_cam import grad_cam
 from swin_jax.tasks import KINDS
 from swin_jax.terminal import preemption, rules
 from swin_jax.terminal.errors import BadInput, Preempted
-from tests.support import runs, tiny
+from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
 
 STEPS, KILLED_AT = 80, 45  # saved every 20 steps
@@ -256,22 +254,6 @@ def process(folder):
   return runs.command(str(folder), module="tests.toy.test_toy_backbone")
 
 
-def main(folder):
-  """Trains one run and starts another that kills this process; if there is such a one, it is finished."""
-  BACKBONES["convolutions"] = KIND
-  if not os.path.exists(f"{folder}/killed"):
-    train.train(config(), f"{folder}/whole")
-    original = pipeline.Input.train
-
-    def until_killed(self, first, sharding):
-      for n, batch in enumerate(original(self, first, sharding)):
-        if first + n == KILLED_AT:
-          os.kill(os.getpid(), signal.SIGKILL)
-        yield batch
-
-    pipeline.Input.train = until_killed
-  train.train(config(), f"{folder}/killed")
-
-
 if __name__ == "__main__":
-  main(sys.argv[1])
+  BACKBONES["convolutions"] = KIND
+  killed.train_whole_and_killed(config(), sys.argv[1], KILLED_AT)

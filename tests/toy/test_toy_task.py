@@ -5,7 +5,6 @@ killed and resume, and models are evaluated, loaded, adapted and planned, as wit
 """
 
 import dataclasses
-import os
 import signal
 import sys
 
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax.data.feed import pipeline
 from swin_jax.data.read.sources import open_source
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view.views import ImageView
@@ -28,7 +26,7 @@ from swin_jax.tasks import KINDS, image_input
 from swin_jax.tasks.task import Measured, Outputs, Task, TaskKind, normalised
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
-from tests.support import runs, tiny
+from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
 
 STEPS, KILLED_AT = 80, 45  # saved every 20 steps
@@ -195,24 +193,6 @@ def process(folder):
   return runs.command(str(folder), module="tests.toy.test_toy_task")
 
 
-def main(folder):
-  """Trains one run, then starts another that kills this process; if such a killed run exists, finishes it
-  instead.
-  """
-  KINDS["bright_pixels"] = KIND
-  if not os.path.exists(f"{folder}/killed"):
-    train.train(config(), f"{folder}/whole")
-    original = pipeline.Input.train
-
-    def until_killed(self, first, sharding):
-      for n, batch in enumerate(original(self, first, sharding)):
-        if first + n == KILLED_AT:
-          os.kill(os.getpid(), signal.SIGKILL)
-        yield batch
-
-    pipeline.Input.train = until_killed
-  train.train(config(), f"{folder}/killed")
-
-
 if __name__ == "__main__":
-  main(sys.argv[1])
+  KINDS["bright_pixels"] = KIND
+  killed.train_whole_and_killed(config(), sys.argv[1], KILLED_AT)

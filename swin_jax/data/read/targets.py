@@ -37,7 +37,7 @@ class Target(enum.StrEnum):
     return self is Target.VALUES
 
   def recipes(self, of_rasters: bool) -> dict[str, str]:
-    """Returns {config and kind of run that trains on such maps: name for its workdir}; {} if it is no map."""
+    """Returns the recipes for such maps: config and kind of run → name of its workdir. Empty if not a map."""
     return _RECIPES.get((self, of_rasters), {})
 
 
