@@ -514,10 +514,10 @@ def restored_verbosity():
   logging.set_verbosity(verbosity)
 
 
-SMALL = (  # `tests/support/tiny.py` as flags
+SMALL = (  # `tests/support/tiny.py` as flags, two blocks a stage
   "--config=configs/quickstart.py:pretrain",
   "--config.model.embed_dim=16",
-  "--config.model.depths=(1,1)",
+  "--config.model.depths=(2,2)",
   "--config.model.unroll=False",
   "--config.model.dtype=bfloat16",
 )
