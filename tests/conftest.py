@@ -2,6 +2,7 @@
 processes it starts.
 """
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -21,9 +22,12 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 import jax  # noqa: E402  (reads the environment)
 import pytest  # noqa: E402
 
+from swin_jax.terminal import cli  # noqa: E402
+
 if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is installed: nothing trains there
   from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
 
+gc.set_threshold(cli.COLLECT_EVERY)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from swin_jax.data.feed import pipeline
 from swin_jax.data.prepare import writing
@@ -141,6 +142,12 @@ def test_digits():
   splits = [open_source("digits", "", split) for split in ("train", "val")]
   names = [{source[i].name for i in range(len(source))} for source in splits]
   assert list(map(len, names)) == [1437, 360] and not names[0] & names[1]
+  original = sklearn.datasets.load_digits()
+  for source in splits:
+    for example in map(source.__getitem__, range(len(source))):
+      i = int(example.name.removeprefix("digits/"))
+      np.testing.assert_array_equal(example.image[..., 0], np.round(original.images[i] * (255 / 16)))
+      assert example.image.dtype == np.uint8 and example.label == original.target[i]
 
 
 def test_every_source_survives_pickling(folder, prepared, tfds_dir, tmp_path):
