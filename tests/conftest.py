@@ -1,5 +1,5 @@
-"""Eight CPU devices in one process, shapes that must match, and one compile cache for the session and the
-processes it starts.
+"""As many CPU devices as a test file asks for, shapes that must match, and one compile cache for the session
+and the processes it starts.
 """
 
 import gc
@@ -20,6 +20,7 @@ if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 11):
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 
 import jax  # noqa: E402  (reads the environment)
+import jax.extend  # noqa: E402
 import pytest  # noqa: E402
 
 from swin_jax.terminal import cli  # noqa: E402
@@ -28,8 +29,20 @@ if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is i
   from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
 
 gc.set_threshold(cli.COLLECT_EVERY)
-jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_num_cpu_devices", 1)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def devices(request):
+  """Gives a test file one device, as a process on a CPU has, or the number of its mark `devices`; a run over
+  eight takes a quarter more time.
+  """
+  mark = request.node.get_closest_marker("devices")
+  number = mark.args[0] if mark else 1
+  if number != jax.config.jax_num_cpu_devices:
+    jax.extend.backend.clear_backends()
+    jax.config.update("jax_num_cpu_devices", number)
 
 
 def pytest_collection_modifyitems(items):

@@ -47,50 +47,75 @@ def test_the_configs_it_names_are_all_there_are():
   assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - others
 
 
-def do(folder, heading, flags):
-  """Runs the commands of a section as they stand, in a folder; training runs get the section's flags for a
-  CPU and the given ones. Returns the output of each.
+def commands_of(heading, flags):
+  """Returns the commands of a section as lists of words; training runs get the section's flags for a CPU and
+  the given ones.
   """
+  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[1]
+  commands = map(shlex.split, block(heading, ""))
+  return [words + ([*on_a_cpu.split(), *flags] if "swin_jax.main" in words else []) for words in commands]
+
+
+def run_here(words):
+  """Runs a command of this package in this process, which saves the seconds that starting another takes."""
+  assert words[:2] == ["python", "-m"], words
+  name = words[2] if words[2] == "swin_jax.main" else f"{words[2]}.__main__"
+  assert importlib.import_module(name).main([words[2], *words[3:]]) == 0, words
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path, monkeypatch):
+  """A working directory that holds the configs and the package, as a clone does."""
   for name in ("configs", "swin_jax"):
-    (folder / name).symlink_to(ROOT / name)
-  on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[
-    1
-  ].split()
-  said = []
-  for command in block(heading, ""):
-    words = shlex.split(command)
-    assert words[0] == "python"
-    words = [sys.executable, *words[1:]] + (on_a_cpu + flags if "swin_jax.main" in command else [])
-    said.append(subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300))
-    assert said[-1].returncode == 0, said[-1].stderr
-  return said
+    (tmp_path / name).symlink_to(ROOT / name)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+@pytest.fixture(name="do")
+def _do(folder, capsys):
+  """A function that runs the commands of a section and returns what each prints."""
+  del folder
+
+  def do(heading, flags):
+    said = []
+    for words in commands_of(heading, flags):
+      run_here(words)
+      said.append(capsys.readouterr().out)
+    return said
+
+  return do
 
 
 @pytest.mark.slow
-def test_own_images(tmp_path):
-  """Runs the commands as they stand, with the CPU flags of the text, on 48 images for a step or two."""
+def test_own_images(folder):
+  """Runs the commands as they stand, each as a process, with the CPU flags of the text, on 48 images for a
+  step or two.
+  """
   rng = np.random.default_rng(0)
   for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
-    (tmp_path / "my_images" / name).mkdir(parents=True)
+    (folder / "my_images" / name).mkdir(parents=True)
     for i in range(24):
       pixels = np.clip(rng.normal(colour, 20, (70 + i, 80, 3)), 0, 255).astype(np.uint8)
-      Image.fromarray(pixels).save(tmp_path / "my_images" / name / f"{i}.jpg")
+      Image.fromarray(pixels).save(folder / "my_images" / name / f"{i}.jpg")
   short = ["--config.data.batch_size=16", "--config.data.eval_batch_size=4", "--config.optim.total_epochs=1"]
   short += ["--config.optim.warmup_epochs=0.5", *TWO_STAGES]
-  *_, done = do(tmp_path, "Your own images", short)
+  for words in commands_of("Your own images", short):
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
   assert "eval/top1" in done.stdout
-  assert list((tmp_path / "runs/own/pretrain/pictures").glob("*.png"))
+  assert list((folder / "runs/own/pretrain/pictures").glob("*.png"))
 
 
 @pytest.mark.slow
-def test_rasters(tmp_path):
+def test_rasters(folder, do):
   """Runs the commands as they stand, with the CPU flags of the text, on two GeoTIFFs of seven bands with
   gaps: the loss falls.
   """
   for name in ("scene", "other"):
     array = rasters.scene(len(name), 400, 420, bands=7)
     array[:60, :200] = -9999
-    rasters.write_tif(tmp_path / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
+    rasters.write_tif(folder / "my_rasters" / f"{name}.tif", array, nodata=-9999, scales=(0.01,) * 7)
   flags = [
     "--config.data.batch_size=6",
     "--config.data.eval_batch_size=1",
@@ -99,16 +124,14 @@ def test_rasters(tmp_path):
   ]
   flags += ["--config.optim.warmup_epochs=2", *TWO_STAGES]
   flags += ["--config.mask.patch_size=2", "--config.checkpoint.every_epochs=20"]
-  assert len(do(tmp_path, "Rasters of any bands", flags)) == 3
-  losses = [
-    line["eval/loss"] for line in runs.lines(tmp_path / "runs/rasters/pretrain") if "eval/loss" in line
-  ]
+  assert len(do("Rasters of any bands", flags)) == 3
+  losses = [line["eval/loss"] for line in runs.lines(folder / "runs/rasters/pretrain") if "eval/loss" in line]
   assert len(losses) == 4 and losses[-1] < 0.95 * losses[0]
-  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["scene-reconstruct.png"]
+  assert [path.name for path in (folder / "pictures").iterdir()] == ["scene-reconstruct.png"]
 
 
 @pytest.mark.slow
-def test_every_pixel(tmp_path, monkeypatch):
+def test_every_pixel(folder, do):
   """Runs the commands as they stand, with the CPU flags of the text, for a step or two on images whose left
   and right halves are two classes.
   """
@@ -120,34 +143,31 @@ def test_every_pixel(tmp_path, monkeypatch):
         np.uint8
       )
       for kind, image in (("images", pixels), ("labels", classes)):
-        (tmp_path / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "my_set" / split / kind / f"{i}.png")
-  (tmp_path / "my_set/classes.txt").write_text("light\ndark\n")
+        (folder / "my_set" / split / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "my_set" / split / kind / f"{i}.png")
+  (folder / "my_set/classes.txt").write_text("light\ndark\n")
   flags = ["--config.data.batch_size=4", "--config.data.eval_batch_size=2", "--config.optim.total_epochs=1"]
   flags += [*TWO_STAGES, "--config.optim.warmup_epochs=0.5", "--config.log.eval_every_epochs=1"]
-  _, trained, evaluated, _ = do(tmp_path, "Every pixel", flags)
-  assert (
-    "eval/mean_iou" in trained.stdout and "2 images at 64 × 64 px by a sliding window" in evaluated.stdout
-  )
-  assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
-  assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
-  monkeypatch.chdir(tmp_path)
+  _, trained, evaluated, _ = do("Every pixel", flags)
+  assert "eval/mean_iou" in trained and "2 images at 64 × 64 px by a sliding window" in evaluated
+  assert sorted(path.name for path in (folder / "pictures").iterdir()) == ["0-segment.png", "1-segment.png"]
+  assert sorted(path.name for path in (folder / "found").iterdir()) == ["0.png", "1.png", "classes.txt"]
   names = {}
   exec("\n".join(block("Every pixel", "python")), names)
-  class_map = labels.decode((tmp_path / "found/0.png").read_bytes())
+  class_map = labels.decode((folder / "found/0.png").read_bytes())
   # once from the file, and once as fitted into 256 × 128 px
   assert class_map.shape == (70, 100) and names["classes"].shape == (128, 183)
 
 
 @pytest.mark.slow
-def test_a_number_for_every_pixel(tmp_path):
+def test_a_number_for_every_pixel(folder, do):
   """Runs the commands as they stand, with the CPU flags of the text, for a step or two on rasters whose
   values are one of their bands.
   """
   for split in ("train", "val"):
     array = rasters.scene(len(split), 330, 340, bands=3)
-    rasters.write_tif(tmp_path / f"my_heights/{split}/images/1.tif", array)
-    rasters.write_tif(tmp_path / f"my_heights/{split}/values/1.tif", array[..., :1].astype(np.float32))
+    rasters.write_tif(folder / f"my_heights/{split}/images/1.tif", array)
+    rasters.write_tif(folder / f"my_heights/{split}/values/1.tif", array[..., :1].astype(np.float32))
   flags = [
     "--config.data.batch_size=2",
     "--config.data.eval_batch_size=2",
@@ -155,19 +175,10 @@ def test_a_number_for_every_pixel(tmp_path):
     "--config.optim.warmup_epochs=0.5",
   ]
   flags += [*TWO_STAGES, "--config.log.eval_every_epochs=1"]
-  _, trained, _ = do(tmp_path, "A number for every pixel", flags)
-  assert "eval/mean_absolute_error" in trained.stdout
-  assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["1-regress.png"]
-  assert [path.name for path in (tmp_path / "found").iterdir()] == ["1.tif"]
-
-
-def run_here(command):
-  """Runs a command of this package as it stands in this process, which saves the seconds that starting
-  another takes.
-  """
-  words = shlex.split(command)
-  assert words[:2] == ["python", "-m"], command
-  assert importlib.import_module(f"{words[2]}.__main__").main([words[2], *words[3:]]) == 0
+  _, trained, _ = do("A number for every pixel", flags)
+  assert "eval/mean_absolute_error" in trained
+  assert [path.name for path in (folder / "pictures").iterdir()] == ["1-regress.png"]
+  assert [path.name for path in (folder / "found").iterdir()] == ["1.tif"]
 
 
 @pytest.mark.slow
@@ -197,20 +208,20 @@ def test_weights_serving_and_pictures(tmp_path, monkeypatch, capsys):
         {"model": {key: torch.from_numpy(value) for key, value in state.items()}}, command.split()[4]
       )
     if "hf://" not in command:  # fetching from the hub is tested in tests/saved/test_hub.py
-      run_here(command)
+      run_here(shlex.split(command))
   pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
   names = {"pixels": pixels}
   exec("\n".join(block("Weights in and out", "python")), names)
   assert names["logits"].shape == (1, 5) and names["c2"].shape == (1, 64, 64, 32)
   export, load = re.search(r"\*\*Serving\.\*\*.*?^```\n(.*?)^```", TEXT, re.M | re.S)[1].strip().splitlines()
-  run_here(export)
+  run_here(shlex.split(export))
   subprocess.run([sys.executable, *shlex.split(load)[1:]], check=True, timeout=100)
   digits, *commands = block("See what a model does", "")
   words = shlex.split(digits)
   assert words[:2] == ["python", "-c"]
   exec(words[2], {})
   for command in commands:
-    run_here(command)
+    run_here(shlex.split(command))
   assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12
   capsys.readouterr()
 
@@ -223,21 +234,17 @@ def test_the_files_it_points_to_are_there():
 
 
 @pytest.mark.slow
-def test_the_quick_start_learns_digits(tmp_path):
+def test_the_quick_start_learns_digits(folder):
   """Runs the line as it stands, in this environment instead of a new one, and with fewer epochs."""
-  for name in ("configs", "swin_jax"):
-    (tmp_path / name).symlink_to(ROOT / name)
-  environment, requirements, *runs_of_it = block("Quick start", "sh")[0].split(" && ")
+  environment, requirements, *commands = block("Quick start", "sh")[0].split(" && ")
   assert environment == "python3 -m venv .venv" and requirements.startswith(".venv/bin/pip install")
-  for command, epochs in zip(runs_of_it, (1, 8), strict=True):
+  for command, epochs in zip(commands, (1, 8), strict=True):
     words = shlex.split(command)
     assert words[0] == ".venv/bin/python"
     shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
-    done = subprocess.run(
-      [sys.executable, *words[1:], *shorter], cwd=tmp_path, capture_output=True, text=True, timeout=500
-    )
+    done = subprocess.run([sys.executable, *words[1:], *shorter], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-  folder = tmp_path / "runs" / "quickstart"
-  assert list((folder / "pretrain" / "pictures").glob("reconstruction-*.png"))
-  assert "loaded   encoder/" in (folder / "finetune" / "transfer.txt").read_text()
-  assert runs.lines(folder / "finetune")[-1]["eval/top1"] > 0.5  # chance level is 0.1
+  workdirs = folder / "runs" / "quickstart"
+  assert list((workdirs / "pretrain" / "pictures").glob("reconstruction-*.png"))
+  assert "loaded   encoder/" in (workdirs / "finetune" / "transfer.txt").read_text()
+  assert runs.lines(workdirs / "finetune")[-1]["eval/top1"] > 0.5  # chance level is 0.1
