@@ -27,7 +27,7 @@ from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 
 
-def on_gpu_there() -> tuple[list[str], list[str]]:
+def gpu_contestants() -> tuple[list[str], list[str]]:
   """Returns the GPU half's contestants that can start here, and those whose library is missing."""
   available, missing = [], []
   for name in CONTESTANTS["gpu"]:
@@ -81,7 +81,7 @@ def on_gpu(arguments: Any) -> None:
     )
   # SIGTERM acts like Ctrl-C, so that no contestant is left behind holding its memory.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  available, missing = on_gpu_there()
+  available, missing = gpu_contestants()
   result = gpu.compare(
     hardware,
     cases,

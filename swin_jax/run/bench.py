@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     rate, devices = on_devices(ready, len(data.train_source.class_names))
     say(
       f"then on {devices}: {rate:,.0f} images/s through the augmentations of a batch"
-      + bound_there(rate, measured)
+      + device_limit(rate, measured)
     )
 
   return cli.exit_code(body)
@@ -192,12 +192,12 @@ def describe(config: ConfigDict, measured: Measured) -> str:
   return "\n".join([*lines, STAGES[largest].format(100 * seconds[largest] / total) + advice])
 
 
-def bound_there(rate: float, measured: Measured) -> str:
+def device_limit(rate: float, measured: Measured) -> str:
   """Returns a remark if the devices process fewer images per second than the pipeline delivers; else ""."""
   if rate >= measured.rate:
     return ""
-  come = f", fewer than the {measured.rate:,.0f} that the pipeline delivers: this limits the input here"
-  return come + "; most of the time goes to RandAugment (augment.rand_augment_operations)"
+  remark = f", fewer than the {measured.rate:,.0f} that the pipeline delivers: this limits the input here"
+  return remark + "; most of the time goes to RandAugment (augment.rand_augment_operations)"
 
 
 def _crew_advice(data: ConfigDict, cores: int) -> str:

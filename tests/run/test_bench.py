@@ -103,8 +103,8 @@ def test_what_is_slow_is_named(slow, stage, monkeypatch):
 
 def test_devices_that_augment_fewer_images_bound_it():
   measured = bench.Measured(1000.0, 2, {})
-  assert bench.bound_there(1000.0, measured) == ""
-  assert bench.bound_there(69.0, measured).startswith(
+  assert bench.device_limit(1000.0, measured) == ""
+  assert bench.device_limit(69.0, measured).startswith(
     ", fewer than the 1,000 that the pipeline delivers: this limits the input here"
   )
 

@@ -171,7 +171,7 @@ def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[n
   return count, one[1] + apart * share, squares, np.minimum(one[3], other[3]), np.maximum(one[4], other[4])
 
 
-def is_there(path: str, of: dict[str, Any]) -> bool:
+def belongs_to(path: str, of: dict[str, Any]) -> bool:
   """Returns whether the statistics exist and belong to this set."""
   try:
     existing = read(path)

@@ -89,7 +89,7 @@ def describe(out: str, num_threads: int) -> None:
   split = measuring.training_split(out)
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
   of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not measuring.is_there(out, of):
+  if not measuring.belongs_to(out, of):
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
