@@ -7,9 +7,9 @@ second and their ratios.
       --json=gpu.json [--cases=B/w16/256] [--batches=64,128] [--resume]
 
 Every implementation runs in a process of its own (`contestant.py`). On a CPU the processes wait and take
-turns (`cpu.py`). On a GPU each process needs all the memory, so one starts after another has ended
-(`gpu.py`). Results are medians. Peers that are not installed are left out, and reported. A ratio is ours over
-the best peer.
+turns (`cpu.py`). On a GPU each process needs all the memory, so each starts after the previous one has ended
+(`gpu.py`). Results are medians. Peers that are not installed are left out, and reported. A ratio is ours
+divided by the best peer's.
 """
 
 import importlib.util
@@ -40,8 +40,8 @@ def gpu_contestants() -> tuple[list[str], list[str]]:
 
 
 def some(names: str | None, available: list[str], flag: str) -> list[str]:
-  """Returns the choices named by a comma-separated flag, in the order of all choices; without it, all
-  choices.
+  """Returns the choices that a comma-separated flag names, in their usual order; all choices if the flag is
+  not given.
   """
   asked = names.split(",") if names else available
   for name in asked:
@@ -103,21 +103,23 @@ def on_gpu(arguments: Any) -> None:
 def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.compare", description=__doc__)
   parser.add_argument("--platform", required=True, choices=("cpu", "gpu"), help="where the work runs")
-  parser.add_argument("--rounds", type=int, help="how often each takes its turn")
+  parser.add_argument("--rounds", type=int, help="number of turns of each implementation")
   parser.add_argument(
-    "--json", type=pathlib.Path, help="file for everything that was measured; gpu: beside it a .md and a .svg"
+    "--json",
+    type=pathlib.Path,
+    help="file for all measurements; gpu: also writes a .md and a .svg next to it",
   )
-  parser.add_argument("--cases", help=f"gpu: of {', '.join(gpu.CASES)}, divided by commas; all without it")
+  parser.add_argument("--cases", help=f"gpu: comma-separated cases, by default all: {', '.join(gpu.CASES)}")
   parser.add_argument(
-    "--batches", type=cli.numbers, help=f"gpu: images a step, instead of {','.join(map(str, gpu.BATCHES))}"
+    "--batches", type=cli.numbers, help=f"gpu: images per step, instead of {','.join(map(str, gpu.BATCHES))}"
   )
   parser.add_argument(
-    "--contestants", help=f"gpu: of {', '.join(CONTESTANTS['gpu'])}, divided by commas; all without it"
+    "--contestants", help=f"gpu: comma-separated names, by default all: {', '.join(CONTESTANTS['gpu'])}"
   )
   parser.add_argument(
-    "--limit_seconds", type=float, default=600, help="gpu: after which a measurement is given up"
+    "--limit_seconds", type=float, default=600, help="gpu: time after which a measurement is abandoned"
   )
-  parser.add_argument("--resume", action="store_true", help="gpu: go on with what the file of --json holds")
+  parser.add_argument("--resume", action="store_true", help="gpu: continue the result in the --json file")
   arguments = parser.parse_args(argv[1:])
   if arguments.rounds is not None and arguments.rounds < 1 or arguments.limit_seconds <= 0:
     raise BadInput("--rounds and --limit_seconds must be more than 0")

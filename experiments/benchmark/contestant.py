@@ -1,5 +1,5 @@
-"""One implementation of Swin V2 as a process that takes orders: `forward N` and `train N` on standard input,
-with the seconds they took on standard output.
+"""Runs one implementation of Swin V2 in a process that reads orders from standard input, `forward N` or
+`train N`, and writes the seconds that each took to standard output.
 
 Each implementation has a process of its own, so that no two share threads, caches or memory; `process.py`
 starts them. All do the same work. `forward` runs a batch of random normalised images through the model to the

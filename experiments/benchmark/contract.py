@@ -14,7 +14,7 @@ class Contestant(NamedTuple):
   Attributes:
     kinds: "forward", "train" → a function that starts the work, which may still be running when it returns.
     wait: returns when all work is done.
-    peak_bytes: returns the peak of the device's memory use so far, 0 where it is not counted.
+    peak_bytes: returns the peak memory use of the device so far; 0 on devices that do not report it.
     deviation: returns ‖logits - stock‖ / ‖stock‖, where the stock model runs in float32 on the same weights
       and images.
     versions: versions of the libraries used.

@@ -26,7 +26,7 @@ ROUNDS = 5
 def heats() -> tuple[list[list[str]], list[str]]:
   """Returns the contestants of each heat, and the peers that cannot start here.
 
-  A laptop's memory would not hold more than three at once.
+  A heat has three contestants, because a laptop's memory would not hold more at once.
   """
   contestants, missing = [], []
   for library in ("transformers", "timm"):
@@ -61,7 +61,7 @@ def heat(names: list[str], work: dict[str, Any], rounds: int) -> dict[str, Any]:
     for i in range(rounds):
       for kind in KINDS:
         for name, process in started.items():
-          process.run(kind, 1)  # warm-up: others may have taken the memory that it had freed
+          process.run(kind, 1)  # warm-up: other processes may have taken memory that this one had freed
           rates[name][kind].append(work["batch"] * KINDS[kind] / process.run(kind, KINDS[kind])["seconds"])
       print(f"round {i + 1} of {rounds}", flush=True)
   medians = {
@@ -80,7 +80,7 @@ def compare(rounds: int) -> dict[str, Any]:
   """Runs ours against the peers, one heat after another.
 
   Returns:
-    The content that --json writes.
+    The content of the file of --json.
   """
   contestants, missing = heats()
   for name in missing:

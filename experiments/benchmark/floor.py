@@ -11,8 +11,7 @@ from swin_jax.models.swin.geometry import geometry
 
 
 class Floor(NamedTuple):
-  """Lower bounds for a program on one chip, if attention is one operation, and every product and norm is one
-  of its own.
+  """Lower bounds for a program on one chip in which attention, every product and every norm is one operation.
 
   Attributes:
     flops: counted as for MFU.
@@ -34,7 +33,8 @@ def floor(
 
   The backward pass has two products for each of the forward pass, on arrays of the same sizes. Its attention
   reads qkv and the output's gradient, and writes the gradient of qkv; a norm reads two arrays and writes two.
-  The update reads gradient, parameters and two moments, and writes all of them but the gradient, in float32.
+  The update reads gradient, parameters and two moments, and writes all of them except the gradient, in
+  float32.
   """
   width, operations = jnp.dtype(model.dtype).itemsize, []
   for macs, values, backward_values, weights, times in _operations(model, image_size, bands):

@@ -1,5 +1,5 @@
-"""timm's window attention computed with PyTorch's fused operations, which store no logits: the same function
-of the same parameters.
+"""timm's window attention computed by PyTorch's fused operations, which store no logits. Function and
+parameters are the same.
 
 Letters: B images, M windows of each, K heads, N tokens of a window, D channels of a head.
 """
@@ -22,7 +22,7 @@ def replace_attention(model: torch.nn.Module, attention: type[WindowAttention]) 
 class FusedAttention(WindowAttention):
   """Scaled cosine attention around `attend`, with the temperature folded into the queries.
 
-  Attention dropout is not implemented, because the models here only drop paths.
+  Attention dropout is not implemented, because the benchmarked models use only stochastic depth.
   """
 
   def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """The GPU half: many models, each batch size that fits, one contestant after another.
 
 On a CPU all contestants stay in memory and take turns. Here each has the GPU to itself, and a process of its
-own for every model, kind of work and batch. A waiting process would keep memory that another needs for its
-largest batch, and its own peak memory would include what an earlier batch left behind.
+own for every model, kind of work and batch size. A waiting process would hold memory that another needs for
+its largest batch, and a process with several batch sizes would count the memory of an earlier one in its
+peak.
 """
 
 import json
@@ -44,8 +45,8 @@ CASES = {
 }
 BATCHES = (32, 64, 128, 256, 512)
 ROUNDS, ROUND_SECONDS = 5, 1.0
-# One GPU. Ours gets the share of its memory that chips.py assumes, and allocates it all at once, as a run
-# does.
+# One GPU. Ours gets the share of its memory that `swin_jax/mesh/hardware.py` assumes, and allocates it all at
+# once, as a run does.
 ENVIRONMENT = {
   "gpu": {
     "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
@@ -93,7 +94,7 @@ def find_gpu() -> dict[str, Any]:
 
 
 def why_not(name: str, work: dict[str, Any]) -> str:
-  """Returns why a contestant does not take part in a case; empty if it does."""
+  """Returns why a contestant does not take part in a case; "" if it does."""
   if "config" in work:
     return "" if name.startswith(OURS) else "no peer trains this"
   smallest = work["image_size"] // 4 // 8
@@ -120,7 +121,7 @@ def schedule(cases: dict[str, dict], names: list[str]) -> list[tuple[str, str, s
 def measure(
   name: str, work: dict[str, Any], environment: dict[str, str], rounds: int, limit_seconds: float
 ) -> dict[str, Any]:
-  """Measures one contestant at one kind of work with one batch, in a process that ends before this returns.
+  """Measures one contestant at one kind of work and batch size, in a process that ends before this returns.
 
   Returns:
     images_per_second: median over the rounds; seconds_a_step: one number per round, whose steps are started
@@ -151,7 +152,7 @@ def scores(work: dict[str, Any], kind: str, images_per_second: float, chip: str)
   """Returns mfu: model FLOPs over the chip's peak; floor_share: share of the speed that `floor.py` allows;
   flops_per_second; intensity: the floor's FLOPs per byte.
   """
-  os.environ["JAX_PLATFORMS"] = "cpu"  # this process does not use the GPU
+  os.environ["JAX_PLATFORMS"] = "cpu"  # this process leaves the GPU to the contestants
   from experiments.benchmark import floor as floors
   from experiments.benchmark import ours
   from swin_jax.mesh import hardware as chips
@@ -265,8 +266,8 @@ def compare(
   for case, kind, name in sweeps:
     for i, batch in enumerate(batches):
       label = {"case": case, "kind": kind, "contestant": name, "batch": batch}
-      found = next((entry for entry in entries if label.items() <= entry.items()), None)
-      if not found:
+      entry = next((entry for entry in entries if label.items() <= entry.items()), None)
+      if not entry:
         eta = (
           f", about {(time.perf_counter() - began) / done * left / 60:.0f} minutes to go at most"
           if done
@@ -280,13 +281,13 @@ def compare(
           "kinds": [kind],
           "check": kind == "forward",
         }
-        found = label | measure(name, work | order, ENVIRONMENT[device], rounds, limit_seconds)
-        if chip and "failed" not in found:
-          found |= scores(work, kind, found["images_per_second"], chip)
-        entries.append(found)
+        entry = label | measure(name, work | order, ENVIRONMENT[device], rounds, limit_seconds)
+        if chip and "failed" not in entry:
+          entry |= scores(work, kind, entry["images_per_second"], chip)
+        entries.append(entry)
         done += 1
-        print(f"  {describe(found)}", flush=True)
-      failed = "failed" in found
+        print(f"  {describe(entry)}", flush=True)
+      failed = "failed" in entry
       left -= len(batches) - i if failed else 1
       write()
       if failed:

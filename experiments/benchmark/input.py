@@ -5,9 +5,10 @@ their ratio.
   python -m experiments.benchmark.input --images=FILE.zip --json=experiments/benchmark/input.json
 
 Each reads files, decodes them, cuts and resizes a random crop (8 to 100 % of the area, bicubic, with a wider
-filter when shrinking), mirrors half of the crops and batches them. Ours ends with uint8, as in a run; the
-work that the device then does inside the step is timed separately. Theirs ends with normalised floats. Each
-has a process of its own, and they take turns, so that other load on the machine affects both alike.
+filter when shrinking), flips half of the crops horizontally and batches them. Ours ends with uint8, as in a
+run; the work that the device then does inside the step is timed separately. Theirs ends with normalised
+floats. Each has a process of its own, and they take turns, so that other load on the machine affects both
+equally.
 """
 
 import functools
@@ -141,7 +142,7 @@ def theirs(folder: str):
     )
     last = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     transform, by = transforms.Compose([crop, *last]), f"torchvision {torchvision.__version__}"
-  except (ImportError, RuntimeError):  # it was built for another version of torch
+  except (ImportError, RuntimeError):  # not installed, or built for another version of torch
     transform, by = InPillow(), "its transforms in Pillow and torch, because torchvision is not there"
 
   loader = torch.utils.data.DataLoader(
@@ -173,7 +174,7 @@ def serve(contestant, folder: str, connection) -> None:
       next(batches)
     took = time.perf_counter() - began
     connection.send(BATCHES * WORK["batch"] / took)
-  os._exit(0)  # skips the interpreter's shutdown, which torch's processes do not always survive
+  os._exit(0)  # skips the interpreter's shutdown, in which torch's worker processes sometimes crash
 
 
 def _is_jpeg(name: str) -> bool:
@@ -184,7 +185,7 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
   """Runs both in turns.
 
   Returns:
-    The content that --json writes.
+    The content of the file of --json.
   """
   spawn = multiprocessing.get_context("spawn")
   with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +200,7 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
     for contestant in (ours, theirs):
       connection, other = spawn.Pipe()
       spawn.Process(target=serve, args=(contestant, folder, other)).start()
-      other.close()  # otherwise this process would not notice that the other has ended
+      other.close()  # otherwise this process would not notice that the other process has ended
       connections[contestant.__name__], how[contestant.__name__] = connection, connection.recv()
     rates = {name: [] for name in connections}
     for i in range(rounds):
@@ -234,10 +235,10 @@ def compare(images: pathlib.Path, rounds: int) -> dict[str, Any]:
 def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.input", description=__doc__)
   parser.add_argument(
-    "--images", required=True, type=pathlib.Path, help="zip file of JPEGs, .jpg; folders in it do not matter"
+    "--images", required=True, type=pathlib.Path, help="zip file of JPEGs (.jpg or .jpeg), in any folders"
   )
-  parser.add_argument("--rounds", type=int, default=7, help="how often each takes its turn")
-  parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
+  parser.add_argument("--rounds", type=int, default=7, help="number of turns of each pipeline")
+  parser.add_argument("--json", type=pathlib.Path, help="file for all measurements")
   arguments = parser.parse_args(argv[1:])
   if not zipfile.is_zipfile(arguments.images):
     raise BadInput(f"--images={arguments.images} is no zip file")

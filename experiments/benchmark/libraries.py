@@ -1,10 +1,10 @@
-"""Libraries that decode JPEGs and resize crops, each in one thread: microseconds per image, and the
+"""Compares libraries that decode JPEGs or resize crops, each in one thread: microseconds per image, and the
 difference from Pillow.
 
   pip install simplejpeg opencv-python-headless cykooz-resizer pyvips-binary pyvips
   python -m experiments.benchmark.libraries --images=FILE.zip
 
-Libraries that are not installed are left out. pillow-simd replaces Pillow, so it is measured by running this
+Libraries that are not installed are left out. pillow-simd replaces Pillow; to measure it, run this script
 in an environment that has it.
 """
 
@@ -23,7 +23,7 @@ from swin_jax.data.read import image_ops
 from swin_jax.terminal import cli
 
 SIZE, ROUNDS = 256, 5
-# method → the range of the area's share that its recipe crops
+# method → range of the fraction of an image's area that the recipe crops
 METHODS = {"bicubic": (0.08, 1.0), "bilinear": (0.67, 1.0)}
 
 
@@ -79,7 +79,7 @@ def resizers(method: str):
 
 
 def compare(functions, values) -> None:
-  """Times the functions in turns and prints a row for each: µs, mean difference and PSNR from the first."""
+  """Times the functions in turns and prints a row for each: µs, mean difference from the first, and PSNR."""
   seconds = {name: [] for name in functions}
   for _ in range(ROUNDS):
     for name, function in functions.items():
@@ -98,7 +98,7 @@ def compare(functions, values) -> None:
 
 def main(argv: list[str]) -> None:
   parser = cli.Parser(prog="python -m experiments.benchmark.libraries", description=__doc__)
-  parser.add_argument("--images", required=True, type=pathlib.Path, help="zip file of JPEGs, .jpg")
+  parser.add_argument("--images", required=True, type=pathlib.Path, help="zip file of JPEGs (.jpg)")
   arguments = parser.parse_args(argv[1:])
   with zipfile.ZipFile(arguments.images) as file:
     encoded = [file.read(name) for name in file.namelist() if name.endswith(".jpg")][:250]

@@ -27,8 +27,8 @@ from swin_jax.saved.pretrained import Model
 
 
 def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
-  """Returns the config of the work: the classification task that the peers do or, if the work names one, a
-  config of configs/ as it is.
+  """Returns the config of the work: the classification task that the peers do or, if the work names a config
+  of configs/, that config.
   """
   if "config" in work:
     name, _, kind = work["config"].partition(":")
@@ -48,7 +48,7 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
 
 
 def contestant(work: dict[str, Any], kernel: str) -> Contestant:
-  """Builds what is timed, for the requested kinds of work."""
+  """Builds the contestant, for the requested kinds of work."""
   c = config_of(work, kernel)
   p = program.build(c, steps_per_epoch=1000, total_steps=300_000)
   rng = np.random.default_rng(0)
@@ -98,8 +98,8 @@ def contestant(work: dict[str, Any], kernel: str) -> Contestant:
 
 
 def _awake(path, leaf):
-  """Sets the scales of norms to one: they start at zero, and zeros are multiplied faster than the values in a
-  real run.
+  """Sets the scales of norms to one: many start at zero, and multiplying zeros is faster than multiplying the
+  values of a real run.
   """
   return jax.device_put(jnp.ones_like(leaf), leaf.sharding) if path[-1].key == "scale" else leaf
 

@@ -53,7 +53,8 @@ def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """Returns torchvision's model, and the library's version.
 
-  It pads small maps to a window and attends to the padding, so it is a different model if windows do not fit.
+  It pads small maps to a window and attends to the padding, so it is a different model if windows do not fit
+  its maps.
   """
   import torchvision as library
 
@@ -73,7 +74,7 @@ def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str | None) -> Contestant:
-  """Builds what is timed: parameters, moments and activations are all in the dtype of the work.
+  """Builds a contestant whose parameters, moments and activations are all in the dtype of the work.
 
   Args:
     work: the work to do.
@@ -85,7 +86,7 @@ def contestant(work: dict[str, Any], name: str, mode: str | None, attention: str
   device, dtype = torch.device(work["device"]), getattr(torch, work["dtype"])
   model, version = {"transformers": transformers, "timm": timm, "torchvision": torchvision}[name](work)
   for module in model.modules():
-    # Many scales start at zero, and zeros are multiplied faster than the values in a real run.
+    # Many scales start at zero, and multiplying zeros is faster than multiplying the values of a real run.
     if isinstance(module, torch.nn.LayerNorm):
       torch.nn.init.ones_(module.weight)
   model.to(device)

@@ -22,7 +22,7 @@ class Ended(Fault):
 
   Attributes:
     log: the last lines of its output.
-    out_of_memory: whether it requested more device memory than there is.
+    out_of_memory: whether it ran out of device memory.
   """
 
   def __init__(self, message: str, log: str):
@@ -32,10 +32,10 @@ class Ended(Fault):
 
 
 class Process:
-  """A contestant that is warmed up once this object exists, and ends with the `with` block.
+  """A contestant that is warmed up when the constructor returns, and ends with the `with` block.
 
   Attributes:
-    ready: "versions" of its libraries, and the "deviation" of its logits if that was to be checked.
+    ready: the "versions" of its libraries, and the "deviation" of its logits, None if it was not checked.
   """
 
   def __init__(

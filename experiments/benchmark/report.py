@@ -1,4 +1,4 @@
-"""The results of the GPU half for readers: a table in Markdown, and the roofline as a picture."""
+"""Presents the results of the GPU half: a Markdown table, and the roofline as a picture."""
 
 import html
 import math
@@ -18,14 +18,14 @@ def table(result: dict[str, Any]) -> str:
     " floor | GiB |"
   ]
   lines.append("|" + "---|" * 11)
-  for case, found in result["cases"].items():
+  for case, compared in result["cases"].items():
     mine = [entry for entry in entries if entry["case"] == case]
     for name in dict.fromkeys(entry["contestant"] for entry in mine):
       lines.append(f"| {case}: {name} | " + " | ".join(_cells(mine, name, kind) for kind in gpu.KINDS) + " |")
     for kind in gpu.KINDS:
-      if found[f"{kind}_ratio"]:
+      if compared[f"{kind}_ratio"]:
         lines.append(
-          f"| **{case}: ours / the best peer, {kind}: {found[f'{kind}_ratio']:.2f}** |" + " |" * 10
+          f"| **{case}: ours / the best peer, {kind}: {compared[f'{kind}_ratio']:.2f}** |" + " |" * 10
         )
   notes = [
     f"* {e['case']}, {e['kind']}, {e['contestant']}, batch {e['batch']}: {gpu.describe(e)}"
@@ -34,8 +34,8 @@ def table(result: dict[str, Any]) -> str:
   ]
   notes += [
     f"* {case}, {name}: left out, {why}"
-    for case, found in result["cases"].items()
-    for name, why in found["left_out"].items()
+    for case, compared in result["cases"].items()
+    for name, why in compared["left_out"].items()
   ]
   notes += [f"* {name}: not installed, left out" for name in result["left_out"]]
   notes += ["* cut short: not everything that was asked for has been measured"] if result["cut_short"] else []
@@ -63,7 +63,8 @@ def roofline(result: dict[str, Any], peak_flops: float, memory_speed: float) -> 
 
   Args:
     result: the result of `gpu.compare`.
-    peak_flops, memory_speed: of the chip, per second.
+    peak_flops: of the chip, in FLOP/s.
+    memory_speed: of the chip, in bytes per second.
   """
   points = []
   for i, case in enumerate(result["cases"]):

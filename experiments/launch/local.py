@@ -1,4 +1,4 @@
-"""Several processes of one run on one machine: to try out what a pod would do, or for one process per GPU.
+"""Starts several processes of one run on one machine: to simulate a pod, or to give each GPU its own process.
 
   python experiments/launch/local.py --processes=4 --cpu_devices=2 -- \
       --config=configs/quickstart.py:pretrain --workdir=runs/four
@@ -6,7 +6,7 @@
       --config=configs/swinv2_base_w16_256.py --workdir=runs/b --config.data.path=DATA
 
 The arguments after `--` go to `python -m swin_jax.main`. Each line is printed with the number of its process.
-When one process fails, the others are ended, so that none waits for it. SIGTERM and Ctrl-C are passed on; the
+When one process fails, the others are killed, so none waits for it. SIGTERM and Ctrl-C are passed on; the
 exit code is that of the first process that failed.
 """
 
@@ -41,7 +41,7 @@ def main():
   parser.add_argument(
     "--cpu_devices", type=int, default=0, help="CPU devices of each process, to run without accelerators"
   )
-  parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, divided over the processes")
+  parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, divided among the processes")
   parser.add_argument("flags", nargs="+", help="flags of swin_jax.main, after --")
   args = parser.parse_args()
   if args.processes < 1:

@@ -1,5 +1,5 @@
 """Land cover per pixel from few labels: an encoder initialised from SimMIM compared with the same encoder
-trained from scratch, with equal steps and rates.
+trained from scratch, with the same number of steps and the same learning rates.
 
   python experiments/multispectral/finetune.py RUN DATA.npz [--steps=40]
 
@@ -18,7 +18,7 @@ import probe
 
 import swin_jax
 
-COUNT, SEEDS, RATE = 20, 3, 2e-3  # the encoder's rate; the head's is 1e-2
+COUNT, SEEDS, RATE = 20, 3, 2e-3  # RATE is the encoder's learning rate; the head's is 1e-2
 
 
 def main():
@@ -48,8 +48,8 @@ def main():
   )
 
   @jax.jit
-  def step(params, state, rows, columns, wanted):
-    loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(logits(p)[rows, columns], wanted).mean()
+  def step(params, state, rows, columns, targets):
+    loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(logits(p)[rows, columns], targets).mean()
     updates, state = optimizer.update(jax.grad(loss)(params), state, params)
     return optax.apply_updates(params, updates), state
 

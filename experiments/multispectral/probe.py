@@ -1,12 +1,12 @@
-"""Land cover per pixel from frozen features: of SimMIM, of random weights, and the bands themselves.
+"""Land cover per pixel, predicted from frozen features (of SimMIM or of random weights) or from the bands.
 
   python experiments/multispectral/probe.py RUN DATA.npz [--json=FILE]
 
 RUN is the workdir of a run of `run_on_two_cores.sh`. A scene is divided into blocks, which are distributed
 over four folds. A linear classifier (discriminant analysis with Ledoit and Wolf's shrinkage, which has
-nothing to tune) predicts the classes in one fold from labelled pixels of the others, none nearer than GAP
-pixels. Every pixel is predicted once, and the mean IoU over classes is that of the whole scene. Pre-training
-uses no labels, but it does use the pixels of all folds, as anyone would who maps this very scene.
+nothing to tune) predicts the classes in one fold from labelled pixels of the others, all of them more than
+GAP pixels away. Every pixel is predicted once, and the mean IoU over classes is computed on the whole scene.
+Pre-training uses no labels, but it does use the pixels of all folds, as one would to map this scene.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SEEDS = 4
 
 
 def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
-  """Returns (bands [dates, height, width, bands], class map, classes that are scored)."""
+  """Returns (bands [dates, height, width, bands], class map, classes to score)."""
   with np.load(path) as file:
     if "lulc" in file:
       # The first two dates are cloudy, and only 11 pixels have class 1.
@@ -38,7 +38,7 @@ def load_scene(path: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
 def random_params(model, seed: int, live_blocks: bool):
   """Returns a fresh initialisation of the run's model.
 
-  Its blocks are identities, since the scales of their last norms start at 0; `live_blocks` starts them at 1.
+  Its blocks are identities, because the scales of their norms start at 0; `live_blocks` starts them at 1.
   """
   images = np.zeros((1, *model.image_size, len(model.mean)), np.float32)
   mask = np.zeros((1, *model.module.encoder.levels[0].map_size(model.image_size)), bool)
@@ -108,7 +108,7 @@ def score(x: np.ndarray, labels: np.ndarray, classes: list[int], count: int, see
 
 
 def mean_iou(predicted: np.ndarray, labels: np.ndarray, classes: list[int]) -> float:
-  """Returns the mean IoU over classes, on pixels that have one of them, in per cent."""
+  """Returns the mean IoU over classes, over the pixels labelled with one of them, in per cent."""
   known = np.isin(labels, classes)
   hit = [
     np.sum(known & (labels == c) & (predicted == c)) / np.sum(known & ((labels == c) | (predicted == c)))
@@ -128,15 +128,17 @@ def main():
   model, trained = swin_jax.load(arguments.run, image_size=tuple(size))
   rows = {}
 
-  def add(name, found):
+  def add(name, feature_sets):
     rows[name] = {}
     for count in LABELS:
-      scores = [score(found[seed % len(found)], labels, classes, count, seed) for seed in range(SEEDS)]
+      scores = [
+        score(feature_sets[seed % len(feature_sets)], labels, classes, count, seed) for seed in range(SEEDS)
+      ]
       rows[name][count] = [float(np.mean(scores)), float(np.std(scores)), scores]
     text = "  ".join(
       f"{count or 'all':>4}: {mean:5.1f} ± {std:3.1f}" for count, (mean, std, _) in rows[name].items()
     )
-    print(f"{name:34} {found[0].shape[-1]:4} features   {text}", flush=True)
+    print(f"{name:34} {feature_sets[0].shape[-1]:4} features   {text}", flush=True)
 
   add("bands themselves", [bands.transpose(1, 2, 0, 3).reshape(*labels.shape, -1)])
   for name, params_by_seed in {

@@ -5,8 +5,8 @@ neighbours.
 
 writes GeoTIFFs of the eight reflective bands of 19 scenes to SET/{train,val}/images, and of the brightness
 temperature of band 10, in kelvin, to SET/{train,val}/values. Every fourth scene is held out. It prints the
-errors on these scenes of always predicting the mean, and of ridge regression on the pixel's own eight bands,
-their squares and products.
+errors on these scenes of two baselines: always predicting the mean, and ridge regression on the pixel's own
+eight bands, their squares and products.
 """
 
 import os
@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-# Landsat 8, band 10: radiance per digital number, its offset, and the constants of its Planck curve (USGS,
+# Landsat 8, band 10: radiance per digital number, radiance offset, constants of the Planck curve (USGS,
 # Landsat 8 Data Users Handbook).
 _GAIN, _OFFSET, _K1, _K2 = 3.342e-4, 0.1, 774.8853, 1321.0789
 

@@ -1,10 +1,9 @@
 """Which slice does each model size need at each image size? Writes rows.jsonl and table.md next to this file.
 
   python -m experiments.scale.table            # by formula: some minutes
-  python -m experiments.scale.table \
-      --compile  # adds the rows of COMPILED with the compiler: minutes each, hours in total
+  python -m experiments.scale.table --compile  # compiles the rows of COMPILED: at most 5 minutes each
 
-Rows that are already in rows.jsonl are not computed again, so it can be stopped and restarted at any time.
+Rows that are already in rows.jsonl are not computed again, so this can be stopped and restarted at any time.
 """
 
 import json
@@ -74,8 +73,8 @@ def remat(size: str, image_size: int) -> str:
 
 
 def mesh(size: str) -> dict[str, int]:
-  """Replicates the smaller models, divides the larger ones over eight chips, and the largest over all, as
-  `configs/swinv2_3b.py` does.
+  """Returns a mesh that replicates the smaller models, and divides the larger ones over eight chips and the
+  largest over all, as `configs/swinv2_3b.py` does.
   """
   return {
     "huge": dict(data=-1, fsdp=8),

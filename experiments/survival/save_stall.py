@@ -1,4 +1,4 @@
-"""How long does an asynchronous save hold up training, for a state as large as the machine can hold?
+"""How long does an asynchronous save hold up training, if the state is as large as the machine can hold?
 
   python -m experiments.survival.save_stall --out=runs/stall --gigabytes=6
 
@@ -35,7 +35,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--out", required=True)
   parser.add_argument("--gigabytes", type=int, default=6)
-  parser.add_argument("--steps", type=int, default=20, help="timed before the save")
+  parser.add_argument("--steps", type=int, default=20, help="number of steps timed before the save")
   args = parser.parse_args()
   shutil.rmtree(args.out, ignore_errors=True)
   # Random numbers, because compressible data would be written faster than a real state.

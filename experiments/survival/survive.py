@@ -3,8 +3,8 @@
   python -m experiments.survival.survive --out=runs/survival [--kills=100] [--seed=0]
 
 The kills are spread over the whole run. Many fall into start-up and compiling, the others into training,
-saving and evaluation. Two of three are SIGKILL, the others SIGTERM. Every process records which examples each
-of its steps trained on. At the end, parameters, optimizer, average and metrics must equal those of the
+saving and evaluation. Two out of three are SIGKILL, the others SIGTERM. Every process records which examples
+each of its steps trained on. At the end, parameters, optimizer, average and metrics must equal those of the
 undisturbed run bit for bit, and each step that contributed to them must have used the same examples.
 """
 
@@ -76,15 +76,15 @@ def start(workdir):
 
 
 def trained_records(workdir):
-  """Returns step → records for the last time that each step ran: steps after the last checkpoint are lost
-  when the run is killed, and run again.
+  """Returns step → records of the last time that the step ran: when the run is killed, the steps after the
+  last checkpoint are lost and run again.
   """
   lines = (line.split() for line in workdir.with_suffix(".records").read_text().splitlines())
   return {int(step): list(map(int, records)) for step, *records in lines}
 
 
 def saved(workdir):
-  """Returns the content of the last checkpoint."""
+  """Returns the final state, from the checkpoint of the last step: path → array."""
   import jax
   import orbax.checkpoint as ocp
 
@@ -139,7 +139,7 @@ def main():
   for n in range(args.kills):
     how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
     process, kill_at = start(killed), time.time() + rng.uniform(0, 2 * start_up)
-    # The moment is random, but early enough that the run is not finished before its last kill.
+    # The moment is random, but early enough that the run does not finish before its last kill.
     far = max(newest_checkpoint(killed) + STEPS / args.kills / 2, STEPS * (n + 3) / (args.kills + 6))
     while time.time() < kill_at and newest_checkpoint(killed) < far:
       time.sleep(0.01)
@@ -161,9 +161,9 @@ def main():
 
   for (how, where, code), count in sorted(ends.items()):
     print(f"{count:4d} × {how} in {where}, exit code {code}")
-  made = len(killed.with_suffix(".records").read_text().splitlines())
+  steps_run = len(killed.with_suffix(".records").read_text().splitlines())
   print(
-    f"steps made: {made}, of which {made - STEPS} a second time, because they came after the last"
+    f"steps made: {steps_run}, of which {steps_run - STEPS} a second time, because they came after the last"
     " checkpoint before a SIGKILL"
   )
   ours, theirs = trained_records(killed), trained_records(whole)

@@ -6,7 +6,7 @@ from swin_jax.terminal.errors import BadInput
 
 # Value of `config.model.backbone` → the kind. To add a backbone, add a line here.
 BACKBONES = {"swin": swin.KIND}
-_OLDEST = "swin"  # backbone of settings that are older than the key
+_OLDEST = "swin"  # backbone of settings that were written before the key existed
 
 
 def backbone_name(settings: Settings) -> str:
@@ -22,7 +22,7 @@ def backbone_name(settings: Settings) -> str:
 
 
 def backbone_of(settings: Settings) -> BackboneKind:
-  """Returns the kind that `model.backbone` names; raises as `backbone_name`."""
+  """Returns the kind that `model.backbone` names; for errors, see `backbone_name`."""
   return BACKBONES[backbone_name(settings)]
 
 

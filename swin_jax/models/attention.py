@@ -16,15 +16,15 @@ from swin_jax.terminal.errors import BadInput
 
 BIAS_MLP_WIDTH = 512  # official code; the paper does not state it
 # Collection and name under which (qkv, bias table, logit scale or None) are sown if the model is applied with
-# this collection mutable, as pictures of attention and fixing of the bias do. Otherwise, above all in
-# training, nothing is kept or computed.
+# this collection mutable, as `attention_maps` and `fixed_bias` do. Otherwise, and so always in training,
+# nothing extra is kept or computed.
 INTERMEDIATES = ("intermediates", "attention")
 
 
 def fixed_bias(window: tuple[int, ...]) -> str:
-  """Returns the name of a parameter [K, N, N] that may replace the parameters of the bias MLP.
+  """Returns the name of the parameter that may replace the parameters of the bias MLP.
 
-  It holds the output of the MLP for this window.
+  It is float32 [K, N, N], the bias that the MLP computes for this window.
   """
   return "bias_" + "x".join(map(str, window))
 
@@ -107,7 +107,7 @@ def dot_product(module: WindowAttention, x: jax.Array) -> tuple[jax.Array, None]
 
 
 def bias_table(module: WindowAttention) -> tuple[jax.Array, np.ndarray]:
-  """Returns a learned bias for every offset in the table's window (Swin V1, section 3.2)."""
+  """Returns a learned bias for every offset in the table's window, and the index (Swin V1, section 3.2)."""
   entries = math.prod(2 * side - 1 for side in module.table_window)
   init = layers.boxed(layers.default_init, None, axes.HEADS)
   table = module.param("bias_table", init, (entries, module.num_heads))
@@ -135,7 +135,7 @@ def _attend(qkv, bias, index, logit_scale, regions, chunks, kernel) -> jax.Array
   """Runs `window_attention` on each device, for the images and heads that it holds.
 
   The bias is [K, N, N], or a table [offsets, K] with an index [N, N] into it. Each device expands the table
-  itself, so that the devices sum the gradient of the table, which is much smaller.
+  itself, so that devices sum only the gradient of the table, which is much smaller than [K, N, N].
   """
 
   def attend(qkv, bias, logit_scale):

@@ -153,35 +153,37 @@ class BackboneKind(NamedTuple):
 
   Attributes:
     reads: groups or keys of the config that this backbone reads, in addition to those of every run.
-    weights: keys that fix the weights, independently of images and task.
+    weights: keys that determine which weights the model has, independently of images and task.
     applied: keys that change how the same weights are applied.
     may_differ: keys that may change when a run is continued, because they do not change results.
     check: config → None; raises BadInput if values are invalid or contradict each other.
-    make: (config, device) → the module for training on such a device.
+    make: (config, device) → the module for training on this kind of device.
     restore: (settings, dtype=, unroll=, kernel=) → the module for inference.
-    describe: settings → group → key → value: the settings that a model folder keeps. For keys that are
-      younger than the settings, the value that was in effect then. Raises KeyError for a missing key.
+    describe: settings → group → key → value: the settings that a model folder keeps. A key that did
+      not exist yet when the settings were written gets the value that was in effect then. Raises KeyError for
+      any other missing key.
     summarise: settings → `Summary`.
-    pixel_kernel: path of the kernel that reads pixels; its dimensions before the last are pixels, then bands.
+    pixel_kernel: path of the kernel that reads pixels. Its dimensions except the last, flattened, run over
+      pixels, and within a pixel over bands.
     check_platform: (config, platform) → None; raises BadInput if the platform cannot run the backbone.
     resolve: (config, stored=, source=, other_sizes=) → None; fills keys that the config leaves to weights.
       `stored` and `source` are the settings of the run that is continued and of the weights that the run
       starts from, or None; `other_sizes` tells whether evaluation sees sizes other than data.image_size.
     refusal: (settings, image size) → why weights for data.image_size do not fit another size; "" if they do.
     pads: settings → whether images of data.image_size need padding.
-    further_flags: (settings, settings of other weights) → key → value: what a config has to set in addition
-      to the keys of `weights` to use the other weights.
+    further_flags: (settings, settings of other weights) → key → value: what a config must set, in addition
+      to the keys of `weights`, to use the other weights.
     adapt: (description, window) → the description for another window; raises BadInput for a backbone without
       windows.
-    adapt_array: (path, shape, new shape, `saved.transfer.Rules`) → label and array → adapted array; None if
-      the array cannot be adapted.
+    adapt_array: (path, shape, new shape, `saved.transfer.Rules`) → (label, function from the array to the
+      adapted array); None if the array cannot be adapted.
     decay: config → (pattern of a path, whether weight decay applies), for parameters that need rules of their
       own; tried before those of `run.optim`.
     fix: (model, parameters, settings) → parameters for inference at data.image_size, in which everything that
       does not depend on the images is precomputed.
     attention: (model, parameters, images [1, *size, bands], stage, block) → the attention of a block, as
       `swin.attention_maps.Attention`; None for a backbone without attention.
-    breakdown: (backbone, image size, bands) → `Breakdown`; None if the planner is to treat the
+    breakdown: (backbone, image size, bands) → `Breakdown`; None if the planner should treat the
       backbone as a whole, without recomputation.
   """
 

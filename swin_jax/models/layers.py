@@ -141,7 +141,7 @@ class LayerNorm(nn.Module):
 class Mlp(nn.Module):
   """Linear, exact GELU, linear; the hidden layer is `ratio` times as wide.
 
-  Returns a pair, like every channel MLP of a block: the output, and losses by name, here none.
+  Like every channel MLP of a block, it returns a pair: the output, and losses by name (none in this case).
 
   Shapes:
     x, out [B, *map, C]
@@ -194,9 +194,9 @@ class PatchMerge(nn.Module):
   """Merges neighbouring tokens into one with twice the channels (Swin V1, section 3.1).
 
   The official code concatenates the merged tokens with the last axis slowest: for 2×2 tokens, the index of a
-  channel block is 2·column + row. V1 applies the norm before the linear layer; V2 applies it after, so there
-  the linear layer reads the tokens in place. A map that `factor` does not divide is padded with zeros at the
-  far ends.
+  channel block is 2·column + row. V1 applies the norm before the linear layer. V2 applies it after, so its
+  linear layer reads the tokens in place. A map that `factor` does not divide is padded with zeros at the far
+  ends.
 
   Attributes:
     factor: number of tokens that become one, one entry per axis.
@@ -218,7 +218,7 @@ class PatchMerge(nn.Module):
     c, rank = x.shape[-1], len(self.factor)
     split = [n for side, k in zip(x.shape[1:-1], self.factor, strict=True) for n in (side // k, k)]
     x = x.reshape(x.shape[0], *split, c)
-    # Einsum letters: of the axes of the map, and of the axes of the merged tokens inside a cell.
+    # Einsum letters for the map axes, and for the axes inside a cell of merged tokens.
     tokens, inside = "thw"[-rank:], "srq"[-rank:]
     norm = LayerNorm(self.dtype, name="norm")
     reduction = _Reduction(2 * c, tokens, inside, self.factor, self.dtype, name="reduction")
@@ -233,11 +233,11 @@ class PatchMerge(nn.Module):
 
 
 class _Reduction(nn.Module):
-  """The linear layer of merging: (einsum letters of the dimensions of x, x) → [B, *map, features].
+  """The linear layer of `PatchMerge`: (einsum letters of the dimensions of x, x) → [B, *map, features].
 
   Attributes:
     features: output channels.
-    tokens, inside: letters of the axes of the map, and of the axes of the merged tokens inside a cell.
+    tokens, inside: einsum letters for the map axes, and for the axes inside a cell of merged tokens.
     factor: see `PatchMerge`.
     dtype: dtype of the product.
   """

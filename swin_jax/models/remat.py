@@ -6,8 +6,9 @@ import jax
 
 from swin_jax.terminal.errors import BadInput
 
-# Tensors of a block by the names the layers give them, in the order of computation. All are [B, *map, C],
-# except that qkv is 3 times as wide and mlp_hidden mlp_ratio times.
+# Tensors of a block by the names that the layers give them, in the order of computation. Each holds C values
+# per token, except that qkv holds 3 C and mlp_hidden mlp_ratio · C. The first three are split into windows,
+# so they include the padding of the map.
 SAVEABLE = ("qkv", "attention", "attention_output", "mlp_hidden", "mlp_output")
 
 

@@ -16,7 +16,7 @@ class SimMim(nn.Module):
   pixels (SimMIM, section 3).
 
   Attributes:
-    encoder: the backbone; each token of its last stage predicts the pixels of one stride.
+    encoder: the backbone; each token of its last stage predicts the pixels that it covers.
 
   Shapes:
     images [B, *size, bands]  normalised
@@ -39,9 +39,9 @@ class SimMim(nn.Module):
     x = layers.dense(
       math.prod(stride) * bands, (axes.EMBED, axes.PIXELS), init=init, bias_init=init, name="decoder"
     )(x.astype(jnp.float32))
-    # The pixel rows of one token may lie on several devices.
+    # The predicted pixels of one token may be split across devices.
     x = layers.gather(x, axes.BATCH, *(None,) * len(stride), axes.PIXELS)
-    # The official pixel shuffle: channels are ordered by band, then by the axes inside a token's square.
+    # The official pixel shuffle: channels are ordered by band, then by position inside the token.
     batch, *tokens, _ = x.shape
     x = x.reshape(batch, *tokens, bands, *stride)
     rank = len(stride)

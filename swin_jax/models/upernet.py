@@ -17,7 +17,7 @@ from swin_jax.models.backbone import Backbone, Losses
 from swin_jax.terminal.errors import BadInput
 
 POOLS = (1, 2, 3, 6)  # cells per side of the pooled maps; UPerNet, section 3.1, after PSPNet
-GROUP = 16  # channels that share their statistics in a norm
+GROUP = 16  # number of channels that share statistics in a norm
 AUXILIARY_WEIGHT = 0.4  # weight of the auxiliary loss in the recipes of Swin V1 and V2
 DROPOUT = 0.1  # dropout rate of the input channels of a classifier, from the segmentation configs of Swin
 
@@ -29,8 +29,8 @@ def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
   The published models use batch norm with statistics over all devices. This norm has the same parameters but
   does not depend on other images: any batch on any mesh gives the same result, devices exchange nothing,
   evaluation computes the same function as training, and there is no state in addition to the parameters. A
-  group of several channels has a variance even if pooling leaves a map of one token; a single channel would
-  become zero there.
+  group of several channels has a variance even if pooling leaves a map of one token, which a norm of single
+  channels would set to zero.
   """
   return nn.GroupNorm(
     num_groups=None,
@@ -88,7 +88,7 @@ class UPerNet(nn.Module):
   """Unified perceptual parsing: pyramid pooling and a feature pyramid, whose levels are fused at the finest
   resolution (Xiao et al. 2018, section 3.1).
 
-  Built like the published Swin segmentation models. Every stage's output is normed; the last one with the
+  Built like the published Swin segmentation models. Every stage's output is normed, the last one by the
   backbone's own norm, so that a pre-trained norm is used. Images may have any size: each level is resized to
   exactly the map of the next finer level, whatever the ratio.
 
@@ -217,8 +217,8 @@ def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:
 def exchanged(model: UPerNet, image_size: tuple[int, int]) -> tuple[int, int]:
   """Returns how many values of one image the model axis all-gathers and all-reduces in a train step.
 
-  It divides the channels that a convolution computes: these are gathered for the next layer, and in the
-  backward pass the gradient of the inputs is summed.
+  The model axis splits the output channels of each convolution. They are gathered for the next layer; in the
+  backward pass, the gradient of the inputs is summed.
   """
   convolutions = _convolutions(model, image_size)
   return sum(c.positions * c.outputs for c in convolutions), sum(c.positions * c.inputs for c in convolutions)

@@ -103,8 +103,8 @@ def merge(x, window: Size, map_size: Size):
 
 
 def regions(map_size: Size, padded: Size, window: Size, shift: Size) -> np.ndarray | None:
-  """Returns labels of the tokens of a window that may attend to each other, after padding and a roll by
-  -shift.
+  """Returns a label per token; tokens of a window attend to each other if their labels are equal. The map
+  is padded, then rolled by -shift.
 
   After the roll, a window at the border holds tokens from opposite edges of the image, which get different
   labels. Padding gets the label -1.
@@ -135,9 +135,9 @@ def relative_index(window: Size, table_window: Size | None = None, rows: str = "
 
   Args:
     window: the window that is used.
-    table_window: the window of the table, not smaller along any axis; None for `window`.
+    table_window: the window that the table covers, not smaller along any axis; None for `window`.
     rows: "offsets" for the true offsets; "first" for the offsets between the first N tokens of the table's
-      window. The official video models read these for a window that was shrunk to its map.
+      window, which the official video models use when a window was shrunk to its map.
 
   Returns:
     int32 [N, N].
@@ -156,8 +156,8 @@ def log_spaced_offsets(window: Size, trained_window: Size) -> np.ndarray:
 
   The official code measures an offset in units of the trained window, stretches it to ±8 and computes
   sign(x)·log2(1+|x|)/log2(8); the paper's formula has neither the 8 nor the log2. Weights are compatible only
-  with the code. The only offset in a window of one token is zero: its unit is 1 here, while the official code
-  divides 0 by 0. Each step is rounded as in the official code, so that the tables agree bit for bit.
+  with the code. The only offset in a window of one token is zero; we use 1 as its unit, where the official
+  code divides 0 by 0. Each step is rounded as in the official code, so that the tables agree bit for bit.
   """
   unit = np.maximum(np.asarray(trained_window, np.float32) - 1, 1)
   x = relative_offsets(window).astype(np.float32) / unit * np.float32(8)

@@ -39,7 +39,7 @@ class Attention:
   def of(self, row: int, column: int) -> np.ndarray:
     """Returns the attention of the token at (row, column): float32 [K, H, W].
 
-    It is zero outside the token's window. The sum over the map is 1 less the attention to padding, which is
+    It is zero outside the token's window. The sum over the map is 1 minus the attention to padding, which is
     zero unless `padding` is "attended".
     """
     window, query = self._find(row, column)
@@ -55,7 +55,7 @@ class Attention:
 
     Uniform attention gives 1, or less in windows with attended padding.
     """
-    queries = self.tokens >= 0  # the block drops what padding attends to
+    queries = self.tokens >= 0  # the block discards the outputs of padding tokens
     totals = (self.weights * queries[:, None, :, None]).sum(2).transpose(1, 0, 2)
     return self._on_map(totals.reshape(len(totals), -1), self.tokens.reshape(-1))
 

@@ -24,7 +24,7 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
   This is the rule of the official fine-tuning after SimMIM. The distance between neighbouring source offsets
   grows by a factor q with each step from the centre, which preserves the values near the centre. A bicubic
-  spline gives the values in between.
+  spline interpolates between them.
 
   Args:
     table: float [(2·old - 1)², heads].
@@ -34,7 +34,7 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
     float64 [entries, heads].
 
   Raises:
-    BadInput: a window is not square, or has fewer than four tokens a side.
+    BadInput: a window is not square, or has fewer than four tokens per side.
   """
   from scipy import interpolate  # only V1 needs it
 
@@ -62,11 +62,12 @@ def resize_bias_table(table: np.ndarray, entries: int) -> np.ndarray:
 
 
 def resize_bias_table_bicubic(table: np.ndarray, entries: int) -> np.ndarray:
-  """Interpolates a V1 bias table to another square window by the official rule from ImageNet-22K to 1K.
+  """Interpolates a V1 bias table to another square window by the rule of the official fine-tuning from
+  ImageNet-22K to 1K.
 
   This is torch's bicubic interpolation: a = -0.75, half-pixel centres, replicated borders, no antialiasing.
 
-  Args, returns, raises: as `resize_bias_table`, for any square window.
+  Args, Returns and Raises: as `resize_bias_table`, but windows may have any number of tokens per side.
   """
   old, new = _sides(table, entries)
   position = (np.arange(new) + 0.5) * old / new - 0.5

@@ -22,8 +22,8 @@ class Parts(NamedTuple):
   """The parts of the blocks of one version.
 
   Attributes:
-    norm_first: whether a branch norms its input (pre-norm) or its output (post-norm). Merging uses the same
-      order.
+    norm_first: whether a branch norms its input (pre-norm) rather than its output (post-norm). Merging uses
+      the same order.
     norm: (dtype, name=) → the norm of a branch.
     scores: how queries and keys are compared, see `attention.WindowAttention`.
     position_bias: where the position bias comes from, see `attention.WindowAttention`.

@@ -41,7 +41,7 @@ def _recomputed(config: SwinConfig, size: tuple[int, ...], bands: int) -> int:
   products = flops.products(config, size)
   if config.remat == "none":
     return 0
-  if config.remat == "dots":  # saves products without batch dimensions, all but the two of attention
+  if config.remat == "dots":  # saves the products with weights, but not the two products of attention
     return products["logits"] + products["attention"]
   return flops.flops(config, size, bands) - sum(products[name] for name in remat.saved(config.remat))
 

@@ -24,7 +24,7 @@ class SwinConfig:
     depths, num_heads: blocks and heads, per stage.
     window_sizes: tokens per axis, per stage.
     trained_window_sizes: V2, per stage: the window that the weights were trained with, which is the unit of
-      the offsets; () for `window_sizes`.
+      the offsets; () for the windows that are actually used.
     clamp_windows: whether a window that is not smaller than its map shrinks to the map and is not shifted; if
       not, windows keep their size and odd blocks always shift, as in the official dense models.
     padding: "masked", or "attended" for models in which padding takes part in attention: the official dense
@@ -133,8 +133,8 @@ def make_config(
 def group_size(depth: int, extra_norm_every: int) -> int:
   """Returns the number of blocks of a stage that repeat as one group.
 
-  Two (plain, shifted); with extra norms, the smallest multiple of two that `extra_norm_every` divides; or all
-  blocks if that does not divide the depth.
+  A group has two blocks (plain, shifted) or, with extra norms, the smallest even number of blocks that
+  `extra_norm_every` divides. If that number does not divide the depth, all blocks are one group.
   """
   unit = int(np.lcm(2, extra_norm_every)) if 0 < extra_norm_every <= depth else 2
   return unit if depth % unit == 0 else depth

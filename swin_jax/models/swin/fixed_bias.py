@@ -13,7 +13,7 @@ from swin_jax.models.swin.settings import used_windows
 
 
 def fix(model: nn.Module, params: Any, settings: Settings) -> Any:
-  """Returns parameters in which the bias MLP of each block is replaced by its result [K, N, N].
+  """Returns parameters in which the bias MLP of each block is replaced by its output, the bias [K, N, N].
 
   Parameters without a bias MLP are returned as they are. See `BackboneKind.fix`.
   """
@@ -35,7 +35,7 @@ def fix(model: nn.Module, params: Any, settings: Settings) -> Any:
 
   flat = {path: leaf for path, leaf in flat.items() if not {"cpb_fc1", "cpb_fc2"} & set(path)}
   used = used_windows(settings)
-  for path, table in tables(params).items():  # [L, offsets, K]
+  for path, table in tables(params).items():  # [groups, offsets, K]
     window = tuple(used[int(path[1].removeprefix("stage"))])
     flat[*path, attention.fixed_bias(window)] = table.swapaxes(1, 2)[:, :, windows.relative_index(window)]
   return flax.traverse_util.unflatten_dict(flat)

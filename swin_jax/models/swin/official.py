@@ -15,7 +15,7 @@ from swin_jax.models import windows
 from swin_jax.models.swin.config import group_size, make_config
 from swin_jax.models.swin.geometry import geometry, regions
 
-# Constant tensors that files may hold: three follow from the windows; timm's `k_bias` is zero.
+# Constant tensors that files may hold: three are functions of the windows; timm's `k_bias` is zero.
 BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
 
 _WHOLE = {  # parameters that occur once

@@ -14,7 +14,7 @@ from swin_jax.models.swin.config import Size, SwinConfig, make_config
 from swin_jax.models.swin.geometry import geometry
 from swin_jax.terminal.errors import BadInput
 
-# Keys that fix the weights, independently of windows, images and task.
+# Keys that determine which weights the model has, independently of windows, images and task.
 WEIGHTS = (
   "version",
   "patch_size",
@@ -58,7 +58,7 @@ def used_windows(settings: Settings, size: Sequence[int] = ()) -> tuple[Size, ..
 
 
 def trained_windows(settings: Settings) -> tuple[Size, ...]:
-  """Returns the windows that the weights were trained with, per stage: a small map shrinks them."""
+  """Returns the windows that the weights were trained with, per stage; small maps shrink them."""
   return _config(settings).trained_window_sizes or used_windows(settings)
 
 
@@ -99,12 +99,14 @@ def resolve(
       )
     model.trained_window_sizes = trained
   elif other_sizes:
-    # Those of a training crop: the larger maps of whole images have room for larger windows.
+    # The windows used on training crops; on the larger maps of whole images, larger windows may be used.
     model.trained_window_sizes = trained_windows(config)
 
 
 def refusal(settings: Settings, size: Sequence[int]) -> str:
-  """Returns why V1's bias tables, made for the windows at data.image_size, do not fit another size, or ""."""
+  """Returns why V1's bias tables, whose windows belong to data.image_size, do not fit another size; "" if
+  they do.
+  """
   if settings["model"]["version"] != 1:
     return ""
   used, other = used_windows(settings), used_windows(settings, size)
@@ -132,7 +134,7 @@ def changed(settings: Settings) -> dict[str, Any]:
 
 
 def further_flags(settings: Settings, other: Settings) -> dict[str, Any]:
-  """Returns the windows of the other weights if these have another number of stages."""
+  """Returns the windows of the other weights if these have a different number of stages."""
   if len(settings["model"]["depths"]) == len(other["model"]["depths"]):
     return {}
   return {"model.window_sizes": [max(windows.pair(window)) for window in other["model"]["window_sizes"]]}
@@ -146,7 +148,7 @@ def adapt(description: dict[str, Any], window: Any) -> dict[str, Any]:
 
 
 def sizes(settings: Settings) -> dict[str, Any]:
-  """Returns the settings that are kept with weights; those of training are left out."""
+  """Returns only those settings that are kept with weights."""
   return {key: value for key, value in dict(settings["model"]).items() if key in KEPT}
 
 

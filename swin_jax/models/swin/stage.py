@@ -15,8 +15,8 @@ from swin_jax.models.swin.config import SwinConfig, group_size
 class Stage(nn.Module):
   """The blocks of one stage: a scan over groups of blocks, see `config.group_size`.
 
-  The parameters of the groups are stacked along a leading LAYERS dimension, whether the scan is unrolled or
-  not. Losses of the same name are summed over the blocks.
+  The parameters of the groups are stacked along a leading LAYERS dimension, whether or not the scan is
+  unrolled. Losses of the same name are summed over the blocks.
 
   Attributes:
     config: config of the backbone.

@@ -26,7 +26,7 @@ class Swin(nn.Module):
     config: sizes of the model.
 
   Shapes:
-    images, mask, out  see `Backbone`; stage i has C·2^i channels
+    images, mask, out  see `Backbone`; stage i has embed_dim·2^i channels
   """
 
   config: SwinConfig
