@@ -21,7 +21,7 @@ from tests.support import meshes
 from tests.support.batches import make_input
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 RULES = (("batch", ("data", "fsdp")),)
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8), (2, 1, 4)]

@@ -7,7 +7,7 @@ import pytest
 
 from swin_jax.mesh import distributed
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,13 @@ from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
 from swin_jax.run import config as run_config
+from swin_jax.run import train
 from swin_jax.run.program import build
 from swin_jax.run.state import TrainState
+from swin_jax.terminal.errors import BadInput
 from tests.support import meshes, slow_block, tiny
+
+pytestmark = pytest.mark.devices(8)
 
 TASKS = {"tiny": "pretrain", "giant": "finetune", "dense": "pretrain", "values": "pretrain"}
 
@@ -364,3 +368,15 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
   assert text.endswith(
     "each device holds parameters 0.008 GB; the largest fully replicated array is params/encoder/kernel, 8 MB"
   )
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(data__batch_size=17), "data.batch_size .*does not divide into 8"),
+    (dict(mesh__data=3), "does not fit the number of devices, 8"),
+  ],
+)
+def test_what_the_devices_do_not_divide_is_refused(tmp_path, change, message):
+  with pytest.raises(BadInput, match=message):
+    train.train(tiny.config(**change), str(tmp_path))

@@ -23,7 +23,7 @@ from swin_jax.run.state import abstract_state
 from swin_jax.terminal.errors import BadInput
 from tests.support import meshes
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 RULES = common.base().sharding_rules
 MAX_REPLICATED_BYTES = 4e6

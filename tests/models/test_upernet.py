@@ -22,7 +22,7 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import meshes, slow_block
 from tests.support.jaxprs import primitives
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 RULES = common.base().sharding_rules
 CLASSES = 5

@@ -13,7 +13,7 @@ import pytest
 
 from swin_jax.ops import mixing
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 SIZE = (12, 20)
 

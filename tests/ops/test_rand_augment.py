@@ -19,6 +19,8 @@ from swin_jax.run import inputs, program
 from swin_jax.tasks import KINDS
 from tests.support import pillow_operations, tiny
 
+pytestmark = pytest.mark.devices(8)
+
 FILL = (124, 116, 104)
 RECIPE = dict(operations=2, probability=0.5, magnitude=9.0, magnitude_std=0.5)
 LOOK_UP = (

@@ -32,6 +32,8 @@ from tests.support import meshes, tiny
 from tests.support.libtpu import needs_libtpu
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.devices(8)
+
 
 def at_once(what, function):
   del what

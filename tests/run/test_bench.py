@@ -20,6 +20,8 @@ from tests.support import tiny
 from tests.support.batches import make_input
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.devices(8)
+
 README = (ROOT / "README.md").read_text()
 
 

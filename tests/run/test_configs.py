@@ -22,6 +22,8 @@ from swin_jax.tasks import KINDS
 from tests.support import runs
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.devices(8)
+
 NAMES = sorted(
   path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common", "recipes")
 )

@@ -28,6 +28,8 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import batches, slow_block, tiny
 from tests.support.runs import SMALL, finish, lines, processes, steps
 
+pytestmark = pytest.mark.devices(8)
+
 RUN = (
   *(flag.replace(":pretrain", ":finetune") for flag in SMALL if "num_pictures" not in flag),
   *steps(1, warmup=0),

@@ -18,6 +18,8 @@ from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import tiny
 from tests.support.runs import command, lines, saved
 
+pytestmark = pytest.mark.devices(8)
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

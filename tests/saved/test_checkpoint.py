@@ -19,7 +19,7 @@ from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import meshes
 from tests.support.runs import flip_a_byte
 
-pytestmark = pytest.mark.every_python
+pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
 BEST = ("eval/top1", True)
 
