@@ -54,7 +54,7 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("one")
-  finish(processes(1, 8, *RUN, f"--workdir={workdir}"))
+  finish(processes(1, 4, *RUN, f"--workdir={workdir}"))
   return workdir
 
 
@@ -66,23 +66,23 @@ def two(tmp_path_factory):
     sys.executable,
     "experiments/launch/local.py",
     "--processes=2",
-    "--cpu_devices=4",
+    "--cpu_devices=2",
     "--",
     *RUN,
     f"--workdir={workdir}",
   ]
   done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-3000:]
-  assert "[0] 8 cpu as data 1 × fsdp 8 × model 1" in done.stdout and "[0] step 30/30" in done.stdout
+  assert "[0] 4 cpu as data 1 × fsdp 4 × model 1" in done.stdout and "[0] step 30/30" in done.stdout
   assert "[1] step 30/30" not in done.stdout, "only process 0 talks"
   return workdir
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-  """Starts 4 processes × 2 devices; one gets the signal to stop, and all save and stop at the same step."""
+  """Starts four processes of one device; one gets a signal, and all save and stop at the same step."""
   workdir = tmp_path_factory.mktemp("four")
-  started = processes(4, 2, *RUN, f"--workdir={workdir}")
+  started = processes(4, 1, *RUN, f"--workdir={workdir}")
   said = read_until(started[0], "step 5/30")
   started[2].send_signal(signal.SIGTERM)
   outputs = finish(started, code=75)
@@ -105,7 +105,7 @@ def test_two_equal_one(one, two):
 
 
 def test_four_stopped_and_resumed_equal_two_bit_for_bit(two, stopped, tmp_path):
-  four = resumed(stopped, tmp_path, 4, 2)
+  four = resumed(stopped, tmp_path, 4, 1)
   assert_same(saved(four, 30), saved(two, 30))
   assert lines(four) == lines(two)
 
