@@ -187,6 +187,7 @@ def evaluated(model):
   return batch, *sums
 
 
+@pytest.mark.slow
 def test_scores_of_pixels_on_eight_devices():
   """Every pixel is counted once; padding never counts."""
   batch, one, eight = evaluated("dense")

@@ -26,6 +26,7 @@ def params_of(module, *inputs, seed=0, **kwargs):
 # Loops over the axes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "map_size, window, shifted",
   [
@@ -210,6 +211,7 @@ def clip_encoder(version):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_simmim_reconstructs_time_rows_and_columns_where_they_are(version):
   """With a decoder that has only a bias, value (band, frame, row, column) of the bias appears at that place

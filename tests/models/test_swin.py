@@ -147,6 +147,7 @@ def test_drop_path_is_on_in_these_tests():
   assert np.abs(trained - evaluated).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("remat", ["none", "block", "dots", "save:qkv"])
 def test_remat_and_unroll_are_in_the_program(remat, unroll):

@@ -609,6 +609,7 @@ def test_a_host_of_a_slice_holds_rows_that_follow_one_another(topology, mesh):
   assert sorted({part.index for part in parts}) == list(range(parts[0].count))
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_a_mesh_that_cannot_be_laid_over_the_slice():
   done = command(*SMALL, "--topology=v5p:4x4x4", "--config.mesh.data=8", "--batch=128")

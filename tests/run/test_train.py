@@ -100,6 +100,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   assert all(np.isfinite(value).all() for value in saved(tmp_path, steps[-1]).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "change, message",
   [

@@ -89,6 +89,7 @@ def test_at_another_window_v2_is_the_same_function(tmp_path):
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", choices.BIAS_TABLES)
 def test_at_another_window_v1_tables_are_interpolated(rule, tmp_path, capsys):
   source = imported(tmp_path, version=1)

@@ -143,6 +143,7 @@ def test_attention_on_the_image_equals_loops_over_the_image(version, stage, bloc
   np.testing.assert_allclose(attended.received(), expected.sum(1).reshape(-1, *size), atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version, stage, block", [(1, 0, 2), (1, 1, 1), (2, 0, 0), (2, 1, 1)])
 def test_attention_with_attended_padding_equals_loops_over_the_padded_map(version, stage, block):
   """Each window at the bottom has rows of padding, which take attention away from the image."""
