@@ -17,8 +17,8 @@ from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
 FAULT = 74  # EX_IOERR
-# Objects between two garbage collections. Tracing creates millions that stay: at Python's 700, collection
-# took a tenth of the time until the first step.
+# New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
+# took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
 _KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
 
@@ -174,7 +174,7 @@ def _clear(message: str, keys: Sequence[str]) -> str:
 
 
 def exit_code(body: Callable[[], None]) -> int:
-  """Runs a command and returns its exit code.
+  """Runs a command, with few garbage collections, and returns its exit code.
 
   0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM and 130 by Ctrl-C, each explained in one line
   on stderr; 1 a bug, with a traceback.

@@ -32,6 +32,8 @@ from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
 
+pytestmark = pytest.mark.devices(8)  # the planned slice
+
 STEPS, KILLED_AT = 80, 45  # saved every 20 steps
 STEPS_PER_EPOCH = 1437 // 64
 
@@ -231,11 +233,11 @@ def test_every_task_takes_it(task):
 def test_it_is_planned():
   c = config(classification__num_classes=10)
   plan = fit.check(
-    fit.ready(c), hardware.parse("h200:1"), analytic=True, patiently=lambda _, function: function()
+    fit.ready(c), hardware.parse("h200:8"), analytic=True, patiently=lambda _, function: function()
   )
   forward = 2 * 9 * (4 * 4 * 8 + 2 * 2 * 8 * 16)  # of one band, then of eight
   assert plan["fits"] and plan["flops_per_step"] == 3 * 64 * forward and plan["remat"] == "none"
-  assert plan["bytes_per_chip"]["activations"] > 0 and fit.advise(c, hardware.parse("h200:1"), plan)
+  assert plan["bytes_per_chip"]["activations"] > 0 and fit.advise(c, hardware.parse("h200:8"), plan)
 
 
 def test_its_keys_are_its_own():

@@ -29,6 +29,8 @@ from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
 
+pytestmark = pytest.mark.devices(8)  # the planned slice
+
 STEPS, KILLED_AT = 80, 45  # saved every 20 steps
 
 
@@ -176,7 +178,7 @@ def test_it_is_loaded_from_its_workdir_and_from_a_model_folder(finished, tmp_pat
 
 def test_it_is_planned():
   plan = fit.check(
-    fit.ready(config()), hardware.parse("h200:1"), analytic=True, patiently=lambda _, function: function()
+    fit.ready(config()), hardware.parse("h200:8"), analytic=True, patiently=lambda _, function: function()
   )
   assert plan["fits"] and plan["flops_per_step"] > 0 and plan["bytes_per_chip"]["activations"] > 0
 

@@ -1,8 +1,5 @@
 """The digits of scikit-learn, as a source of examples."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 
 from swin_jax.data.read.example import Example
@@ -22,16 +19,16 @@ class Digits:
   class_names = tuple("0123456789")
 
   def __init__(self, split: str):
+    from sklearn.datasets import load_digits  # slow to import, and few runs need it
+
     if split not in ("train", "val"):
       raise BadInput(f"digits have no split '{split}'; they have train, val")
-    # the file itself: importing scikit-learn takes two seconds
-    package = pathlib.Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
-    rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
-    order = np.random.default_rng(0).permutation(len(rows))
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
     cut = len(order) - len(order) // 5 - 1
     self._index = order[:cut] if split == "train" else order[cut:]
-    self._images = np.round(rows[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    self._labels = rows[:, -1]
+    self._images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    self._labels = digits.target
 
   def __len__(self) -> int:
     return len(self._index)
