@@ -22,7 +22,7 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import meshes, slow_block
 from tests.support.jaxprs import primitives
 
-pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
+pytestmark = pytest.mark.devices(8)
 
 RULES = common.base().sharding_rules
 CLASSES = 5
@@ -155,6 +155,7 @@ def test_what_cannot_be_built_is_refused(channels, where):
 # Pooling and resizing, by definition.
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 3), (7, 11)], ids=str)
 def test_pooling_is_the_mean_of_its_parts(size):
   x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
@@ -170,6 +171,7 @@ def test_pooling_is_the_mean_of_its_parts(size):
     assert_close(upernet.pool(x, cells), theirs, 1e-6)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize(
   "old, new",
   [
@@ -203,6 +205,7 @@ def neighbours(i, old, new):
   return (first, 1 - (centre - first)), (min(first + 1, old - 1), centre - first)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("shape", [(1, 3, 16), (7, 5, 48)], ids=str)
 def test_group_norm_looks_at_one_image_and_sixteen_channels(shape):
   x = np.random.default_rng(2).normal(3.0, 2.0, size=(2, *shape)).astype(np.float32)
@@ -254,6 +257,7 @@ def run(height, width):
   return jax.jit(both).lower(random_params(), images_of(height, width)).compile()
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(64, 64), (61, 98), (33, 65)])
 def test_logits_equal_those_of_torch(height, width):
@@ -412,6 +416,7 @@ def test_dropout_drops_whole_channels_of_an_image():
     assert abs(gone.mean() - 0.1) < 4 * math.sqrt(0.09 / gone.size)
 
 
+@pytest.mark.every_python
 def test_the_gradient_reaches_every_parameter_and_every_stage():
   rng = np.random.default_rng(5)
   directions = [rng.normal(size=(2, *size, CLASSES)).astype(np.float32) for size in ((8, 10), (2, 3))]

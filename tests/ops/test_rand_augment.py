@@ -362,7 +362,6 @@ def test_devices_augment_what_they_hold_without_a_word_to_others(mesh):
   ]
 
 
-@pytest.mark.every_python
 @pytest.mark.slow
 def test_the_step_trains_on_augmented_images():
   """The loss of a step is that of the batch after `augment`; another step draws anew."""

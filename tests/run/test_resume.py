@@ -58,7 +58,6 @@ def test_what_a_run_leaves(finished):
   assert "encoder/stage0/blocks/block0/attn/qkv/kernel | (1, 16, 48)" in table
 
 
-@pytest.mark.every_python
 @pytest.mark.slow
 def test_resumed_on_another_mesh_sees_the_same_batches(finished, tmp_path, monkeypatch):
   with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):

@@ -79,7 +79,6 @@ def test_a_step_that_is_not_finite_changes_nothing():
   assert np.isnan(sums["loss"][0])
 
 
-@pytest.mark.every_python
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   config = tiny.config(

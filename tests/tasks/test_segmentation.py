@@ -219,7 +219,6 @@ def _run(tmp_path_factory):
   return workdir, train.train(settings, str(workdir))
 
 
-@pytest.mark.every_python
 @pytest.mark.slow
 def test_a_run_learns_and_shows_it(run):
   workdir, evaluation = run

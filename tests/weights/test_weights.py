@@ -18,8 +18,6 @@ from tests.support import tiny as tiny_run
 from tests.support.folders import TINY, command, imported, refusal, save
 from tests.support.golden import golden
 
-pytestmark = pytest.mark.every_python
-
 
 def plan(path, layout="auto", **hints):
   return importer.plan(tensors.open_tensors(str(path)), inference.Hints(**hints), layout)
@@ -183,6 +181,7 @@ def test_sizes_are_called_by_their_names(tmp_path):
   assert said[3].startswith("Swin V1-L")
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["V2-T", "V1-T"])
 def test_a_full_size_goes_through_the_command(name, tmp_path, capsys):
@@ -208,6 +207,7 @@ GOLDEN = (
 )
 
 
+@pytest.mark.every_python
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_round_trip_changes_no_bit(name, tmp_path):
@@ -258,6 +258,7 @@ def window_flags(source):
   return flags + ([f"--trained_window={trained}"] if trained else [])
 
 
+@pytest.mark.every_python
 def test_what_is_written_the_library_reads(tmp_path):
   state = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -291,6 +292,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     folder.write(str(tmp_path / "model"), description, {"a": (3,)}, read)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_becomes_float32(dtype, tmp_path):
   state = official.random(official.state_dict(2, **TINY))
@@ -305,6 +307,7 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
   np.testing.assert_array_equal(kernel, halved["head.weight"].astype(np.float32).T)
 
 
+@pytest.mark.every_python
 def test_a_model_in_several_files(tmp_path):
   state = official.random(official.state_dict(2, **TINY))
   names = sorted(state)
@@ -601,6 +604,7 @@ def test_another_architecture_with_the_names_of_hugging_face(tmp_path, capsys):
   )
 
 
+@pytest.mark.every_python
 def test_bad_files_are_refused(tmp_path, capsys):
   whole = tiny(tmp_path)
   cut = tmp_path / "cut.safetensors"
@@ -667,6 +671,7 @@ def test_destinations_that_cannot_be(tmp_path, capsys):
   assert oct((tmp_path / "ours" / "model.safetensors").stat().st_mode & 0o044) == "0o44"
 
 
+@pytest.mark.every_python
 def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):
   (tmp_path / "x.pth").write_bytes(b"PK")
   monkeypatch.setitem(sys.modules, "torch", None)
