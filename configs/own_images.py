@@ -9,8 +9,9 @@ training from scratch.
       --config.data.path=DATA
 
 DATA is the output of `python -m swin_jax.data.prepare` for your folder. The model is Swin V2-T at 256 px, for
-one GPU. On a CPU, use smaller images and a narrower model in all of the commands:
+one GPU. On a CPU, use smaller images, a narrower model and fewer epochs in all of the commands:
 --config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
+--config.optim.total_epochs=20 --config.optim.warmup_epochs=2
 """
 
 from configs import common, recipes

@@ -159,9 +159,9 @@ def describe(report: dict[str, Any]) -> str:
   )
   lines = [
     f"{report['topology']} ({report['chips']} × {report['chip']}), batch {report['batch_size']} in {parts}"
-    " part(s),"
+    f" part{'s' * (parts != 1)},"
     f" {report['images_per_chip']} images per chip, remat {report['remat']}: {verdict} {how}",
-    f"  bytes per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
+    f"  memory per chip, GiB: {sizes['total'] / gib:.2f} of {memory / gib:.2f}"
     + ("; too close for a formula to be sure" if close else ""),
   ]
   by_formula = report["analytic_bytes_per_chip"]

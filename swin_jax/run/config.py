@@ -149,10 +149,10 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   """
   steps = num_examples // config.data.batch_size
   if not steps:
-    split = config.data.train_split
+    smaller = 2 ** (num_examples.bit_length() - 1)
     raise BadInput(
-      f"data.batch_size = {config.data.batch_size}, but split '{split}' has {num_examples} examples: use a "
-      "smaller batch"
+      f"data.batch_size = {config.data.batch_size}, but split '{config.data.train_split}' has {num_examples}"
+      f" examples: use a smaller batch, such as --config.data.batch_size={smaller}"
     )
   return steps, max(1, round(config.optim.total_epochs * steps))
 

@@ -28,9 +28,6 @@ from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
 
 EVALUATION = "evaluation.json"
-# Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
-# errors are also raised here.
-logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Restored(NamedTuple):

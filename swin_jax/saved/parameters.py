@@ -13,6 +13,10 @@ import orbax.checkpoint as ocp
 from swin_jax.saved import manifest
 from swin_jax.terminal.errors import BadInput
 
+# Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
+# errors are also raised here and in `checkpoint.py`.
+logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+
 
 class SavedParameters:
   """The parameters of a finished or running run, to evaluate them or to initialise another run.

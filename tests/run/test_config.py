@@ -3,6 +3,7 @@
 import pytest
 
 from swin_jax.run import config as run_config
+from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 
 pytestmark = pytest.mark.every_python
@@ -51,3 +52,9 @@ def test_steps_and_intervals_are_of_epochs():
   steps_per_epoch, total = run_config.count_steps(config, 49)
   assert (steps_per_epoch, total) == (4, 10)
   assert run_config.intervals(config, steps_per_epoch) == {"evaluate": 2, "save": 8, "keep": 24}
+
+
+@pytest.mark.parametrize("examples, smaller", [(54, 32), (64, 64), (1, 1)])
+def test_a_batch_larger_than_the_set_is_refused_with_one_that_fits(examples, smaller):
+  with pytest.raises(BadInput, match=rf"has {examples} examples.*--config.data.batch_size={smaller}$"):
+    run_config.count_steps(tiny.config(data__batch_size=128), examples)

@@ -18,16 +18,15 @@ Every image is decoded once. Unreadable images are named, left out and counted. 
 --max_bad_fraction, the command ends with exit code 2 and removes the shards that they were left out of, so
 that a rerun reads the repaired files.
 
-Rasters with any number of bands and any type (GeoTIFF, JPEG 2000, .npy, .npz; `tiles.py` describes the
-layouts) keep their values and are cut into equal tiles with sides of at least --tile pixels and less than
-twice that. Pixels that a raster or --nodata declares as no data become NaN; tiles without any data are left
-out. Then the mean, deviation and percentiles of each band, and of the numbers of pixels, are written to
-FOLDER/statistics.json, from which a run normalises. Without --source, the statistics of an existing set are
-written, also for images.
+Rasters with any number of bands and any type (GeoTIFF, JPEG 2000, .npy, .npz) keep their values and are cut
+into equal tiles with sides of at least --tile pixels and less than twice that. Pixels that a raster or
+--nodata declares as no data become NaN; tiles without any data are left out. Then the mean, deviation and
+percentiles of each band, and of the numbers of pixels, are written to FOLDER/statistics.json, from which a
+run normalises. Without --source, the statistics of an existing set are written, also for images.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command resumes where it
-was stopped, and
---part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at a time).
+was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at
+a time).
 """
 
 from collections.abc import Sequence
