@@ -115,7 +115,7 @@ def debug(c: ConfigDict) -> ConfigDict:
   c.init_from = ""
   c.data.update(source="digits", path="", train_split="train", eval_split="val", image_size=(64, 64))
   c.data.update(batch_size=64, eval_batch_size=64, num_threads=2, num_workers=0)
-  for group, values in _SMALL[c.task].items():
+  for group, values in _SMALL.get(c.task, {}).items():
     c[group].update(values)
   c.optim.update(
     total_epochs=1.0, warmup_epochs=0.25, milestone_epochs=tuple(0.8 for _ in c.optim.milestone_epochs)

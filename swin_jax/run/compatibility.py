@@ -86,7 +86,7 @@ def check_same_model(config: ConfigDict, stored: dict[str, Any], workdir: str) -
   backbone = _check_same_backbone(config, stored, f"the backbone in {workdir}")
   names = [*backbone.weights, *backbone.applied, "data.dtype", "data.mean", "data.std"]
   # A classifier may pick rows of the saved head (`transfer.class_map`), so `transfer` compares the classes.
-  own = [key for key in kind.describe[kind.group] if kind.needs.per_pixel or key != "num_classes"]
+  own = [key for key in kind.describe.get(kind.group, ()) if kind.needs.per_pixel or key != "num_classes"]
   names += [f"{kind.group}.{key}" for key in own]
   ours, theirs = _flat(config), flatten(DEFAULTS_OF_OLD_FORMATS) | flatten(stored) | _of_backbone(stored)
   classes = kind.num_classes(stored), kind.num_classes(config)

@@ -6,7 +6,7 @@ from swin_jax.tasks import classification, masked_pixels, pixel_regression, segm
 from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal.errors import BadInput
 
-# Value of `config.task` → kind. To add a task, add a line here.
+# Value of `config.task` → kind. To add a task, import its file and add a line here.
 KINDS = {
   "classification": classification.KIND,
   "masked_pixels": masked_pixels.KIND,

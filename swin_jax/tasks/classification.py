@@ -71,7 +71,7 @@ def make_task(
     return Measured({name: (value, count) for name, value in sums.items()}, rows)
 
   best, cost = ("eval/top1", True), model.encoder.flops
-  return Task(model, init, prepare, loss, measure, None, best, cost, row_metrics=ranking.ONE_VS_REST)
+  return Task(model, init, prepare, loss, measure, best, cost, row_metrics=ranking.ONE_VS_REST)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:

@@ -82,9 +82,9 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     normalised(mean, std),
     loss,
     measure,
-    pictures,
     ("eval/loss", False),
     model.encoder.flops,
+    pictures,
     "reconstruction",
   )
 

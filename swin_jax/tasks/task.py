@@ -17,7 +17,7 @@ from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 
 # Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
-# for a metric per class.
+# for a metric per class. A loss adds (mean of the batch, 1), so that every step weighs the same.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 # Name → [B, ...], one row for each example of a batch.
 Rows = dict[str, jax.Array]
@@ -68,11 +68,12 @@ class Task(NamedTuple):
       backbone (see `backbone.Features`), which the step adds to the first.
     measure: (params, batch) → `Measured` of an evaluation batch, whose "weight" is 1 for the examples that
       count and 0 for the others.
-    pictures: (params, batch, bands) → uint8 [B, panels, height, width, 1 or 3] to log, or None if the task
-      has no pictures. `bands` are three, shown as red, green and blue, or one, shown as grey; () for the
-      first three, or for the first if there are fewer.
-    best: evaluation metric that ranks checkpoints, and whether higher is better.
+    best: evaluation metric that ranks checkpoints, as logged ("eval/" and its name in `measure`), and whether
+      higher is better.
     flops: (image_size, bands) → FLOPs of one image's forward pass.
+    pictures: (params, batch, bands) → uint8 [B, panels, height, width, 1 or 3] to log; None if the task has
+      no pictures. `bands` are three, shown as red, green and blue, or one, shown as grey; () for the first
+      three, or for the first if there are fewer.
     pictures_show: what the pictures show; used in their file names.
     legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
       colours need none.
@@ -86,9 +87,9 @@ class Task(NamedTuple):
   prepare: Callable[[dict, jax.Array], dict]
   loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
   measure: Callable[[Any, dict], Measured]
-  pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None
   best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
+  pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None = None
   pictures_show: str = ""
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
   row_metrics: RowMetrics | None = None
@@ -169,16 +170,19 @@ class TaskKind(NamedTuple):
 
   Attributes:
     needs: target that an example must carry.
-    group: config group of the task; it has the name of the task.
+    group: name of the task, and of its config group in `configs/common.py` if it has keys of its own.
     reads: config groups, or single keys as "group.key", that this task reads and that not every task reads.
     fields: config → fields of a training batch; an evaluation batch adds "weight", float32.
-    views: config → (training, evaluation) views, each (decoded example, rng) → fields of one example.
+    views: config → (training, evaluation) views, each (`Decoded` example, rng) → fields of one example: numpy
+      arrays without a batch axis. `rng` is a numpy Generator seeded by config.seed and the example's position
+      in the data; in evaluation an example always gets the same one.
     decode: (bands, dtype) → example → decoded example, the input of the views.
     check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.
     make: (backbone, config) → the `Task`.
     describe: group → keys that a model folder keeps, in addition to those of the backbone and the data. Keys
       of the task's own group define what the weights mean; the others say how images are presented to them.
+      A group without such keys may be left out.
     outputs: settings → the `Outputs` of a trained model.
     summarise: settings → a summary of the model in a few words.
     augment: config → (training batch, rng) → the batch augmented on the device, before `Task.loss`; None for

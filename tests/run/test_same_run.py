@@ -42,3 +42,13 @@ def test_every_other_key_is_refused(name):
   assert of(DATA) - refused == set(READING)
   assert of(COMPUTATION) - refused == set(EXECUTION)
   assert len(of(DATA)) > 15 and len(of(COMPUTATION)) > 20
+
+
+def test_a_model_of_a_task_without_keys_of_its_own_is_evaluated(monkeypatch):
+  monkeypatch.setitem(KINDS, "classification", KINDS["classification"]._replace(describe={}))
+  config = tiny.config("finetune")
+  stored = json.loads(json.dumps(config.to_dict()))
+  compatibility.check_same_model(config, stored, "runs/mine")
+  stored["model"]["embed_dim"] *= 2
+  with pytest.raises(BadInput, match="model.embed_dim"):
+    compatibility.check_same_model(config, stored, "runs/mine")

@@ -34,8 +34,8 @@ def config(name, **changes):
 @TABLE
 def test_a_kind_has_its_group(name):
   base = common.base()
-  assert KINDS[name].group == name and name in base
-  assert KINDS[name].needs.has_classes == ("num_classes" in base[name])
+  assert KINDS[name].group == name
+  assert KINDS[name].needs.has_classes == ("num_classes" in base.get(name, {}))
   for group, keys in KINDS[name].describe.items():
     assert set(keys) <= set(base[group])
 
@@ -63,12 +63,18 @@ def test_fields_are_those_of_the_views(name, dtype):
   fields, (train_view, eval_view) = kind.fields(settings), kind.views(settings)
   training, evaluation = (view(example, np.random.default_rng(0)) for view in (train_view, eval_view))
   assert training.keys() == evaluation.keys() == fields.keys()
-  assert ("valid" in fields) == (dtype == "float32" and name != "classification")
+  if kind.needs.per_pixel:
+    assert ("valid" in fields) == (dtype == "float32")
   if "valid" in fields and kind.needs.per_pixel:  # outside the image there is no data
     np.testing.assert_array_equal(~np.isnan(evaluation["image"]).all(-1), evaluation["valid"])
     assert not evaluation["valid"].all()
   for field, (shape, of) in fields.items():
     assert np.shape(training[field]) == tuple(shape) and training[field].dtype == of, field
+
+
+@pytest.mark.parametrize("name, ignores_no_data", [("classification", False), ("masked_pixels", True)])
+def test_a_loss_over_pixels_is_told_where_there_is_data(name, ignores_no_data):
+  assert ("valid" in KINDS[name].fields(config(name, data__dtype="float32"))) == ignores_no_data
 
 
 @TABLE

@@ -70,7 +70,7 @@ def make(backbone, config):
 
   prepare = normalised(config.data.mean, config.data.std)
   best = ("eval/relative_error", False)
-  return Task(model, init, prepare, loss, measure, None, best, backbone.flops)
+  return Task(model, init, prepare, loss, measure, best, backbone.flops)
 
 
 def module(backbone, settings):
