@@ -14,7 +14,7 @@ from swin_jax.saved import manifest
 from swin_jax.terminal.errors import BadInput
 
 # Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
-# errors are also raised here and in `checkpoint.py`.
+# errors are also raised in this module and in `checkpoint.py`, which imports it.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 

@@ -17,7 +17,7 @@ from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 
 # Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
-# for a metric per class. A loss adds (mean of the batch, 1), so that every step weighs the same.
+# for a metric per class. In training, the loss is (mean of the batch, 1), so that every step weighs the same.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 # Name → [B, ...], one row for each example of a batch.
 Rows = dict[str, jax.Array]
@@ -175,7 +175,7 @@ class TaskKind(NamedTuple):
     fields: config → fields of a training batch; an evaluation batch adds "weight", float32.
     views: config → (training, evaluation) views, each (`Decoded` example, rng) → fields of one example: numpy
       arrays without a batch axis. `rng` is a numpy Generator seeded by config.seed and the example's position
-      in the data; in evaluation an example always gets the same one.
+      in the endless training order; in evaluation an example always gets the same one.
     decode: (bands, dtype) → example → decoded example, the input of the views.
     check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.

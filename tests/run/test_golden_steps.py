@@ -96,7 +96,7 @@ def measured(name):
   return dict(losses=losses, norm=norm, moved=moved(state.params), average=moved(state.ema), rates=rates)
 
 
-# The second Python repeats two of the tasks: its libraries either change every task's numbers or none.
+# The second Python repeats two of the tasks, one without and one with a decoder.
 ON_EVERY_PYTHON = ("masked_pixels", "segmentation")
 
 

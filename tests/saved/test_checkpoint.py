@@ -4,6 +4,8 @@ and skipped.
 
 import errno
 import json
+import subprocess
+import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -238,6 +240,14 @@ def test_parameters_of_another_run(tmp_path):
   )
   assert list(read) == ["encoder/kernel"] and read["encoder/kernel"].sharding == target.sharding
   np.testing.assert_array_equal(read["encoder/kernel"], state(2).params["encoder"]["kernel"])
+
+
+@pytest.mark.slow
+def test_reading_another_run_prints_no_warning(tmp_path):
+  write(tmp_path, 1)
+  code = f"from swin_jax.saved import parameters; print(parameters.SavedParameters({str(tmp_path)!r}).step)"
+  ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
 def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):

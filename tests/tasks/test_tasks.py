@@ -35,6 +35,7 @@ def config(name, **changes):
 def test_a_kind_has_its_group(name):
   base = common.base()
   assert KINDS[name].group == name
+  assert name in base or name not in KINDS[name].reads
   assert KINDS[name].needs.has_classes == ("num_classes" in base.get(name, {}))
   for group, keys in KINDS[name].describe.items():
     assert set(keys) <= set(base[group])
@@ -72,9 +73,11 @@ def test_fields_are_those_of_the_views(name, dtype):
     assert np.shape(training[field]) == tuple(shape) and training[field].dtype == of, field
 
 
-@pytest.mark.parametrize("name, ignores_no_data", [("classification", False), ("masked_pixels", True)])
-def test_a_loss_over_pixels_is_told_where_there_is_data(name, ignores_no_data):
-  assert ("valid" in KINDS[name].fields(config(name, data__dtype="float32"))) == ignores_no_data
+@pytest.mark.parametrize("name, over_pixels", [("classification", False), ("masked_pixels", True)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_only_a_loss_over_pixels_is_told_where_floats_are_data(name, over_pixels, dtype):
+  expected = over_pixels and dtype == "float32"
+  assert ("valid" in KINDS[name].fields(config(name, data__dtype=dtype))) == expected
 
 
 @TABLE
