@@ -85,15 +85,17 @@ def stage_loss(stage):
   direction = np.random.default_rng(1).normal(size=IMAGE_MAP.shape).astype(np.float32)
 
   def loss(params, x):
-    out, _ = stage.apply({"params": params}, x, RATES, train=True, rngs={"dropout": jax.random.key(3)})
+    rates = RATES[: stage.config.depths[0]]
+    out, _ = stage.apply({"params": params}, x, rates, train=True, rngs={"dropout": jax.random.key(3)})
     return jnp.sum(out * direction), out
 
   return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
 
 
 @functools.cache
-def stage_result(unroll=False, remat="none", chunks=1):
-  return jax.jit(stage_loss(make_stage(unroll=unroll, remat=remat, chunks=chunks)))(stage_params(), IMAGE_MAP)
+def stage_result(depth=4, unroll=False, remat="none", chunks=1):
+  stage = make_stage(depth, unroll=unroll, remat=remat, chunks=chunks)
+  return jax.jit(stage_loss(stage))(stage_params(depth), IMAGE_MAP)
 
 
 @pytest.mark.parametrize("depth, extra_norm_every, group", [(4, 0, 2), (4, 2, 2), (3, 0, 3)])
@@ -129,14 +131,16 @@ def test_unrolled_and_looped_are_one_tree():
     dict(remat="dots"),
     dict(remat="save:attention,mlp_hidden"),
     dict(unroll=True, remat="block"),
-    dict(chunks=2),
-    dict(chunks=8, remat="block"),
+    # Chunks change the order of sums. Two blocks, one of them shifted, show it without what later blocks make
+    # of the rounding.
+    dict(depth=2, chunks=2),
+    dict(depth=2, chunks=8, remat="block"),
   ],
   ids=str,
 )
 def test_what_saves_memory_or_time_changes_no_number(choice):
   """Drop path is on, so the random stream must be the same, too. The map has four windows and two heads."""
-  assert_close(stage_result(**choice), stage_result(), 1e-5)
+  assert_close(stage_result(**choice), stage_result(choice.get("depth", 4)), 1e-5)
 
 
 def test_drop_path_is_on_in_these_tests():

@@ -238,7 +238,7 @@ def test_the_quick_start_learns_digits(folder):
   """Runs the line as it stands, in this environment instead of a new one, and with fewer epochs."""
   environment, requirements, *commands = block("Quick start", "sh")[0].split(" && ")
   assert environment == "python3 -m venv .venv" and requirements.startswith(".venv/bin/pip install")
-  for command, epochs in zip(commands, (1, 8), strict=True):
+  for command, epochs in zip(commands, (1, 12), strict=True):
     words = shlex.split(command)
     assert words[0] == ".venv/bin/python"
     shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
