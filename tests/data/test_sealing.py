@@ -6,7 +6,7 @@ import re
 import pytest
 
 from swin_jax.data.prepare import sealing, writing
-from swin_jax.data.read import manifest
+from swin_jax.data.read import manifest, shards
 from swin_jax.terminal import digests
 from tests.support import damages, images, seals
 from tests.support.prepared import bad, files, main, read, run
@@ -59,7 +59,10 @@ def test_the_same_command_repairs_what_a_run_refuses(folder, tmp_path):
   run(folder, tmp_path, num_shards=3)
   before = files(tmp_path)
   damages.append(tmp_path / SHARDS[0])
-  damages.cut(tmp_path / SHARDS[2])
+  writer = shards.open_writer(str(tmp_path / SHARDS[2]))  # a whole shard, but another one
+  writer.write(bytes(2**17))
+  writer.close()
+  assert shards.count_records(str(tmp_path / SHARDS[2])) == 1
   damages.flip_a_bit(tmp_path / "train.json")
   (tmp_path / "val.json").unlink()
   assert main(f"--verify={tmp_path}") == 2
@@ -79,6 +82,12 @@ def test_damage_is_not_sealed(folder, tmp_path, capsys):
   (tmp_path / SHARDS[1]).unlink()
   run(folder, tmp_path, num_shards=3)
   assert files(tmp_path) == before
+  # Its digest is then the new one, even if other versions of libraries write other bytes.
+  (tmp_path / SHARDS[1]).write_bytes(b"written by another version")
+  seals.reseal(tmp_path)
+  (tmp_path / SHARDS[1]).unlink()
+  run(folder, tmp_path, num_shards=3)
+  assert files(tmp_path) == before
 
 
 def test_a_set_from_before_manifests_gets_one(folder, tmp_path, capsys):
@@ -86,6 +95,11 @@ def test_a_set_from_before_manifests_gets_one(folder, tmp_path, capsys):
   seals.unseal(tmp_path / "old")
   run(folder, tmp_path / "old", split="val", num_shards=3)  # also if another split is added
   run(folder, tmp_path / "new", num_shards=3)
+  assert files(tmp_path / "old") == files(tmp_path / "new")
+  for name in ("old", "new"):
+    assert main(f"--out={tmp_path / name}") == 0  # writes statistics.json
+  seals.unseal(tmp_path / "old")
+  run(folder, tmp_path / "old", num_shards=3)
   assert files(tmp_path / "old") == files(tmp_path / "new")
   assert "cannot be detected" not in capsys.readouterr().out
 
