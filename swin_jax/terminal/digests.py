@@ -120,7 +120,7 @@ def verify(folder: str, name: str, advice: str) -> None:
   except (OSError, ValueError, RecursionError) as error:
     raise BadInput(f"{path / name} is damaged ({error}); {advice}") from error
   if files is None:
-    raise BadInput(f"{path / name} has no {GROUP}, so damage to {folder} cannot be detected")
+    raise BadInput(f"{path / name} has no {GROUP}: it is of an older version, or of another kind of folder")
   progress = Progress(f"verifying {folder}", sum(digest["size"] for digest in files.values()) / 1e6, "MB")
   damaged = 0
   for file, digest in files.items():
