@@ -1,4 +1,6 @@
-"""Model folders: model.safetensors, with our parameter paths, and config.json, which describes the model."""
+"""Model folders: model.safetensors, with our parameter paths, and config.json, which describes the model and
+holds the digests of the folder's files.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -14,8 +16,9 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import files
+from swin_jax.terminal import digests, files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress, say
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -23,11 +26,13 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 class SavedFolder:
   """The parameters in a model folder, read on demand. See `saved.Saved`.
 
+  Before anything is used, the content of the weights and the size of every file are checked.
+
   Args:
     source: the folder.
 
   Raises:
-    BadInput: the folder is not a model folder.
+    BadInput: the folder is not a model folder, or it is damaged.
   """
 
   step = None
@@ -39,6 +44,8 @@ class SavedFolder:
       config = json.loads((path / CONFIG).read_text())
     except (OSError, ValueError) as error:
       raise BadInput(f"{source} has no readable {CONFIG}, which must describe the model") from error
+    if isinstance(config, Mapping):
+      _check_digests(path, config)
     if not isinstance(config, Mapping) or "model" not in config:
       raise BadInput(
         f"{source} is not a swin_jax model folder, according to its {CONFIG}; import it: python -m "
@@ -57,6 +64,37 @@ class SavedFolder:
       # Every process has read the value; `device_put` would compare the copies over the network.
       arrays[path] = jax.make_array_from_callback(value.shape, leaf.sharding, value.__getitem__)
     return arrays
+
+
+def _check_digests(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Checks the files of a model folder, all by size and the weights by content; says so if it has no digests.
+
+  Raises:
+    BadInput: a file is damaged; the message names it.
+  """
+  try:
+    known = digests.read(config, CONFIG)
+  except (ValueError, RecursionError) as error:
+    raise BadInput(
+      f"{path / CONFIG} {error}; restore it, or if you changed it yourself, delete its group"
+      f" '{digests.GROUP}'"
+    ) from error
+  if known is None:
+    if "model" in config:
+      say(
+        f"{path} has no {digests.GROUP}, so damage to it cannot be detected; python -m swin_jax.weights adapt"
+        f" {path} DST writes a copy that has them"
+      )
+    return
+  damage = {} if WEIGHTS in known else {WEIGHTS: f"is not listed in {CONFIG}"}
+  for name, digest in known.items():
+    damage |= {name: why} if (why := digests.find_damage(path / name, digest, read=False)) else {}
+  if not damage:  # only now, because the sizes cost nothing
+    progress = Progress(f"checking {path / WEIGHTS}", known[WEIGHTS]["size"] / 1e6, "MB")
+    why = digests.find_damage(path / WEIGHTS, known[WEIGHTS], tick=lambda count: progress.step(count / 1e6))
+    damage = {WEIGHTS: why} if why else {}
+  for name, why in damage.items():
+    raise BadInput(f"{path / name} {why}; restore it, or write the folder again")
 
 
 def open_saved(source: str) -> Saved:
@@ -132,8 +170,15 @@ def write(
     BadInput: the destination already exists or cannot be created.
   """
   with new(destination) as path:
-    (path / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     write_weights(path, shapes, read)
+    write_config(path, description)
+
+
+def write_config(path: pathlib.Path, description: dict[str, Any]) -> None:
+  """Writes config.json, with the digests of all other files; these must be complete."""
+  known = {file.name: digests.of_file(file) for file in path.iterdir() if file.name != CONFIG}
+  sealed = digests.seal(description, CONFIG, known)
+  (path / CONFIG).write_text(json.dumps(sealed, indent=2) + "\n")
 
 
 def write_weights(

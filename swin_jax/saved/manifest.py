@@ -4,7 +4,6 @@ Each of n processes writes the checksums of its share of the files, so a checkpo
 all n lists.
 """
 
-import hashlib
 import json
 import pathlib
 import re
@@ -13,7 +12,7 @@ import zlib
 import jax
 
 from swin_jax.mesh import distributed
-from swin_jax.terminal import files
+from swin_jax.terminal import digests, files
 
 _NAME = re.compile(r"checksums-(\d+)-of-(\d+)\.json")
 
@@ -32,7 +31,7 @@ def write(folder: pathlib.Path, leave_out: str) -> None:
   mine = [name for name in mine if not name.startswith(("checksums-", leave_out))]
   files.write(
     folder / f"checksums-{index}-of-{count}.json",
-    json.dumps({name: _checksum(folder / name) for name in mine}, indent=1),
+    json.dumps({name: digests.of_file(folder / name)["sha256"] for name in mine}, indent=1),
   )
 
 
@@ -61,15 +60,10 @@ def _find_damage(folder: pathlib.Path) -> str | None:
       return f"{path.name} cannot be read"
   for name in sorted(sums)[jax.process_index() :: jax.process_count()]:
     try:
-      if _checksum(folder / name) != sums[name]:
+      if digests.of_file(folder / name)["sha256"] != sums[name]:
         return f"{name} has changed"
     except FileNotFoundError:
       return f"{name} is missing"
     except OSError as error:
       return f"{name} cannot be read: {error.strerror or error}"
   return None
-
-
-def _checksum(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

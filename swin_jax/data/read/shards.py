@@ -2,6 +2,7 @@
 in training.
 
   {path}/{split}.json                              class names, number of shards, source and settings
+  {path}/manifest.json                             digests of all files of the set, see `manifest`
   {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str},
                                                    group_size:1; with maps also "target": bytes, see
                                                    `targets.encode`
@@ -23,6 +24,7 @@ from typing import Any
 from array_record.python import array_record_data_source, array_record_module
 import msgpack
 
+from swin_jax.data.read import manifest
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files
@@ -95,6 +97,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
   Raises:
     BadInput: the file is missing or damaged.
   """
+  manifest.check(path, f"{split}.json", listed=False)
   try:
     with open(header_path(path, split), encoding="utf-8") as file:
       header = json.load(file)
@@ -118,7 +121,12 @@ def read_header(path: str, split: str) -> dict[str, Any]:
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
   """Writes the JSON file of a split; creates the folder."""
   os.makedirs(path, exist_ok=True)
-  files.write(pathlib.Path(header_path(path, split)), json.dumps(header, ensure_ascii=False))
+  files.write(pathlib.Path(header_path(path, split)), header_text(header))
+
+
+def header_text(header: dict[str, Any]) -> str:
+  """Returns the content of the JSON file of a split."""
+  return json.dumps(header, ensure_ascii=False)
 
 
 def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
@@ -153,7 +161,7 @@ class Shards:
     """Opens all shards.
 
     Raises:
-      BadInput: the split does not exist, or shards are missing or truncated.
+      BadInput: the split does not exist, or shards are missing or have another size than when written.
     """
     header = read_header(path, split)
     self.class_names, self.targets = tuple(header["class_names"]), Target(header.get("targets", ""))
@@ -162,12 +170,14 @@ class Shards:
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
     with futures.ThreadPoolExecutor(32) as pool:
       counts = list(pool.map(count_records, paths))
-    missing = [os.path.basename(p) for p, count in zip(paths, counts, strict=True) if count < 0]
-    if missing:
-      more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    names = list(map(os.path.basename, paths))
+    damage = {name: f"{name} ({why})" for name, why in manifest.find_damage(path, names).items()}
+    damage |= {name: name for name, count in zip(names, counts, strict=True) if count < 0}
+    if damage:
+      more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
       raise BadInput(
-        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short:"
-        f" {', '.join(missing[:3])}{more}; run prepare again: it writes only these"
+        f"{path}: {len(damage)} of {len(paths)} shards are missing or damaged:"
+        f" {', '.join(sorted(damage.values())[:3])}{more}; run prepare again: it writes only these"
       )
     if not sum(counts):
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")

@@ -13,12 +13,15 @@ import json
 import os
 from typing import Any
 
+from swin_jax.data.read import manifest
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
+NAME = "statistics.json"
+
 
 def path_of(path: str) -> str:
-  return os.path.join(path, "statistics.json")
+  return os.path.join(path, NAME)
 
 
 def read(path: str) -> dict[str, Any]:
@@ -28,6 +31,8 @@ def read(path: str) -> dict[str, Any]:
     BadInput: they are missing or damaged; the message names the command that computes them.
   """
   command = f"python -m swin_jax.data.prepare --out={path}"
+  if os.path.exists(path_of(path)):
+    manifest.check(path, NAME)
   try:
     with open(path_of(path), encoding="utf-8") as file:
       loaded = json.load(file)
