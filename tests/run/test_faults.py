@@ -107,7 +107,7 @@ def test_a_run_asked_to_stop_loses_nothing(finished, tmp_path, monkeypatch, time
   run(tmp_path, checkpoint__keep_latest=9)
   assert_equal_runs(tmp_path, finished)
   if at == 10:  # the evaluation that was stopped is made up for
-    assert json.loads(evaluation.read_text()) == pytest.approx(evaluations(finished)[0])
+    assert manifest.read_evaluation(evaluation.parent)[0] == pytest.approx(evaluations(finished)[0])
 
 
 def evaluations(workdir):

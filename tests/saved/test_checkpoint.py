@@ -4,6 +4,7 @@ and skipped.
 
 import errno
 import json
+import re
 import subprocess
 import sys
 
@@ -136,7 +137,7 @@ def test_damage_is_passed_over(tmp_path, damage):
 
 def change_the_config(folder):
   path = folder / "config" / "metadata"
-  path.write_text(path.read_text().replace('"seed": 0', '"seed": 9').replace('"seed":0', '"seed":9'))
+  path.write_text(re.sub(r"\d", "7", path.read_text()))
 
 
 @pytest.mark.parametrize("damage", [change_the_config, cut_checksums, remove_checksums])
@@ -146,14 +147,9 @@ def test_a_config_is_believed_only_with_its_checksum(tmp_path, damage):
   checkpoints.save(2, state(2), {}, {"seed": 5})
   checkpoints.close()
   assert checkpoint.stored_config(tmp_path) == {"seed": 5}
-  before = (tmp_path / "checkpoints" / "1" / "config" / "metadata").read_text()
   damage(tmp_path / "checkpoints" / "2")
   assert checkpoint.stored_config(tmp_path) == {"seed": 0}
   damage(tmp_path / "checkpoints" / "1")
-  assert (
-    damage is not change_the_config
-    or before != (tmp_path / "checkpoints" / "1" / "config" / "metadata").read_text()
-  )
   assert checkpoint.stored_config(tmp_path) is None
 
 
