@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.rules import Rule
 
 Losses = dict[str, jax.Array]  # name → scalar that training adds to its loss, for example a load-balance loss
 # A config (ConfigDict) or the description of a trained model (dict), read as ["group"]["key"].
@@ -156,7 +157,8 @@ class BackboneKind(NamedTuple):
     weights: keys that determine which weights the model has, independently of images and task.
     applied: keys that change how the same weights are applied.
     may_differ: keys that may change when a run is continued, because they do not change results.
-    check: config → None; raises BadInput if values are invalid or contradict each other.
+    rules: "group.key" → rule of the value, for every key that `reads` covers; checked before `check`.
+    check: config → None; raises BadInput if values contradict each other.
     make: (config, device) → the module for training on this kind of device.
     restore: (settings, dtype=, unroll=, kernel=) → the module for inference.
     describe: settings → group → key → value: the settings that a model folder keeps. A key that did
@@ -189,6 +191,7 @@ class BackboneKind(NamedTuple):
 
   reads: tuple[str, ...]
   weights: tuple[str, ...]
+  rules: Mapping[str, Rule]
   check: Callable[[ConfigDict], None]
   make: Callable[[ConfigDict, jax.Device], Backbone]
   restore: Callable[..., Backbone]

@@ -46,6 +46,7 @@ KIND = BackboneKind(
   weights=_keys(settings.WEIGHTS),
   applied=_keys(settings.APPLIED),
   may_differ=_keys(("remat", "attention_chunks", "attention_kernel", "unroll")),
+  rules=checks.RULES,
   check=checks.check,
   make=_make,
   restore=_restore,
