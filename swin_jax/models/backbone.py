@@ -167,6 +167,7 @@ class BackboneKind(NamedTuple):
     summarise: settings → `Summary`.
     pixel_kernel: path of the kernel that reads pixels. Its dimensions except the last, flattened, run over
       pixels, and within a pixel over bands.
+    check_saved: what `check` does with the keys that a model folder keeps, for a description.
     check_platform: (config, platform) → None; raises BadInput if the platform cannot run the backbone.
     resolve: (config, stored=, source=, other_sizes=) → None; fills keys that the config leaves to weights.
       `stored` and `source` are the settings of the run that is continued and of the weights that the run
@@ -200,6 +201,7 @@ class BackboneKind(NamedTuple):
   pixel_kernel: str
   applied: tuple[str, ...] = ()
   may_differ: tuple[str, ...] = ()
+  check_saved: Callable[[ConfigDict], None] = lambda settings: None
   check_platform: Callable[[ConfigDict, str], None] = lambda config, platform: None
   resolve: Callable[..., None] = lambda config, *, stored, source, other_sizes: None
   refusal: Callable[[Settings, Sequence[int]], str] = lambda settings, size: ""

@@ -3,7 +3,6 @@ other.
 """
 
 from collections.abc import Mapping
-import math
 
 from ml_collections import ConfigDict
 
@@ -11,6 +10,7 @@ from swin_jax.mesh import sharding
 from swin_jax.models import BACKBONES, backbone_of
 from swin_jax.models.backbone import Settings
 from swin_jax.run import optim
+from swin_jax.saved import description
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
 from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal import rules
@@ -31,11 +31,7 @@ RULES: Mapping[str, rules.Rule] = {
   "data.path": rules.Text(),
   "data.train_split": rules.Text(),
   "data.eval_split": rules.Text(),
-  "data.image_size": rules.Items(rules.Whole(1, 65536), (2, 3)),
-  "data.dtype": rules.Choice("uint8", "float32"),
-  "data.mean": rules.Items(rules.Real(-1e15, 1e15), range(4097)),
-  "data.std": rules.Items(rules.Real(1e-12, 1e15), range(4097)),
-  "data.class_names": rules.Items(rules.Text(), range(1_000_001)),
+  **{f"data.{key}": rule for key, rule in description.DATA.items()},
   "data.batch_size": rules.Whole(1, 2**20),
   "data.eval_batch_size": rules.Whole(1, 2**20),
   "data.num_threads": rules.Whole(1, 1024),
@@ -74,7 +70,6 @@ RULES: Mapping[str, rules.Rule] = {
   "profile.start_step": rules.Whole(1, 2**31 - 1),
   "profile.num_steps": rules.Whole(0, 10_000),
 }
-_MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
 
 
 def table(settings: Settings) -> dict[str, rules.Rule]:
@@ -109,7 +104,9 @@ def check(config: ConfigDict) -> None:
   check_values(config)
   kind, backbone = kind_of(config), backbone_of(config)
   _check_run(config)
-  _check_data(config)
+  if config.data.class_names:
+    raise BadInput("config.data.class_names comes from the data; leave it ()")
+  description.check_data(config)
   backbone.check(config)
   kind.check(config)
   for size in kind.evaluation(config).sizes:
@@ -142,23 +139,4 @@ def _check_run(config: ConfigDict) -> None:
     raise BadInput(
       f"data.batch_size = {config.data.batch_size} does not divide into optim.accumulation_steps ="
       f" {o.accumulation_steps}"
-    )
-
-
-def _check_data(config: ConfigDict) -> None:
-  """Checks the images: size, bands and dtype."""
-  d = config.data
-  if d.class_names:
-    raise BadInput("config.data.class_names comes from the data; leave it ()")
-  if math.prod(d.image_size) > _MOST_PIXELS:
-    raise BadInput(
-      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most {_MOST_PIXELS:,} are"
-      " possible"
-    )
-  if len(d.mean) != len(d.std) or not d.mean:
-    raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number per band")
-  if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
-    raise BadInput(
-      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
-      " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
     )

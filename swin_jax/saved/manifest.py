@@ -20,6 +20,8 @@ from swin_jax.terminal.errors import BadInput
 
 EVALUATION = "evaluation.json"
 _NAME = re.compile(r"checksums-(\d+)-of-(\d+)\.json")
+_OLD_SUMS = {"*": str}  # name of a file → its checksum
+_SUMS = {"step": int, "files": _OLD_SUMS}
 _STEP, _SUM = "step", "sha256"  # keys of an evaluation besides its metrics
 
 
@@ -61,10 +63,13 @@ def _find_damage(folder: pathlib.Path, share: slice, only: str = "") -> str | No
       return "it lacks checksums: its save was not finished"
     sums = {}
     for path in sorted(path for path in folder.glob("*") if _NAME.fullmatch(path.name)):
-      entries = json_files.read(path, _check_sums)
-      if (step := entries.get("step")) is not None and str(step) != folder.name:
-        return f"{path.name} belongs to step {step}"
-      sums |= entries if step is None else entries["files"]
+      entries = json_files.read(path, dict)
+      schema = _SUMS if "files" in entries else _OLD_SUMS
+      if json_files.check(entries, schema):
+        return f"{path.name} is damaged"
+      if schema is _SUMS and str(entries["step"]) != folder.name:
+        return f"{path.name} belongs to step {entries['step']}"
+      sums |= entries["files"] if schema is _SUMS else entries
   except BadInput:
     return f"{path.name} cannot be read"
   except OSError as error:
@@ -80,14 +85,6 @@ def _find_damage(folder: pathlib.Path, share: slice, only: str = "") -> str | No
     except (OSError, ValueError) as error:
       return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
   return None
-
-
-def _check_sums(value: Any) -> str:
-  """Returns what is wrong with a list of checksums; older ones consist of the files alone."""
-  new = isinstance(value, Mapping) and "files" in value
-  wrong = json_files.check(value, {"step": int, "files": dict} if new else dict)
-  sums = value.get("files", value) if not wrong else {}
-  return wrong or "".join(f": {name} has no checksum" for name in sums if not isinstance(sums[name], str))
 
 
 def write_evaluation(folder: pathlib.Path, step: int, values: Mapping[str, float]) -> None:

@@ -89,7 +89,7 @@ def check(config: ConfigDict, group: str) -> None:
     BadInput: the backbone or the images do not allow a value; the message names the keys.
   """
   augmentation.check_images(config)
-  c, channels, bands, levels = config.dense, config[group].channels, len(config.data.mean), levels_of(config)
+  c, bands, levels = config.dense, len(config.data.mean), levels_of(config)
   for key, sizes in (
     ("dense.sides", c.sides),
     ("dense.eval_canvas", c.eval_canvas),
@@ -102,15 +102,25 @@ def check(config: ConfigDict, group: str) -> None:
       )
   augmentation.check(config)
   pictures.check(config)
-  if channels % upernet.GROUP:
-    raise BadInput(
-      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the "
-      "norm"
-    )
+  check_head(config, group)
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(
       f"photometric distortion needs uint8 RGB, not {config.data.dtype} of {bands} bands: set"
       " dense.photometric=False"
+    )
+
+
+def check_head(settings: ConfigDict, group: str) -> None:
+  """Checks the channels of the head, `group`.channels, and the stages of the backbone.
+
+  Raises:
+    BadInput: UPerNet does not allow them; the message names the keys.
+  """
+  channels, levels = settings[group].channels, levels_of(settings)
+  if channels % upernet.GROUP:
+    raise BadInput(
+      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the"
+      " norm"
     )
   if len(levels) < 2:
     raise BadInput(f"UPerNet needs at least two stages, but the backbone has {len(levels)}")

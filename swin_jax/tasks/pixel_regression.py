@@ -217,6 +217,7 @@ KIND = TaskKind(
     "pixel_regression.value_std": rules.Real(1e-12, 1e15, or_zero=True),
   },
   check=lambda config: pixel_input.check(config, "pixel_regression"),
+  check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),
   module=_module,
   make=_make,
   describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},

@@ -185,6 +185,7 @@ KIND = TaskKind(
     "segmentation.channels": pixel_input.CHANNELS,
   },
   check=lambda config: pixel_input.check(config, "segmentation"),
+  check_saved=lambda settings: pixel_input.check_head(settings, "segmentation"),
   module=_module,
   make=_make,
   describe={"segmentation": ("num_classes", "channels"), **pixel_input.DESCRIBE},

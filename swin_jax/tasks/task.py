@@ -189,6 +189,7 @@ class TaskKind(NamedTuple):
     summarise: settings → a summary of the model in a few words.
     augment: config → (training batch, rng) → the batch augmented on the device, before `Task.loss`; None for
       no augmentation.
+    check_saved: what `check` does with the keys that a model folder keeps, for a description.
     inputs: (settings, image size) → inputs of the module in addition to the images.
     fill: (config, trained, read) → None; fills in the keys of its group that the config leaves to the data.
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
@@ -211,6 +212,7 @@ class TaskKind(NamedTuple):
   summarise: Callable[[Settings], str]
   decode: Callable[[int, str], Callable[[Example], Decoded]] = DecodeImage
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
+  check_saved: Callable[[ConfigDict], None] = lambda settings: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))

@@ -2,25 +2,24 @@
 
 A schema says what a file, or a value in it, must be:
 
-  str, int, bool, ...       a value of this type; an int is not a bool
-  float                     a number, whole or not
+  str, int, bool, dict, ... a value of this type; an int is not a bool
+  float                     a finite number, whole or not
   [schema]                  a list of such values
-  {"key": schema, ...}      an object with these keys; one written "key?" may be missing, others are allowed
-  a function                value → what is wrong with it, as the end of a sentence that starts with its name
-                            (" must be positive"); "" if it is valid
+  {"key": schema, ...}      an object with these keys; one written "key?" may be missing, "*" is any other
+  a `rules.Rule`            a value that follows the rule
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import json
 import math
 import os
 import sys
 from typing import Any
 
-from swin_jax.terminal import files
+from swin_jax.terminal import files, rules
 from swin_jax.terminal.errors import BadInput
 
-Schema = type | list | Mapping | Callable[[Any], str]
+Schema = type | list | Mapping | rules.Rule
 MOST_BYTES = 2**28  # of one file; the largest that this program writes have some MB
 _NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 _NAMES |= {bool: "true or false"}
@@ -59,13 +58,14 @@ def parse(
     text = data if isinstance(data, str) else data.decode()
     finite = {} if nan else {"parse_constant": _refuse_constant, "parse_float": _parse_float}
     value = json.loads(text, **finite)
+    wrong = check(value, schema)
   except UnicodeDecodeError as error:
     raise BadInput(_message(where, f"is not UTF-8 text from byte {error.start} on", advice)) from error
   except RecursionError as error:
     raise BadInput(_message(where, "is not valid JSON: it is nested too deeply", advice)) from error
   except ValueError as error:
     raise BadInput(_message(where, f"is not valid JSON: {error}", advice)) from error
-  if wrong := check(value, schema):
+  if wrong:
     raise BadInput(_message(where, f"is damaged: {wrong}", advice))
   return value
 
@@ -80,93 +80,32 @@ def check(value: Any, schema: Schema, name: str = "") -> str:
   """
   subject = name or "its content"
   if isinstance(schema, Mapping):
-    if not isinstance(value, Mapping):
-      return f"{subject} must be {_NAMES[dict]}, not {short(value)}"
-    for key, each in schema.items():
-      key, optional = key.removesuffix("?"), key.endswith("?")
-      if key not in value and not optional:
-        return f"it lacks {name + '.' if name else ''}{key}"
-      if key in value and (wrong := check(value[key], each, f"{name}.{key}".lstrip("."))):
-        return wrong
-    return ""
+    return _check_object(value, schema, name, subject)
   if isinstance(schema, list):
     if not isinstance(value, (list, tuple)):
-      return f"{subject} must be {_NAMES[list]}, not {short(value)}"
+      return f"{subject} must be {_NAMES[list]}, not {rules.shown(value)}"
     entries = (check(entry, schema[0], f"{name}[{i}]") for i, entry in enumerate(value))
     return next(filter(None, entries), "")
   if isinstance(schema, type):
     fits = isinstance(value, (int, float) if schema is float else schema)
     if fits and (schema is bool or not isinstance(value, bool)) and _is_finite(value):
       return ""
-    return f"{subject} must be {_NAMES[schema]}, not {short(value)}"
-  return f"{subject} = {short(value)}{wrong}" if (wrong := schema(value)) else ""
+    return f"{subject} must be {_NAMES[schema]}, not {rules.shown(value)}"
+  wrong = schema.problem(value)
+  return f"{subject} = {rules.shown(value)}: {wrong}" if wrong else ""
 
 
-def short(value: Any) -> str:
-  """Returns a value as text on one line, cut where it is long."""
-  try:
-    text = repr(value[:20] if isinstance(value, (list, tuple, str)) else value)
-  except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
-    return "a value too large to show"
-  return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def number(
-  low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf
-) -> Callable[[Any], str]:
-  """Returns the schema of a number from `low` to `high`, and larger than `above`."""
-  return _in_range(float, low, high, above)
-
-
-def integer(low: int, high: int = 2**31 - 1) -> Callable[[Any], str]:
-  """Returns the schema of a whole number from `low` to `high`."""
-  return _in_range(int, low, high, -math.inf)
-
-
-def one_of(*values: Any) -> Callable[[Any], str]:
-  """Returns the schema of a value among several of the same type."""
-
-  def wrong(value):
-    same = type(value) is type(values[0]) and value in values
-    return "" if same else f" must be one of {', '.join(map(repr, values))}"
-
-  return wrong
-
-
-def sequence(schema: Schema, least: int = 0, most: int = 2**31 - 1) -> Callable[[Any], str]:
-  """Returns the schema of a list with a limited number of entries."""
-
-  def wrong(value):
-    if not isinstance(value, (list, tuple)):
-      return " must be a list"
-    if not least <= len(value) <= most:
-      return f" must have {least if least == most else f'{least} to {most}'} entries"
-    return next((f": {text}" for each in value if (text := check(each, schema, "an entry"))), "")
-
-  return wrong
-
-
-def either(*schemas: Schema) -> Callable[[Any], str]:
-  """Returns the schema of a value that matches one of several; the message is that of the first."""
-
-  def wrong(value):
-    texts = [check(value, schema, "it") for schema in schemas]
-    return "" if "" in texts else f": {texts[0]}"
-
-  return wrong
-
-
-def _in_range(kind: type, low: float, high: float, above: float) -> Callable[[Any], str]:
-  def wrong(value):
-    if check(value, kind):
-      return f" must be {_NAMES[kind]}"
-    if value <= above:
-      return f" must be more than {above}"
-    if value < low:
-      return f" must be at least {low}"
-    return f" must be at most {high}" if value > high else ""
-
-  return wrong
+def _check_object(value: Any, schema: Mapping, name: str, subject: str) -> str:
+  if not isinstance(value, Mapping):
+    return f"{subject} must be {_NAMES[dict]}, not {rules.shown(value)}"
+  required = [key for key in schema if key != "*" and not key.endswith("?")]
+  if missing := [key for key in required if key not in value]:
+    return f"it lacks {name + '.' if name else ''}{missing[0]}"
+  for key, entry in value.items():
+    each = schema.get(key) or schema.get(f"{key}?") or schema.get("*")
+    if each and (wrong := check(entry, each, f"{name}.{key}".lstrip("."))):
+      return wrong
+  return ""
 
 
 def _is_finite(value: Any) -> bool:

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
 from swin_jax.models.swin.config import make_config
-from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.swin.geometry import StageGeometry, geometry
+from swin_jax.models.swin.settings import sizes
 from swin_jax.models.windows import chunk_counts, sides
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -45,6 +46,12 @@ def check(config: ConfigDict) -> None:
   Raises:
     BadInput: sizes contradict each other or the image; the message names the keys.
   """
+  check_saved(config)
+  _check_chunks(config)
+
+
+def check_saved(config: ConfigDict) -> None:
+  """Checks the keys that are kept with weights; for errors, see `check`."""
   _check_axes(config)
   _check_stages(config)
   _check_windows(config)
@@ -74,7 +81,7 @@ def _check_stages(config: ConfigDict) -> None:
   """Checks the keys with one entry per stage."""
   m, stages = config.model, len(config.model.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
-    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
+    if name in m and len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
       raise BadInput(
         f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths ="
         f" {m.depths}"
@@ -97,10 +104,8 @@ def _check_stages(config: ConfigDict) -> None:
 
 
 def _check_windows(config: ConfigDict) -> None:
-  """Checks that windows are not too large, and that the windows of an image, or the heads on a device, divide
-  into chunks.
-  """
-  m, stages = config.model, geometry(make_config(**config.model), config.data.image_size)
+  """Checks that windows are not too large."""
+  m, stages = config.model, _geometry(config)
   for i, stage in enumerate(stages):
     if math.prod(stage.window) > _MOST_TOKENS:
       raise BadInput(
@@ -108,9 +113,18 @@ def _check_windows(config: ConfigDict) -> None:
         f" {math.prod(stage.window)} tokens on data.image_size = {config.data.image_size}, but at most"
         f" {_MOST_TOKENS} are possible"
       )
+
+
+def _check_chunks(config: ConfigDict) -> None:
+  """Checks that the windows of an image, or the heads on a device, divide into chunks."""
+  m, stages = config.model, _geometry(config)
   for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
     count = math.prod(stage.padded) // math.prod(stage.window)
     try:
       chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.get("model", 1)))
     except BadInput as error:
       raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
+
+
+def _geometry(config: ConfigDict) -> tuple[StageGeometry, ...]:
+  return geometry(make_config(**sizes(config)), tuple(config.data.image_size))

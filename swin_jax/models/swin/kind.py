@@ -48,6 +48,7 @@ KIND = BackboneKind(
   may_differ=_keys(("remat", "attention_chunks", "attention_kernel", "unroll")),
   rules=checks.RULES,
   check=checks.check,
+  check_saved=checks.check_saved,
   make=_make,
   restore=_restore,
   describe=settings.describe,
