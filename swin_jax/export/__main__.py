@@ -27,7 +27,6 @@ jax guarantees that model.stablehlo runs with a jax version up to six months new
 the one that exported it.
 """
 
-import json
 import sys
 
 from swin_jax.terminal import cli
@@ -113,7 +112,7 @@ def _export(arguments) -> None:
       about |= onnx.write(path, forward)
     else:
       about |= stablehlo.write(path, forward, beside)
-    (path / folder.CONFIG).write_text(json.dumps(model.description | {"export": about}, indent=2) + "\n")
+    folder.write_config(path, model.description | {"export": about})
     sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
   for kind in ("inputs", "outputs"):
     print(

@@ -11,8 +11,10 @@ the model on zeros.
 """
 
 import functools
+import hashlib
 import json
 import pathlib
+import sys
 
 import jax
 from jax import export
@@ -20,13 +22,41 @@ import numpy as np
 
 
 def load(folder=pathlib.Path(__file__).parent):
-  """Returns the model as a function, compiled at its first call with each batch size, and its config.json."""
+  """Returns the model as a function, compiled at its first call with each batch size, and its config.json.
+
+  Raises:
+    ValueError: a file has changed since the export.
+  """
   folder = pathlib.Path(folder)
   config = json.loads((folder / "config.json").read_text())
+  check(folder, config)
   run = jax.jit(export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call)
   if config["export"]["weights"] == "beside":
     run = functools.partial(run, jax.device_put(read_weights(folder / "model.safetensors")))
   return run, config
+
+
+def check(folder, config):
+  """Checks config.json and the files that `load` reads against the SHA-256 of each, which config.json holds.
+
+  Raises:
+    ValueError: a file has changed since the export; the message names it.
+  """
+  known = config.get("digests", {})
+  rest = config | {"digests": {name: known[name] for name in known if name != "config.json"}}
+  text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+  if hashlib.sha256(text.encode()).hexdigest() != known.get("config.json", {}).get("sha256"):
+    raise ValueError(f"{folder / 'config.json'} has changed since the export; copy it again")
+  for name in ("model.stablehlo", "model.safetensors"):
+    if name in known and _sha256(folder / name) != known[name]["sha256"]:
+      raise ValueError(f"{folder / name} is missing or has changed since the export; copy it again")
+
+
+def _sha256(path):
+  if not path.is_file():  # a pipe would block
+    return None
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path):
@@ -43,7 +73,10 @@ def read_weights(path):
 
 
 if __name__ == "__main__":
-  model, about = load()
+  try:
+    model, about = load()
+  except (OSError, ValueError) as error:
+    sys.exit(f"load.py: {error}")
   zeros = [np.zeros([1, *entry["shape"][1:]], entry["dtype"]) for entry in about["export"]["inputs"]]
   for entry, result in zip(about["export"]["outputs"], jax.tree.leaves(model(*zeros)), strict=True):
     print(entry["name"], result.shape, result.dtype)

@@ -19,6 +19,7 @@ from swin_jax.data.read import statistics
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
 from swin_jax.run import checks, optim
+from swin_jax.saved import description
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
@@ -136,6 +137,8 @@ def resolve(
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
+    if wrong := description.DATA["class_names"].problem(tuple(train_classes)):
+      raise BadInput(f"the class names of the training data cannot be stored: {wrong}")
     config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)

@@ -1,4 +1,6 @@
-"""Model folders: model.safetensors, with our parameter paths, and config.json, which describes the model."""
+"""Model folders: model.safetensors, with our parameter paths, and config.json, which describes the model and
+holds the digests of the folder's files.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -14,8 +16,9 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import files
+from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress, say
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -23,11 +26,13 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 class SavedFolder:
   """The parameters in a model folder, read on demand. See `saved.Saved`.
 
+  All files are checked against their digests before anything in them is used.
+
   Args:
     source: the folder.
 
   Raises:
-    BadInput: the folder is not a model folder.
+    BadInput: the folder is not a model folder, or it is damaged.
   """
 
   step = None
@@ -35,11 +40,9 @@ class SavedFolder:
   def __init__(self, source: str):
     self.source = str(source)
     path = pathlib.Path(source)
-    try:
-      config = json.loads((path / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-      raise BadInput(f"{source} has no readable {CONFIG}, which must describe the model") from error
-    if not isinstance(config, Mapping) or "model" not in config:
+    config = json_files.read(path / CONFIG, dict, "it must describe the model")
+    _check_digests(path, config)
+    if "model" not in config:
       raise BadInput(
         f"{source} is not a swin_jax model folder, according to its {CONFIG}; import it: python -m "
         "swin_jax.weights"
@@ -59,6 +62,37 @@ class SavedFolder:
     return arrays
 
 
+def _check_digests(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Checks the files of a model folder, all by size and the weights by content; says so if it has no digests.
+
+  Raises:
+    BadInput: a file is damaged; the message names it.
+  """
+  try:
+    known = digests.read(config, CONFIG)
+  except ValueError as error:
+    raise BadInput(
+      f"{path / CONFIG} {error}; restore it, or if you changed it yourself, delete its group"
+      f" '{digests.GROUP}'"
+    ) from error
+  if known is None:
+    if "model" in config:
+      say(
+        f"{path} has no {digests.GROUP}, so damage to it cannot be detected; python -m swin_jax.weights adapt"
+        f" {path} DST writes a copy that has them"
+      )
+    return
+  damage = {} if WEIGHTS in known else {WEIGHTS: f"is not listed in {CONFIG}"}
+  for name, digest in known.items():
+    damage |= {name: why} if (why := digests.find_damage(path / name, digest, read=False)) else {}
+  if not damage:  # only now, because the sizes cost nothing
+    progress = Progress(f"checking {path / WEIGHTS}", known[WEIGHTS]["size"] / 1e6, "MB")
+    why = digests.find_damage(path / WEIGHTS, known[WEIGHTS], tick=lambda count: progress.step(count / 1e6))
+    damage = {WEIGHTS: why} if why else {}
+  for name, why in damage.items():
+    raise BadInput(f"{path / name} {why}; restore it, or write the folder again")
+
+
 def open_saved(source: str) -> Saved:
   """Opens a model folder, a workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP.
 
@@ -66,13 +100,17 @@ def open_saved(source: str) -> Saved:
     BadInput: the source is none of these.
   """
   path = pathlib.Path(source)
-  if (path / WEIGHTS).exists():
+  if os.path.exists(path / WEIGHTS):
     return SavedFolder(source)
-  if path.is_file() or hub.is_address(source):
+  if os.path.isfile(path) or hub.is_address(source):
     raise BadInput(
       f"{source} is not a model folder; convert it: python -m swin_jax.weights import {source} DST"
     )
-  return parameters.SavedParameters(source)
+  saved = parameters.SavedParameters(source)
+  descriptions.describe(
+    saved.config, saved.source
+  )  # raises BadInput for a config that is not of this program
+  return saved
 
 
 def check_no_model(workdir: str) -> None:
@@ -132,8 +170,15 @@ def write(
     BadInput: the destination already exists or cannot be created.
   """
   with new(destination) as path:
-    (path / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     write_weights(path, shapes, read)
+    write_config(path, description)
+
+
+def write_config(path: pathlib.Path, description: dict[str, Any]) -> None:
+  """Writes config.json, with the digests of all other files; these must be complete."""
+  known = {file.name: digests.of_file(file) for file in path.iterdir() if file.name != CONFIG}
+  sealed = digests.seal(description, CONFIG, known)
+  (path / CONFIG).write_text(json.dumps(sealed, indent=2) + "\n")
 
 
 def write_weights(

@@ -5,7 +5,6 @@ once it holds all n lists. The evaluation, which is added later, holds its own c
 """
 
 from collections.abc import Mapping
-import hashlib
 import json
 import pathlib
 import re
@@ -15,7 +14,7 @@ import zlib
 import jax
 
 from swin_jax.mesh import distributed
-from swin_jax.terminal import files, json_files
+from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput
 
 EVALUATION = "evaluation.json"
@@ -32,7 +31,7 @@ def write(folder: pathlib.Path, step: int) -> None:
   # By the name alone, so that processes agree on a file's owner even while some do not see all files yet.
   mine = [name for name in sorted(names) if zlib.crc32(name.encode()) % count == index]
   mine = [name for name in mine if not name.startswith(("checksums-", EVALUATION))]
-  sums = {"step": step, "files": {name: _checksum(folder / name) for name in mine}}
+  sums = {"step": step, "files": {name: digests.of_file(folder / name)["sha256"] for name in mine}}
   files.write(folder / f"checksums-{index}-of-{count}.json", json.dumps(sums, indent=1))
 
 
@@ -78,7 +77,7 @@ def _find_damage(folder: pathlib.Path, share: slice, only: str = "") -> str | No
     return f"{only} has no checksum"
   for name in [only] if only else sorted(sums)[share]:
     try:
-      if _checksum(folder / name) != sums[name]:
+      if digests.of_file(folder / name)["sha256"] != sums[name]:
         return f"{name} has changed"
     except FileNotFoundError:
       return f"{name} is missing"
@@ -117,9 +116,4 @@ def read_evaluation(folder: pathlib.Path) -> tuple[dict[str, float] | None, str]
 
 
 def _sum_of(entries: Mapping[str, Any]) -> str:
-  return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
-
-
-def _checksum(path: pathlib.Path) -> str:
-  with files.open_regular(path) as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  return digests.of_bytes(json.dumps(entries, sort_keys=True).encode())["sha256"]

@@ -60,11 +60,15 @@ def parse(
     value = json.loads(text, **finite)
     wrong = check(value, schema)
   except UnicodeDecodeError as error:
-    raise BadInput(_message(where, f"is not UTF-8 text from byte {error.start} on", advice)) from error
+    raise BadInput(
+      _message(where, f"is damaged: it is not UTF-8 text from byte {error.start} on", advice)
+    ) from error
   except RecursionError as error:
-    raise BadInput(_message(where, "is not valid JSON: it is nested too deeply", advice)) from error
+    raise BadInput(
+      _message(where, "is damaged: it is not valid JSON, but nested too deeply", advice)
+    ) from error
   except ValueError as error:
-    raise BadInput(_message(where, f"is not valid JSON: {error}", advice)) from error
+    raise BadInput(_message(where, f"is damaged: it is not valid JSON ({error})", advice)) from error
   if wrong:
     raise BadInput(_message(where, f"is damaged: {wrong}", advice))
   return value

@@ -3,6 +3,7 @@
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
+  python -m swin_jax.weights verify DIR
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
 SimMIM), timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
@@ -14,6 +15,10 @@ window, image size, bands or classes.
 
 `export` writes a workdir or a model folder for the official code, timm, or transformers.
 
+`verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
+its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or
+missing, it ends with exit code 2.
+
 A model folder is a valid input of --config.init_from, --mode=eval --workdir, `swin_jax.load`,
 `swin_jax.export` and `swin_jax.show`.
 """
@@ -21,13 +26,13 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 import sys
 
 from swin_jax.saved import choices
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, digests
 from swin_jax.terminal.errors import BadInput
 
 
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.weights", description=__doc__)
-  commands = parser.add_subparsers(dest="command", required=True, metavar="import|adapt|export")
+  commands = parser.add_subparsers(dest="command", required=True, metavar="import|adapt|export|verify")
 
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
@@ -91,6 +96,9 @@ def _parser() -> cli.Parser:
     help="file to create; for hf, a config.json is created in the same folder",
   )
   command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="naming scheme")
+
+  command = commands.add_parser("verify", help="compares every file of a model folder with its SHA-256")
+  command.add_argument("folder", metavar="DIR", help="model folder, or a folder that swin_jax.export wrote")
   return parser
 
 
@@ -99,7 +107,8 @@ def main(argv: list[str]) -> int:
 
   def body():
     arguments = _parser().parse_args(argv[1:])
-    {"import": _import, "adapt": _adapt, "export": _export}[arguments.command](arguments)
+    run = {"import": _import, "adapt": _adapt, "export": _export, "verify": _verify}[arguments.command]
+    run(arguments)
 
   return cli.exit_code(body)
 
@@ -171,6 +180,10 @@ def _export(arguments) -> None:
 
   for line in exporter.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
     print(line)
+
+
+def _verify(arguments) -> None:
+  digests.verify(arguments.folder, "config.json", "restore these, or write the folder again")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_npz_file_and_pattern(tmp_path):
 
 def test_one_split_of_several(folder, tmp_path, capsys):
   run(folder, tmp_path, split="val")
-  assert sorted(files(tmp_path)) == ["val-00000-of-00001.array_record", "val.json"]
+  assert sorted(files(tmp_path)) == ["manifest.json", "val-00000-of-00001.array_record", "val.json"]
   assert "--config.data.train_split=val\nThere is one split" in capsys.readouterr().out
 
 

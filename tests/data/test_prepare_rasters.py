@@ -13,7 +13,7 @@ from swin_jax.data.read import array_files, statistics
 from swin_jax.run import checks, evaluate, train
 from swin_jax.run import config as run_config
 from swin_jax.terminal.errors import BadInput
-from tests.support import images, tiny
+from tests.support import images, seals, tiny
 from tests.support.prepared import bad, files, read, run
 from tests.support.rasters import scene, write_tif
 
@@ -302,6 +302,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   assert run_config.with_statistics(tiny.config(**given), trained).data.mean == (1.0, 2.0)
   computed["std"][2] = 0.0
   measuring.write(str(tmp_path), computed)
+  seals.reseal(tmp_path)
   assert run_config.with_statistics(tiny.config(**given)).data.std[2] == 1.0
   for changes, message in (
     (
@@ -321,8 +322,9 @@ def test_statistics_fill_the_config(folder, tmp_path):
       run_config.with_statistics(tiny.config(**given | changes))
     assert message in str(error.value) and "\n" not in str(error.value)
   (tmp_path / "statistics.json").write_text(json.dumps({"mean": []}))
+  seals.reseal(tmp_path)
   with pytest.raises(
-    BadInput, match="is damaged .*; delete it and run python -m swin_jax.data.prepare --out="
+    BadInput, match="is damaged: it lacks .*; delete it and run python -m swin_jax.data.prepare --out="
   ):
     run_config.with_statistics(tiny.config(**given))
 

@@ -17,7 +17,7 @@ from swin_jax.data.prepare import writing
 from swin_jax.data.read import image_files, shards, sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput
-from tests.support import images
+from tests.support import images, seals
 from tests.support.batches import WHOLE, assert_same, make_input, take
 from tests.support.paths import ROOT
 
@@ -412,7 +412,7 @@ def test_bad_array_record(tmp_path, prepared, folder):
   for file in prepared.iterdir():
     (tmp_path / file.name).write_bytes(file.read_bytes())
   (tmp_path / "train-00001-of-00003.array_record").unlink()
-  message = "1 of 3 shards are missing or cut short: train-00001-of-00003.array_record; run prepare again"
+  message = "1 of 3 shards are missing or damaged: train-00001-of-00003.array_record; run prepare again"
   assert message in bad("array_record", tmp_path)
   cut = tmp_path / "train-00002-of-00003.array_record"
   cut.write_bytes(cut.read_bytes()[:-10])
@@ -424,6 +424,7 @@ def test_bad_array_record(tmp_path, prepared, folder):
     (json.dumps(header | {"version": 99}), "format 99, this program reads 1"),
   ]:
     (tmp_path / "train.json").write_text(text)
+    seals.reseal(tmp_path)
     assert message in bad("array_record", tmp_path)
 
 
@@ -432,6 +433,7 @@ def test_a_label_without_class_is_bad_input(tmp_path, prepared):
     (tmp_path / file.name).write_bytes(file.read_bytes())
   header = json.loads((prepared / "train.json").read_text())
   (tmp_path / "train.json").write_text(json.dumps(header | {"class_names": ["ant"]}))
+  seals.reseal(tmp_path)
   source = open_source("array_record", str(tmp_path), "train")
   with pytest.raises(BadInput, match="has 1 class names, but train/(bee|cat)/.* has label"):
     for i in range(len(source)):

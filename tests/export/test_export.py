@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +17,8 @@ from swin_jax.export import __main__ as command
 from swin_jax.export import stablehlo
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder
+from swin_jax.weights import __main__ as weights
+from tests.support import damages
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.every_python
@@ -143,9 +147,11 @@ def test_features(models, tmp_path, dtype):
     )
 
 
-def test_weights_beside_are_a_model_folder(models, tmp_path):
+def test_weights_beside_are_a_model_folder(models, tmp_path, capsys):
   exported = export(models / "v2", tmp_path / "out", "--weights=beside")
   jax.tree.map(np.testing.assert_array_equal, swin_jax.load(exported)[1], swin_jax.load(models / "v2")[1])
+  assert weights.main(["weights", "verify", str(exported)]) == 0
+  assert "; 3 files are as they were written" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -170,6 +176,44 @@ def test_the_loader_is_a_program_too(models, tmp_path):
     [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
   )
   assert done.stdout == "logits (1, 5) float32\n"
+
+
+@pytest.fixture(name="program")
+def _program(tmp_path):
+  """A folder such as the command writes, whose program is not one: it is only compared with its digest."""
+  path = tmp_path / "out"
+  path.mkdir()
+  shutil.copyfile(stablehlo.loader.__file__, path / stablehlo.LOADER)
+  (path / stablehlo.PROGRAM).write_bytes(bytes(range(256)) * 64)
+  (path / folder.WEIGHTS).write_bytes(bytes(range(255, -1, -1)) * 64)
+  folder.write_config(
+    path, {"data": {"mean": (0.25, 1e-05), "class_names": ["ä"]}, "export": {"weights": "beside"}}
+  )
+  stablehlo.loader.check(path, json.loads((path / folder.CONFIG).read_text()))
+  return path
+
+
+@pytest.mark.parametrize("name", [stablehlo.PROGRAM, folder.WEIGHTS])
+@pytest.mark.parametrize("damage", damages.OF_A_FILE, ids=lambda function: function.__name__)
+def test_its_loader_refuses_damaged_files(program, capsys, name, damage):
+  damage(program / name)
+  with pytest.raises((ValueError, OSError), match=name):
+    load(program)
+  with pytest.raises(SystemExit, match=rf"^load.py: .*{name}"):
+    runpy.run_path(str(program / stablehlo.LOADER), run_name="__main__")
+  assert weights.main(["weights", "verify", str(program)]) == 2
+  assert f"{name} " in capsys.readouterr().out
+
+
+def test_its_loader_refuses_a_damaged_description(program, capsys):
+  path = program / folder.CONFIG
+  content = path.read_text()
+  for text in (content.replace("0.25", "0.75"), content.replace("digests", "digestr"), content[:-20]):
+    path.write_text(text)
+    with pytest.raises(SystemExit, match="^load.py: "):
+      runpy.run_path(str(program / stablehlo.LOADER), run_name="__main__")
+    assert weights.main(["weights", "verify", str(program)]) == 2
+    assert "config.json" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -46,8 +46,10 @@ def expected(old):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["workdir", "model"])
-def test_it_loads_and_gives_the_same_outputs(old, source):
+def test_it_loads_and_gives_the_same_outputs(old, source, capsys):
   model, params = swin_jax.load(old / source)
+  said = capsys.readouterr().out
+  assert said.count("\n") == said.count(f"{old / source} has no digests") == (source == "model")
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), np.uint8)
   outputs = np.load(old / "expected.npz")
   logits = np.asarray(model.apply(params, model.normalise(images)))

@@ -1,6 +1,5 @@
 """Using a trained model: loading it, also with other windows, bands and classes."""
 
-import json
 import pathlib
 
 import jax
@@ -17,6 +16,7 @@ from swin_jax.saved import choices, transfer
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.pretrained import Model
 from swin_jax.terminal.errors import BadInput
+from tests.support import seals
 from tests.support.folders import command, imported, refusal
 
 pytestmark = pytest.mark.every_python
@@ -153,10 +153,8 @@ def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
 
 def test_classes_by_a_map(tmp_path, capsys):
   source = imported(tmp_path)
-  config = pathlib.Path(source, "config.json")
-  named = json.loads(config.read_text())
-  named["data"]["class_names"] = ["ant", "bee", "cat", "dog", "eel"]
-  config.write_text(json.dumps(named))
+  names = ["ant", "bee", "cat", "dog", "eel"]
+  seals.edit(pathlib.Path(source, "config.json"), lambda config: config["data"].update(class_names=names))
   (tmp_path / "map.txt").write_text("4\n0\n")
   assert command("adapt", source, tmp_path / "two", f"--class_map={tmp_path}/map.txt") == 0
   (five, old), (two, new) = swin_jax.load(source), swin_jax.load(tmp_path / "two")

@@ -30,7 +30,7 @@ def test_a_file_that_matches_is_returned(tmp_path):
     ('"x"', "null", "name must be text, not None"),
     ('"count": 3', '"count": true', "count = True: must be an integer"),
     ('"count": 3', '"count": 10', "count = 10: must be at least 0 and at most 9"),
-    ('"count": 3', f'"count": {"9" * 5000}', "is not valid JSON"),
+    ('"count": 3', f'"count": {"9" * 5000}', "is damaged: it is not valid JSON"),
     ("0.5]", "NaN]", "it holds NaN"),
     ("0.5]", "-Infinity]", "it holds -Infinity"),
     ("0.5]", "1e999]", "it holds the number 1e999, which is too large"),
@@ -41,8 +41,8 @@ def test_a_file_that_matches_is_returned(tmp_path):
     ('"rate": 0.5', '"on": 1', "of.on must be true or false, not 1"),
     ('{"rate": 0.5}', "[]", r"of must be an object, not \[\]"),
     ('"b"', "[]", r"sums.a must be text, not \[\]"),
-    ("{", "", "is not valid JSON"),
-    (GOOD, "", "is not valid JSON"),
+    ("{", "", "is damaged: it is not valid JSON"),
+    (GOOD, "", "is damaged: it is not valid JSON"),
     (GOOD, "[" * 100_000, "nested too deeply"),
     (GOOD, "3", "its content must be an object, not 3"),
   ],
@@ -79,7 +79,7 @@ def latin(path):
     (dangling, "cannot be read: No such file"),
     (folder, "cannot be read: it is a folder, not a file"),
     (pipe, "cannot be read: it is not a regular file"),
-    (latin, "is not UTF-8 text from byte 10 on"),
+    (latin, "is damaged: it is not UTF-8 text from byte 10 on"),
   ],
 )
 def test_what_is_no_readable_file_is_named(tmp_path, make, message):

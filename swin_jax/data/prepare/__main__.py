@@ -2,6 +2,7 @@
 
   python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
   python -m swin_jax.data.prepare --out=FOLDER
+  python -m swin_jax.data.prepare --verify=FOLDER
 
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
 Folders and zips hold SOURCE/train/CLASS/x.jpg. Without train and val folders, SOURCE/CLASS/x.jpg or
@@ -27,6 +28,9 @@ run normalises. Without --source, the statistics of an existing set are written,
 The order is a fixed permutation, so it does not depend on parts or threads. The same command resumes where it
 was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at
 a time).
+
+FOLDER/manifest.json holds the size and SHA-256 of every file of the set. --verify=FOLDER reads all files and
+names each that is damaged, missing or unexpected; if any is damaged or missing, it ends with exit code 2.
 """
 
 from collections.abc import Sequence
@@ -35,7 +39,8 @@ import os
 import sys
 
 from swin_jax.data.prepare import tiles, writing
-from swin_jax.terminal import cli
+from swin_jax.data.read import manifest
+from swin_jax.terminal import cli, digests
 from swin_jax.terminal.errors import BadInput
 
 
@@ -114,6 +119,9 @@ def _parser() -> cli.Parser:
     metavar="N",
     help="threads that read and shrink",
   )
+  add(
+    "--verify", metavar="FOLDER", help="compare every file of a prepared set with its SHA-256; no other flag"
+  )
   return parser
 
 
@@ -122,6 +130,13 @@ def main(argv: Sequence[str]) -> int:
 
   def body():
     arguments = _parser().parse_args(argv[1:])
+    if arguments.verify:
+      if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
+        raise BadInput(f"--verify changes nothing, so it stands alone; leave out {others[0]}")
+      digests.verify(
+        arguments.verify, manifest.NAME, "delete these and run the command that prepared the set again"
+      )
+      return
     cli.require(arguments, out="data/prepared")
     if not arguments.source and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
       writing.describe(arguments.out, arguments.num_threads)

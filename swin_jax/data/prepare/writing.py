@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import UnidentifiedImageError
 
-from swin_jax.data.prepare import encoding, measuring, splits, tiles
+from swin_jax.data.prepare import encoding, measuring, sealing, splits, tiles
 from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
-from swin_jax.terminal import files
+from swin_jax.terminal import digests, files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
@@ -47,11 +47,12 @@ def prepare(
       f"--out={out} is inside the source, where it would be read as a class; choose another folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
+  sealing.check_names(plan)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
   )
-  headers = {}
+  headers, listed = {}, set()  # listed: splits whose JSON file the manifest has
   for name, (examples, order) in plan.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
@@ -62,11 +63,15 @@ def prepare(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
+    if sealing.lists_header(out, name, headers[name]):
+      listed.add(name)
     # a header without shards does not count as another set
-    if glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
+    elif glob.glob(os.path.join(glob.escape(out), f"{glob.escape(name)}-*.array_record")):
       shards.check_same_set(out, name, headers[name])
   try:
     for name, header in headers.items():
+      if name not in listed:
+        sealing.forget(out, name)
       shards.write_header(out, name, header)
     for name, (examples, order) in plan.items():
       write_split(
@@ -94,6 +99,7 @@ def describe(out: str, num_threads: int) -> None:
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
+    sealing.update(out, statistics.NAME)
   print(statistics.describe(out), flush=True)
 
 
@@ -112,6 +118,11 @@ def write_split(
   }
   path = {shard: shards.shard_path(out, split, shard, num_shards) for shard in mine}
   records = {shard: shards.count_records(path[shard]) for shard in mine}
+  known, digests_of_part = sealing.read(out), sealing.Part(out, part)
+  for shard in mine:  # cut short, or another file
+    digest = known.get(os.path.basename(path[shard]))
+    if digest and digests.find_damage(path[shard], digest, read=False):
+      records[shard] = -1
   left_out = {shard: len(index[shard]) - records[shard] for shard in mine if records[shard] >= 0}
   empty = 0  # tiles without data: common in satellite scenes, not damage
   # records missing from existing shards are most likely such tiles
@@ -156,6 +167,7 @@ def write_split(
           writer.close()
         # another part may have been started with different settings in the meantime
         shards.check_same_set(out, split, header)
+        digests_of_part.add(os.path.basename(path[shard]), partial)
   progress.finish(_left_out(sum(left_out.values()), empty))
 
 
@@ -213,6 +225,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
       f"{out}: this part is complete; {len(missing)} shards of other parts do not exist yet, such as {first}"
     )
     return
+  sealing.finish(out)
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
   targets = Target(next(iter(headers.values())).get("targets", ""))
   if of_rasters or targets.has_numbers:

@@ -2,6 +2,7 @@
 in training.
 
   {path}/{split}.json                              class names, number of shards, source and settings
+  {path}/manifest.json                             digests of all files of the set, see `manifest`
   {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str},
                                                    group_size:1; with maps also "target": bytes, see
                                                    `targets.encode`
@@ -23,12 +24,20 @@ from typing import Any
 from array_record.python import array_record_data_source, array_record_module
 import msgpack
 
+from swin_jax.data.read import manifest
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
-from swin_jax.terminal import files
+from swin_jax.terminal import files, json_files, rules
 from swin_jax.terminal.errors import BadInput
 
 VERSION = 1
+_SCHEMA = {
+  "class_names": rules.Items(rules.Text(), range(1_000_001)),
+  "num_shards": rules.Whole(1, 100_000),
+  "made_from": dict,
+  "targets?": rules.Choice(*(target.value for target in Target)),
+}
+_ADVICE = "delete it and run prepare again"
 # One record per chunk, else a random read decodes its neighbours too. Images are already compressed.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
@@ -95,30 +104,31 @@ def read_header(path: str, split: str) -> dict[str, Any]:
   Raises:
     BadInput: the file is missing or damaged.
   """
-  try:
-    with open(header_path(path, split), encoding="utf-8") as file:
-      header = json.load(file)
-      if header["version"] != VERSION:
-        raise BadInput(
-          f"{file.name} has format {header['version']}, this program reads {VERSION}: prepare the set again"
-        )
-      return header
-  except FileNotFoundError:
-    raise BadInput(_explain_missing(path, split)) from None
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    if os.path.isfile(path):
-      raise BadInput(
-        f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}"
-      ) from error
+  manifest.check(path, f"{split}.json", listed=False)
+  where = header_path(path, split)
+  if os.path.isfile(path):
+    raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}")
+  if not os.path.lexists(where):
+    raise BadInput(_explain_missing(path, split))
+  header = json_files.read(where, {"version": int}, _ADVICE)
+  if header["version"] != VERSION:
     raise BadInput(
-      f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again"
-    ) from error
+      f"{where} has format {header['version']}, this program reads {VERSION}: prepare the set again"
+    )
+  if wrong := json_files.check(header, _SCHEMA):
+    raise BadInput(f"{where} is damaged: {wrong}; {_ADVICE}")
+  return header
 
 
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
   """Writes the JSON file of a split; creates the folder."""
   os.makedirs(path, exist_ok=True)
-  files.write(pathlib.Path(header_path(path, split)), json.dumps(header, ensure_ascii=False))
+  files.write(pathlib.Path(header_path(path, split)), header_text(header))
+
+
+def header_text(header: dict[str, Any]) -> str:
+  """Returns the content of the JSON file of a split."""
+  return json.dumps(header, ensure_ascii=False)
 
 
 def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
@@ -153,7 +163,7 @@ class Shards:
     """Opens all shards.
 
     Raises:
-      BadInput: the split does not exist, or shards are missing or truncated.
+      BadInput: the split does not exist, or shards are missing or have another size than when written.
     """
     header = read_header(path, split)
     self.class_names, self.targets = tuple(header["class_names"]), Target(header.get("targets", ""))
@@ -162,12 +172,14 @@ class Shards:
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
     with futures.ThreadPoolExecutor(32) as pool:
       counts = list(pool.map(count_records, paths))
-    missing = [os.path.basename(p) for p, count in zip(paths, counts, strict=True) if count < 0]
-    if missing:
-      more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    names = list(map(os.path.basename, paths))
+    damage = {name: f"{name} ({why})" for name, why in manifest.find_damage(path, names).items()}
+    damage |= {name: name for name, count in zip(names, counts, strict=True) if count < 0}
+    if damage:
+      more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
       raise BadInput(
-        f"{path}: {len(missing)} of {len(paths)} shards are missing or cut short:"
-        f" {', '.join(missing[:3])}{more}; run prepare again: it writes only these"
+        f"{path}: {len(damage)} of {len(paths)} shards are missing or damaged:"
+        f" {', '.join(sorted(damage.values())[:3])}{more}; run prepare again: it writes only these"
       )
     if not sum(counts):
       raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")

@@ -1,0 +1,139 @@
+"""Writes the manifest of a prepared set, which `data.read.manifest` reads.
+
+Each part keeps the digests of the shards that it writes in a file of its own, manifest-I-of-N.json, and
+enters a digest before the shard gets its name. The part that completes the set merges them into
+manifest.json; files without a digest, such as those of a set older than manifests, are read for it.
+"""
+
+from collections.abc import Iterable
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+from swin_jax.data.read import manifest, shards, statistics
+from swin_jax.terminal import digests, files
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress
+
+_PARTS = "manifest-*-of-*.json"
+_RESERVED = re.compile(r"statistics|manifest(-\d+-of-\d+)?")
+
+
+def check_names(splits: Iterable[str]) -> None:
+  """Checks that no split has the name of another file of the set.
+
+  Raises:
+    BadInput: a split has.
+  """
+  for split in splits:
+    if _RESERVED.fullmatch(split):
+      raise BadInput(f"a split cannot be called '{split}', the name of another file of the set; rename it")
+
+
+class Part:
+  """The digests of the shards that one part writes.
+
+  Args:
+    out: the folder of the set.
+    part: index and number of parts.
+  """
+
+  def __init__(self, out: str, part: tuple[int, int]):
+    name = f"manifest-{part[0]}-of-{part[1]}.json"
+    self._path = pathlib.Path(out, name)
+    self._known = _read_part(self._path)
+
+  def add(self, name: str, content: pathlib.Path) -> None:
+    """Enters the digest of a shard whose content is complete, but does not have its name yet.
+
+    Raises:
+      BadInput: the digests cannot be written.
+    """
+    self._known[name] = digests.of_file(content)
+    _write(self._path, self._known)
+
+
+def read(out: str) -> dict[str, digests.Digest]:
+  """Returns the digests that the manifest and the parts of a set have, by name of the file.
+
+  Raises:
+    BadInput: the manifest is damaged.
+  """
+  known, newer = manifest.read(out) or {}, {}
+  for path in sorted(pathlib.Path(out).glob(_PARTS)):
+    for name, digest in _read_part(path).items():
+      # Of two parts that wrote the same shard, nobody knows which was later: the file will be read.
+      newer[name] = digest if newer.get(name, digest) == digest else None
+  return {name: digest for name, digest in (known | newer).items() if digest}
+
+
+def lists_header(out: str, split: str, header: dict[str, Any]) -> bool:
+  """Returns whether the manifest lists the JSON file of a split with exactly this content; then the shards
+  belong to it, whatever happened to the file.
+  """
+  listed = (manifest.read(out) or {}).get(f"{split}.json")
+  return listed == digests.of_bytes(shards.header_text(header).encode())
+
+
+def forget(out: str, split: str) -> None:
+  """Removes the files of a split from the manifest, before the split is prepared with other settings."""
+  known = manifest.read(out) or {}
+  ours = re.compile(rf"{re.escape(split)}(\.json|-\d+-of-\d+\.array_record)")
+  if kept := {name: digest for name, digest in known.items() if not ours.fullmatch(name)}:
+    if kept != known:
+      _write(pathlib.Path(manifest.path_of(out)), kept)
+  else:
+    pathlib.Path(manifest.path_of(out)).unlink(missing_ok=True)
+
+
+def finish(out: str) -> None:
+  """Writes the manifest of a set, with the files of its complete splits.
+
+  Raises:
+    BadInput: the manifest cannot be written, or a file cannot be read.
+  """
+  folder, names = pathlib.Path(out), []
+  for split in shards.splits(out):
+    header = shards.read_header(out, split)
+    paths = [shards.shard_path(out, split, i, header["num_shards"]) for i in range(header["num_shards"])]
+    if all(map(os.path.exists, paths)):
+      names += [f"{split}.json", *map(os.path.basename, paths)]
+  names += [statistics.NAME] * os.path.exists(statistics.path_of(out))
+  known = read(out)
+  try:
+    sizes = {name: os.path.getsize(folder / name) for name in names if name not in known}
+    progress = Progress("digests", sum(sizes.values()) / 1e6, "MB")
+    for name in sizes:
+      known[name] = digests.of_file(folder / name, lambda count: progress.step(count / 1e6))
+  except OSError as error:
+    raise BadInput(
+      f"{error.filename or out} cannot be read: {error.strerror}; then run prepare again"
+    ) from error
+  present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
+  _write(pathlib.Path(manifest.path_of(out)), present)
+  for path in folder.glob(_PARTS):
+    path.unlink(missing_ok=True)
+
+
+def update(out: str, name: str) -> None:
+  """Enters the present content of a file into the manifest of a set, if it has one."""
+  known = manifest.read(out)
+  if known is not None:
+    _write(pathlib.Path(manifest.path_of(out)), known | {name: digests.of_file(os.path.join(out, name))})
+
+
+def _read_part(path: pathlib.Path) -> dict[str, digests.Digest]:
+  """Returns the digests of a part; none if its file is damaged, because they can be taken again."""
+  try:
+    return digests.read(json.loads(path.read_bytes()), manifest.NAME) or {}
+  except (OSError, ValueError, TypeError, RecursionError):
+    return {}
+
+
+def _write(path: pathlib.Path, known: dict[str, digests.Digest]) -> None:
+  try:
+    files.write(path, json.dumps(digests.seal({}, manifest.NAME, known), indent=1) + "\n")
+  except OSError as error:
+    raise BadInput(f"{path} cannot be written: {error.strerror}; then run prepare again") from error
