@@ -1,6 +1,7 @@
 """Reads the parameters of a run's checkpoints."""
 
 from collections.abc import Mapping
+import os
 import pathlib
 from typing import Any
 
@@ -74,7 +75,7 @@ class SavedParameters:
 
 def steps_in(folder: pathlib.Path) -> list[int]:
   """Returns the committed steps, newest first."""
-  if not folder.is_dir():
+  if not os.path.isdir(folder):  # unlike Path.is_dir, also for a name that is too long
     return []
   names = [path.name for path in folder.glob("*") if path.is_dir()]
   return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)

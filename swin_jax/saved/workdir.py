@@ -18,7 +18,7 @@ def check(workdir: str) -> None:
 
   Raises:
     BadInput: the path has characters with which Orbax does not work, it or the folder of the checkpoints is
-      not a folder, or one of the run's files is not a file; the message names it.
+      not a folder, one of the run's files is not a file, or the path cannot be used; the message names it.
   """
   path = pathlib.Path(workdir).absolute()
   name = os.fspath(path)
@@ -27,13 +27,19 @@ def check(workdir: str) -> None:
       f"--workdir={workdir} is {name!r}, but the path of a run must not contain any of * ? [ \\ or bytes that"
       " are not text: checkpoints cannot be saved there; choose another name, or give a symbolic link to it"
     )
+  try:
+    os.stat(path / CHECKPOINTS)
+  except (FileNotFoundError, NotADirectoryError):
+    pass
+  except OSError as error:
+    raise BadInput(f"--workdir={workdir} cannot be used: {error.strerror}") from error
   for folder in (path, path / CHECKPOINTS):
-    if os.path.lexists(folder) and not folder.is_dir():
+    if os.path.lexists(folder) and not os.path.isdir(folder):
       raise BadInput(
         f"{folder} is {_kind(folder)}, but must be a folder; remove it or choose another --workdir"
       )
   for file in map(path.joinpath, _FILES):
-    if os.path.lexists(file) and not file.is_file():
+    if os.path.lexists(file) and not os.path.isfile(file):
       raise BadInput(f"{file} is {_kind(file)}, but must be a file; remove it or choose another --workdir")
 
 

@@ -1,12 +1,13 @@
 """Reads the properties of a model from the config files of Hugging Face and timm."""
 
-import json
+import os
 import pathlib
 import re
 from typing import Any
 
 from swin_jax.models import windows
 from swin_jax.models.swin.settings import used_windows
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 
 
@@ -58,12 +59,11 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """Reads a JSON file of settings; returns an empty dict if there is none.
 
   Raises:
-    BadInput: the file is not valid JSON.
+    BadInput: the file does not hold a JSON object.
   """
-  try:
-    settings = json.loads(path.read_text())
-  except OSError:
+  if not os.path.isfile(path):
     return {}
-  except ValueError as error:
-    raise BadInput(f"{path}, next to the weights, is not JSON: {error}") from error
+  settings = json_files.read(
+    path, object, "it lies next to the weights: correct it, or move it away", nan=True
+  )
   return settings if isinstance(settings, dict) else {}

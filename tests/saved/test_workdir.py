@@ -32,6 +32,11 @@ def test_other_paths_are_accepted(tmp_path, name):
   workdir.check(str(tmp_path / name))
 
 
+def test_a_name_that_is_too_long_is_one_line(tmp_path):
+  with pytest.raises(BadInput, match="cannot be used: File name too long"):
+    train.train(tiny.config(), str(tmp_path / ("a" * 300)))
+
+
 @pytest.mark.parametrize(
   "name, make, message",
   [

@@ -10,15 +10,17 @@
 
 import itertools
 import os
+import sys
 from typing import Any
 
 from swin_jax.data.read import manifest
 from swin_jax.data.read.targets import Target
-from swin_jax.terminal import json_files
+from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
 
 NAME = "statistics.json"
-_COLUMNS = {name: [float] for name in ("mean", "std", "min", "max", "p1", "p50", "p99")} | {"valid": [int]}
+_COLUMNS = {name: [float] for name in ("mean", "min", "max", "p1", "p50", "p99")}
+_COLUMNS |= {"std": rules.Items(rules.Real(0, sys.float_info.max), range(1, 4097)), "valid": [int]}
 _SCHEMA = {**_COLUMNS, "images": int, "dtype": str, "split": str, f"{Target.VALUES.value}?": _COLUMNS}
 
 
@@ -41,10 +43,7 @@ def read(path: str) -> dict[str, Any]:
   advice = f"delete it and run {command}"
   loaded = json_files.read(path_of(path), _SCHEMA, advice)
   for name, columns in (("", loaded), ("values.", loaded.get(Target.VALUES.value, loaded))):
-    bands = len(columns["mean"])
-    if wrong := [
-      key for key in _COLUMNS if len(columns[key]) != bands or not bands or min(columns["std"]) < 0
-    ]:
+    if wrong := [key for key in _COLUMNS if len(columns[key]) != len(columns["std"])]:
       raise BadInput(f"{path_of(path)} is damaged: {name}{wrong[0]} needs a number for each band; {advice}")
   return loaded
 
