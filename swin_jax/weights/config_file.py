@@ -10,6 +10,8 @@ from swin_jax.models.swin.settings import used_windows
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 
+_GROUPS = ("id2label", "model_args")  # keys whose values are objects, or null
+
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   """Returns the sizes in Hugging Face's or timm's config.json; empty if it describes another model.
@@ -63,7 +65,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """
   if not os.path.isfile(path):
     return {}
-  settings = json_files.read(
-    path, object, "it lies next to the weights: correct it, or move it away", nan=True
-  )
-  return settings if isinstance(settings, dict) else {}
+  settings = json_files.read(path, dict, "it lies next to the weights: correct it, or move it away", nan=True)
+  for group in _GROUPS:
+    if not isinstance(settings.get(group) or {}, dict):
+      raise BadInput(f"{path}, next to the weights, must have an object as {group}")
+  return settings
