@@ -207,7 +207,7 @@ def base() -> Config:
       total_epochs=300.0,  # length of the run, with warm-up
       warmup_epochs=20.0,  # linear warm-up from warmup_lr to lr
       # The three learning rates are per 512 images: the run multiplies them by batch_size / 512
-      lr=5e-4,  # peak
+      lr=5e-4,  # peak; 0 = all rates are 0, for a control run
       warmup_lr=5e-7,  # at the start of the warm-up
       min_lr=5e-6,  # at the end of "cosine" and "polynomial"
       # "cosine" (to min_lr), "linear" (to 1 % of lr), "polynomial" (linearly to min_lr), "step", "multistep"

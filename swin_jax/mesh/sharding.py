@@ -78,11 +78,20 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   """Returns the rules as a dict, name → mesh axes.
 
   Raises:
-    BadInput: a logical axis or a mesh axis is unknown, or a name has two rules.
+    BadInput: a rule is malformed, a logical axis or a mesh axis is unknown, or a name has two rules.
   """
   table = {}
-  for name, target in rules:
-    target = (target,) if isinstance(target, str) else tuple(target or ())
+  if not isinstance(rules, (tuple, list)):
+    raise BadInput(f"sharding rules must be a tuple of rules ('name', 'mesh axis'), not {rules!r}")
+  for rule in rules:
+    match rule:
+      case [str(name), str() | None | [*_] as target]:
+        target = (target,) if isinstance(target, str) else tuple(target or ())
+      case _:
+        raise BadInput(
+          f"sharding rule {rule!r} must be ('name', 'mesh axis'), with a tuple for several mesh axes and None"
+          " for none"
+        )
     if name not in axes.ALL:
       raise BadInput(
         f"sharding rule for '{name}': unknown logical axis; known are {', '.join(sorted(axes.ALL))}"

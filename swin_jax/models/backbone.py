@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.rules import Rule
 
 Losses = dict[str, jax.Array]  # name → scalar that training adds to its loss, for example a load-balance loss
 # A config (ConfigDict) or the description of a trained model (dict), read as ["group"]["key"].
@@ -156,7 +157,8 @@ class BackboneKind(NamedTuple):
     weights: keys that determine which weights the model has, independently of images and task.
     applied: keys that change how the same weights are applied.
     may_differ: keys that may change when a run is continued, because they do not change results.
-    check: config → None; raises BadInput if values are invalid or contradict each other.
+    rules: "group.key" → rule of the value, for every key that `reads` covers; checked before `check`.
+    check: config → None; raises BadInput if values contradict each other.
     make: (config, device) → the module for training on this kind of device.
     restore: (settings, dtype=, unroll=, kernel=) → the module for inference.
     describe: settings → group → key → value: the settings that a model folder keeps. A key that did
@@ -165,6 +167,7 @@ class BackboneKind(NamedTuple):
     summarise: settings → `Summary`.
     pixel_kernel: path of the kernel that reads pixels. Its dimensions except the last, flattened, run over
       pixels, and within a pixel over bands.
+    check_saved: what `check` does with the keys that a model folder keeps, for a description.
     check_platform: (config, platform) → None; raises BadInput if the platform cannot run the backbone.
     resolve: (config, stored=, source=, other_sizes=) → None; fills keys that the config leaves to weights.
       `stored` and `source` are the settings of the run that is continued and of the weights that the run
@@ -189,6 +192,7 @@ class BackboneKind(NamedTuple):
 
   reads: tuple[str, ...]
   weights: tuple[str, ...]
+  rules: Mapping[str, Rule]
   check: Callable[[ConfigDict], None]
   make: Callable[[ConfigDict, jax.Device], Backbone]
   restore: Callable[..., Backbone]
@@ -197,6 +201,7 @@ class BackboneKind(NamedTuple):
   pixel_kernel: str
   applied: tuple[str, ...] = ()
   may_differ: tuple[str, ...] = ()
+  check_saved: Callable[[ConfigDict], None] = lambda settings: None
   check_platform: Callable[[ConfigDict, str], None] = lambda config, platform: None
   resolve: Callable[..., None] = lambda config, *, stored, source, other_sizes: None
   refusal: Callable[[Settings, Sequence[int]], str] = lambda settings, size: ""

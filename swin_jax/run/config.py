@@ -18,10 +18,13 @@ from ml_collections import ConfigDict
 from swin_jax.data.read import statistics
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import optim
+from swin_jax.run import checks, optim
+from swin_jax.saved import description
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
+
+_MOST_STEPS = 2**31 - 1  # the step is an int32
 
 
 @contextlib.contextmanager
@@ -64,8 +67,10 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
       because the weights were trained with them.
 
   Raises:
-    BadInput: there are no statistics, or only one of the two is (), or data.dtype cannot hold the data.
+    BadInput: a value of the config is invalid, there are no statistics, or only one of the two is (), or
+      data.dtype cannot hold the data.
   """
+  checks.check_values(config)
   config = config.copy_and_resolve_references()
   d = config.data
   if bool(len(d.mean)) != bool(len(d.std)):
@@ -132,6 +137,8 @@ def resolve(
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
+    if wrong := description.DATA["class_names"].problem(tuple(train_classes)):
+      raise BadInput(f"the class names of the training data cannot be stored: {wrong}")
     config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)
@@ -145,7 +152,7 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
   """Returns (steps per epoch, total steps).
 
   Raises:
-    BadInput: there are fewer examples than a batch has.
+    BadInput: there are fewer examples than a batch has, or the schedule does not fit whole steps.
   """
   steps = num_examples // config.data.batch_size
   if not steps:
@@ -154,7 +161,18 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
       f"data.batch_size = {config.data.batch_size}, but split '{config.data.train_split}' has {num_examples}"
       f" examples: use a smaller batch, such as --config.data.batch_size={smaller}"
     )
-  return steps, max(1, round(config.optim.total_epochs * steps))
+  o, total = config.optim, max(1, round(config.optim.total_epochs * steps))
+  if total > _MOST_STEPS:
+    raise BadInput(
+      f"config.optim.total_epochs = {o.total_epochs} of {steps:,} steps are {total:,} steps; at most"
+      f" {_MOST_STEPS:,} can be counted"
+    )
+  if o.schedule in optim.WITH_MILESTONES and not round(o.milestone_epochs[0] * steps):
+    raise BadInput(
+      f"config.optim.milestone_epochs = {o.milestone_epochs}: the first is less than one of the {steps:,}"
+      " steps of an epoch"
+    )
+  return steps, total
 
 
 def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
@@ -169,6 +187,8 @@ def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
 def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
   """Returns the function (step, peak) → learning rate, and the peak, both scaled to the batch size."""
   o, scale = config.optim, config.data.batch_size / 512
+  if not o.lr:
+    scale = 0.0  # no rate of the schedule is larger than its peak: a control run, whose parameters stay
   rate = functools.partial(
     optim.learning_rate,
     schedule=o.schedule,

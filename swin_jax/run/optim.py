@@ -19,7 +19,8 @@ from swin_jax.models.backbone import Backbone
 DecayRules = Sequence[tuple[str, bool]]
 _DECAY_RULES = ((r".*/(bias|scale)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
 
-SCHEDULES = ("cosine", "linear", "polynomial", "step", "multistep")
+WITH_FLOOR, WITH_MILESTONES = ("cosine", "polynomial"), ("step", "multistep")
+SCHEDULES = (*WITH_FLOOR, "linear", *WITH_MILESTONES)  # the first end at `min_lr`
 
 
 def learning_rate(

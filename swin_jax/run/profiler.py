@@ -1,7 +1,9 @@
 """Profiles some steps of a run."""
 
+from collections.abc import Callable
 from typing import Any
 
+from absl import logging
 import jax
 
 from swin_jax.terminal.progress import say
@@ -27,18 +29,28 @@ class Profiler:
   def step(self, step: int):
     """Returns the context in which to dispatch a step; starts the profile at its first step."""
     if self._first == step <= self._last:
-      jax.profiler.start_trace(self._folder)
-      self._running = True
+      self._running = self._attempt(lambda: jax.profiler.start_trace(self._folder))
     return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
   def after(self, step: int, sums: Any) -> None:
     """Ends the profile after its last step, once the device has computed `sums`."""
     if self._running and step == self._last:
       jax.block_until_ready(sums)
-      self.close()
-      say(f"profile of steps {self._first} to {self._last} in {self._folder}")
+      if self.close():
+        say(f"profile of steps {self._first} to {self._last} in {self._folder}")
 
-  def close(self) -> None:
-    if self._running:
-      self._running = False
-      jax.profiler.stop_trace()
+  def close(self) -> bool:
+    """Ends a profile that is running; returns whether it was written. A failure does not stop the run."""
+    if not self._running:
+      return False
+    self._running = False
+    return self._attempt(jax.profiler.stop_trace)
+
+  def _attempt(self, function: Callable[[], None]) -> bool:
+    try:
+      function()
+    except (OSError, RuntimeError) as error:
+      reason = " ".join(str(error).split())
+      logging.warning("the profile cannot be written to %s (%s); the run goes on", self._folder, reason)
+      return False
+    return True

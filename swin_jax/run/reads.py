@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from swin_jax.models import BACKBONES, backbone_name, backbone_of
 from swin_jax.models.backbone import Settings
+from swin_jax.run import checks
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
@@ -47,8 +48,10 @@ def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
     keys: keys set by flags, as "group.key".
 
   Raises:
-    BadInput: a key is not read; the message names the keys of its group that are read.
+    BadInput: a value of the config is invalid, or a key is not read; the message names the keys of its group
+      that are read.
   """
+  checks.check_values(config)
   for key in keys:
     key = key.partition("[")[0]  # a flag may set one entry of a tuple
     if is_read(config, key):

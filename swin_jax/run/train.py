@@ -26,6 +26,7 @@ from swin_jax.run.state import TrainState
 from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, folder, transfer
+from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
@@ -47,6 +48,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   # 1. Config.
   config = run_config.with_statistics(config)
   checks.check(config)
+  saved_workdir.check(workdir)
   folder.check_no_model(workdir)
   distributed.check_shared(workdir)
   stored = checkpoint.stored_config(workdir)

@@ -1,14 +1,20 @@
-"""Writes the output of a run for users and other programs: metrics, TensorBoard events and pictures."""
+"""Writes the output of a run for users and other programs: metrics, TensorBoard events and pictures.
+
+None of it is needed to continue the run, so a failure of the storage is one line, and the run goes on.
+"""
 
 from collections.abc import Callable, Mapping
+import io
 import json
 import pathlib
-import sys
 
+from absl import logging
 import jax
 import numpy as np
 from PIL import Image
 
+from swin_jax.run.events import Events
+from swin_jax.run.record_file import RecordFile
 from swin_jax.terminal import files
 
 
@@ -27,27 +33,21 @@ class Writer:
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    path = self._workdir / "metrics.jsonl"
-    for file in (path, self.nonfinite_path):
-      if file.exists():
-        kept = [line for line in file.read_text().splitlines() if _is_before(line, step, evaluated)]
-        files.write(file, "".join(line + "\n" for line in kept))
-    self._lines = path.open("a")
-    self._board = _summary_writer()(str(self._workdir / "tensorboard"), purge_step=step + 1)
+    self._lines, self._nonfinite = map(RecordFile, (self._workdir / "metrics.jsonl", self.nonfinite_path))
+    for file in (self._lines, self._nonfinite):
+      file.keep_lines(lambda entry: _is_before(entry, step, evaluated))
+    self._events = Events(self._workdir / "tensorboard", step + 1)
+    self._lacks_pictures = False
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    if not self._active:
-      return
-    self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
-    self._lines.flush()
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+    if self._active:
+      self._lines.add(_line({"step": step} | dict(values)))
+      self._events.scalars(step, values)
 
   def nonfinite(self, step: int, records: list[int]) -> None:
     """Records the indices of the examples of a skipped step in `nonfinite.jsonl`."""
     if self._active:
-      with self.nonfinite_path.open("a") as file:
-        file.write(json.dumps({"step": step, "records": records}) + "\n")
+      self._nonfinite.add(_line({"step": step, "records": records}))
 
   def pictures(
     self, step: int, name: str, images: np.ndarray, legend: Callable[[np.ndarray], np.ndarray]
@@ -61,22 +61,29 @@ class Writer:
       legend: grid → the grid with a legend of its colours below it.
 
     Returns:
-      Path of the PNG file; None on processes other than 0.
+      Path of the PNG file; None on processes other than 0, and if it cannot be written.
     """
     if not self._active:
       return None
-    grid = legend(picture_grid(images))
-    folder = self._workdir / "pictures"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}-{step:07d}.png"
-    Image.fromarray(grid).save(path)
-    self._board.add_image(name, grid, step, dataformats="HWC")
+    grid, encoded = legend(picture_grid(images)), io.BytesIO()
+    Image.fromarray(grid).save(encoded, "PNG")
+    self._events.picture(step, name, encoded.getvalue(), *grid.shape[:2])
+    path = self._workdir / "pictures" / f"{name}-{step:07d}.png"
+    try:
+      path.parent.mkdir(exist_ok=True)
+      with files.replacing(path) as partial:
+        partial.write_bytes(encoded.getvalue())
+    except OSError as error:
+      if not self._lacks_pictures:
+        logging.warning("%s cannot be written (%s); the run goes on", path, error.strerror or error)
+      self._lacks_pictures = True
+      return None
     return path
 
   def close(self) -> None:
     if self._active:
-      self._lines.close()
-      self._board.close()
+      for file in (self._lines, self._nonfinite, self._events):
+        file.close()
 
 
 def picture_grid(images: np.ndarray) -> np.ndarray:
@@ -97,23 +104,12 @@ def picture_grid(images: np.ndarray) -> np.ndarray:
   return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
 
 
-def _summary_writer() -> type:
-  """Imports the writer of TensorBoard events without torch, which it would load for seconds if installed."""
-  without_torch = {} if "torch" in sys.modules else {"torch": None}
-  sys.modules.update(without_torch)
-  try:
-    from tensorboardX import SummaryWriter
-  finally:
-    for name in without_torch:
-      del sys.modules[name]
-  return SummaryWriter
+def _line(entry: Mapping[str, object]) -> bytes:
+  return (json.dumps(entry) + "\n").encode()
 
 
-def _is_before(line: str, step: int, evaluated: bool) -> bool:
-  try:
-    entry = json.loads(line)
-    return entry["step"] < step or (
-      entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry))
-    )
-  except (ValueError, KeyError, TypeError):
-    return False  # cut short by an interruption
+def _is_before(entry: Mapping[str, object], step: int, evaluated: bool) -> bool:
+  """Returns whether a line belongs to the steps that a run has done when it continues."""
+  return entry["step"] < step or (
+    entry["step"] == step and (evaluated or not any(name.startswith("eval/") for name in entry))
+  )

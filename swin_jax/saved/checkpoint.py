@@ -3,15 +3,16 @@
 Only this module and `parameters.py` import Orbax.
 
 A checkpoint is a folder `<workdir>/checkpoints/<step>`. Orbax commits it by renaming it, but neither verifies
-it nor detects damage. After the commit, checksums are therefore written into the folder (`manifest.py`); they
-are checked before the checkpoint is read. A checkpoint that is damaged, or whose checksums were never
-written, is moved aside and the previous one is used.
+it nor detects damage. After the commit, the checkpoint is therefore opened again as for a restore, and
+checksums are written into the folder (`manifest.py`), which are checked before anything in it is believed. A
+checkpoint that is damaged, or whose checksums were never written, is moved aside and the previous one used.
 """
 
 from collections.abc import Mapping, Sequence
 import concurrent.futures
 import contextlib
 import json
+import math
 import pathlib
 import shutil
 import time
@@ -22,12 +23,9 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from swin_jax.mesh import distributed, sharding
-from swin_jax.saved import manifest, parameters
-from swin_jax.terminal import files
-from swin_jax.terminal.errors import BadInput, Fault
-
-EVALUATION = "evaluation.json"
+from swin_jax.mesh import distributed
+from swin_jax.saved import manifest, parameters, workdir
+from swin_jax.terminal.errors import Fault
 
 
 class Restored(NamedTuple):
@@ -46,15 +44,15 @@ class Restored(NamedTuple):
   evaluation: dict[str, float] | None
 
 
-def stored_config(workdir: str) -> dict[str, Any] | None:
+def stored_config(path: str) -> dict[str, Any] | None:
   """Returns the config of the run in a workdir; None if there is none.
 
-  It is read from the newest committed checkpoint whose config is readable.
+  It is read from the newest checkpoint that is complete and whose config is intact.
   """
-  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  folder = pathlib.Path(path).absolute() / workdir.CHECKPOINTS
   for step in parameters.steps_in(folder):
-    with contextlib.suppress(OSError, ValueError):  # damage is handled when the checkpoint is restored
-      return json.loads((folder / str(step) / "config" / "metadata").read_text())
+    if manifest.is_trusted(folder / str(step), parameters.CONFIG):
+      return parameters.read_config(folder / str(step))
   return None
 
 
@@ -62,7 +60,7 @@ class Checkpoints:
   """The checkpoints of one run. All processes call every method.
 
   Args:
-    workdir: the run's folder.
+    path: the run's folder.
     keep_latest: number of newest checkpoints to keep. With two, one stays intact whatever happens while the
       other is saved.
     keep_every_steps: checkpoints at multiples of this step are kept permanently; 0 for none.
@@ -71,9 +69,10 @@ class Checkpoints:
   """
 
   def __init__(
-    self, workdir: str, keep_latest: int, keep_every_steps: int, keep_best: int, best: tuple[str, bool]
+    self, path: str, keep_latest: int, keep_every_steps: int, keep_best: int, best: tuple[str, bool]
   ):
-    self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
+    workdir.check(path)
+    self.folder = pathlib.Path(path).absolute() / workdir.CHECKPOINTS
     keep = [ocp.checkpoint_managers.LatestN(keep_latest), _Best(self.folder, keep_best, *best)]
     if keep_every_steps:
       keep.append(ocp.checkpoint_managers.EveryNSteps(keep_every_steps))
@@ -90,7 +89,7 @@ class Checkpoints:
     # `preemption.requested` relies.
     self._manager.reached_preemption = lambda step: False
     self._hashing = concurrent.futures.ThreadPoolExecutor(1)
-    self._saving: int | None = None  # step of the save in progress
+    self._saving: tuple[int, dict] | None = None  # step of the save in progress, and the shapes of its state
     self._hashed: tuple[int, concurrent.futures.Future] | None = None  # step, and its checksums
     self._failed = False
 
@@ -113,7 +112,7 @@ class Checkpoints:
     with self._failure_of(step):
       if not self._manager.save(step, args=items, force=True):
         raise OSError(f"does {self.folder / str(step)} already exist?")
-    self._saving = step
+    self._saving = step, parameters.shapes(_plain(state))
 
   def is_saving(self) -> bool:
     """Returns whether a save is in progress."""
@@ -131,13 +130,23 @@ class Checkpoints:
         hashed.result()
     if self._saving is None or self.is_saving():
       return
-    step, self._saving = self._saving, None
+    (step, shapes), self._saving = self._saving, None
     with self._failure_of(step):
       self._manager.check_for_errors()
       self._manager.wait_until_finished()  # already finished, but some errors surface only here
       if not (self.folder / str(step)).exists():
         raise OSError("it was not committed")
-    self._hashed = step, self._hashing.submit(manifest.write, self.folder / str(step), leave_out=EVALUATION)
+    self._hashed = step, self._hashing.submit(self._seal, step, shapes)
+
+  def _seal(self, step: int, shapes: dict) -> None:
+    """Opens a committed save again, as a restore does, and writes its checksums: only then does it count.
+
+    Raises:
+      ValueError: its metadata does not describe the state that was saved.
+    """
+    if parameters.shapes(parameters.saved_tree(self.folder / str(step))) != shapes:
+      raise ValueError("opened again, it describes another state")
+    manifest.write(self.folder / str(step), step)
 
   def wait(self) -> None:
     """Waits until the last save is committed and this process's share of its checksums is written.
@@ -146,7 +155,7 @@ class Checkpoints:
       Fault: the save failed.
     """
     if self._saving is not None:
-      with self._failure_of(self._saving):
+      with self._failure_of(self._saving[0]):
         self._manager.wait_until_finished()
     self.poll()
     if self._hashed is not None:
@@ -157,7 +166,7 @@ class Checkpoints:
     """Adds the evaluation to the checkpoint of a step: it ranks the checkpoint and marks it as evaluated."""
     self.wait()
     if jax.process_index() == 0:
-      files.write(self.folder / str(step) / EVALUATION, json.dumps(dict(values)))
+      manifest.write_evaluation(self.folder / str(step), step, values)
 
   def close(self) -> None:
     """Waits for the last save, unless a save has failed, and releases the threads."""
@@ -185,17 +194,25 @@ class Checkpoints:
       if not steps:
         return None
       newest, folder = steps[-1], self.folder / str(steps[-1])
-      damage = manifest.find_damage(folder)
+      tree, damage = parameters.open_tree(folder)
       if damage:
         self._move_aside(newest, damage)
         continue
-      _compare(_shapes(parameters.saved_tree(folder)), _shapes(_plain(abstract)), f"{self.folder}/{newest}")
+      parameters.compare(
+        parameters.shapes(tree), parameters.shapes(_plain(abstract)), f"{self.folder}/{newest}"
+      )
       items = ocp.args.Composite(
         state=ocp.args.StandardRestore(_plain(abstract)), data=ocp.args.JsonRestore()
       )
       restored = self._manager.restore(newest, args=items)
-      evaluation = distributed.gather(_evaluation(folder) or "")[0]
       state = type(abstract)(**{"ema": None} | restored["state"])
+      if state.step != newest:  # checksums of older versions do not name the step
+        self._move_aside(newest, f"it holds step {int(state.step)}")
+        continue
+      evaluation, wrong = manifest.read_evaluation(folder)
+      if wrong and jax.process_index() == 0:
+        logging.warning("%s; step %d counts as not evaluated", wrong, newest)
+      evaluation = distributed.gather("" if evaluation is None else json.dumps(evaluation))[0]
       return Restored(newest, state, restored["data"], json.loads(evaluation) if evaluation else None)
 
   def _move_aside(self, step: int, damage: str) -> None:
@@ -217,7 +234,8 @@ class Checkpoints:
     except (OSError, ValueError, RuntimeError) as error:
       self._failed = True
       self._remove_unfinished()
-      whole = [other for other in parameters.steps_in(self.folder) if other != step]
+      steps = [other for other in parameters.steps_in(self.folder) if other != step]
+      whole = [other for other in steps if manifest.is_written(self.folder / str(other))]
       before = f"the one of step {whole[0]} is intact" if whole else "there is no earlier one"
       reason = "no space left on the disk" if "No space left" in str(error) else " ".join(str(error).split())
       raise Fault(
@@ -248,44 +266,14 @@ class _Best:
     del context
     values = {}
     for info in checkpoints:
-      evaluation = json.loads(_evaluation(self._folder / str(info.step)) or "{}")
-      if self._metric in evaluation:  # rows may have left it out
-        values[info.step] = evaluation[self._metric]
+      evaluation, _ = manifest.read_evaluation(self._folder / str(info.step))
+      value = (evaluation or {}).get(self._metric, math.nan)  # rows may have left it out
+      if not math.isnan(value):
+        values[info.step] = value
     best = sorted(values, key=values.get, reverse=self._more_is_better)[: self._n]
     return [info.step in best for info in checkpoints]
-
-
-def _evaluation(folder: pathlib.Path) -> str | None:
-  """Returns the evaluation of a checkpoint as JSON; None if there is none or it cannot be read."""
-  try:
-    text = (folder / EVALUATION).read_text()
-    return text if isinstance(json.loads(text), dict) else None
-  except (OSError, ValueError):
-    return None
 
 
 def _plain(state: Any) -> dict[str, Any]:
   """Returns the fields of a state as a dict, without those that are None."""
   return {name: value for name, value in vars(state).items() if value is not None}
-
-
-def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {sharding.path_name(path): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves}
-
-
-def _compare(saved: dict, expected: dict, where: str) -> None:
-  parts = []
-  for title, paths in (
-    ("only in the checkpoint", saved.keys() - expected.keys()),
-    ("only in the config's model", expected.keys() - saved.keys()),
-    ("of another shape", {p for p in saved.keys() & expected.keys() if saved[p] != expected[p]}),
-  ):
-    if paths:
-      shown = [
-        f"{p} {saved[p][0]} ≠ {expected[p][0]}" if p in saved and p in expected else p
-        for p in sorted(paths)[:3]
-      ]
-      parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
-  if parts:
-    raise BadInput(f"the checkpoint {where} belongs to another model or optimizer; " + "; ".join(parts))

@@ -13,13 +13,22 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from swin_jax.models import backbone_name, backbone_of, windows
-from swin_jax.tasks import kind_of
+from swin_jax.models import BACKBONES, backbone_name, backbone_of, windows
+from swin_jax.tasks import KINDS, kind_of
+from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
 
-# Keys of the data in the description of every model; its task and its backbone add theirs.
-DATA = ("image_size", "dtype", "mean", "std", "class_names")  # class names by label; may be empty
+# Keys of the data in the description of every model, with their rules; its task and its backbone add theirs.
+DATA = {
+  "image_size": rules.Items(rules.Whole(1, 65536), (2, 3)),
+  "dtype": rules.Choice("uint8", "float32"),
+  "mean": rules.Items(rules.Real(-1e15, 1e15), range(4097)),
+  "std": rules.Items(rules.Real(1e-12, 1e15), range(4097)),
+  "class_names": rules.Items(rules.Text(), range(1_000_001)),  # by label; may be empty
+}
+_MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
 # Keys that older runs and model folders lack, with the values that were in effect then. A backbone fills in
 # its own (`BackboneKind.describe`).
 DEFAULTS_OF_OLD_FORMATS = {
@@ -37,8 +46,10 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     source: name of the source, for messages.
 
   Raises:
-    BadInput: the config lacks a key; the message names it.
+    BadInput: the config lacks a key, or a value is invalid or contradicts another; the message names it.
   """
+  if wrong := _find_damage(config):
+    raise BadInput(f"the config of {source} is damaged: {wrong}; it must be one that this program wrote")
   try:
     kind, backbone = kind_of(config), backbone_of(config)
     description = backbone.describe(config)
@@ -49,9 +60,57 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
     }
     description["task"] = config["task"]
     description["data"]["class_names"] = list(description["data"]["class_names"])
-  except (KeyError, TypeError, IndexError) as error:
+  except KeyError as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
+  try:
+    settings = ConfigDict(description)
+    check_data(settings)
+    backbone.check_saved(settings)
+    kind.check_saved(settings)
+  except BadInput as error:
+    raise BadInput(f"the config of {source} contradicts itself: {error}") from error
   return description
+
+
+def _find_damage(config: Any) -> str:
+  """Returns what is wrong with the values of a config that a description takes from it; "" if nothing is.
+
+  A missing key is not wrong: older configs lack some.
+  """
+  names = {"task": rules.Choice(*KINDS), "model": {"backbone?": rules.Choice(*BACKBONES)}}
+  if wrong := json_files.check(config, names):
+    return wrong
+  kind, backbone = kind_of(config), backbone_of(config)
+  table = {f"data.{key}": rule for key, rule in DATA.items()}
+  table |= {key: rule for key, rule in backbone.rules.items() if key not in backbone.may_differ}
+  described = (f"{group}.{key}" for group, keys in kind.describe.items() for key in keys)
+  table |= {key: kind.rules[key] for key in described}
+  schema = {}
+  for name, rule in table.items():
+    group, _, key = name.partition(".")
+    schema.setdefault(f"{group}?", {})[f"{key}?"] = rule
+  return json_files.check(config, schema)
+
+
+def check_data(config: ConfigDict) -> None:
+  """Checks the images that a config or a description names: size, bands and dtype.
+
+  Raises:
+    BadInput: values contradict each other; the message names the keys.
+  """
+  d = config.data
+  if math.prod(d.image_size) > _MOST_PIXELS:
+    raise BadInput(
+      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most {_MOST_PIXELS:,} are"
+      " possible"
+    )
+  if len(d.mean) != len(d.std) or not d.mean:
+    raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number per band")
+  if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
+    raise BadInput(
+      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
+      " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
+    )
 
 
 def _value(config: dict[str, Any], group: str, key: str) -> Any:

@@ -16,7 +16,7 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import digests, files
+from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
@@ -40,13 +40,9 @@ class SavedFolder:
   def __init__(self, source: str):
     self.source = str(source)
     path = pathlib.Path(source)
-    try:
-      config = json.loads((path / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-      raise BadInput(f"{source} has no readable {CONFIG}, which must describe the model") from error
-    if isinstance(config, Mapping):
-      _check_digests(path, config)
-    if not isinstance(config, Mapping) or "model" not in config:
+    config = json_files.read(path / CONFIG, dict, "it must describe the model")
+    _check_digests(path, config)
+    if "model" not in config:
       raise BadInput(
         f"{source} is not a swin_jax model folder, according to its {CONFIG}; import it: python -m "
         "swin_jax.weights"
@@ -74,7 +70,7 @@ def _check_digests(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   try:
     known = digests.read(config, CONFIG)
-  except (ValueError, RecursionError) as error:
+  except ValueError as error:
     raise BadInput(
       f"{path / CONFIG} {error}; restore it, or if you changed it yourself, delete its group"
       f" '{digests.GROUP}'"
@@ -104,13 +100,17 @@ def open_saved(source: str) -> Saved:
     BadInput: the source is none of these.
   """
   path = pathlib.Path(source)
-  if (path / WEIGHTS).exists():
+  if os.path.exists(path / WEIGHTS):
     return SavedFolder(source)
-  if path.is_file() or hub.is_address(source):
+  if os.path.isfile(path) or hub.is_address(source):
     raise BadInput(
       f"{source} is not a model folder; convert it: python -m swin_jax.weights import {source} DST"
     )
-  return parameters.SavedParameters(source)
+  saved = parameters.SavedParameters(source)
+  descriptions.describe(
+    saved.config, saved.source
+  )  # raises BadInput for a config that is not of this program
+  return saved
 
 
 def check_no_model(workdir: str) -> None:

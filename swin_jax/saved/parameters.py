@@ -1,7 +1,7 @@
 """Reads the parameters of a run's checkpoints."""
 
 from collections.abc import Mapping
-import json
+import os
 import pathlib
 from typing import Any
 
@@ -10,8 +10,12 @@ import flax
 import jax
 import orbax.checkpoint as ocp
 
+from swin_jax.mesh import distributed, sharding
 from swin_jax.saved import manifest
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+
+CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its run
 
 # Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
 # errors are also raised in this module and in `checkpoint.py`, which imports it.
@@ -38,7 +42,7 @@ class SavedParameters:
       folder, steps = path.parent, [step for step in steps_in(path.parent) if step == int(path.name)]
     damage = {}
     for step in steps:
-      damage[step] = manifest.find_damage(folder / str(step))
+      tree, damage[step] = open_tree(folder / str(step))
       if not damage[step]:
         break
       logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
@@ -50,8 +54,7 @@ class SavedParameters:
     self.step = step
     self._path = folder / str(step)
     self.source = f"{source}, step {step}"
-    self.config = json.loads((self._path / "config" / "metadata").read_text())
-    tree = saved_tree(self._path)
+    self.config = read_config(self._path)
     self._root = "ema" if tree.get("ema") else "params"
     if self._root == "ema":
       self.source += ", the average"
@@ -72,21 +75,74 @@ class SavedParameters:
 
 def steps_in(folder: pathlib.Path) -> list[int]:
   """Returns the committed steps, newest first."""
-  return (
-    sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
-    if folder.is_dir()
-    else []
-  )
+  if not os.path.isdir(folder):  # unlike Path.is_dir, also for a name that is too long
+    return []
+  names = [path.name for path in folder.glob("*") if path.is_dir()]
+  return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+  """Reads the config of the run in a checkpoint.
+
+  Raises:
+    BadInput: the file cannot be read.
+  """
+  return json_files.read(folder / CONFIG, dict, nan=True)
+
+
+def open_tree(folder: pathlib.Path) -> tuple[Any, str | None]:
+  """Returns the shapes and dtypes of an intact checkpoint's state, and a description of its damage or None.
+
+  All processes call this.
+  """
+  tree, damage = None, manifest.find_damage(folder)
+  if not damage:
+    try:
+      tree = saved_tree(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      damage = " ".join(str(error).split())
+    damage = next(filter(None, distributed.gather(damage or "")), None)
+  return tree, damage
 
 
 def saved_tree(folder: pathlib.Path) -> Any:
   """Returns the shapes and dtypes of a checkpoint's state.
 
   Raises:
-    ValueError: the state does not describe its contents.
+    ValueError: the state does not describe its contents, or holds no parameters.
   """
   with ocp.PyTreeCheckpointer() as reader:
     metadata = reader.metadata(folder / "state").item_metadata
   if metadata is None:
-    raise ValueError(f"{folder}/state does not describe its contents")
+    raise ValueError("its state does not describe its contents")
+  if not isinstance(metadata.tree, Mapping) or "params" not in metadata.tree:
+    raise ValueError("its state holds no parameters")
   return metadata.tree
+
+
+def shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+  """Returns the shape and dtype of every array in a tree, by path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {sharding.path_name(path): (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves}
+
+
+def compare(saved: dict, expected: dict, where: str) -> None:
+  """Checks that the shapes of a saved state are those expected, both as returned by `shapes`.
+
+  Raises:
+    BadInput: they differ; the message begins with `where` and names the arrays.
+  """
+  parts = []
+  for title, paths in (
+    ("only in the checkpoint", saved.keys() - expected.keys()),
+    ("only in the config's model", expected.keys() - saved.keys()),
+    ("of another shape", {p for p in saved.keys() & expected.keys() if saved[p] != expected[p]}),
+  ):
+    if paths:
+      shown = [
+        f"{p} {saved[p][0]} ≠ {expected[p][0]}" if p in saved and p in expected else p
+        for p in sorted(paths)[:3]
+      ]
+      parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
+  if parts:
+    raise BadInput(f"the checkpoint {where} belongs to another model or optimizer; " + "; ".join(parts))

@@ -6,7 +6,12 @@ from swin_jax.data.read import image_ops
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
-READS = ("augment.interpolation", "augment.flip_probability", "augment.rotate")
+RULES = {
+  "augment.interpolation": rules.Choice(*image_ops.INTERPOLATIONS),
+  "augment.flip_probability": rules.Real(0, 1),
+  "augment.rotate": rules.FLAG,
+}
+READS = tuple(RULES)
 
 
 def check_images(config: ConfigDict) -> None:
@@ -26,9 +31,8 @@ def check(config: ConfigDict) -> None:
   """Checks the keys of `READS`.
 
   Raises:
-    BadInput: a value is invalid, or the images do not allow it.
+    BadInput: the images do not allow a value.
   """
-  rules.check(config, {"augment.interpolation": rules.one_of(*image_ops.INTERPOLATIONS)})
   size = config.data.image_size
   if config.augment.rotate and size[-2] != size[-1]:
     raise BadInput(f"augment.rotate rotates by 90°, which needs square images: data.image_size = {size}")

@@ -95,11 +95,6 @@ def _views(config: ConfigDict) -> tuple[Labelled, Labelled]:
   return tuple(map(Labelled, image_input.image_views(config)))
 
 
-def _check(config: ConfigDict) -> None:
-  rules.check(config, {"classification.label_smoothing": rules.between(0, 0.99)})
-  image_input.check(config)
-
-
 def _module(backbone: Backbone, settings: Settings) -> Classifier:
   return Classifier(backbone, settings["classification"]["num_classes"])
 
@@ -121,7 +116,15 @@ KIND = TaskKind(
   fields=_fields,
   views=_views,
   augment=image_input.augment,
-  check=_check,
+  rules={
+    **image_input.RULES,
+    "classification.num_classes": rules.Whole(0, 1_000_000),
+    "classification.label_smoothing": rules.Real(0, 0.99),
+    "classification.mixup_alpha": rules.Real(0.01, 100, or_zero=True),
+    "classification.cutmix_alpha": rules.Real(0.01, 100, or_zero=True),
+    "classification.erase_probability": rules.Real(0, 1),
+  },
+  check=image_input.check,
   module=_module,
   make=_make,
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features

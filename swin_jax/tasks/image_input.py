@@ -16,10 +16,15 @@ from swin_jax.terminal.errors import BadInput
 
 READS = ("augment",)
 RULES = {
-  "augment.crop_scale": rules.rising(1.0),
-  "augment.crop_ratio": rules.rising(),
-  "augment.eval_crop_fraction": rules.share(),
-  "augment.rand_augment_magnitude": rules.between(0, 10),
+  **augmentation.RULES,
+  "augment.crop_scale": rules.Items(rules.Real(0.001, 1), (2,), rising=True),
+  "augment.crop_ratio": rules.Items(rules.Real(0.01, 100), (2,), rising=True),
+  "augment.crop_padding": rules.Whole(0, 4096),
+  "augment.rand_augment_operations": rules.Whole(0, 16),
+  "augment.rand_augment_probability": rules.Real(0, 1),
+  "augment.rand_augment_magnitude": rules.Real(0, 10),
+  "augment.rand_augment_magnitude_std": rules.Real(0, 10),
+  "augment.eval_crop_fraction": rules.Real(0.01, 1),
 }
 
 
@@ -80,9 +85,8 @@ def check(config: ConfigDict) -> None:
   """Checks the keys of `READS`.
 
   Raises:
-    BadInput: a key violates `RULES`, or an augmentation does not support these images.
+    BadInput: an augmentation does not support these images.
   """
-  rules.check(config, RULES)
   augmentation.check(config)
   a, d = config.augment, config.data
   if a.rand_augment_operations and len(d.mean) not in rand_augment.BANDS:
@@ -101,3 +105,8 @@ def check(config: ConfigDict) -> None:
     )
   if a.crop_padding and a.eval_crop_fraction != 1.0:
     raise BadInput("augment.crop_padding is for small, uncropped images: set augment.eval_crop_fraction=1.0")
+  if a.crop_padding >= min(d.image_size):
+    raise BadInput(
+      f"config.augment.crop_padding = {a.crop_padding} must be less than the sides of data.image_size ="
+      f" {d.image_size}, or some crops hold nothing of the image"
+    )

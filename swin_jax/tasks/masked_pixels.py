@@ -1,12 +1,14 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
 from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.data.read.targets import Target
+from swin_jax.data.view import masks
 from swin_jax.data.view.views import Mask, Masked
 from swin_jax.drawing import pixels as drawn
 from swin_jax.models import levels_of
@@ -30,12 +32,9 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
       for raw pixels.
 
   Raises:
-    BadInput: `target_norm_window` is negative or even, so that the neighbourhood has no centre pixel.
+    BadInput: see `_check_window`.
   """
-  if target_norm_window < 0 or (target_norm_window and target_norm_window % 2 == 0):
-    raise BadInput(
-      f"masked_pixels.target_norm_window = {target_norm_window} must be odd, or 0 for raw pixels"
-    )
+  _check_window(target_norm_window)
   patch_size = model.encoder.levels[0].stride
 
   def forward(params, batch, **kwargs):
@@ -215,8 +214,17 @@ def _views(config: ConfigDict) -> tuple[Masked, Masked]:
   return tuple(Masked(view, mask) for view in image_input.image_views(config))
 
 
+def _check_window(window: int) -> None:
+  """Checks that a neighbourhood of `window` pixels has a centre.
+
+  Raises:
+    BadInput: `window` is negative or even.
+  """
+  if window < 0 or (window and window % 2 == 0):
+    raise BadInput(f"masked_pixels.target_norm_window = {window} must be odd, or 0 for raw pixels")
+
+
 def _check(config: ConfigDict) -> None:
-  rules.check(config, {"mask.ratio": rules.share()})
   image_input.check(config)
   logged.check(config)
   p, size, stride = config.mask.patch_size, config.data.image_size, levels_of(config)[0].stride
@@ -225,6 +233,18 @@ def _check(config: ConfigDict) -> None:
     raise BadInput(
       f"mask.patch_size = {p} must divide data.image_size = {size} and be a multiple of the backbone's patch"
       f" of {' × '.join(map(str, stride))} px"
+    )
+  cells, window = math.prod(side // p for side in size[-2:]), config.masked_pixels.target_norm_window
+  if not 0 < masks.masked_cells(cells, config.mask.ratio) < cells:
+    raise BadInput(
+      f"config.mask.ratio = {config.mask.ratio} of the {cells} cells of mask.patch_size = {p} in"
+      f" data.image_size = {size} masks none or all of them"
+    )
+  _check_window(window)
+  if window >= 2 * max(size):
+    raise BadInput(
+      f"config.masked_pixels.target_norm_window = {window}: from {2 * max(size) - 1} on, every pixel has the"
+      f" whole image around it, as data.image_size = {size}"
     )
 
 
@@ -241,6 +261,13 @@ KIND = TaskKind(
   fields=_fields,
   views=_views,
   augment=image_input.augment,
+  rules={
+    **image_input.RULES,
+    **logged.RULES,
+    "masked_pixels.target_norm_window": rules.Whole(0, 9999),
+    "mask.patch_size": rules.Whole(1, 4096),
+    "mask.ratio": rules.Real(0, 1, above=True, below=True),
+  },
   check=_check,
   module=_module,
   make=_make,

@@ -2,9 +2,14 @@
 
 from ml_collections import ConfigDict
 
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
-READS = ("log.num_pictures", "log.picture_bands")
+RULES = {
+  "log.num_pictures": rules.Whole(0, 1024),
+  "log.picture_bands": rules.Items(rules.Whole(0, 4095), (0, 1, 3)),
+}
+READS = tuple(RULES)
 
 
 def check(config: ConfigDict) -> None:
@@ -14,5 +19,5 @@ def check(config: ConfigDict) -> None:
     BadInput: the images do not have the bands to show.
   """
   shown, bands = config.log.picture_bands, len(config.data.mean)
-  if shown and (len(shown) not in (1, 3) or not 0 <= min(shown) <= max(shown) < bands):
+  if shown and max(shown) >= bands:
     raise BadInput(f"log.picture_bands = {shown} must be one or three of the bands 0 to {bands - 1}")

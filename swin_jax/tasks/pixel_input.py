@@ -14,6 +14,18 @@ from swin_jax.tasks.task import Evaluation, Fields
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
+RULES = {
+  **augmentation.RULES,
+  **pictures.RULES,
+  "dense.sides": rules.Items(rules.Whole(1, 65536), (0, 2)),
+  "dense.scale_range": rules.Items(rules.Real(0.1, 10), (2,), rising=True),
+  "dense.photometric": rules.FLAG,
+  "dense.eval_canvas": rules.Items(rules.Whole(1, 65536), (2,)),
+  "dense.window": rules.Items(rules.Whole(1, 65536), (0, 2)),
+  "dense.scales": rules.Items(rules.Real(0.1, 10), range(1, 33)),
+  "dense.mirrored": rules.FLAG,
+}
+CHANNELS = rules.Whole(upernet.GROUP, 16384)  # of the head, in the group of the task
 READS = ("dense", *augmentation.READS, *pictures.READS)
 # Keys that a model folder keeps: how to resize images and what the model sees of them at once.
 DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}
@@ -74,36 +86,41 @@ def check(config: ConfigDict, group: str) -> None:
   """Checks the keys of `READS`, and the channels of the head, `group`.channels.
 
   Raises:
-    BadInput: a value is invalid, or the images do not allow it; the message names the keys.
+    BadInput: the backbone or the images do not allow a value; the message names the keys.
   """
   augmentation.check_images(config)
-  c, channels, bands, levels = config.dense, config[group].channels, len(config.data.mean), levels_of(config)
+  c, bands, levels = config.dense, len(config.data.mean), levels_of(config)
   for key, sizes in (
     ("dense.sides", c.sides),
     ("dense.eval_canvas", c.eval_canvas),
     ("dense.window", c.window),
   ):
-    if not sizes and key != "dense.eval_canvas":
-      continue
-    if len(sizes) != 2 or min(sizes) < max(levels[0].stride):
+    if sizes and min(sizes) < max(levels[0].stride):
       raise BadInput(
         f"config.{key} = {sizes} must be two numbers of pixels, each at least {max(levels[0].stride)}, the"
         " backbone's patch"
       )
   augmentation.check(config)
   pictures.check(config)
-  rules.check(config, {"dense.scale_range": rules.rising()})
-  if not c.scales or min(c.scales) <= 0:
-    raise BadInput(f"config.dense.scales = {c.scales} must be one or more factors above 0")
-  if channels < 1 or channels % upernet.GROUP:
-    raise BadInput(
-      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the "
-      "norm"
-    )
+  check_head(config, group)
   if c.photometric and (bands != 3 or config.data.dtype != "uint8"):
     raise BadInput(
       f"photometric distortion needs uint8 RGB, not {config.data.dtype} of {bands} bands: set"
       " dense.photometric=False"
+    )
+
+
+def check_head(settings: ConfigDict, group: str) -> None:
+  """Checks the channels of the head, `group`.channels, and the stages of the backbone.
+
+  Raises:
+    BadInput: UPerNet does not allow them; the message names the keys.
+  """
+  channels, levels = settings[group].channels, levels_of(settings)
+  if channels % upernet.GROUP:
+    raise BadInput(
+      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the"
+      " norm"
     )
   if len(levels) < 2:
     raise BadInput(f"UPerNet needs at least two stages, but the backbone has {len(levels)}")

@@ -18,6 +18,7 @@ from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
 from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 
@@ -162,15 +163,6 @@ def _make(backbone: Backbone, config: ConfigDict) -> Task:
   )
 
 
-def _check(config: ConfigDict) -> None:
-  pixel_input.check(config, "pixel_regression")
-  if config.pixel_regression.value_std < 0:
-    raise BadInput(
-      f"config.pixel_regression.value_std = {config.pixel_regression.value_std} must be positive, or 0 for "
-      "the data's"
-    )
-
-
 def _fill(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict[str, Any]]) -> None:
   """Fills in mean and standard deviation of the values if the config leaves them to the data.
 
@@ -218,7 +210,14 @@ KIND = TaskKind(
   views=lambda config: pixel_input.views(config, "value_map"),
   decode=DecodeMapped,
   augment=pixel_input.augment,
-  check=_check,
+  rules={
+    **pixel_input.RULES,
+    "pixel_regression.channels": pixel_input.CHANNELS,
+    "pixel_regression.value_mean": rules.Real(-1e15, 1e15),
+    "pixel_regression.value_std": rules.Real(1e-12, 1e15, or_zero=True),
+  },
+  check=lambda config: pixel_input.check(config, "pixel_regression"),
+  check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),
   module=_module,
   make=_make,
   describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},

@@ -19,7 +19,7 @@ from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
 from swin_jax.tasks import dense, pixel_input
 from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, TaskKind, normalised
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal import rules
 
 
 def make_task(
@@ -165,15 +165,6 @@ def _make(backbone: Backbone, config: ConfigDict) -> Task:
   return make_task(_module(backbone, config), mean=config.data.mean, std=config.data.std, views=views)
 
 
-def _check(config: ConfigDict) -> None:
-  pixel_input.check(config, "segmentation")
-  if not 0 <= config.segmentation.num_classes <= NONE:
-    raise BadInput(
-      f"config.segmentation.num_classes = {config.segmentation.num_classes} must be at most {NONE}, or 0 for "
-      "the number in the data"
-    )
-
-
 def _outputs(settings: Settings) -> Outputs:
   """Returns logits [B, H, W, num_classes], for each patch."""
   del settings
@@ -188,7 +179,13 @@ KIND = TaskKind(
   views=lambda config: pixel_input.views(config, "label_map"),
   decode=DecodeMapped,
   augment=pixel_input.augment,
-  check=_check,
+  rules={
+    **pixel_input.RULES,
+    "segmentation.num_classes": rules.Whole(0, NONE),
+    "segmentation.channels": pixel_input.CHANNELS,
+  },
+  check=lambda config: pixel_input.check(config, "segmentation"),
+  check_saved=lambda settings: pixel_input.check_head(settings, "segmentation"),
   module=_module,
   make=_make,
   describe={"segmentation": ("num_classes", "channels"), **pixel_input.DESCRIBE},

@@ -15,6 +15,7 @@ from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
+from swin_jax.terminal.rules import Rule
 
 # Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
 # for a metric per class. In training, the loss is (mean of the batch, 1), so that every step weighs the same.
@@ -177,6 +178,7 @@ class TaskKind(NamedTuple):
       arrays without a batch axis. `rng` is a numpy Generator seeded by config.seed and the example's position
       in the endless training order; in evaluation an example always gets the same one.
     decode: (bands, dtype) → example → decoded example, the input of the views.
+    rules: "group.key" → rule of the value, for every key that `reads` covers; checked before `check`.
     check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.
     make: (backbone, config) → the `Task`.
@@ -187,6 +189,7 @@ class TaskKind(NamedTuple):
     summarise: settings → a summary of the model in a few words.
     augment: config → (training batch, rng) → the batch augmented on the device, before `Task.loss`; None for
       no augmentation.
+    check_saved: what `check` does with the keys that a model folder keeps, for a description.
     inputs: (settings, image size) → inputs of the module in addition to the images.
     fill: (config, trained, read) → None; fills in the keys of its group that the config leaves to the data.
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
@@ -200,6 +203,7 @@ class TaskKind(NamedTuple):
   reads: tuple[str, ...]
   fields: Callable[[ConfigDict], Fields]
   views: Callable[[ConfigDict], tuple[Callable, Callable]]
+  rules: Mapping[str, Rule]
   check: Callable[[ConfigDict], None]
   module: Callable[[Any, Settings], nn.Module]
   make: Callable[[Any, ConfigDict], Task]
@@ -208,6 +212,7 @@ class TaskKind(NamedTuple):
   summarise: Callable[[Settings], str]
   decode: Callable[[int, str], Callable[[Example], Decoded]] = DecodeImage
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
+  check_saved: Callable[[ConfigDict], None] = lambda settings: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))

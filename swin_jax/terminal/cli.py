@@ -213,8 +213,11 @@ def leave(code: int) -> NoReturn:
   """
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
-  sys.stdout.flush()
-  sys.stderr.flush()
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:  # its disk is full, or its reader is gone: the shutdown would try again and complain
+      os._exit(code)
   if code:
     os._exit(code)
   sys.exit(0)

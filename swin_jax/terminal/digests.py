@@ -13,7 +13,9 @@ import pathlib
 import stat
 from typing import Any
 
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.files import open_regular
 from swin_jax.terminal.progress import Progress, say
 
 GROUP = "digests"
@@ -25,7 +27,7 @@ Digest = dict[str, Any]  # {"size": int, "sha256": str}
 def of_file(path: str | os.PathLike, tick: Callable[[int], None] = lambda _: None) -> Digest:
   """Returns the digest of a file; `tick` is called with the number of bytes after each piece."""
   sha256, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_CHUNK))
-  with open(path, "rb", buffering=0) as file:
+  with open_regular(path) as file:
     while count := file.readinto(buffer):
       sha256.update(buffer[:count])
       size += count
@@ -112,12 +114,11 @@ def verify(folder: str, name: str, advice: str) -> None:
     BadInput: a file is damaged or missing, or the folder has no digests.
   """
   path = pathlib.Path(folder)
+  if not (path / name).is_file():
+    raise BadInput(f"{folder} holds no file {name}, which has the digests of its files")
   try:
-    if not (path / name).is_file():
-      raise BadInput(f"{folder} holds no file {name}, which has the digests of its files")
-    document = json.loads((path / name).read_bytes())
-    files = read(document, name) if isinstance(document, dict) else None
-  except (OSError, ValueError, RecursionError) as error:
+    files = read(json_files.read(path / name, dict, advice), name)
+  except ValueError as error:
     raise BadInput(f"{path / name} is damaged ({error}); {advice}") from error
   if files is None:
     raise BadInput(f"{path / name} has no {GROUP}: it is of an older version, or of another kind of folder")

@@ -7,6 +7,8 @@ import os
 import pathlib
 import secrets
 import shutil
+import stat
+from typing import BinaryIO
 
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
 # Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
@@ -56,6 +58,34 @@ def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   _sync_folder(path.parent)
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+  """Opens a file for reading; unlike `open`, it does not wait for the other end of a named pipe.
+
+  Raises:
+    OSError: the file cannot be read, or is no regular file; `strerror` says what it is.
+  """
+  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  try:
+    check_regular(handle, path)
+    return open(handle, "rb")
+  except BaseException:
+    os.close(handle)
+    raise
+
+
+def check_regular(handle: int, path: str | os.PathLike) -> None:
+  """Checks that an open file is a regular file.
+
+  Raises:
+    OSError: it is a folder, a pipe or a device.
+  """
+  mode = os.fstat(handle).st_mode
+  if stat.S_ISDIR(mode):
+    raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
+  if not stat.S_ISREG(mode):
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:

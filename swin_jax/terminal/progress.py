@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 import concurrent.futures
+import contextlib
+import sys
 import threading
 import time
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 SECONDS_BETWEEN_LINES = 10
 
 _process = 0  # index of this process
+_is_silent = False  # whether the output could not be written
 
 
 class Progress:
@@ -72,9 +75,20 @@ def set_process(index: int) -> None:
 
 
 def say(line: str) -> None:
-  """Prints a line for the user, once for all processes of a run."""
-  if _process == 0:
+  """Prints a line for the user, once for all processes of a run.
+
+  If the output cannot be written, because its disk is full or its reader is gone, the work goes on.
+  """
+  global _is_silent
+  if _process != 0:
+    return
+  try:
     print(line, flush=True)
+  except OSError as error:
+    if not _is_silent:
+      _is_silent = True
+      with contextlib.suppress(OSError):
+        print(f"swin_jax: the output cannot be written ({error.strerror}); the work goes on", file=sys.stderr)
 
 
 def duration(seconds: float) -> str:

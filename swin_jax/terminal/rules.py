@@ -1,50 +1,168 @@
-"""Rules for the values of config keys: allowed ranges and choices."""
+"""Rules for values: types, finite ranges, choices. A rule is a plain value, so tables of rules can be read,
+compared and applied to configs, flags and JSON files alike.
+"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from swin_jax.terminal.errors import BadInput
 
-# value → what is wrong with it, as the end of a sentence that starts with key and value; "" if it is valid
-Rule = Callable[[Any], str]
+_SHOWN = 120  # characters of a value in a message
 
 
-def one_of(*allowed: str | int) -> Rule:
-  """Returns the rule that a value is one of `allowed`."""
-  return lambda value: "" if value in allowed else f": choose one of {', '.join(map(repr, allowed))}"
+class Rule(Protocol):
+  """What a value must be."""
+
+  def problem(self, value: Any) -> str | None:
+    """Returns what is wrong with a value, as the end of a sentence: "must be …"; None if it is valid."""
 
 
-def at_least(low: float) -> Rule:
-  """Returns the rule that a number is at least `low`."""
-  words = f" must be at least {low}" if low else " must not be negative"
-  return lambda value: "" if value >= low else words
+@dataclasses.dataclass(frozen=True)
+class Real:
+  """A finite number from `low` to `high`; an int is a number, a bool is not.
+
+  Attributes:
+    low, high: limits.
+    above, below: whether the lower or the upper limit itself is excluded.
+    or_zero: whether 0 is allowed although it lies outside the limits.
+  """
+
+  low: float
+  high: float
+  above: bool = False
+  below: bool = False
+  or_zero: bool = False
+  _types: ClassVar[tuple[type, ...]] = (int, float)
+  _noun: ClassVar[str] = "a number"
+
+  def problem(self, value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, self._types):
+      return f"must be {self._noun}"
+    enough = self.low < value if self.above else self.low <= value
+    if (enough and (value < self.high if self.below else value <= self.high)) or (
+      self.or_zero and value == 0
+    ):
+      return None
+    low, high = ("more than" if self.above else "at least"), ("less than" if self.below else "at most")
+    return f"must be {'0, or ' * self.or_zero}{low} {self.low} and {high} {self.high}"
 
 
-def between(low: float, high: float) -> Rule:
-  """Returns the rule that a number is in the closed range [low, high]."""
-  return lambda value: "" if low <= value <= high else f" must be between {low} and {high}"
+@dataclasses.dataclass(frozen=True)
+class Whole(Real):
+  """An int from `low` to `high`; a float with a whole value is not one."""
+
+  _types: ClassVar[tuple[type, ...]] = (int,)
+  _noun: ClassVar[str] = "an integer"
 
 
-def share(high: float = 1.0) -> Rule:
-  """Returns the rule that a number is in the range (0, high]."""
-  return lambda value: "" if 0 < value <= high else f" must be more than 0 and at most {high}"
+@dataclasses.dataclass(frozen=True, init=False)
+class Choice:
+  """One of some values, of the same type: True is not 1."""
+
+  allowed: tuple[Any, ...]
+
+  def __init__(self, *allowed: Any):
+    object.__setattr__(self, "allowed", allowed)
+
+  def problem(self, value: Any) -> str | None:
+    if any(type(value) is type(each) and value == each for each in self.allowed):
+      return None
+    return f"choose one of {', '.join(map(repr, self.allowed))}"
 
 
-def rising(high: float = float("inf")) -> Rule:
-  """Returns the rule of a pair of positive numbers in ascending order, at most `high`."""
-  limit = f", at most {high}" if high < float("inf") else ""
-  words = f" must be two numbers above 0, the smaller one first{limit}"
-  return lambda pair: "" if len(pair) == 2 and 0 < pair[0] <= pair[1] <= high else words
+FLAG = Choice(True, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A string without control characters, of at most `longest` characters."""
+
+  longest: int = 4096
+
+  def problem(self, value: Any) -> str | None:
+    if not isinstance(value, str):
+      return "must be text"
+    if len(value) > self.longest or any(ord(character) < 32 for character in value):
+      return f"must be one line of at most {self.longest} characters"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+  """A tuple, or a list as in JSON, of values that follow one rule.
+
+  Attributes:
+    each: rule of every entry.
+    counts: allowed numbers of entries, in ascending order.
+    rising: whether no entry may be smaller than the one before.
+  """
+
+  each: Rule
+  counts: Collection[int]
+  rising: bool = False
+
+  def problem(self, value: Any) -> str | None:
+    if not isinstance(value, (tuple, list)) or len(value) not in self.counts:
+      counts = list(self.counts)
+      number = f"{counts[0]} to {counts[-1]}" if len(counts) > 3 else " or ".join(map(str, counts))
+      return f"must be a tuple of {number} entries"
+    for index, entry in enumerate(value):
+      if wrong := self.each.problem(entry):
+        return f"entry {index} {wrong}"
+    if self.rising and any(one > other for one, other in zip(value, value[1:], strict=False)):
+      return "must be in ascending order"
+    return None
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Either:
+  """A value that follows one of two rules."""
+
+  rules: tuple[Rule, Rule]
+
+  def __init__(self, *rules: Rule):
+    object.__setattr__(self, "rules", rules)
+
+  def problem(self, value: Any) -> str | None:
+    problems = [rule.problem(value) for rule in self.rules]
+    return None if None in problems else ", or ".join(problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+  """A value that a check accepts, which raises BadInput for the others."""
+
+  check: Callable[[Any], Any]
+
+  def problem(self, value: Any) -> str | None:
+    try:
+      self.check(value)
+    except BadInput as error:
+      return str(error)
+    return None
 
 
 def check(config: Any, rules: Mapping[str, Rule]) -> None:
   """Checks a config against a table of "group.key" → rule.
 
   Raises:
-    BadInput: a value violates its rule; the message names key and value.
+    BadInput: a key is missing, or its value violates its rule; the message names key and value.
   """
   for key, rule in rules.items():
-    value = functools.reduce(lambda group, name: group[name], key.split("."), config)
-    if wrong := rule(value):
-      raise BadInput(f"config.{key} = {value!r}{wrong}")
+    try:
+      value = functools.reduce(lambda group, name: group[name], key.split("."), config)
+    except (KeyError, TypeError, IndexError) as error:
+      raise BadInput(
+        f"config.{key} is missing: a config starts with common.base() of configs/common.py, which has all"
+        " keys"
+      ) from error
+    if wrong := rule.problem(value):
+      raise BadInput(f"config.{key} = {shown(value)}: {wrong}")
+
+
+def shown(value: Any) -> str:
+  """Returns a value for a message, shortened if it is long."""
+  text = repr(value)
+  return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,13 +1,16 @@
 """Reads the properties of a model from the config files of Hugging Face and timm."""
 
-import json
+import os
 import pathlib
 import re
 from typing import Any
 
 from swin_jax.models import windows
 from swin_jax.models.swin.settings import used_windows
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+
+_GROUPS = ("id2label", "model_args")  # keys whose values are objects, or null
 
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
@@ -58,12 +61,12 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """Reads a JSON file of settings; returns an empty dict if there is none.
 
   Raises:
-    BadInput: the file is not valid JSON.
+    BadInput: the file does not hold a JSON object.
   """
-  try:
-    settings = json.loads(path.read_text())
-  except OSError:
+  if not os.path.isfile(path):
     return {}
-  except ValueError as error:
-    raise BadInput(f"{path}, next to the weights, is not JSON: {error}") from error
-  return settings if isinstance(settings, dict) else {}
+  settings = json_files.read(path, dict, "it lies next to the weights: correct it, or move it away", nan=True)
+  for group in _GROUPS:
+    if not isinstance(settings.get(group) or {}, dict):
+      raise BadInput(f"{path}, next to the weights, must have an object as {group}")
+  return settings

@@ -121,11 +121,11 @@ def test_a_damaged_manifest_is_refused(folder, capsys):
   size = re.search(r'"size": (\d+)', content)[1]
   for text in (content[:-5], content.replace(size, str(int(size) + 1), 1), "{}", "[]", "[" * 100_000):
     (folder / manifest.NAME).write_text(text)
-    assert "manifest.json is damaged (" in refusal(folder)
+    assert "manifest.json is damaged" in refusal(folder)
     assert verify(folder, capsys)[0] == 2
   (folder / manifest.NAME).unlink()
   (folder / manifest.NAME).mkdir()
-  assert "manifest.json is damaged (is not a file)" in refusal(folder)
+  assert "manifest.json cannot be read: it is a folder, not a file" in refusal(folder)
 
 
 def test_a_set_without_manifest_loads_with_one_line(folder, capsys):

@@ -324,7 +324,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   (tmp_path / "statistics.json").write_text(json.dumps({"mean": []}))
   seals.reseal(tmp_path)
   with pytest.raises(
-    BadInput, match="is damaged .*; delete it and run python -m swin_jax.data.prepare --out="
+    BadInput, match="is damaged: it lacks .*; delete it and run python -m swin_jax.data.prepare --out="
   ):
     run_config.with_statistics(tiny.config(**given))
 

@@ -33,7 +33,6 @@ def test_sizes_of_clips_pass():
   [
     (dict(model__patch_size=4), "model.patch_size = 4"),
     (dict(model__patch_size=(4, 4)), r"model.patch_size = \(4, 4\)"),
-    (dict(model__patch_size=(0, 4, 4)), r"model.patch_size = \(0, 4, 4\)"),
     (dict(model__merge_size=(2, 2)), r"model.merge_size = \(2, 2\)"),
     (dict(model__window_sizes=(4, 4)), r"model.window_sizes = \(4, 4\)"),
     (dict(model__trained_window_sizes=((4, 4),) * 2), r"model.trained_window_sizes = \(\(4, 4\), \(4, 4\)\)"),
@@ -47,11 +46,12 @@ def test_sizes_of_another_number_of_axes_are_named_with_the_image(wrong, key):
 @pytest.mark.parametrize(
   "wrong, message",
   [
-    (dict(data__image_size=(32,)), r"data.image_size = \(32,\) must be"),
+    (dict(data__image_size=(32,)), r"data.image_size = \(32,\): must be a tuple of 2 or 3"),
     (
       dict(data__image_size=(1, 32, 32), **{k: v for k, v in CLIPS.items() if "model" in k}),
       "data.image_size",
     ),
+    (dict(model__patch_size=(0, 4)), r"model.patch_size = \(0, 4\): .* entry 0 must be at least 1"),
     (dict(model__merge_size=(1, 2, 2)), r"model.merge_size = \(1, 2, 2\) .* 2 axes"),
     (dict(model__padding="zeros"), "model.padding = 'zeros': choose one of 'masked', 'attended'"),
     (dict(model__bias_rows="last"), "model.bias_rows = 'last': choose one of 'offsets', 'first'"),

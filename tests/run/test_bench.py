@@ -173,7 +173,7 @@ def test_mistakes_are_one_line():
     (("--config=configs/swin_tiny.py",), "data.source=array_record needs --config.data.path"),
     (
       ("--config=configs/quickstart.py", "--config.data.num_threads=0"),
-      "config.data.num_threads = 0 must be at least 1",
+      "config.data.num_threads = 0: must be at least 1",
     ),
   ):
     done = command(*words)

@@ -15,7 +15,7 @@ import pytest
 from configs import common
 from swin_jax.mesh import sharding
 from swin_jax.models import BACKBONES
-from swin_jax.run import compatibility, reads
+from swin_jax.run import checks, compatibility, reads
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
 from swin_jax.tasks import KINDS
@@ -65,6 +65,15 @@ def test_loads_locked_with_all_keys(name, kind):
   config = load(name, kind)
   assert config.is_locked
   assert keys(config) == keys(common.base())
+
+
+@pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in kinds_of_run(name)])
+def test_passes_every_check(name, kind):
+  config = load(name, kind)
+  checks.check_values(config)
+  if not config.data.mean:  # the data's to say
+    config.data.update(mean=(0.0,) * 6, std=(1.0,) * 6)
+  checks.check(config)
 
 
 @pytest.mark.slow

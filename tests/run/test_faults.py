@@ -107,7 +107,7 @@ def test_a_run_asked_to_stop_loses_nothing(finished, tmp_path, monkeypatch, time
   run(tmp_path, checkpoint__keep_latest=9)
   assert_equal_runs(tmp_path, finished)
   if at == 10:  # the evaluation that was stopped is made up for
-    assert json.loads(evaluation.read_text()) == pytest.approx(evaluations(finished)[0])
+    assert manifest.read_evaluation(evaluation.parent)[0] == pytest.approx(evaluations(finished)[0])
 
 
 def evaluations(workdir):
@@ -330,6 +330,31 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
     BadInput, match=r"the checkpoint of step \d+ could not be saved.*there is no earlier one"
   ):
     run(tmp_path)
+
+
+# Output for users.
+
+
+def test_a_run_goes_on_without_its_output(finished, tmp_path, caplog):
+  (tmp_path / "metrics.jsonl").mkdir()
+  (tmp_path / "tensorboard").touch()
+  (tmp_path / "pictures").symlink_to("nowhere")
+  run(tmp_path, log__num_pictures=2)
+  assert_same(saved(tmp_path, 20), saved(finished, 20))
+  text = [record.getMessage() for record in caplog.records]
+  for name in ("metrics.jsonl", "tensorboard", "pictures"):
+    assert len([line for line in text if f"{tmp_path}/{name}" in line and "the run goes on" in line]) == 1, (
+      text
+    )
+
+
+def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, caplog):
+  shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+  path = tmp_path / "metrics.jsonl"
+  path.write_bytes(path.read_bytes().replace(b"train", b"tr\xffin", 1))
+  run(tmp_path)
+  assert f"{path}: 1 damaged lines are left out (line 1)" in caplog.text
+  assert lines(tmp_path) == lines(finished)[1:]
 
 
 # Losses that are not finite.

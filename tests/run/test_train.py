@@ -105,7 +105,7 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   [
     (dict(model__num_heads=(3, 4)), r"model.num_heads\[0\] = 3 does not divide the 16 channels"),
     (dict(model__window_sizes=(4,)), "model.window_sizes"),
-    (dict(model__window_sizes=(0, 4)), r"model.window_sizes = \(0, 4\) must have one number of at least 1"),
+    (dict(model__window_sizes=(0, 4)), r"model.window_sizes = \(0, 4\): entry 0 must be at least 1"),
     (dict(data__image_size=(2, 2)), "data.image_size"),
     (dict(data__batch_size=5000), "1437 examples"),
     (dict(mask__patch_size=12), "mask.patch_size = 12"),
@@ -121,8 +121,8 @@ def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
     (dict(augment__crop_scale=(0.5, 0.2)), "config.augment.crop_scale"),
     (dict(augment__rand_augment_operations=2, data__mean=(0.5,) * 4, data__std=(0.5,) * 4), "1 or 3 bands"),
     (dict(optim__schedule="multistep"), "needs optim.milestone_epochs"),
-    (dict(log__every_steps=0), "config.log.every_steps = 0 must be at least 1"),
-    (dict(checkpoint__keep_latest=1), "config.checkpoint.keep_latest = 1 must be at least 2"),
+    (dict(log__every_steps=0), "config.log.every_steps = 0: must be at least 1"),
+    (dict(checkpoint__keep_latest=1), "config.checkpoint.keep_latest = 1: must be at least 2"),
     (
       dict(optim__warmup_epochs=30.0),
       "config.optim.warmup_epochs = 30.0 must not be more than optim.total_epochs",

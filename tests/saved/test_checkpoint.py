@@ -4,6 +4,7 @@ and skipped.
 
 import errno
 import json
+import re
 import subprocess
 import sys
 
@@ -134,6 +135,81 @@ def test_damage_is_passed_over(tmp_path, damage):
   )
 
 
+def change_the_config(folder):
+  path = folder / "config" / "metadata"
+  path.write_text(re.sub(r"\d", "7", path.read_text()))
+
+
+@pytest.mark.parametrize("damage", [change_the_config, cut_checksums, remove_checksums])
+def test_a_config_is_believed_only_with_its_checksum(tmp_path, damage):
+  write(tmp_path, 1)
+  checkpoints = Checkpoints(tmp_path, 5, 0, 1, BEST)
+  checkpoints.save(2, state(2), {}, {"seed": 5})
+  checkpoints.close()
+  assert checkpoint.stored_config(tmp_path) == {"seed": 5}
+  damage(tmp_path / "checkpoints" / "2")
+  assert checkpoint.stored_config(tmp_path) == {"seed": 0}
+  damage(tmp_path / "checkpoints" / "1")
+  assert checkpoint.stored_config(tmp_path) is None
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_renamed_checkpoint_is_not_believed(tmp_path, old, caplog):
+  """Nor is one whose checksums, of an older version, do not name the step."""
+  write(tmp_path, 1, 2, 3)
+  if old:
+    for step in "123":
+      path = tmp_path / "checkpoints" / step / CHECKSUMS
+      path.write_text(json.dumps(json.loads(path.read_text())["files"]))
+    assert read(tmp_path, state(0)).step == 3 and not caplog.records
+  (tmp_path / "checkpoints" / "1").rename(tmp_path / "checkpoints" / "30")
+  if not old:
+    assert parameters.SavedParameters(tmp_path).step == 3
+    assert "belongs to step 1" in caplog.text
+  assert read(tmp_path, state(0)).step == 3
+  assert "the checkpoint of step 30 is damaged" in caplog.text
+
+
+def test_only_folders_with_the_name_of_a_step_are_checkpoints(tmp_path):
+  write(tmp_path, 1)
+  for name in ("²", "007", "-3", "8.0", "x"):
+    (tmp_path / "checkpoints" / name).mkdir()
+  (tmp_path / "checkpoints" / "9").touch()
+  assert parameters.steps_in(tmp_path / "checkpoints") == [1]
+  assert read(tmp_path, state(0)).step == 1
+
+
+@pytest.mark.parametrize("how", ["nothing", "another"])
+def test_a_save_that_cannot_be_opened_again_does_not_count(tmp_path, monkeypatch, how):
+  write(tmp_path, 1)
+  original = parameters.saved_tree
+
+  def unreadable(folder):
+    if folder.name != "2":
+      return original(folder)
+    if how == "nothing":
+      raise ValueError("its state does not describe its contents")
+    return {"params": original(folder)["params"]}
+
+  monkeypatch.setattr(parameters, "saved_tree", unreadable)
+  with pytest.raises(Fault, match="the checkpoint of step 2 could not be saved.*the one of step 1 is intact"):
+    write(tmp_path, 2)
+  assert not manifest.is_written(tmp_path / "checkpoints" / "2")
+  assert read(tmp_path, state(0)).step == 1
+
+
+def test_a_checkpoint_that_orbax_cannot_describe_is_damaged(tmp_path):
+  """Its checksums hold: older versions wrote them without opening the save again."""
+  write(tmp_path, 1, 2)
+  folder = tmp_path / "checkpoints" / "2"
+  (folder / "state" / "_METADATA").unlink()
+  for path in (folder / "state").glob("manifest.ocdbt"):
+    path.unlink()
+  manifest.write(folder, 2)
+  assert parameters.SavedParameters(tmp_path).step == 1
+  assert read(tmp_path, state(0)).step == 1
+
+
 def test_all_damaged_is_none(tmp_path):
   write(tmp_path, 1)
   flip_a_byte(tmp_path / "checkpoints" / "1")
@@ -152,15 +228,15 @@ def test_checksums_are_of_every_file_by_one_process_each(tmp_path, monkeypatch):
   write(tmp_path, 1)
   folder = tmp_path / "checkpoints" / "1"
   files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {CHECKSUMS}
-  assert set(json.loads((folder / CHECKSUMS).read_text())) == files
+  assert set(json.loads((folder / CHECKSUMS).read_text())["files"]) == files
   (folder / CHECKSUMS).unlink()
   monkeypatch.setattr(jax, "process_count", lambda: 3)
   named = []
   for i in range(3):
     assert not manifest.is_written(folder)
     monkeypatch.setattr(jax, "process_index", lambda i=i: i)
-    manifest.write(folder, leave_out="nothing")
-    named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())
+    manifest.write(folder, 1)
+    named += json.loads((folder / f"checksums-{i}-of-3.json").read_text())["files"]
   assert manifest.is_written(folder) and sorted(named) == sorted(files)
 
 
@@ -192,11 +268,51 @@ def test_latest_and_best_and_every_so_many_are_kept(tmp_path, keep_every, kept):
 def test_an_evaluation_comes_back_and_ranks(tmp_path):
   write(tmp_path, 1, 2, 3, keep_latest=9, metrics=lambda step: {"eval/top1": 0.5 - step / 10})
   assert read(tmp_path, state(0)).evaluation == {"eval/top1": pytest.approx(0.2)}
-  # a damaged evaluation file counts as no evaluation
-  (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text("{half")
+
+
+def lose_a_brace(path):
+  path.write_text("{half")
+
+
+def change_a_digit(path):
+  path.write_text(path.read_text().replace("0.4", "0.5"))
+
+
+def take_another_step(path):
+  path.write_text((path.parents[1] / "1" / path.name).read_text())
+
+
+def rename_the_checksum(path):
+  path.write_text(path.read_text().replace("sha256", "sha255"))
+
+
+def make_a_folder(path):
+  path.unlink()
+  path.mkdir()
+
+
+@pytest.mark.parametrize(
+  "damage", [lose_a_brace, change_a_digit, take_another_step, rename_the_checksum, make_a_folder]
+)
+def test_a_damaged_evaluation_counts_as_none_in_one_line(tmp_path, damage, caplog):
+  write(tmp_path, 1, 2, keep_latest=9, metrics=lambda step: {"eval/top1": step / 5})
+  damage(tmp_path / "checkpoints" / "2" / manifest.EVALUATION)
+  assert read(tmp_path, state(0)).evaluation is None
+  assert [f"2/{manifest.EVALUATION}" in record.getMessage() for record in caplog.records] == [True]
   write(tmp_path, 4, keep_latest=1)
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
   assert read(tmp_path, state(0)).evaluation is None
+
+
+def test_an_evaluation_of_an_older_version_counts(tmp_path, caplog):
+  write(tmp_path, 1)
+  (tmp_path / "checkpoints" / "1" / manifest.EVALUATION).write_text('{"eval/top1": 0.5}')
+  assert read(tmp_path, state(0)).evaluation == {"eval/top1": 0.5} and not caplog.records
+
+
+def test_an_evaluation_that_is_not_a_number_comes_back(tmp_path):
+  write(tmp_path, 1, metrics=lambda step: {"eval/top1": 0.5, "eval/loss": float("nan")})
+  assert str(read(tmp_path, state(0)).evaluation) == "{'eval/top1': 0.5, 'eval/loss': nan}"
 
 
 def test_another_model_is_named(tmp_path):

@@ -94,7 +94,7 @@ def test_a_command_called_again_starts_anew(capsys, tmp_path):
     ),
     (
       (QUICKSTART, f"--workdir={tmp_path}", "--config.data.num_threads=0"),
-      "config.data.num_threads = 0 must be at least 1",
+      "config.data.num_threads = 0: must be at least 1",
     ),
   ):
     assert main.main(["main", *words]) == 2

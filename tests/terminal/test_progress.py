@@ -1,5 +1,6 @@
 """Progress lines: how far, at what rate, how much time is left; printed once for several processes."""
 
+import os
 import time
 
 import pytest
@@ -71,3 +72,14 @@ def test_work_of_unknown_length(monkeypatch, capsys):
   assert first == "compiling ..." and others and set(others) == {"compiling ... 0 s"}
   with pytest.raises(KeyError, match="gone"):
     progress.patiently("looking", lambda: {}["gone"])
+
+
+def test_an_output_that_cannot_be_written_is_reported_once(monkeypatch, capsys):
+  monkeypatch.setattr(progress, "_is_silent", False)
+  with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+    patch.setattr("sys.stdout", full)
+    progress.say("one")
+    progress.say("two")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # its buffer can be emptied when it closes
+  message = "swin_jax: the output cannot be written (No space left on device); the work goes on\n"
+  assert capsys.readouterr().err == message

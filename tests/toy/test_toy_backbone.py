@@ -91,12 +91,6 @@ def restore(settings, dtype="float32", unroll=False, kernel="xla"):
   return Convolutions(tuple(settings["convolutions"]["channels"]))
 
 
-def check(config):
-  if len(config.convolutions.channels) != 2:
-    raise BadInput(f"config.convolutions.channels = {config.convolutions.channels} must be two numbers")
-  rules.check(config, {"data.batch_size": rules.at_least(1)})
-
-
 def summarise(settings):
   return Summary("two convolutions", f"channels {', '.join(map(str, settings['convolutions']['channels']))}")
 
@@ -104,7 +98,8 @@ def summarise(settings):
 KIND = BackboneKind(
   reads=("convolutions",),
   weights=("convolutions.channels",),
-  check=check,
+  rules={"convolutions.channels": rules.Items(rules.Whole(1, 64), (2,))},
+  check=lambda config: None,
   make=lambda config, device: restore(config),
   restore=restore,
   describe=lambda settings: {"convolutions": {"channels": list(settings["convolutions"]["channels"])}},
@@ -248,7 +243,7 @@ def test_its_keys_are_its_own():
     reads.check_flags(config(backbone="swin"), ["convolutions.channels"])
   with pytest.raises(BadInput, match="choose one of 'swin', 'convolutions'"):
     checks.check(config(backbone="vit"))
-  with pytest.raises(BadInput, match="must be two numbers"):
+  with pytest.raises(BadInput, match="must be a tuple of 2 entries"):
     checks.check(config(channels=(8,)))
 
 

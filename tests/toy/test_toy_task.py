@@ -24,7 +24,7 @@ from swin_jax.plan import report as fit
 from swin_jax.run import evaluate, reads, train
 from swin_jax.tasks import KINDS, image_input
 from swin_jax.tasks.task import Measured, Outputs, Task, TaskKind, normalised
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, rules
 from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
@@ -85,6 +85,7 @@ KIND = TaskKind(
   fields=lambda config: image_input.fields(config) | {"share": ((), jnp.float32)},
   views=lambda config: tuple(map(WithShare, image_input.image_views(config))),
   augment=image_input.augment,
+  rules={**image_input.RULES, "bright_pixels.typical": rules.Real(0, 1)},
   check=image_input.check,
   module=module,
   make=make,

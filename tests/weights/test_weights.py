@@ -497,7 +497,9 @@ def test_damaged_values_and_settings_are_refused(tmp_path, capsys):
   said = refusal(capsys, "import", path, tmp_path / "ours", prints=True)
   assert "layers.1.blocks.2.mlp.fc1.weight holds numbers that are not finite" in said
   path.with_name("config.json").write_text('{"model_type": "swinv2"')
-  assert "config.json, next to the weights, is not JSON" in refusal(capsys, "import", path, tmp_path / "ours")
+  assert "config.json is damaged: it is not valid JSON" in refusal(capsys, "import", path, tmp_path / "ours")
+  path.with_name("config.json").write_text('{"model_type": "swinv2", "id2label": [1]}')
+  assert "must have an object as id2label" in refusal(capsys, "import", path, tmp_path / "ours")
   assert not (tmp_path / "ours").exists()
 
 

@@ -11,12 +11,12 @@ In all of them, 255 means no class.
 """
 
 import io
-import json
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 
 NONE = 255
@@ -49,15 +49,9 @@ def parse(name: str, text: str, where: str) -> Classes:
   """
   first, ignored = 0, None
   if name == "classes.json":
-    try:
-      content = json.loads(text)
-      names, ignored = content["classes"], content.get("ignore_index")
-      if not isinstance(names, list):
-        raise TypeError("classes is not a list")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise BadInput(
-        f'{where} must be like {{"classes": ["sky", "road"], "ignore_index": 255}}: {error}'
-      ) from error
+    example = 'it must be like {"classes": ["sky", "road"], "ignore_index": 255}'
+    content = json_files.parse(text, {"classes": list}, where, example)
+    names, ignored = content["classes"], content.get("ignore_index")
     if not (ignored is None or (type(ignored) is int and 0 <= ignored <= NONE)):
       raise BadInput(f"{where}: ignore_index must be a number from 0 to {NONE}, not {ignored!r}")
   elif name == "objectInfo150.txt":

@@ -5,10 +5,9 @@
 """
 
 import functools
-import json
 import os
 
-from swin_jax.terminal import digests
+from swin_jax.terminal import digests, json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
 
@@ -27,19 +26,12 @@ def read(path: str) -> dict[str, digests.Digest] | None:
   """
   if not os.path.lexists(path_of(path)):
     return None
+  advice = "restore it, or delete it and run the same prepare command again"
+  document = json_files.read(path_of(path), {digests.GROUP: dict}, advice)
   try:
-    if not os.path.isfile(path_of(path)):
-      raise ValueError("is not a file")
-    with open(path_of(path), encoding="utf-8") as file:
-      document = json.load(file)
-    known = digests.read(document, NAME) if isinstance(document, dict) else None
-    if known is None:
-      raise ValueError(f"has no group '{digests.GROUP}'")
-    return known
-  except (OSError, ValueError, RecursionError) as error:
-    raise BadInput(
-      f"{path_of(path)} is damaged ({error}); restore it, or delete it and run the same prepare command again"
-    ) from error
+    return digests.read(document, NAME)
+  except ValueError as error:
+    raise BadInput(f"{path_of(path)} is damaged ({error}); {advice}") from error
 
 
 def check(path: str, name: str, listed: bool = True) -> None:

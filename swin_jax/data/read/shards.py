@@ -27,10 +27,17 @@ import msgpack
 from swin_jax.data.read import manifest
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
-from swin_jax.terminal import files
+from swin_jax.terminal import files, json_files, rules
 from swin_jax.terminal.errors import BadInput
 
 VERSION = 1
+_SCHEMA = {
+  "class_names": rules.Items(rules.Text(), range(1_000_001)),
+  "num_shards": rules.Whole(1, 100_000),
+  "made_from": dict,
+  "targets?": rules.Choice(*(target.value for target in Target)),
+}
+_ADVICE = "delete it and run prepare again"
 # One record per chunk, else a random read decodes its neighbours too. Images are already compressed.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
@@ -98,24 +105,19 @@ def read_header(path: str, split: str) -> dict[str, Any]:
     BadInput: the file is missing or damaged.
   """
   manifest.check(path, f"{split}.json", listed=False)
-  try:
-    with open(header_path(path, split), encoding="utf-8") as file:
-      header = json.load(file)
-      if header["version"] != VERSION:
-        raise BadInput(
-          f"{file.name} has format {header['version']}, this program reads {VERSION}: prepare the set again"
-        )
-      return header
-  except FileNotFoundError:
-    raise BadInput(_explain_missing(path, split)) from None
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    if os.path.isfile(path):
-      raise BadInput(
-        f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}"
-      ) from error
+  where = header_path(path, split)
+  if os.path.isfile(path):
+    raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}")
+  if not os.path.lexists(where):
+    raise BadInput(_explain_missing(path, split))
+  header = json_files.read(where, {"version": int}, _ADVICE)
+  if header["version"] != VERSION:
     raise BadInput(
-      f"{header_path(path, split)} is damaged ({error}); delete it and run prepare again"
-    ) from error
+      f"{where} has format {header['version']}, this program reads {VERSION}: prepare the set again"
+    )
+  if wrong := json_files.check(header, _SCHEMA):
+    raise BadInput(f"{where} is damaged: {wrong}; {_ADVICE}")
+  return header
 
 
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:

@@ -9,15 +9,19 @@
 """
 
 import itertools
-import json
 import os
+import sys
 from typing import Any
 
 from swin_jax.data.read import manifest
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
 
 NAME = "statistics.json"
+_COLUMNS = {name: [float] for name in ("mean", "min", "max", "p1", "p50", "p99")}
+_COLUMNS |= {"std": rules.Items(rules.Real(0, sys.float_info.max), range(1, 4097)), "valid": [int]}
+_SCHEMA = {**_COLUMNS, "images": int, "dtype": str, "split": str, f"{Target.VALUES.value}?": _COLUMNS}
 
 
 def path_of(path: str) -> str:
@@ -31,21 +35,17 @@ def read(path: str) -> dict[str, Any]:
     BadInput: they are missing or damaged; the message names the command that computes them.
   """
   command = f"python -m swin_jax.data.prepare --out={path}"
-  if os.path.exists(path_of(path)):
-    manifest.check(path, NAME)
-  try:
-    with open(path_of(path), encoding="utf-8") as file:
-      loaded = json.load(file)
-    if not loaded["mean"] or len(loaded["mean"]) != len(loaded["std"]):
-      raise ValueError("no bands")
-    return loaded
-  except (FileNotFoundError, NotADirectoryError):
+  if not os.path.exists(path_of(path)):
     raise BadInput(
-      f"{path} holds no statistics.json, which data.mean = () and data.std = () need; create it with"
-      f" {command}"
-    ) from None
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise BadInput(f"{path_of(path)} is damaged ({error}); delete it and run {command}") from error
+      f"{path} holds no {NAME}, which data.mean = () and data.std = () need; create it with {command}"
+    )
+  manifest.check(path, NAME)
+  advice = f"delete it and run {command}"
+  loaded = json_files.read(path_of(path), _SCHEMA, advice)
+  for name, columns in (("", loaded), ("values.", loaded.get(Target.VALUES.value, loaded))):
+    if wrong := [key for key in _COLUMNS if len(columns[key]) != len(columns["std"])]:
+      raise BadInput(f"{path_of(path)} is damaged: {name}{wrong[0]} needs a number for each band; {advice}")
+  return loaded
 
 
 def check_type(path: str, measured: dict[str, Any], dtype: str) -> None:

@@ -5,6 +5,12 @@ import math
 import numpy as np
 
 
+def masked_cells(cells: int, ratio: float) -> int:
+  """Returns ⌈ratio · cells⌉, the number of cells to mask."""
+  # Rounded first, because 100 · 0.55 is slightly more than 55 in floating point.
+  return math.ceil(round(cells * ratio, 6))
+
+
 def block_mask(
   rng: np.random.Generator,
   image_size: tuple[int, int],
@@ -42,8 +48,6 @@ def block_mask(
     )
   rows, columns = (side // mask_patch_size for side in image_size)
   cells = np.zeros(rows * columns, bool)
-  # Rounded first, because 100 · 0.55 is slightly more than 55 in floating point.
-  count = math.ceil(round(cells.size * ratio, 6))
-  cells[rng.permutation(cells.size)[:count]] = True
+  cells[rng.permutation(cells.size)[: masked_cells(cells.size, ratio)]] = True
   scale = mask_patch_size // model_patch_size
   return cells.reshape(rows, columns).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -7,33 +7,54 @@ from ml_collections import ConfigDict
 from swin_jax.kernels.window_attention import CHOICES
 from swin_jax.models import remat
 from swin_jax.models.swin.config import make_config
-from swin_jax.models.swin.geometry import geometry
+from swin_jax.models.swin.geometry import StageGeometry, geometry
+from swin_jax.models.swin.settings import sizes
 from swin_jax.models.windows import chunk_counts, sides
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
+_STAGES = range(1, 9)
+_SIDES = rules.Items(rules.Whole(1, 4096), (2, 3))
+_SIDE = rules.Either(rules.Whole(1, 4096), _SIDES)
 RULES = {
-  "model.version": rules.one_of(1, 2),
-  "model.dtype": rules.one_of("bfloat16", "float32"),
-  "model.attention_kernel": rules.one_of(*CHOICES),
-  "model.padding": rules.one_of("masked", "attended"),
-  "model.bias_rows": rules.one_of("offsets", "first"),
-  "model.drop_path_rate": rules.between(0, 0.99),
+  "model.version": rules.Choice(1, 2),
+  "model.patch_size": _SIDE,
+  "model.merge_size": _SIDES,
+  "model.embed_dim": rules.Whole(1, 16384),
+  "model.depths": rules.Items(rules.Whole(1, 256), _STAGES),
+  "model.num_heads": rules.Items(rules.Whole(1, 4096), _STAGES),
+  "model.extra_norm_every": rules.Whole(0, 256),
+  "model.window_sizes": rules.Items(_SIDE, _STAGES),
+  "model.trained_window_sizes": rules.Items(_SIDE, range(9)),
+  "model.clamp_windows": rules.FLAG,
+  "model.padding": rules.Choice("masked", "attended"),
+  "model.bias_rows": rules.Choice("offsets", "first"),
+  "model.mlp_ratio": rules.Real(0, 64, above=True),
+  "model.drop_path_rate": rules.Real(0, 0.99),
+  "model.dtype": rules.Choice("bfloat16", "float32"),
+  "model.remat": rules.Passes(remat.policy),
+  "model.attention_chunks": rules.Items(rules.Whole(1, 2**20), range(9)),
+  "model.attention_kernel": rules.Choice(*CHOICES),
+  "model.unroll": rules.FLAG,
 }
+_MOST_TOKENS = 100 * 100  # of a window: the table of its pairs of tokens takes 400 MB
 
 
 def check(config: ConfigDict) -> None:
-  """Checks the keys of the group.
+  """Checks the keys of the group, whose values follow `RULES`.
 
   Raises:
-    BadInput: a value violates `RULES`, or sizes contradict each other or the image; the message names the
-      keys.
+    BadInput: sizes contradict each other or the image; the message names the keys.
   """
-  rules.check(config, RULES)
+  check_saved(config)
+  _check_chunks(config)
+
+
+def check_saved(config: ConfigDict) -> None:
+  """Checks the keys that are kept with weights; for errors, see `check`."""
   _check_axes(config)
   _check_stages(config)
-  remat.policy(config.model.remat)
-  _check_chunks(config)
+  _check_windows(config)
 
 
 def _check_axes(config: ConfigDict) -> None:
@@ -43,10 +64,10 @@ def _check_axes(config: ConfigDict) -> None:
   each = [("patch_size", m.patch_size), ("merge_size", m.merge_size)]
   each += [(key, size) for key in ("window_sizes", "trained_window_sizes") for size in m[key]]
   for key, size in each:
-    if len(sides(size, 2)) != axes or min(sides(size, 2)) < 1:
+    if len(sides(size, 2)) != axes:
       raise BadInput(
-        f"model.{key} = {m[key]} must have one number of at least 1 for each of the {axes} axes of"
-        f" data.image_size = {image}; one number means (height, width)"
+        f"model.{key} = {m[key]} must have one number for each of the {axes} axes of data.image_size ="
+        f" {image}; one number means (height, width)"
       )
   if any(side < patch for side, patch in zip(image, sides(m.patch_size, 2), strict=True)):
     raise BadInput(f"data.image_size = {image} must be at least model.patch_size = {m.patch_size}")
@@ -60,24 +81,50 @@ def _check_stages(config: ConfigDict) -> None:
   """Checks the keys with one entry per stage."""
   m, stages = config.model, len(config.model.depths)
   for name in ("num_heads", "window_sizes", "trained_window_sizes", "attention_chunks"):
-    if len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
+    if name in m and len(m[name]) != stages and (m[name] or name in ("num_heads", "window_sizes")):
       raise BadInput(
         f"model.{name} = {m[name]} needs one entry for each of the {stages} stages of model.depths ="
         f" {m.depths}"
       )
   for i, heads in enumerate(m.num_heads):
-    if heads < 1 or (m.embed_dim * 2**i) % heads:
+    if (m.embed_dim * 2**i) % heads:
       raise BadInput(
         f"model.num_heads[{i}] = {heads} does not divide the {m.embed_dim * 2**i} channels of stage {i}"
+      )
+  if int(m.embed_dim * m.mlp_ratio) < 1:
+    raise BadInput(
+      f"config.model.mlp_ratio = {m.mlp_ratio} leaves no hidden unit to the MLPs of model.embed_dim ="
+      f" {m.embed_dim} channels"
+    )
+  if m.extra_norm_every > max(m.depths):
+    raise BadInput(
+      f"config.model.extra_norm_every = {m.extra_norm_every}: no stage has as many blocks; model.depths ="
+      f" {m.depths}, and 0 means no extra norms"
+    )
+
+
+def _check_windows(config: ConfigDict) -> None:
+  """Checks that windows are not too large."""
+  m, stages = config.model, _geometry(config)
+  for i, stage in enumerate(stages):
+    if math.prod(stage.window) > _MOST_TOKENS:
+      raise BadInput(
+        f"config.model.window_sizes[{i}] = {m.window_sizes[i]}: stage {i} has windows of"
+        f" {math.prod(stage.window)} tokens on data.image_size = {config.data.image_size}, but at most"
+        f" {_MOST_TOKENS} are possible"
       )
 
 
 def _check_chunks(config: ConfigDict) -> None:
   """Checks that the windows of an image, or the heads on a device, divide into chunks."""
-  m, stages = config.model, geometry(make_config(**config.model), config.data.image_size)
+  m, stages = config.model, _geometry(config)
   for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
     count = math.prod(stage.padded) // math.prod(stage.window)
     try:
       chunk_counts(chunks, count, m.num_heads[i] // max(1, config.mesh.get("model", 1)))
     except BadInput as error:
       raise BadInput(f"config.model.attention_chunks[{i}] = {chunks}: stage {i}, {error}") from error
+
+
+def _geometry(config: ConfigDict) -> tuple[StageGeometry, ...]:
+  return geometry(make_config(**sizes(config)), tuple(config.data.image_size))
