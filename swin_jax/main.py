@@ -23,7 +23,7 @@ from swin_jax.terminal import host_memory
 if __name__ == "__main__":
   host_memory.restart_on_large_pages("swin_jax.main")  # before the slow imports
 
-from swin_jax.terminal import cli, preemption
+from swin_jax.terminal import addresses, cli, preemption
 
 
 def _parser() -> cli.ConfigParser:
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
+    addresses.check_local("--workdir", arguments.workdir)
     from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed

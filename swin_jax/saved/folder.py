@@ -14,7 +14,7 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import files
+from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -66,6 +66,8 @@ def open_saved(source: str) -> Saved:
     BadInput: the source is none of these.
   """
   path = pathlib.Path(source)
+  if not hub.is_address(source):
+    addresses.check_local("the model", source)
   if (path / WEIGHTS).exists():
     return SavedFolder(source)
   if path.is_file() or hub.is_address(source):
@@ -96,6 +98,7 @@ def check_free(destination: str) -> None:
   Raises:
     BadInput: the destination exists, or cannot be created.
   """
+  addresses.check_local("the destination", destination)
   path = pathlib.Path(destination)
   try:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
 
 
@@ -12,6 +13,7 @@ def folder(flag: str, path: str) -> pathlib.Path:
   Raises:
     BadInput: the folder cannot be created or written to.
   """
+  addresses.check_local(flag, path)
   directory = pathlib.Path(path)
   try:
     directory.mkdir(parents=True, exist_ok=True)

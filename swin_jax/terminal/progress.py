@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 import concurrent.futures
+import sys
 import threading
 import time
 from typing import Any
+
+from swin_jax.terminal.printable import printable
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -74,7 +77,12 @@ def set_process(index: int) -> None:
 def say(line: str) -> None:
   """Prints a line for the user, once for all processes of a run."""
   if _process == 0:
-    print(line, flush=True)
+    print(printable(line), flush=True)
+
+
+def warn(line: str) -> None:
+  """Prints a line on stderr, from any process, with the name of the program."""
+  print(f"swin_jax: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
