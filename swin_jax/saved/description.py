@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from swin_jax.models import backbone_name, backbone_of, windows
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
 # Keys of the data in the description of every model; its task and its backbone add theirs.
 DATA = ("image_size", "dtype", "mean", "std", "class_names")  # class names by label; may be empty
@@ -48,7 +49,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
       for group, keys in ({"data": DATA} | kind.describe).items()
     }
     description["task"] = config["task"]
-    description["data"]["class_names"] = list(description["data"]["class_names"])
+    description["data"]["class_names"] = list(map(printable, description["data"]["class_names"]))
   except (KeyError, TypeError, IndexError) as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   return description

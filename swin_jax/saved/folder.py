@@ -67,7 +67,7 @@ def open_saved(source: str) -> Saved:
   """
   path = pathlib.Path(source)
   if not hub.is_address(source):
-    addresses.check_local("the model", source)
+    addresses.check_local("", source)
   if (path / WEIGHTS).exists():
     return SavedFolder(source)
   if path.is_file() or hub.is_address(source):
@@ -98,7 +98,6 @@ def check_free(destination: str) -> None:
   Raises:
     BadInput: the destination exists, or cannot be created.
   """
-  addresses.check_local("the destination", destination)
   path = pathlib.Path(destination)
   try:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

@@ -8,7 +8,6 @@ import numpy as np
 
 from swin_jax.data.read import array_files, image_files, image_ops, plain_files, rasters
 from swin_jax.saved.pretrained import Model
-from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
 
 ARRAYS = (".npy", ".npz")
@@ -22,7 +21,6 @@ def find(path: str) -> list[pathlib.Path]:
   Raises:
     BadInput: no such file, or no image in the folder.
   """
-  addresses.check_local("the image", path)
   root = pathlib.Path(path)
   if not root.exists():
     raise BadInput(f"{path}: no such file or folder")

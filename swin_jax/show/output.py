@@ -3,7 +3,6 @@
 import os
 import pathlib
 
-from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
 
 
@@ -13,7 +12,6 @@ def folder(flag: str, path: str) -> pathlib.Path:
   Raises:
     BadInput: the folder cannot be created or written to.
   """
-  addresses.check_local(flag, path)
   directory = pathlib.Path(path)
   try:
     directory.mkdir(parents=True, exist_ok=True)

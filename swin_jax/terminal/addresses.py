@@ -15,11 +15,17 @@ def scheme_of(path: object) -> str:
   return match[1].lower() if match else ""
 
 
+def local_path(text: str) -> str:
+  """Returns the value of a flag that names a file or folder; raises as `check_local`."""
+  check_local("", text)
+  return text
+
+
 def check_local(what: str, path: object) -> None:
-  """Checks that a path is one of a file system; every path that the user gives passes through this function.
+  """Checks that a path is one of a file system; every path that the user gives passes through here.
 
   Args:
-    what: what names the path, for the message: a flag like "--out", or a config key.
+    what: what names the path, for the message: a flag like "--out", a config key, or "".
     path: the given path.
 
   Raises:
@@ -29,6 +35,6 @@ def check_local(what: str, path: object) -> None:
     return
   page = f" ({_MOUNTS[scheme]})" if scheme in _MOUNTS else ""
   raise BadInput(
-    f"{what}={path} is an address, but must be a path on this machine: mount the bucket{page} or copy the"
-    " files, and give the path of the folder"
+    f"{what}{'=' * bool(what)}{path} is an address, but must be a path on this machine: mount the bucket"
+    f"{page} or copy the files, and give the path of the folder"
   )

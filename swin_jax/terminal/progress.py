@@ -74,10 +74,10 @@ def set_process(index: int) -> None:
   _process = index
 
 
-def say(line: str) -> None:
-  """Prints a line for the user, once for all processes of a run."""
+def say(text: str) -> None:
+  """Prints lines for the user, once for all processes of a run."""
   if _process == 0:
-    print(printable(line), flush=True)
+    print("\n".join(map(printable, text.split("\n"))), flush=True)
 
 
 def warn(line: str) -> None:

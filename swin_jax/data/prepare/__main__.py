@@ -42,7 +42,8 @@ import sys
 
 from swin_jax.data.prepare import tiles, writing
 from swin_jax.data.read import limits
-from swin_jax.terminal import addresses, cli
+from swin_jax.terminal import cli
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 
 _MOST_SHARDS = 99_999  # names of shards have five digits
@@ -77,8 +78,8 @@ def _finite(text: str) -> float:
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.data.prepare", description=__doc__)
   add = parser.add_argument
-  add("--source", help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
-  add("--out", metavar="FOLDER", help="folder for the shards; created")
+  add("--source", type=local_path, help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
+  add("--out", type=local_path, metavar="FOLDER", help="folder for the shards; created")
   add(
     "--split",
     default="",
@@ -166,8 +167,6 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, out="data/prepared")
-    for name in ("source", "out"):
-      addresses.check_local(f"--{name}", getattr(arguments, name))
     if not arguments.source and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
       writing.describe(arguments.out, arguments.num_threads)
       return

@@ -92,8 +92,7 @@ def describe(out: str, num_threads: int) -> None:
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
-  for line in statistics.describe(out).splitlines():
-    say(line)
+  say(statistics.describe(out))
 
 
 def write_split(

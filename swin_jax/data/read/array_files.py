@@ -101,13 +101,13 @@ def shape(start: bytes, size: int) -> tuple[int, ...]:
     ValueError: this is not the header of an .npy file, or it claims more numbers than the file holds.
   """
   file = io.BytesIO(start)
-  version = np.lib.format.read_magic(file)
-  read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
   try:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     with _PARSING:
       lengths, _, dtype = read(file)
-  except (TypeError, SyntaxError, RecursionError, MemoryError) as error:  # the parser of Python's literals
-    raise ValueError("its header is damaged") from error
+  except Exception as error:  # numpy raises whatever Python's tokenizer and parser raise
+    raise ValueError("it is damaged: numpy cannot read its header") from error
   if dtype.hasobject or not dtype.itemsize:
     raise ValueError(f"it holds {dtype}, not numbers or text")
   claimed, held = math.prod(lengths) * dtype.itemsize, size - file.tell()
