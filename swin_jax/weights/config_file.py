@@ -70,14 +70,14 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
   )
   timm = timm if isinstance(timm, dict) else {}
   stored = {name: settings.get(f"image_{name}", timm.get(name)) for name in ("mean", "std")}
+  stored = {name: value for name, value in stored.items() if value is not None}
   for name, value in stored.items():
-    numbers = value if isinstance(value, list) else [value] * bool(value)
-    if not all(
+    if not isinstance(value, list) or not all(
       type(number) in (int, float) and abs(number) < math.inf and (name == "mean" or number > 0)
-      for number in numbers
+      for number in value
     ):
       raise BadInput(f"{folder}: its settings state {name} {value!r}, which is impossible; give --{name}=")
-  return {name: value for name, value in stored.items() if isinstance(value, list)}
+  return stored
 
 
 def class_names(path: pathlib.Path, count: int) -> list[str]:
