@@ -137,7 +137,7 @@ def test_a_bomb_among_images_is_named(tmp_path, capsys, monkeypatch):
   )
   words = f"--source={tmp_path / 'x.zip'}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5"
   assert prepared.main(*words) == 0
-  assert "expands from" in capsys.readouterr().err
+  assert "a/big.png: expands from" in capsys.readouterr().err
 
 
 def test_a_record_expands_no_further_than_training_reads(monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
-from swin_jax.data.read.trees import Disk, Tree, folders
+from swin_jax.data.read.trees import Disk, Tree, folders, read_named
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
@@ -100,9 +100,8 @@ class ImageFiles:
 
   def __getitem__(self, index: int) -> Example:
     path = self.path(index)
-    return Example(
-      self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace")
-    )
+    name = os.fsencode(path).decode("utf-8", "replace")
+    return Example(read_named(self.tree, path), int(self.labels[index]), name)
 
   def path(self, index: int) -> str:
     """Returns the path of an image in its tree."""

@@ -93,7 +93,7 @@ class LabelledFiles:
 
   def __getitem__(self, index: int) -> Example:
     image, target = self._pairs[index]
-    return Example(self._tree.read(image), -1, image, self._split.read_map(self._tree, target))
+    return Example(trees.read_named(self._tree, image), -1, image, self._split.read_map(self._tree, target))
 
   @property
   def listing(self) -> bytes:

@@ -110,6 +110,19 @@ class Zip:
       return archives.read(self._file, self._members[path])
 
 
+def read_named(tree: Tree, path: str) -> bytes:
+  """Returns the content of a file of a tree.
+
+  Raises:
+    OSError: the storage failed.
+    ValueError: the file cannot be read; the message names it.
+  """
+  try:
+    return tree.read(path)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
 def folders(tree: Tree, folder: str) -> list[str]:
   """Returns the sorted names of the folders in a folder."""
   return [name for name, is_folder in tree.entries(folder) if is_folder]
