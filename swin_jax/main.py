@@ -24,12 +24,16 @@ if __name__ == "__main__":
   host_memory.restart_on_large_pages("swin_jax.main")  # before the slow imports
 
 from swin_jax.terminal import cli, preemption
+from swin_jax.terminal.addresses import local_path
 
 
 def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
   parser.add_argument(
-    "--workdir", metavar="DIR", help="folder of the run, for checkpoints, metrics and pictures"
+    "--workdir",
+    type=local_path,
+    metavar="DIR",
+    help="folder of the run, for checkpoints, metrics and pictures",
   )
   parser.add_argument(
     "--mode",

@@ -30,7 +30,9 @@ the one that exported it.
 import sys
 
 from swin_jax.terminal import cli
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import say
 
 # limit of weights in one file: flatbuffers and protobuf use 31-bit sizes, and the program needs room
 LARGEST_BYTES = 2**31 - 2**26
@@ -38,8 +40,13 @@ LARGEST_BYTES = 2**31 - 2**26
 
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.export", description=__doc__)
-  parser.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  parser.add_argument("destination", metavar="DST", help="folder to create")
+  parser.add_argument(
+    "source",
+    type=local_path,
+    metavar="SRC",
+    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+  )
+  parser.add_argument("destination", type=local_path, metavar="DST", help="folder to create")
   parser.add_argument(
     "--format", default="stablehlo", choices=("stablehlo", "onnx"), help="format of the exported program"
   )
@@ -100,7 +107,7 @@ def _export(arguments) -> None:
       "--weights=beside, which ONNX does not support"
     )
   shapes = {path: leaf.shape for path, leaf in forward.weights.items()}
-  print(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")
+  say(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")
 
   about = (
     forward.describe()
@@ -115,13 +122,13 @@ def _export(arguments) -> None:
     folder.write_config(path, model.description | {"export": about})
     sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
   for kind in ("inputs", "outputs"):
-    print(
+    say(
       f"{kind}: "
       + ", ".join(
         f"{array['name']} {' × '.join(map(str, array['shape']))} {array['dtype']}" for array in about[kind]
       )
     )
-  print(
+  say(
     f"wrote {arguments.destination}: "
     + ", ".join(f"{name} {size / 1e3:,.0f} kB" for name, size in sizes.items())
   )

@@ -57,7 +57,7 @@ from absl import logging
 from swin_jax.mesh import hardware
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import patiently
+from swin_jax.terminal.progress import patiently, say
 
 VIRTUAL_DEVICES = 1024  # largest number of chips in the search for the smallest slice that fits
 
@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     report["advice"] = patiently(
       "searching for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
     )
-    print(describe(report))
+    say(describe(report))
     if out:
       out.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -19,6 +19,7 @@ from swin_jax.models import BACKBONES, backbone_name, backbone_of, windows
 from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
 # Keys of the data in the description of every model, with their rules; its task and its backbone add theirs.
 DATA = {
@@ -59,7 +60,7 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
       for group, keys in ({"data": DATA} | kind.describe).items()
     }
     description["task"] = config["task"]
-    description["data"]["class_names"] = list(description["data"]["class_names"])
+    description["data"]["class_names"] = list(map(printable, description["data"]["class_names"]))
   except KeyError as error:
     raise BadInput(f"the config of {source} lacks {error}: it must be one that this program wrote") from error
   try:

@@ -16,7 +16,7 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved import hub, parameters
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import digests, files, json_files
+from swin_jax.terminal import addresses, digests, files, json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
@@ -100,6 +100,8 @@ def open_saved(source: str) -> Saved:
     BadInput: the source is none of these.
   """
   path = pathlib.Path(source)
+  if not hub.is_address(source):
+    addresses.check_local("", source)
   if os.path.exists(path / WEIGHTS):
     return SavedFolder(source)
   if os.path.isfile(path) or hub.is_address(source):

@@ -17,12 +17,25 @@ def parts(index: pathlib.Path) -> list[str]:
   """Returns the files that a sharded model consists of, from its model.safetensors.index.json.
 
   Raises:
-    BadInput: the file is not such an index.
+    BadInput: the file is not such an index, or names files elsewhere.
   """
   try:
-    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    outside = [name for name in names if not _is_plain(name) or not name.endswith(".safetensors")]
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise BadInput(f"{index} is not an index of safetensors files") from error
+  if outside:
+    raise BadInput(
+      f"{index} names '{outside[0]}', which is not a .safetensors file in its folder; do not use this model"
+    )
+  if not names:
+    raise BadInput(f"{index} names no safetensors files")
+  return names
+
+
+def _is_plain(name: str) -> bool:
+  """Returns whether a name is that of an entry of a folder, and no path."""
+  return bool(name) and not {"/", "\\", "\0"} & set(name) and name not in (".", "..")
 
 
 def fetch(address: str) -> pathlib.Path:
@@ -39,15 +52,17 @@ def fetch(address: str) -> pathlib.Path:
   Raises:
     BadInput: the model or file does not exist, or the hub cannot be reached.
   """
+  names = address.removeprefix(SCHEME).split("/")
+  if len(names) < 2 or not all(map(_is_plain, names)):
+    raise BadInput(
+      f"{address}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE, where FILE is in the repository"
+    )
+  owner, name, file = *names[:2], "/".join(names[2:])
   import huggingface_hub
   from huggingface_hub import errors
   from huggingface_hub.utils import logging
 
   logging.set_verbosity_error()  # it logs every attempt; the outcome is reported here
-  owner, _, rest = address.removeprefix(SCHEME).partition("/")
-  name, _, file = rest.partition("/")
-  if not owner or not name:
-    raise BadInput(f"{address}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE")
 
   def one(file):
     try:

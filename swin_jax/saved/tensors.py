@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swin_jax.saved import hub
-from swin_jax.terminal import files
+from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
@@ -47,7 +47,11 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
   Raises:
     BadInput: the source cannot be read.
   """
-  path = hub.fetch(source) if hub.is_address(source) else pathlib.Path(source)
+  if hub.is_address(source):
+    path = hub.fetch(source)
+  else:
+    addresses.check_local("", source)
+    path = pathlib.Path(source)
   if path.is_dir():
     names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
     file = next((path / name for name in names if (path / name).exists()), None)
@@ -104,6 +108,8 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
 
   files = {}
   for path in paths:
+    if not path.is_file():  # opening a pipe would wait for ever
+      raise BadInput(f"{source}: {path.name} does not exist or is not a plain file; fetch it again")
     try:
       file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:

@@ -37,7 +37,9 @@ from typing import Any
 from swin_jax.show import output
 from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import Progress, say
 
 # Command → its task, for tasks with a prediction for every pixel.
 _TASKS = {kind.pixels.command: task for task, kind in KINDS.items() if kind.pixels}
@@ -69,9 +71,20 @@ def _head(text: str) -> int | None:
 
 def _parser() -> cli.Parser:
   common = argparse.ArgumentParser(add_help=False)
-  common.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  common.add_argument("images", metavar="IMAGES", nargs="+", help="image files, folders of them, .npy, .npz")
-  common.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures")
+  common.add_argument(
+    "source",
+    type=local_path,
+    metavar="SRC",
+    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+  )
+  common.add_argument(
+    "images",
+    type=local_path,
+    metavar="IMAGES",
+    nargs="+",
+    help="image files, folders of them, .npy, .npz",
+  )
+  common.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for the pictures")
   common.add_argument(
     "--window",
     type=_numbers("8 or 8,16", 1, 1, 2),
@@ -134,9 +147,13 @@ def _parser() -> cli.Parser:
       name, parents=[common], help=f"the {KINDS[task].pixels.answer} of every pixel"
     )
     command.add_argument(
-      f"--{maps}", metavar="FOLDER", dest="truth", help=f"maps of {maps}, named like their images"
+      f"--{maps}",
+      type=local_path,
+      metavar="FOLDER",
+      dest="truth",
+      help=f"maps of {maps}, named like their images",
     )
-    command.add_argument("--maps", metavar="DIR", help="folder for the predicted maps")
+    command.add_argument("--maps", type=local_path, metavar="DIR", help="folder for the predicted maps")
   return parser
 
 
@@ -149,7 +166,6 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.drawing import panels
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
-  from swin_jax.terminal.progress import Progress
 
   files = [file for path in arguments.images for file in images.find(path)]
   window, size = (
@@ -186,7 +202,7 @@ def _run(arguments: argparse.Namespace) -> None:
     path = output.new_file(folder, name, f"-{arguments.command}.png")
     picture.save(path)
     drawn += 1
-    print(f"wrote {path}", flush=True)
+    say(f"wrote {path}")
   if refused:
     others = len(refused) - 1
     more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (
@@ -239,7 +255,7 @@ def _answers(
     predictions = whole_images.predict(model, params, image)
     picture = whole_images.picture(model, image, predictions, truth, arguments.bands)
     if maps:
-      print(f"wrote {maps.write(image, predictions)}", flush=True)
+      say(f"wrote {maps.write(image, predictions)}")
     yield name, picture
 
 

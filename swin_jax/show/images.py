@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.read import image_files, image_ops, rasters
+from swin_jax.data.read import array_files, image_files, image_ops, plain_files, rasters
 from swin_jax.saved.pretrained import Model
 from swin_jax.terminal.errors import BadInput
 
@@ -79,7 +79,7 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
       elif of_floats and rasters.one_to_a_file(file.name):
         image = rasters.read(str(file), file.name)
       else:
-        image = file.read_bytes()
+        image = plain_files.read(str(file))
       yield file.stem, _view(image, bands, model.image_size, of_floats)
     except OSError as error:
       raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
@@ -109,11 +109,11 @@ def prepare(model: Model, image: np.ndarray | bytes) -> np.ndarray:
 
 def _array(file: pathlib.Path, bands: int) -> np.ndarray:
   try:
-    opened = np.load(file)
+    opened = array_files.load(str(file))
     if isinstance(opened, np.ndarray):
       return opened
-    arrays = {name: opened[name] for name in opened.files}
-  except (EOFError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+    arrays = {name: array_files.member(opened, name) for name in opened.files}
+  except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"cannot be read as an array: {' '.join(str(error).split())}") from error
   fitting = [name for name, array in arrays.items() if array.ndim in (3, 4) and array.shape[-1] == bands]
   if len(fitting) != 1:

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import image_files, image_ops, labelled_files, labels, rasters, targets
+from swin_jax.data.read import (
+  image_files,
+  image_ops,
+  labelled_files,
+  labels,
+  plain_files,
+  rasters,
+  targets,
+  trees,
+)
 from swin_jax.data.view import dense_views
 from swin_jax.drawing import panels as drawing
 from swin_jax.drawing.pixels import as_rgb
@@ -81,7 +90,7 @@ def _interpolation(model: Model) -> str:
 def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
   """Decodes the 8-bit image in a file; a raster that Pillow cannot read is read with GDAL."""
   try:
-    return image_ops.decode(file.read_bytes(), bands)
+    return image_ops.decode(plain_files.read(str(file)), bands)
   except ValueError as error:
     if not is_raster:
       raise
@@ -113,10 +122,10 @@ class Truth:
     """
     if not pathlib.Path(folder).is_dir():
       raise BadInput(f"{flag}={folder} is not a folder")
-    self._tree, classes = image_files.Disk(folder), None
+    self._tree, classes = trees.Disk(folder), None
     if num_classes:
       places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      in_files = (labelled_files.classes_in(image_files.Disk(place), "") for place in places)
+      in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in places)
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
       classes = next((stated for stated in in_files if stated), numbered)
       if len(classes.names) > num_classes:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
+from swin_jax.terminal.progress import warn
 
 FAULT = 74  # EX_IOERR
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
@@ -183,21 +184,18 @@ def exit_code(body: Callable[[], None]) -> int:
   try:
     body()
   except BadInput as error:
-    print(f"swin_jax: {error}", file=sys.stderr)
+    warn(str(error))
     return FAULT if isinstance(error, Fault) else 2
   except Preempted as stopped:
-    print(f"swin_jax: {stopped}", file=sys.stderr)
+    warn(str(stopped))
     return preemption.exit_code()
   except KeyboardInterrupt:
-    print("swin_jax: stopped; the same command continues", file=sys.stderr)
+    warn("stopped; the same command continues")
     return preemption.INTERRUPTED
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
       where = f" for {error.filename}" if error.filename else ""
-      print(
-        f"swin_jax: no space left on the disk{where}; make room, then the same command continues",
-        file=sys.stderr,
-      )
+      warn(f"no space left on the disk{where}; make room, then the same command continues")
       return FAULT
     # callers then use `leave`, because the interpreter's shutdown would wait for the run's other processes
     traceback.print_exc()

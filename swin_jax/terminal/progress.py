@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Any
 
+from swin_jax.terminal.printable import printable
+
 SECONDS_BETWEEN_LINES = 10
 
 _process = 0  # index of this process
@@ -74,8 +76,8 @@ def set_process(index: int) -> None:
   _process = index
 
 
-def say(line: str) -> None:
-  """Prints a line for the user, once for all processes of a run.
+def say(text: str) -> None:
+  """Prints lines for the user, once for all processes of a run.
 
   If the output cannot be written, because its disk is full or its reader is gone, the work goes on.
   """
@@ -83,12 +85,20 @@ def say(line: str) -> None:
   if _process != 0:
     return
   try:
-    print(line, flush=True)
+    print("\n".join(map(printable, text.split("\n"))), flush=True)
   except OSError as error:
     if not _is_silent:
       _is_silent = True
-      with contextlib.suppress(OSError):
-        print(f"swin_jax: the output cannot be written ({error.strerror}); the work goes on", file=sys.stderr)
+      warn(f"the output cannot be written ({error.strerror}); the work goes on")
+
+
+def warn(line: str) -> None:
+  """Prints a line on stderr, from any process, with the name of the program.
+
+  If it cannot be written, the work goes on.
+  """
+  with contextlib.suppress(OSError):
+    print(f"swin_jax: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,9 @@ import sys
 
 from swin_jax.saved import choices
 from swin_jax.terminal import cli, digests
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import say
 
 
 def _parser() -> cli.Parser:
@@ -36,7 +38,7 @@ def _parser() -> cli.Parser:
 
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
   command.add_argument("source", metavar="SRC", help="file, folder or hf://OWNER/NAME[/FILE]")
-  command.add_argument("destination", metavar="DST", help="model folder to create")
+  command.add_argument("destination", type=local_path, metavar="DST", help="model folder to create")
   command.add_argument(
     "--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="required naming scheme"
   )
@@ -73,8 +75,13 @@ def _parser() -> cli.Parser:
   command = commands.add_parser(
     "adapt", help="a run or a model folder → a model folder, unchanged or for other windows, bands, classes"
   )
-  command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
-  command.add_argument("destination", metavar="DST", help="model folder to create")
+  command.add_argument(
+    "source",
+    type=local_path,
+    metavar="SRC",
+    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+  )
+  command.add_argument("destination", type=local_path, metavar="DST", help="model folder to create")
   command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
   command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
   command.add_argument(
@@ -85,13 +92,22 @@ def _parser() -> cli.Parser:
   command.add_argument("--bands", type=int, help="number of image bands")
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
   command.add_argument(
-    "--class_map", default="", help="file: line k is the class of SRC that becomes class k"
+    "--class_map",
+    type=local_path,
+    default="",
+    help="file: line k is the class of SRC that becomes class k",
   )
 
   command = commands.add_parser("export", help="a run or a model folder → a file for other programs")
-  command.add_argument("source", metavar="SRC", help="workdir, WORKDIR/checkpoints/STEP or model folder")
+  command.add_argument(
+    "source",
+    type=local_path,
+    metavar="SRC",
+    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+  )
   command.add_argument(
     "destination",
+    type=local_path,
     metavar="DST.safetensors",
     help="file to create; for hf, a config.json is created in the same folder",
   )
@@ -121,10 +137,10 @@ def _import(arguments) -> None:
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
-  print(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
-  print(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
+  say(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
+  say(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
   folder.write(arguments.destination, plan.description, plan.shapes, plan.read)
-  print(f"wrote {arguments.destination}")
+  say(f"wrote {arguments.destination}")
 
 
 def _adapt(arguments) -> None:
@@ -164,14 +180,14 @@ def _adapt(arguments) -> None:
     return adapt.get(path, lambda x: x)(np.asarray(array)).astype(np.float32, copy=False)
 
   folder.write(arguments.destination, description, shapes, read)
-  print(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
+  say(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
   if arguments.bands:
-    print(
+    say(
       "; ".join(
         f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")
       )
     )
-  print("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
+  say("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
 
 
 def _export(arguments) -> None:
@@ -179,7 +195,7 @@ def _export(arguments) -> None:
   from swin_jax.weights import exporter
 
   for line in exporter.export(folder.open_saved(arguments.source), arguments.destination, arguments.layout):
-    print(line)
+    say(line)
 
 
 def _verify(arguments) -> None:

@@ -1,5 +1,6 @@
 """Reads the properties of a model from the config files of Hugging Face and timm."""
 
+import math
 import os
 import pathlib
 import re
@@ -9,6 +10,9 @@ from swin_jax.models import windows
 from swin_jax.models.swin.settings import used_windows
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import clean
+
+_LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
 
 _GROUPS = ("id2label", "model_args")  # keys whose values are objects, or null
 
@@ -40,17 +44,52 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     if window:  # pre-trained with another window, which small maps shrank
       earlier = model | {"window_sizes": [before] * len(model["depths"])}
       sizes["trained_window"] = used_windows({"model": earlier}, windows.pair(size))
+    theirs = config.get("model_args")
+    theirs = theirs if isinstance(theirs, dict) else {}
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
-    sizes |= {names[name]: value for name, value in (config.get("model_args") or {}).items() if name in names}
-  return {name: value for name, value in sizes.items() if value is not None}
+    sizes |= {names[name]: value for name, value in theirs.items() if name in names}
+  sizes = {name: value for name, value in sizes.items() if value is not None}
+  for name, value in sizes.items():
+    if not all(type(size) is int and 0 <= size <= _LARGEST for size in _flat(value)):
+      raise BadInput(f"{path}: {name} is {value!r}, not numbers of pixels or tokens; give --{name}=")
+  return sizes
+
+
+def _flat(value: Any) -> list[Any]:
+  """Returns the numbers in a number, a list, or a list of lists; other values stay as they are."""
+  rows = value if isinstance(value, (list, tuple)) else [value]
+  return [number for row in rows for number in (row if isinstance(row, (list, tuple)) else [row])] or [None]
+
+
+def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
+  """Returns mean and std from the settings in a folder, as far as they are given.
+
+  Raises:
+    BadInput: they are not finite numbers, or a deviation is not positive.
+  """
+  settings, timm = (
+    read(folder / "preprocessor_config.json"),
+    read(folder / "config.json").get("pretrained_cfg"),
+  )
+  timm = timm if isinstance(timm, dict) else {}
+  stored = {name: settings.get(f"image_{name}", timm.get(name)) for name in ("mean", "std")}
+  stored = {name: value for name, value in stored.items() if value is not None}
+  for name, value in stored.items():
+    if not isinstance(value, list) or not all(
+      type(number) in (int, float) and abs(number) < math.inf and (name == "mean" or number > 0)
+      for number in value
+    ):
+      raise BadInput(f"{folder}: its settings state {name} {value!r}, which is impossible; give --{name}=")
+  return stored
 
 
 def class_names(path: pathlib.Path, count: int) -> list[str]:
   """Returns the labels in Hugging Face's config.json; empty if their number differs or they are generic."""
-  labels = read(path).get("id2label") or {}
+  labels = read(path).get("id2label")
+  labels = labels if isinstance(labels, dict) else {}
   names = [labels.get(str(i)) for i in range(count)]
   return (
-    names
+    list(map(clean, names))
     if len(labels) == count
     and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names))
     else []

@@ -125,14 +125,7 @@ def _normalisation(
   folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]
 ) -> dict[str, list[float]]:
   """Returns mean and std of the images: from flags, from a file in the weights' folder, or assumed."""
-  config, cfg = (
-    config_file.read(folder / "preprocessor_config.json"),
-    config_file.read(folder / "config.json").get("pretrained_cfg") or {},
-  )
-  from_files = {
-    "mean": config.get("image_mean", cfg.get("mean")),
-    "std": config.get("image_std", cfg.get("std")),
-  }
+  from_files = config_file.normalisation(folder)
   assumed = (
     {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     if bands == 3
@@ -140,7 +133,7 @@ def _normalisation(
   )
   normalisation = {}
   for name, value in assumed.items():
-    given, stored = getattr(hints, name), from_files[name]
+    given, stored = getattr(hints, name), from_files.get(name)
     if given is not None and len(given) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(given)}")
     if given is None:

@@ -48,8 +48,8 @@ def test_headers_are_parsed_by_one_thread_at_a_time(monkeypatch, tmp_path):
       return array_files.unpack(record).shape
     if i % 3 == 1:
       return array_files.load(str(tmp_path / "a.npy"), mmap_mode="r").shape
-    with open(tmp_path / "a.npy", "rb") as file:
-      return array_files.shape(file)
+    content = (tmp_path / "a.npy").read_bytes()
+    return array_files.shape(content, len(content))
 
   with futures.ThreadPoolExecutor(8) as pool:
     assert set(pool.map(read, range(48))) == {(2, 3)}

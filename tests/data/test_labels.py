@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import decoding, image_files, labelled_files, labels, sources, targets
+from swin_jax.data.read import decoding, labelled_files, labels, sources, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
@@ -287,7 +287,7 @@ def test_boxes_in_text_files_are_no_label_maps(tmp_path):
   }
   coco = {"images/train/1.jpg": jpeg(9, 9, 0), "annotations/train/1.json": "{}"}
   for i, contents in enumerate((yolo, coco)):
-    assert not labelled_files.find(image_files.Disk(write(tmp_path / str(i), contents)))
+    assert not labelled_files.find(trees.Disk(write(tmp_path / str(i), contents)))
 
 
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
@@ -364,7 +364,7 @@ def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
   folder = write(
     tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)}
   )
-  assert raster_sources.find(folder, "", tiles.Cut()) is None
+  assert raster_sources.find(folder, trees.Disk(folder), "", tiles.Cut()) is None
 
 
 def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):

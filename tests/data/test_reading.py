@@ -12,7 +12,7 @@ import pytest
 
 from swin_jax.data.feed import reading
 from swin_jax.data.prepare import writing
-from swin_jax.data.read import image_files
+from swin_jax.data.read import trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.sources import open_source
 from swin_jax.terminal.errors import BadInput, Fault
@@ -138,4 +138,4 @@ def test_a_shard_that_comes_back_is_opened_anew(shard):
 def test_a_file_that_cannot_be_read_is_named():
   # can be opened, but has nothing at address 0
   with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):
-    image_files.Disk("/proc/self").read("mem")
+    trees.Disk("/proc/self").read("mem")

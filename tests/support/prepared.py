@@ -6,7 +6,7 @@ import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import writing
-from swin_jax.data.read import sources
+from swin_jax.data.read import array_files, sources
 from swin_jax.terminal.errors import BadInput
 
 
@@ -35,3 +35,9 @@ def files(out: pathlib.Path) -> dict[str, bytes]:
 def read(out, split="train"):
   """Opens one split of a folder that `prepare` wrote."""
   return sources.open_source("array_record", str(out), split)
+
+
+def pixels(example) -> bytes:
+  """Returns what the image of a record holds, without its encoding."""
+  packed = array_files.is_packed(example.image)
+  return array_files.unpack(example.image).tobytes() if packed else example.image

@@ -17,6 +17,7 @@ import numpy as np
 from swin_jax.data.read import sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput, Fault
+from swin_jax.terminal.printable import printable
 
 Decode = Callable[[Example], Any]  # raises ValueError if the example is damaged
 Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # takes the decoded example
@@ -82,7 +83,7 @@ class Load:
         )
         if (key := example.name if example else reason) not in named:
           named.add(key)
-          logging.warning("left out: %s", reason)
+          logging.warning("left out: %s", printable(reason))
         continue
       about = {"index": np.int32(i), "bad": np.int32(bad)}
       return about | self.transform(decoded, rng)

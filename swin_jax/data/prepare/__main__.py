@@ -15,6 +15,9 @@ has a number, as a raster or grey image, the folder is called "values" instead o
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
 stored as JPEG. EXIF orientation is ignored, here and in training.
 
+Files are read as if their authors meant harm, see SECURITY.md. An image or raster with more pixels than
+--max_pixels is left out like an unreadable one.
+
 Every image is decoded once. Unreadable images are named, left out and counted. If they exceed
 --max_bad_fraction, the command ends with exit code 2 and removes the shards that they were left out of, so
 that a rerun reads the repaired files.
@@ -33,22 +36,54 @@ FOLDER/manifest.json holds the size and SHA-256 of every file of the set. --veri
 names each that is damaged, missing or unexpected; if any is damaged or missing, it ends with exit code 2.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 import glob
+import math
 import os
+import re
 import sys
 
 from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import manifest
+from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
+
+_MOST_SHARDS = 99_999  # names of shards have five digits
+
+
+def _zero_or(least: int, most: int) -> Callable[[str], int]:
+  """Returns the type of a flag: 0, or an integer from `least` to `most`."""
+  number = cli.number(int, least, most)
+
+  def parse(text: str) -> int:
+    try:
+      return 0 if text.strip() == "0" else number(text)
+    except argparse.ArgumentTypeError as error:
+      raise argparse.ArgumentTypeError(f"{error}, or 0") from error
+
+  return parse
+
+
+def _finite(text: str) -> float:
+  """Parses the value of a flag: a number that pixels can be equal to."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  if not math.isfinite(value):
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a finite number; NaN and infinities never count as data"
+    )
+  return value
 
 
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.data.prepare", description=__doc__)
   add = parser.add_argument
-  add("--source", help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
-  add("--out", metavar="FOLDER", help="folder for the shards; created")
+  add("--source", type=local_path, help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
+  add("--out", type=local_path, metavar="FOLDER", help="folder for the shards; created")
   add(
     "--split",
     default="",
@@ -64,7 +99,7 @@ def _parser() -> cli.Parser:
   )
   add(
     "--short_side",
-    type=cli.number(int, 0),
+    type=_zero_or(8, 65_500),
     default=0,
     metavar="N",
     help="short side in pixels to which larger images are shrunk; 0: images keep their bytes",
@@ -78,7 +113,7 @@ def _parser() -> cli.Parser:
   )
   add(
     "--shards",
-    type=cli.number(int, 0),
+    type=cli.number(int, 0, _MOST_SHARDS),
     default=0,
     metavar="N",
     help="shards per split; 0: one per 4,096 images",
@@ -92,8 +127,16 @@ def _parser() -> cli.Parser:
     help="share of a split's images that may be unreadable; the command fails above it",
   )
   add(
+    "--max_pixels",
+    type=cli.number(int, 1, 10**11),
+    default=limits.MAX_PIXELS,
+    metavar="N",
+    help=f"largest number of pixels of an image or raster, so that no file takes more memory than the machine"
+    f" has; default {limits.MAX_PIXELS:,}",
+  )
+  add(
     "--tile",
-    type=cli.number(int, 0),
+    type=_zero_or(8, 65_536),
     default=0,
     metavar="N",
     help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
@@ -101,20 +144,20 @@ def _parser() -> cli.Parser:
   )
   add(
     "--nodata",
-    type=float,
+    type=_finite,
     metavar="VALUE",
     help="value that marks raster pixels without data, in addition to the value the rasters declare",
   )
   add(
     "--values_nodata",
-    type=float,
+    type=_finite,
     metavar="VALUE",
     help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
   )
   add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
   add(
     "--num_threads",
-    type=cli.number(int, 1),
+    type=cli.number(int, 1, 1024),
     default=os.cpu_count() or 1,
     metavar="N",
     help="threads that read and shrink",
@@ -142,19 +185,20 @@ def main(argv: Sequence[str]) -> int:
       writing.describe(arguments.out, arguments.num_threads)
       return
     cli.require(arguments, source="data/photos")
-    writing.prepare(
-      arguments.source,
-      arguments.out,
-      split=arguments.split,
-      hold_out=arguments.hold_out,
-      short_side=arguments.short_side,
-      quality=arguments.quality,
-      num_shards=arguments.shards,
-      part=parse_part(arguments.part),
-      max_bad_fraction=arguments.max_bad_fraction,
-      num_threads=arguments.num_threads,
-      cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
-    )
+    with limits.at_most(arguments.max_pixels):
+      writing.prepare(
+        arguments.source,
+        arguments.out,
+        split=arguments.split,
+        hold_out=arguments.hold_out,
+        short_side=arguments.short_side,
+        quality=arguments.quality,
+        num_shards=arguments.shards,
+        part=parse_part(arguments.part),
+        max_bad_fraction=arguments.max_bad_fraction,
+        num_threads=arguments.num_threads,
+        cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
+      )
 
   return cli.exit_code(body)
 
@@ -163,11 +207,13 @@ def parse_part(text: str) -> tuple[int, int]:
   """Parses "i/n" into (i, n).
 
   Raises:
-    BadInput: the text has another form, or i is not in 0 … n - 1.
+    BadInput: the text has another form, i is not in 0 … n - 1, or n is larger than any number of shards.
   """
-  i, _, n = text.partition("/")
-  if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-    raise BadInput(f"--part={text} is not i/n with i from 0 to n - 1, like 0/8")
+  if not (match := re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)) or int(match[1]) >= int(match[2]):
+    raise BadInput(
+      f"--part={text} is not i/n with i from 0 to n - 1, like 0/8, and n of at most {_MOST_SHARDS:,}"
+    )
+  i, n = match.groups()
   return int(i), int(n)
 
 

@@ -1,11 +1,12 @@
 """Encodes an example as the record that `prepare` stores: checked, shrunk on request, packed."""
 
 import io
+import math
 
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import array_files, image_ops, shards, targets
+from swin_jax.data.read import array_files, formats, image_ops, limits, shards, targets
 from swin_jax.data.read.example import Example
 
 
@@ -15,9 +16,11 @@ def store(example: Example, short_side: int, quality: int) -> bytes:
   An image file keeps its bytes or is shrunk, see `shrink`; an array is stored unchanged.
 
   Raises:
-    Exception: see `shrink`; or the map does not have the size of its image.
+    Exception: see `shrink`; or the map does not have the size of its image, or the array is too large.
   """
   if isinstance(example.image, np.ndarray):
+    if example.image.size > limits.NUMBERS * limits.MAX_PIXELS:
+      raise ValueError(f"holds {example.image.size:,} numbers, more than training reads at once; give --tile")
     target = None if example.target is None else targets.encode(example.target)
     return shards.pack(example._replace(image=array_files.pack(example.image), target=target))
   target = _fit(example, short_side)  # first, because it fails quickly
@@ -32,7 +35,7 @@ def _fit(example: Example, short_side: int) -> bytes | None:
   """
   if example.target is None:
     return None
-  with Image.open(io.BytesIO(example.image)) as image:
+  with formats.open_image(example.image) as image:
     size = image.size[::-1]
   targets.check_size(example.target.shape, size)
   return targets.encode(targets.resize(example.target, _shrunk(size, short_side)))
@@ -54,11 +57,14 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
   Smaller images, and all images if `short_side` is 0, are only checked and keep their bytes.
 
   Raises:
-    Exception: the image cannot be decoded, or has more than 8 bits per band and would be shrunk.
+    Exception: the image cannot be decoded, is too large to be read again, or has more than 8 bits per band
+      and would be shrunk.
   """
-  with Image.open(io.BytesIO(encoded)) as image:
+  with formats.open_image(encoded) as image:
     size = _shrunk(image.size, short_side)
     if size == image.size:
+      if math.prod(size) > limits.MAX_PIXELS:
+        raise ValueError(f"has {math.prod(size):,} pixels, more than training reads; give --short_side")
       image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
       return encoded

@@ -11,20 +11,19 @@ import os
 import zipfile
 
 import numpy as np
-from PIL import Image
 
 from swin_jax.data.prepare.tiles import KEPT_OPEN, Cut, Tiles
-from swin_jax.data.read import image_files, image_ops, labelled_files, npz, rasters, targets
+from swin_jax.data.read import formats, image_files, image_ops, labelled_files, npz, rasters, targets, trees
 from swin_jax.data.read import labels as label_maps
 from swin_jax.data.read.example import check_exists, wanted_splits
 from swin_jax.terminal.errors import BadInput
 
 
-def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
+def find(source: str, tree: trees.Tree | None, split: str, cut: Cut) -> dict[str, Tiles] | None:
   """Returns split → tiles of a source that holds rasters; None if it holds images.
 
   Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
-  unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
+  unless a `Cut` is given. An .npz with the arrays of an image set is an image set. `tree`: see `tree_of`.
 
   Raises:
     BadInput: a cut is given but there are no rasters, or the rasters are unusable.
@@ -41,13 +40,11 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     )
     if tiles:
       tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
-  elif source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
-    check_exists(source)
+  elif tree is None:
     single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
     tiles = {split or "train": _file(source, cut)} if single else None
   else:
-    check_exists(source)
-    tiles = _in_tree(source, split, cut)
+    tiles = _in_tree(tree, split, cut)
   if tiles is None and cut.asks_for_rasters:
     raise BadInput(
       f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
@@ -55,8 +52,21 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
   return tiles
 
 
-def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
+def tree_of(source: str) -> trees.Tree | None:
+  """Opens a source that is a folder or a zip; returns None for a single raster, a pattern or a name of TFDS.
+
+  Raises:
+    BadInput: the source does not exist, or is not a zip.
+  """
+  if source.startswith("tfds:") or "{split}" in source:
+    return None
+  check_exists(source)
+  if source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
+    return None
+  return trees.open_tree(source)
+
+
+def _in_tree(tree: trees.Tree, split: str, cut: Cut) -> dict[str, Tiles] | None:
   labelled = labelled_files.find(tree, cut.values_nodata)
   top = next(iter(labelled.values())).images if labelled else ""
   images = (
@@ -72,26 +82,24 @@ def _in_tree(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     return None
   if labelled:
     return {
-      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(source, split, list(labelled))
+      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(tree.name, split, list(labelled))
     }
   folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
   tiles = {}
-  for name in wanted_splits(source, split, splits) if splits else [""]:
+  for name in wanted_splits(tree.name, split, splits) if splits else [""]:
     files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
     paths = [files.path(i) for i in range(len(files))]
     tiles[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
   return tiles
 
 
-def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
+def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS), strict=True)
   whole = functools.lru_cache(KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
   @functools.lru_cache(KEPT_OPEN)
   def check_place(file: int) -> None:
-    if isinstance(tree, image_files.Disk) and all(
-      rasters.one_to_a_file(path[file]) for path in (paths, maps)
-    ):
+    if isinstance(tree, trees.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
       rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
@@ -100,7 +108,7 @@ def _labelled(tree: image_files.Tree, split: labelled_files.Split, cut: Cut) -> 
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
     # reading a window of such a file reads no more than the window
-    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, image_files.Disk):
+    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, trees.Disk):
       try:
         return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
       except ValueError as error:
@@ -128,12 +136,12 @@ def _window_of_map(
   )
 
 
-def _content(tree: image_files.Tree, path: str) -> str | io.BytesIO:
-  return os.path.join(tree.name, path) if isinstance(tree, image_files.Disk) else io.BytesIO(tree.read(path))
+def _content(tree: trees.Tree, path: str) -> str | io.BytesIO:
+  return os.path.join(tree.name, path) if isinstance(tree, trees.Disk) else io.BytesIO(tree.read(path))
 
 
 def _file(path: str, cut: Cut) -> Tiles:
-  tree = image_files.Disk(os.path.dirname(path) or ".")
+  tree = trees.Disk(os.path.dirname(path) or ".")
   return Tiles(tree, [os.path.basename(path)], [-1], (), cut)
 
 
@@ -151,7 +159,7 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
   if not rasters.one_to_a_file(name) or name.endswith(".jp2"):
     return True
   try:
-    with Image.open(content()) as image:
+    with formats.open_image(content()) as image:
       return image.mode not in image_ops.EIGHT_BIT_MODES
   except Exception:  # Pillow raises whatever a format's parser raises
     return True

@@ -1,18 +1,21 @@
 """Plans what `prepare` writes: the splits of an image set and the order of their examples."""
 
 import functools
-import os
+import re
 import zlib
 
 import numpy as np
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import image_files, labelled_files, npz, tfds
-from swin_jax.data.read.example import Source, check_exists, wanted_splits
+from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
+from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import warn
 
 # split → (source, indices of its examples in writing order)
 Plan = dict[str, tuple[Source, np.ndarray]]
+
+_RESERVED = ("statistics", "manifest")  # other JSON files of a prepared set
 
 
 def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.UNCUT) -> Plan:
@@ -21,7 +24,17 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   Raises:
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
   """
-  by_split = raster_sources.find(source, split, cut) or _find(source, split, cut.values_nodata)
+  if split:
+    check_split(split)
+  tree = raster_sources.tree_of(source)
+  if tree and tree.left_out:
+    warn(
+      f"{source}: left out {len(tree.left_out):,} entries with absolute or parent paths, or the name of"
+      f" another entry, such as {tree.left_out[0]}"
+    )
+  by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.values_nodata)
+  for name in by_split:
+    check_split(name)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
@@ -50,7 +63,20 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
 
 
-def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Source]:
+def check_split(name: str) -> None:
+  """Checks that a split can be part of names of files.
+
+  Raises:
+    BadInput: its name is a path, is hidden or too long, or has a meaning in prepared sets.
+  """
+  if not re.fullmatch(r"\w[\w .+=@-]{0,99}", name) or name in _RESERVED:
+    raise BadInput(
+      f"a split cannot be called '{name}': its name becomes part of file names, so it has up to 100 letters,"
+      f" digits and _ . - +, is not a path, and is neither {' nor '.join(_RESERVED)}"
+    )
+
+
+def _find(source: str, tree: trees.Tree | None, split: str, values_nodata: float | None) -> dict[str, Source]:
   """Returns all splits of a source, or only the requested one."""
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
@@ -60,10 +86,9 @@ def _find(source: str, split: str, values_nodata: float | None) -> dict[str, Sou
     if not splits:
       npz.open_split(source, split)  # says why
   else:
-    check_exists(source)
-    if source.lower().endswith(".npz"):
+    if source.lower().endswith(".npz") and not tree:
       return {split or "train": npz.Npz(source)}
-    tree = image_files.Disk(source) if os.path.isdir(source) else image_files.Zip(source)
+    tree = tree or trees.Zip(source)  # says that a single image is not a zip
     if labelled := labelled_files.find(tree, values_nodata):
       return {
         name: labelled_files.LabelledFiles(tree, labelled[name])

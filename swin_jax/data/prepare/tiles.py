@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import image_files, image_ops, rasters
+from swin_jax.data.read import gdal, image_ops, rasters, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import say, warn
 
 KEPT_OPEN = 4  # files that must be read whole, cached for their other tiles
 _THREADS = 16  # threads that read headers
@@ -60,7 +61,7 @@ class Tiles:
 
   def __init__(
     self,
-    tree: image_files.Tree,
+    tree: trees.Tree,
     paths: Sequence[str],
     labels: Sequence[int],
     class_names: Sequence[str],
@@ -84,12 +85,15 @@ class Tiles:
       BadInput: no raster can be read; the message gives the reason for the first.
     """
     self._tree, self._files, self._cut = tree, list(paths), cut
+    if cut.array and not any(map(rasters.opens_whole, self._files)):
+      raise BadInput(f"--array={cut.array} chooses an array of .npz files; {tree.name} holds none")
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
     self.targets = kind
     self._whole = functools.lru_cache(KEPT_OPEN)(self._read_whole)
     self._read_map = read_map
+    self._say_not_read()
     if len(self._files) > 1000 and cut.tile:
-      print(f"reading the sizes of {len(self._files):,} rasters", flush=True)
+      say(f"reading the sizes of {len(self._files):,} rasters")
     with futures.ThreadPoolExecutor(_THREADS) as pool:
       sizes = list(pool.map(self._size, self._files))
     self._sizes = np.array(sizes, np.int64).reshape(-1, 3)  # rasters, height, width
@@ -101,6 +105,17 @@ class Tiles:
     self._ends = np.cumsum(counts)
     self.labels = np.repeat(np.asarray(labels, np.int64), counts)
     self.listing = b"\0".join(map(os.fsencode, self._files)) + self._sizes.tobytes()
+
+  def _say_not_read(self) -> None:
+    """Names and counts the files next to rasters that GDAL would read but this program does not."""
+    folders = {path.rpartition("/")[0] for path in self._files} if isinstance(self._tree, trees.Disk) else ()
+    names = {f"{at}/{name}".lstrip("/") for at in folders for name, _ in self._tree.entries(at)}
+    unread = [path + end for path in self._files for end in gdal.SIDECARS if path + end in names]
+    if unread:
+      warn(
+        f"{len(unread):,} files next to rasters are not read, such as {unread[0]}: only what a raster itself"
+        " declares counts, and --nodata"
+      )
 
   def __len__(self) -> int:
     return int(self._ends[-1])
@@ -150,14 +165,14 @@ class Tiles:
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
     """Returns the input for `rasters`: a path if windows of the file can be read, else its whole content."""
-    if rasters.opens_whole(path) or not isinstance(self._tree, image_files.Disk):
+    if rasters.opens_whole(path) or not isinstance(self._tree, trees.Disk):
       return self._whole(path)
     return os.path.join(self._tree.name, path)
 
   def _read_whole(self, path: str) -> bytes | np.ndarray:
     if rasters.one_to_a_file(path):
       return self._tree.read(path)
-    on_disk = isinstance(self._tree, image_files.Disk)
+    on_disk = isinstance(self._tree, trees.Disk)
     return rasters.load(
       os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
     )
@@ -171,7 +186,7 @@ class Tiles:
       return 1, 0, 0
 
   def _shape(self, path: str) -> tuple[int, int, int, int]:
-    on_disk = isinstance(self._tree, image_files.Disk)
+    on_disk = isinstance(self._tree, trees.Disk)
     return rasters.shape(
       os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
     )

@@ -6,10 +6,7 @@ from concurrent import futures
 import glob
 import os
 import pathlib
-import sys
 from typing import Any
-
-from PIL import UnidentifiedImageError
 
 from swin_jax.data.prepare import encoding, measuring, sealing, splits, tiles
 from swin_jax.data.read import shards, statistics
@@ -17,7 +14,7 @@ from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import Progress
+from swin_jax.terminal.progress import Progress, say, warn
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
 
@@ -42,9 +39,10 @@ def prepare(
     BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
       full.
   """
-  if os.path.isdir(source) and os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
+  if f"{os.path.realpath(out)}{os.sep}".startswith(f"{os.path.realpath(source)}{os.sep}"):
     raise BadInput(
-      f"--out={out} is inside the source, where it would be read as a class; choose another folder"
+      f"--out={out} is the source or is inside the source, where it would be read as a class; choose another"
+      " folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
   sealing.check_names(plan)
@@ -100,7 +98,7 @@ def describe(out: str, num_threads: int) -> None:
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
-  print(statistics.describe(out), flush=True)
+  say(statistics.describe(out))
 
 
 def write_split(
@@ -133,7 +131,7 @@ def write_split(
   progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
 
   def leave_out(shard: int, name: str, error: str) -> None:
-    print(f"swin_jax: left out {name}: {error}", file=sys.stderr, flush=True)
+    warn(f"left out {name}: {error}")
     left_out[shard] = left_out.get(shard, 0) + 1
     bad = sum(left_out.values())
     if bad > max_bad_fraction * total:
@@ -193,8 +191,6 @@ def _records(
       raise
     except tiles.NoData as error:
       return None, name, error
-    except UnidentifiedImageError:  # its text is only the address of a buffer
-      return None, name, "is not an image file"
     except Exception as error:  # Pillow raises whatever a format's parser raises
       return None, name, " ".join(str(error).split())
 
@@ -221,7 +217,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   ]
   if missing:
     first = os.path.basename(missing[0])
-    print(
+    say(
       f"{out}: this part is complete; {len(missing)} shards of other parts do not exist yet, such as {first}"
     )
     return
@@ -233,7 +229,7 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
-  print(f"{out} is complete: {images} images, {what}. Next:")
+  say(f"{out} is complete: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
   train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
   evaluate = next(
@@ -245,9 +241,9 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
   kinds = {f"{config}.py:pretrain": "pretrain"}
   kinds |= targets.recipes(of_rasters) or ({f"{config}.py:finetune": "finetune"} if classes else {})
   for kind, run in kinds.items():
-    print(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
+    say(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
-    print(
+    say(
       "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "
       "some apart."
     )

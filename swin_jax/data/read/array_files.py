@@ -6,13 +6,20 @@ record.
 """
 
 import io
+import math
+import os
 import threading
 from typing import IO
 import zlib
 
 import numpy as np
 
+from swin_jax.data.read import archives, limits, plain_files
+
 _MARK = b"npy+zlib\n"
+# Bytes that a record may expand to: the numbers of the largest image as float32, and a header.
+_LARGEST = 4 * limits.NUMBERS * limits.MAX_PIXELS + 2**16
+_HEAD = 2**16  # bytes in which the header of an .npy file lies; numpy refuses longer ones
 _LEVEL = 1  # higher levels save a few per cent and take several times as long
 # numpy parses the headers of arrays with `ast`, in which only one thread at a time is safe on Python 3.11:
 # another one makes it fail with "AST constructor recursion depth mismatch" (CPython issue 106905).
@@ -38,7 +45,11 @@ def unpack(record: bytes) -> np.ndarray:
     ValueError: the record is damaged.
   """
   try:
-    return load(io.BytesIO(zlib.decompress(record[len(_MARK) :])))
+    stream = zlib.decompressobj()
+    content = stream.decompress(memoryview(record)[len(_MARK) :], _LARGEST)
+    if stream.unconsumed_tail or not stream.eof:
+      raise EOFError(f"it is cut short, or larger than {_LARGEST:,} bytes")
+    return load(io.BytesIO(content))
   except (zlib.error, EOFError, OSError) as error:
     raise ValueError(f"holds a damaged array: {error}") from error
 
@@ -46,11 +57,20 @@ def unpack(record: bytes) -> np.ndarray:
 def load(file: str | IO[bytes], mmap_mode: str | None = None) -> np.ndarray | np.lib.npyio.NpzFile:
   """Returns `numpy.load` of an .npy or .npz without pickled objects; safe in any number of threads.
 
-  The arrays of an .npz are read by `member`.
+  The arrays of an .npz are read by `member`. An .npy is read only if it holds what its header claims.
 
   Raises:
     OSError, ValueError, EOFError, zipfile.BadZipFile: the file cannot be read.
   """
+  if isinstance(file, str):
+    start, size = plain_files.head(file, _HEAD), plain_files.check(file)
+  else:
+    start, size = file.read(_HEAD), file.seek(0, os.SEEK_END)
+    file.seek(0)
+  if start.startswith(np.lib.format.MAGIC_PREFIX):
+    shape(start, size)
+  elif not start.startswith(b"PK"):
+    raise ValueError("it is damaged, or neither .npy nor .npz")
   with _PARSING:
     return np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
 
@@ -61,16 +81,38 @@ def member(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
   Raises:
     KeyError, ValueError, EOFError, zipfile.BadZipFile: it does not exist, or cannot be read.
   """
-  return load(io.BytesIO(arrays.zip.read(f"{name}.npy")))
+  return load(io.BytesIO(archives.read(arrays.zip, f"{name}.npy")))
 
 
-def shape(file: IO[bytes]) -> tuple[int, ...]:
+def shape_of_member(arrays: np.lib.npyio.NpzFile, name: str) -> tuple[int, ...]:
+  """Returns the shape of an array of an opened .npz from its header; raises as `member`."""
+  entry = f"{name}.npy"
+  return shape(archives.read(arrays.zip, entry, _HEAD), arrays.zip.getinfo(entry).file_size)
+
+
+def shape(start: bytes, size: int) -> tuple[int, ...]:
   """Returns the shape of an array from the header of its .npy file; safe in any number of threads.
 
+  Args:
+    start: the first bytes of the file, with the whole header.
+    size: number of bytes of the file.
+
   Raises:
-    ValueError: this is not the header of an .npy file.
+    ValueError: this is not the header of an .npy file, or it claims more numbers than the file holds.
   """
-  version = np.lib.format.read_magic(file)
-  read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-  with _PARSING:
-    return read(file)[0]
+  file = io.BytesIO(start)
+  try:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with _PARSING:
+      lengths, _, dtype = read(file)
+  except Exception as error:  # numpy raises whatever Python's tokenizer and parser raise
+    raise ValueError("it is damaged: numpy cannot read its header") from error
+  if dtype.hasobject or not dtype.itemsize:
+    raise ValueError(f"it holds {dtype}, not numbers or text")
+  claimed, held = math.prod(lengths) * dtype.itemsize, size - file.tell()
+  if min(lengths, default=0) < 0 or claimed > held:
+    raise ValueError(
+      f"its header claims an array {list(lengths)} of {claimed:,} bytes, but it holds {held:,}"
+    )
+  return lengths

@@ -11,92 +11,19 @@ from array import array
 from collections.abc import Iterator, Sequence
 import os
 import re
-import threading
-from typing import Protocol
-import zipfile
 
 import numpy as np
 
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
+from swin_jax.data.read.trees import Disk, Tree, folders, read_named
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _SPLIT = re.compile(
   r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
 )
-
-
-class Tree(Protocol):
-  """Folders and files. Paths inside the tree use "/", and "" is its root."""
-
-  name: str
-
-  def entries(self, folder: str) -> list[tuple[str, bool]]:
-    """Returns (name, is a folder) of the entries of a folder, sorted, without hidden names."""
-
-  def read(self, path: str) -> bytes: ...
-
-
-class Disk:
-  """A folder on disk."""
-
-  def __init__(self, path: str):
-    self.name = path
-
-  def entries(self, folder: str) -> list[tuple[str, bool]]:
-    try:
-      with os.scandir(os.path.join(self.name, folder)) as entries:
-        return sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-      raise BadInput(f"{error.filename or self.name} cannot be listed: {error.strerror}") from error
-
-  def read(self, path: str) -> bytes:
-    try:
-      with open(os.path.join(self.name, path), "rb") as file:
-        return file.read()
-    except OSError as error:
-      error.filename = os.path.join(self.name, path)  # only errors of `open` carry it
-      raise
-
-
-class Zip:
-  """A zip file; reads one member at a time, because a zip handle has a single file position."""
-
-  def __init__(self, path: str):
-    self.name = path
-    self._lock = threading.Lock()
-    try:
-      self._file = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-      raise BadInput(f"{path} cannot be opened as a zip file: {error}") from error
-    self._folders: dict[str, dict[str, bool]] = {"": {}}
-    for member in self._file.namelist():
-      *folders, name = member.split("/")
-      if "__MACOSX" in folders or any(part.startswith(".") for part in (*folders, name)):
-        continue
-      parent = ""
-      for folder in folders:
-        self._folders[parent][folder] = True
-        parent += folder + "/"
-        self._folders.setdefault(parent, {})
-      if name:
-        self._folders[parent][name] = False
-
-  def entries(self, folder: str) -> list[tuple[str, bool]]:
-    return sorted(self._folders[folder and folder.rstrip("/") + "/"].items())
-
-  def read(self, path: str) -> bytes:
-    try:
-      with self._lock:
-        return self._file.read(path)
-    except zipfile.BadZipFile as error:
-      raise ValueError(str(error)) from error
-
-
-def folders(tree: Tree, folder: str) -> list[str]:
-  """Returns the sorted names of the folders in a folder."""
-  return [name for name, is_folder in tree.entries(folder) if is_folder]
 
 
 def is_split(name: str) -> bool:
@@ -151,11 +78,9 @@ class ImageFiles:
     self._folder = folder + (split and split + "/")
     where = os.path.join(tree.name, self._folder)
     own = set(folders(tree, self._folder))
-    self.class_names = (
-      tuple(sorted(own.union(*(folders(tree, folder + other) for other in splits)))) if own else ()
-    )
-    self.num_classes = len(self.class_names)
-    label = {name: i for i, name in enumerate(self.class_names)}
+    names = sorted(own.union(*(folders(tree, folder + other) for other in splits))) if own else ()
+    self.class_names, self.num_classes = tuple(map(printable, names)), len(names)
+    label = {name: i for i, name in enumerate(names)}
     paths, offsets, labels = bytearray(), array("q", [0]), array("i")
     for path in find(tree, self._folder, "", extensions):
       head, slash, _ = path.partition("/")
@@ -175,9 +100,8 @@ class ImageFiles:
 
   def __getitem__(self, index: int) -> Example:
     path = self.path(index)
-    return Example(
-      self.tree.read(path), int(self.labels[index]), os.fsencode(path).decode("utf-8", "replace")
-    )
+    name = os.fsencode(path).decode("utf-8", "replace")
+    return Example(read_named(self.tree, path), int(self.labels[index]), name)
 
   def path(self, index: int) -> str:
     """Returns the path of an image in its tree."""

@@ -4,12 +4,13 @@ Decoding matches Pillow bit for bit. Resizing uses Pillow's antialiasing filters
 Faster libraries do both where they can; experiments/benchmark measures the gain.
 """
 
-import io
 import math
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 import simplejpeg
+
+from swin_jax.data.read import formats, limits
 
 try:
   import cykooz_resizer as resizer
@@ -61,13 +62,14 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
   if bands in (1, 3) and encoded.startswith(b"\xff\xd8\xff"):
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+      largest = min(limits.pixels(), Image.MAX_IMAGE_PIXELS or math.inf)
       # Pillow decodes CMYK, which simplejpeg converts differently, and warns of suspiciously large images.
-      if colours in ("RGB", "YCbCr", "Gray") and height * width <= (Image.MAX_IMAGE_PIXELS or math.inf):
+      if colours in ("RGB", "YCbCr", "Gray") and height * width <= largest:
         return simplejpeg.decode_jpeg(encoded, "GRAY" if bands == 1 and colours == "Gray" else "RGB")
     except ValueError:  # damaged: Pillow recovers what it can or gives the reason
       pass
   try:
-    with Image.open(io.BytesIO(encoded)) as file:
+    with formats.open_image(encoded) as file:
       if file.mode.startswith("I"):  # `convert` would clip values above 255 to white
         wide = np.asarray(file)
         if wide.min() < 0 or wide.max() > 65535:
@@ -76,8 +78,6 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
       if file.mode == "F":
         raise ValueError("holds floating-point numbers, whose range is unknown")
       return np.asarray(file.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else file)
-  except UnidentifiedImageError as error:
-    raise ValueError("cannot be read as an image: Pillow does not know its format") from error
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as an image: {error}") from error
 

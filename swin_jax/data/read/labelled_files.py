@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import image_files, labels, rasters, targets
+from swin_jax.data.read import image_files, labels, rasters, targets, trees
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
@@ -57,7 +57,7 @@ class Split(NamedTuple):
     """File extensions that maps may have."""
     return image_files.EXTENSIONS if self.classes else _OF_VALUES
 
-  def read_map(self, tree: image_files.Tree, path: str) -> np.ndarray:
+  def read_map(self, tree: trees.Tree, path: str) -> np.ndarray:
     """Reads a map from a file of a tree.
 
     Raises:
@@ -78,7 +78,7 @@ class LabelledFiles:
 
   labels = ()
 
-  def __init__(self, tree: image_files.Tree, split: Split):
+  def __init__(self, tree: trees.Tree, split: Split):
     """Lists the images and finds the map of each.
 
     Raises:
@@ -93,7 +93,7 @@ class LabelledFiles:
 
   def __getitem__(self, index: int) -> Example:
     image, target = self._pairs[index]
-    return Example(self._tree.read(image), -1, image, self._split.read_map(self._tree, target))
+    return Example(trees.read_named(self._tree, image), -1, image, self._split.read_map(self._tree, target))
 
   @property
   def listing(self) -> bytes:
@@ -102,7 +102,7 @@ class LabelledFiles:
     return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + meaning
 
 
-def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
+def pairs(tree: trees.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
   """Returns the paths of a split's images and of their maps, sorted.
 
   Raises:
@@ -120,7 +120,7 @@ def pairs(tree: image_files.Tree, split: Split, extensions: Sequence[str]) -> li
   return [(split.images + files[stem], split.maps + maps_by_stem[stem]) for stem in sorted(files)]
 
 
-def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> dict[str, str]:
+def _by_stem(tree: trees.Tree, folder: str, extensions: Sequence[str]) -> dict[str, str]:
   """Returns path without its suffix → path, for the files in a folder.
 
   Raises:
@@ -135,7 +135,7 @@ def _by_stem(tree: image_files.Tree, folder: str, extensions: Sequence[str]) -> 
   return paths
 
 
-def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split]:
+def find(tree: trees.Tree, nodata: float | None = None) -> dict[str, Split]:
   """Returns the splits of a tree by name; empty if it holds no maps. `nodata`: see `Split`.
 
   Raises:
@@ -144,7 +144,7 @@ def find(tree: image_files.Tree, nodata: float | None = None) -> dict[str, Split
   """
   folder = ""
   while True:
-    names = image_files.folders(tree, folder)
+    names = trees.folders(tree, folder)
     splits = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
     # Most zip files have one top folder, which looks like a split if it contains none.
     wrapped = len(names) == 1 and not image_files.is_split(names[0]) and not _class_files(tree, folder)
@@ -181,7 +181,7 @@ def open_folder(path: str, split: str, expected: Target) -> LabelledFiles:
   """
   if not os.path.isdir(path):
     raise BadInput(f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads zip files")
-  tree = image_files.Disk(path)
+  tree = trees.Disk(path)
   splits = find(tree)
   if not splits:
     if os.path.isfile(os.path.join(path, f"{split}.json")):
@@ -200,7 +200,7 @@ def open_folder(path: str, split: str, expected: Target) -> LabelledFiles:
   return LabelledFiles(tree, splits[split])
 
 
-def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def _by_split(tree: trees.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
   """Returns split → (folder of images, folder of maps, name of the latter), for SPLIT/images, SPLIT/labels.
 
   Raises:
@@ -208,9 +208,9 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   """
   with_maps, without = {}, []
   for split in names:
-    inside = image_files.folders(tree, f"{folder}{split}/")
+    inside = trees.folders(tree, f"{folder}{split}/")
     # A top folder with the splits below it is not a split itself.
-    below = image_files.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
+    below = trees.folders(tree, f"{folder}{split}/{IMAGES}/") if IMAGES in inside else []
     if (
       IMAGES in inside
       and (maps := _maps(tree, f"{folder}{split}/", inside))
@@ -228,14 +228,13 @@ def _by_split(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict
   return with_maps
 
 
-def _by_kind(tree: image_files.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def _by_kind(tree: trees.Tree, folder: str, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
   """Does the same as `_by_split`, for images/SPLIT and labels/SPLIT."""
   maps = _maps(tree, folder, names)
   if IMAGES not in names or not maps:
     return {}
   of_images, of_maps = (
-    set(filter(image_files.is_split, image_files.folders(tree, f"{folder}{kind}/")))
-    for kind in (IMAGES, maps)
+    set(filter(image_files.is_split, trees.folders(tree, f"{folder}{kind}/"))) for kind in (IMAGES, maps)
   )
   names = sorted(of_images & of_maps)
   if names and (without := sorted(filter(_must_have_maps, of_images - of_maps))):
@@ -252,7 +251,7 @@ def _must_have_maps(split: str) -> bool:
   return image_files.is_split(split) and not split.lower().startswith("test")
 
 
-def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | None:
+def _maps(tree: trees.Tree, folder: str, names: Sequence[str]) -> str | None:
   """Returns the name of the folder of maps; None if there is none.
 
   Folders of text files do not count, because other programs keep bounding boxes in them.
@@ -274,11 +273,11 @@ def _maps(tree: image_files.Tree, folder: str, names: Sequence[str]) -> str | No
   return next(iter(present), None)
 
 
-def _class_files(tree: image_files.Tree, folder: str) -> list[str]:
+def _class_files(tree: trees.Tree, folder: str) -> list[str]:
   return [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
 
 
-def classes_in(tree: image_files.Tree, folder: str) -> labels.Classes | None:
+def classes_in(tree: trees.Tree, folder: str) -> labels.Classes | None:
   """Reads the classes from the class file of a folder; None if there is no class file.
 
   Raises:
@@ -286,5 +285,9 @@ def classes_in(tree: image_files.Tree, folder: str) -> labels.Classes | None:
   """
   if not (names := _class_files(tree, folder)):
     return None
-  text = tree.read(folder + names[0]).decode("utf-8-sig", "replace")
-  return labels.parse(names[0], text, os.path.join(tree.name, folder, names[0]))
+  path = os.path.join(tree.name, folder, names[0])
+  try:
+    text = tree.read(folder + names[0]).decode("utf-8-sig", "replace")
+  except (OSError, ValueError) as error:
+    raise BadInput(f"{path} cannot be read: {error}") from error
+  return labels.parse(names[0], text, path)

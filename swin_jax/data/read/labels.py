@@ -14,10 +14,12 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from swin_jax.data.read import formats
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import clean
 
 NONE = 255
 FILES = ("classes.txt", "classes.json", "objectInfo150.txt")
@@ -61,7 +63,7 @@ def parse(name: str, text: str, where: str) -> Classes:
     names = [line.strip() for line in text.splitlines()]
     while names and not names[-1]:
       names.pop()
-  names = [" ".join(str(name).split()) for name in names]
+  names = [clean(" ".join(str(name).split())) for name in names]
   if "" in names:
     raise BadInput(f"{where} lacks a name for label {names.index('') + first}")
   if twice := [name for i, name in enumerate(names) if name in names[:i]]:
@@ -119,18 +121,20 @@ def decode(encoded: bytes) -> np.ndarray:
     ValueError: the file is damaged, or is not an image of one band of integers from 0 to 255.
   """
   try:
-    with Image.open(io.BytesIO(encoded)) as file:
+    opened = formats.open_image(encoded)
+  except Exception as error:  # Pillow's readers raise whatever their format's parser raises
+    raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
+  try:
+    with opened as file:
       if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise ValueError(
           f"has pixels of mode {file.mode}, but needs one whole number per pixel: a grey or palette PNG, or "
           "a TIFF"
         )
       return as_bytes(np.asarray(file))
-  except UnidentifiedImageError:  # its text is only the address of a buffer
-    raise ValueError("cannot be read as a label map: it is not an image file") from None
   except ValueError:
     raise
-  except Exception as error:  # Pillow's readers raise whatever their format's parser raises
+  except Exception as error:
     raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
 
 

@@ -6,9 +6,11 @@ import zipfile
 
 import numpy as np
 
+from swin_jax.data.read import array_files
 from swin_jax.data.read.example import Example, check_exists, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import clean
 
 
 def splits_of(pattern: str) -> dict[str, str]:
@@ -41,6 +43,21 @@ def open_split(pattern: str, split: str) -> "Npz":
   return Npz(paths[split])
 
 
+_TYPES = {"jpeg": "u", "offsets": "ui", "labels": "ui", "class_names": "U"}  # array → kinds of its numbers
+
+
+def _column(file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Reads one of the arrays of a set.
+
+  Raises:
+    ValueError: it is damaged, or is not a row of numbers or names.
+  """
+  array = array_files.member(file, name)
+  if array.ndim != 1 or array.dtype.kind not in _TYPES[name]:
+    raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
+  return array
+
+
 class Npz:
   """Encoded images in one .npz file, held in memory: for sets of up to a few gigabytes. See `example.Source`.
 
@@ -59,17 +76,21 @@ class Npz:
     """
     self._path, self._name = path, os.path.basename(path)
     try:
-      with np.load(path) as arrays:
-        if missing := {"jpeg", "offsets"} - set(arrays):
-          raise BadInput(f"{path} has no array {' and '.join(sorted(missing))}; it has {', '.join(arrays)}")
-        if ("labels" in arrays) != ("class_names" in arrays):
+      opened = array_files.load(path)
+      if isinstance(opened, np.ndarray):
+        raise ValueError("it holds a single array")
+      with opened as file:
+        if missing := {"jpeg", "offsets"} - set(file):
+          raise BadInput(f"{path} has no array {' and '.join(sorted(missing))}; it has {', '.join(file)}")
+        if ("labels" in file) != ("class_names" in file):
           raise BadInput(f"{path} must hold both labels and class_names, or neither")
-        self._bytes, self._offsets = arrays["jpeg"], arrays["offsets"]
-        n = len(self._offsets) - 1
-        self.labels = arrays["labels"] if "labels" in arrays else np.full(n, -1)
-        self.class_names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else ()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = {name: _column(file, name) for name in _TYPES if name in file}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
       raise BadInput(f"{path} cannot be read as an npz file: {error}") from error
+    self._bytes, self._offsets = arrays["jpeg"], arrays["offsets"]
+    n = len(self._offsets) - 1
+    self.labels = arrays.get("labels", np.full(n, -1))
+    self.class_names = tuple(clean(str(name)) for name in arrays.get("class_names", ()))
     self.num_classes = len(self.class_names)
     offsets = self._offsets
     if (

@@ -6,18 +6,13 @@ applied, and pixels that the raster, its mask or the caller declares as no data 
 float32 from here on; others keep their type, so that uint8 imagery stays uint8.
 """
 
-import contextlib
-import functools
 import io
-import os
-import re
 from typing import NamedTuple
-import warnings
 import zipfile
 
 import numpy as np
 
-from swin_jax.data.read import array_files
+from swin_jax.data.read import array_files, gdal, limits
 
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
@@ -59,7 +54,7 @@ def shape(file: str | bytes | np.ndarray, name: str, array: str = "") -> tuple[i
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
     size = load(file, name, array, header=True)
     return size if len(size) == 4 else (1, *size)
-  with _open(file) as raster:
+  with gdal.opened(file) as raster:
     return 1, raster.height, raster.width, raster.count
 
 
@@ -90,8 +85,10 @@ def read(
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
     pixels = load(file, name, array)
     pixels = pixels[index] if pixels.ndim == 4 else pixels
-    return _finish(np.array(pixels[_slices(window)] if window else pixels), None, nodata)
-  with _open(file) as raster:
+    pixels = pixels[_slices(window)] if window else pixels
+    limits.check_numbers(pixels.size)
+    return _finish(np.array(pixels), None, nodata)
+  with gdal.opened(file) as raster:
     return _read_gdal(raster, window, nodata)
 
 
@@ -123,15 +120,13 @@ def load(
   except _Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    reason = (
-      "it is damaged, or neither .npy nor .npz" if "pickle" in str(error) else " ".join(str(error).split())
-    )
-    raise ValueError(f"cannot be read as an array: {reason}") from error
+    raise ValueError(f"cannot be read as an array: {' '.join(str(error).split())}") from error
   size = (*size, 1) if len(size) == 2 else tuple(size)
   if len(size) not in (3, 4) or not all(size):
     raise ValueError(
       f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]"
     )
+  limits.check_pixels(*size[-3:-1])
   return size if header else loaded.reshape(size)
 
 
@@ -141,7 +136,7 @@ class _Unclear(ValueError):
 
 def _choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
   """Returns the name and shape of the array to read from an .npz; reads only headers."""
-  shapes = {name: _header(arrays, name) for name in arrays.files}
+  shapes = {name: array_files.shape_of_member(arrays, name) for name in arrays.files}
   fitting = (
     [requested]
     if requested in shapes
@@ -155,51 +150,15 @@ def _choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
   )
 
 
-def _header(arrays, name: str) -> tuple[int, ...]:
-  with arrays.zip.open(f"{name}.npy") as file:
-    return array_files.shape(file)
-
-
 def _slices(window: Window) -> tuple[slice, slice]:
   return slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
-
-
-@functools.cache
-def _be_quiet() -> None:
-  """Silences rasterio's warning about rasters without georeferencing, which are just as usable.
-
-  Runs once, because warning filters apply to all threads.
-  """
-  from rasterio.errors import NotGeoreferencedWarning
-
-  warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-
-@contextlib.contextmanager
-def _open(file: str | bytes):
-  import rasterio  # slow to import, and only needed to read a raster
-  from rasterio.errors import RasterioIOError
-
-  _be_quiet()
-  if file == b"":
-    raise ValueError("cannot be read as a raster: it is empty")
-  with contextlib.ExitStack() as stack:
-    try:
-      if isinstance(file, bytes):
-        raster = stack.enter_context(rasterio.MemoryFile(file)).open()
-      else:
-        raster = rasterio.open(os.fspath(file))
-      yield stack.enter_context(raster)
-    except RasterioIOError as error:
-      # GDAL's name of a file in memory means nothing to the user
-      reason = re.sub(r"'?/vsimem/\S+?'? ", "it is ", str(error))
-      raise ValueError(f"cannot be read as a raster: {' '.join(reason.split())}") from error
 
 
 def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarray:
   from rasterio.enums import MaskFlags
   from rasterio.windows import Window as Box
 
+  gdal.check_read(raster, *(window[2:] if window else (raster.height, raster.width)))
   box = window and Box(window.left, window.top, window.width, window.height)
   masked = any(MaskFlags.all_valid not in flags for flags in raster.mask_flag_enums)
   pixels = raster.read(window=box, masked=masked)
@@ -244,7 +203,7 @@ def place(file: str) -> Place | None:
   Raises:
     ValueError: the file cannot be read.
   """
-  with _open(file) as raster:
+  with gdal.opened(file) as raster:
     return (
       None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
     )
@@ -272,13 +231,10 @@ def write(
     nodata: value of pixels without data.
     colours: uint8 [values, 3], colours in which other programs show the values 0, 1, ….
   """
-  import rasterio
-
-  _be_quiet()
   placed = where._asdict() if where else {}
   size = dict(height=pixels.shape[0], width=pixels.shape[1], count=1)
-  with rasterio.open(
-    path, "w", driver="GTiff", dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed
+  with gdal.create(
+    path, dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed
   ) as raster:
     raster.write(pixels, 1)
     if colours is not None:

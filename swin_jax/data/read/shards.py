@@ -29,6 +29,7 @@ from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files, json_files, rules
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
 VERSION = 1
 _SCHEMA = {
@@ -62,9 +63,17 @@ def unpack(record: bytes) -> Example:
     ValueError: the bytes are not a record written by `pack`.
   """
   try:
-    return Example(**msgpack.unpackb(record))
+    example = Example(**msgpack.unpackb(record))
   except TypeError as error:
     raise ValueError("is not a record that prepare wrote") from error
+  if not (
+    isinstance(example.image, bytes)
+    and type(example.label) is int
+    and isinstance(example.name, str)
+    and isinstance(example.target, bytes | None)
+  ):
+    raise ValueError("is not a record that prepare wrote")
+  return example
 
 
 def open_writer(path: str) -> Any:
@@ -166,7 +175,8 @@ class Shards:
       BadInput: the split does not exist, or shards are missing or have another size than when written.
     """
     header = read_header(path, split)
-    self.class_names, self.targets = tuple(header["class_names"]), Target(header.get("targets", ""))
+    self.class_names = tuple(map(printable, header["class_names"]))
+    self.targets = Target(header.get("targets", ""))
     self.num_classes = len(self.class_names)
     self._where = header_path(path, split)
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]

@@ -5,6 +5,7 @@ import difflib
 from swin_jax.data.read import digits, image_files, labelled_files, npz, shards, tfds
 from swin_jax.data.read.example import Source, check_exists
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
 
 # name → meaning of data.path
@@ -48,6 +49,7 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
     near = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise BadInput(f"data.source='{name}' is unknown; {hint}There are {', '.join(known)}")
+  addresses.check_local("data.path", path)
   if not path:
     raise BadInput(f"data.source={name} needs --config.data.path: {_PATHS[name]}")
   if name in ("tfds", "npz"):

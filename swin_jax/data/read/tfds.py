@@ -19,7 +19,7 @@ def open_builder(name: str):
   """
   import tensorflow_datasets as tfds  # slow to import, and few runs need it
 
-  if not re.fullmatch(r"\w+([/:][\w.+=,*-]+)*", name):
+  if not re.fullmatch(r"\w+([/:][\w.+=,*-]+)*", name) or ".." in name:
     raise BadInput(f"tfds: '{name}' is not a name like imagenet2012 or imagenet2012:5.1.0")
   try:
     builder = tfds.builder(name)

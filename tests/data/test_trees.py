@@ -1,0 +1,101 @@
+"""Names in archives and folders: they cannot leave the archive, nor act on a terminal."""
+
+import os
+import zipfile
+
+import pytest
+
+from swin_jax.data.read import image_files, labelled_files, plain_files, trees
+from swin_jax.terminal.errors import BadInput
+from tests.support import images, prepared
+
+ESCAPE = "\x1b]0;owned\x07\x1b[31m"
+
+
+def write_zip(path, *names):
+  with zipfile.ZipFile(path, "w") as file:
+    for i, name in enumerate(names):
+      file.writestr(zipfile.ZipInfo(name), images.encode(i))
+  return str(path)
+
+
+def listed(tree):
+  return list(image_files.find(tree, ""))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_leave_the_archive_are_left_out(tmp_path):
+  left_out = [
+    "../../evil.png",
+    "/abs/evil.png",
+    "a/../../b.png",
+    "a/..",
+    "//host/x.png",
+    "a/x.png",  # twice
+    "a/x.png/y.png",
+    "a",
+    "/".join(["deep"] * 100) + "/x.png",
+    "a/" + "n" * 2000 + ".png",
+  ]
+  names = ["a/x.png", "./b//y.png", "c/", "a/.hidden.png", "__MACOSX/z.png", *left_out]
+  tree = trees.open_tree(write_zip(tmp_path / "x.zip", *names))
+  assert listed(tree) == ["a/x.png", "b/y.png"]
+  assert tree.left_out == left_out
+  assert tree.read("b/y.png") == images.encode(1)
+  with pytest.raises(KeyError):
+    tree.read("../../evil.png")
+
+
+def test_prepare_names_what_it_leaves_out(tmp_path, capsys):
+  source = write_zip(tmp_path / "x.zip", "../../evil.png", "/abs/evil.png", "ok/1.png", "ok/2.png")
+  assert prepared.main(f"--source={source}", f"--out={tmp_path / 'a' / 'out'}") == 0
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert "left out 2 entries with absolute or parent paths" in error and "such as ../../evil.png" in error
+  assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+    ["a", "out", "train-00000-of-00001.array_record", "train.json", "x.zip"]
+  )
+  assert len(prepared.read(tmp_path / "a" / "out")) == 2
+
+
+def test_control_characters_reach_neither_names_nor_the_terminal(tmp_path, capfd):
+  source = write_zip(tmp_path / "x.zip", f"{ESCAPE}ant/1.png", f"bee/{ESCAPE}2.png", "bee/\n3.png")
+  assert prepared.main(f"--source={source}", f"--out={tmp_path / 'zip'}") == 0
+  folder = tmp_path / "set"
+  for name in (f"{ESCAPE}ant", "bee"):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "1.png").write_bytes(images.encode(0))
+  (folder / "bee" / f"{ESCAPE}bad\n.png").write_bytes(b"no image")
+  (folder / "bee" / "\udc80.png").write_bytes(b"no image")
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'folder'}", "--max_bad_fraction=0.9") == 0
+  out, error = capfd.readouterr()
+  assert "bad\\n.png" in error and "\\x1b" in error and not {"\x1b", "\x07"} & set(out + error)
+  set_ = prepared.read(tmp_path / "zip")
+  assert set_.class_names == ("]0;owned[31mant", "bee")
+  assert sorted(set_[i].name for i in range(3)) == [
+    "]0;owned[31mant/1.png",
+    "bee/3.png",
+    "bee/]0;owned[31m2.png",
+  ]
+  assert prepared.read(tmp_path / "folder").class_names == ("\\x1b]0;owned\\x07\\x1b[31mant", "bee")
+
+
+def test_only_plain_files_are_read(tmp_path):
+  os.mkfifo(tmp_path / "x.png")
+  os.mkfifo(tmp_path / "classes.txt")
+  (tmp_path / "link.png").symlink_to("/dev/zero")
+  tree = trees.open_tree(str(tmp_path))
+  for name in ("x.png", "link.png"):
+    with pytest.raises(ValueError, match="is not a plain file"):
+      tree.read(name)
+  with pytest.raises(BadInput, match="classes.txt cannot be read: is not a plain file"):
+    labelled_files.classes_in(tree, "")
+  with pytest.raises(BadInput, match="cannot be opened as a zip file: is not a plain file"):
+    trees.open_tree(str(tmp_path / "x.png"))
+
+
+def test_a_file_that_no_image_can_fill_is_not_read(tmp_path):
+  with open(tmp_path / "x.png", "wb") as file:
+    file.truncate(10**12)  # takes no room on the disk
+  with pytest.raises(ValueError, match="has 1,000,000,000,000 bytes, more than"):
+    plain_files.read(str(tmp_path / "x.png"))
