@@ -153,7 +153,7 @@ def check(config: Any, rules: Mapping[str, Rule]) -> None:
   for key, rule in rules.items():
     try:
       value = functools.reduce(lambda group, name: group[name], key.split("."), config)
-    except (KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # ConfigDict has several, such as that of an empty placeholder
       raise BadInput(
         f"config.{key} is missing: a config starts with common.base() of configs/common.py, which has all"
         " keys"
