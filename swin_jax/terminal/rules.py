@@ -46,7 +46,7 @@ class Real:
     ):
       return None
     low, high = ("more than" if self.above else "at least"), ("less than" if self.below else "at most")
-    return f"must be {'0, or ' * self.or_zero}{low} {self.low} and {high} {self.high}"
+    return f"must be {'0, or ' * self.or_zero}{low} {_number(self.low)} and {high} {_number(self.high)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +144,10 @@ class Passes:
     return None
 
 
+def _number(value: float) -> str:
+  return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
 def check(config: Any, rules: Mapping[str, Rule]) -> None:
   """Checks a config against a table of "group.key" → rule.
 
@@ -163,6 +167,6 @@ def check(config: Any, rules: Mapping[str, Rule]) -> None:
 
 
 def shown(value: Any) -> str:
-  """Returns a value for a message, shortened if it is long."""
-  text = repr(value)
+  """Returns a value for a message, in one line, shortened if it is long."""
+  text = " ".join(repr(value).split())
   return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
