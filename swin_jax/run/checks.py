@@ -157,8 +157,9 @@ def _check_data(config: ConfigDict) -> None:
     )
   if len(d.mean) != len(d.std) or not d.mean:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number per band")
-  if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
-    raise BadInput(
-      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
-      " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
-    )
+  for name in ("mean", "std"):
+    if d.dtype == "uint8" and not all(0 <= number <= 1 for number in d[name]):
+      raise BadInput(
+        f"data.{name} = {tuple(round(number, 3) for number in d[name])}, but pixels of data.dtype=uint8 are"
+        " scaled to 0..1: for rasters of other numbers give --config.data.dtype=float32"
+      )
