@@ -31,10 +31,10 @@ RULES: Mapping[str, rules.Rule] = {
   "data.path": rules.Text(),
   "data.train_split": rules.Text(),
   "data.eval_split": rules.Text(),
-  "data.image_size": rules.Items(rules.Whole(1, 65536), (2, 3)),
+  "data.image_size": rules.Items(rules.SIDE, (2, 3)),
   "data.dtype": rules.Choice("uint8", "float32"),
-  "data.mean": rules.Items(rules.Real(-1e15, 1e15), range(4097)),
-  "data.std": rules.Items(rules.Real(1e-12, 1e15), range(4097)),
+  "data.mean": rules.Items(rules.MEAN, range(rules.BANDS.high + 1)),
+  "data.std": rules.Items(rules.STD, range(rules.BANDS.high + 1)),
   "data.class_names": rules.Items(rules.Text(), range(1_000_001)),
   "data.batch_size": rules.Whole(1, 2**20),
   "data.eval_batch_size": rules.Whole(1, 2**20),
@@ -74,7 +74,6 @@ RULES: Mapping[str, rules.Rule] = {
   "profile.start_step": rules.Whole(1, 2**31 - 1),
   "profile.num_steps": rules.Whole(0, 10_000),
 }
-_MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
 
 
 def table(settings: Settings) -> dict[str, rules.Rule]:
@@ -150,10 +149,10 @@ def _check_data(config: ConfigDict) -> None:
   d = config.data
   if d.class_names:
     raise BadInput("config.data.class_names comes from the data; leave it ()")
-  if math.prod(d.image_size) > _MOST_PIXELS:
+  if math.prod(d.image_size) > rules.MOST_PIXELS:
     raise BadInput(
-      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most {_MOST_PIXELS:,} are"
-      " possible"
+      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most"
+      f" {rules.MOST_PIXELS:,} are possible"
     )
   if len(d.mean) != len(d.std) or not d.mean:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number per band")

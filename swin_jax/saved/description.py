@@ -14,8 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from swin_jax.models import backbone_name, backbone_of, windows
+from swin_jax.models import backbone_name, backbone_of, levels_of, windows
 from swin_jax.tasks import kind_of
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
 # Keys of the data in the description of every model; its task and its backbone add theirs.
@@ -85,18 +86,23 @@ def adapt(
   """
   adapted, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
-    if size is not None and not (
-      len(windows.sides(size, axes)) == axes and min(windows.sides(size, axes)) > 0
-    ):
+    if size is not None and rules.Items(rules.SIDE, (axes,)).problem(windows.sides(size, axes)):
       expected = "height and width" if axes == 2 else "time, height and width"
-      raise BadInput(f"{name} must be a positive number, or {expected}, not {size}")
+      raise BadInput(
+        f"{name} must be a positive number of at most {rules.SIDE.high:,}, or {expected}, not {size}"
+      )
   if window is not None:
     adapted = backbone_of(adapted).adapt(adapted, window)
   if image_size is not None:
     adapted["data"]["image_size"] = list(windows.sides(image_size, axes))
+    if math.prod(adapted["data"]["image_size"]) > rules.MOST_PIXELS:
+      raise BadInput(f"image_size = {image_size} is more than {rules.MOST_PIXELS:,} pixels")
+    patch = levels_of(adapted)[0].stride
+    if any(side < stride for side, stride in zip(adapted["data"]["image_size"], patch, strict=True)):
+      raise BadInput(f"image_size = {image_size} must be at least the model's patch of {patch} pixels")
   if bands is not None:
-    if bands < 1:
-      raise BadInput(f"bands must be a positive number, not {bands}")
+    if wrong := rules.BANDS.problem(bands):
+      raise BadInput(f"bands = {bands}: {wrong}")
     for name, neutral in (("mean", 0.0), ("std", 1.0)):
       old = adapted["data"][name]
       adapted["data"][name] = {

@@ -1,7 +1,7 @@
 """Shared parts of all commands: flags, errors without tracebacks, and exit codes."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import difflib
 import errno
 import gc
@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import preemption, user_config
+from swin_jax.terminal import preemption, rules, user_config
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
 FAULT = 74  # EX_IOERR
@@ -141,28 +141,40 @@ def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], 
       value = kind(text)
     except ValueError:
       value = math.nan
-    if not least <= value <= most:
+    if not least <= value <= most or math.isinf(value):
       raise argparse.ArgumentTypeError(f"{text} is not {noun} {bounds}")
     return value
 
   return parse
 
 
-def size(text: str) -> int | list[int]:
-  """Parses the value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
-  try:
-    numbers = [int(part) for part in text.split(",")]
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be a number, or numbers separated by commas") from error
-  return numbers[0] if len(numbers) == 1 else numbers
+def numbers(each: rules.Real, counts: Collection[int]) -> Callable[[str], list]:
+  """Returns the type of a flag: comma-separated numbers, as many as `counts` allows, that follow a rule."""
+  kind, all_of_them = int if isinstance(each, rules.Whole) else float, rules.Items(each, counts)
+
+  def parse(text: str) -> list:
+    try:
+      values = [kind(part) for part in text.split(",")]
+    except ValueError as error:
+      raise argparse.ArgumentTypeError(
+        f"'{text}' must be a number, or numbers separated by commas"
+      ) from error
+    if wrong := all_of_them.problem(values):
+      raise argparse.ArgumentTypeError(f"'{text}': {wrong}")
+    return values
+
+  return parse
 
 
-def numbers(text: str) -> list[float]:
-  """Parses the value of a flag: comma-separated numbers."""
-  try:
-    return [float(part) for part in text.split(",")]
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be numbers separated by commas") from error
+def sizes(counts: Collection[int], least: int = 1) -> Callable[[str], int | list[int]]:
+  """Returns the type of a flag: one size in pixels or tokens, or several, as many as `counts` allows."""
+  parse = numbers(rules.Whole(least, rules.SIDE.high), counts)
+
+  def sizes_of(text: str) -> int | list[int]:
+    values = parse(text)
+    return values[0] if len(values) == 1 else values
+
+  return sizes_of
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:

@@ -148,6 +148,13 @@ def _number(value: float) -> str:
   return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
+# Limits that configs, flags and models share.
+SIDE = Whole(1, 65536)  # of an image in pixels, or of a window in tokens
+MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
+BANDS = Whole(1, 4096)
+MEAN, STD = Real(-1e15, 1e15), Real(1e-12, 1e15)  # of a band, or of values
+
+
 def check(config: Any, rules: Mapping[str, Rule]) -> None:
   """Checks a config against a table of "group.key" → rule.
 

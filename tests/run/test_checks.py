@@ -127,7 +127,7 @@ def test_the_tiny_config_of_each_task_passes(task):
     (
       "masked_pixels",
       dict(model__window_sizes=(200, 4), model__clamp_windows=False),
-      "40000 tokens .* at most 10000",
+      "stage 0 has windows of 200 × 200 tokens .* at most 10,000",
     ),
     ("classification", dict(augment__crop_padding=32, augment__eval_crop_fraction=1.0), "crops hold nothing"),
   ],

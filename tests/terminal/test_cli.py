@@ -70,6 +70,7 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--quality=96"), "--quality: 96 is not an integer in the range [1, 95]; command --help"),
     ((QUICKSTART, "--quality=9.5"), "--quality: 9.5 is not an integer in the range [1, 95]"),
     ((QUICKSTART, "--share=-1"), "--share: -1 is not a number of at least 0.0"),
+    ((QUICKSTART, "--share=inf"), "--share: inf is not a number of at least 0.0"),
     ((QUICKSTART, "--share=nan"), "--share: nan is not a number of at least 0.0"),
     ((QUICKSTART, "--config.optim.lrr=1"), "there is no config key config.optim.lrr. Did you mean "),
     ((QUICKSTART, "--config.optimizer.lr=1"), "there is no config key config.optimizer.lr"),

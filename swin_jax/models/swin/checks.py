@@ -36,7 +36,6 @@ RULES = {
   "model.attention_kernel": rules.Choice(*CHOICES),
   "model.unroll": rules.FLAG,
 }
-_MOST_TOKENS = 100 * 100  # of a window: the table of its pairs of tokens takes 400 MB
 
 
 def check(config: ConfigDict) -> None:
@@ -97,17 +96,10 @@ def _check_stages(config: ConfigDict) -> None:
 
 
 def _check_windows(config: ConfigDict) -> None:
-  """Checks that windows are not too large, and that the windows of an image, or the heads on a device, divide
-  into chunks.
+  """Checks that windows are not too large, see `geometry`, and that the windows of an image, or the heads on
+  a device, divide into chunks.
   """
   m, stages = config.model, geometry(make_config(**config.model), config.data.image_size)
-  for i, stage in enumerate(stages):
-    if math.prod(stage.window) > _MOST_TOKENS:
-      raise BadInput(
-        f"config.model.window_sizes[{i}] = {m.window_sizes[i]}: stage {i} has windows of"
-        f" {math.prod(stage.window)} tokens on data.image_size = {config.data.image_size}, but at most"
-        f" {_MOST_TOKENS} are possible"
-      )
   for i, (chunks, stage) in enumerate(zip(m.attention_chunks, stages, strict=False)):
     count = math.prod(stage.padded) // math.prod(stage.window)
     try:
