@@ -136,6 +136,10 @@ def resolve(
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
+    if (configured or in_data) < 2:
+      raise BadInput(
+        f"the data has one class, {train_classes[0]}, so there is nothing to learn for task={config.task}"
+      )
     config[kind.group].num_classes = configured or in_data
     config.data.class_names = tuple(train_classes)
   backbone = backbone_of(config)

@@ -129,6 +129,7 @@ def test_the_tiny_config_of_each_task_passes(task):
       dict(model__window_sizes=(200, 4), model__clamp_windows=False),
       "stage 0 has windows of 200 × 200 tokens .* at most 10,000",
     ),
+    ("masked_pixels", dict(mesh__data=-1), "mesh.data and config.mesh.fsdp are -1"),
     ("classification", dict(augment__crop_padding=32, augment__eval_crop_fraction=1.0), "crops hold nothing"),
   ],
   ids=str,
@@ -140,6 +141,11 @@ def test_a_contradiction_names_its_keys(task, changes, message):
     config[group][name] = value
   with pytest.raises(BadInput, match=message):
     checked(config, examples=1437 if config.data.batch_size > 1 else 10**4)
+
+
+def test_a_single_class_is_nothing_to_learn():
+  with pytest.raises(BadInput, match="one class, ink, so there is nothing to learn for task=classification"):
+    checked(tiny_config("classification"), classes=("ink",))
 
 
 def test_without_a_rate_all_rates_are_zero():
