@@ -28,7 +28,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 class SavedFolder:
   """The parameters in a model folder, read on demand. See `saved.Saved`.
 
-  All files are checked against their digests before anything in them is used.
+  Before anything is used, the content of the weights and the size of every file are checked.
 
   Args:
     source: the folder.

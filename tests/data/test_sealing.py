@@ -1,13 +1,14 @@
 """prepare writes the manifest once a set is complete, however the set came about, and repairs damage."""
 
+import errno
 import json
 import re
 
 import pytest
 
-from swin_jax.data.prepare import sealing, writing
+from swin_jax.data.prepare import sealing
 from swin_jax.data.read import manifest, shards
-from swin_jax.terminal import digests
+from swin_jax.terminal import cli, digests
 from tests.support import damages, images, seals
 from tests.support.prepared import bad, files, main, read, run
 
@@ -140,15 +141,17 @@ def test_a_split_has_no_name_of_another_file(folder, tmp_path, split):
   assert not (tmp_path / "out").exists()
 
 
-def test_a_manifest_that_cannot_be_written_is_said_in_one_line(folder, tmp_path, monkeypatch):
+def test_a_manifest_that_cannot_be_written_is_said_in_one_line(folder, tmp_path, monkeypatch, capsys):
   write = sealing.files.write
 
   def full(path, text):
     if path.name == manifest.NAME:
-      raise OSError(28, "No space left on device")
+      raise OSError(errno.ENOSPC, "No space left on device")
     write(path, text)
 
-  monkeypatch.setattr(writing.files, "write", full)
-  assert "manifest.json cannot be written: No space left on device; then run prepare again" in bad(
-    folder, tmp_path
+  monkeypatch.setattr(sealing.files, "write", full)
+  assert main(f"--source={folder}", f"--out={tmp_path}") == cli.FAULT
+  assert capsys.readouterr().err == (
+    f"swin_jax: {tmp_path / manifest.NAME} cannot be written: No space left on device; once that is solved,"
+    " the same command continues\n"
   )

@@ -14,7 +14,7 @@ from typing import Any
 
 from swin_jax.data.read import manifest, shards, statistics
 from swin_jax.terminal import digests, files
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, Fault
 from swin_jax.terminal.progress import Progress
 
 _PARTS = "manifest-*-of-*.json"
@@ -49,7 +49,7 @@ class Part:
     """Enters the digest of a shard whose content is complete, but does not have its name yet.
 
     Raises:
-      BadInput: the digests cannot be written.
+      Fault: the digests cannot be written.
     """
     self._known[name] = digests.of_file(content)
     _write(self._path, self._known)
@@ -92,7 +92,7 @@ def finish(out: str) -> None:
   """Writes the manifest of a set, with the files of its complete splits.
 
   Raises:
-    BadInput: the manifest cannot be written, or a file cannot be read.
+    Fault: the manifest cannot be written, or a file cannot be read.
   """
   folder, names = pathlib.Path(out), []
   for split in shards.splits(out):
@@ -108,8 +108,9 @@ def finish(out: str) -> None:
     for name in sizes:
       known[name] = digests.of_file(folder / name, lambda count: progress.step(count / 1e6))
   except OSError as error:
-    raise BadInput(
-      f"{error.filename or out} cannot be read: {error.strerror}; then run prepare again"
+    raise Fault(
+      f"{error.filename or out} cannot be read: {error.strerror}; once that is solved, the same command"
+      " continues"
     ) from error
   present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
   _write(pathlib.Path(manifest.path_of(out)), present)
@@ -136,4 +137,6 @@ def _write(path: pathlib.Path, known: dict[str, digests.Digest]) -> None:
   try:
     files.write(path, json.dumps(digests.seal({}, manifest.NAME, known), indent=1) + "\n")
   except OSError as error:
-    raise BadInput(f"{path} cannot be written: {error.strerror}; then run prepare again") from error
+    raise Fault(
+      f"{path} cannot be written: {error.strerror}; once that is solved, the same command continues"
+    ) from error
