@@ -23,7 +23,7 @@ from typing import Any
 from experiments.benchmark import cpu, gpu, report, result_file
 from experiments.benchmark.contestant import CONTESTANTS
 from swin_jax.mesh import hardware as chips
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 
 
@@ -66,10 +66,7 @@ def earlier_of(path: pathlib.Path | None) -> dict[str, Any]:
 def on_gpu(arguments: Any) -> None:
   """Runs the GPU half: measures, prints a table, and writes the table and the roofline next to the JSON."""
   cases = {case: gpu.CASES[case] for case in some(arguments.cases, list(gpu.CASES), "cases")}
-  batches = sorted({int(batch) for batch in arguments.batches}) if arguments.batches else gpu.BATCHES
-  for batch in arguments.batches or ():
-    if batch < 1 or batch != int(batch):
-      raise BadInput(f"--batches: {batch:g} images are no batch")
+  batches = sorted(set(arguments.batches)) if arguments.batches else gpu.BATCHES
   out = arguments.json
   earlier = earlier_of(out) if arguments.resume else None
   if out and out.exists() and not arguments.resume:
@@ -111,7 +108,9 @@ def main(argv: list[str]) -> None:
   )
   parser.add_argument("--cases", help=f"gpu: comma-separated cases, by default all: {', '.join(gpu.CASES)}")
   parser.add_argument(
-    "--batches", type=cli.numbers, help=f"gpu: images per step, instead of {','.join(map(str, gpu.BATCHES))}"
+    "--batches",
+    type=cli.numbers(rules.Whole(1, 2**20), range(1, 99)),
+    help=f"gpu: images per step, instead of {','.join(map(str, gpu.BATCHES))}",
   )
   parser.add_argument(
     "--contestants", help=f"gpu: comma-separated names, by default all: {', '.join(CONTESTANTS['gpu'])}"

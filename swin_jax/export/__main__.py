@@ -50,8 +50,8 @@ def _parser() -> cli.Parser:
   parser.add_argument(
     "--format", default="stablehlo", choices=("stablehlo", "onnx"), help="format of the exported program"
   )
-  parser.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
-  parser.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
+  parser.add_argument("--image_size", type=cli.sizes((1, 2, 3)), help="pixels, or HEIGHT,WIDTH")
+  parser.add_argument("--window", type=cli.sizes((1, 2, 3)), help="tokens, or HEIGHT,WIDTH, for all stages")
   parser.add_argument(
     "--dtype", default="float32", choices=("float32", "bfloat16"), help="precision of the matrix products"
   )

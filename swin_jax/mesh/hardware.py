@@ -159,7 +159,8 @@ def parse(topology: str) -> Slice:
       )
     )
   known = slices(generation)
-  shape = tuple(int(n) for n in rest.split("x")) if rest and all(n.isdigit() for n in rest.split("x")) else ()
+  sides = rest.split("x")
+  shape = tuple(map(int, sides)) if all(n.isdecimal() and len(n) < 7 for n in sides) else ()
   for candidate in known:
     if sorted(candidate.shape) == sorted(shape):
       return candidate

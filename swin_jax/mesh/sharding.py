@@ -82,7 +82,7 @@ def check_rules(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
   """
   table = {}
   if not isinstance(rules, (tuple, list)):
-    raise BadInput(f"sharding rules must be a tuple of rules ('name', 'mesh axis'), not {rules!r}")
+    raise BadInput("sharding rules must be a tuple of rules ('name', 'mesh axis')")
   for rule in rules:
     match rule:
       case [str(name), str() | None | [*_] as target]:

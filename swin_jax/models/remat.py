@@ -26,11 +26,11 @@ def policy(name: str) -> Callable | None:
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   }
-  if name in policies:
+  if isinstance(name, str) and name in policies:
     return policies[name]
-  if not name.startswith("save:") or not set(saved(name)) <= set(SAVEABLE):
+  if not isinstance(name, str) or not name.startswith("save:") or not set(saved(name)) <= set(SAVEABLE):
     named = f"save: with names from {', '.join(SAVEABLE)}, like save:qkv,mlp_hidden"
-    raise BadInput(f"model.remat = '{name}': choose one of {', '.join(policies)}, or {named}")
+    raise BadInput(f"choose one of {', '.join(policies)}, or {named}")
   return jax.checkpoint_policies.save_only_these_names(*saved(name))
 
 

@@ -72,7 +72,7 @@ def _parser() -> cli.ConfigParser:
   )
   parser.add_argument(
     "--batch",
-    type=cli.number(int, 0),
+    type=cli.number(int, 0, 2**20),
     default=0,
     metavar="N",
     help="images per step of training and of evaluation; 0 for the config's batch sizes",
@@ -106,8 +106,8 @@ def main(argv: Sequence[str]) -> int:
     cli.require(arguments, topology="v5p:4x4x4")
     place = None if arguments.topology in hardware.CHIPS else hardware.parse(arguments.topology)
     out = pathlib.Path(arguments.json) if arguments.json else None
-    if out and not out.parent.is_dir():
-      raise BadInput(f"--json={out}: the folder {out.parent} does not exist")
+    if out and (out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK)):
+      raise BadInput(f"--json={out} cannot be written: it must be a file in a folder that exists")
     logging.set_verbosity(logging.ERROR)
     set_environment()
     import jax  # not earlier: jax reads the environment when it is imported
@@ -128,7 +128,10 @@ def main(argv: Sequence[str]) -> int:
     )
     say(describe(report))
     if out:
-      out.write_text(json.dumps(report, indent=2) + "\n")
+      try:
+        out.write_text(json.dumps(report, indent=2) + "\n")
+      except OSError as error:
+        raise BadInput(f"--json={out} cannot be written: {error.strerror or error}") from error
 
   return cli.exit_code(body)
 

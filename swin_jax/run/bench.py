@@ -66,7 +66,7 @@ def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.run.bench", description=__doc__)
   parser.add_argument(
     "--seconds",
-    type=cli.number(int, 1),
+    type=cli.number(int, 1, 86_400),
     default=20,
     metavar="N",
     help="duration of the measurement of the pipeline, in seconds",

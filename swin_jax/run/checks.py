@@ -140,3 +140,6 @@ def _check_run(config: ConfigDict) -> None:
       f"data.batch_size = {config.data.batch_size} does not divide into optim.accumulation_steps ="
       f" {o.accumulation_steps}"
     )
+  free = [f"mesh.{axis}" for axis, size in config.mesh.items() if size == -1]
+  if len(free) > 1:
+    raise BadInput(f"config.{free[0]} and config.{free[1]} are -1, but only one axis can take the rest")

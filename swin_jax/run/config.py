@@ -137,6 +137,10 @@ def resolve(
       )
     if configured and configured < in_data:
       raise BadInput(f"the data has labels up to {in_data - 1}, but {kind.group}.num_classes = {configured}")
+    if (configured or in_data) < 2:
+      raise BadInput(
+        f"the data has one class, {train_classes[0]}, so there is nothing to learn for task={config.task}"
+      )
     if wrong := description.DATA["class_names"].problem(tuple(train_classes)):
       raise BadInput(f"the class names of the training data cannot be stored: {wrong}")
     config[kind.group].num_classes = configured or in_data

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from swin_jax.models import BACKBONES, backbone_name, backbone_of, windows
+from swin_jax.models import BACKBONES, backbone_name, backbone_of, levels_of, windows
 from swin_jax.tasks import KINDS, kind_of
 from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
@@ -23,13 +23,12 @@ from swin_jax.terminal.printable import printable
 
 # Keys of the data in the description of every model, with their rules; its task and its backbone add theirs.
 DATA = {
-  "image_size": rules.Items(rules.Whole(1, 65536), (2, 3)),
+  "image_size": rules.Items(rules.SIDE, (2, 3)),
   "dtype": rules.Choice("uint8", "float32"),
-  "mean": rules.Items(rules.Real(-1e15, 1e15), range(4097)),
-  "std": rules.Items(rules.Real(1e-12, 1e15), range(4097)),
+  "mean": rules.Items(rules.MEAN, range(rules.BANDS.high + 1)),
+  "std": rules.Items(rules.STD, range(rules.BANDS.high + 1)),
   "class_names": rules.Items(rules.Text(), range(1_000_001)),  # by label; may be empty
 }
-_MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
 # Keys that older runs and model folders lack, with the values that were in effect then. A backbone fills in
 # its own (`BackboneKind.describe`).
 DEFAULTS_OF_OLD_FORMATS = {
@@ -100,18 +99,19 @@ def check_data(config: ConfigDict) -> None:
     BadInput: values contradict each other; the message names the keys.
   """
   d = config.data
-  if math.prod(d.image_size) > _MOST_PIXELS:
+  if math.prod(d.image_size) > rules.MOST_PIXELS:
     raise BadInput(
-      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most {_MOST_PIXELS:,} are"
-      " possible"
+      f"data.image_size = {d.image_size} is {math.prod(d.image_size):,} pixels; at most"
+      f" {rules.MOST_PIXELS:,} are possible"
     )
   if len(d.mean) != len(d.std) or not d.mean:
     raise BadInput(f"data.mean = {d.mean} and data.std = {d.std} need one number per band")
-  if d.dtype == "uint8" and not all(0 <= mean <= 1 for mean in d.mean):
-    raise BadInput(
-      f"data.mean = {tuple(round(mean, 3) for mean in d.mean)}, but pixels of data.dtype=uint8 are scaled"
-      " to 0..1: for rasters of other numbers give --config.data.dtype=float32"
-    )
+  for name in ("mean", "std"):
+    if d.dtype == "uint8" and not all(0 <= number <= 1 for number in d[name]):
+      raise BadInput(
+        f"data.{name} = {tuple(round(number, 3) for number in d[name])}, but pixels of data.dtype=uint8 are"
+        " scaled to 0..1: for rasters of other numbers give --config.data.dtype=float32"
+      )
 
 
 def _value(config: dict[str, Any], group: str, key: str) -> Any:
@@ -145,18 +145,23 @@ def adapt(
   """
   adapted, axes = copy.deepcopy(description), len(description["data"]["image_size"])
   for name, size in (("window", window), ("image_size", image_size)):
-    if size is not None and not (
-      len(windows.sides(size, axes)) == axes and min(windows.sides(size, axes)) > 0
-    ):
+    if size is not None and rules.Items(rules.SIDE, (axes,)).problem(windows.sides(size, axes)):
       expected = "height and width" if axes == 2 else "time, height and width"
-      raise BadInput(f"{name} must be a positive number, or {expected}, not {size}")
+      raise BadInput(
+        f"{name} must be a positive number of at most {rules.SIDE.high:,}, or {expected}, not {size}"
+      )
   if window is not None:
     adapted = backbone_of(adapted).adapt(adapted, window)
   if image_size is not None:
     adapted["data"]["image_size"] = list(windows.sides(image_size, axes))
+    if math.prod(adapted["data"]["image_size"]) > rules.MOST_PIXELS:
+      raise BadInput(f"image_size = {image_size} is more than {rules.MOST_PIXELS:,} pixels")
+    patch = levels_of(adapted)[0].stride
+    if any(side < stride for side, stride in zip(adapted["data"]["image_size"], patch, strict=True)):
+      raise BadInput(f"image_size = {image_size} must be at least the model's patch of {patch} pixels")
   if bands is not None:
-    if bands < 1:
-      raise BadInput(f"bands must be a positive number, not {bands}")
+    if wrong := rules.BANDS.problem(bands):
+      raise BadInput(f"bands = {bands}: {wrong}")
     for name, neutral in (("mean", 0.0), ("std", 1.0)):
       old = adapted["data"][name]
       adapted["data"][name] = {

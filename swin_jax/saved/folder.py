@@ -4,9 +4,11 @@ holds the digests of the folder's files.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import errno
 import json
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 import jax
@@ -141,8 +143,11 @@ def check_free(destination: str) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
       raise BadInput(f"{destination} already exists; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    writable = os.access(path.parent, os.W_OK | os.X_OK) and path.name
+    with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
+      writable = path.name
   except OSError as error:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+      raise
     raise BadInput(f"{destination} cannot be created: {error.strerror or error}") from error
   if not writable:
     raise BadInput(f"{destination} cannot be created there; choose another name")

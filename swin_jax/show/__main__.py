@@ -36,7 +36,7 @@ from typing import Any
 
 from swin_jax.show import output
 from swin_jax.tasks import KINDS
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
@@ -46,7 +46,7 @@ _TASKS = {kind.pixels.command: task for task, kind in KINDS.items() if kind.pixe
 
 
 def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
-  """Returns the type of a flag: comma-separated numbers, none below `least`.
+  """Returns the type of a flag: comma-separated numbers from `least` to the largest side of an image.
 
   The error message for other text quotes the example.
   """
@@ -56,7 +56,7 @@ def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Call
       numbers = tuple(int(part) if whole or "." not in part else float(part) for part in text.split(","))
     except ValueError:
       numbers = ()
-    if len(numbers) not in counts or min(numbers) < least:
+    if len(numbers) not in counts or not all(least <= number <= rules.SIDE.high for number in numbers):
       raise argparse.ArgumentTypeError(f"'{text}' must be like {example}")
     return numbers
 
@@ -64,7 +64,7 @@ def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Call
 
 
 def _head(text: str) -> int | None:
-  if text != "mean" and not text.isdigit():
+  if text != "mean" and not (text.isdecimal() and len(text) < 6):
     raise argparse.ArgumentTypeError(f"'{text}' must be mean, or the number of a head")
   return None if text == "mean" else int(text)
 
@@ -110,22 +110,25 @@ def _parser() -> cli.Parser:
   command = commands.add_parser(
     "reconstruct", parents=[common], help="original, masked, reconstructed, pasted"
   )
-  command.add_argument("--mask_ratio", type=float, default=0.6, help="masked fraction of the image")
+  command.add_argument(
+    "--mask_ratio", type=cli.number(float, 0, 1), default=0.6, help="masked fraction of the image"
+  )
   command.add_argument(
     "--mask_patch",
-    type=int,
+    type=cli.number(int, 1, rules.SIDE.high),
     help="side of a masked cell in pixels; default: that of a token of the last stage",
   )
   command.add_argument(
     "--seed",
-    type=int,
+    type=cli.number(int, 0, 2**32 - 1),
     default=0,
     help="random seed of the first image's mask; it increases by 1 with each image",
   )
 
+  index = cli.number(int, 0, 10**6)
   command = commands.add_parser("attention", parents=[common], help="attention of a block, and Grad-CAM")
-  command.add_argument("--stage", type=int, help="from 0; default: the second to last")
-  command.add_argument("--block", type=int, help="block of the stage, from 0; default: its last")
+  command.add_argument("--stage", type=index, help="from 0; default: the second to last")
+  command.add_argument("--block", type=index, help="block of the stage, from 0; default: its last")
   command.add_argument("--head", type=_head, help="head of the block, from 0, or mean")
   command.add_argument(
     "--at",
@@ -135,9 +138,9 @@ def _parser() -> cli.Parser:
     " the image; may be repeated",
   )
   command.add_argument(
-    "--class", type=int, dest="label", help="class for Grad-CAM, from 0; default: the predicted one"
+    "--class", type=index, dest="label", help="class for Grad-CAM, from 0; default: the predicted one"
   )
-  command.add_argument("--cam_stage", type=int, help="stage for Grad-CAM, from 0; default: the last")
+  command.add_argument("--cam_stage", type=index, help="stage for Grad-CAM, from 0; default: the last")
 
   commands.add_parser("features", parents=[common], help="principal components of the stages")
 

@@ -17,11 +17,11 @@ from swin_jax.terminal.errors import BadInput
 RULES = {
   **augmentation.RULES,
   **pictures.RULES,
-  "dense.sides": rules.Items(rules.Whole(1, 65536), (0, 2)),
+  "dense.sides": rules.Items(rules.SIDE, (0, 2)),
   "dense.scale_range": rules.Items(rules.Real(0.1, 10), (2,), rising=True),
   "dense.photometric": rules.FLAG,
-  "dense.eval_canvas": rules.Items(rules.Whole(1, 65536), (2,)),
-  "dense.window": rules.Items(rules.Whole(1, 65536), (0, 2)),
+  "dense.eval_canvas": rules.Items(rules.SIDE, (2,)),
+  "dense.window": rules.Items(rules.SIDE, (0, 2)),
   "dense.scales": rules.Items(rules.Real(0.1, 10), range(1, 33)),
   "dense.mirrored": rules.FLAG,
 }

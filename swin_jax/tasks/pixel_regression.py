@@ -1,6 +1,7 @@
 """Pixel regression with UPerNet: one number per pixel, for example height, biomass or temperature."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -213,8 +214,8 @@ KIND = TaskKind(
   rules={
     **pixel_input.RULES,
     "pixel_regression.channels": pixel_input.CHANNELS,
-    "pixel_regression.value_mean": rules.Real(-1e15, 1e15),
-    "pixel_regression.value_std": rules.Real(1e-12, 1e15, or_zero=True),
+    "pixel_regression.value_mean": rules.MEAN,
+    "pixel_regression.value_std": dataclasses.replace(rules.STD, or_zero=True),
   },
   check=lambda config: pixel_input.check(config, "pixel_regression"),
   check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),

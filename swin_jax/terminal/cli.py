@@ -1,7 +1,7 @@
 """Shared parts of all commands: flags, errors without tracebacks, and exit codes."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import difflib
 import errno
 import gc
@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, rules, user_config
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 from swin_jax.terminal.progress import warn
 
@@ -21,6 +21,9 @@ FAULT = 74  # EX_IOERR
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
 # took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
+_OF_ABSL = re.compile("--?(no)?(flagfile|undefok)(=|$)")
+# What ml_collections raises where a key or its value cannot be parsed.
+_MISTAKES = (AttributeError, LookupError, TypeError, ValueError, SyntaxError, ArithmeticError, RecursionError)
 _KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
 
 
@@ -77,31 +80,41 @@ class ConfigParser(Parser):
     """Returns the config in a file, modified by the flags that argparse does not know.
 
     Raises:
-      BadInput: the file cannot be read, a key does not exist or cannot have the given value, or an argument
-        is not a flag.
+      BadInput: the file is no config, a key does not exist, cannot have the given value or is a tuple that is
+        given twice, or an argument is not a flag.
     """
+    for word in rest:
+      if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
+        self.refuse(word)
     from absl import flags  # --help needs neither
     from ml_collections import config_flags
+    from ml_collections.config_flags import config_path
 
-    argv, values = [self.prog, f"--config={path}", *rest], flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    loaded = user_config.load(path)
+    argv, values = [self.prog, *rest], flags.FlagValues()
     try:
+      config = config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
       words = values(argv)
-      _ = config.value.task  # an unreadable file raises its error only when its config is used
     except flags.UnrecognizedFlagError as error:
       self.refuse(f"--{error.flagname}")
-    except OSError as error:
-      raise BadInput(f"--config={path.partition(':')[0]}: no such file") from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (flags.Error, *_MISTAKES) as error:
       raise BadInput(_clear(str(error), given_keys(argv))) from error
     if len(words) > 1:
       self.refuse(words[1])
+    given = _keys(rest)
+    for key in given:  # absl would join the tuples
+      if given.count(key) > 1 and isinstance(config_path.get_value(key, config.value), tuple):
+        raise BadInput(f"--config.{key} is given twice; give it once")
     return config.value
 
 
 def given_keys(argv: Sequence[str]) -> list[str]:
   """Returns the keys that a command line sets by --config.GROUP.KEY, as "GROUP.KEY", each once."""
-  return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
+  return list(dict.fromkeys(_keys(argv)))
+
+
+def _keys(argv: Sequence[str]) -> list[str]:
+  return [match[1] for word in argv if (match := _KEY.match(word))]
 
 
 def require(arguments: argparse.Namespace, **examples: str) -> None:
@@ -129,32 +142,44 @@ def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], 
       value = kind(text)
     except ValueError:
       value = math.nan
-    if not least <= value <= most:
+    if not least <= value <= most or math.isinf(value):
       raise argparse.ArgumentTypeError(f"{text} is not {noun} {bounds}")
     return value
 
   return parse
 
 
-def size(text: str) -> int | list[int]:
-  """Parses the value of a flag: a number, HEIGHT,WIDTH or a number for each stage."""
-  try:
-    numbers = [int(part) for part in text.split(",")]
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be a number, or numbers separated by commas") from error
-  return numbers[0] if len(numbers) == 1 else numbers
+def numbers(each: rules.Real, counts: Collection[int]) -> Callable[[str], list]:
+  """Returns the type of a flag: comma-separated numbers, as many as `counts` allows, that follow a rule."""
+  kind, all_of_them = int if isinstance(each, rules.Whole) else float, rules.Items(each, counts)
+
+  def parse(text: str) -> list:
+    try:
+      values = [kind(part) for part in text.split(",")]
+    except ValueError as error:
+      raise argparse.ArgumentTypeError(
+        f"'{text}' must be a number, or numbers separated by commas"
+      ) from error
+    if wrong := all_of_them.problem(values):
+      raise argparse.ArgumentTypeError(f"'{text}': {wrong}")
+    return values
+
+  return parse
 
 
-def numbers(text: str) -> list[float]:
-  """Parses the value of a flag: comma-separated numbers."""
-  try:
-    return [float(part) for part in text.split(",")]
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(f"'{text}' must be numbers separated by commas") from error
+def sizes(counts: Collection[int], least: int = 1) -> Callable[[str], int | list[int]]:
+  """Returns the type of a flag: one size in pixels or tokens, or several, as many as `counts` allows."""
+  parse = numbers(rules.Whole(least, rules.SIDE.high), counts)
+
+  def sizes_of(text: str) -> int | list[int]:
+    values = parse(text)
+    return values[0] if len(values) == 1 else values
+
+  return sizes_of
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:
-  """Returns ml_collections' message about a key or a config's error as one line without a traceback.
+  """Returns ml_collections' message about a key as one line.
 
   Args:
     message: the message of ml_collections.
@@ -162,13 +187,12 @@ def _clear(message: str, keys: Sequence[str]) -> str:
   """
   # the text of a KeyError is a quoted repr, even inside another error
   message = message.replace("\\n", "\n").replace("\\'", "'")
-  if "Traceback (most recent call last):" in message:
-    return message.rpartition("Error: ")[2].strip()
   message = " ".join(message.split())
   named, similar, near = message.partition("Did you mean")
   key = next((key for key in keys if named.strip("'\" ") in key.split(".")), None)
   if not key:
-    return message
+    names = "" if "config." in message else ", ".join(f"--config.{key}" for key in keys)
+    return f"{names}: {message}" if names else message
   near = near.rstrip("'")
   advice = f". Did you mean{near}" if similar else "; configs/common.py lists them all"
   return f"there is no config key config.{key}{advice}"

@@ -46,7 +46,7 @@ class Real:
     ):
       return None
     low, high = ("more than" if self.above else "at least"), ("less than" if self.below else "at most")
-    return f"must be {'0, or ' * self.or_zero}{low} {self.low} and {high} {self.high}"
+    return f"must be {'0, or ' * self.or_zero}{low} {_number(self.low)} and {high} {_number(self.high)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +144,17 @@ class Passes:
     return None
 
 
+def _number(value: float) -> str:
+  return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+# Limits that configs, flags and models share.
+SIDE = Whole(1, 65536)  # of an image in pixels, or of a window in tokens
+MOST_PIXELS = 2**28  # of an image, or of all frames of a clip
+BANDS = Whole(1, 4096)
+MEAN, STD = Real(-1e15, 1e15), Real(1e-12, 1e15)  # of a band, or of values
+
+
 def check(config: Any, rules: Mapping[str, Rule]) -> None:
   """Checks a config against a table of "group.key" → rule.
 
@@ -153,7 +164,7 @@ def check(config: Any, rules: Mapping[str, Rule]) -> None:
   for key, rule in rules.items():
     try:
       value = functools.reduce(lambda group, name: group[name], key.split("."), config)
-    except (KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # ConfigDict has several, such as that of an empty placeholder
       raise BadInput(
         f"config.{key} is missing: a config starts with common.base() of configs/common.py, which has all"
         " keys"
@@ -163,6 +174,6 @@ def check(config: Any, rules: Mapping[str, Rule]) -> None:
 
 
 def shown(value: Any) -> str:
-  """Returns a value for a message, shortened if it is long."""
-  text = repr(value)
+  """Returns a value for a message, in one line, shortened if it is long."""
+  text = " ".join(repr(value).split())
   return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

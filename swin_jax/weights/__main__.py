@@ -26,7 +26,7 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 import sys
 
 from swin_jax.saved import choices
-from swin_jax.terminal import cli, digests
+from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
@@ -34,6 +34,7 @@ from swin_jax.terminal.progress import say
 
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.weights", description=__doc__)
+  counts = range(1, rules.BANDS.high + 1)
   commands = parser.add_subparsers(dest="command", required=True, metavar="import|adapt|export|verify")
 
   command = commands.add_parser("import", help="a public checkpoint → a model folder")
@@ -43,27 +44,31 @@ def _parser() -> cli.Parser:
     "--layout", default="auto", choices=("auto", *choices.LAYOUTS), help="required naming scheme"
   )
   command.add_argument(
-    "--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH; needed if the file does not determine it"
+    "--image_size",
+    type=cli.sizes((1, 2)),
+    help="pixels, or HEIGHT,WIDTH; needed if the file does not determine it",
   )
   command.add_argument(
     "--window",
-    type=cli.size,
+    type=cli.sizes(range(1, 9)),
     help="tokens, or one number per stage; needed if the file does not determine it",
   )
   command.add_argument(
     "--trained_window",
-    type=cli.size,
+    type=cli.sizes(range(1, 9), least=0),
     help="V2: windows of pre-training, one per stage; 0 if same as --window",
   )
   command.add_argument(
     "--mean",
-    type=cli.numbers,
+    type=cli.numbers(rules.MEAN, counts),
     help="mean of the images per band, for pixels in 0..1; overrides the mean read or assumed",
   )
-  command.add_argument("--std", type=cli.numbers, help="standard deviation per band, as for --mean")
+  command.add_argument(
+    "--std", type=cli.numbers(rules.STD, counts), help="standard deviation per band, as for --mean"
+  )
   command.add_argument(
     "--target_norm_window",
-    type=int,
+    type=cli.number(int, 0, 9999),
     help="SimMIM with normalised targets: window in pixels (47 in the V2 recipe); 0 if not normalised",
   )
   command.add_argument(
@@ -82,14 +87,16 @@ def _parser() -> cli.Parser:
     help="workdir, WORKDIR/checkpoints/STEP or model folder",
   )
   command.add_argument("destination", type=local_path, metavar="DST", help="model folder to create")
-  command.add_argument("--image_size", type=cli.size, help="pixels, or HEIGHT,WIDTH")
-  command.add_argument("--window", type=cli.size, help="tokens, or HEIGHT,WIDTH, for all stages")
+  command.add_argument("--image_size", type=cli.sizes((1, 2, 3)), help="pixels, or HEIGHT,WIDTH")
+  command.add_argument("--window", type=cli.sizes((1, 2, 3)), help="tokens, or HEIGHT,WIDTH, for all stages")
   command.add_argument(
     "--bias_tables",
     choices=choices.BIAS_TABLES,
     help="interpolation of V1 bias tables for another window; default geometric",
   )
-  command.add_argument("--bands", type=int, help="number of image bands")
+  command.add_argument(
+    "--bands", type=cli.number(int, rules.BANDS.low, rules.BANDS.high), help="number of image bands"
+  )
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
   command.add_argument(
     "--class_map",

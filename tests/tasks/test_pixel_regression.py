@@ -304,7 +304,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   with pytest.raises(BadInput, match="value_mean is given without value_std"):
     run_config.with_statistics(config(values, pixel_regression__value_mean=3.0))
   for changes, message in (
-    (dict(pixel_regression__value_std=-1.0), "value_std = -1.0 must be positive"),
+    (dict(pixel_regression__value_std=-1.0), "value_std = -1.0: must be 0, or at least"),
     (dict(pixel_regression__channels=24), "pixel_regression.channels = 24 must be a multiple of 16"),
   ):
     with pytest.raises(BadInput, match=message):

@@ -408,13 +408,16 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    (dict(dense__sides=(512,)), "config.dense.sides = (512,) must be two numbers of pixels"),
+    (dict(dense__sides=(512,)), "config.dense.sides = (512,): must be a tuple of 0 or 2"),
     (dict(dense__window=(2, 2)), "config.dense.window = (2, 2) must be two numbers"),
     (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
     (dict(dense__scales=()), "config.dense.scales"),
     (dict(dense__photometric=True), "photometric distortion needs uint8 RGB, not uint8 of 1 bands"),
     (dict(segmentation__channels=20), "config.segmentation.channels = 20 must be a multiple of 16"),
-    (dict(segmentation__num_classes=300), "config.segmentation.num_classes = 300 must be at most 255"),
+    (
+      dict(segmentation__num_classes=300),
+      "config.segmentation.num_classes = 300: must be at least 0 and at most 255",
+    ),
     (dict(data__mean=(120.0,)), "data.mean = (120.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),
     (dict(data__std=()), "give both, or (), () for the values of the data's statistics.json"),
     (

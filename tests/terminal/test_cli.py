@@ -70,11 +70,22 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--quality=96"), "--quality: 96 is not an integer in the range [1, 95]; command --help"),
     ((QUICKSTART, "--quality=9.5"), "--quality: 9.5 is not an integer in the range [1, 95]"),
     ((QUICKSTART, "--share=-1"), "--share: -1 is not a number of at least 0.0"),
+    ((QUICKSTART, "--share=inf"), "--share: inf is not a number of at least 0.0"),
     ((QUICKSTART, "--share=nan"), "--share: nan is not a number of at least 0.0"),
     ((QUICKSTART, "--config.optim.lrr=1"), "there is no config key config.optim.lrr. Did you mean "),
     ((QUICKSTART, "--config.optimizer.lr=1"), "there is no config key config.optimizer.lr"),
     ((QUICKSTART, "--config.optim.lr=fast"), "could not convert string to float: 'fast'"),
+    ((QUICKSTART, "--config.optim.lr.x=1"), "config.optim.lr"),
+    ((QUICKSTART, "--config.optim=1"), "config.optim"),
+    ((QUICKSTART, "--config.model.depths[9]=1"), "config.model.depths[9]"),
+    ((QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"), "model.depths is given twice"),
+    ((QUICKSTART, "--flagfile=/etc/passwd"), "--flagfile is unknown"),
+    ((QUICKSTART, "--undefok=workdirr", "--workdirr=x"), "--undefok is unknown"),
     (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: no such file"),
+    (("--config=configs",), "--config=configs: not a file"),
+    (("--config=/dev/zero",), "--config=/dev/zero: not a file"),
+    (("--config=/etc/passwd",), "--config=/etc/passwd: SyntaxError: invalid syntax (line 1)"),
+    (("--config=configs/common.py",), "has no function get_config"),
     ((f"{QUICKSTART}:pretrian",), ":pretrain, :finetune"),
   ],
 )
@@ -82,6 +93,64 @@ def test_a_mistake_is_one_line(words, message):
   with pytest.raises(BadInput) as error:
     parse(*words)
   assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("def get_config(:", "SyntaxError: invalid syntax (line 1)"),
+    ("\0", "SyntaxError: source code string cannot contain null bytes"),
+    ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module' (line 1)"),
+    ("def get_config():\n  raise RuntimeError('one\\ntwo')", "RuntimeError: one two (line 2)"),
+    ("def get_config():\n  raise SystemExit(3)", "SystemExit: 3 (line 2)"),
+    ("def get_config():\n  open('/no/such/file')", "FileNotFoundError"),
+    ("def get_config(a, b):\n  pass", "TypeError: get_config() missing 2 required positional arguments"),
+    ("def get_config():\n  return dict(task=3)", "get_config returns dict, not a config"),
+    ("def get_config():\n  raise ValueError('a whole sentence')", ": a whole sentence (line 2)"),
+    (
+      "from ml_collections import ConfigDict, config_dict\n"
+      "def get_config():\n  return ConfigDict(dict(seed=config_dict.required_placeholder(int)))",
+      "RequiredValueError",
+    ),
+    (
+      "from configs import common\ndef get_config():\n  c = common.base()\n  c.optim.lrr = 1.0",
+      'cannot be added since the config is locked. Did you mean "lr" instead of "lrr"?',
+    ),
+  ],
+)
+def test_a_mistake_in_a_config_file_is_one_line_with_its_place(tmp_path, text, message):
+  file = tmp_path / "config.py"
+  file.write_text(text)
+  with pytest.raises(BadInput) as error:
+    parse(f"--config={file}")
+  assert message in str(error.value) and str(error.value).startswith(f"--config={file}")
+  assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+  "change, key",
+  [
+    ("del c.optim.lr", "optim.lr"),
+    ("del c.optim", "optim"),
+    ("del c.task", "task"),
+    ("del c.model", "model.backbone"),
+    ("del c.optim; c.optim = 3", "optim"),
+  ],
+)
+def test_a_config_without_a_key_of_the_base_is_one_line(tmp_path, capsys, change, key):
+  file = tmp_path / "config.py"
+  file.write_text(
+    "from ml_collections import ConfigDict\n"
+    "from configs import common\n"
+    "def get_config():\n"
+    "  c = ConfigDict(common.base().to_dict())\n"
+    f"  {change}\n"
+    "  return c\n"
+  )
+  assert main.main(["main", f"--config={file}", f"--workdir={tmp_path / 'run'}"]) == 2
+  printed = capsys.readouterr().err
+  assert printed.startswith(f"swin_jax: config.{key}") and " is missing: " in printed
+  assert printed.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
 def test_a_command_called_again_starts_anew(capsys, tmp_path):

@@ -644,13 +644,13 @@ def test_bad_files_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
   "words, said",
   [
-    (("--image_size=0",), "--image_size must be a number of pixels"),
-    (("--image_size=32,32,32",), "--image_size must be a number of pixels, or height and width"),
-    (("--window=0",), "--window must be one number of tokens, or 2, one per stage"),
-    (("--window=-4",), "--window must be one number of tokens"),
-    (("--trained_window=-3",), "--trained_window must be one number of tokens"),
+    (("--image_size=0",), "--image_size: '0': entry 0 must be at least 1"),
+    (("--image_size=32,32,32",), "--image_size: '32,32,32': must be a tuple of 1 or 2 entries"),
+    (("--window=0",), "--window: '0': entry 0 must be at least 1"),
+    (("--window=4,4,4",), "--window must be one number of tokens, or 2, one per stage"),
+    (("--trained_window=-3",), "--trained_window: '-3': entry 0 must be at least 0"),
     (("--target_norm_window=4",), "--target_norm_window must be odd, or 0; it is 4"),
-    (("--target_norm_window=-3",), "--target_norm_window must be odd, or 0; it is -3"),
+    (("--target_norm_window=-3",), "--target_norm_window: -3 is not an integer in the range [0, 9999]"),
     (("--window=x",), "'x' must be a number, or numbers separated by commas"),
   ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 from swin_jax.models import windows
 from swin_jax.models.backbone import Level
 from swin_jax.models.swin.config import Size, SwinConfig
+from swin_jax.terminal.errors import BadInput
 
 
 class StageGeometry(NamedTuple):
@@ -28,17 +29,29 @@ class StageGeometry(NamedTuple):
   tokens: int
 
 
+_MOST_TOKENS = 100 * 100  # of a window: the table of its pairs of tokens takes 400 MB
+
+
 def geometry(config: SwinConfig, size: Size) -> tuple[StageGeometry, ...]:
-  """Returns the geometry of every stage for images of `size` pixels."""
+  """Returns the geometry of every stage for images of `size` pixels; for errors, see `stage_geometry`."""
   levels = (Level(config.stride(stage), config.channels(stage)) for stage in range(config.stages))
   return tuple(stage_geometry(config, stage, level.map_size(size)) for stage, level in enumerate(levels))
 
 
 def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeometry:
-  """Returns the geometry of one stage for its map of `map_size` tokens."""
+  """Returns the geometry of one stage for its map of `map_size` tokens.
+
+  Raises:
+    BadInput: a window has too many tokens.
+  """
   window, shift = windows.window_and_shift(
     map_size, config.window_sizes[stage], True, clamp=config.clamp_windows
   )
+  if math.prod(window) > _MOST_TOKENS:
+    raise BadInput(
+      f"stage {stage} has windows of {' × '.join(map(str, window))} tokens on a map of"
+      f" {' × '.join(map(str, map_size))}; at most {_MOST_TOKENS:,} tokens are possible: use smaller windows"
+    )
   # Padded before the shift; otherwise opposite edges of the image would meet inside a window.
   return StageGeometry(
     tuple(map_size), windows.padded_size(map_size, window), window, shift, math.prod(map_size)
