@@ -432,3 +432,19 @@ def test_a_drawn_value_is_refused_in_one_line_or_can_be_built():
       build_abstractly(config, *steps, with_step=False)
     except BadInput as error:  # of the devices
       assert key.startswith(("mesh", "sharding_rules", "model.attention_kernel")), (key, value, error)
+
+
+@pytest.mark.parametrize(
+  "read", [run_config.with_statistics, lambda config: reads.check_flags(config, ["optim.lr"])]
+)
+def test_values_are_checked_before_anything_else_reads_the_config(read):
+  config = tiny_config("masked_pixels")
+  with config.unlocked(), config.ignore_type():
+    config.data.mean = 0.5
+    del config.model["backbone"]
+  with pytest.raises(BadInput, match="config.model.backbone is missing"):
+    read(config)
+  with config.unlocked():
+    config.model.backbone = "swin"
+  with pytest.raises(BadInput, match=r"config.data.mean = 0.5: must be a tuple"):
+    read(config)

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from swin_jax.saved import description as descriptions
+from swin_jax.terminal.errors import BadInput
 from swin_jax.weights.__main__ import main
 from tests.support.folders import imported
 from tests.support.paths import FAULTS
@@ -127,6 +129,12 @@ def test_a_wrong_word_is_refused_in_one_line(run, line, word):
 @pytest.mark.parametrize("line", LEGITIMATE)
 def test_a_legitimate_word_passes(run, folder, line):
   assert run(line.replace("/nonexistent", str(folder / "nonexistent"))) == (0, "")
+
+
+@pytest.mark.parametrize("bands", [0, 10**9, 1.5, True])
+def test_bands_are_bounded_without_the_command_too(bands):
+  with pytest.raises(BadInput, match=f"bands = {bands}: must be"):
+    descriptions.adapt({"data": {"image_size": [32, 32]}}, bands=bands)
 
 
 @pytest.mark.skipif(not FAULTS.exists(), reason="the list lies next to the checkout")
