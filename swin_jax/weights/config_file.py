@@ -14,7 +14,7 @@ from swin_jax.terminal.printable import clean
 
 _LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
 
-_GROUPS = ("id2label", "model_args")  # keys whose values are objects, or null
+_GROUPS = ("id2label", "model_args", "pretrained_cfg")  # keys whose values are objects, or null
 
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +44,7 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     if window:  # pre-trained with another window, which small maps shrank
       earlier = model | {"window_sizes": [before] * len(model["depths"])}
       sizes["trained_window"] = used_windows({"model": earlier}, windows.pair(size))
-    theirs = config.get("model_args")
-    theirs = theirs if isinstance(theirs, dict) else {}
+    theirs = config.get("model_args") or {}
     names = {"img_size": "image_size", "window_size": "window", "pretrained_window_sizes": "trained_window"}
     sizes |= {names[name]: value for name, value in theirs.items() if name in names}
   sizes = {name: value for name, value in sizes.items() if value is not None}
@@ -69,9 +68,8 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
   """
   settings, timm = (
     read(folder / "preprocessor_config.json"),
-    read(folder / "config.json").get("pretrained_cfg"),
+    read(folder / "config.json").get("pretrained_cfg") or {},
   )
-  timm = timm if isinstance(timm, dict) else {}
   stored = {name: settings.get(f"image_{name}", timm.get(name)) for name in ("mean", "std")}
   stored = {name: value for name, value in stored.items() if value is not None}
   for name, value in stored.items():
@@ -85,8 +83,7 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
 
 def class_names(path: pathlib.Path, count: int) -> list[str]:
   """Returns the labels in Hugging Face's config.json; empty if their number differs or they are generic."""
-  labels = read(path).get("id2label")
-  labels = labels if isinstance(labels, dict) else {}
+  labels = read(path).get("id2label") or {}
   names = [labels.get(str(i)) for i in range(count)]
   return (
     list(map(clean, names))

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import config_file
 from tests.support import official
 from tests.support.folders import TINY, refusal, save
@@ -111,7 +112,7 @@ def test_addresses_stay_in_their_repository(rest, tmp_path, capsys, monkeypatch)
 @pytest.mark.parametrize(
   "name, settings, message",
   [
-    ("config.json", "[" * 100_000, "is not JSON"),
+    ("config.json", "[" * 100_000, "is not valid JSON"),
     ("config.json", '{"model_type": "swinv2", "image_size": "big", "window_size": 4}', "image_size is 'big'"),
     ("config.json", '{"model_type": "swinv2", "image_size": 32, "window_size": [[[4]]]}', "window is"),
     ("config.json", '{"model_type": "swinv2", "image_size": 1e99, "window_size": 4}', "image_size is 1e+99"),
@@ -137,10 +138,15 @@ def test_settings_next_to_weights_are_checked(name, settings, message, tmp_path,
 def test_labels_next_to_weights_are_cleaned(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a\x1b[31m", "1": "b"}}))
   assert config_file.class_names(tmp_path / "config.json", 2) == ["a[31m", "b"]
-  for other in ({"id2label": [1, 2]}, {"id2label": 3}, [], {"pretrained_cfg": 3, "model_args": 3}):
-    (tmp_path / "config.json").write_text(json.dumps(other))
-    assert config_file.class_names(tmp_path / "config.json", 2) == []
-    assert config_file.normalisation(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+  "settings", [{"id2label": [1, 2]}, {"id2label": 3}, [], {"pretrained_cfg": 3}, {"model_args": 3}], ids=str
+)
+def test_settings_of_another_type_are_refused(settings, tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps(settings))
+  with pytest.raises(BadInput, match="config.json.*object"):
+    config_file.normalisation(tmp_path)
 
 
 @pytest.mark.slow
