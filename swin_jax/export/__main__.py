@@ -30,6 +30,11 @@ the one that exported it.
 import json
 import sys
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 

@@ -52,10 +52,15 @@ import pathlib
 import sys
 from typing import Any
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from absl import logging
 
 from swin_jax.mesh import hardware
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import patiently
 
@@ -128,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
     )
     print(describe(report))
     if out:
-      out.write_text(json.dumps(report, indent=2) + "\n")
+      files.write(out, json.dumps(report, indent=2) + "\n")
 
   return cli.exit_code(body)
 

@@ -6,14 +6,13 @@ import difflib
 import errno
 import gc
 import math
-import os
 import re
 import signal
 import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import leftovers, preemption
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
 FAULT = 74  # EX_IOERR
@@ -176,10 +175,15 @@ def _clear(message: str, keys: Sequence[str]) -> str:
 def exit_code(body: Callable[[], None]) -> int:
   """Runs a command, with few garbage collections, and returns its exit code.
 
-  0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM and 130 by Ctrl-C, each explained in one line
-  on stderr; 1 a bug, with a traceback.
+  0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM or SIGHUP and 130 by Ctrl-C, each explained
+  in one line on stderr; 1 a bug, with a traceback.
   """
   gc.set_threshold(COLLECT_EVERY)
+  with preemption.watch():
+    return _exit_code(body)
+
+
+def _exit_code(body: Callable[[], None]) -> int:
   try:
     body()
   except BadInput as error:
@@ -211,10 +215,9 @@ def leave(code: int) -> NoReturn:
   After an error it ends at once, because native threads that are still running could crash the interpreter's
   shutdown or block it.
   """
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for number in preemption.SIGNALS:
     signal.signal(number, signal.SIG_IGN)
-  sys.stdout.flush()
-  sys.stderr.flush()
   if code:
-    os._exit(code)
+    leftovers.end(code)
+  leftovers.clear()
   sys.exit(0)

@@ -34,6 +34,11 @@ import glob
 import os
 import sys
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.data.prepare import tiles, writing
 from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
