@@ -193,6 +193,8 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       if step - 1 > saved_step and jax.process_count() == 1:
         read()
         save(step - 1)
+      if preemption.signalled():
+        stop(step - 1)
       raise
     if train_step is None:
       say("compiling the train step ...")
@@ -231,7 +233,12 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
+    try:
+      evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
+    except BadInput:
+      if preemption.signalled():  # the step is saved, and the next run repeats the evaluation
+        return None
+      raise
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:

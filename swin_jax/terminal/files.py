@@ -68,11 +68,7 @@ def _partial(path: pathlib.Path, create: Callable[[pathlib.Path], None]) -> Iter
   Leftovers of killed processes under other such names are removed first.
   """
   leftovers.remove_dead(path.parent, f"{glob.escape(path.name)}.{leftovers.TOKEN}{PARTIAL}")
-  while True:
-    partial = path.with_name(f"{path.name}.{leftovers.token()}{PARTIAL}")
-    create(partial)
-    if leftovers.hold(partial):
-      break
+  partial = leftovers.create(lambda token: path.with_name(f"{path.name}.{token}{PARTIAL}"), create)
   try:
     yield partial
   finally:

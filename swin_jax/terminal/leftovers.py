@@ -34,6 +34,20 @@ def token() -> str:
   return _kernel() + secrets.token_hex(4)
 
 
+def create(path_of: Callable[[str], pathlib.Path], make: Callable[[pathlib.Path], None]) -> pathlib.Path:
+  """Makes a file or folder under a new name and holds it; returns its path.
+
+  Args:
+    path_of: token → path.
+    make: creates the file or folder at a path.
+  """
+  while True:
+    path = path_of(token())
+    make(path)
+    if hold(path):
+      return path
+
+
 def hold(path: pathlib.Path) -> bool:
   """Locks an existing file or folder as this process's, until `release` or the end of the process.
 

@@ -85,7 +85,12 @@ def requested() -> bool:
 
   All processes must call this equally often, and all get the same answer.
   """
-  return _agree() if _agree else _signal is not None
+  return _agree() if _agree else signalled()
+
+
+def signalled() -> bool:
+  """Returns whether a run of one process was asked to stop; several must agree on that by `requested`."""
+  return not _agree and _signal is not None
 
 
 def exit_code() -> int:
