@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
-    from swin_jax.run import compilation, evaluate, reads, train
+    from swin_jax.run import agreement, compilation, evaluate, reads, train
 
     logging.set_verbosity(logging.WARNING)
     reads.check_flags(arguments.config, cli.given_keys(argv))
@@ -73,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
     join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
+      agreement.check_program()
       run(arguments.config, arguments.workdir)
 
   return cli.exit_code(body)

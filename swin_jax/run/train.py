@@ -14,7 +14,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import checks, compatibility, compilation
+from swin_jax.run import agreement, checks, compatibility, compilation
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
@@ -45,6 +45,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   """
   started = time.perf_counter()
   # 1. Config.
+  agreement.check_config(config)
   config = run_config.with_statistics(config)
   checks.check(config)
   folder.check_no_model(workdir)
@@ -53,6 +54,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   start = _open_start(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   data = open_input(config)
+  agreement.check_data(data, config)
   classes = data.train_source.class_names, data.eval_source.class_names
   config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
   if stored:
