@@ -80,7 +80,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
       jax.distributed.shutdown()
     raise
   except BaseException as error:
-    if not isinstance(error, BadInput):
+    if isinstance(error, Fault) or not isinstance(error, BadInput):
       others.settle()
     others.leave(error)
     raise

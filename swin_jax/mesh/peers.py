@@ -91,7 +91,7 @@ class Peers:
       error: why it ends early; None if it ends well, then the others may go on.
       outcome: exit code and last line of this process if one of the others dies after this call.
     """
-    self._outcome, self._leaving = outcome, True
+    self._outcome, self._leaving = outcome, error is None
     text = " ".join(str(error).split()) or type(error).__name__
     if error is not None:
       self._lost.set()  # it ends by itself, and needs no other reason
@@ -99,8 +99,8 @@ class Peers:
 
   def settle(self) -> None:
     """Waits, after an error that the death of another process may have caused, until that would be known."""
-    if self._lost.wait(2 * SECONDS_OF_GRACE):
-      time.sleep(2 * SECONDS_OF_GRACE)  # this process ends meanwhile
+    if self._lost.wait(SECONDS_OF_GRACE / 2):
+      time.sleep(10 * SECONDS_OF_GRACE)  # this process ends meanwhile
 
   def _wait_for_all(self) -> None:
     deadline = time.monotonic() + SECONDS_TO_JOIN
@@ -174,7 +174,7 @@ class Peers:
     """Serves jax of this process; it learns of the end of process 0 only once this one ends too."""
     upstream = _connect(self._host, self._port)
     _keep_alive(upstream)
-    _join_sockets(connection, upstream, lambda: not self._leaving)
+    _join_sockets(connection, upstream, lambda: not (self._leaving and 0 in self._said_bye))
 
   def _read(self, index: int, host: str, file) -> None:
     """Reads the lines of another process until it ends."""
