@@ -140,10 +140,7 @@ def at_end(function: Callable[[], None]) -> None:
 
 
 def clear() -> None:
-  """Calls the functions of `at_end` and removes everything that this process holds."""
-  while _at_end:
-    with contextlib.suppress(Exception):
-      _at_end.pop()()
+  """Removes everything that this process holds."""
   for path in list(_held):
     with contextlib.suppress(OSError):
       remove(path)
@@ -152,6 +149,9 @@ def clear() -> None:
 
 def end(code: int) -> NoReturn:
   """Ends the process at once with an exit code; leaves nothing half-written."""
+  while _at_end:
+    with contextlib.suppress(Exception):
+      _at_end.pop()()
   clear()
   sys.stdout.flush()
   sys.stderr.flush()
