@@ -185,7 +185,9 @@ def study(
   offset = rng.randrange(len(ways))
 
   def check(problems):
-    output = commands.finish(commands.start(commands.words(name, disturbed)))
+    # a kill between the last write and the end leaves a complete model, which is not written again
+    codes = (0, 2) if name in ("weights", "export") and disturbed.exists() else (0,)
+    output = commands.finish(commands.start(commands.words(name, disturbed)), codes)
     if commands.result(name, disturbed, output) != expected:
       problems.append("another result")
     if left := commands.left_over(disturbed):

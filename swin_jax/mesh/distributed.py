@@ -43,7 +43,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     Fault: the other processes could not be reached.
   """
   if coordinator is not None:
-    peers.parse(coordinator)
+    peers.check_address(coordinator)
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
   launcher = None
@@ -64,7 +64,7 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     return
   try:
     others = _join(*(settings or _settings_of_launcher()))
-  except (RuntimeError, ValueError) as error:
+  except (RuntimeError, ValueError, KeyError) as error:
     by_hand = f"as described by {launcher}; --coordinator, --num_processes and --process_id override it"
     where = by_hand if launcher else f"process 0 at {coordinator}"
     raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
@@ -90,7 +90,14 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
 
 def _settings_of_launcher() -> tuple[str, int, int, list[int] | None]:
   """Returns coordinator, number of processes, index of this one, and its devices, None for all."""
-  return clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 300)
+  coordinator, ids = os.environ.get("JAX_COORDINATOR_ADDRESS"), os.environ.get("JAX_LOCAL_DEVICE_IDS")
+  ids = [int(number) for number in ids.split(",")] if ids else None
+  settings = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+    coordinator, None, None, ids, None, peers.SECONDS_TO_JOIN
+  )
+  if None in settings[:3]:
+    raise ValueError("it does not say where process 0 is, how many there are, or which this one is")
+  return settings
 
 
 def _join(coordinator: str, count: int, index: int, devices: list[int] | None) -> peers.Peers:

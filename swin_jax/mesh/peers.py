@@ -29,19 +29,18 @@ _HELLO = "swin_jax"
 _LOCAL = "127.0.0.1"
 
 
-def parse(coordinator: str) -> tuple[str, int]:
-  """Parses HOST:PORT, where HOST may be an IPv6 address in brackets.
+def check_address(coordinator: str) -> None:
+  """Checks that an address given by the user is HOST:PORT; an IPv6 address as HOST is in brackets.
 
   Raises:
     BadInput: it has another form.
   """
-  match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([\w.-]+)):(\d{1,5})", coordinator)
-  if not match or not 1 <= int(match[3]) <= 65535:
+  match = re.fullmatch(r"(?:\[[0-9a-fA-F:.%]+\]|[\w.-]+):(\d{1,5})", coordinator)
+  if not match or not 1 <= int(match[1]) <= 65535:
     raise BadInput(
       f"--coordinator={coordinator} is not HOST:PORT of process 0 with a port from 1 to 65535, such as"
       " 10.0.0.1:4567"
     )
-  return match[1] or match[2], int(match[3])
 
 
 class Peers:
@@ -61,7 +60,8 @@ class Peers:
   """
 
   def __init__(self, coordinator: str, count: int, index: int):
-    self._host, self._port = parse(coordinator)
+    host, _, port = coordinator.rpartition(":")
+    self._host, self._port = host.strip("[]"), int(port)
     self._count, self._index = count, index
     self._lines: dict[int, socket.socket] = {}  # process → connection for text
     self._said_bye: set[int] = set()
