@@ -16,12 +16,12 @@ import flax
 import jax
 from ml_collections import ConfigDict
 
-import swin_jax
 from swin_jax.data.feed import pipeline
 from swin_jax.data.read.example import Source
 from swin_jax.mesh import distributed
 from swin_jax.terminal.errors import BadInput
 
+CODE = pathlib.Path(__file__).parents[1]
 MANIFEST = "manifest.json"  # of a prepared set, with the checksums of its files
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 # Only how fast a process reads may differ between them.
@@ -99,7 +99,6 @@ def _program() -> dict[str, str]:
   versions = {f"the version of {name}": _version(name) for name in LIBRARIES}
   return versions | {
     "the version of Python": ".".join(platform.python_version_tuple()[:2]),
-    "the version of swin_jax": swin_jax.__version__,
     "the code of swin_jax (a digest)": _digest_of_code(),
   }
 
@@ -113,9 +112,9 @@ def _version(library: str) -> str:
 
 @functools.cache
 def _digest_of_code() -> str:
-  root, digest = pathlib.Path(swin_jax.__file__).parent, hashlib.sha256()
-  for path in sorted(root.rglob("*.py")):
-    digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+  digest = hashlib.sha256()
+  for path in sorted(CODE.rglob("*.py")):
+    digest.update(f"{path.relative_to(CODE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
   return digest.hexdigest()[:12]
 
 

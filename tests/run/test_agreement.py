@@ -65,7 +65,7 @@ def test_processes_may_read_at_another_speed():
 def test_another_version_of_the_code_is_named(tmp_path, monkeypatch):
   here = agreement._program()
   (tmp_path / "a.py").write_text("1")
-  monkeypatch.setattr(agreement.swin_jax, "__file__", str(tmp_path / "__init__.py"))
+  monkeypatch.setattr(agreement, "CODE", tmp_path)
   digests = []
   for text in "1", "2", "2":
     (tmp_path / "a.py").write_text(text)
