@@ -13,6 +13,7 @@ that is gone is noticed by keep-alive packets.
 
 from collections.abc import Callable
 import contextlib
+import errno
 import re
 import socket
 import sys
@@ -215,10 +216,7 @@ class Peers:
 
   def _listen(self, port: int, serve: Callable[[socket.socket], None], *, everywhere: bool = False) -> int:
     """Serves each connection to a port in its own thread; returns the port."""
-    if everywhere and socket.has_dualstack_ipv6():
-      server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    else:
-      server = socket.create_server(("" if everywhere else _LOCAL, port), backlog=1024)
+    server = _serve(port) if everywhere else socket.create_server((_LOCAL, port), backlog=1024)
 
     def accept():
       while True:
@@ -226,6 +224,17 @@ class Peers:
 
     _start(accept)
     return server.getsockname()[1]
+
+
+def _serve(port: int) -> socket.socket:
+  """Opens a port of all networks, of IPv4 and, where the machine has it, of IPv6."""
+  if socket.has_dualstack_ipv6():
+    try:
+      return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    except OSError as error:
+      if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # IPv6 is known, but switched off
+        raise
+  return socket.create_server(("", port), backlog=1024)
 
 
 def _start(function: Callable, *arguments) -> None:

@@ -6,13 +6,14 @@ What a killed process leaves half-written is removed by the next process that wr
 from collections.abc import Callable, Iterator
 import contextlib
 import errno
-import glob
 import os
 import pathlib
+import re
 
 from swin_jax.terminal import leftovers
 
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
+_OF_PARTIAL = rf"\.[0-9a-f]{{1,16}}\{PARTIAL}"  # earlier versions wrote shorter numbers
 # Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -58,7 +59,7 @@ def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def remove_dead(folder: pathlib.Path) -> None:
   """Removes what killed processes left half-written in a folder."""
-  leftovers.remove_dead(folder, f"*.{leftovers.TOKEN}{PARTIAL}")
+  leftovers.remove_dead(folder, f".*{_OF_PARTIAL}")
 
 
 @contextlib.contextmanager
@@ -67,7 +68,7 @@ def _partial(path: pathlib.Path, create: Callable[[pathlib.Path], None]) -> Iter
 
   Leftovers of killed processes under other such names are removed first.
   """
-  leftovers.remove_dead(path.parent, f"{glob.escape(path.name)}.{leftovers.TOKEN}{PARTIAL}")
+  leftovers.remove_dead(path.parent, re.escape(path.name) + _OF_PARTIAL)
   partial = leftovers.create(lambda token: path.with_name(f"{path.name}.{token}{PARTIAL}"), create)
   try:
     yield partial

@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import socket
@@ -22,7 +23,7 @@ import sys
 import time
 from typing import NoReturn
 
-TOKEN = "[0-9a-f]" * 16  # pattern of `token`
+TOKEN = "[0-9a-f]{16}"  # regular expression of `token`
 SECONDS_UNTIL_OLD = 3600
 _BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
 _held: dict[pathlib.Path, int] = {}  # file or folder in progress → open handle with its lock
@@ -87,9 +88,12 @@ def remove_dead(folder: pathlib.Path, pattern: str) -> None:
 
   Args:
     folder: where to look.
-    pattern: glob pattern of names that contain a `token`.
+    pattern: regular expression of names that contain a `token`, or what earlier versions had in its place.
   """
-  for path in sorted(folder.glob(pattern)):
+  paths = []
+  with contextlib.suppress(OSError):  # whoever writes there next reports it
+    paths = sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+  for path in paths:
     with contextlib.suppress(OSError):  # another process removes it, or it cannot be opened or removed
       if path.is_symlink() or path.stat().st_uid != os.getuid():
         continue
@@ -105,7 +109,8 @@ def remove_dead(folder: pathlib.Path, pattern: str) -> None:
 def _is_dead(handle: int, path: pathlib.Path) -> bool:
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    known = _kernel() in path.name or _seconds_unchanged(path) > SECONDS_UNTIL_OLD
+    of_this_kernel = _kernel() in path.name or not re.search(TOKEN, path.name)
+    known = of_this_kernel or _seconds_unchanged(path) > SECONDS_UNTIL_OLD
   except BlockingIOError:
     raise
   except OSError:  # the file system has no locks

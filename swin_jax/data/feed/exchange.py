@@ -35,7 +35,7 @@ class Sent:
 
   def __init__(self, value):
     folder = pathlib.Path(tempfile.gettempdir())
-    leftovers.remove_dead(folder, f"{PREFIX}{leftovers.TOKEN}.pickle")
+    leftovers.remove_dead(folder, rf"{PREFIX}{leftovers.TOKEN}\.pickle")
     self._path = leftovers.create(lambda token: folder / f"{PREFIX}{token}.pickle", _private_file)
     weakref.finalize(self, _remove, self._path)
     with open(self._path, "wb") as file:
@@ -69,9 +69,9 @@ def token() -> str:
 def remove_dead() -> None:
   """Removes what dead processes of this user left in memory."""
   leftovers.remove_dead(MEMORY, PREFIX + leftovers.TOKEN)
-  for path in MEMORY.glob(f"*{PREFIX}{leftovers.TOKEN}?*"):
-    owner = re.search(f"{PREFIX}{leftovers.TOKEN}", path.name)[0]
-    if not (MEMORY / owner).exists():
+  for path in MEMORY.iterdir():
+    owner = re.search(f"{PREFIX}{leftovers.TOKEN}", path.name)
+    if owner and not (MEMORY / owner[0]).exists():
       with contextlib.suppress(OSError):  # of another user
         path.unlink()
 
