@@ -11,19 +11,20 @@ Several processes: give each the same command. On TPU pods and with Slurm and Op
 each other; elsewhere add --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I. All
 processes must share the workdir.
 
-Exit codes: 0 success; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM and saved,
-run the same command again; 130 stopped by Ctrl-C and saved.
+Exit codes: 0 success; 2 bad input; 74 storage, a save or a process failed; 75 stopped by SIGTERM or SIGHUP
+and saved, run the same command again; 130 stopped by Ctrl-C and saved.
 """
 
 from collections.abc import Sequence
 import sys
 
-from swin_jax.terminal import host_memory
+from swin_jax.terminal import host_memory, preemption
 
-if __name__ == "__main__":
-  host_memory.restart_on_large_pages("swin_jax.main")  # before the slow imports
+if __name__ == "__main__":  # before the slow imports
+  preemption.listen()
+  host_memory.restart_on_large_pages("swin_jax.main")
 
-from swin_jax.terminal import cli, preemption
+from swin_jax.terminal import cli
 from swin_jax.terminal.addresses import local_path
 
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
-    from swin_jax.run import compilation, evaluate, reads, train
+    from swin_jax.run import agreement, compilation, evaluate, reads, train
 
     logging.set_verbosity(logging.WARNING)
     reads.check_flags(arguments.config, cli.given_keys(argv))
@@ -76,10 +77,10 @@ def main(argv: Sequence[str]) -> int:
     join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
+      agreement.check_program()
       run(arguments.config, arguments.workdir)
 
-  with preemption.watch():
-    return cli.exit_code(body)
+  return cli.exit_code(body)
 
 
 if __name__ == "__main__":

@@ -83,12 +83,12 @@ def trained_records(workdir):
   return {int(step): list(map(int, records)) for step, *records in lines}
 
 
-def saved(workdir):
-  """Returns the final state, from the checkpoint of the last step: path → array."""
+def saved(workdir, step=STEPS):
+  """Returns the state in the checkpoint of a step, the last by default: path → array."""
   import jax
   import orbax.checkpoint as ocp
 
-  tree = ocp.PyTreeCheckpointer().restore(workdir.absolute() / "checkpoints" / str(STEPS) / "state")
+  tree = ocp.PyTreeCheckpointer().restore(workdir.absolute() / "checkpoints" / str(step) / "state")
   return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 

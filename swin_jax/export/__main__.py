@@ -29,6 +29,11 @@ the one that exported it.
 
 import sys
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.terminal import cli
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput

@@ -12,12 +12,18 @@ import socket
 import urllib.request
 
 import jax
+from jax._src import (
+  clusters,
+)  # public only through jax.distributed.initialize, which does not say its findings
 from jax.experimental import multihost_utils
 import numpy as np
 
+from swin_jax.mesh import peers
 from swin_jax.terminal import preemption, progress
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 
+# gRPC's variables: its proxy, and the hosts that it reaches without one.
+_PROXIES, _NO_PROXY = ("grpc_proxy", "https_proxy", "http_proxy"), "no_grpc_proxy"
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints"
 
 
@@ -36,6 +42,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     BadInput: only some of the three flags are given, or `process_id` is out of range.
     Fault: the other processes could not be reached.
   """
+  if coordinator is not None:
+    peers.check_address(coordinator)
   given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
   missing = [f"--{name}" for name, value in given.items() if value is None]
   launcher = None
@@ -44,20 +52,19 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
       raise BadInput(
         f"--process_id={process_id} must be from 0 to {num_processes - 1}, as --num_processes={num_processes}"
       )
-    settings = dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
-    settings["cluster_detection_method"] = "deactivate"
+    settings = (coordinator, num_processes, process_id, None)
   elif len(missing) < 3:
     raise BadInput(
       f"--coordinator, --num_processes and --process_id go together; missing: {', '.join(missing)}"
     )
   elif launcher := find_launcher(os.environ):
-    settings = {}
+    settings = None
   else:
     yield
     return
   try:
-    jax.distributed.initialize(**settings)
-  except (RuntimeError, ValueError) as error:
+    others = _join(*(settings or _settings_of_launcher()))
+  except (RuntimeError, ValueError, KeyError) as error:
     by_hand = f"as described by {launcher}; --coordinator, --num_processes and --process_id override it"
     where = by_hand if launcher else f"process 0 at {coordinator}"
     raise Fault(f"could not join the other processes ({where}): {' '.join(str(error).split())}") from error
@@ -66,12 +73,48 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
   preemption.agree_by(lambda: multihost_utils.reached_preemption_sync_point(next(asked)))
   try:
     yield
-  except Preempted:
+  except Preempted as stopped:
     # Everything is saved, so it does not matter if another process has been killed in the meantime.
+    others.leave(None, (preemption.exit_code(), str(stopped)))
     with contextlib.suppress(RuntimeError):
       jax.distributed.shutdown()
     raise
+  except BaseException as error:
+    if isinstance(error, Fault) or not isinstance(error, BadInput):
+      others.settle()
+    others.leave(error)
+    raise
+  others.leave(None)
   jax.distributed.shutdown()  # not after an error in this process alone: it would wait for the others in vain
+
+
+def _settings_of_launcher() -> tuple[str, int, int, list[int] | None]:
+  """Returns coordinator, number of processes, index of this one, and its devices, None for all."""
+  coordinator, ids = os.environ.get("JAX_COORDINATOR_ADDRESS"), os.environ.get("JAX_LOCAL_DEVICE_IDS")
+  ids = [int(number) for number in ids.split(",")] if ids else None
+  settings = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+    coordinator, None, None, ids, None, peers.SECONDS_TO_JOIN
+  )
+  if None in settings[:3]:
+    raise ValueError("it does not say where process 0 is, how many there are, or which this one is")
+  return settings
+
+
+def _join(coordinator: str, count: int, index: int, devices: list[int] | None) -> peers.Peers:
+  """Joins the other processes, for `peers` and for jax."""
+  others = peers.Peers(coordinator, count, index)
+  if any(name.lower() in _PROXIES for name in os.environ):
+    direct = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy")
+    os.environ[_NO_PROXY] = ",".join(filter(None, (direct, others.jax_address.partition(":")[0])))
+  jax.distributed.initialize(
+    others.jax_address,
+    count,
+    index,
+    devices,
+    cluster_detection_method="deactivate",
+    coordinator_bind_address=others.jax_address if index == 0 else None,
+  )
+  return others
 
 
 def check_devices() -> None:

@@ -52,10 +52,15 @@ import pathlib
 import sys
 from typing import Any
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from absl import logging
 
 from swin_jax.mesh import hardware
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import patiently, say
 
@@ -129,8 +134,10 @@ def main(argv: Sequence[str]) -> int:
     say(describe(report))
     if out:
       try:
-        out.write_text(json.dumps(report, indent=2) + "\n")
+        files.write(out, json.dumps(report, indent=2) + "\n")
       except OSError as error:
+        if error.errno in cli.NO_SPACE:
+          raise
         raise BadInput(f"--json={out} cannot be written: {error.strerror or error}") from error
 
   return cli.exit_code(body)

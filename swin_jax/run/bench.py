@@ -16,6 +16,12 @@ import sys
 import time
 from typing import NamedTuple
 
+from swin_jax.terminal import host_memory, preemption
+
+if __name__ == "__main__":  # before the slow imports
+  preemption.listen()
+  host_memory.restart_on_large_pages("swin_jax.run.bench")
+
 from absl import logging
 import jax
 from ml_collections import ConfigDict
@@ -28,7 +34,7 @@ from swin_jax.ops import mixing
 from swin_jax.run import checks, inputs, reads
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
-from swin_jax.terminal import cli, host_memory
+from swin_jax.terminal import cli
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
@@ -260,5 +266,4 @@ def _prepare(
 
 
 if __name__ == "__main__":
-  host_memory.restart_on_large_pages("swin_jax.run.bench")
   cli.leave(main(sys.argv))

@@ -31,6 +31,8 @@ _MOST_STEPS = 2**31 - 1  # the step is an int32
 def own(workdir: str):
   """Creates the run's folder and locks it against other runs until this block ends.
 
+  What a killed process of the run left half-written is removed.
+
   Raises:
     BadInput: the folder cannot be created or written, or another run has locked it.
   """
@@ -52,6 +54,9 @@ def own(workdir: str):
             )
     if error := distributed.gather(error)[0]:
       raise BadInput(error)
+    if jax.process_index() == 0:
+      for folder in (pathlib.Path(workdir), *pathlib.Path(workdir).glob("checkpoints/*/")):
+        files.remove_dead(folder)
     yield
 
 

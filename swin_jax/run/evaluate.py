@@ -15,7 +15,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import checks, compatibility, compilation, metrics
+from swin_jax.run import agreement, checks, compatibility, compilation, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -105,11 +105,13 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
     BadInput: there is no checkpoint, or it belongs to another model.
     Preempted: the evaluation was asked to stop.
   """
+  agreement.check_config(config)
   saved = folder.open_saved(workdir)
   config = run_config.with_statistics(config, saved.config)
   checks.check(config)
   config.data.train_split = config.data.eval_split  # the training images need not exist
   data = open_input(config)
+  agreement.check_data(data, config)
   config = run_config.resolve(
     config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
   )

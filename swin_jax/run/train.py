@@ -14,7 +14,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import checks, compatibility, compilation
+from swin_jax.run import agreement, checks, compatibility, compilation
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
@@ -46,6 +46,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   """
   started = time.perf_counter()
   # 1. Config.
+  agreement.check_config(config)
   config = run_config.with_statistics(config)
   checks.check(config)
   saved_workdir.check(workdir)
@@ -55,6 +56,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   start = _open_start(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   data = open_input(config)
+  agreement.check_data(data, config)
   classes = data.train_source.class_names, data.eval_source.class_names
   config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
   if stored:
@@ -195,6 +197,8 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       if step - 1 > saved_step and jax.process_count() == 1:
         read()
         save(step - 1)
+      if preemption.signalled():
+        stop(step - 1)
       raise
     if train_step is None:
       say("compiling the train step ...")
@@ -233,7 +237,12 @@ def _evaluate(run: _Run, step: int, state: TrainState) -> dict[str, float] | Non
 
   with run.log.clock.measure("evaluation"):
     start = time.perf_counter()
-    evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
+    try:
+      evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
+    except BadInput:
+      if preemption.signalled():  # the step is saved, and the next run repeats the evaluation
+        return None
+      raise
     if evaluation:
       run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
   if evaluation:

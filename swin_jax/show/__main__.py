@@ -34,9 +34,14 @@ from collections.abc import Callable, Iterator
 import sys
 from typing import Any
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.show import output
 from swin_jax.tasks import KINDS
-from swin_jax.terminal import cli, rules
+from swin_jax.terminal import cli, files, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
@@ -170,7 +175,7 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
 
-  files = [file for path in arguments.images for file in images.find(path)]
+  image_files = [file for path in arguments.images for file in images.find(path)]
   window, size = (
     value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size)
   )
@@ -185,11 +190,11 @@ def _run(arguments: argparse.Namespace) -> None:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
     truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names))
-  progress = Progress("reading", len(files), "files")
+  progress = Progress("reading", len(image_files), "files")
   refused, drawn = [], 0
 
   def read() -> Iterator[tuple[str, Any]]:
-    for file in files:
+    for file in image_files:
       try:
         if task:
           for image in whole_images.read(model, file):
@@ -203,7 +208,8 @@ def _run(arguments: argparse.Namespace) -> None:
   for name, picture in _pictures(model, params, read(), arguments):
     folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
     path = output.new_file(folder, name, f"-{arguments.command}.png")
-    picture.save(path)
+    with files.replacing(path) as partial:
+      picture.save(partial, "PNG")
     drawn += 1
     say(f"wrote {path}")
   if refused:

@@ -13,6 +13,7 @@ from swin_jax.data.read import rasters, targets
 from swin_jax.drawing import legend
 from swin_jax.show import output
 from swin_jax.show.whole_images import Whole
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
 
@@ -34,7 +35,7 @@ class Maps:
     if names and path.exists() and path.read_text(encoding="utf-8") != names:
       raise BadInput(f"{path} has class names that differ from the model's; give another --maps")
     if names:
-      path.write_text(names, encoding="utf-8")
+      files.write(path, names)
 
   def write(self, image: Whole, predictions: np.ndarray) -> pathlib.Path:
     """Writes the predicted classes (uint8) or values (float32) [height, width] of an image.
@@ -51,13 +52,10 @@ class Maps:
       file = Image.fromarray(predictions, "P")
       # All 256 colours: with fewer, Pillow writes fewer bits per pixel, and 255 would become a class.
       file.putpalette(np.pad(self._colours, ((0, 256 - len(self._colours)), (0, 0))).tobytes())
-      file.save(path)
+      with files.replacing(path) as partial:
+        file.save(partial, "PNG")
     else:
-      rasters.write(
-        str(path),
-        predictions,
-        image.place,
-        targets.unknown(predictions.dtype),
-        self._colours if of_classes else None,
-      )
+      colours = self._colours if of_classes else None
+      with files.replacing(path) as partial:
+        rasters.write(str(partial), predictions, image.place, targets.unknown(predictions.dtype), colours)
     return path

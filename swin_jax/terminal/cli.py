@@ -6,18 +6,18 @@ import difflib
 import errno
 import gc
 import math
-import os
 import re
 import signal
 import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import preemption, rules, user_config
+from swin_jax.terminal import leftovers, preemption, rules, user_config
 from swin_jax.terminal.errors import BadInput, Fault, Preempted
 from swin_jax.terminal.progress import warn
 
 FAULT = 74  # EX_IOERR
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
 # took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
@@ -201,10 +201,15 @@ def _clear(message: str, keys: Sequence[str]) -> str:
 def exit_code(body: Callable[[], None]) -> int:
   """Runs a command, with few garbage collections, and returns its exit code.
 
-  0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM and 130 by Ctrl-C, each explained in one line
-  on stderr; 1 a bug, with a traceback.
+  0 means success; 2 bad input, 74 a fault, 75 a stop by SIGTERM or SIGHUP and 130 by Ctrl-C, each explained
+  in one line on stderr; 1 a bug, with a traceback.
   """
   gc.set_threshold(COLLECT_EVERY)
+  with preemption.watch():
+    return _exit_code(body)
+
+
+def _exit_code(body: Callable[[], None]) -> int:
   try:
     body()
   except BadInput as error:
@@ -217,7 +222,7 @@ def exit_code(body: Callable[[], None]) -> int:
     warn("stopped; the same command continues")
     return preemption.INTERRUPTED
   except Exception as error:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
       where = f" for {error.filename}" if error.filename else ""
       warn(f"no space left on the disk{where}; make room, then the same command continues")
       return FAULT
@@ -233,13 +238,9 @@ def leave(code: int) -> NoReturn:
   After an error it ends at once, because native threads that are still running could crash the interpreter's
   shutdown or block it.
   """
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for number in preemption.SIGNALS:
     signal.signal(number, signal.SIG_IGN)
-  for stream in (sys.stdout, sys.stderr):
-    try:
-      stream.flush()
-    except OSError:  # its disk is full, or its reader is gone: the shutdown would try again and complain
-      os._exit(code)
-  if code:
-    os._exit(code)
+  leftovers.clear()
+  if code or not leftovers.flush():  # the shutdown would try to write again, and complain
+    leftovers.end(code)
   sys.exit(0)

@@ -1,16 +1,21 @@
-"""Writes files and folders atomically: they are complete or absent, even after a power failure."""
+"""Writes files and folders atomically: they are complete or absent, even after a power failure.
 
-from collections.abc import Iterator
+What a killed process leaves half-written is removed by the next process that writes the same file or folder.
+"""
+
+from collections.abc import Callable, Iterator
 import contextlib
 import errno
 import os
 import pathlib
-import secrets
-import shutil
+import re
 import stat
 from typing import BinaryIO
 
+from swin_jax.terminal import leftovers
+
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
+_OF_PARTIAL = rf"\.[0-9a-f]{{1,16}}\{PARTIAL}"  # earlier versions wrote shorter numbers
 # Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -26,15 +31,13 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the name of a file to write, which replaces `path` when the block ends without an error.
 
   The content reaches the disk before the name does, and the name before this returns. After an error the
-  partial file is removed and `path` is unchanged; after a crash a file `path.*.partial` may remain.
+  partial file is removed and `path` is unchanged; after a crash a file `path.*.partial` remains until `path`
+  is written again.
   """
-  partial = _partial(path)
-  try:
+  with _partial(path, pathlib.Path.touch) as partial:
     yield partial
     _sync(partial)
     os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
   _sync_folder(path.parent)
 
 
@@ -46,17 +49,13 @@ def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     OSError: `path` is neither absent nor an empty folder, or writing fails, for example because the disk is
       full.
   """
-  partial = _partial(path)
-  partial.mkdir()
-  try:
+  with _partial(path, pathlib.Path.mkdir) as partial:
     yield partial
     for folder, _, names in os.walk(partial):
       for name in names:
         _sync(pathlib.Path(folder, name))
       _sync_folder(pathlib.Path(folder))
     os.replace(partial, path)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
   _sync_folder(path.parent)
 
 
@@ -88,8 +87,24 @@ def check_regular(handle: int, path: str | os.PathLike) -> None:
     raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
-def _partial(path: pathlib.Path) -> pathlib.Path:
-  return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+def remove_dead(folder: pathlib.Path) -> None:
+  """Removes what killed processes left half-written in a folder."""
+  leftovers.remove_dead(folder, f".*{_OF_PARTIAL}")
+
+
+@contextlib.contextmanager
+def _partial(path: pathlib.Path, create: Callable[[pathlib.Path], None]) -> Iterator[pathlib.Path]:
+  """Yields a new name next to `path`, which this process holds; removes what is left there in the end.
+
+  Leftovers of killed processes under other such names are removed first.
+  """
+  leftovers.remove_dead(path.parent, re.escape(path.name) + _OF_PARTIAL)
+  partial = leftovers.create(lambda token: path.with_name(f"{path.name}.{token}{PARTIAL}"), create)
+  try:
+    yield partial
+  finally:
+    leftovers.remove(partial)
+    leftovers.release(partial)
 
 
 def _sync(path: pathlib.Path) -> None:

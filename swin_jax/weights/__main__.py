@@ -25,6 +25,11 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 
 import sys
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.saved import choices
 from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path

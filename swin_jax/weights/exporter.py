@@ -1,6 +1,7 @@
 """Exports a saved model to a file with the names and shapes of the official code, timm or Hugging Face."""
 
 from collections.abc import Callable
+import contextlib
 import functools
 import json
 import pathlib
@@ -141,14 +142,10 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
   if existing := [str(target) for target in targets if target.exists()]:
     raise BadInput(f"{existing[0]} already exists; choose another name")
   table, read = plan(saved, layout)
-  if config:
-    files.write(targets[1], json.dumps(config, indent=2) + "\n")
-  try:
-    tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
-  except BaseException:
+  with files.replacing(targets[1]) if config else contextlib.nullcontext() as partial:  # both files or none
     if config:
-      targets[1].unlink()
-    raise
+      partial.write_text(json.dumps(config, indent=2) + "\n")
+    tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
   lines = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
   if pads(description):
     height, width = description["data"]["image_size"]

@@ -16,9 +16,11 @@ import time
 import numpy as np
 import pytest
 
+from swin_jax.data.feed import exchange
 from swin_jax.data.feed.workers import watch
 from swin_jax.data.read import sources
 from swin_jax.data.read.example import Example
+from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import Fault
 from tests.support.batches import WHOLE, make_input
 from tests.support.paths import ROOT
@@ -28,7 +30,9 @@ pytestmark = pytest.mark.every_python
 # Reads batches with two workers as instructed by its input lines, and reports what it did.
 PARENT = """
 import multiprocessing, signal, sys
+from swin_jax.data.feed import exchange
 from swin_jax.data.read import sources
+from swin_jax.terminal import leftovers
 from tests.support.batches import make_input, WHOLE
 
 def main():
@@ -36,8 +40,10 @@ def main():
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: heard.add(number))
   batches = make_input(sources.open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
-  print("ready", flush=True)
+  print("ready", exchange.token(), flush=True)
   for line in sys.stdin:
+    if line == "end\\n":
+      leftovers.end(75)
     for _ in range(int(line)):
       next(batches)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
@@ -60,7 +66,8 @@ def _parent(tmp_path):
     stderr=subprocess.PIPE,
     env=os.environ | {"TMPDIR": str(tmp_path)},
   )
-  assert process.stdout.readline() == "ready\n"
+  ready, process.token = process.stdout.readline().split()
+  assert ready == "ready"
   yield process
   process.kill()
   process.wait()
@@ -85,6 +92,31 @@ def test_no_worker_outlives_a_parent_that_is_killed(parent):
   assert len(workers) == 2
   parent.kill()
   assert_end(workers)
+
+
+def left_over(parent, folder):
+  """Returns what is left in its folder of temporary files and in shared memory."""
+  return [*folder.iterdir(), *exchange.MEMORY.glob(f"*{exchange.PREFIX}{parent.token}*")]
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGKILL], ids=["ends", "killed"])
+def test_nothing_stays_in_memory_or_temporary_folders(parent, tmp_path, number, monkeypatch):
+  ask(parent, 5)
+  assert len(left_over(parent, tmp_path)) > 3, "a file, semaphores and batches on their way"
+  if number:
+    os.killpg(parent.pid, number)
+  else:
+    parent.stdin.write("end\n")
+    parent.stdin.flush()
+  _, errors = parent.communicate(timeout=60)
+  assert parent.returncode == (-number if number else 75), errors
+  assert "Traceback" not in errors and "leaked" not in errors, errors
+  if number:
+    assert len(left_over(parent, tmp_path)) > 3
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    exchange.remove_dead()
+    exchange.Sent(0)  # removed at once, as nobody keeps it
+  assert not left_over(parent, tmp_path)
 
 
 @pytest.mark.slow
@@ -202,6 +234,48 @@ def test_a_worker_that_is_killed_while_it_starts_is_named(parent):
   os.kill(started[0], signal.SIGKILL)
   _, errors = parent.communicate(timeout=60)
   assert re.search(r"Fault: data worker process( \d+)? was killed by SIGKILL", errors), errors
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_worker_that_is_stopped_is_named(asked, monkeypatch, capfd):
+  """It is continued if the run ends; a run that is asked to stop does not wait for it."""
+  monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_OF_SILENCE", 1)
+  monkeypatch.setattr("swin_jax.data.feed.workers.SECONDS_TO_END", 5)
+  process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+
+  class Iterator:
+    def __iter__(self):
+      process.start()
+      os.kill(process.pid, signal.SIGSTOP)
+      while state() != "T":
+        time.sleep(0.01)
+      yield {"image": np.zeros(1)}
+      while state() == "T":
+        time.sleep(0.01)
+
+    def close(self):
+      pass
+
+  def state():
+    return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+  named = "; worker 0 of 1 (process {}) is stopped and does not answer; to continue it: kill -CONT"
+  try:
+    with preemption.watch():
+      batches = watch(Iterator(), 1)
+      next(batches)
+      if asked:
+        preemption.protect()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Fault, match=r"no data for . s; worker 0 of 1 .* is stopped"):
+          next(batches)
+      else:
+        threading.Timer(2.5, os.kill, (process.pid, signal.SIGCONT)).start()
+        assert next(batches, None) is None
+        assert "waiting for data for 1 s" + named.format(process.pid) in capfd.readouterr().err
+    assert state() in "RSD"
+  finally:
+    process.kill()
 
 
 class Leaving:

@@ -1,4 +1,4 @@
-"""The rows of an array that a process holds."""
+"""The rows of an array that a process holds, and what launchers say."""
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from swin_jax.mesh import distributed
+from swin_jax.terminal.errors import Fault
 
 pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
@@ -23,3 +24,28 @@ def test_rows_come_once_and_in_order(partition, pieces):
   own = distributed.own_rows(array)
   assert len(own) == pieces
   np.testing.assert_array_equal(np.concatenate(own), rows)
+
+
+@pytest.mark.parametrize("ids, devices", [(None, [3]), ("0,1", [0, 1])])
+def test_settings_of_open_mpi(monkeypatch, ids, devices):
+  environment = {
+    "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.0.0.7,192.168.0.1:34911",
+    "OMPI_COMM_WORLD_SIZE": "8",
+    "OMPI_COMM_WORLD_RANK": "5",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "3",
+  }
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  if ids:
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", ids)
+  coordinator, *numbers = distributed._settings_of_launcher()
+  assert coordinator.startswith("10.0.0.7:") and numbers == [8, 5, devices]
+
+
+def test_a_launcher_that_says_too_little_is_named(monkeypatch):
+  monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "8")
+  with (
+    pytest.raises(Fault, match="as described by Open MPI; --coordinator.* override it.*where process 0 is"),
+    distributed.processes(None, None, None),
+  ):
+    pass

@@ -29,6 +29,7 @@ OTHER_KINDS = {
 }
 SIZES = {"depths", "window_sizes", "version"}
 OTHER_VERSIONS = {
+  ("run/agreement.py", "importlib.metadata.version"): "of an installed package",
   ("data/read/shards.py", "header['version']"): "of a file format",
   ("export/onnx.py", "entry.version"): "of an operator set",
   ("plan/report.py", "importlib.metadata.version"): "of an installed package",

@@ -130,6 +130,26 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize("dies", [0, 1])
+def test_when_one_dies_the_others_end_in_one_line(tmp_path, dies):
+  started = processes(2, 1, *RUN, *steps(10_000, save=5), f"--workdir={tmp_path}")
+  read_until(started[0], "step 5/10")
+  started[dies].kill()
+  (output,) = finish(started[1 - dies : 2 - dies], code=74, seconds=60)
+  last = output.strip().splitlines()[-1]
+  assert last.startswith(f"swin_jax: process {dies} on ") and "Traceback" not in output, output
+  started[dies].communicate()
+
+
+def test_processes_with_other_rates_are_refused(tmp_path):
+  rates = [(*RUN, f"--config.optim.lr={rate}", f"--workdir={tmp_path}") for rate in ("0.001", "0.002")]
+  for output in finish(processes(2, 1, *rates), code=2):
+    assert (
+      "config.optim.lr differs between the processes: 0.001 in process 0 but 0.002 in process 1" in output
+    )
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_workdir_in_use_is_refused_by_all(tmp_path):
   with config.own(str(tmp_path)):
     outputs = finish(processes(2, 1, *RUN, f"--workdir={tmp_path}"), code=2)
@@ -141,6 +161,7 @@ def test_a_workdir_in_use_is_refused_by_all(tmp_path):
   [
     (("--coordinator=localhost:1", "--num_processes=2"), "--process_id"),
     (("--coordinator=localhost:1", "--num_processes=2", "--process_id=2"), "must be from 0 to 1"),
+    (("--coordinator=foo", "--num_processes=2", "--process_id=1"), "--coordinator=foo is not HOST:PORT"),
   ],
 )
 def test_flags_that_do_not_fit(tmp_path, flags, message):

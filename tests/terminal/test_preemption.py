@@ -2,21 +2,41 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
+import pytest
+
 from swin_jax.terminal import preemption
+from tests.support.paths import ROOT
 
 
-def test_a_second_command_of_a_process_does_not_stop_for_the_first():
-  before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
+def test_a_second_command_of_a_process_does_not_stop_for_the_first(number, code):
+  before = [signal.getsignal(number) for number in preemption.SIGNALS]
   with preemption.watch():
     preemption.protect()
     assert not preemption.requested()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     deadline = time.monotonic() + 60
     while not preemption.requested() and time.monotonic() < deadline:
       time.sleep(0.01)
-    assert preemption.requested() and preemption.exit_code() == 75
+    assert preemption.requested() and preemption.exit_code() == code
   with preemption.watch():
     assert not preemption.requested()
-  assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+  assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
+
+
+def test_sighup_stays_ignored_under_nohup():
+  code = """
+import os, signal, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from swin_jax.terminal import preemption
+with preemption.watch():
+  os.kill(os.getpid(), signal.SIGHUP)
+  time.sleep(0.3)
+  print(preemption.requested())
+"""
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

@@ -17,7 +17,7 @@ import grain
 import jax
 import numpy as np
 
-from swin_jax.data.feed import reading, workers
+from swin_jax.data.feed import exchange, reading, workers
 from swin_jax.data.read import sources
 from swin_jax.terminal.errors import BadInput
 
@@ -147,7 +147,7 @@ class Input:
     return to_device(batches, sharding, BadRecords(self.eval_source, self.max_bad_fraction))
 
   def _to_read(self, source: sources.Source):
-    return workers.Sent(source) if self.num_workers else source
+    return exchange.Sent(source) if self.num_workers else source
 
   def _iterate(self, data: grain.MapDataset) -> Iterator[Batch]:
     data = data.to_iter_dataset(
@@ -158,7 +158,7 @@ class Input:
     flags.FLAGS.mark_as_parsed()  # grain reads its own absl flags, which our commands never parse
     data = data.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=self.num_workers, per_worker_buffer_size=2),
-      workers.end_with_parent,
+      workers.initialiser(),
     )
     return workers.watch(iter(data), self.num_workers)
 

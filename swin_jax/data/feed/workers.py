@@ -5,25 +5,30 @@ grain starts and feeds them (`mp_prefetch`), stops them through an event, and no
 that it waits for has died.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
-import pickle
+import pathlib
 import queue
 import re
 import signal
-import tempfile
+import sys
 import threading
 
 import grain
 
+from swin_jax.data.feed import exchange
+from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import Fault
+from swin_jax.terminal.progress import warn
 
 # Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
 # still needs its workers.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (*preemption.SIGNALS, signal.SIGUSR1)
+SECONDS_OF_SILENCE = 10  # without a batch, until a line says so; the next follow after twice that, and so on
 SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
 SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
 _HINTS = {
@@ -34,33 +39,18 @@ _HINTS = {
 }
 
 
-class Sent:
-  """An object that reaches worker processes through a file and is unpickled there as the original object.
-
-  The arguments of a new process go through a pipe. If that process died early, the parent would block forever
-  once the unread rest exceeds the pipe's 64 KiB; a list of a million files is larger.
-  """
-
-  def __init__(self, value):
-    self._file = tempfile.NamedTemporaryFile(prefix="swin_jax_", suffix=".pickle")  # noqa: SIM115  (deleted with this object)
-    pickle.dump(value, self._file)
-    self._file.flush()
-
-  def __reduce__(self):
-    return _receive, (self._file.name,)
+def initialiser() -> Callable[[int, int], None]:
+  """Returns the function that a worker process calls first, grain's `worker_init_fn`."""
+  return functools.partial(_begin, exchange.token())
 
 
-def _receive(path: str):
-  with open(path, "rb") as file:
-    return pickle.load(file)
-
-
-def end_with_parent(worker: int, workers: int) -> None:
-  """Ends this worker process when its parent is gone; used as `worker_init_fn`.
+def _begin(token: str, worker: int, workers: int) -> None:
+  """Prepares this worker process; it will end when its parent is gone.
 
   A parent killed by SIGKILL cannot tell its workers to end.
   """
   del worker, workers
+  exchange.name_shared_memory(token)
 
   def wait():
     multiprocessing.parent_process().join()
@@ -96,6 +86,10 @@ def watch(batches: grain.DatasetIterator, num_workers: int) -> Iterator[dict]:
       f"data worker process{pid} {how}. The same command continues from the last checkpoint"
     ) from error
   finally:
+    for worker in workers:
+      if _is_stopped(worker):  # it could not end
+        with contextlib.suppress(ProcessLookupError):
+          os.kill(worker.pid, signal.SIGCONT)
     if not drawn.end(SECONDS_TO_END):
       for worker in set(multiprocessing.active_children()) - others:
         worker.kill()
@@ -114,19 +108,47 @@ def _next(
   Raises:
     RuntimeError: a worker died. Raised by grain, or here in its place when grain blocks on something that the
       worker held.
+    Fault: the run was asked to stop, and there is no batch.
   """
-  waited = 0
+  waited, silent, next_line = 0, 0, SECONDS_OF_SILENCE
   while True:
     try:
       return drawn.next(timeout=1.0)
     except queue.Empty:
       workers |= set(multiprocessing.active_children()) - others
+      silent += 1
+      if silent >= SECONDS_OF_SILENCE and preemption.signalled():
+        raise Fault(f"no data for {silent} s{_who(workers)}") from None
+      if silent == next_line:
+        next_line *= 2
+        if (who := _who(workers)) or drawn.has_begun or silent > SECONDS_TO_NOTICE:  # workers start slowly
+          warn(f"waiting for data for {silent} s{who}")
       dead = next((worker for worker in workers if worker.exitcode), None)
       waited += bool(dead)
       if waited > SECONDS_TO_NOTICE:
         raise RuntimeError(
           f"Worker process was terminated unexpectedly with exit code {dead.exitcode}"
         ) from None
+
+
+def _who(workers: set[multiprocessing.Process]) -> str:
+  """Returns which workers do not answer because they are stopped, for a message; "" if none is."""
+  order = sorted(workers, key=lambda worker: worker.pid)
+  stopped = [
+    f"; worker {n} of {len(order)} (process {worker.pid}) is stopped and does not answer; to continue it:"
+    f" kill -CONT {worker.pid}"
+    for n, worker in enumerate(order)
+    if _is_stopped(worker)
+  ]
+  return "".join(stopped)
+
+
+def _is_stopped(worker: multiprocessing.Process) -> bool:
+  """Returns whether a process is stopped, as by SIGSTOP or a debugger; False where that is unknown."""
+  try:
+    return pathlib.Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT"
+  except (OSError, IndexError):
+    return False
 
 
 class _Drawing:
@@ -138,6 +160,7 @@ class _Drawing:
 
   def __init__(self, batches: grain.DatasetIterator):
     self._batches, self._queue, self._ended = batches, queue.Queue(1), threading.Event()
+    self.has_begun = False
     self._thread = threading.Thread(target=self._draw, daemon=True)
     self._thread.start()
 
@@ -149,6 +172,7 @@ class _Drawing:
       Exception: whatever the iterator raises.
     """
     item = self._queue.get(timeout=timeout)
+    self.has_begun = True
     if isinstance(item, BaseException):
       raise item
     return item

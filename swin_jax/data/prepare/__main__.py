@@ -44,6 +44,11 @@ import os
 import re
 import sys
 
+from swin_jax.terminal import preemption
+
+if __name__ == "__main__":
+  preemption.listen()  # before the slow imports
+
 from swin_jax.data.prepare import tiles, writing
 from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests

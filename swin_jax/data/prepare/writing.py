@@ -146,8 +146,6 @@ def write_split(
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
     for shard in todo:
-      for stale in glob.glob(f"{glob.escape(path[shard])}.*{files.PARTIAL}"):
-        os.remove(stale)
       with files.replacing(pathlib.Path(path[shard])) as partial:
         writer = shards.open_writer(str(partial))
         try:

@@ -1,0 +1,256 @@
+"""Kills every command at random moments, in every way, and compares its results with undisturbed ones.
+
+  python -m experiments.survival.kills --out=runs/kills [--kills=120] [--seed=0] [--only=prepare,export]
+
+The commands are training with a data worker, evaluation, `prepare`, `weights` and `export`, on small inputs.
+They are killed in turn in the ways of WAYS. Half of the kills of the last three come when something is
+half-written. After each kill, the folder of temporary files, shared memory and the folder of the outputs must
+hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit for
+bit. No other command may run on the machine meanwhile.
+"""
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from PIL import Image
+
+from experiments.survival.survive import ROOT, metrics, saved
+
+STEPS = 400
+FLAGS = [
+  "--config=configs/quickstart.py:pretrain",
+  "--config.model.embed_dim=16",
+  "--config.model.depths=(1,)",
+  "--config.model.num_heads=(2,)",
+  "--config.model.window_sizes=(4,)",
+  "--config.data.batch_size=16",
+  "--config.data.eval_batch_size=36",
+  "--config.data.num_threads=1",
+  "--config.data.num_workers=1",
+  "--config.log.num_pictures=0",
+  "--config.log.every_steps=20",
+  f"--config.checkpoint.every_epochs={20 / 89}",
+  f"--config.log.eval_every_epochs={100 / 89}",
+]
+LARGE = "--config.model.embed_dim=512"  # of the model that is evaluated and written, which takes time
+WAYS = ("KILL", "TERM", "INT", "HUP", "stopped, then KILL", "KILL to the group", "KILL to a worker")
+BY_SIGNAL = {"TERM": 75, "HUP": 75, "INT": 130}  # way → exit code
+MEMORY = pathlib.Path("/dev/shm")
+
+
+class Commands:
+  """The commands, their inputs, which are made once, and what they leave.
+
+  Args:
+    out: folder of the study.
+    steps: number of training steps.
+    images: number of images that are prepared.
+    memory: whether to look into shared memory, which all processes of the machine share.
+  """
+
+  names = ("train", "evaluate", "prepare", "weights", "export")
+
+  def __init__(self, out: pathlib.Path, steps: int = STEPS, images: int = 3000, memory: bool = True):
+    self.out, self._steps, self._images, self._memory = out, steps, images, memory
+    self._length = [
+      f"--config.optim.{key}_epochs={n / 89}" for key, n in (("total", steps), ("warmup", steps // 10))
+    ]
+    self.temporary = out / "tmp"
+    self.temporary.mkdir(parents=True, exist_ok=True)
+
+  def words(self, name: str, result: pathlib.Path) -> list[str]:
+    """Returns the command line that writes a result."""
+    trained = str(self.out / "trained")
+    return {
+      "train": ["swin_jax.main", *FLAGS, *self._length, f"--workdir={result}"],
+      "evaluate": ["swin_jax.main", *FLAGS, LARGE, f"--workdir={trained}", "--mode=eval"],
+      "prepare": [
+        "swin_jax.data.prepare",
+        f"--source={self.out / 'images'}",
+        f"--out={result}",
+        "--shards=3",
+      ],
+      "weights": ["swin_jax.weights", "adapt", trained, str(result)],
+      "export": ["swin_jax.export", trained, str(result)],
+    }[name]
+
+  def make_inputs(self, names) -> None:
+    """Makes the inputs of the named commands: a trained run, and images to prepare."""
+    rng = np.random.default_rng(0)
+    for i in range(self._images if "prepare" in names else 0):
+      path = self.out / "images" / "train" / f"{i % 10}" / f"{i}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(rng.integers(0, 256, (48, 48, 3), np.uint8)).save(path)
+    if {"evaluate", "weights", "export"} & set(names):
+      few = [f"--config.optim.total_epochs={2 / 89}", f"--config.optim.warmup_epochs={1 / 89}"]
+      self.finish(self.start(["swin_jax.main", *FLAGS, LARGE, *few, f"--workdir={self.out / 'trained'}"]))
+
+  def start(self, words: list[str]) -> subprocess.Popen:
+    """Starts a command in a group of its own, with a folder of its own for temporary files."""
+    log = open(self.out / "log", "w+")  # noqa: SIM115  (read when the process has ended)
+    process = subprocess.Popen(
+      [sys.executable, "-m", *words],
+      cwd=ROOT,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+      env=os.environ | {"TMPDIR": str(self.temporary)},
+    )
+    process.log = log
+    return process
+
+  def finish(self, process: subprocess.Popen, codes=(0,)) -> str:
+    """Waits for a process, which must end with one of the exit codes; returns what it printed."""
+    process.wait(timeout=600)
+    process.log.seek(0)
+    output = process.log.read()
+    process.log.close()
+    assert process.returncode in codes, (process.args, process.returncode, output[-3000:])
+    assert "Traceback" not in output, output[-3000:]
+    return output
+
+  def result(self, name: str, result: pathlib.Path, output: str):
+    """Returns what must be equal."""
+    if name == "train":
+      return {path: array.tobytes() for path, array in saved(result, self._steps).items()}, metrics(result)
+    if name == "evaluate":
+      return output.splitlines()[-1]
+    return {
+      str(path.relative_to(result)): hashlib.sha256(path.read_bytes()).hexdigest()
+      for path in result.rglob("*")
+      if path.is_file()
+    }
+
+  def left_over(self, result: pathlib.Path) -> set[str]:
+    """Returns all temporary files and shared memory, and what is half-written in or next to a result."""
+    near = [*result.parent.glob(f"{result.name}.*"), *result.rglob("*.partial")]
+    memory = MEMORY.glob("*swin_jax_*") if self._memory else ()
+    return {str(path) for path in (*self.temporary.iterdir(), *near, *memory)}
+
+
+def kill(process: subprocess.Popen, way: str) -> bool:
+  """Kills a process in one of WAYS; returns False if it is too late or has no worker yet."""
+  if process.poll() is not None:
+    return False
+  if way == "KILL to a worker":
+    children = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    pids = " ".join(path.read_text() for path in children).split()
+    commands = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+    workers = [int(pid) for pid, command in commands.items() if b"spawn_main" in command]
+    if workers:
+      os.kill(workers[0], signal.SIGKILL)
+    return bool(workers)
+  if way == "KILL to the group":
+    os.killpg(process.pid, signal.SIGKILL)
+  elif way == "stopped, then KILL":
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.1)
+    process.kill()
+  else:
+    process.send_signal(getattr(signal, f"SIG{way}"))
+  return True
+
+
+def wait_for_moment(process, rng, seconds, half_written) -> None:
+  """Waits until a random moment, or, if `half_written` is given, until shortly after it returns true."""
+  deadline = time.time() + (3 * seconds if half_written else rng.uniform(0, seconds))
+  while time.time() < deadline and process.poll() is None:
+    if half_written and half_written():
+      time.sleep(rng.uniform(0, 0.03))
+      return
+    time.sleep(0.002)
+
+
+def study(
+  commands: Commands, name: str, kills: int, rng: random.Random
+) -> list[tuple[str, str, int, list[str]]]:
+  """Kills a command a number of times; returns (command, way, exit code, what was wrong) of each kill."""
+  whole, disturbed, rows = commands.out / f"{name}-whole", commands.out / f"{name}-disturbed", []
+  begun = time.time()
+  expected = commands.result(name, whole, commands.finish(commands.start(commands.words(name, whole))))
+  seconds = (time.time() - begun) / (1 if name != "train" else max(kills / 2, 1))
+  ways = [way for way in WAYS if name in ("train", "evaluate") or way != "KILL to a worker"]
+  offset = rng.randrange(len(ways))
+
+  def check(problems):
+    # a kill between the last write and the end leaves a complete model, which is not written again
+    codes = (0, 2) if name in ("weights", "export") and disturbed.exists() else (0,)
+    output = commands.finish(commands.start(commands.words(name, disturbed)), codes)
+    if commands.result(name, disturbed, output) != expected:
+      problems.append("another result")
+    if left := commands.left_over(disturbed):
+      problems.append(f"left after a complete run: {sorted(left)}")
+
+  for n in range(kills):
+    way = ways[(n + offset) % len(ways)]
+    before = commands.left_over(disturbed)
+    process = commands.start(commands.words(name, disturbed))
+    watched = name not in ("train", "evaluate") and n % 2
+    partial = (lambda: list(disturbed.parent.glob("**/*.partial"))) if watched else None
+    wait_for_moment(process, rng, seconds, partial)
+    while not kill(process, way) and process.poll() is None:
+      time.sleep(0.05)
+    codes = [0, *([BY_SIGNAL[way], -getattr(signal, f"SIG{way}")] if way in BY_SIGNAL else [-9, 74])]
+    output, problems = commands.finish(process, codes), []
+    if process.returncode < 0 and way in BY_SIGNAL and output:
+      problems.append(f"{way} ended it without a line")
+    if way in BY_SIGNAL and (new := commands.left_over(disturbed) - before):
+      problems.append(f"left after {way}: {sorted(new)}")
+    if name != "train":
+      check(problems)
+      shutil.rmtree(disturbed, ignore_errors=True)
+    rows.append((name, way, process.returncode, problems))
+    print(f"{name} {n + 1}: {way}, exit code {process.returncode} {problems or ''}", flush=True)
+  if name == "train":
+    check(rows[-1][3])
+  return rows
+
+
+def table(rows) -> str:
+  """Returns the kills as a table: command × way, with their number and exit codes."""
+  cells = collections.defaultdict(collections.Counter)
+  for name, way, code, _ in rows:
+    cells[name, way][code] += 1
+  names = list(dict.fromkeys(name for name, *_ in rows))
+  lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+  for way in WAYS:
+    texts = (", ".join(f"{n} × {code}" for code, n in sorted(cells[name, way].items())) for name in names)
+    lines.append(f"| {way} | " + " | ".join(texts) + " |")
+  return "\n".join(lines)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--kills", type=int, default=120, help="of all commands together")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--only", default=",".join(Commands.names), help="commands, separated by commas")
+  args = parser.parse_args()
+  shutil.rmtree(args.out, ignore_errors=True)
+  names, rows = args.only.split(","), []
+  commands = Commands(args.out.absolute())
+  commands.make_inputs(names)
+  for name in names:
+    rows += study(commands, name, args.kills // len(names), random.Random(f"{args.seed} {name}"))
+    with contextlib.suppress(OSError):
+      (args.out / "rows.json").write_text(json.dumps(rows, indent=1))
+  print(table(rows))
+  wrong = [row for row in rows if row[3]]
+  print(f"{len(rows)} kills, {len(wrong)} with something wrong: {wrong}")
+  sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,105 @@
+"""What this process and its data workers exchange: files, and the shared memory and semaphores of grain.
+
+Their names contain the token of this process, which holds a file with that token as long as it lives. They
+are removed when it ends, or, if it is killed together with its workers, by the next process of the same user
+that starts workers.
+"""
+
+import atexit
+import contextlib
+import functools
+import multiprocessing
+from multiprocessing import resource_tracker, shared_memory
+import os
+import pathlib
+import pickle
+import re
+import secrets
+import signal
+import tempfile
+import weakref
+
+from swin_jax.terminal import leftovers
+
+PREFIX = "swin_jax_"
+MEMORY = pathlib.Path("/dev/shm")  # where Linux shows shared memory and semaphores
+SECONDS_TO_DIE = 2  # time for killed workers to vanish
+
+
+class Sent:
+  """An object that reaches worker processes through a file and is unpickled there as the original object.
+
+  The arguments of a new process go through a pipe. If that process died early, the parent would block forever
+  once the unread rest exceeds the pipe's 64 KiB; a list of a million files is larger.
+  """
+
+  def __init__(self, value):
+    folder = pathlib.Path(tempfile.gettempdir())
+    leftovers.remove_dead(folder, rf"{PREFIX}{leftovers.TOKEN}\.pickle")
+    self._path = leftovers.create(lambda token: folder / f"{PREFIX}{token}.pickle", _private_file)
+    weakref.finalize(self, _remove, self._path)
+    with open(self._path, "wb") as file:
+      pickle.dump(value, file)
+
+  def __reduce__(self):
+    return _receive, (str(self._path),)
+
+
+def _receive(path: str):
+  with open(path, "rb") as file:
+    return pickle.load(file)
+
+
+@functools.cache
+def token() -> str:
+  """Returns the token of this process; the first call removes what dead processes left.
+
+  From then on, the semaphores of this process and its workers carry the token.
+  """
+  if not MEMORY.is_dir():
+    return leftovers.token()
+  remove_dead()
+  held = leftovers.create(lambda token: MEMORY / f"{PREFIX}{token}", _private_file)
+  atexit.register(_remove, held)
+  leftovers.at_end(_abandon_workers)
+  multiprocessing.current_process()._config["semprefix"] = f"/{held.name}"  # the workers inherit it
+  return held.name.removeprefix(PREFIX)
+
+
+def remove_dead() -> None:
+  """Removes what dead processes of this user left in memory."""
+  leftovers.remove_dead(MEMORY, PREFIX + leftovers.TOKEN)
+  for path in MEMORY.iterdir():
+    owner = re.search(f"{PREFIX}{leftovers.TOKEN}", path.name)
+    if owner and not (MEMORY / owner[0]).exists():
+      with contextlib.suppress(OSError):  # of another user
+        path.unlink()
+
+
+def name_shared_memory(owner: str) -> None:
+  """Makes the shared memory that this worker creates carry the token of the process that owns it."""
+  if hasattr(shared_memory, "_make_filename"):
+    shared_memory._make_filename = lambda: f"/{PREFIX}{owner}-{secrets.token_hex(4)}"
+
+
+def _abandon_workers() -> None:
+  """Kills the workers of this process, which ends at once, and removes what they and it have in memory."""
+  workers = multiprocessing.active_children()
+  for worker in workers:
+    worker.kill()
+  for worker in workers:
+    worker.join(SECONDS_TO_DIE)
+  # It would remove the same, and complain that somebody has to.
+  if tracker := getattr(resource_tracker._resource_tracker, "_pid", None):
+    os.kill(tracker, signal.SIGKILL)
+  for path in MEMORY.glob(f"*{PREFIX}{token()}?*"):
+    path.unlink(missing_ok=True)
+
+
+def _private_file(path: pathlib.Path) -> None:
+  path.touch(mode=0o600, exist_ok=False)
+
+
+def _remove(path: pathlib.Path) -> None:
+  path.unlink(missing_ok=True)
+  leftovers.release(path)
