@@ -1,6 +1,7 @@
 """Reads the parameters of a run's checkpoints."""
 
 from collections.abc import Mapping
+import logging as python_logging
 import os
 import pathlib
 from typing import Any
@@ -20,6 +21,7 @@ CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its 
 # Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
 # errors are also raised in this module and in `checkpoint.py`, which imports it.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+python_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 class SavedParameters:

@@ -4,6 +4,7 @@ and skipped.
 
 import errno
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -364,6 +365,13 @@ def test_reading_another_run_prints_no_warning(tmp_path):
   code = f"from swin_jax.saved import parameters; print(parameters.SavedParameters({str(tmp_path)!r}).step)"
   ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
   assert (ended.stdout, ended.stderr) == ("1\n", "")
+
+
+def test_errors_of_orbax_that_are_raised_are_not_logged_too(caplog):
+  logger = logging.getLogger("asyncio")
+  logger.error("Task exception was never retrieved: <coro defined at /x/orbax/checkpoint/serialization.py>")
+  logger.error("Task exception was never retrieved: <coro defined at /x/other.py>")
+  assert [record.getMessage()[-10:] for record in caplog.records] == ["/other.py>"]
 
 
 def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):

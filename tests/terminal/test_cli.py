@@ -1,5 +1,6 @@
 """Command lines: what is refused and with which message, and several command lines parsed by one process."""
 
+import os
 import subprocess
 import sys
 
@@ -185,3 +186,20 @@ except SystemExit as end:
   assert "Trains or evaluates the model that a config describes." in done.stdout
   for flag in ("--config", "--workdir", "--mode", "--coordinator", "--num_processes", "--process_id"):
     assert f"\n  {flag} " in done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_an_output_that_cannot_be_written_does_not_change_the_exit_code(code):
+  """Otherwise the interpreter's shutdown complains about it, with another code."""
+  command = f"from swin_jax.terminal import cli; print('x', end=''); cli.leave({code})"
+  environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+  with open("/dev/full", "w") as full:
+    ended = subprocess.run(
+      [sys.executable, "-c", command],
+      cwd=ROOT,
+      env=environment,
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert (ended.returncode, ended.stderr) == (code, "")
