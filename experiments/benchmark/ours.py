@@ -44,7 +44,7 @@ def config_of(work: dict[str, Any], kernel: str = "auto") -> ConfigDict:
     c.optim.update(lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
   c.model.update(dtype=work["dtype"], attention_kernel=kernel)
   c.data.update(batch_size=work["batch"], eval_batch_size=work["batch"])
-  return config.resolve(c, range(CLASSES), range(CLASSES))
+  return config.resolve(c, *[tuple(map(str, range(CLASSES)))] * 2)
 
 
 def contestant(work: dict[str, Any], kernel: str) -> Contestant:

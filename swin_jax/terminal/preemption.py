@@ -117,9 +117,8 @@ def _end(number: int) -> NoReturn:
   _ending.set()
   signal.pthread_kill(threading.main_thread().ident, number)
   _still.wait(0.2)  # in a long call of a library it runs no handler, and begins no file either
-  warn(
-    f"stopped by {signal.Signals(number).name}; the same command continues from what is saved, or from the start"
-  )
+  name = signal.Signals(number).name
+  warn(f"stopped by {name}; the same command continues from what is saved, or from the start")
   leftovers.end(exit_code())
 
 

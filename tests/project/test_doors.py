@@ -17,7 +17,7 @@ DOORS = {
   "zlib.decompress": {"run/compilation.py"},  # its own cache
   "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py"},
   # the last belongs to an exported model, which works without this package
-  "print": {"terminal/progress.py", "terminal/preemption.py", "export/loader.py"},
+  "print": {"terminal/progress.py", "export/loader.py"},
 }
 
 

@@ -87,7 +87,7 @@ def test_builds_its_abstract_state(name, kind):
   config.data.batch_size = max(config.data.batch_size, 8 * config.optim.accumulation_steps)
   config.data.eval_batch_size -= config.data.eval_batch_size % 8
   classes = config[config.task].get("num_classes", 0) or 10
-  config = run_config.resolve(config, *[range(classes)] * 2)
+  config = run_config.resolve(config, *[tuple(map(str, range(classes)))] * 2)
   program = build(config, 100, 1000)
   moments = program.state.opt_state
   whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(moments))

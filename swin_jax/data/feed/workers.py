@@ -15,7 +15,6 @@ import pathlib
 import queue
 import re
 import signal
-import sys
 import threading
 
 import grain
