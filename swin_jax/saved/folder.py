@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from swin_jax.saved import description as descriptions
-from swin_jax.saved import hub, parameters
+from swin_jax.saved import hub, parameters, workdir
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import addresses, digests, files, json_files
@@ -110,6 +110,11 @@ def open_saved(source: str) -> Saved:
     raise BadInput(
       f"{source} is not a model folder; convert it: python -m swin_jax.weights import {source} DST"
     )
+  if os.path.isfile(path / CONFIG) and not os.path.exists(path / workdir.CHECKPOINTS):
+    raise BadInput(
+      f"{source} has a {CONFIG}, but neither {WEIGHTS}, as a model folder, nor {workdir.CHECKPOINTS}, as the"
+      " workdir of a run that has saved"
+    )
   saved = parameters.SavedParameters(source)
   descriptions.describe(
     saved.config, saved.source
@@ -117,7 +122,7 @@ def open_saved(source: str) -> Saved:
   return saved
 
 
-def check_no_model(workdir: str) -> None:
+def check_no_model(path: str) -> None:
   """Checks that a workdir is not a model folder.
 
   Training in a model folder would overwrite its description, and its weights would be mistaken for the run's.
@@ -125,9 +130,9 @@ def check_no_model(workdir: str) -> None:
   Raises:
     BadInput: the workdir is a model folder.
   """
-  if (pathlib.Path(workdir) / WEIGHTS).exists():
+  if (pathlib.Path(path) / WEIGHTS).exists():
     raise BadInput(
-      f"--workdir={workdir} is a model folder; to start from it: --config.init_from={workdir}, and another"
+      f"--workdir={path} is a model folder; to start from it: --config.init_from={path}, and another"
       " --workdir"
     )
 

@@ -127,6 +127,12 @@ def test_a_model_folder_without_a_readable_config_is_one_line(model, damage, mes
   assert "\n" not in str(caught.value) and folders.CONFIG in str(caught.value)
 
 
+def test_a_model_folder_without_weights_names_them(model):
+  (model / folders.WEIGHTS).unlink()
+  with pytest.raises(BadInput, match="has a config.json, but neither model.safetensors"):
+    swin_jax.load(model)
+
+
 @pytest.fixture
 def model(tmp_path):
   return pathlib.Path(imported(tmp_path))
