@@ -9,7 +9,7 @@ import atexit
 import contextlib
 import functools
 import multiprocessing
-from multiprocessing import resource_tracker, shared_memory
+from multiprocessing import resource_tracker, shared_memory, util
 import os
 import pathlib
 import pickle
@@ -61,7 +61,7 @@ def token() -> str:
   remove_dead()
   held = leftovers.create(lambda token: MEMORY / f"{PREFIX}{token}", _private_file)
   atexit.register(_remove, held)
-  atexit.register(_free_memory)
+  util.Finalize(None, _free_memory, exitpriority=0)  # after grain's, which ends the workers
   leftovers.at_end(_abandon_workers)
   multiprocessing.current_process()._config["semprefix"] = f"/{held.name}"  # the workers inherit it
   return held.name.removeprefix(PREFIX)
