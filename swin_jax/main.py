@@ -21,8 +21,8 @@ import sys
 from swin_jax.terminal import host_memory, preemption
 
 if __name__ == "__main__":  # before the slow imports
-  preemption.listen()
   host_memory.restart_on_large_pages("swin_jax.main")
+  preemption.listen()  # only now: a signal between the two would be lost
 
 from swin_jax.terminal import cli
 from swin_jax.terminal.addresses import local_path

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from swin_jax.terminal import host_memory, preemption
 
 if __name__ == "__main__":  # before the slow imports
-  preemption.listen()
   host_memory.restart_on_large_pages("swin_jax.run.bench")
+  preemption.listen()  # only now: a signal between the two would be lost
 
 from absl import logging
 import jax

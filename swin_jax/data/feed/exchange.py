@@ -9,7 +9,7 @@ import atexit
 import contextlib
 import functools
 import multiprocessing
-from multiprocessing import resource_tracker, shared_memory
+from multiprocessing import resource_tracker, shared_memory, util
 import os
 import pathlib
 import pickle
@@ -61,6 +61,7 @@ def token() -> str:
   remove_dead()
   held = leftovers.create(lambda token: MEMORY / f"{PREFIX}{token}", _private_file)
   atexit.register(_remove, held)
+  util.Finalize(None, _free_memory, exitpriority=0)  # after grain's, which ends the workers
   leftovers.at_end(_abandon_workers)
   multiprocessing.current_process()._config["semprefix"] = f"/{held.name}"  # the workers inherit it
   return held.name.removeprefix(PREFIX)
@@ -80,6 +81,15 @@ def name_shared_memory(owner: str) -> None:
   """Makes the shared memory that this worker creates carry the token of the process that owns it."""
   if hasattr(shared_memory, "_make_filename"):
     shared_memory._make_filename = lambda: f"/{PREFIX}{owner}-{secrets.token_hex(4)}"
+
+
+def _free_memory() -> None:
+  """Frees the shared memory of batches that live until the end, as jax on a CPU computes in it."""
+  for path in MEMORY.glob(f"{PREFIX}{token()}-*"):
+    with contextlib.suppress(OSError):
+      memory = shared_memory.SharedMemory(path.name)
+      memory.close()
+      memory.unlink()  # also tells the tracker, which would complain
 
 
 def _abandon_workers() -> None:
