@@ -112,8 +112,7 @@ def open_saved(source: str) -> Saved:
     )
   if os.path.isfile(path / CONFIG) and not os.path.exists(path / workdir.CHECKPOINTS):
     raise BadInput(
-      f"{source} has a {CONFIG}, but neither {WEIGHTS}, as a model folder, nor {workdir.CHECKPOINTS}, as the"
-      " workdir of a run that has saved"
+      f"{source} holds no checkpoint and no {WEIGHTS}, only {CONFIG}: restore the file that is missing"
     )
   saved = parameters.SavedParameters(source)
   descriptions.describe(

@@ -129,7 +129,7 @@ def test_a_model_folder_without_a_readable_config_is_one_line(model, damage, mes
 
 def test_a_model_folder_without_weights_names_them(model):
   (model / folders.WEIGHTS).unlink()
-  with pytest.raises(BadInput, match="has a config.json, but neither model.safetensors"):
+  with pytest.raises(BadInput, match="holds no checkpoint and no model.safetensors, only config.json"):
     swin_jax.load(model)
 
 
