@@ -5,18 +5,20 @@
 The commands are training with a data worker, evaluation, `prepare`, `weights` and `export`, on small inputs.
 They are killed in turn in the ways of WAYS. Half of the kills of the last three come when something is
 half-written. After each kill, the folder of temporary files, shared memory and the folder of the outputs must
-hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit for
-bit. No other command may run on the machine meanwhile.
+hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit by
+bit.
 """
 
 import argparse
 import collections
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.survival.survive import ROOT, metrics, saved
+from swin_jax.data.feed import exchange
+from swin_jax.terminal import leftovers
 
 STEPS = 400
 FLAGS = [
@@ -135,10 +139,23 @@ class Commands:
     }
 
   def left_over(self, result: pathlib.Path) -> set[str]:
-    """Returns all temporary files and shared memory, and what is half-written in or next to a result."""
+    """Returns all temporary files, the shared memory of dead processes, and half-written results."""
     near = [*result.parent.glob(f"{result.name}.*"), *result.rglob("*.partial")]
-    memory = MEMORY.glob("*swin_jax_*") if self._memory else ()
+    memory = filter(is_of_dead, MEMORY.glob("*swin_jax_*")) if self._memory else ()
     return {str(path) for path in (*self.temporary.iterdir(), *near, *memory)}
+
+
+def is_of_dead(path: pathlib.Path) -> bool:
+  """Returns whether no live process owns an object in shared memory."""
+  owner = re.search(exchange.PREFIX + leftovers.TOKEN, path.name)
+  try:
+    with open(MEMORY / owner[0]) as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except FileNotFoundError:
+    return path.exists()
+  return True
 
 
 def kill(process: subprocess.Popen, way: str) -> bool:
