@@ -5,18 +5,20 @@
 The commands are training with a data worker, evaluation, `prepare`, `weights` and `export`, on small inputs.
 They are killed in turn in the ways of WAYS. Half of the kills of the last three come when something is
 half-written. After each kill, the folder of temporary files, shared memory and the folder of the outputs must
-hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit for
-bit. No other command may run on the machine meanwhile.
+hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit by
+bit.
 """
 
 import argparse
 import collections
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.survival.survive import ROOT, metrics, saved
+from swin_jax.data.feed import exchange
+from swin_jax.terminal import leftovers
 
 STEPS = 400
 FLAGS = [
@@ -107,6 +111,9 @@ class Commands:
       stderr=subprocess.STDOUT,
       start_new_session=True,
       env=os.environ | {"TMPDIR": str(self.temporary)},
+      # libtpu, where installed, makes this process ignore SIGHUP once jax reads a checkpoint; a command would
+      # inherit that, and rightly go on ignoring it.
+      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     process.log = log
     return process
@@ -135,10 +142,23 @@ class Commands:
     }
 
   def left_over(self, result: pathlib.Path) -> set[str]:
-    """Returns all temporary files and shared memory, and what is half-written in or next to a result."""
+    """Returns all temporary files, the shared memory of dead processes, and half-written results."""
     near = [*result.parent.glob(f"{result.name}.*"), *result.rglob("*.partial")]
-    memory = MEMORY.glob("*swin_jax_*") if self._memory else ()
+    memory = filter(is_of_dead, MEMORY.glob("*swin_jax_*")) if self._memory else ()
     return {str(path) for path in (*self.temporary.iterdir(), *near, *memory)}
+
+
+def is_of_dead(path: pathlib.Path) -> bool:
+  """Returns whether no live process owns an object in shared memory."""
+  owner = re.search(exchange.PREFIX + leftovers.TOKEN, path.name)
+  try:
+    with open(MEMORY / owner[0]) as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except FileNotFoundError:
+    return path.exists()
+  return True
 
 
 def kill(process: subprocess.Popen, way: str) -> bool:
@@ -174,16 +194,34 @@ def wait_for_moment(process, rng, seconds, half_written) -> None:
     time.sleep(0.002)
 
 
+def without_effect(rows) -> list[str]:
+  """Returns the ways of which no kill had an effect, although there were several: they show nothing."""
+  codes = collections.defaultdict(list)
+  for _, way, code, _ in rows:
+    codes[way].append(code)
+  return [way for way, ended in codes.items() if len(ended) > 1 and not any(ended)]
+
+
 def study(
-  commands: Commands, name: str, kills: int, rng: random.Random
+  commands: Commands, name: str, kills: int, rng: random.Random, aimed: int = 2
 ) -> list[tuple[str, str, int, list[str]]]:
-  """Kills a command a number of times; returns (command, way, exit code, what was wrong) of each kill."""
+  """Kills a command a number of times; returns (command, way, exit code, what was wrong) of each kill.
+
+  Args:
+    commands: the commands.
+    name: name of the command.
+    kills: number of kills.
+    rng: draws ways and moments.
+    aimed: of a command that writes files, each `aimed`-th kill waits until one is half-written.
+  """
   whole, disturbed, rows = commands.out / f"{name}-whole", commands.out / f"{name}-disturbed", []
   begun = time.time()
   expected = commands.result(name, whole, commands.finish(commands.start(commands.words(name, whole))))
   seconds = (time.time() - begun) / (1 if name != "train" else max(kills / 2, 1))
   ways = [way for way in WAYS if name in ("train", "evaluate") or way != "KILL to a worker"]
-  offset = rng.randrange(len(ways))
+  # Every way in turn, in a new order each round, so that every way meets random and aimed moments.
+  order = [(way, turn) for turn in range(-(-kills // len(ways))) for way in rng.sample(ways, len(ways))]
+  order, rounds = zip(*order[:kills], strict=True)
 
   def check(problems):
     # a kill between the last write and the end leaves a complete model, which is not written again
@@ -195,10 +233,10 @@ def study(
       problems.append(f"left after a complete run: {sorted(left)}")
 
   for n in range(kills):
-    way = ways[(n + offset) % len(ways)]
+    way = order[n]
     before = commands.left_over(disturbed)
     process = commands.start(commands.words(name, disturbed))
-    watched = name not in ("train", "evaluate") and n % 2
+    watched = name not in ("train", "evaluate") and rounds[n] % aimed == aimed - 1
     partial = (lambda: list(disturbed.parent.glob("**/*.partial"))) if watched else None
     wait_for_moment(process, rng, seconds, partial)
     while not kill(process, way) and process.poll() is None:
@@ -209,13 +247,14 @@ def study(
       problems.append(f"{way} ended it without a line")
     if way in BY_SIGNAL and (new := commands.left_over(disturbed) - before):
       problems.append(f"left after {way}: {sorted(new)}")
-    if name != "train":
+    if name != "train" or process.returncode == 0:  # a finished training cannot be killed again
       check(problems)
       shutil.rmtree(disturbed, ignore_errors=True)
     rows.append((name, way, process.returncode, problems))
     print(f"{name} {n + 1}: {way}, exit code {process.returncode} {problems or ''}", flush=True)
   if name == "train":
     check(rows[-1][3])
+  rows[-1][3].extend(f"no {way} had an effect" for way in without_effect(rows))
   return rows
 
 

@@ -16,10 +16,11 @@ import pickle
 import re
 import secrets
 import signal
+import sys
 import tempfile
 import weakref
 
-from swin_jax.terminal import leftovers
+from swin_jax.terminal import leftovers, preemption
 
 PREFIX = "swin_jax_"
 MEMORY = pathlib.Path("/dev/shm")  # where Linux shows shared memory and semaphores
@@ -61,6 +62,7 @@ def token() -> str:
   remove_dead()
   held = leftovers.create(lambda token: MEMORY / f"{PREFIX}{token}", _private_file)
   atexit.register(_remove, held)
+  _start_tracker()
   util.Finalize(None, _free_memory, exitpriority=0)  # after grain's, which ends the workers
   leftovers.at_end(_abandon_workers)
   multiprocessing.current_process()._config["semprefix"] = f"/{held.name}"  # the workers inherit it
@@ -83,13 +85,27 @@ def name_shared_memory(owner: str) -> None:
     shared_memory._make_filename = lambda: f"/{PREFIX}{owner}-{secrets.token_hex(4)}"
 
 
+def _start_tracker() -> None:
+  """Starts the process that frees shared memory after a crash.
+
+  It lives through signals of the whole group, and does not complain of what it frees.
+  """
+  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)
+  sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # it inherits both
+  try:
+    resource_tracker.ensure_running()
+  finally:
+    sys.warnoptions.pop()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _free_memory() -> None:
   """Frees the shared memory of batches that live until the end, as jax on a CPU computes in it."""
   for path in MEMORY.glob(f"{PREFIX}{token()}-*"):
     with contextlib.suppress(OSError):
       memory = shared_memory.SharedMemory(path.name)
       memory.close()
-      memory.unlink()  # also tells the tracker, which would complain
+      memory.unlink()
 
 
 def _abandon_workers() -> None:
