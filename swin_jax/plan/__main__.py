@@ -136,7 +136,7 @@ def main(argv: Sequence[str]) -> int:
       try:
         files.write(out, json.dumps(report, indent=2) + "\n")
       except OSError as error:
-        if error.errno in cli.NO_SPACE:
+        if error.errno in files.NO_SPACE:
           raise
         raise BadInput(f"--json={out} cannot be written: {error.strerror or error}") from error
 
