@@ -12,9 +12,7 @@ import socket
 import urllib.request
 
 import jax
-from jax._src import (
-  clusters,
-)  # public only through jax.distributed.initialize, which does not say its findings
+from jax._src import clusters  # jax.distributed.initialize does not return what it detects
 from jax.experimental import multihost_utils
 import numpy as np
 

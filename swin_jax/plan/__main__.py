@@ -61,6 +61,7 @@ from absl import logging
 
 from swin_jax.mesh import hardware
 from swin_jax.terminal import cli, files
+from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import patiently, say
 
@@ -82,7 +83,7 @@ def _parser() -> cli.ConfigParser:
     metavar="N",
     help="images per step of training and of evaluation; 0 for the config's batch sizes",
   )
-  parser.add_argument("--json", metavar="OUT", help="file to write the result to")
+  parser.add_argument("--json", type=local_path, metavar="OUT", help="file to write the result to")
   parser.add_argument(
     "--analytic", action="store_true", help="estimate TPUs by formula too; takes seconds and needs no libtpu"
   )
@@ -136,7 +137,7 @@ def main(argv: Sequence[str]) -> int:
       try:
         files.write(out, json.dumps(report, indent=2) + "\n")
       except OSError as error:
-        if error.errno in cli.NO_SPACE:
+        if error.errno in files.NO_SPACE:
           raise
         raise BadInput(f"--json={out} cannot be written: {error.strerror or error}") from error
 

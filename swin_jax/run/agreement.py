@@ -3,11 +3,12 @@
 Otherwise they would train on, each by its own numbers, to a model that nobody described.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 from typing import Any
@@ -17,12 +18,13 @@ import jax
 from ml_collections import ConfigDict
 
 from swin_jax.data.feed import pipeline
+from swin_jax.data.read import manifest
 from swin_jax.data.read.example import Source
 from swin_jax.mesh import distributed
+from swin_jax.terminal import digests
 from swin_jax.terminal.errors import BadInput
 
 CODE = pathlib.Path(__file__).parents[1]
-MANIFEST = "manifest.json"  # of a prepared set, with the checksums of its files
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 # Only how fast a process reads may differ between them.
 MAY_DIFFER = ("data.num_threads", "data.num_workers")
@@ -50,7 +52,7 @@ def check_data(data: pipeline.Input, config: ConfigDict) -> None:
   )
 
 
-def _check(describe, advice: str) -> None:
+def _check(describe: Callable[[], Mapping[str, Any]], advice: str) -> None:
   """Compares what `describe` returns, name → value, between the processes."""
   if jax.process_count() == 1:
     return
@@ -126,9 +128,8 @@ def _describe(data: pipeline.Input, path: str) -> dict[str, Any]:
     about[f"the number of classes of the {split} data"] = source.num_classes
     about[f"the class names of the {split} data"] = ", ".join(source.class_names)
     about[f"the content of the {split} data (a digest)"] = _digest_of_examples(source)
-  manifest = pathlib.Path(path, MANIFEST)
-  if path and manifest.is_file():
-    about[f"{MANIFEST} (a digest)"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+  if path and os.path.isfile(manifest.path_of(path)):
+    about[f"{manifest.NAME} (a digest)"] = digests.of_file(manifest.path_of(path))["sha256"][:12]
   return about
 
 

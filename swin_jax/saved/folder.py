@@ -4,7 +4,6 @@ holds the digests of the folder's files.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
-import errno
 import json
 import os
 import pathlib
@@ -115,9 +114,7 @@ def open_saved(source: str) -> Saved:
       f"{source} holds no checkpoint and no {WEIGHTS}, only {CONFIG}: restore the file that is missing"
     )
   saved = parameters.SavedParameters(source)
-  descriptions.describe(
-    saved.config, saved.source
-  )  # raises BadInput for a config that is not of this program
+  descriptions.describe(saved.config, saved.source)  # refuses a damaged config before anything is computed
   return saved
 
 
@@ -150,7 +147,7 @@ def check_free(destination: str) -> None:
     with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
       writable = path.name
   except OSError as error:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in files.NO_SPACE:
       raise
     raise BadInput(f"{destination} cannot be created: {error.strerror or error}") from error
   if not writable:

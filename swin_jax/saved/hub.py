@@ -1,9 +1,10 @@
 """Models on the Hugging Face hub, addressed as hf://owner/name[/file]."""
 
-import json
 import pathlib
 
+from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.files import is_plain_name
 
 SCHEME = "hf://"
 
@@ -19,23 +20,15 @@ def parts(index: pathlib.Path) -> list[str]:
   Raises:
     BadInput: the file is not such an index, or names files elsewhere.
   """
-  try:
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    outside = [name for name in names if not _is_plain(name) or not name.endswith(".safetensors")]
-  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-    raise BadInput(f"{index} is not an index of safetensors files") from error
-  if outside:
+  content = json_files.read(index, {"weight_map": {"*": str}}, "it must be an index of safetensors files")
+  names = sorted(set(content["weight_map"].values()))
+  if outside := [name for name in names if not (is_plain_name(name) and name.endswith(".safetensors"))]:
     raise BadInput(
       f"{index} names '{outside[0]}', which is not a .safetensors file in its folder; do not use this model"
     )
   if not names:
     raise BadInput(f"{index} names no safetensors files")
   return names
-
-
-def _is_plain(name: str) -> bool:
-  """Returns whether a name is that of an entry of a folder, and no path."""
-  return bool(name) and not {"/", "\\", "\0"} & set(name) and name not in (".", "..")
 
 
 def fetch(address: str) -> pathlib.Path:
@@ -53,7 +46,7 @@ def fetch(address: str) -> pathlib.Path:
     BadInput: the model or file does not exist, or the hub cannot be reached.
   """
   names = address.removeprefix(SCHEME).split("/")
-  if len(names) < 2 or not all(map(_is_plain, names)):
+  if len(names) < 2 or not all(map(is_plain_name, names)):
     raise BadInput(
       f"{address}: write hf://OWNER/NAME or hf://OWNER/NAME/FILE, where FILE is in the repository"
     )

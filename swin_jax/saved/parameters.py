@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from swin_jax.mesh import distributed, sharding
-from swin_jax.saved import manifest
+from swin_jax.saved import manifest, workdir
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 
@@ -39,8 +39,9 @@ class SavedParameters:
 
   def __init__(self, source: str):
     path = pathlib.Path(source).absolute()
-    folder, steps = path / "checkpoints", steps_in(path / "checkpoints")
-    if path.parent.name == "checkpoints" and path.name.isdigit():
+    folder = path / workdir.CHECKPOINTS
+    steps = steps_in(folder)
+    if path.parent.name == workdir.CHECKPOINTS and path.name.isdecimal():
       folder, steps = path.parent, [step for step in steps_in(path.parent) if step == int(path.name)]
     damage = {}
     for step in steps:

@@ -20,6 +20,7 @@ import numpy as np
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import BackboneKind
 from swin_jax.saved.saved import Saved
+from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
 
 ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
@@ -257,12 +258,14 @@ def read_class_map(path: str) -> np.ndarray:
   Raises:
     BadInput: the file is not a class map.
   """
+  addresses.check_local("transfer.class_map", path)
   try:
-    lines = pathlib.Path(path).read_text().splitlines()
+    with files.open_regular(path) as file:
+      lines = file.read().decode().splitlines()
   except (OSError, ValueError) as error:
     raise BadInput(f"the class map {path} cannot be read: {error}") from error
-  if not lines or not all(line.strip().isdigit() for line in lines):
-    wrong = next((i for i, line in enumerate(lines) if not line.strip().isdigit()), 0)
+  if not lines or not all(line.strip().isdecimal() for line in lines):
+    wrong = next((i for i, line in enumerate(lines) if not line.strip().isdecimal()), 0)
     raise BadInput(
       f"the class map {path} needs one line per class with the number, from 0, of a saved class; line "
       f"{wrong + 1} has none"

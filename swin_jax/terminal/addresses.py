@@ -22,7 +22,10 @@ def local_path(text: str) -> str:
 
 
 def check_local(what: str, path: object) -> None:
-  """Checks that a path is one of a file system; every path that the user gives passes through here.
+  """Checks that a path is one of a file system.
+
+  Every path that the user gives passes through here, except the folder of compiled programs: jax can keep
+  those in a bucket.
 
   Args:
     what: what names the path, for the message: a flag like "--out", a config key, or "".

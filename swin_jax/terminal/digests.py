@@ -15,7 +15,8 @@ from typing import Any
 
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.files import open_regular
+from swin_jax.terminal.files import is_plain_name, open_regular
+from swin_jax.terminal.printable import printable
 from swin_jax.terminal.progress import Progress, say
 
 GROUP = "digests"
@@ -53,7 +54,7 @@ def find_damage(
   """
   try:
     status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # a pipe would block
+    if not stat.S_ISREG(status.st_mode):
       return "is not a file"
     if status.st_size != digest["size"]:
       return f"has {status.st_size:,} bytes, not {digest['size']:,}"
@@ -97,7 +98,7 @@ def read(document: Mapping[str, Any], name: str) -> dict[str, Digest] | None:
     raise ValueError(f"has changed since it was written (its {GROUP} do not match)")
   files = {file: digest for file, digest in group.items() if file != name}
   for file, digest in files.items():
-    if not _is_plain(file) or not _is_digest(digest):
+    if not is_plain_name(file) or not _is_digest(digest):
       raise ValueError(f"has an entry {ascii(file)} in {GROUP} that is not a file of its folder")
   return files
 
@@ -129,7 +130,7 @@ def verify(folder: str, name: str, advice: str) -> None:
       damaged += 1
       say(f"{file} {damage}")
   for file in sorted(set(os.listdir(path)) - {name, *files}):
-    say(f"{file if file.isprintable() else ascii(file)} is unexpected: {name} does not list it")
+    say(f"{printable(file)} is unexpected: {name} does not list it")
   if damaged:
     raise BadInput(
       f"{folder}: {damaged} of {len(files)} files are damaged or missing, as named above; {advice}"
@@ -142,10 +143,6 @@ def _of_document(document: Mapping[str, Any], name: str) -> Digest:
   rest = {file: digest for file, digest in document[GROUP].items() if file != name}
   text = json.dumps(dict(document) | {GROUP: rest}, sort_keys=True, separators=(",", ":"))
   return of_bytes(text.encode())
-
-
-def _is_plain(name: str) -> bool:
-  return name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\")
 
 
 def _is_digest(value: Any) -> bool:

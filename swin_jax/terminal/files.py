@@ -16,6 +16,7 @@ from swin_jax.terminal import leftovers
 
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
 _OF_PARTIAL = rf"\.[0-9a-f]{{1,16}}\{PARTIAL}"  # earlier versions wrote shorter numbers
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # errors of a full disk
 # Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -57,6 +58,11 @@ def making_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
       _sync_folder(pathlib.Path(folder))
     os.replace(partial, path)
   _sync_folder(path.parent)
+
+
+def is_plain_name(name: str) -> bool:
+  """Returns whether a name from a file can be that of an entry of a folder: it is printable, and no path."""
+  return name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\")
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:

@@ -20,6 +20,7 @@ import secrets
 import shutil
 import socket
 import sys
+import threading
 import time
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ from swin_jax.terminal.progress import warn
 
 TOKEN = "[0-9a-f]{16}"  # regular expression of `token`
 SECONDS_UNTIL_OLD = 3600
+SECONDS_TO_PRINT = 2
 _BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
 _held: dict[pathlib.Path, int] = {}  # file or folder in progress → open handle with its lock
 _at_end: list[Callable[[], None]] = []
@@ -153,13 +155,16 @@ def clear() -> None:
     release(path)
 
 
-def end(code: int) -> NoReturn:
-  """Ends the process at once with an exit code; leaves nothing half-written."""
+def end(code: int, line: str = "") -> NoReturn:
+  """Ends the process at once with an exit code, and with a line on stderr; leaves nothing half-written."""
   while _at_end:
     with contextlib.suppress(Exception):
       _at_end.pop()()
   clear()
-  flush()
+  # In a thread, because a reader that has stopped reading, such as a pager, would hold up the end.
+  printing = threading.Thread(target=lambda: (line and warn(line), flush()), daemon=True)
+  printing.start()
+  printing.join(SECONDS_TO_PRINT)
   os._exit(code)
 
 

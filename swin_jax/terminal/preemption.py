@@ -118,8 +118,8 @@ def _end(number: int) -> NoReturn:
   signal.pthread_kill(threading.main_thread().ident, number)
   _still.wait(0.2)  # in a long call of a library it runs no handler, and begins no file either
   name = signal.Signals(number).name
-  warn(f"stopped by {name}; the same command continues from what is saved, or from the start")
-  leftovers.end(exit_code())
+  line = f"stopped by {name}; the same command continues from what is saved, or from the start"
+  leftovers.end(exit_code(), line)
 
 
 def _hold_still(*_) -> None:

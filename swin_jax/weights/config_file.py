@@ -1,6 +1,5 @@
 """Reads the properties of a model from the config files of Hugging Face and timm."""
 
-import math
 import os
 import pathlib
 import re
@@ -8,12 +7,11 @@ from typing import Any
 
 from swin_jax.models import windows
 from swin_jax.models.swin.settings import used_windows
-from swin_jax.terminal import json_files
+from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import clean
 
 _LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
-
 _GROUPS = ("id2label", "model_args", "pretrained_cfg")  # keys whose values are objects, or null
 
 
@@ -64,7 +62,7 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
   """Returns mean and std from the settings in a folder, as far as they are given.
 
   Raises:
-    BadInput: they are not finite numbers, or a deviation is not positive.
+    BadInput: a value is invalid; the message names the flag that replaces it.
   """
   settings, timm = (
     read(folder / "preprocessor_config.json"),
@@ -72,12 +70,12 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
   )
   stored = {name: settings.get(f"image_{name}", timm.get(name)) for name in ("mean", "std")}
   stored = {name: value for name, value in stored.items() if value is not None}
-  for name, value in stored.items():
-    if not isinstance(value, list) or not all(
-      type(number) in (int, float) and abs(number) < math.inf and (name == "mean" or number > 0)
-      for number in value
-    ):
-      raise BadInput(f"{folder}: its settings state {name} {value!r}, which is impossible; give --{name}=")
+  for name, rule in (("mean", rules.MEAN), ("std", rules.STD)):
+    row = rules.Items(rule, range(1, rules.BANDS.high + 1))
+    if name in stored and (wrong := row.problem(stored[name])):
+      raise BadInput(
+        f"{folder}: its settings state {name} = {rules.shown(stored[name])}: {wrong}; give --{name}="
+      )
   return stored
 
 

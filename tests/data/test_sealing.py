@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 
 import pytest
@@ -44,12 +45,15 @@ def test_the_part_that_completes_a_set_writes_the_manifest(folder, tmp_path, has
   assert main(f"--verify={tmp_path}") == 0
 
 
-def test_an_end_before_the_manifest_is_made_up_for(folder, tmp_path, monkeypatch, hashed):
+@pytest.mark.parametrize("kind", ["text", "pipe"])
+def test_an_end_before_the_manifest_is_made_up_for(kind, folder, tmp_path, monkeypatch, hashed):
   with monkeypatch.context() as patch:
     patch.setattr(sealing, "finish", lambda out: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       run(folder, tmp_path, num_shards=3)
-  (tmp_path / "manifest-0-of-1.json").write_text("{")  # damaged: taken again
+  damage = tmp_path / "manifest-0-of-1.json"
+  damage.unlink()
+  {"text": lambda path: path.write_text("{"), "pipe": os.mkfifo}[kind](damage)  # its digests are taken again
   hashed.clear()
   run(folder, tmp_path, num_shards=3)
   assert len(hashed) == 6 and main(f"--verify={tmp_path}") == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from swin_jax.data.read import sources
+from swin_jax.data.read import manifest, sources
 from swin_jax.data.read.example import Example
 from swin_jax.run import agreement
 from swin_jax.terminal.errors import BadInput
@@ -115,7 +115,7 @@ def test_another_set_is_named(values, named):
 def test_a_set_with_other_checksums_is_named(tmp_path):
   digests = []
   for text in ("{}", "{} "):
-    (tmp_path / agreement.MANIFEST).write_text(text)
+    (tmp_path / manifest.NAME).write_text(text)
     digests.append(about(Numbers([1, 2, 3]), str(tmp_path)))
   assert agreement.difference(digests).startswith("manifest.json (a digest) differs")
 

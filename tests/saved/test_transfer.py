@@ -3,6 +3,7 @@ workdirs and model folders.
 """
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import swin_jax
 from swin_jax.models.swin import bias_tables
 from swin_jax.run import evaluate, train
+from swin_jax.saved import transfer
 from swin_jax.terminal.errors import BadInput
 from tests.support import official, seals, tiny
 from tests.support.folders import command, save
@@ -141,6 +143,16 @@ def test_a_class_map_without_a_head_is_refused(tmp_path):
       short(init_from=pretrained(tmp_path), transfer__class_map=str(tmp_path / "map.txt")),
       str(tmp_path / "run"),
     )
+
+
+@pytest.mark.parametrize(
+  "text, why", [("0\n²\n", "line 2 has none"), ("", "line 1 has none"), (None, "it is not a regular file")]
+)
+def test_a_file_that_is_no_class_map_is_one_line(text, why, tmp_path):
+  path = tmp_path / "map.txt"
+  path.write_text(text) if text is not None else os.mkfifo(path)
+  with pytest.raises(BadInput, match=why):
+    transfer.read_class_map(str(path))
 
 
 @pytest.mark.slow

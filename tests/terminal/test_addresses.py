@@ -4,6 +4,7 @@ import pytest
 
 from swin_jax import main as run
 from swin_jax.export import __main__ as export
+from swin_jax.plan import __main__ as plan
 from swin_jax.show import __main__ as show
 from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
@@ -40,13 +41,17 @@ def test_paths(path):
     (run.main, [QUICK, "--workdir=run", "--config.data.source=folder", "--config.data.path=gs://b/set"]),
     (run.main, [QUICK, "--workdir=run", "--config.data.source=array_record", "--config.data.path=gs://b"]),
     (prepared.main, ["--source=gs://b/x", "--out=out"]),
+    (run.main, ["--config=gs://b/quickstart.py", "--workdir=run"]),
+    (plan.main, [QUICK, "--topology=v5p:4x4x4", "--json=gs://b/x"]),
     (prepared.main, ["--source=set", "--out=gs://b/x"]),
+    (prepared.main, ["--verify=gs://b/x"]),
     (weights.main, ["import", "gs://b/x", "model"]),
     (weights.main, ["import", "set", "gs://b/x"]),
     (weights.main, ["adapt", "gs://b/x", "model"]),
     (weights.main, ["adapt", "set", "gs://b/x"]),
     (weights.main, ["export", "gs://b/x", "x.safetensors", "--layout=hf"]),
     (weights.main, ["export", "set", "gs://b/x.safetensors", "--layout=hf"]),
+    (weights.main, ["verify", "gs://b/x"]),
     (export.main, ["gs://b/x", "exported"]),
     (export.main, ["set", "gs://b/x"]),
     (show.main, ["features", "gs://b/model", "set/x.png", "--out=pictures"]),

@@ -117,7 +117,7 @@ def test_verify_names_swapped_renamed_and_unexpected_files(folder, capsys):
     "a.bin has changed: its content has another SHA-256",
     "b.bin has changed: its content has another SHA-256",
     "c.txt is missing",
-    f"'c\\n.txt' is unexpected: {NAME} does not list it",
+    f"c\\n.txt is unexpected: {NAME} does not list it",
   ]
 
 

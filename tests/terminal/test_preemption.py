@@ -28,6 +28,25 @@ def test_a_second_command_of_a_process_does_not_stop_for_the_first(number, code)
   assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
 
 
+def test_a_reader_that_does_not_read_does_not_hold_up_the_end(tmp_path):
+  code = f"""
+import pathlib
+from swin_jax.terminal import cli, leftovers, progress
+leftovers.create(lambda token: pathlib.Path({str(tmp_path)!r}, token), pathlib.Path.touch)
+cli.exit_code(lambda: [progress.say("x" * 100) for _ in range(10**5)])
+"""
+  command = [sys.executable, "-c", code]
+  with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    try:
+      process.stdout.read(1)
+      time.sleep(0.5)  # the pipe is full
+      process.terminate()
+      assert process.wait(30) == 75
+    finally:
+      process.kill()
+  assert not list(tmp_path.iterdir())
+
+
 def test_sighup_stays_ignored_under_nohup():
   code = """
 import os, signal, time

@@ -5,7 +5,6 @@ enters a digest before the shard gets its name. The part that completes the set 
 manifest.json; files without a digest, such as those of a set older than manifests, are read for it.
 """
 
-from collections.abc import Iterable
 import json
 import os
 import pathlib
@@ -13,23 +12,13 @@ import re
 from typing import Any
 
 from swin_jax.data.read import manifest, shards, statistics
-from swin_jax.terminal import digests, files
+from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput, Fault
 from swin_jax.terminal.progress import Progress
 
 _PARTS = "manifest-*-of-*.json"
-_RESERVED = re.compile(r"statistics|manifest(-\d+-of-\d+)?")
-
-
-def check_names(splits: Iterable[str]) -> None:
-  """Checks that no split has the name of another file of the set.
-
-  Raises:
-    BadInput: a split has.
-  """
-  for split in splits:
-    if _RESERVED.fullmatch(split):
-      raise BadInput(f"a split cannot be called '{split}', the name of another file of the set; rename it")
+# Names of the JSON files of a set that are not of a split.
+RESERVED = re.compile(r"statistics|manifest(-\d+-of-\d+)?")
 
 
 class Part:
@@ -128,8 +117,8 @@ def update(out: str, name: str) -> None:
 def _read_part(path: pathlib.Path) -> dict[str, digests.Digest]:
   """Returns the digests of a part; none if its file is damaged, because they can be taken again."""
   try:
-    return digests.read(json.loads(path.read_bytes()), manifest.NAME) or {}
-  except (OSError, ValueError, TypeError, RecursionError):
+    return digests.read(json_files.read(path, {digests.GROUP: dict}), manifest.NAME) or {}
+  except (BadInput, ValueError):
     return {}
 
 

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from swin_jax.data.prepare import raster_sources, tiles
+from swin_jax.data.prepare import raster_sources, sealing, tiles
 from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal.errors import BadInput
@@ -14,8 +14,6 @@ from swin_jax.terminal.progress import warn
 
 # split → (source, indices of its examples in writing order)
 Plan = dict[str, tuple[Source, np.ndarray]]
-
-_RESERVED = ("statistics", "manifest")  # other JSON files of a prepared set
 
 
 def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.UNCUT) -> Plan:
@@ -67,12 +65,12 @@ def check_split(name: str) -> None:
   """Checks that a split can be part of names of files.
 
   Raises:
-    BadInput: its name is a path, is hidden or too long, or has a meaning in prepared sets.
+    BadInput: its name is a path, is hidden or too long, or is that of another file of a prepared set.
   """
-  if not re.fullmatch(r"\w[\w .+=@-]{0,99}", name) or name in _RESERVED:
+  if not re.fullmatch(r"\w[\w .+=@-]{0,99}", name) or sealing.RESERVED.fullmatch(name):
     raise BadInput(
       f"a split cannot be called '{name}': its name becomes part of file names, so it has up to 100 letters,"
-      f" digits and _ . - +, is not a path, and is neither {' nor '.join(_RESERVED)}"
+      " digits and _ . - +, is not a path, and is neither statistics nor manifest; rename it"
     )
 
 

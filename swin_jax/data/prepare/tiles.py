@@ -107,14 +107,14 @@ class Tiles:
     self.listing = b"\0".join(map(os.fsencode, self._files)) + self._sizes.tobytes()
 
   def _say_not_read(self) -> None:
-    """Names and counts the files next to rasters that GDAL would read but this program does not."""
+    """Reports the number of files next to rasters that GDAL would read but this program does not."""
     folders = {path.rpartition("/")[0] for path in self._files} if isinstance(self._tree, trees.Disk) else ()
     names = {f"{at}/{name}".lstrip("/") for at in folders for name, _ in self._tree.entries(at)}
     unread = [path + end for path in self._files for end in gdal.SIDECARS if path + end in names]
     if unread:
       warn(
-        f"{len(unread):,} files next to rasters are not read, such as {unread[0]}: only what a raster itself"
-        " declares counts, and --nodata"
+        f"{len(unread):,} files next to rasters are not read, such as {unread[0]}: pixels without data are"
+        " those that the raster itself declares, or --nodata"
       )
 
   def __len__(self) -> int:

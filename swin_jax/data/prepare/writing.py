@@ -45,7 +45,6 @@ def prepare(
       " folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
-  sealing.check_names(plan)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0

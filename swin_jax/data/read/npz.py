@@ -12,6 +12,9 @@ from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import clean
 
+# Array of a set → the kinds of its dtype.
+_TYPES = {"jpeg": "u", "offsets": "ui", "labels": "ui", "class_names": "U"}
+
 
 def splits_of(pattern: str) -> dict[str, str]:
   """Returns {split: path} of the files that match a pattern with {split}."""
@@ -41,9 +44,6 @@ def open_split(pattern: str, split: str) -> "Npz":
   if split not in paths:
     raise BadInput(no_split(pattern, split, paths))
   return Npz(paths[split])
-
-
-_TYPES = {"jpeg": "u", "offsets": "ui", "labels": "ui", "class_names": "U"}  # array → kinds of its numbers
 
 
 def _column(file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:

@@ -53,7 +53,7 @@ def check_saved(config: ConfigDict) -> None:
   """Checks the keys that are kept with weights; for errors, see `check`."""
   _check_axes(config)
   _check_stages(config)
-  _check_windows(config)
+  _geometry(config)  # refuses windows that are too large
 
 
 def _check_axes(config: ConfigDict) -> None:
@@ -100,11 +100,6 @@ def _check_stages(config: ConfigDict) -> None:
       f"config.model.extra_norm_every = {m.extra_norm_every}: no stage has as many blocks; model.depths ="
       f" {m.depths}, and 0 means no extra norms"
     )
-
-
-def _check_windows(config: ConfigDict) -> None:
-  """Checks that windows are not too large."""
-  _geometry(config)
 
 
 def _check_chunks(config: ConfigDict) -> None:
