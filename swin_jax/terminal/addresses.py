@@ -4,7 +4,8 @@ import re
 
 from swin_jax.terminal.errors import BadInput
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# With one slash, a path that a program has normalised; a single letter may be a drive.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|(?<=..):/)")
 # Scheme → documentation of mounting such storage as a folder.
 _MOUNTS = {"gs": "https://cloud.google.com/storage/docs/cloud-storage-fuse/overview"}
 

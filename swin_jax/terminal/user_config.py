@@ -5,6 +5,7 @@ import re
 import traceback
 from typing import Any
 
+from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
 
 _LONGEST = 300  # characters of a message
@@ -16,6 +17,7 @@ def load(name: str) -> Any:
   Raises:
     BadInput: there is no such file, it is not Python, raises an error, or returns something else.
   """
+  addresses.check_local("--config", name)
   file, colon, kind = name.partition(":")
   if not os.path.isfile(file):
     raise BadInput(f"--config={file}: {'not a file' if os.path.exists(file) else 'no such file'}")

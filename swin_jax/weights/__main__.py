@@ -126,7 +126,9 @@ def _parser() -> cli.Parser:
   command.add_argument("--layout", required=True, choices=choices.LAYOUTS, help="naming scheme")
 
   command = commands.add_parser("verify", help="compares every file of a model folder with its SHA-256")
-  command.add_argument("folder", metavar="DIR", help="model folder, or a folder that swin_jax.export wrote")
+  command.add_argument(
+    "folder", type=local_path, metavar="DIR", help="model folder, or a folder that swin_jax.export wrote"
+  )
   return parser
 
 

@@ -15,7 +15,8 @@ FUSE = "https://cloud.google.com/storage/docs/cloud-storage-fuse/overview"
 
 
 @pytest.mark.parametrize(
-  "path", ["gs://b/x", "s3://b/x", "http://h/x", "HTTPS://h", "file:///x", "a+b.c-1://x"]
+  "path",
+  ["gs://b/x", "s3://b/x", "http://h/x", "HTTPS://h", "file:///x", "a+b.c-1://x", "gs:/b/x", "file:/x"],
 )
 def test_addresses(path):
   with pytest.raises(BadInput, match="mount the bucket") as error:
@@ -36,11 +37,16 @@ def test_paths(path):
   [
     (run.main, [QUICK, "--workdir=gs://b/run"]),
     (run.main, [QUICK, "--workdir=gs://b/run", "--mode=eval"]),
+    (run.main, [QUICK, "--workdir=run", "--compile_cache=gs://b/cache"]),
+    (run.main, [QUICK, "--workdir=run", "--config.transfer.class_map=gs://b/map"]),
+    (run.main, ["--config=gs://b/config.py", "--workdir=run"]),
     (run.main, [QUICK, "--workdir=run", "--config.init_from=gs://b/model"]),
     (run.main, [QUICK, "--workdir=run", "--config.data.source=folder", "--config.data.path=gs://b/set"]),
     (run.main, [QUICK, "--workdir=run", "--config.data.source=array_record", "--config.data.path=gs://b"]),
     (prepared.main, ["--source=gs://b/x", "--out=out"]),
     (prepared.main, ["--source=set", "--out=gs://b/x"]),
+    (prepared.main, ["--verify=gs://b/x"]),
+    (weights.main, ["verify", "gs://b/x"]),
     (weights.main, ["import", "gs://b/x", "model"]),
     (weights.main, ["import", "set", "gs://b/x"]),
     (weights.main, ["adapt", "gs://b/x", "model"]),

@@ -168,7 +168,10 @@ def _parser() -> cli.Parser:
     help="threads that read and shrink",
   )
   add(
-    "--verify", metavar="FOLDER", help="compare every file of a prepared set with its SHA-256; no other flag"
+    "--verify",
+    type=local_path,
+    metavar="FOLDER",
+    help="compare every file of a prepared set with its SHA-256; no other flag",
   )
   return parser
 
