@@ -25,6 +25,13 @@ def test_addresses(path):
   assert (FUSE in str(error.value)) == path.startswith("gs:")
 
 
+@pytest.mark.parametrize("path", ["a\nb", "a\x1b[31m", "\0"])
+def test_control_characters_are_refused(path):
+  with pytest.raises(BadInput, match="has control characters") as error:
+    addresses.check_local("--out", path)
+  assert path not in str(error.value)
+
+
 @pytest.mark.parametrize(
   "path", ["", "x", "/a/b", "a:b", "gs:b", "c:/x", "a//b", "tfds:mnist", "x/y://z", None]
 )
