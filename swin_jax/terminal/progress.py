@@ -96,8 +96,8 @@ def say(text: str) -> None:
 def warn(line: str) -> None:
   """Prints a line on stderr, from any process, with the name of the program.
 
-  If it cannot be written, the work goes on. A very long line, such as one with names from a hostile file, loses
-  its middle.
+  If it cannot be written, the work goes on. A very long line, such as one with names from a hostile
+  file, loses its middle.
   """
   text = printable(line)
   if len(text) > 2 * _LONGEST:  # the end says how to mend it
