@@ -27,6 +27,8 @@ if __name__ == "__main__":  # before the slow imports
 from swin_jax.terminal import cli
 from swin_jax.terminal.addresses import local_path
 
+_MOST_PROCESSES = 65_536
+
 
 def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
@@ -54,9 +56,17 @@ def _parser() -> cli.ConfigParser:
     help="address of process 0, where the environment does not provide it",
   )
   parser.add_argument(
-    "--num_processes", type=int, metavar="N", help="number of processes that run this command together"
+    "--num_processes",
+    type=cli.number(int, 1, _MOST_PROCESSES),
+    metavar="N",
+    help="number of processes that run this command together",
   )
-  parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
+  parser.add_argument(
+    "--process_id",
+    type=cli.number(int, 0, _MOST_PROCESSES - 1),
+    metavar="I",
+    help="index of this process, from 0",
+  )
   return parser
 
 

@@ -13,10 +13,11 @@ from swin_jax.run import optim
 from swin_jax.saved import description
 from swin_jax.saved.choices import BANDS, BIAS_TABLES
 from swin_jax.tasks import KINDS, kind_of
-from swin_jax.terminal import rules
+from swin_jax.terminal import addresses, rules
 from swin_jax.terminal.errors import BadInput
 
 _EPOCHS, _INTERVAL = rules.Real(0, 1e6), rules.Real(0, 1e6, above=True)
+_MOMENT = rules.Real(0, 0.999999)  # closer to 1, float32 holds 1, with which averages never change
 _RATE, _COUNT = rules.Real(0, 100), rules.Whole(0, 2**31 - 1)
 _AXIS = rules.Either(rules.Choice(-1), rules.Whole(1, 2**20))
 # Rules of the keys that every run reads; `TaskKind.rules` and `BackboneKind.rules` hold the others. Each key
@@ -49,10 +50,10 @@ RULES: Mapping[str, rules.Rule] = {
   "optim.official_pretraining_decay": rules.FLAG,
   "optim.layer_decay": rules.Real(0.01, 1),
   "optim.clip_norm": rules.Real(1e-6, 1e6, or_zero=True),
-  "optim.b1": rules.Real(0, 1, below=True),
-  "optim.b2": rules.Real(0, 1, below=True),
+  "optim.b1": _MOMENT,
+  "optim.b2": _MOMENT,
   "optim.eps": rules.Real(1e-30, 1),
-  "optim.ema_decay": rules.Real(0, 0.999999),
+  "optim.ema_decay": _MOMENT,
   "optim.skip_nonfinite_steps": _COUNT,
   "optim.accumulation_steps": rules.Whole(1, 2**20),
   "mesh.data": _AXIS,
@@ -102,6 +103,7 @@ def check(config: ConfigDict) -> None:
     BadInput: a value is invalid or contradicts another; the message names the keys.
   """
   check_values(config)
+  addresses.check_local("config.transfer.class_map", config.transfer.class_map)
   kind, backbone = kind_of(config), backbone_of(config)
   _check_run(config)
   if config.data.class_names:

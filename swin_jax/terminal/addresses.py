@@ -3,8 +3,10 @@
 import re
 
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# With one slash, a path that a program has normalised; a single letter may be a drive.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|(?<=..):/)")
 # Scheme → documentation of mounting such storage as a folder.
 _MOUNTS = {"gs": "https://cloud.google.com/storage/docs/cloud-storage-fuse/overview"}
 
@@ -32,8 +34,10 @@ def check_local(what: str, path: object) -> None:
     path: the given path.
 
   Raises:
-    BadInput: it is an address.
+    BadInput: it is an address, or has control characters, which some libraries cannot open.
   """
+  if any(ord(character) < 32 for character in str(path)):
+    raise BadInput(f"{what}{'=' * bool(what)}{printable(path)} has control characters; rename it")
   if not (scheme := scheme_of(path)):
     return
   page = f" ({_MOUNTS[scheme]})" if scheme in _MOUNTS else ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import difflib
 import gc
 import math
+import os
 import re
 import signal
 import sys
@@ -16,6 +17,8 @@ from swin_jax.terminal.errors import BadInput, Fault, Preempted
 from swin_jax.terminal.progress import warn
 
 FAULT = 74  # EX_IOERR
+# Errors that say that a path cannot be used, wherever it was given.
+_BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EROFS)
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
 # took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
@@ -189,6 +192,7 @@ def _clear(message: str, keys: Sequence[str]) -> str:
   named, similar, near = message.partition("Did you mean")
   key = next((key for key in keys if named.strip("'\" ") in key.split(".")), None)
   if not key:
+    keys = [key for key in keys if key in message] or keys
     names = "" if "config." in message else ", ".join(f"--config.{key}" for key in keys)
     return f"{names}: {message}" if names else message
   near = near.rstrip("'")
@@ -224,6 +228,10 @@ def _exit_code(body: Callable[[], None]) -> int:
       where = f" for {error.filename}" if error.filename else ""
       warn(f"no space left on the disk{where}; make room, then the same command continues")
       return FAULT
+    if isinstance(error, OSError) and error.errno in _BAD_PATH and error.filename:
+      path = rules.shown(os.fsdecode(error.filename))
+      warn(f"{path} cannot be used: {error.strerror}; choose another path or change this one")
+      return 2
     # callers then use `leave`, because the interpreter's shutdown would wait for the run's other processes
     traceback.print_exc()
     return 1

@@ -11,6 +11,7 @@ from typing import Any
 from swin_jax.terminal.printable import printable
 
 SECONDS_BETWEEN_LINES = 10
+_LONGEST = 2000  # characters of each end of a warning
 
 _process = 0  # index of this process
 _is_silent = False  # whether the output could not be written
@@ -95,10 +96,14 @@ def say(text: str) -> None:
 def warn(line: str) -> None:
   """Prints a line on stderr, from any process, with the name of the program.
 
-  If it cannot be written, the work goes on.
+  If it cannot be written, the work goes on. A very long line, such as one with names from a hostile
+  file, loses its middle.
   """
+  text = printable(line)
+  if len(text) > 2 * _LONGEST:  # the end says how to mend it
+    text = f"{text[:_LONGEST]} … {text[-_LONGEST:]}"
   with contextlib.suppress(OSError):
-    print(f"swin_jax: {printable(line)}", file=sys.stderr, flush=True)
+    print(f"swin_jax: {text}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -127,10 +127,7 @@ def _parser() -> cli.Parser:
 
   command = commands.add_parser("verify", help="compares every file of a model folder with its SHA-256")
   command.add_argument(
-    "folder",
-    type=local_path,
-    metavar="DIR",
-    help="model folder, or a folder that swin_jax.export wrote",
+    "folder", type=local_path, metavar="DIR", help="model folder, or a folder that swin_jax.export wrote"
   )
   return parser
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from swin_jax.data.read import array_files
 
@@ -18,6 +19,13 @@ def test_any_type_and_order_comes_back(tmp_path):
     got = array_files.unpack(array_files.pack(array))
     assert got.dtype == array.dtype
     np.testing.assert_array_equal(got, array)
+
+
+def test_a_length_that_is_no_integer_is_damage(tmp_path):
+  np.save(tmp_path / "a.npy", np.zeros((1, 3)))
+  (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes().replace(b"(1, 3)", b"(True,3)"))
+  with pytest.raises(ValueError, match="its header has the shape"):
+    array_files.load(str(tmp_path / "a.npy"))
 
 
 def test_headers_are_parsed_by_one_thread_at_a_time(monkeypatch, tmp_path):

@@ -171,3 +171,10 @@ def test_images_that_training_cannot_read_are_shrunk_or_refused(prepare, monkeyp
   assert code == 2 and "holds 1,024 numbers, more than training reads at once; give --tile" in error
   shutil.rmtree(tmp_path / "dst", ignore_errors=True)
   assert prepare(RASTERS, OUT, "--max_pixels=2000", "--tile=8")[0] == 0
+
+
+@pytest.mark.parametrize("words, missing", [((OUT, "--source="), "--source"), (("--verify=",), "--verify")])
+def test_empty_values_do_not_choose_another_operation(prepare, words, missing):
+  assert prepare(IMAGES, OUT)[0] == 0
+  code, error = prepare(*words)
+  assert code == 2 and f"{missing} is missing" in error

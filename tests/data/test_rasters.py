@@ -111,6 +111,29 @@ def test_infinite_is_no_data(tmp_path):
   assert np.isnan(read(tmp_path / "x.npy")[1, 1, 1]) and np.isnan(read(tmp_path / "x.npy")).sum() == 1
 
 
+@pytest.mark.parametrize("dtype, scales", [(np.float64, None), (np.float32, (1e30, 1e30))])
+def test_what_float32_cannot_hold_is_no_data(tmp_path, dtype, scales):
+  array = scene(bands=2, dtype=dtype)
+  array[1, 1, 1] = 1e300 if dtype is np.float64 else 1e30
+  raster = read(write_tif(tmp_path / "x.tif", array, scales=scales))
+  assert np.isnan(raster[1, 1, 1]) and np.isnan(raster).sum() == 1 and not np.isinf(raster).any()
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
+def test_impossible_scales_are_refused(tmp_path, scale):
+  with pytest.raises(ValueError, match="declares a scale of 0, or a scale or offset that is not finite"):
+    read(write_tif(tmp_path / "x.tif", scene(bands=1), scales=(scale,)))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_more_bands_than_a_model_can_read(tmp_path, suffix):
+  array, path = np.zeros((8, 8, 5000), np.uint8), tmp_path / f"x.{suffix}"
+  write_tif(path, array) if suffix == "tif" else np.save(path, array)
+  for get in (read, lambda path: rasters.shape(str(path), path.name)):
+    with pytest.raises(ValueError, match="has 5,000 bands; their number must be .* at most 4,096"):
+      get(path)
+
+
 def test_arrays_of_several_rasters_and_several_arrays(tmp_path):
   several = np.stack([scene(i) for i in range(4)])
   np.savez(tmp_path / "x.npz", bands=several, clouds=several[..., 0], dates=np.arange(4))

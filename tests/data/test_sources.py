@@ -399,6 +399,7 @@ def test_bad_npz(tmp_path):
     (dict(labels=-np.ones(5, int)), "image 0 has label -1"),
     (dict(labels=np.arange(4) % 3), "is inconsistent"),
     (dict(offsets=np.arange(6)), "is inconsistent"),
+    (dict(offsets=np.array([0, 900, 2, 3, 4, 5], np.uint64), jpeg=np.zeros(5, np.uint8)), "is inconsistent"),
   ]:
     images.make_npz(path, 5, **changes)
     assert message in bad("npz", pattern)

@@ -255,13 +255,13 @@ REFUSED = {
     model.window_sizes=(a,b) | must be a
     optim.accumulation_steps=0 | at least 1
     optim.accumulation_steps=3 | does not divide into optim.accumulation_steps
-    optim.b1=-0.5 | at least 0 and less than 1
-    optim.b1=1.0 | less than 1
-    optim.b1=2.0 | less than 1
-    optim.b1=nan | less than 1
+    optim.b1=-0.5 | at least 0
+    optim.b1=1.0 | at most 0.999999
+    optim.b1=2.0 | at most 0.999999
+    optim.b1=nan | at most 0.999999
     optim.b2=-1.0 | at least 0
-    optim.b2=1.0 | less than 1
-    optim.b2=1.5 | at least 0 and less than 1
+    optim.b2=1.0 | at most 0.999999
+    optim.b2=1.5 | at most 0.999999
     optim.clip_norm=-1.0 | must be 0, or at least
     optim.clip_norm=nan | must be 0, or at least
     optim.decay_rate=-1.0 | more than 0
@@ -358,6 +358,12 @@ def test_a_wrong_value_is_refused_in_one_line(config_file, line, word):
   with pytest.raises(BadInput) as error:
     checked(parsed(config_file, line))
   assert word in str(error.value) and "\n" not in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("key", ["b1", "b2", "ema_decay"])
+def test_decays_that_are_one_in_float32_are_refused(config_file, key):
+  with pytest.raises(BadInput, match=f"config.optim.{key} = 0.99999999: .* at most 0.999999"):
+    checked(parsed(config_file, f"optim.{key}=0.99999999"))
 
 
 @pytest.mark.parametrize("line", LEGITIMATE)

@@ -16,13 +16,21 @@ FUSE = "https://cloud.google.com/storage/docs/cloud-storage-fuse/overview"
 
 
 @pytest.mark.parametrize(
-  "path", ["gs://b/x", "s3://b/x", "http://h/x", "HTTPS://h", "file:///x", "a+b.c-1://x"]
+  "path",
+  ["gs://b/x", "s3://b/x", "http://h/x", "HTTPS://h", "file:///x", "a+b.c-1://x", "gs:/b/x", "file:/x"],
 )
 def test_addresses(path):
   with pytest.raises(BadInput, match="mount the bucket") as error:
     addresses.check_local("--out", path)
   assert f"--out={path} is an address" in str(error.value)
   assert (FUSE in str(error.value)) == path.startswith("gs:")
+
+
+@pytest.mark.parametrize("path", ["a\nb", "a\x1b[31m", "\0"])
+def test_control_characters_are_refused(path):
+  with pytest.raises(BadInput, match="has control characters") as error:
+    addresses.check_local("--out", path)
+  assert path not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,7 @@ def test_paths(path):
   [
     (run.main, [QUICK, "--workdir=gs://b/run"]),
     (run.main, [QUICK, "--workdir=gs://b/run", "--mode=eval"]),
+    (run.main, [QUICK, "--workdir=run", "--config.transfer.class_map=gs://b/map"]),
     (run.main, [QUICK, "--workdir=run", "--config.init_from=gs://b/model"]),
     (run.main, [QUICK, "--workdir=run", "--config.data.source=folder", "--config.data.path=gs://b/set"]),
     (run.main, [QUICK, "--workdir=run", "--config.data.source=array_record", "--config.data.path=gs://b"]),

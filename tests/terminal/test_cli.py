@@ -203,3 +203,22 @@ def test_an_output_that_cannot_be_written_does_not_change_the_exit_code(code):
       text=True,
     )
   assert (ended.returncode, ended.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "file/x"])
+def test_a_path_that_cannot_be_used_is_one_line(name, tmp_path, capfd):
+  (tmp_path / "loop").symlink_to("loop")
+  (tmp_path / "file").touch()
+  assert cli.exit_code(lambda: os.stat(tmp_path / name)) == 2
+  error = capfd.readouterr().err
+  assert error.count("\n") == 1 and "cannot be used" in error and len(error) < 400
+
+
+@pytest.mark.parametrize(
+  "flag", ["num_processes=99999999999999999999", "num_processes=-1", "process_id=65536"]
+)
+def test_numbers_of_processes_are_bounded(flag, capfd):
+  """Memory is taken for each process that is announced."""
+  words = [QUICKSTART, "--workdir=x", "--coordinator=localhost:1", "--num_processes=2", "--process_id=0"]
+  assert main.main(["main", *words, f"--{flag}"]) == 2
+  assert "in the range" in capfd.readouterr().err

@@ -83,3 +83,9 @@ def test_an_output_that_cannot_be_written_is_reported_once(monkeypatch, capsys):
     os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # its buffer can be emptied when it closes
   message = "swin_jax: the output cannot be written (No space left on device); the work goes on\n"
   assert capsys.readouterr().err == message
+
+
+def test_a_very_long_warning_is_shortened(capsys):
+  progress.warn("what: " + "x" * 100_000 + "; advice")
+  error = capsys.readouterr().err
+  assert len(error) < 5000 and error.startswith("swin_jax: what: x") and error.endswith("x; advice\n")

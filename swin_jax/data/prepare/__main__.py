@@ -181,7 +181,8 @@ def main(argv: Sequence[str]) -> int:
 
   def body():
     arguments = _parser().parse_args(argv[1:])
-    if arguments.verify:
+    if arguments.verify is not None:  # an empty value is a mistake, such as a shell variable without a value
+      cli.require(arguments, verify="data/prepared")
       if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
         raise BadInput(f"--verify changes nothing, so it stands alone; leave out {others[0]}")
       digests.verify(
@@ -189,7 +190,7 @@ def main(argv: Sequence[str]) -> int:
       )
       return
     cli.require(arguments, out="data/prepared")
-    if not arguments.source and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
+    if arguments.source is None and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
       writing.describe(arguments.out, arguments.num_threads)
       return
     cli.require(arguments, source="data/photos")

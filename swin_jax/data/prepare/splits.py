@@ -9,6 +9,7 @@ import numpy as np
 from swin_jax.data.prepare import raster_sources, sealing, tiles
 from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
+from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import warn
 
@@ -27,8 +28,8 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
   tree = raster_sources.tree_of(source)
   if tree and tree.left_out:
     warn(
-      f"{source}: left out {len(tree.left_out):,} entries with absolute or parent paths, or the name of"
-      f" another entry, such as {tree.left_out[0]}"
+      f"{source}: left out {len(tree.left_out):,} of its entries, with absolute or parent paths, the name of"
+      f" another entry, or a very long one, such as {rules.shown(tree.left_out[0])}"
     )
   by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.values_nodata)
   for name in by_split:

@@ -108,6 +108,8 @@ def shape(start: bytes, size: int) -> tuple[int, ...]:
       lengths, _, dtype = read(file)
   except Exception as error:  # numpy raises whatever Python's tokenizer and parser raise
     raise ValueError("it is damaged: numpy cannot read its header") from error
+  if not all(type(length) is int for length in lengths):  # numpy lets True pass, and fails later
+    raise ValueError(f"it is damaged: its header has the shape {lengths}")
   if dtype.hasobject or not dtype.itemsize:
     raise ValueError(f"it holds {dtype}, not numbers or text")
   claimed, held = math.prod(lengths) * dtype.itemsize, size - file.tell()

@@ -67,6 +67,7 @@ def opened(file: str | bytes) -> Iterator[Any]:
       if raster.tags(ns="OVERVIEWS"):
         raise ValueError("cannot be read as a raster: it refers to overviews in another file")
       limits.check_pixels(raster.height, raster.width)
+      limits.check_bands(raster.count)
       yield raster
     except RasterioIOError as error:
       # GDAL's name of a file in memory means nothing to the user

@@ -9,6 +9,8 @@ import contextlib
 
 from PIL import Image
 
+from swin_jax.terminal import rules
+
 MAX_PIXELS = 178_956_970  # of one image, as in Pillow
 # Numbers read at once, for each allowed pixel: four bands of the largest image.
 NUMBERS = 4
@@ -48,6 +50,12 @@ def check_pixels(height: int, width: int) -> None:
       f"has {height:,} × {width:,} pixels, more than {_pixels:,}; if you trust the file, raise --max_pixels"
       " of prepare"
     )
+
+
+def check_bands(count: int) -> None:
+  """Raises ValueError if a raster has more bands than a model can read."""
+  if wrong := rules.BANDS.problem(count):
+    raise ValueError(f"has {count:,} bands; their number {wrong}")
 
 
 def check_numbers(count: int) -> None:

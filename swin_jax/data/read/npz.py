@@ -97,7 +97,7 @@ class Npz:
       n < 1
       or offsets[0] != 0
       or offsets[-1] != len(self._bytes)
-      or np.any(np.diff(offsets) < 0)
+      or np.any(offsets[1:] < offsets[:-1])  # a difference of unsigned numbers cannot be negative
       or len(self.labels) != n
     ):
       sizes = f"{len(self._bytes)} bytes, {n} images by its offsets, {len(self.labels)} labels"

@@ -127,6 +127,7 @@ def load(
       f"is an array {list(size)}, not [height, width, bands] or [rasters, height, width, bands]"
     )
   limits.check_pixels(*size[-3:-1])
+  limits.check_bands(size[-1])
   return size if header else loaded.reshape(size)
 
 
@@ -165,6 +166,8 @@ def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarra
   declared = np.moveaxis(np.ma.getmaskarray(pixels), 0, -1) if masked else None
   pixels = np.moveaxis(np.ma.getdata(pixels), 0, -1)
   scales = np.asarray(raster.scales), np.asarray(raster.offsets)
+  if not np.isfinite(scales).all() or not scales[0].all():
+    raise ValueError("declares a scale of 0, or a scale or offset that is not finite")
   return _finish(pixels, declared, nodata, None if (scales[0] == 1).all() and not scales[1].any() else scales)
 
 
@@ -175,16 +178,17 @@ def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | Non
   if nodata is not None:
     missing = pixels == nodata
     declared = missing if declared is None else declared | missing
-  if scales is not None:
-    # computed in float64 first: 16-bit values with an offset would lose precision in float32
-    pixels = (pixels * scales[0] + scales[1]).astype(np.float32)
+  with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is no data
+    if scales is not None:
+      # computed in float64 first: 16-bit values with an offset would lose precision in float32
+      pixels = pixels * scales[0] + scales[1]
+    if pixels.dtype.name not in _KEPT:
+      pixels = pixels.astype(np.float32)
   if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
     declared = infinite if declared is None else declared | infinite
   if declared is not None:
-    pixels = pixels.astype(np.float32, copy=scales is None)
+    pixels = pixels.astype(np.float32, copy=False)
     pixels[declared] = np.nan
-  if pixels.dtype.name not in _KEPT:
-    pixels = pixels.astype(np.float32)
   return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
 
 
