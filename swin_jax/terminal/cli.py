@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Collection, Sequence
 import difflib
-import errno
 import gc
 import math
 import re
@@ -13,11 +12,10 @@ import traceback
 from typing import Any, NoReturn
 
 from swin_jax.terminal import leftovers, preemption, rules, user_config
-from swin_jax.terminal.errors import BadInput, Fault, Preempted
+from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
 from swin_jax.terminal.progress import warn
 
 FAULT = 74  # EX_IOERR
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
 # took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
@@ -222,9 +220,9 @@ def _exit_code(body: Callable[[], None]) -> int:
     warn("stopped; the same command continues")
     return preemption.INTERRUPTED
   except Exception as error:
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if is_of_storage(error):
       where = f" for {error.filename}" if error.filename else ""
-      warn(f"no space left on the disk{where}; make room, then the same command continues")
+      warn(f"{reason(error)}{where}; once that is solved, the same command continues")
       return FAULT
     # callers then use `leave`, because the interpreter's shutdown would wait for the run's other processes
     traceback.print_exc()
