@@ -169,7 +169,13 @@ class Commands:
         str(result / "model.safetensors"),
         "--layout=official",
       ],
-      "import": ["swin_jax.weights", "import", str(self._out / "foreign/model.safetensors"), str(result)],
+      "import": [
+        "swin_jax.weights",
+        "import",
+        str(self._out / "foreign/model.safetensors"),
+        str(result),
+        "--image_size=32",
+      ],
       "export": ["swin_jax.export", str(trained), str(result)],
       "show": [
         "swin_jax.show",

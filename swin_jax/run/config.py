@@ -237,7 +237,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     lines = ["parameter | shape | partition | bytes per device | weight decay"] + [
       " | ".join(map(str, row)).rstrip() for row in rows
     ]
-    (pathlib.Path(workdir) / "parameters.txt").write_text("\n".join(lines) + "\n")
+    files.write(pathlib.Path(workdir) / "parameters.txt", "\n".join(lines) + "\n")
   count = sum(math.prod(row[1]) for row in rows)
   mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
   held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}

@@ -20,6 +20,7 @@ import numpy as np
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import BackboneKind
 from swin_jax.saved.saved import Saved
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
 ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
@@ -192,7 +193,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
   }
   arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
-    (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
+    files.write(pathlib.Path(workdir) / "transfer.txt", str(report) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 
