@@ -1,9 +1,11 @@
 """Reads the parameters of a run's checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import logging as python_logging
 import os
 import pathlib
+import sys
+import types
 from typing import Any
 
 from absl import logging
@@ -22,6 +24,22 @@ CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its 
 # errors are also raised in this module and in `checkpoint.py`, which imports it.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 python_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+
+
+def _without_late_writes(hook: Callable[..., None]) -> Callable[..., None]:
+  """Returns an exception hook that ignores the writes of a failed save which end after it has failed.
+
+  They report to an event loop that Orbax has closed, and TensorStore passes each such error to the hook.
+  """
+
+  def show(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+      hook(kind, error, trace)
+
+  return show
+
+
+sys.excepthook = _without_late_writes(sys.excepthook)
 
 
 class SavedParameters:

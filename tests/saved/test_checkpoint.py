@@ -374,6 +374,12 @@ def test_errors_of_orbax_that_are_raised_are_not_logged_too(caplog):
   assert [record.getMessage()[-10:] for record in caplog.records] == ["/other.py>"]
 
 
+def test_writes_that_end_after_a_save_has_failed_print_nothing(capsys):
+  for error in (RuntimeError("Event loop is closed"), RuntimeError("another")):
+    sys.excepthook(type(error), error, None)
+  assert capsys.readouterr().err == "RuntimeError: another\n"
+
+
 def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):
   write(tmp_path, 1)
   with pytest.raises(BadInput, match="checkpoints/7 holds no checkpoint"):
