@@ -5,7 +5,6 @@ import logging as python_logging
 import os
 import pathlib
 import sys
-import types
 from typing import Any
 
 from absl import logging
@@ -26,20 +25,21 @@ logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathnam
 python_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
-def _without_late_writes(hook: Callable[..., None]) -> Callable[..., None]:
-  """Returns an exception hook that ignores the writes of a failed save which end after it has failed.
+def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+  """Returns a hook for exceptions in callbacks that ignores writes which end after their save has failed.
 
   They report to an event loop that Orbax has closed, and TensorStore passes each such error to the hook.
   """
 
-  def show(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+  def show(raised: Any) -> None:
+    error = raised.exc_value
     if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-      hook(kind, error, trace)
+      hook(raised)
 
   return show
 
 
-sys.excepthook = _without_late_writes(sys.excepthook)
+sys.unraisablehook = _without_late_writes(sys.unraisablehook)
 
 
 class SavedParameters:

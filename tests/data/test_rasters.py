@@ -234,6 +234,7 @@ def test_rotation_is_one_of_four_each_as_likely():
   assert (np.abs(np.bincount(which, minlength=4) - 100) < 30).all()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_is_an_error_of_the_storage(capfd):
   """GDAL itself would print lines of its own, and name no reason."""
