@@ -21,6 +21,7 @@ from swin_jax.saved import checkpoint, manifest, parameters
 from swin_jax.saved.checkpoint import Checkpoints
 from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import meshes
+from tests.support.paths import ROOT
 from tests.support.runs import flip_a_byte
 
 pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
