@@ -18,7 +18,7 @@ import numpy as np
 
 from swin_jax.mesh import peers
 from swin_jax.terminal import preemption, progress
-from swin_jax.terminal.errors import BadInput, Fault, Preempted
+from swin_jax.terminal.errors import BadInput, Fault, Preempted, cannot_write
 
 # gRPC's variables: its proxy, and the hosts that it reaches without one.
 _PROXIES, _NO_PROXY = ("grpc_proxy", "https_proxy", "http_proxy"), "no_grpc_proxy"
@@ -164,6 +164,13 @@ def gather(text: str) -> list[str]:
   return [row.tobytes().rstrip(b"\0").decode() for row in np.asarray(rows)]
 
 
+def raise_first(error: BadInput | None) -> None:
+  """Raises the error of process 0, if it has one, on all processes; every process must call this."""
+  text = gather("" if error is None else f"{int(isinstance(error, Fault))}{error}")[0]
+  if text:
+    raise (Fault if text[0] == "1" else BadInput)(text[1:])
+
+
 def own_rows(array: jax.Array) -> list[jax.Array]:
   """Returns the rows on this process's devices, each once and in order, as single-device pieces.
 
@@ -187,26 +194,24 @@ def check_shared(folder: str) -> None:
   """Checks that every process sees the folder of process 0, which creates it.
 
   Raises:
-    BadInput: process 0 cannot write it, or some hosts do not see it; the message names them.
+    BadInput, Fault: process 0 cannot write it, or some hosts do not see it; the message names them.
   """
   if jax.process_count() == 1:
     return
   token = pathlib.Path(folder) / f".seen-by-all-{gather(secrets.token_hex(4))[0]}"
-  error = ""
+  error = None
   if jax.process_index() == 0:
     try:
       token.parent.mkdir(parents=True, exist_ok=True)
       token.touch()
     except OSError as e:
-      error = f"--workdir={folder} cannot be written: {e.strerror or e}"
-  error = gather(error)[0]
-  blind = [name for name in gather("" if error or token.exists() else socket.gethostname()) if name]
+      error = cannot_write(f"--workdir={folder}", e)
+  raise_first(error)
+  blind = [name for name in gather("" if token.exists() else socket.gethostname()) if name]
   if jax.process_index() == 0:
     token.unlink(missing_ok=True)
-  if error or blind:
+  if blind:
     blind = ", ".join(sorted(set(blind)))
     raise BadInput(
-      error
-      or f"--workdir={folder} must be one folder that all hosts share; {blind} cannot see the one of process "
-      "0"
+      f"--workdir={folder} must be one folder that all hosts share; {blind} cannot see the one of process 0"
     )

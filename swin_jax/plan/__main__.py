@@ -62,7 +62,7 @@ from absl import logging
 from swin_jax.mesh import hardware
 from swin_jax.terminal import cli, files
 from swin_jax.terminal.addresses import local_path
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, cannot_write
 from swin_jax.terminal.progress import patiently, say
 
 VIRTUAL_DEVICES = 1024  # largest number of chips in the search for the smallest slice that fits
@@ -137,9 +137,7 @@ def main(argv: Sequence[str]) -> int:
       try:
         files.write(out, json.dumps(report, indent=2) + "\n")
       except OSError as error:
-        if error.errno in files.NO_SPACE:
-          raise
-        raise BadInput(f"--json={out} cannot be written: {error.strerror or error}") from error
+        raise cannot_write(f"--json={out}", error) from error
 
   return cli.exit_code(body)
 

@@ -22,7 +22,7 @@ from swin_jax.run import checks, optim
 from swin_jax.saved import description
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, cannot_write
 
 _MOST_STEPS = 2**31 - 1  # the step is an int32
 
@@ -35,25 +35,25 @@ def own(workdir: str):
 
   Raises:
     BadInput: the folder cannot be created or written, or another run has locked it.
+    Fault: its disk is full or failing.
   """
   with contextlib.ExitStack() as stack:
-    error = ""
+    error = None
     if jax.process_index() == 0:
       try:
         os.makedirs(workdir, exist_ok=True)
         lock = stack.enter_context(open(pathlib.Path(workdir) / ".lock", "w"))
       except OSError as e:
-        error = f"--workdir={workdir} cannot be written: {e.strerror or e}"
+        error = cannot_write(f"--workdir={workdir}", e)
       else:
         with contextlib.suppress(OSError):  # some file systems have no locks
           try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
           except BlockingIOError:
-            error = (
+            error = BadInput(
               f"another process is training in --workdir={workdir}; wait for it, or choose another folder"
             )
-    if error := distributed.gather(error)[0]:
-      raise BadInput(error)
+    distributed.raise_first(error)
     if jax.process_index() == 0:
       for folder in (pathlib.Path(workdir), *pathlib.Path(workdir).glob("checkpoints/*/")):
         files.remove_dead(folder)
@@ -237,7 +237,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     lines = ["parameter | shape | partition | bytes per device | weight decay"] + [
       " | ".join(map(str, row)).rstrip() for row in rows
     ]
-    (pathlib.Path(workdir) / "parameters.txt").write_text("\n".join(lines) + "\n")
+    files.write(pathlib.Path(workdir) / "parameters.txt", "\n".join(lines) + "\n")
   count = sum(math.prod(row[1]) for row in rows)
   mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
   held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}

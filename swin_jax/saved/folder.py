@@ -18,7 +18,7 @@ from swin_jax.saved import hub, parameters, workdir
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import addresses, digests, files, json_files
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, cannot_write
 from swin_jax.terminal.progress import Progress, say
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -147,9 +147,7 @@ def check_free(destination: str) -> None:
     with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
       writable = path.name
   except OSError as error:
-    if error.errno in files.NO_SPACE:
-      raise
-    raise BadInput(f"{destination} cannot be created: {error.strerror or error}") from error
+    raise cannot_write(destination, error, done="created") from error
   if not writable:
     raise BadInput(f"{destination} cannot be created there; choose another name")
 

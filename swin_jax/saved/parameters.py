@@ -1,9 +1,10 @@
 """Reads the parameters of a run's checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import logging as python_logging
 import os
 import pathlib
+import sys
 from typing import Any
 
 from absl import logging
@@ -22,6 +23,23 @@ CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its 
 # errors are also raised in this module and in `checkpoint.py`, which imports it.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 python_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+
+
+def _without_late_writes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+  """Returns a hook for exceptions in callbacks that ignores writes which end after their save has failed.
+
+  They report to an event loop that Orbax has closed, and TensorStore passes each such error to the hook.
+  """
+
+  def show(raised: Any) -> None:
+    error = raised.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+      hook(raised)
+
+  return show
+
+
+sys.unraisablehook = _without_late_writes(sys.unraisablehook)
 
 
 class SavedParameters:

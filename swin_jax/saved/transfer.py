@@ -193,7 +193,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
   }
   arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
-    (pathlib.Path(workdir) / "transfer.txt").write_text(str(report) + "\n")
+    files.write(pathlib.Path(workdir) / "transfer.txt", str(report) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 

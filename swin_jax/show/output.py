@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, cannot_write
 
 
 def folder(flag: str, path: str) -> pathlib.Path:
@@ -16,7 +16,7 @@ def folder(flag: str, path: str) -> pathlib.Path:
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise BadInput(f"{flag}={path} cannot be created: {error.strerror}") from error
+    raise cannot_write(f"{flag}={path}", error, done="created") from error
   if not os.access(directory, os.W_OK | os.X_OK):
     raise BadInput(f"{flag}={path} cannot be written to; choose another folder")
   return directory

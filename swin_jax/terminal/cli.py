@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Collection, Sequence
 import difflib
+import errno
 import gc
 import math
 import os
@@ -12,13 +13,13 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import files, leftovers, preemption, rules, user_config
-from swin_jax.terminal.errors import BadInput, Fault, Preempted
+from swin_jax.terminal import leftovers, preemption, rules, user_config
+from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
 from swin_jax.terminal.progress import warn
 
 FAULT = 74  # EX_IOERR
 # Errors that say that a path cannot be used, wherever it was given.
-_BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EROFS)
+_BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
 # New objects between two garbage collections. Tracing creates many that stay: at Python's 700, collection
 # took a tenth of the CPU time of a small run.
 COLLECT_EVERY = 50_000
@@ -224,9 +225,9 @@ def _exit_code(body: Callable[[], None]) -> int:
     warn("stopped; the same command continues")
     return preemption.INTERRUPTED
   except Exception as error:
-    if isinstance(error, OSError) and error.errno in files.NO_SPACE:
+    if is_of_storage(error):
       where = f" for {error.filename}" if error.filename else ""
-      warn(f"no space left on the disk{where}; make room, then the same command continues")
+      warn(f"{reason(error)}{where}; once that is solved, the same command continues")
       return FAULT
     if isinstance(error, OSError) and error.errno in _BAD_PATH and error.filename:
       path = rules.shown(os.fsdecode(error.filename))

@@ -13,10 +13,10 @@ import stat
 from typing import BinaryIO
 
 from swin_jax.terminal import leftovers
+from swin_jax.terminal.errors import is_of_storage
 
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
 _OF_PARTIAL = rf"\.[0-9a-f]{{1,16}}\{PARTIAL}"  # earlier versions wrote shorter numbers
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # errors of a full disk
 # Errors of fsync on a folder where the file system does not support it (some network and FUSE file systems).
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -102,15 +102,22 @@ def remove_dead(folder: pathlib.Path) -> None:
 def _partial(path: pathlib.Path, create: Callable[[pathlib.Path], None]) -> Iterator[pathlib.Path]:
   """Yields a new name next to `path`, which this process holds; removes what is left there in the end.
 
-  Leftovers of killed processes under other such names are removed first.
+  Leftovers of killed processes under other such names are removed first. Errors of the storage name `path`.
   """
   leftovers.remove_dead(path.parent, re.escape(path.name) + _OF_PARTIAL)
-  partial = leftovers.create(lambda token: path.with_name(f"{path.name}.{token}{PARTIAL}"), create)
+  partial = None
   try:
+    partial = leftovers.create(lambda token: path.with_name(f"{path.name}.{token}{PARTIAL}"), create)
     yield partial
+  except OSError as error:
+    # The user does not know the partial file; and a failed `write` names no file at all.
+    if is_of_storage(error) and str(error.filename or partial).startswith(f"{path}."):
+      error.filename = str(path)
+    raise
   finally:
-    leftovers.remove(partial)
-    leftovers.release(partial)
+    if partial:
+      leftovers.remove(partial)
+      leftovers.release(partial)
 
 
 def _sync(path: pathlib.Path) -> None:

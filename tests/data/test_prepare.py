@@ -17,12 +17,12 @@ import pytest
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import encoding, writing
 from swin_jax.data.read import shards, sources
-from swin_jax.terminal import progress
+from swin_jax.terminal import cli, progress
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.files import PARTIAL
 from tests.support import images
 from tests.support.paths import ROOT
-from tests.support.prepared import bad, files, read, run
+from tests.support.prepared import bad, files, main, read, run
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -334,11 +334,17 @@ def test_progress_says_rate_and_time_left(folder, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_disk_is_bad_input(folder, tmp_path, monkeypatch):
+def test_a_full_disk_is_a_fault(folder, tmp_path, monkeypatch, capsys):
   open_writer = shards.open_writer
-  monkeypatch.setattr(shards, "open_writer", lambda path: open_writer("/dev/full"))
-  assert "No space left on device" in bad(folder, tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(shards, "open_writer", lambda path: open_writer("/dev/full"))
+    assert main(f"--source={folder}", f"--out={tmp_path}") == cli.FAULT
+  assert capsys.readouterr().err == (
+    f"swin_jax: {tmp_path} cannot be written: no space left on the disk; once that is solved, the same"
+    " command continues\n"
+  )
   assert sorted(files(tmp_path)) == ["train.json", "val.json"]
+  assert main(f"--source={folder}", f"--out={tmp_path}") == 0
 
 
 def test_real_zip(tmp_path):

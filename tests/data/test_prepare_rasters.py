@@ -1,5 +1,6 @@
 """prepare with rasters: tiles cover everything without overlap, and the statistics equal numpy's."""
 
+import errno
 import json
 import re
 import zipfile
@@ -12,7 +13,7 @@ from swin_jax.data.prepare import measuring, tiles
 from swin_jax.data.read import array_files, statistics
 from swin_jax.run import checks, evaluate, train
 from swin_jax.run import config as run_config
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import images, seals, tiny
 from tests.support.prepared import bad, files, read, run
 from tests.support.rasters import scene, write_tif
@@ -390,3 +391,12 @@ def test_config_checks(changes, message):
   with pytest.raises(BadInput) as error:
     checks.check(tiny.config(**changes))
   assert message in str(error.value)
+
+
+def test_statistics_on_a_full_disk_are_a_fault(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(measuring.files, "write", full)
+  with pytest.raises(Fault, match="statistics.json cannot be written: no space left on the disk"):
+    measuring.write(str(tmp_path), {})

@@ -2,7 +2,9 @@
 other numbers stay as they are.
 """
 
+import errno
 import io
+import os
 
 import numpy as np
 import pytest
@@ -253,3 +255,12 @@ def test_rotation_is_one_of_four_each_as_likely():
   rotated = [crops.random_rotation(image, rng) for _ in range(400)]
   which = [[np.array_equal(one, t) for t in turned].index(True) for one in rotated]
   assert (np.abs(np.bincount(which, minlength=4) - 100) < 30).all()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_an_error_of_the_storage(capfd):
+  """GDAL itself would print lines of its own, and name no reason."""
+  with pytest.raises(OSError) as error:
+    rasters.write("/dev/full", np.zeros((8, 8), np.float32), None, float("nan"))
+  assert error.value.errno == errno.ENOSPC and capfd.readouterr().err == ""

@@ -156,6 +156,6 @@ def test_a_manifest_that_cannot_be_written_is_said_in_one_line(folder, tmp_path,
   monkeypatch.setattr(sealing.files, "write", full)
   assert main(f"--source={folder}", f"--out={tmp_path}") == cli.FAULT
   assert capsys.readouterr().err == (
-    f"swin_jax: {tmp_path / manifest.NAME} cannot be written: No space left on device; once that is solved,"
+    f"swin_jax: {tmp_path / manifest.NAME} cannot be written: no space left on the disk; once that is solved,"
     " the same command continues\n"
   )

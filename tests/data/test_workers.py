@@ -2,6 +2,7 @@
 nothing hangs at the end.
 """
 
+import errno
 import glob
 import multiprocessing
 import os
@@ -298,3 +299,19 @@ def test_a_worker_that_ends_is_named():
     Fault, match=r"data worker process( \d+)? ended with exit code 3; its output is above. The same command"
   ):
     next(make_input(Leaving(), workers=1).train_batches(0, WHOLE))
+
+
+def test_no_room_for_temporary_files_is_one_line(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+  with monkeypatch.context() as patch:
+    patch.setattr(exchange.pickle, "dump", full)
+    with pytest.raises(Fault, match=f"in {tmp_path} cannot be written: no space left on the disk; .*TMPDIR"):
+      exchange.Sent(0)
+  assert not list(tmp_path.iterdir())
+  monkeypatch.setattr("tempfile.tempdir", None)
+  monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+  with pytest.raises(Fault, match="temporary files cannot be written: .*missing.*TMPDIR"):
+    exchange.Sent(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swin_jax.mesh import distributed
-from swin_jax.terminal.errors import Fault
+from swin_jax.terminal.errors import BadInput, Fault
 
 pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
 
@@ -49,3 +49,11 @@ def test_a_launcher_that_says_too_little_is_named(monkeypatch):
     distributed.processes(None, None, None),
   ):
     pass
+
+
+@pytest.mark.parametrize("kind", [BadInput, Fault])
+def test_the_error_of_process_0_keeps_its_kind(kind):
+  distributed.raise_first(None)
+  with pytest.raises(BadInput, match="^the disk is full$") as error:
+    distributed.raise_first(kind("the disk is full"))
+  assert type(error.value) is kind

@@ -1,9 +1,12 @@
 """Numbers derived from a config: learning rates, steps and intervals."""
 
+import errno
+import os
+
 import pytest
 
 from swin_jax.run import config as run_config
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import tiny
 
 pytestmark = pytest.mark.every_python
@@ -58,3 +61,14 @@ def test_steps_and_intervals_are_of_epochs():
 def test_a_batch_larger_than_the_set_is_refused_with_one_that_fits(examples, smaller):
   with pytest.raises(BadInput, match=rf"has {examples} examples.*--config.data.batch_size={smaller}$"):
     run_config.count_steps(tiny.config(data__batch_size=128), examples)
+
+
+@pytest.mark.parametrize("number, kind", [(errno.ENOSPC, Fault), (errno.EACCES, BadInput)])
+def test_a_full_disk_is_not_the_fault_of_the_workdir(number, kind, tmp_path, monkeypatch):
+  def fail(*_, **__):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(os, "makedirs", fail)
+  with pytest.raises(BadInput, match="workdir=.* cannot be written: ") as error:
+    run_config.own(str(tmp_path / "run")).__enter__()
+  assert type(error.value) is kind

@@ -21,6 +21,7 @@ from swin_jax.saved import checkpoint, manifest, parameters
 from swin_jax.saved.checkpoint import Checkpoints
 from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import meshes
+from tests.support.paths import ROOT
 from tests.support.runs import flip_a_byte
 
 pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]
@@ -372,6 +373,22 @@ def test_errors_of_orbax_that_are_raised_are_not_logged_too(caplog):
   logger.error("Task exception was never retrieved: <coro defined at /x/orbax/checkpoint/serialization.py>")
   logger.error("Task exception was never retrieved: <coro defined at /x/other.py>")
   assert [record.getMessage()[-10:] for record in caplog.records] == ["/other.py>"]
+
+
+def test_writes_that_end_after_a_save_has_failed_print_nothing():
+  """TensorStore's callbacks are called in its own threads, so a process of its own shows what is printed."""
+  code = """
+import tensorstore
+import swin_jax.saved.parameters
+def report(_):
+  raise RuntimeError(text)
+for text in ("Event loop is closed", "another"):
+  promise, future = tensorstore.Promise.new()
+  future.add_done_callback(report)
+  promise.set_result(1)
+"""
+  ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert ended.stderr.count("Traceback") == 1 and ended.stderr.endswith("RuntimeError: another\n")
 
 
 def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):

@@ -1,6 +1,8 @@
 """A damaged model folder is refused before anything in it is used, with the file named."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,7 +14,7 @@ from swin_jax.run import evaluate, train
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, tensors
 from swin_jax.show import __main__ as show
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, Fault
 from swin_jax.weights import __main__ as weights
 from tests.support import damages, images, seals, tiny
 
@@ -179,3 +181,14 @@ def test_every_command_refuses_it(model, tmp_path, capsys):
     with pytest.raises(BadInput, match="model.safetensors has changed"):
       function()
   assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "model"]
+
+
+@pytest.mark.parametrize("number, kind", [(errno.ENOSPC, Fault), (errno.EACCES, BadInput)])
+def test_a_full_disk_is_not_the_fault_of_the_destination(number, kind, tmp_path, monkeypatch):
+  def fail(**_):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(folder.tempfile, "TemporaryFile", fail)
+  with pytest.raises(BadInput, match="new cannot be created: ") as error:
+    folder.check_free(str(tmp_path / "new"))
+  assert type(error.value) is kind

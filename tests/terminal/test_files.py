@@ -4,6 +4,7 @@ in between.
 
 import errno
 import os
+import pathlib
 import stat
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_an_error_in_between_leaves_what_was_there(monkeypatch, tmp_path, broken
   with pytest.raises(OSError, match="No space left"), files.making_folder(tmp_path / "folder") as partial:
     (partial / "b").write_text("new")
   assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_an_error_of_the_storage_names_the_file_that_the_user_knows(monkeypatch, tmp_path):
+  path = tmp_path / "folder"
+  with pytest.raises(OSError) as failed, files.making_folder(path), open("/dev/full", "wb", 0) as full:
+    full.write(b"1")  # names no file
+  assert (failed.value.filename, failed.value.errno) == (str(path), errno.ENOSPC)
+  with pytest.raises(FileNotFoundError) as failed, files.replacing(path):
+    (tmp_path / "other").read_bytes()
+  assert failed.value.filename == str(tmp_path / "other")
+
+  def touch(partial):
+    raise OSError(errno.EDQUOT, "Quota exceeded", str(partial))
+
+  monkeypatch.setattr(pathlib.Path, "touch", touch)
+  with pytest.raises(OSError) as failed, files.replacing(path):
+    pass
+  assert failed.value.filename == str(path)
 
 
 def test_an_error_of_the_writer_leaves_what_was_there(tmp_path):

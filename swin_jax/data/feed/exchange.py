@@ -21,6 +21,7 @@ import tempfile
 import weakref
 
 from swin_jax.terminal import leftovers, preemption
+from swin_jax.terminal.errors import Fault, reason
 
 PREFIX = "swin_jax_"
 MEMORY = pathlib.Path("/dev/shm")  # where Linux shows shared memory and semaphores
@@ -32,15 +33,26 @@ class Sent:
 
   The arguments of a new process go through a pipe. If that process died early, the parent would block forever
   once the unread rest exceeds the pipe's 64 KiB; a list of a million files is larger.
+
+  Raises:
+    Fault: the file cannot be written.
   """
 
   def __init__(self, value):
-    folder = pathlib.Path(tempfile.gettempdir())
-    leftovers.remove_dead(folder, rf"{PREFIX}{leftovers.TOKEN}\.pickle")
-    self._path = leftovers.create(lambda token: folder / f"{PREFIX}{token}.pickle", _private_file)
-    weakref.finalize(self, _remove, self._path)
-    with open(self._path, "wb") as file:
-      pickle.dump(value, file)
+    folder = None
+    try:
+      folder = pathlib.Path(tempfile.gettempdir())  # tries several, and fails if it can write to none
+      leftovers.remove_dead(folder, rf"{PREFIX}{leftovers.TOKEN}\.pickle")
+      self._path = leftovers.create(lambda token: folder / f"{PREFIX}{token}.pickle", _private_file)
+      weakref.finalize(self, _remove, self._path)
+      with open(self._path, "wb") as file:
+        pickle.dump(value, file)
+    except OSError as error:
+      where = f"a temporary file in {folder}" if folder else "temporary files"
+      raise Fault(
+        f"{where} cannot be written: {reason(error)}; make room or set TMPDIR to another folder, then the"
+        " same command continues"
+      ) from error
 
   def __reduce__(self):
     return _receive, (str(self._path),)

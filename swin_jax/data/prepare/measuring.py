@@ -16,7 +16,7 @@ from swin_jax.data.read import array_files, image_ops, shards, targets
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.statistics import path_of, read
 from swin_jax.terminal import files
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, cannot_write
 
 SAMPLE = 2**20  # minimum number of sampled pixels, if the set has that many
 _MAX_BAD = 0.01  # largest share of unreadable records; prepare could read them all
@@ -184,9 +184,9 @@ def write(path: str, values: dict[str, Any]) -> None:
   """Writes the file atomically.
 
   Raises:
-    BadInput: the file cannot be written.
+    BadInput: the file cannot be written; Fault if the disk is full.
   """
   try:
     files.write(pathlib.Path(path_of(path)), json.dumps(values, indent=1, ensure_ascii=False))
   except OSError as error:
-    raise BadInput(f"{path_of(path)} cannot be written: {error.strerror}; then run prepare again") from error
+    raise cannot_write(path_of(path), error, "then run prepare again") from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from swin_jax.data.read import manifest, shards, statistics
 from swin_jax.terminal import digests, files, json_files
-from swin_jax.terminal.errors import BadInput, Fault
+from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress
 
 _PARTS = "manifest-*-of-*.json"
@@ -126,6 +126,4 @@ def _write(path: pathlib.Path, known: dict[str, digests.Digest]) -> None:
   try:
     files.write(path, json.dumps(digests.seal({}, manifest.NAME, known), indent=1) + "\n")
   except OSError as error:
-    raise Fault(
-      f"{path} cannot be written: {error.strerror}; once that is solved, the same command continues"
-    ) from error
+    raise cannot_write(path, error, "then the same command continues") from error

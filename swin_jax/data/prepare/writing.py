@@ -13,7 +13,7 @@ from swin_jax.data.read import shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress, say, warn
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
@@ -36,8 +36,9 @@ def prepare(
   """Writes the missing shards of this part; see the flags.
 
   Raises:
-    BadInput: the source is unusable, `out` holds another set, too many images are unreadable, or the disk is
-      full.
+    BadInput: the source is unusable, `out` holds another set or cannot be written, or too many images are
+      unreadable.
+    Fault: the disk is full, or the storage failed.
   """
   if f"{os.path.realpath(out)}{os.sep}".startswith(f"{os.path.realpath(source)}{os.sep}"):
     raise BadInput(
@@ -75,9 +76,10 @@ def prepare(
         out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
       )
   except (OSError, RuntimeError) as error:  # unreadable images never raise these here
-    raise BadInput(
-      f"{out} cannot be written: {error}; once that is solved, the same command continues"
-    ) from error
+    failure = shards.explain(error, out) if isinstance(error, RuntimeError) else error
+    if isinstance(failure, ValueError):
+      raise Fault(f"{out} cannot be written: {failure}; the same command continues") from error
+    raise cannot_write(out, failure) from error
   _say_next(out, plan, headers, num_threads)
 
 

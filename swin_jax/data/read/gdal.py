@@ -8,6 +8,7 @@ import contextlib
 import functools
 import math
 import os
+import pathlib
 import re
 from typing import Any
 import warnings
@@ -86,12 +87,22 @@ def check_read(raster: Any, height: int, width: int) -> None:
   limits.check_numbers(max(height * width * raster.count, block * together))
 
 
-def create(path: str, **profile: Any) -> Any:
-  """Returns a new GeoTIFF, opened for writing, as a dataset of rasterio."""
+@contextlib.contextmanager
+def creating(path: str, **profile: Any) -> Iterator[Any]:
+  """Yields a new GeoTIFF to write, as a dataset of rasterio; the file is written at the end of the block.
+
+  GDAL fills it in memory, because it prints failures of the storage itself and reports them without a reason.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
   import rasterio
 
   _be_quiet()
-  return rasterio.open(path, "w", driver="GTiff", **profile)
+  with rasterio.MemoryFile() as memory:
+    with memory.open(driver="GTiff", **profile) as raster:
+      yield raster
+    pathlib.Path(path).write_bytes(memory.getbuffer())
 
 
 def _driver_of(head: bytes) -> str:

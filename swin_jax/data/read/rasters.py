@@ -234,10 +234,13 @@ def write(
     where: georeference, if known.
     nodata: value of pixels without data.
     colours: uint8 [values, 3], colours in which other programs show the values 0, 1, ….
+
+  Raises:
+    OSError: the file cannot be written, for example because the disk is full.
   """
   placed = where._asdict() if where else {}
   size = dict(height=pixels.shape[0], width=pixels.shape[1], count=1)
-  with gdal.create(
+  with gdal.creating(
     path, dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed
   ) as raster:
     raster.write(pixels, 1)
