@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import os
+import signal
 import tempfile
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers take the cache of the process that starts them
@@ -29,6 +30,8 @@ if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is i
   from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
 
 gc.set_threshold(cli.COLLECT_EVERY)
+# `nohup` has it ignored, which a command respects: here and in the processes that tests start it arrives.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update("jax_num_cpu_devices", 1)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -21,7 +21,7 @@ from swin_jax.run import metrics
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
 from swin_jax.run.program import build
-from swin_jax.saved import checkpoint
+from swin_jax.saved import manifest
 from swin_jax.tasks import ranking
 from swin_jax.tasks.task import Measured
 from swin_jax.terminal.errors import BadInput
@@ -205,7 +205,7 @@ def trained(tmp_path_factory):
 def test_two_processes_give_the_same(trained, tmp_path):
   """Each process holds half of every batch."""
   shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-  (tmp_path / "checkpoints/1" / checkpoint.EVALUATION).unlink()  # as if stopped before
+  (tmp_path / "checkpoints/1" / manifest.EVALUATION).unlink()  # as if stopped before
   outputs = finish(processes(2, 1, *RUN, f"--workdir={tmp_path}"))
   assert "continuing" in outputs[0] and "compiling the train step" not in outputs[0]
   values, one = (lines(workdir)[-1] for workdir in (tmp_path, trained))

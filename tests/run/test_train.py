@@ -82,7 +82,8 @@ def test_a_step_that_is_not_finite_changes_nothing():
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_and_keeps_its_checkpoint(tmp_path):
   config = tiny.config(
-    optim__lr=1e30,
+    optim__lr=100.0,
+    optim__weight_decay=10.0,  # multiplies the weights by up to -999 in each step
     optim__warmup_epochs=11 / 89,
     optim__warmup_lr=0.0,
     optim__clip_norm=0.0,
