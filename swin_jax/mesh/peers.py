@@ -205,8 +205,7 @@ class Peers:
       cli.FAULT,
       f"{text}. The same command, given to all processes, continues from the last checkpoint",
     )
-    progress.warn(line)
-    leftovers.end(code)
+    leftovers.end(code, line)
 
   def _tell(self, text: str) -> None:
     for connection in list(self._lines.values()):

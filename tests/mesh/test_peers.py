@@ -8,6 +8,7 @@ import time
 import pytest
 
 from swin_jax.mesh import peers
+from swin_jax.terminal import progress
 from swin_jax.terminal.errors import BadInput, Fault
 
 
@@ -15,7 +16,13 @@ from swin_jax.terminal.errors import BadInput, Fault
 def _ends(monkeypatch):
   """Records the exit codes with which processes end, instead of ending this one; waits briefly for others."""
   ends = []
-  monkeypatch.setattr(peers.leftovers, "end", ends.append)
+
+  def end(code, line=""):
+    if line:
+      progress.warn(line)
+    ends.append(code)
+
+  monkeypatch.setattr(peers.leftovers, "end", end)
   monkeypatch.setattr(peers, "SECONDS_OF_GRACE", 0.05)
   monkeypatch.setattr(peers, "SECONDS_TO_JOIN", 0.5)
   return ends

@@ -56,9 +56,10 @@ def test_another_rate_is_named(processes):
   )
 
 
-def test_processes_may_read_at_another_speed():
+def test_processes_may_read_at_another_speed_and_from_another_folder():
   config, second = quickstart.get_config("pretrain"), quickstart.get_config("pretrain")
   second.data.num_threads, second.data.num_workers = 7, 3
+  second.data.path = "data/of_this_host"
   assert agreement._keys(config) == agreement._keys(second)
 
 
