@@ -6,7 +6,9 @@ The commands are training with a data worker, evaluation, `prepare`, `weights` a
 They are killed in turn in the ways of WAYS. Half of the kills of the last three come when something is
 half-written. After each kill, the folder of temporary files, shared memory and the folder of the outputs must
 hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit by
-bit.
+bit. Other programs that use data workers meanwhile appear in shared memory; a private one leaves them out:
+
+  unshare --mount sh -c "mount -t tmpfs none /dev/shm && python -m experiments.survival.kills --out=runs/kills"
 """
 
 import argparse
@@ -161,6 +163,13 @@ def is_of_dead(path: pathlib.Path) -> bool:
   return True
 
 
+def is_half_written(result: pathlib.Path) -> bool:
+  """Returns whether something of a result is being written, in it or next to it."""
+  with contextlib.suppress(FileNotFoundError):  # a folder gets its final name meanwhile
+    return any([*result.parent.glob(f"{result.name}.*.partial"), *result.rglob("*.partial")])
+  return False
+
+
 def kill(process: subprocess.Popen, way: str) -> bool:
   """Kills a process in one of WAYS; returns False if it is too late or has no worker yet."""
   if process.poll() is not None:
@@ -237,7 +246,7 @@ def study(
     before = commands.left_over(disturbed)
     process = commands.start(commands.words(name, disturbed))
     watched = name not in ("train", "evaluate") and rounds[n] % aimed == aimed - 1
-    partial = (lambda: list(disturbed.parent.glob("**/*.partial"))) if watched else None
+    partial = (lambda: is_half_written(disturbed)) if watched else None
     wait_for_moment(process, rng, seconds, partial)
     while not kill(process, way) and process.poll() is None:
       time.sleep(0.05)
