@@ -23,7 +23,7 @@ REFUSED = {
   "import ;; /etc ;; tmp/dst": "/etc holds none of model.safetensors",
   "import ;; model ;; tmp/dst": "model is not a Swin Transformer",
   "import ;; model/model.safetensors ;; tmp/dst": "is not a Swin Transformer",
-  "import ;; model/config.json ;; tmp/dst": "model/config.json is not an index",
+  "import ;; model/config.json ;; tmp/dst": "model/config.json is damaged: it lacks weight_map",
   "import ;; runs/ref ;; tmp/dst": "runs/ref holds none of model.safetensors",
   "import ;; hf:// ;; tmp/dst": "hf://",
   "import ;; hf://a ;; tmp/dst": "hf://a",

@@ -24,6 +24,9 @@ from swin_jax.terminal import leftovers, preemption
 from swin_jax.terminal.errors import Fault, reason
 
 PREFIX = "swin_jax_"
+# Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
+# still needs the processes that it has started.
+SIGNALS = (*preemption.SIGNALS, signal.SIGUSR1)
 MEMORY = pathlib.Path("/dev/shm")  # where Linux shows shared memory and semaphores
 SECONDS_TO_DIE = 2  # time for killed workers to vanish
 
@@ -102,7 +105,7 @@ def _start_tracker() -> None:
 
   It lives through signals of the whole group, and does not complain of what it frees.
   """
-  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)
+  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
   sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # it inherits both
   try:
     resource_tracker.ensure_running()
