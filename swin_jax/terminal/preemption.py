@@ -39,8 +39,8 @@ def listen() -> None:
 def watch() -> Iterator[None]:
   """Watches for signals while the block runs; does nothing outside the main thread.
 
-  SIGHUP stays ignored if it was, as under nohup. Signals of an earlier block of this process are discarded,
-  and after the block the previous handlers are restored.
+  SIGHUP stays ignored if it was, as under nohup. After the block its signals are forgotten, so that they stop
+  nothing that the process runs later, and the previous handlers are restored.
   """
   global _signal, _something_to_save, _agree
   if threading.current_thread() is not threading.main_thread():
@@ -63,6 +63,7 @@ def watch() -> Iterator[None]:
     for number, handler in before.items():
       signal.signal(number, handler)
     writer.close()  # ends the thread
+    _signal, _something_to_save, _agree = None, False, None
 
 
 def protect() -> None:

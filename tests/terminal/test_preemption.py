@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
-def test_a_second_command_of_a_process_does_not_stop_for_the_first(number, code):
+def test_what_a_process_runs_next_does_not_stop_for_the_first(number, code):
   before = [signal.getsignal(number) for number in preemption.SIGNALS]
   with preemption.watch():
     preemption.protect()
@@ -23,6 +23,7 @@ def test_a_second_command_of_a_process_does_not_stop_for_the_first(number, code)
     while not preemption.requested() and time.monotonic() < deadline:
       time.sleep(0.01)
     assert preemption.requested() and preemption.exit_code() == code
+  assert not preemption.requested()  # nor does what runs without watching
   with preemption.watch():
     assert not preemption.requested()
   assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
