@@ -8,7 +8,8 @@ half-written. After each kill, the folder of temporary files, shared memory and 
 hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit by
 bit. Other programs that use data workers meanwhile appear in shared memory; a private one leaves them out:
 
-  unshare --mount sh -c "mount -t tmpfs none /dev/shm && python -m experiments.survival.kills --out=runs/kills"
+  unshare --mount sh -c \\
+    "mount -t tmpfs none /dev/shm && python -m experiments.survival.kills --out=runs/kills"
 """
 
 import argparse
