@@ -23,6 +23,9 @@ import weakref
 from swin_jax.terminal import leftovers, preemption
 
 PREFIX = "swin_jax_"
+# Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
+# still needs its workers.
+SIGNALS = (*preemption.SIGNALS, signal.SIGUSR1)
 MEMORY = pathlib.Path("/dev/shm")  # where Linux shows shared memory and semaphores
 SECONDS_TO_DIE = 2  # time for killed workers to vanish
 
@@ -90,7 +93,7 @@ def _start_tracker() -> None:
 
   It lives through signals of the whole group, and does not complain of what it frees.
   """
-  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)
+  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
   sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # it inherits both
   try:
     resource_tracker.ensure_running()

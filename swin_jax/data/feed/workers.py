@@ -24,9 +24,6 @@ from swin_jax.data.feed import exchange
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import Fault
 
-# Ctrl-C and a scheduler's signals reach every process of a job. Only the parent decides what to do, and it
-# still needs its workers.
-_SIGNALS = (*preemption.SIGNALS, signal.SIGUSR1)
 SECONDS_OF_SILENCE = 10  # without a batch, until a line says so; the next follow after twice that, and so on
 SECONDS_TO_NOTICE = 30  # time for grain to report a dead worker; it does so within 1 s or never
 SECONDS_TO_END = 60  # time for the workers to end; grain itself kills them after 25 s
@@ -183,10 +180,10 @@ class _Drawing:
     return not self._thread.is_alive()
 
   def _draw(self) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, exchange.SIGNALS)
     # This process frees shared memory; starting it unblocks two of the signals, so they are blocked again.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, exchange.SIGNALS)
     try:
       with contextlib.closing(self._batches):
         for batch in self._batches:
