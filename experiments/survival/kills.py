@@ -8,7 +8,8 @@ half-written. After each kill, the folder of temporary files, shared memory and 
 hold nothing new; after SIGKILL, only once the same command has run again. The results must be equal, bit by
 bit. Other programs that use data workers meanwhile appear in shared memory; a private one leaves them out:
 
-  unshare --mount sh -c "mount -t tmpfs none /dev/shm && python -m experiments.survival.kills --out=kills"
+  unshare --mount sh -c \\
+    "mount -t tmpfs none /dev/shm && python -m experiments.survival.kills --out=runs/kills"
 """
 
 import argparse
@@ -106,6 +107,9 @@ class Commands:
   def start(self, words: list[str]) -> subprocess.Popen:
     """Starts a command in a group of its own, with a folder of its own for temporary files."""
     log = open(self.out / "log", "w+")  # noqa: SIM115  (read when the process has ended)
+    # libtpu, where installed, makes this process ignore SIGHUP once jax reads a checkpoint; the command would
+    # inherit that, and rightly go on ignoring it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = subprocess.Popen(
       [sys.executable, "-m", *words],
       cwd=ROOT,
@@ -113,9 +117,6 @@ class Commands:
       stderr=subprocess.STDOUT,
       start_new_session=True,
       env=os.environ | {"TMPDIR": str(self.temporary)},
-      # libtpu, where installed, makes this process ignore SIGHUP once jax reads a checkpoint; a command would
-      # inherit that, and rightly go on ignoring it.
-      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     process.log = log
     return process
