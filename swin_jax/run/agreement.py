@@ -48,7 +48,7 @@ def check_data(data: pipeline.Input, config: ConfigDict) -> None:
   """Checks that all processes see the same data. See `check_program`."""
   _check(
     lambda: _describe(data, config.data.path),
-    f"all hosts must see the same files at data.path={config.data.path}",
+    f"all hosts must have the same data, here at data.path={config.data.path}",
   )
 
 
@@ -58,8 +58,7 @@ def _check(describe: Callable[[], Mapping[str, Any]], advice: str) -> None:
     return
   values = {name: str(value) for name, value in describe().items()}
   text = json.dumps(values, sort_keys=True)
-  digests = distributed.gather(hashlib.sha256(text.encode()).hexdigest())
-  if len(set(digests)) == 1:
+  if len(set(distributed.gather(digests.of_bytes(text.encode())["sha256"]))) == 1:
     return
   each = [json.loads(text) for text in distributed.gather(text)]  # long, so only if they differ
   raise BadInput(f"{difference(each)}; {advice}")

@@ -72,8 +72,8 @@ def with_statistics(config: ConfigDict, trained: dict[str, Any] | None = None) -
       because the weights were trained with them.
 
   Raises:
-    BadInput: a value of the config is invalid, there are no statistics, or only one of the two is (), or
-      data.dtype cannot hold the data.
+    BadInput: a value of the config is invalid, the set has no statistics, only one of data.mean and data.std
+      is (), or data.dtype cannot hold the data.
   """
   checks.check_values(config)
   config = config.copy_and_resolve_references()

@@ -82,7 +82,7 @@ class ConfigParser(Parser):
     """Returns the config in a file, modified by the flags that argparse does not know.
 
     Raises:
-      BadInput: the file is no config, a key does not exist, cannot have the given value or is a tuple that is
+      BadInput: the file is not a config, a key does not exist or cannot have the given value, a tuple is
         given twice, or an argument is not a flag.
     """
     for word in rest:

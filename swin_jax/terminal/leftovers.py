@@ -157,6 +157,7 @@ def clear() -> None:
 
 def end(code: int, line: str = "") -> NoReturn:
   """Ends the process at once with an exit code, and with a line on stderr; leaves nothing half-written."""
+  threading.excepthook = lambda _: None  # a thread that goes on until then may miss what is removed here
   while _at_end:
     with contextlib.suppress(Exception):
       _at_end.pop()()

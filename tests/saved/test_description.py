@@ -11,7 +11,7 @@ from swin_jax.saved import description
 from swin_jax.saved import folder as folders
 from swin_jax.tasks import KINDS
 from swin_jax.terminal.errors import BadInput
-from tests.support import edits, tiny
+from tests.support import damages, edits, tiny
 from tests.support.folders import imported
 
 
@@ -72,25 +72,6 @@ def test_keys_that_no_weights_need_are_not_checked():
   assert description.describe(config, "x") == described()
 
 
-def missing(path):
-  path.unlink()
-
-
-def folder(path):
-  path.unlink()
-  path.mkdir()
-
-
-def pipe(path):
-  path.unlink()
-  os.mkfifo(path)
-
-
-def nowhere(path):
-  path.unlink()
-  path.symlink_to("nowhere")
-
-
 def not_a_number(path):
   path.write_text(path.read_text().replace("0.485", "NaN"))
 
@@ -110,10 +91,10 @@ def of_another_program(path):
 @pytest.mark.parametrize(
   "damage, message",
   [
-    (missing, "cannot be read: No such file"),
-    (folder, "cannot be read: it is a folder"),
-    (pipe, "cannot be read: it is not a regular file"),
-    (nowhere, "cannot be read: No such file"),
+    (damages.remove, "cannot be read: No such file"),
+    (damages.folder, "cannot be read: it is a folder"),
+    (damages.pipe, "cannot be read: it is not a regular file"),
+    (damages.dangle, "cannot be read: No such file"),
     (not_a_number, "is damaged: it is not valid JSON .it holds NaN"),
     (latin, "is damaged: it is not UTF-8"),
     (deep, "is damaged: it is not valid JSON, but nested too deeply"),

@@ -101,3 +101,19 @@ def test_nothing_is_held_after_it_is_written(tmp_path):
     raise KeyboardInterrupt
   leftovers.clear()
   assert os.listdir(tmp_path) == ["a"]
+
+
+def test_threads_that_go_on_to_the_end_say_nothing():
+  code = """
+import threading, time
+from swin_jax.terminal import leftovers
+removed = threading.Event()
+def work():
+  removed.wait()
+  open("/nowhere/removed")
+threading.Thread(target=work, daemon=True).start()
+leftovers.at_end(lambda: (removed.set(), time.sleep(0.3)))
+leftovers.end(75, "stopped")
+"""
+  ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert (ended.returncode, ended.stderr) == (75, "swin_jax: stopped\n")

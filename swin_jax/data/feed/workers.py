@@ -104,7 +104,7 @@ def _next(
   Raises:
     RuntimeError: a worker died. Raised by grain, or here in its place when grain blocks on something that the
       worker held.
-    Fault: the run was asked to stop, and there is no batch.
+    Fault: the run was asked to stop while it waited for a batch.
   """
   waited, silent, next_line = 0, 0, SECONDS_OF_SILENCE
   while True:
