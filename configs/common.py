@@ -151,6 +151,9 @@ def base() -> Config:
       # Names by label; leave it (): a run reads them from the data and stores them here, for pictures and for
       # other programs
       class_names=(),
+      # Choose batch_size, optim.total_steps, mask.patch_size, the warm-up, and when to evaluate and save, by
+      # the number and size of the training images, where no flag sets them; see swin_jax/run/fit.py
+      fit_to_set=False,
       batch_size=1024,  # images per training step, over all devices
       eval_batch_size=1024,  # images per evaluation step, over all devices
       # Threads per process that read and augment; each prepares a whole batch; fastest with one per core
@@ -205,6 +208,7 @@ def base() -> Config:
   c.optim = ConfigDict(
     dict(
       total_epochs=300.0,  # length of the run, with warm-up
+      total_steps=0,  # the same in steps, instead of total_epochs; 0 = total_epochs counts
       warmup_epochs=20.0,  # linear warm-up from warmup_lr to lr
       # The three learning rates are per 512 images: the run multiplies them by batch_size / 512
       lr=5e-4,  # peak; 0 = all rates are 0, for a control run

@@ -9,16 +9,15 @@ training from scratch.
       --config.data.path=DATA
 
 DATA is the output of `python -m swin_jax.data.prepare` for your folder. The model is Swin V2-T at 256 px, for
-one GPU. On a CPU, use smaller images, a narrower model and fewer epochs in all of the commands:
---config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
---config.optim.total_epochs=20 --config.optim.warmup_epochs=2
+one GPU; with ,cpu after the kind (:pretrain,cpu) it is half as wide at 64 px, for a CPU. Both commands of a
+pair must have it, or neither. Batch and steps follow the number of images (data.fit_to_set).
 """
 
 from configs import common, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
+  kind, on_cpu = recipes.parse_with_cpu(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
   recipes.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   if kind == "pretrain":
@@ -27,11 +26,13 @@ def get_config(arg=None):
   elif kind == "finetune":
     recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.init_from = "runs/own/pretrain"
-  # For small data sets: small batches for more steps per epoch, and a learning rate per 512 images as in the
-  # recipes.
-  c.data.update(batch_size=128, eval_batch_size=128)
+  # For small data sets: at most this batch, and a learning rate per 512 images as in the recipes.
+  c.data.update(fit_to_set=True, batch_size=128, eval_batch_size=128)
   c.classification.num_classes = 0
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
   c.checkpoint.every_epochs = 1.0
   c.log.update(every_steps=10, eval_every_epochs=5.0)
+  if on_cpu:
+    recipes.set_cpu(c, embed_dim=48)
+    c.optim.update(total_epochs=20.0, warmup_epochs=2.0)
   return c

@@ -10,16 +10,16 @@ pre-training on these images or trained from scratch.
 
 DATA is the output of `python -m swin_jax.data.prepare` for images and label maps, VALUES for images and maps
 of numbers, like depth. The first and the last command start from runs/own/pretrain, a run of own_images.py,
-or from --config.init_from=SRC. On a CPU, use smaller images and crops, and the same narrow model as there:
---config.data.image_size=64,64 --config.model.embed_dim=48 --config.model.dtype=float32
---config.dense.sides=256,128 --config.dense.eval_canvas=128,176 --config.dense.window=64,64
+or from --config.init_from=SRC. With ,cpu after the kind (:scratch,cpu) images and crops are smaller and the
+model narrower, for a CPU; it starts from a run with ,cpu. Batch and steps follow the number of images
+(data.fit_to_set).
 """
 
 from configs import common, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("finetune", "scratch", "regress"))
+  kind, on_cpu = recipes.parse_with_cpu(arg, ("finetune", "scratch", "regress"))
   c = common.base()
   recipes.set_model(c, version=2, size="tiny", window=8, image_size=256, drop_path_rate=0.1)
   # Images have a short side of 512 pixels, scaled by a half to two in training, and are evaluated with a
@@ -32,10 +32,14 @@ def get_config(arg=None):
     canvas=(512, 704),
   )
   c.dense.window = (256, 256)
-  c.data.update(batch_size=16, eval_batch_size=8)
+  c.data.update(fit_to_set=True, batch_size=16, eval_batch_size=8)
   c.optim.update(total_epochs=100.0, warmup_epochs=5.0, lr=6e-5 * 32, warmup_lr=0.0, layer_decay=0.95)
   c.checkpoint.every_epochs = 5.0
   c.log.update(every_steps=10, eval_every_epochs=10.0)
   if kind != "scratch":
     c.init_from = "runs/own/pretrain"
+  if on_cpu:
+    recipes.set_cpu(c, embed_dim=48)
+    c[c.task].channels = 64
+    c.dense.update(sides=(256, 128), eval_canvas=(128, 176), window=(64, 64))
   return c

@@ -14,15 +14,15 @@ DATA is the output of `python -m swin_jax.data.prepare --tile=160` for your GeoT
 their normalisation are read from its statistics.json. LABELLED is the same for rasters with a label map each,
 and MEASURED for rasters with a one-band raster of target values each. :segment and :regress train UPerNet on
 the pre-trained encoder. The model is a small Swin V2 with 12 M parameters at 128 px, for one GPU; its patches
-have 2 px because the relevant structures in rasters are often small. On a CPU add:
---config.data.image_size=64,64 --config.model.embed_dim=32 --config.model.dtype=float32
+have 2 px because the relevant structures in rasters are often small. With ,cpu after the kind (:segment,cpu)
+it is half as wide at 64 px, for a CPU. Batch and steps follow the number of rasters (data.fit_to_set).
 """
 
 from configs import common, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune", "segment", "regress"))
+  kind, on_cpu = recipes.parse_with_cpu(arg, ("pretrain", "finetune", "segment", "regress"))
   c = common.base()
   c.model.update(
     patch_size=2,
@@ -46,7 +46,8 @@ def get_config(arg=None):
     c.dense.update(scale_range=(0.75, 4 / 3), photometric=False)
     c[c.task].channels = 128
   c.init_from = "" if kind == "pretrain" else "runs/rasters/pretrain"
-  c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128), batch_size=128, eval_batch_size=128)
+  c.data.update(dtype="float32", mean=(), std=(), image_size=(128, 128))
+  c.data.update(fit_to_set=True, batch_size=128, eval_batch_size=128)
   # Augmentation for arbitrary numbers in images from above: flips, rotations, and moderate changes of scale.
   c.augment.update(interpolation="bilinear", rotate=True)
   if kind in ("pretrain", "finetune"):
@@ -57,4 +58,8 @@ def get_config(arg=None):
     c.optim.update(lr=1e-4 * 32, warmup_lr=0.0, min_lr=0.0)  # 1e-4 at batch 16
   c.checkpoint.every_epochs = 1.0
   c.log.update(every_steps=10, eval_every_epochs=5.0)
+  if on_cpu:
+    recipes.set_cpu(c, embed_dim=32)
+    if kind in ("segment", "regress"):
+      c[c.task].channels = 32
   return c

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs import common
 from configs.common import SIZES
 
 # Task → changes that `debug` makes to groups that only this task reads.
@@ -99,6 +100,24 @@ def set_ade20k(c: ConfigDict, side: int, batch_size: int, steps: int, warmup_ste
   )
   c.checkpoint.every_epochs = 4.0
   c.log.eval_every_epochs = 12.0
+
+
+def parse_with_cpu(arg: str | None, kinds: tuple[str, ...]) -> tuple[str, bool]:
+  """Returns the kind of run, and whether it is the small form of it for a CPU: ":kind,cpu", or ":cpu" for the
+  first of `kinds`.
+
+  Raises:
+    ValueError: the config has no such kind.
+  """
+  on_cpu = {"cpu": kinds[0]} | {f"{kind},cpu": kind for kind in kinds}
+  kind = common.parse(arg, (*kinds, *on_cpu))
+  return on_cpu.get(kind, kind), kind in on_cpu
+
+
+def set_cpu(c: ConfigDict, embed_dim: int) -> None:
+  """Sets a narrower model at 64 px in float32, for a run on a CPU."""
+  c.model.update(embed_dim=embed_dim, dtype="float32")
+  c.data.image_size = (64, 64)
 
 
 def set_multiscale(c: ConfigDict) -> None:

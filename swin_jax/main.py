@@ -82,13 +82,14 @@ def main(argv: Sequence[str]) -> int:
     from swin_jax.run import agreement, compilation, evaluate, reads, train
 
     logging.set_verbosity(logging.WARNING)
-    reads.check_flags(arguments.config, cli.given_keys(argv))
+    given = cli.given_keys(argv)
+    reads.check_flags(arguments.config, given)
     run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
     join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
       agreement.check_program()
-      run(arguments.config, arguments.workdir)
+      run(arguments.config, arguments.workdir, given)
 
   return cli.exit_code(body)
 

@@ -33,12 +33,14 @@ RULES: Mapping[str, rules.Rule] = {
   "data.train_split": rules.Text(),
   "data.eval_split": rules.Text(),
   **{f"data.{key}": rule for key, rule in description.DATA.items()},
+  "data.fit_to_set": rules.FLAG,
   "data.batch_size": rules.Whole(1, 2**20),
   "data.eval_batch_size": rules.Whole(1, 2**20),
   "data.num_threads": rules.Whole(1, 1024),
   "data.num_workers": rules.Whole(0, 1024),
   "data.max_bad_fraction": rules.Real(0, 1),
   "optim.total_epochs": _INTERVAL,
+  "optim.total_steps": _COUNT,
   "optim.warmup_epochs": _EPOCHS,
   "optim.lr": _RATE,
   "optim.warmup_lr": _RATE,
@@ -119,7 +121,7 @@ def check(config: ConfigDict) -> None:
 def _check_run(config: ConfigDict) -> None:
   """Checks the schedule and the accumulation steps."""
   o = config.optim
-  if o.warmup_epochs > o.total_epochs:
+  if not o.total_steps and o.warmup_epochs > o.total_epochs:
     raise BadInput(
       f"config.optim.warmup_epochs = {o.warmup_epochs} must not be more than optim.total_epochs ="
       f" {o.total_epochs}"

@@ -21,7 +21,7 @@ from swin_jax.terminal.errors import BadInput
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
 # Keys that may change when a run is continued, in addition to `BackboneKind.may_differ`; with
-# checkpoint.longer_schedule also optim.total_epochs.
+# checkpoint.longer_schedule also `_LENGTH`.
 MAY_DIFFER = (
   "mesh",
   "sharding_rules",
@@ -32,9 +32,12 @@ MAY_DIFFER = (
   "data.num_threads",
   "data.num_workers",
   "data.max_bad_fraction",
+  "data.fit_to_set",
   "optim.accumulation_steps",
   "optim.skip_nonfinite_steps",
 )
+
+_LENGTH = ("optim.total_epochs", "optim.total_steps")
 
 # Keys filled in from the data that older runs did not store.
 FROM_DATA = ("data.class_names",)
@@ -54,15 +57,15 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
     old = flatten(DEFAULTS_OF_OLD_FORMATS) | {"model.backbone": backbone_name(stored)} | _of_backbone(stored)
     theirs = old | {key: ours[key] for key in FROM_DATA} | theirs
   allowed = MAY_DIFFER + backbone_of(config).may_differ
-  allowed += ("optim.total_epochs",) if config.checkpoint.longer_schedule else ()
+  allowed += _LENGTH if config.checkpoint.longer_schedule else ()
   differing = [
     f"{key} ({_short(theirs.get(key))} → {_short(ours.get(key))})"
     for key in sorted(ours.keys() | theirs.keys())
     if ours.get(key) != theirs.get(key) and reads.is_read(config, key) and not reads.is_in(key, allowed)
   ]
   if differing:
-    longer = len(differing) == 1 and differing[0].startswith("optim.total_epochs")
-    hint = "; another number of epochs needs --config.checkpoint.longer_schedule" if longer else ""
+    longer = all(each.startswith(_LENGTH) for each in differing)
+    hint = "; another length of the run needs --config.checkpoint.longer_schedule" if longer else ""
     more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
     shown = f"{', '.join(differing[:5])}{more}{hint}"
     raise BadInput(
@@ -170,13 +173,18 @@ def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
   return "" if label is None else f"note: class {label} is '{theirs}' in the weights but '{ours}' in the data"
 
 
-def check_same_data(before: int, now: int, split: str) -> None:
+def check_same_data(before: int, now: int, split: str, may_grow: bool) -> None:
   """Checks that the size of the data is unchanged; otherwise the data order and the schedule would change.
+
+  Args:
+    before, now: number of examples when the run began, and of this data.
+    split: name of the data, for the message.
+    may_grow: whether the data may have more examples; the caller keeps the schedule.
 
   Raises:
     BadInput: the number of examples differs.
   """
-  if before != now:
+  if before != now and not (may_grow and before < now):
     raise BadInput(
       f"the run was trained on {before} examples, split '{split}' of data.path now has {now}: choose a new "
       "--workdir"

@@ -170,7 +170,8 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
       f"data.batch_size = {config.data.batch_size}, but split '{config.data.train_split}' has {num_examples}"
       f" examples: use a smaller batch, such as --config.data.batch_size={smaller}"
     )
-  o, total = config.optim, max(1, round(config.optim.total_epochs * steps))
+  o = config.optim
+  total = o.total_steps or max(1, round(o.total_epochs * steps))
   if total > _MOST_STEPS:
     raise BadInput(
       f"config.optim.total_epochs = {o.total_epochs} of {steps:,} steps are {total:,} steps; at most"
@@ -181,7 +182,17 @@ def count_steps(config: ConfigDict, num_examples: int) -> tuple[int, int]:
       f"config.optim.milestone_epochs = {o.milestone_epochs}: the first is less than one of the {steps:,}"
       " steps of an epoch"
     )
+  if o.total_steps and warmup_steps(config, steps) > total:
+    raise BadInput(
+      f"config.optim.warmup_epochs = {o.warmup_epochs:g} are {warmup_steps(config, steps):,} steps, more than"
+      f" optim.total_steps = {total:,}: give a shorter warm-up or more steps"
+    )
   return steps, total
+
+
+def warmup_steps(config: ConfigDict, steps_per_epoch: int) -> int:
+  """Returns the number of steps of the warm-up."""
+  return round(config.optim.warmup_epochs * steps_per_epoch)
 
 
 def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
@@ -202,7 +213,7 @@ def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):
     optim.learning_rate,
     schedule=o.schedule,
     total_steps=total_steps,
-    warmup_steps=round(o.warmup_epochs * steps_per_epoch),
+    warmup_steps=warmup_steps(config, steps_per_epoch),
     warmup_lr=o.warmup_lr * scale,
     min_lr=o.min_lr * scale,
     milestones=tuple(round(epoch * steps_per_epoch) for epoch in o.milestone_epochs),
@@ -254,6 +265,18 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     f" ({workdir}/parameters.txt)\n"
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"
-    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
+    f" {len(data.eval_source):,} to evaluate\n"
+    f"{_schedule(config, total_steps, len(data.train_source))}\n"
     f"each device holds {held}{whole}"
+  )
+
+
+def _schedule(config: ConfigDict, total_steps: int, num_examples: int) -> str:
+  """Returns batch, steps and rates of a run in a line."""
+  size, lr = config.data.batch_size, config.optim.lr
+  unused = num_examples % size
+  left = f", {unused:,} of {num_examples:,} images unused in each" if unused else ""
+  return (
+    f"{total_steps:,} steps of {size} images, {total_steps * size / num_examples:.3g} epochs{left}; learning"
+    f" rate {lr:.3g} per 512 images, {lr * size / 512:.3g} for these {size}"
   )

@@ -4,7 +4,7 @@ The result does not depend on the batch size or the number of devices or hosts: 
 and rows are put in the order of the set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import dataclasses
 
 import flax
@@ -15,7 +15,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import agreement, checks, compatibility, compilation, metrics
+from swin_jax.run import agreement, checks, compatibility, compilation, fit, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -95,8 +95,13 @@ def evaluate(
   return values
 
 
-def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
+def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict[str, float]:
   """Evaluates the newest checkpoint in `workdir`, or `workdir` itself if it is a model folder.
+
+  Args:
+    config: of the run; windows, image size and data may be others.
+    workdir: folder of the run, or a model folder.
+    given: keys of the config that flags set; data.fit_to_set leaves them alone.
 
   Returns:
     The metrics, see `evaluate`.
@@ -108,6 +113,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   agreement.check_config(config)
   saved = folder.open_saved(workdir)
   config = run_config.with_statistics(config, saved.config)
+  config = fit.apply(config, fit.by_size(config, given) | fit.kept(config, saved.config, given))
   checks.check(config)
   config.data.train_split = config.data.eval_split  # the training images need not exist
   data = open_input(config)

@@ -6,13 +6,14 @@ from ml_collections import ConfigDict
 
 from swin_jax.data.feed import pipeline
 from swin_jax.data.read import sources, statistics
+from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
 
-def open_input(config: ConfigDict) -> pipeline.Input:
-  """Returns the input pipeline of a config.
+def open_sources(config: ConfigDict) -> tuple[Source, Source]:
+  """Returns the sources of the training and the evaluation images.
 
   Raises:
     BadInput: see `sources.open_source`; or targets or bands of the data do not match the config.
@@ -30,6 +31,17 @@ def open_input(config: ConfigDict) -> pipeline.Input:
       f"for these: {', of rasters '.join(recipes)}"
     )
   _check_bands(d)
+  return train_source, eval_source
+
+
+def open_input(config: ConfigDict) -> pipeline.Input:
+  """Returns the input pipeline of a config. See `open_sources`."""
+  return connect(config, *open_sources(config))
+
+
+def connect(config: ConfigDict, train_source: Source, eval_source: Source) -> pipeline.Input:
+  """Returns the input pipeline of a config that reads from these sources."""
+  d, kind = config.data, kind_of(config)
   train_view, eval_view = kind.views(config)
   return pipeline.Input(
     train_source=train_source,

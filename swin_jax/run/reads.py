@@ -48,10 +48,16 @@ def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
     keys: keys set by flags, as "group.key".
 
   Raises:
-    BadInput: a value of the config is invalid, or a key is not read; the message names the keys of its group
-      that are read.
+    BadInput: a value of the config is invalid; a key is not read, and the message names the keys of its group
+      that are read; or the length of the run is given twice.
   """
   checks.check_values(config)
+  keys = list(keys)
+  if "optim.total_epochs" in keys and config.optim.total_steps:
+    raise BadInput(
+      f"--config.optim.total_epochs has no effect, because optim.total_steps = {config.optim.total_steps}"
+      " replaces it: give one of the two"
+    )
   for key in keys:
     key = key.partition("[")[0]  # a flag may set one entry of a tuple
     if is_read(config, key):

@@ -49,10 +49,19 @@ def stored_config(path: str) -> dict[str, Any] | None:
 
   It is read from the newest checkpoint that is complete and whose config is intact.
   """
+  return _stored(path, parameters.CONFIG)
+
+
+def stored_data(path: str) -> dict[str, Any] | None:
+  """Returns the position in the data of the run in a workdir; None if there is none. See `stored_config`."""
+  return _stored(path, parameters.DATA)
+
+
+def _stored(path: str, name: str) -> dict[str, Any] | None:
   folder = pathlib.Path(path).absolute() / workdir.CHECKPOINTS
   for step in parameters.steps_in(folder):
-    if manifest.is_trusted(folder / str(step), parameters.CONFIG):
-      return parameters.read_config(folder / str(step))
+    if manifest.is_trusted(folder / str(step), name):
+      return parameters.read_config(folder / str(step), name)
   return None
 
 

@@ -32,7 +32,8 @@ DATA = {
 # Keys that older runs and model folders lack, with the values that were in effect then. A backbone fills in
 # its own (`BackboneKind.describe`).
 DEFAULTS_OF_OLD_FORMATS = {
-  "data": {"class_names": [], "dtype": "uint8"},
+  "data": {"class_names": [], "dtype": "uint8", "fit_to_set": False},
+  "optim": {"total_steps": 0},
   "augment": {"interpolation": "bilinear", "rotate": False},
   "transfer": {"bias_tables": "geometric", "bands": "repeat", "class_map": ""},
 }

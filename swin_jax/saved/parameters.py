@@ -17,7 +17,8 @@ from swin_jax.saved import manifest, workdir
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 
-CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its run
+# Files of a checkpoint that hold the config of its run, and the position in the data.
+CONFIG, DATA = "config/metadata", "data/metadata"
 
 # Orbax logs messages through absl that do not concern the user, and tracebacks of its threads although their
 # errors are also raised in this module and in `checkpoint.py`, which imports it.
@@ -102,13 +103,13 @@ def steps_in(folder: pathlib.Path) -> list[int]:
   return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
 
 
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
-  """Reads the config of the run in a checkpoint.
+def read_config(folder: pathlib.Path, name: str = CONFIG) -> dict[str, Any]:
+  """Reads the config of the run in a checkpoint, or its position in the data (`DATA`).
 
   Raises:
     BadInput: the file cannot be read.
   """
-  return json_files.read(folder / CONFIG, dict, nan=True)
+  return json_files.read(folder / name, dict, nan=True)
 
 
 def open_tree(folder: pathlib.Path) -> tuple[Any, str | None]:

@@ -1,6 +1,6 @@
 """Masked image modelling: predict the pixels of the masked patches (SimMIM, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 
 import jax
@@ -20,6 +20,8 @@ from swin_jax.tasks import pictures as logged
 from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind, normalised
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
+
+_FINE, _COARSE = 6, 4  # cells along a side: the paper's at 192 px (section 4.1), and the fewest of use
 
 
 def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
@@ -248,6 +250,29 @@ def _check(config: ConfigDict) -> None:
     )
 
 
+def _fit(config: ConfigDict) -> Mapping[str, int]:
+  """Returns the largest cell, at most the config's, of which an image has `_FINE` along its shorter side, or
+  else the smallest.
+  """
+  stride, sides = math.lcm(*levels_of(config)[0].stride[-2:]), config.data.image_size[-2:]
+  whole = math.gcd(*sides)
+  cells = [size for size in range(stride, config.mask.patch_size + 1, stride) if whole % size == 0]
+  fine = [size for size in cells if min(sides) // size >= _FINE] or cells[:1]
+  return {"mask.patch_size": fine[-1]} if fine else {}
+
+
+def _doubts(config: ConfigDict) -> Sequence[str]:
+  size, cell = config.data.image_size[-2:], config.mask.patch_size
+  rows, columns = (side // cell for side in size)
+  if min(rows, columns) >= _COARSE:
+    return ()
+  finer = _fit(config).get("mask.patch_size", cell)
+  return (
+    f"the mask has only {rows} × {columns} cells of {cell} px, from which the model learns little more than"
+    f" mean colours: give --config.mask.patch_size={finer}, or larger images",
+  )
+
+
 def _outputs(settings: Settings) -> Outputs:
   """Returns the reconstruction, shaped like the images."""
   del settings
@@ -273,6 +298,8 @@ KIND = TaskKind(
   make=_make,
   describe={"masked_pixels": ("target_norm_window",)},
   inputs=_inputs,
+  fit=_fit,
+  doubts=_doubts,
   outputs=_outputs,
   summarise=lambda settings: "masked-image model (SimMIM)",
 )

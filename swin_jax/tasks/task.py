@@ -159,6 +159,11 @@ class PixelAnswers(NamedTuple):
   draw: Callable[[Settings, Sequence[str], jax.Array, np.ndarray, np.ndarray | None], Drawing]
 
 
+def _fit_nothing(config: ConfigDict) -> Mapping[str, Any]:
+  """Chooses no value; see `TaskKind.fit`."""
+  return {}
+
+
 def _fill_nothing(config: ConfigDict, trained: Settings | None, read: Callable[[str], dict]) -> None:
   """Leaves the config as it is: `TaskKind.fill` of a task whose keys do not depend on the data."""
 
@@ -194,6 +199,8 @@ class TaskKind(NamedTuple):
     fill: (config, trained, read) → None; fills in the keys of its group that the config leaves to the data.
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
       otherwise from the statistics of a prepared set, which `read(path)` returns.
+    fit: config → the values of the task's keys, by key, that suit the images (data.fit_to_set).
+    doubts: config → a line for everything in the task's keys that promises a poor result.
     evaluation: config → the `Evaluation`.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
@@ -215,6 +222,8 @@ class TaskKind(NamedTuple):
   check_saved: Callable[[ConfigDict], None] = lambda settings: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
+  fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
+  doubts: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   pixels: PixelAnswers | None = None
 

@@ -46,7 +46,7 @@ def kinds_of_run(name):
   """Returns every `:arg` of a config file, as its message to a wrong one lists them."""
   with pytest.raises(ValueError) as error:
     load(name, "?")
-  return [None, *re.findall(r":(\w+)", str(error.value).partition("it has ")[2])]
+  return [None, *re.findall(r":(\w+(?:,cpu)?)", str(error.value).partition("it has ")[2])]
 
 
 RUNS = [(name, kind) for name in NAMES for config, kind, _ in commands(name)]
