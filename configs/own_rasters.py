@@ -24,14 +24,8 @@ from configs import common, recipes
 def get_config(arg=None):
   kind, on_cpu = recipes.parse_with_cpu(arg, ("pretrain", "finetune", "segment", "regress"))
   c = common.base()
-  c.model.update(
-    patch_size=2,
-    embed_dim=64,
-    depths=(2, 2, 6, 2),
-    num_heads=(2, 4, 8, 16),
-    window_sizes=(8,) * 4,
-    drop_path_rate=0.1,
-  )
+  c.model.update(patch_size=2, embed_dim=64, depths=(2, 2, 6, 2), num_heads=(2, 4, 8, 16))
+  c.model.update(window_sizes=(8,) * 4, drop_path_rate=0.1)
   if kind == "pretrain":
     recipes.set_simmim(c)
     c.optim.update(schedule="cosine", milestone_epochs=(), official_pretraining_decay=False)

@@ -112,23 +112,23 @@ def warnings(
   o, size = config.optim, config.data.batch_size
   warmup_steps = run_config.warmup_steps(config, steps_per_epoch)
   _, peak = run_config.learning_rate(config, steps_per_epoch, total_steps)
-  found = []
+  lines = []
   if total_steps < _FEW_STEPS:
-    found.append(
+    lines.append(
       f"the run has only {total_steps} steps of {size} images, too few to learn much: give more epochs, a"
       f" smaller --{'config.' + _BATCH}, or --{'config.' + _STEPS}={_LEAST_STEPS}"
     )
   if warmup_steps > total_steps * _WARMUP_SHARE:
-    found.append(
+    lines.append(
       f"the warm-up takes {warmup_steps} of the {total_steps} steps: give a smaller"
       " --config.optim.warmup_epochs, or a longer run"
     )
   if {_BATCH, "optim.lr"}.intersection(changed) and 0 < peak < o.lr * _RATE_SHARE:
-    found.append(
+    lines.append(
       f"the peak learning rate is {peak:.3g}, not {o.lr:.3g}: optim.lr is per 512 images, and the batch has"
       f" {size}; for {o.lr:.3g} give --config.optim.lr={o.lr * 512 / size:.3g}"
     )
-  return [*found, *kind_of(config).doubts(config)]
+  return [*lines, *kind_of(config).doubts(config)]
 
 
 def _batch_size(most: int, num_examples: int, unit: int) -> int:

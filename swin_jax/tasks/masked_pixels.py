@@ -21,7 +21,7 @@ from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind, norma
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
-_FINE, _COARSE = 6, 4  # cells along a side: the paper's at 192 px (section 4.1), and the fewest of use
+_FEWEST_CELLS = 4  # along a side; a mask with fewer is named
 
 
 def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], target_norm_window: int) -> Task:
@@ -251,25 +251,17 @@ def _check(config: ConfigDict) -> None:
 
 
 def _fit(config: ConfigDict) -> Mapping[str, int]:
-  """Returns the largest cell, at most the config's, of which an image has `_FINE` along its shorter side, or
-  else the smallest.
-  """
-  stride, sides = math.lcm(*levels_of(config)[0].stride[-2:]), config.data.image_size[-2:]
-  whole = math.gcd(*sides)
-  cells = [size for size in range(stride, config.mask.patch_size + 1, stride) if whole % size == 0]
-  fine = [size for size in cells if min(sides) // size >= _FINE] or cells[:1]
-  return {"mask.patch_size": fine[-1]} if fine else {}
+  stride, size = levels_of(config)[0].stride[-2:], config.data.image_size[-2:]
+  return {"mask.patch_size": masks.fine_cell(size, math.lcm(*stride), config.mask.patch_size)}
 
 
 def _doubts(config: ConfigDict) -> Sequence[str]:
-  size, cell = config.data.image_size[-2:], config.mask.patch_size
-  rows, columns = (side // cell for side in size)
-  if min(rows, columns) >= _COARSE:
+  rows, columns = (side // config.mask.patch_size for side in config.data.image_size[-2:])
+  if min(rows, columns) >= _FEWEST_CELLS:
     return ()
-  finer = _fit(config).get("mask.patch_size", cell)
   return (
-    f"the mask has only {rows} × {columns} cells of {cell} px, from which the model learns little more than"
-    f" mean colours: give --config.mask.patch_size={finer}, or larger images",
+    f"the mask has only {rows} × {columns} cells of {config.mask.patch_size} px, from which the model learns"
+    f" little more than mean colours: give --config.mask.patch_size={_fit(config)['mask.patch_size']}",
   )
 
 

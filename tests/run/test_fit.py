@@ -95,9 +95,7 @@ def test_a_run_keeps_its_choice_except_for_flags():
   compatibility.check_same_run(again, stored, "run")
   config.optim.total_epochs = 30.0
   other = fit.apply(config, fit.kept(config, stored, ("optim.total_epochs",)))
-  with pytest.raises(
-    BadInput, match=r"total_epochs \(20.0 → 30.0\), .*total_steps.*longer_schedule"
-  ):
+  with pytest.raises(BadInput, match=r"total_epochs \(20.0 → 30.0\), .*total_steps.*longer_schedule"):
     compatibility.check_same_run(other, stored, "run")
 
 
@@ -140,9 +138,7 @@ def test_a_warm_up_longer_than_the_steps_is_refused():
 
 def test_the_length_cannot_be_given_twice():
   config = tiny.config(optim__total_steps=10)
-  with pytest.raises(
-    BadInput, match="total_epochs has no effect, because optim.total_steps = 10"
-  ):
+  with pytest.raises(BadInput, match="total_epochs has no effect, because optim.total_steps = 10"):
     reads.check_flags(config, ["optim.total_steps", "optim.total_epochs"])
   reads.check_flags(config, ["optim.total_steps"])
 

@@ -4,11 +4,29 @@ import math
 
 import numpy as np
 
+_FINE = 6  # cells along a side, as in the paper: 192 px and cells of 32 (SimMIM, section 4.1)
+
 
 def masked_cells(cells: int, ratio: float) -> int:
   """Returns ⌈ratio · cells⌉, the number of cells to mask."""
   # Rounded first, because 100 · 0.55 is slightly more than 55 in floating point.
   return math.ceil(round(cells * ratio, 6))
+
+
+def fine_cell(image_size: tuple[int, int], model_patch_size: int, most: int) -> int:
+  """Returns the side in pixels of the largest cell, at most `most`, of which an image has `_FINE` along its
+  shorter side; of the smallest if it has fewer, and `most` if no cell divides the image.
+
+  Args:
+    image_size: (height, width) in pixels.
+    model_patch_size: side of the model's patch in pixels, which must divide the cell.
+    most: largest side.
+  """
+  divided = math.gcd(*image_size)
+  cells = [size for size in range(model_patch_size, most + 1, model_patch_size) if divided % size == 0] or [
+    most
+  ]
+  return max((size for size in cells if min(image_size) // size >= _FINE), default=cells[0])
 
 
 def block_mask(
