@@ -2,7 +2,8 @@
 
   python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
 
-The same command, given again, continues the run in its workdir. Every config key is in configs/common.py,
+The same command, given again, continues the run in its workdir. --mode=eval --workdir=DIR alone evaluates a
+run with its own config. Every config key is in configs/common.py,
 with its meaning and default.
 
 Compiled programs are cached for later runs, in the folder that --compile_cache=FOLDER names.
@@ -15,23 +16,37 @@ Exit codes: 0 success; 2 bad input; 74 storage, a save or a process failed; 75 s
 and saved, run the same command again; 130 stopped by Ctrl-C and saved.
 """
 
+import argparse
 from collections.abc import Sequence
 import sys
+from typing import Any
 
-from swin_jax.terminal import host_memory, preemption
+from swin_jax.terminal import host_memory, preemption, quiet
 
 if __name__ == "__main__":  # before the slow imports
   host_memory.restart_on_large_pages("swin_jax.main")
   preemption.listen()  # only now: a signal between the two would be lost
+  quiet.libraries()
 
-from swin_jax.terminal import cli
+from swin_jax import __version__
+from swin_jax.terminal import cli, progress
 from swin_jax.terminal.addresses import local_path
 
 _MOST_PROCESSES = 65_536
 
 
+def _config_of_run(arguments: argparse.Namespace) -> Any:
+  """Returns the config of the run to evaluate; None for a run to train."""
+  if arguments.mode != "eval" or not arguments.workdir:
+    return None
+  progress.say(f"reading the config of the run in {arguments.workdir} ...")
+  from swin_jax.run import stored  # late, because importing jax takes seconds
+
+  return stored.config_of(arguments.workdir)
+
+
 def _parser() -> cli.ConfigParser:
-  parser = cli.ConfigParser(prog="python -m swin_jax.main", description=__doc__)
+  parser = cli.ConfigParser(_config_of_run, prog="python -m swin_jax.main", description=__doc__)
   parser.add_argument(
     "--workdir",
     type=local_path,
@@ -76,22 +91,28 @@ def main(argv: Sequence[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
-    from absl import logging  # late, because importing jax takes seconds
-
-    from swin_jax.mesh import distributed
-    from swin_jax.run import agreement, compilation, evaluate, reads, train
-
-    logging.set_verbosity(logging.WARNING)
-    given = cli.given_keys(argv)
-    reads.check_flags(arguments.config, given)
-    run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
-    join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    with join, compilation.cached_in(arguments.compile_cache):
-      distributed.check_devices()
-      agreement.check_program()
-      run(arguments.config, arguments.workdir, given)
+    if not arguments.process_id:  # the first, or the only one
+      progress.say(f"swin_jax {__version__}: {arguments.mode} in {arguments.workdir}, starting ...")
+    with progress.waiting("starting"):
+      _run(arguments, cli.given_keys(argv))
 
   return cli.exit_code(body)
+
+
+def _run(arguments: argparse.Namespace, given: Sequence[str]) -> None:
+  from absl import logging  # late, because importing jax takes seconds
+
+  from swin_jax.mesh import distributed
+  from swin_jax.run import agreement, compilation, evaluate, reads, train
+
+  logging.set_verbosity(logging.WARNING)
+  reads.check_flags(arguments.config, given)
+  run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
+  join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
+  with join, compilation.cached_in(arguments.compile_cache):
+    distributed.check_devices()
+    agreement.check_program()
+    run(arguments.config, arguments.workdir, given)
 
 
 if __name__ == "__main__":

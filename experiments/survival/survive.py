@@ -94,7 +94,8 @@ def saved(workdir, step=STEPS):
 
 def metrics(workdir):
   entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-  return [{k: v for k, v in entry.items() if not k.startswith("perf/")} for entry in entries]
+  of_the_clock = ("perf/", "elapsed_seconds", "time")
+  return [{k: v for k, v in entry.items() if not k.startswith(of_the_clock)} for entry in entries]
 
 
 def newest_checkpoint(workdir):

@@ -29,10 +29,11 @@ the one that exported it.
 
 import sys
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from swin_jax.terminal import cli
 from swin_jax.terminal.addresses import local_path

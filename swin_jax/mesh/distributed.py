@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import contextlib
-import glob
 import importlib.util
 import itertools
 import os
@@ -17,7 +16,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from swin_jax.mesh import peers
-from swin_jax.terminal import preemption, progress
+from swin_jax.terminal import preemption, progress, quiet
 from swin_jax.terminal.errors import BadInput, Fault, Preempted, cannot_write
 
 # gRPC's variables: its proxy, and the hosts that it reaches without one.
@@ -135,7 +134,7 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
     return "Slurm"
   if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
     return "Open MPI"
-  if importlib.util.find_spec("libtpu") and (glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")):
+  if importlib.util.find_spec("libtpu") and quiet.has_tpu():
     hosts = (
       environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or _tpu_metadata()
     )

@@ -52,10 +52,11 @@ import pathlib
 import sys
 from typing import Any
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from absl import logging
 
@@ -94,13 +95,8 @@ def set_environment() -> None:
   """Sets the environment variables that jax and libtpu need. Must be called before jax is imported."""
   # Overrides the user's setting: the planner runs nothing on the machine's accelerators.
   os.environ["JAX_PLATFORMS"] = "cpu"
-  for name, value in {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # otherwise libtpu's lock file refuses a second process
-    "TPU_SKIP_MDS_QUERY": "1",  # there is no metadata server to query for the type of machine
-    "TPU_WORKER_HOSTNAMES": "localhost",  # this and the next only suppress warnings
-    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-    "TPU_MIN_LOG_LEVEL": "3",
-  }.items():
+  # libtpu's lock file would refuse a second process
+  for name, value in (quiet.WITHOUT_TPU | {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}).items():
     os.environ.setdefault(name, value)
 
 

@@ -16,11 +16,12 @@ import sys
 import time
 from typing import NamedTuple
 
-from swin_jax.terminal import host_memory, preemption
+from swin_jax.terminal import host_memory, preemption, quiet
 
 if __name__ == "__main__":  # before the slow imports
   host_memory.restart_on_large_pages("swin_jax.run.bench")
   preemption.listen()  # only now: a signal between the two would be lost
+  quiet.libraries()
 
 from absl import logging
 import jax

@@ -1,6 +1,6 @@
 """Persistent cache of compiled programs, and messages about compilation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import math
 import os
@@ -19,7 +19,8 @@ _DEFAULT = "~/.cache/swin_jax/compiled"
 # Warnings of jax about the cache; jax then continues without it.
 _TROUBLE = r"Error (reading|writing) persistent compilation cache entry for '(.*?)': (.*)"
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"  # magic number of entries that jax compressed with zstandard
-_PROGRAM = "/jax/core/compile/backend_compile_duration"  # one event per program, compiled or loaded
+_COMPILE = "/jax/core/compile/"  # events of tracing, lowering and compilation
+_PROGRAM = f"{_COMPILE}backend_compile_duration"  # one event per program, compiled or loaded
 _LOADED = "/jax/compilation_cache/cache_hits"
 
 
@@ -52,6 +53,22 @@ def cached_in(folder: str | None) -> Iterator[None]:
       yield
     finally:
       _use(before)
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+  """Yields a function that returns the seconds that this block has spent on compilation so far."""
+  seconds = []
+
+  def count(event: str, duration: float, **__) -> None:
+    if event.startswith(_COMPILE):
+      seconds.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(count)
+  try:
+    yield lambda: sum(seconds)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(count)
 
 
 @contextlib.contextmanager

@@ -196,12 +196,10 @@ def warmup_steps(config: ConfigDict, steps_per_epoch: int) -> int:
 
 
 def intervals(config: ConfigDict, steps_per_epoch: int) -> dict[str, int]:
-  """Returns the steps between two evaluations ("evaluate"), two saves ("save"), and two saves that are kept
-  permanently ("keep"; 0 for none).
-  """
+  """Returns the steps between two entries of each kind; see `Schedule.every`."""
   every = {"evaluate": config.log.eval_every_epochs, "save": config.checkpoint.every_epochs}
   every = {name: max(1, round(epochs * steps_per_epoch)) for name, epochs in every.items()}
-  return every | {"keep": every["save"] * config.checkpoint.keep_every}
+  return every | {"keep": every["save"] * config.checkpoint.keep_every, "log": config.log.every_steps}
 
 
 def learning_rate(config: ConfigDict, steps_per_epoch: int, total_steps: int):

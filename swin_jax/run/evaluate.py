@@ -26,7 +26,7 @@ from swin_jax.saved import description, folder, transfer
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
-from swin_jax.terminal.progress import Progress, say
+from swin_jax.terminal.progress import Progress, say, waiting
 
 _SECONDS_WORTH_A_LINE = 5  # shorter compilations are not reported
 
@@ -116,7 +116,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
   config = fit.apply(config, fit.by_size(config, given) | fit.kept(config, saved.config, given))
   checks.check(config)
   config.data.train_split = config.data.eval_split  # the training images need not exist
-  data = open_input(config)
+  with waiting("opening the data"):
+    data = open_input(config)
   agreement.check_data(data, config)
   config = run_config.resolve(
     config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
@@ -124,9 +125,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
   compatibility.check_same_model(config, saved.config, workdir)
   if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
     say(note)
-  program = build(config, steps_per_epoch=1, total_steps=1)
+  with waiting("preparing the model"):
+    program = build(config, steps_per_epoch=1, total_steps=1)
   expected = flax.traverse_util.flatten_dict(program.state.params, sep="/")
-  arrays, report = transfer.read_all(saved, expected, transfer.Rules(**config.transfer))
+  with waiting(f"reading the weights in {workdir}"):
+    arrays, report = transfer.read_all(saved, expected, transfer.Rules(**config.transfer))
   state = dataclasses.replace(
     program.state, params=flax.traverse_util.unflatten_dict(arrays, sep="/"), ema=None
   )
@@ -148,7 +151,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
-  values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
+  with waiting("evaluating"):
+    values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts again")
   say(

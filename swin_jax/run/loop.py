@@ -15,30 +15,25 @@ from swin_jax.run.evaluate import evaluate
 from swin_jax.run.log import TrainLog
 from swin_jax.run.profiler import Profiler
 from swin_jax.run.program import Program
+from swin_jax.run.schedule import Schedule
 from swin_jax.run.state import TrainState
 from swin_jax.saved import checkpoint
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
-from swin_jax.terminal.progress import say
+from swin_jax.terminal.progress import say, waiting
 
 
 class Run(NamedTuple):
-  """The arguments of the training loop; for `every` see `config.intervals`, for `num_examples`
-  `train._examples_at_start`.
-  """
+  """The arguments of the training loop; for `num_examples` see `train._examples_at_start`."""
 
   config: ConfigDict
   data: pipeline.Input
   num_examples: int
   program: Program
-  every: dict[str, int]
-  total_steps: int
+  schedule: Schedule
   checkpoints: checkpoint.Checkpoints
   log: TrainLog
   profiler: Profiler
-
-  def is_due(self, what: str, step: int) -> bool:
-    return step > 0 and (step % self.every[what] == 0 or step == self.total_steps)
 
 
 def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
@@ -77,7 +72,7 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
     }
-    with clock.measure("checkpoint"):
+    with clock.measure("checkpoint"), waiting(f"saving step {step}"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())
     saved_step = step
 
@@ -88,9 +83,10 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
 
   if preemption.requested():
     stop(saved_step)
-  if evaluation is None and run.is_due("evaluate", restored.step):  # the run was stopped while evaluating
+  # the run was stopped while evaluating
+  if evaluation is None and run.schedule.is_due("evaluate", restored.step):
     evaluation = _evaluate(run, restored.step, state) or stop(saved_step)
-  for step in range(restored.step + 1, run.total_steps + 1):
+  for step in range(restored.step + 1, run.schedule.total + 1):
     if train_step is None:
       batches = run.data.train(restored.step, program.batch_sharding)
     try:
@@ -106,7 +102,11 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
       raise
     if train_step is None:
       say("compiling the train step ...")
-      with sharding.trace_on(program.mesh, program.rules), compilation.reported("train step"):
+      with (
+        waiting("compiling the train step"),
+        compilation.reported("train step"),
+        sharding.trace_on(program.mesh, program.rules),
+      ):
         train_step = program.step.lower(state, batch).compile()
       preemption.protect()
       clock.restart()
@@ -118,12 +118,12 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
     run.checkpoints.poll()
 
     stopping = preemption.requested()
-    if stopping or run.is_due("save", step) or run.is_due("evaluate", step):
+    if stopping or run.schedule.is_due("save", step) or run.schedule.is_due("evaluate", step):
       read()  # before the next batch is drawn, so that model and data position agree
       save(step)
       if stopping:
         stop(step)
-      if run.is_due("evaluate", step):
+      if run.schedule.is_due("evaluate", step):
         evaluation = _evaluate(run, step, state) or stop(step)
   return evaluation
 
@@ -139,7 +139,7 @@ def _evaluate(run: Run, step: int, state: TrainState) -> dict[str, float] | None
     run.checkpoints.poll()
     return preemption.requested()
 
-  with run.log.clock.measure("evaluation"):
+  with run.log.clock.measure("evaluation"), waiting("evaluating"), compilation.timed() as compile_seconds:
     start = time.perf_counter()
     try:
       evaluation = evaluate(run.program, run.data, state, run.config.data.class_names, run.log.writer, stop)
@@ -148,7 +148,7 @@ def _evaluate(run: Run, step: int, state: TrainState) -> dict[str, float] | None
         return None
       raise
     if evaluation:
-      run.log.write(step, evaluation | {"perf/evaluation_seconds": time.perf_counter() - start})
+      run.log.add_evaluation(step, evaluation, time.perf_counter() - start, compile_seconds())
   if evaluation:
     with run.log.clock.measure("checkpoint"):
       run.checkpoints.add_evaluation(step, evaluation)

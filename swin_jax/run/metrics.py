@@ -33,7 +33,8 @@ class Mean:
   def compute(self, prefix: str, class_names: Sequence[str] = ()) -> dict[str, float]:
     """Returns the means, with `prefix` before each name.
 
-    An array gives NAME/CLASS for each class that occurred, and mean_NAME, the mean over these classes.
+    Two arrays give NAME/CLASS for each class that occurred, and mean_NAME, the mean over these classes. An
+    array and a number give the largest share.
     """
     means = {}
     for name, (value, count) in self.sums.items():
@@ -45,7 +46,7 @@ class Mean:
           for i, mean in each.items()
         }
       elif count:
-        means[prefix + name] = value / count
+        means[prefix + name] = float(np.max(value)) / count
     return means
 
 

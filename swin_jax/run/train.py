@@ -19,13 +19,14 @@ from swin_jax.run.log import TrainLog, in_short
 from swin_jax.run.loop import Run, loop
 from swin_jax.run.profiler import Profiler
 from swin_jax.run.program import build
+from swin_jax.run.schedule import Schedule
 from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, folder, transfer
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import duration, say
+from swin_jax.terminal.progress import duration, say, waiting
 
 
 def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict[str, float]:
@@ -58,7 +59,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   distributed.check_shared(workdir)
   start = _open_start(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
-  sources = open_sources(config)
+  with waiting("opening the data"):
+    sources = open_sources(config)
   num_examples = len(sources[0])
   if not stored:
     by_number = fit.by_number(config, num_examples, given)
@@ -75,14 +77,15 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     if note := compatibility.other_normalisation(config, start.config):
       say(note)
   steps_per_epoch, total_steps = run_config.count_steps(config, num_examples)
-  every = run_config.intervals(config, steps_per_epoch)
+  schedule = Schedule(steps_per_epoch, total_steps, run_config.intervals(config, steps_per_epoch))
   if fitted:
     say(fit.describe(fitted, num_examples, stored is not None))
   changed = fit.changes(file_config, fitted).union(given)
   for warning in fit.warnings(config, steps_per_epoch, total_steps, changed):
     say(f"warning: {warning}")
   # 3.-5. Mesh and sharding, model, train step.
-  program = build(config, steps_per_epoch, total_steps)
+  with waiting("preparing the model"):
+    program = build(config, steps_per_epoch, total_steps)
   if start:  # fails early if the weights do not fit
     shapes = {
       path: leaf.shape
@@ -90,26 +93,32 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     }
     transfer.plan(start, shapes, transfer.Rules(**config.transfer))
   with contextlib.ExitStack() as stack:
+    stack.enter_context(waiting("finishing the run"))
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
     checkpoints = checkpoint.Checkpoints(
-      workdir, c.keep_latest, every["keep"], c.keep_best, program.task.best
+      workdir, c.keep_latest, schedule.every["keep"], c.keep_best, program.task.best
     )
     stack.callback(checkpoints.close)
-    restored = checkpoints.restore(program.state)
+    with waiting("reading the checkpoint"):
+      restored = checkpoints.restore(program.state)
     if restored:
       if restored.step > total_steps:
+        o = config.optim
+        length = "total_steps" if o.total_steps else "total_epochs"
         raise BadInput(
-          f"{workdir} is at step {restored.step}, but optim.total_epochs = {config.optim.total_epochs} ends"
-          f" at step {total_steps}"
+          f"{workdir} is at step {restored.step}, but optim.{length} = {o[length]} ends at step {total_steps}"
         )
       say(f"continuing {workdir} from step {restored.step}")
     else:
-      state = program.init()
+      with waiting("initialising the model"):
+        state = program.init()
       if config.init_from:
         start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
-        params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
+        with waiting(f"reading the weights in {config.init_from}"):
+          rules = transfer.Rules(**config.transfer)
+          params, report = transfer.start_from(start, state.params, rules, workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
@@ -120,12 +129,21 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = TrainLog(
-      writer, clock, restored.step, total_steps, config.log.every_steps, restored.data["interval"]
+      writer,
+      clock,
+      schedule,
+      first=restored.step,
+      best=program.task.best[0],
+      eval_batches=len(data.eval_source) / config.data.batch_size,
+      sums=restored.data["interval"],
+      evaluation=restored.evaluation,
+      started=started,
     )
     profiler = Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
-    run = Run(config, data, num_examples, program, every, total_steps, checkpoints, log, profiler)
-    evaluation = loop(run, restored)
+    run = Run(config, data, num_examples, program, schedule, checkpoints, log, profiler)
+    with waiting(log.position):
+      evaluation = loop(run, restored)
   took = duration(time.perf_counter() - started)
   say(
     f"done in {took}  {in_short(evaluation)}  checkpoint"

@@ -39,9 +39,16 @@ class Writer:
     self._events = Events(self._workdir / "tensorboard", step + 1)
     self._lacks_pictures = False
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, float], about: Mapping[str, float]) -> None:
+    """Writes metrics.
+
+    Args:
+      step: step of the run.
+      values: metrics by name.
+      about: further numbers by name, which TensorBoard needs no curves of.
+    """
     if self._active:
-      self._lines.add(_line({"step": step} | dict(values)))
+      self._lines.add(_line({"step": step, **about, **values}))
       self._events.scalars(step, values)
 
   def nonfinite(self, step: int, records: list[int]) -> None:

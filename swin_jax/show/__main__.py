@@ -34,10 +34,11 @@ from collections.abc import Callable, Iterator
 import sys
 from typing import Any
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from swin_jax.show import output
 from swin_jax.tasks import KINDS

@@ -62,11 +62,14 @@ def make_task(
     # Ties rank the true class last, so a constant or NaN output has an accuracy of 0 rather than 1.
     rank = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], axis=1)), axis=1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    each = jax.nn.one_hot(label, model.num_classes) * weight[:, None]
     sums = {
       "loss": jnp.sum(losses * weight),
       "top1": jnp.sum((rank <= 1) * weight),
-      "top5": jnp.sum((rank <= 5) * weight),
+      "majority_share": jnp.sum(each, axis=0),
     }
+    if model.num_classes > 5:
+      sums["top5"] = jnp.sum((rank <= 5) * weight)
     rows = {"logits": logits, "label": label}
     return Measured({name: (value, count) for name, value in sums.items()}, rows)
 

@@ -118,10 +118,12 @@ def score_sums(confusion: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
   Returns:
     iou: intersection and union per class, [classes] each.
     pixel_accuracy: number of correct pixels and of all pixels.
+    majority_share: number of pixels of each class, [classes], and of all pixels.
   """
   right = jnp.diagonal(confusion)
   union = jnp.sum(confusion, axis=0) + jnp.sum(confusion, axis=1) - right
-  return {"iou": (right, union), "pixel_accuracy": (jnp.sum(right), jnp.sum(confusion))}
+  shares = {"pixel_accuracy": jnp.sum(right), "majority_share": jnp.sum(confusion, axis=1)}
+  return {"iou": (right, union)} | {name: (value, jnp.sum(confusion)) for name, value in shares.items()}
 
 
 def to_map(scores: np.ndarray) -> np.ndarray:

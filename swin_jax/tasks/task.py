@@ -18,7 +18,8 @@ from swin_jax.ops import mixing
 from swin_jax.terminal.rules import Rule
 
 # Metric name → (sum, count): added up over batches and hosts, then divided once. Scalars, or [classes] each
-# for a metric per class. In training, the loss is (mean of the batch, 1), so that every step weighs the same.
+# for a metric per class, or [classes] and a scalar for the largest share of a class. In training, the loss is
+# (mean of the batch, 1), so that every step weighs the same.
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 # Name → [B, ...], one row for each example of a batch.
 Rows = dict[str, jax.Array]

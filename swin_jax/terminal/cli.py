@@ -62,8 +62,15 @@ class ConfigParser(Parser):
   does not know, and its flags exist only during the call, so one process may parse several command lines.
   """
 
-  def __init__(self, **kwargs):
+  def __init__(self, config_of: Callable[[argparse.Namespace], Any] = lambda known: None, **kwargs):
+    """Creates a parser.
+
+    Args:
+      config_of: the other flags → the config if --config is missing; None if it is needed.
+      kwargs: see argparse.
+    """
     super().__init__(**kwargs)
+    self._config_of = config_of
     self.add_argument(
       "--config",
       metavar="FILE[:KIND]",
@@ -74,16 +81,21 @@ class ConfigParser(Parser):
     known, rest = argparse.ArgumentParser.parse_known_args(self, args, namespace)
     if not known.config and rest and not _KEY.match(rest[0]):
       self.refuse(rest[0])
-    require(known, config="configs/quickstart.py")
-    known.config = self._read(known.config, rest)
+    if known.config:
+      config = user_config.load(known.config)
+    else:
+      config = self._config_of(known)
+      if config is None:
+        require(known, config="configs/quickstart.py")
+    known.config = self._change(config, rest)
     return known, []
 
-  def _read(self, path: str, rest: Sequence[str]) -> Any:
-    """Returns the config in a file, modified by the flags that argparse does not know.
+  def _change(self, loaded: Any, rest: Sequence[str]) -> Any:
+    """Returns the config, modified by the flags that argparse does not know.
 
     Raises:
-      BadInput: the file is not a config, a key does not exist or cannot have the given value, a tuple is
-        given twice, or an argument is not a flag.
+      BadInput: a key does not exist or cannot have the given value, a tuple is given twice, or an argument is
+        not a flag.
     """
     for word in rest:
       if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
@@ -92,7 +104,6 @@ class ConfigParser(Parser):
     from ml_collections import config_flags
     from ml_collections.config_flags import config_path
 
-    loaded = user_config.load(path)
     argv, values = [self.prog, *rest], flags.FlagValues()
     try:
       config = config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)

@@ -14,6 +14,9 @@ SECONDS_BETWEEN_LINES = 10
 _LONGEST = 2000  # characters of each end of a warning
 
 _process = 0  # index of this process
+_said = time.monotonic()  # when the last line was printed
+_turn = threading.Lock()  # of the threads that decide whether a line is due
+_waits: list[object] = []  # blocks of `waiting`, the innermost last
 _is_silent = False  # whether the output could not be written
 
 
@@ -36,7 +39,7 @@ class Progress:
     """Adds to the amount done, and prints a line when one is due."""
     self._done += by
     now = time.perf_counter()
-    if now - self._printed < SECONDS_BETWEEN_LINES:
+    if now - self._printed < SECONDS_BETWEEN_LINES or self._done >= self._total:
       return
     self._printed = now
     rate = (self._done - self._before) / (now - self._start)
@@ -71,6 +74,33 @@ def patiently(what: str, function: Callable[[], Any]) -> Any:
   return result.result()
 
 
+@contextlib.contextmanager
+def waiting(what: str | Callable[[], str]):
+  """Prints a line whenever this block has been silent for long; of nested blocks, the innermost does.
+
+  Args:
+    what: what the block does, or a function that returns the line.
+  """
+  start, ended, block = time.monotonic(), threading.Event(), object()
+
+  def remind():
+    while not ended.wait(max(_said + SECONDS_BETWEEN_LINES - time.monotonic(), 0.1)):
+      with _turn:
+        is_due = time.monotonic() - _said >= SECONDS_BETWEEN_LINES and _waits[-1:] == [block]
+        if is_due and not ended.is_set():
+          say(f"{what} ... {duration(time.monotonic() - start)}" if isinstance(what, str) else what())
+
+  _waits.append(block)
+  thread = threading.Thread(target=remind, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()
+    _waits.remove(block)
+
+
 def set_process(index: int) -> None:
   """Sets the index of this process; only process 0 prints."""
   global _process
@@ -82,9 +112,10 @@ def say(text: str) -> None:
 
   If the output cannot be written, because its disk is full or its reader is gone, the work goes on.
   """
-  global _is_silent
+  global _is_silent, _said
   if _process != 0:
     return
+  _said = time.monotonic()
   try:
     print("\n".join(map(printable, text.split("\n"))), flush=True)
   except OSError as error:

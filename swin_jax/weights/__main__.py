@@ -25,10 +25,11 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 
 import sys
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from swin_jax.saved import choices
 from swin_jax.terminal import cli, digests, rules

@@ -54,7 +54,7 @@ def test_steps_and_intervals_are_of_epochs():
   )
   steps_per_epoch, total = run_config.count_steps(config, 49)
   assert (steps_per_epoch, total) == (4, 10)
-  assert run_config.intervals(config, steps_per_epoch) == {"evaluate": 2, "save": 8, "keep": 24}
+  assert run_config.intervals(config, steps_per_epoch) == {"evaluate": 2, "save": 8, "keep": 24, "log": 3}
 
 
 @pytest.mark.parametrize("examples, smaller", [(54, 32), (64, 64), (1, 1)])

@@ -22,14 +22,13 @@ from swin_jax.data.feed import pipeline
 from swin_jax.data.read import digits
 from swin_jax.mesh import distributed
 from swin_jax.run import config, train
-from swin_jax.run.clock import Clock
-from swin_jax.run.log import TrainLog
 from swin_jax.run.profiler import Profiler
+from swin_jax.run.schedule import Schedule
 from swin_jax.saved import checkpoint, manifest
 from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli, preemption
 from swin_jax.terminal.errors import BadInput, Preempted
-from tests.support import tiny
+from tests.support import logs, tiny
 from tests.support.paths import ROOT
 from tests.support.runs import (
   SMALL,
@@ -468,7 +467,7 @@ def test_the_log_says_where_the_time_goes(finished):
 
 
 def test_what_a_checkpoint_gets_of_the_log_is_not_changed_by_the_next_step():
-  log = TrainLog(None, Clock(1, 1.0), 0, 10, 5, {})
+  log = logs.train_log(Schedule(10, 10, {"log": 5}))
   log.add(1, {"loss": (1.0, 2.0)})
   held = log.sums  # written by a thread, beside the next steps
   log.add(2, {"loss": (1.0, 2.0)})
@@ -486,7 +485,7 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path, monkeypatch, capsys):
 
   monkeypatch.setattr(pipeline.Input, "train", slow)
   run(tmp_path, optim__total_epochs=6 / 89)
-  assert "of the time spent waiting for data" in capsys.readouterr().out
+  assert "% waiting for data" in capsys.readouterr().out
 
 
 # Data.
