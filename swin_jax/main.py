@@ -28,7 +28,6 @@ if __name__ == "__main__":  # before the slow imports
   preemption.listen()  # only now: a signal between the two would be lost
   quiet.libraries()
 
-from swin_jax import __version__
 from swin_jax.terminal import cli, progress
 from swin_jax.terminal.addresses import local_path
 
@@ -92,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv[1:])
     cli.require(arguments, workdir="runs/my_run")
     if not arguments.process_id:  # the first, or the only one
-      progress.say(f"swin_jax {__version__}: {arguments.mode} in {arguments.workdir}, starting ...")
+      progress.say(f"{arguments.mode} in {arguments.workdir}: starting ...")
     with progress.waiting("starting"):
       _run(arguments, cli.given_keys(argv))
 

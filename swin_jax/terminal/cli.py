@@ -1,7 +1,7 @@
 """Shared parts of all commands: flags, errors without tracebacks, and exit codes."""
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 import difflib
 import errno
 import gc
@@ -26,6 +26,7 @@ COLLECT_EVERY = 50_000
 _OF_ABSL = re.compile("--?(no)?(flagfile|undefok)(=|$)")
 # What ml_collections raises where a key or its value cannot be parsed.
 _MISTAKES = (AttributeError, LookupError, TypeError, ValueError, SyntaxError, ArithmeticError, RecursionError)
+_NEAR = 0.75  # nearness of keys that may have been confused
 _KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
 
 
@@ -104,6 +105,8 @@ class ConfigParser(Parser):
     from ml_collections import config_flags
     from ml_collections.config_flags import config_path
 
+    given = _keys(rest)
+    _check_keys(given, loaded)
     argv, values = [self.prog, *rest], flags.FlagValues()
     try:
       config = config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
@@ -114,7 +117,6 @@ class ConfigParser(Parser):
       raise BadInput(_clear(str(error), given_keys(argv))) from error
     if len(words) > 1:
       self.refuse(words[1])
-    given = _keys(rest)
     for key in given:  # absl would join the tuples
       if given.count(key) > 1 and isinstance(config_path.get_value(key, config.value), tuple):
         raise BadInput(f"--config.{key} is given twice; give it once")
@@ -192,24 +194,48 @@ def sizes(counts: Collection[int], least: int = 1) -> Callable[[str], int | list
 
 
 def _clear(message: str, keys: Sequence[str]) -> str:
-  """Returns ml_collections' message about a key as one line.
+  """Returns ml_collections' message about a value as one line that names the key.
 
   Args:
     message: the message of ml_collections.
     keys: the keys that the command line sets.
   """
   # the text of a KeyError is a quoted repr, even inside another error
-  message = message.replace("\\n", "\n").replace("\\'", "'")
-  message = " ".join(message.split())
-  named, similar, near = message.partition("Did you mean")
-  key = next((key for key in keys if named.strip("'\" ") in key.split(".")), None)
-  if not key:
-    keys = [key for key in keys if key in message] or keys
-    names = "" if "config." in message else ", ".join(f"--config.{key}" for key in keys)
-    return f"{names}: {message}" if names else message
-  near = near.rstrip("'")
-  advice = f". Did you mean{near}" if similar else "; configs/common.py lists them all"
-  return f"there is no config key config.{key}{advice}"
+  message = " ".join(message.replace("\\n", "\n").replace("\\'", "'").split())
+  keys = [key for key in keys if key in message] or keys
+  names = "" if "config." in message else ", ".join(f"--config.{key}" for key in keys)
+  return f"{names}: {message}" if names else message
+
+
+def _check_keys(given: Sequence[str], config: Any) -> None:
+  """Raises BadInput, with the nearest key, if a config does not have all of these."""
+  known = list(_flat(config))
+  for key in given:
+    key = key.partition("[")[0]
+    if key in known:
+      continue
+    near = max(known, key=lambda other: _nearness(key, other))
+    advice = (
+      f"did you mean config.{near}?" if _nearness(key, near) > _NEAR else "configs/common.py lists all keys"
+    )
+    raise BadInput(f"there is no config key config.{key}; {advice}")
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[str]:
+  """Yields the names of all groups and keys of a config."""
+  for name in config:
+    yield prefix + name
+    value = config[name]
+    if hasattr(value, "keys"):
+      yield from _flat(value, f"{prefix}{name}.")
+
+
+def _nearness(key: str, other: str) -> float:
+  """Returns how alike two keys are, up to 1, by the letters and the words of their names, in any group."""
+  names = [each.rpartition(".")[2] for each in (key, other)]
+  whole, name = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((key, other), names))
+  holds_words = set(names[0].split("_")) <= set(re.split("[._]", other))
+  return max(whole, 0.95 * name, 0.9 + 0.05 * whole if holds_words else 0)
 
 
 def exit_code(body: Callable[[], None]) -> int:

@@ -4,7 +4,7 @@ import glob
 import importlib.util
 import os
 
-# What libtpu otherwise asks a metadata server for, and complains about. The values do not matter without a TPU.
+# What libtpu otherwise asks a metadata server for, and complains about; any values do without a TPU.
 WITHOUT_TPU = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",

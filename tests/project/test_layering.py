@@ -30,6 +30,7 @@ MAY_IMPORT = {
   "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
+  "__main__": {"terminal"},
 }
 OURS = ("swin_jax", "configs", "tests", "experiments")
 WITHOUT_JAX = ("terminal", "data.read", "data.view", "data.prepare")
