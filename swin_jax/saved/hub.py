@@ -1,12 +1,15 @@
 """Models on the Hugging Face hub, addressed as hf://owner/name[/file]."""
 
 import pathlib
+import threading
 
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.files import is_plain_name
+from swin_jax.terminal.progress import waiting
 
 SCHEME = "hf://"
+_SECONDS = 3  # to wait for the hub's answer
 
 
 def is_address(source: str) -> bool:
@@ -29,6 +32,26 @@ def parts(index: pathlib.Path) -> list[str]:
   if not names:
     raise BadInput(f"{index} names no safetensors files")
   return names
+
+
+def _why_unreachable(endpoint: str) -> str:
+  """Returns why a hub does not answer at all; "" if it does. Takes at most `_SECONDS`."""
+  from huggingface_hub.utils import get_session
+
+  reasons = [f"{endpoint} does not answer"]
+
+  def ask():
+    try:
+      get_session().head(endpoint, timeout=_SECONDS)
+      reasons.append("")
+    except Exception as error:  # of the library, of its client, or of a proxy
+      lines = str(error).strip().splitlines()
+      reasons.append(f"{endpoint} cannot be reached ({lines[0] if lines else type(error).__name__})")
+
+  thread = threading.Thread(target=ask, daemon=True)  # looking up a name takes as long as it likes
+  thread.start()
+  thread.join(_SECONDS)
+  return reasons[-1]
 
 
 def fetch(address: str) -> pathlib.Path:
@@ -56,10 +79,13 @@ def fetch(address: str) -> pathlib.Path:
   from huggingface_hub.utils import logging
 
   logging.set_verbosity_error()  # it logs every attempt; the outcome is reported here
+  wrong = _why_unreachable(huggingface_hub.constants.ENDPOINT)
 
   def one(file):
     try:
-      return pathlib.Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file))
+      with waiting(f"downloading {file} of {address}"):
+        downloaded = huggingface_hub.hf_hub_download(f"{owner}/{name}", file, local_files_only=bool(wrong))
+      return pathlib.Path(downloaded)
     except errors.LocalEntryNotFoundError:
       raise
     except errors.EntryNotFoundError:
@@ -83,6 +109,14 @@ def fetch(address: str) -> pathlib.Path:
       names = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
       weights = [file for file in names if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
       raise BadInput(f"{address}: no such file; the repository has {', '.join(weights[:8]) or 'no weights'}")
-  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
+  except errors.LocalEntryNotFoundError as error:
+    url = huggingface_hub.hf_hub_url(f"{owner}/{name}", file or "model.safetensors")
+    weights = pathlib.PurePosixPath(file or "model.safetensors").name
+    raise BadInput(
+      f"{address} cannot be fetched: {wrong or 'the connection was lost'}. On a machine that reaches it,"
+      f" download {url} and {url.removesuffix(weights)}config.json into one folder, copy that here, and give"
+      f" python -m swin_jax.weights import FOLDER/{weights} models/{name}"
+    ) from error
+  except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
     raise BadInput(f"{address} cannot be fetched: {str(error).strip().splitlines()[0]}") from error
   return fetched

@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10
 _LONGEST = 2000  # characters of each end of a warning
 
 _process = 0  # index of this process
-_said = time.monotonic()  # when the last line was printed
+_said = time.perf_counter()  # when the last line was printed
 _turn = threading.Lock()  # of the threads that decide whether a line is due
 _waits: list[object] = []  # blocks of `waiting`, the innermost last
 _is_silent = False  # whether the output could not be written
@@ -81,14 +81,14 @@ def waiting(what: str | Callable[[], str]):
   Args:
     what: what the block does, or a function that returns the line.
   """
-  start, ended, block = time.monotonic(), threading.Event(), object()
+  start, ended, block = time.perf_counter(), threading.Event(), object()
 
   def remind():
-    while not ended.wait(max(_said + SECONDS_BETWEEN_LINES - time.monotonic(), 0.1)):
+    while not ended.wait(max(_said + SECONDS_BETWEEN_LINES - time.perf_counter(), 0.1)):
       with _turn:
-        is_due = time.monotonic() - _said >= SECONDS_BETWEEN_LINES and _waits[-1:] == [block]
+        is_due = time.perf_counter() - _said >= SECONDS_BETWEEN_LINES and _waits[-1:] == [block]
         if is_due and not ended.is_set():
-          say(f"{what} ... {duration(time.monotonic() - start)}" if isinstance(what, str) else what())
+          say(f"{what} ... {duration(time.perf_counter() - start)}" if isinstance(what, str) else what())
 
   _waits.append(block)
   thread = threading.Thread(target=remind, daemon=True)
@@ -115,7 +115,7 @@ def say(text: str) -> None:
   global _is_silent, _said
   if _process != 0:
     return
-  _said = time.monotonic()
+  _said = time.perf_counter()
   try:
     print("\n".join(map(printable, text.split("\n"))), flush=True)
   except OSError as error:

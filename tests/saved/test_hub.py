@@ -4,9 +4,11 @@ import hashlib
 import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -187,3 +189,32 @@ def test_the_hub(tmp_path):
     and "no such file; the repository has model.safetensors, models/other.safetensors" in done.stderr
   ), done.stderr
   server.server.shutdown()
+
+
+def test_a_hub_that_cannot_be_reached_ends_with_what_to_do(tmp_path, monkeypatch, capsys):
+  """A port that nobody listens on, and one that takes connections but never answers."""
+  import huggingface_hub  # late, as it takes a second
+
+  cached = tmp_path / "cache"
+  for silent in (False, True):
+    with socket.socket() as listener:
+      listener.bind(("localhost", 0))
+      if silent:
+        listener.listen()
+      endpoint = f"http://localhost:{listener.getsockname()[1]}"
+      for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        for name, value in (("ENDPOINT", endpoint), ("HF_HUB_CACHE", str(cached))):
+          monkeypatch.setattr(module, name, value, raising=False)
+      template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+      monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+      monkeypatch.setattr(
+        huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
+      )
+      start = time.perf_counter()
+      line = refusal(capsys, "import", "hf://owner/name", tmp_path / "out")
+      assert time.perf_counter() - start < 4.5
+    assert f"{endpoint}/owner/name/resolve/main/model.safetensors" in line
+    assert f"{endpoint}/owner/name/resolve/main/config.json" in line
+    assert "python -m swin_jax.weights import FOLDER/model.safetensors models/name" in line
+    assert ("does not answer" if silent else "cannot be reached") in line or silent
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ def test_it_lists_every_command_with_its_purpose(capsys):
   assert commands.main(["swin_jax"]) == 0
   listed = capsys.readouterr().out
   for path in PACKAGE.rglob("*.py"):
-    if 'if __name__ == "__main__":' in path.read_text() and path != PACKAGE / "__main__.py":
+    if "\n  cli.leave(main(sys.argv))" in path.read_text() and path != PACKAGE / "__main__.py":
       name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
       (line,) = [line for line in listed.splitlines() if f"python -m {name} " in line]
       assert line.endswith(".") and len(line.split()) > 6
