@@ -114,7 +114,7 @@ def test_fine_tuning_starts_from_the_encoder(finished, tmp_path):
   )
   evaluation = train.train(config, str(tmp_path))
   ranking = {"eval/auroc", "eval/average_precision"}
-  assert set(evaluation) == {"eval/loss", "eval/top1", "eval/top5"} | ranking
+  assert set(evaluation) == {"eval/loss", "eval/top1", "eval/top5", "eval/majority_share"} | ranking
   report = (tmp_path / "transfer.txt").read_text()
   assert "  loaded   encoder/stage1/blocks/block0/mlp/fc1/kernel" in report
   assert (

@@ -16,16 +16,16 @@ class Lines:
     self.entries.append({"step": step, **about, **values})
 
 
-def train_log(schedule, batch_size=1, best="eval/loss", eval_batches=1.0, first=0, evaluation=None):
+def train_log(schedule, batch_size=1, best="eval/loss", eval_batches=1.0, writer=None):
   """Returns the log of a new run."""
   return TrainLog(
-    Lines(),
+    writer or Lines(),
     Clock(batch_size, 1.0),
     schedule,
-    first=first,
+    first=0,
     best=best,
     eval_batches=eval_batches,
     sums={},
-    evaluation=evaluation,
+    evaluation=None,
     started=time.perf_counter(),
   )

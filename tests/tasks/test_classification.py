@@ -10,6 +10,7 @@ import pytest
 
 from swin_jax.models.swin import Swin, SwinConfig
 from swin_jax.ops import mixing
+from swin_jax.run import metrics
 from swin_jax.tasks import KINDS, classification
 from tests.support import tiny
 
@@ -59,8 +60,9 @@ def cross_entropy(scores, targets):
 
 
 def measured(scores, label, weight=None):
-  sums = given().measure({}, batch(scores, label, weight)).sums
-  return {name: float(value / count) for name, (value, count) in sums.items()}
+  mean = metrics.Mean()
+  mean.add(given().measure({}, batch(scores, label, weight)).sums)
+  return mean.compute("")
 
 
 # Training.
@@ -125,8 +127,28 @@ def test_accuracies_by_counting():
   label = np.arange(CLASSES)
   scores = np.tile(-np.arange(CLASSES, dtype=np.float32), (CLASSES, 1))
   assert measured(scores, label) == pytest.approx(
-    {"loss": cross_entropy(scores, np.eye(CLASSES)).mean(), "top1": 1 / CLASSES, "top5": 5 / CLASSES}
+    {
+      "loss": cross_entropy(scores, np.eye(CLASSES)).mean(),
+      "top1": 1 / CLASSES,
+      "top5": 5 / CLASSES,
+      "majority_share": 1 / CLASSES,
+    }
   )
+
+
+def test_the_share_of_the_most_frequent_class_is_that_of_all_batches():
+  """Class 1 is the most frequent, although not in the first batch; two examples pad the second."""
+  mean = metrics.Mean()
+  for label, weight in (([0, 0, 1], [1, 1, 1]), ([1, 1, 6, 6, 6], [1, 1, 1, 0, 0])):
+    mean.add(given().measure({}, batch(logits(len(label)), np.asarray(label, np.int32), weight)).sums)
+  assert mean.compute("eval/")["eval/majority_share"] == 3 / 6
+
+
+@pytest.mark.parametrize("classes, named", [(2, False), (5, False), (6, True)])
+def test_top5_needs_six_classes(classes, named, monkeypatch):
+  monkeypatch.setattr(Given, "num_classes", classes)
+  values = given().measure({}, batch(logits()[:, :classes], np.zeros(4, np.int32), None)).sums
+  assert ("top5" in values) == named and "top1" in values
 
 
 @pytest.mark.parametrize("equal, top1, top5", [(1, 1, 1), (2, 0, 1), (5, 0, 1), (6, 0, 0), (7, 0, 0)])

@@ -43,6 +43,7 @@ def test_scores_of_a_confusion_matrix_by_hand():
       "eval/iou/road": 1 / 2,
       "eval/mean_iou": (2 / 3 + 1 / 2) / 2,
       "eval/pixel_accuracy": 3 / 4,
+      "eval/majority_share": 3 / 4,
     }
   )
 

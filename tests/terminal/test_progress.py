@@ -89,3 +89,35 @@ def test_a_very_long_warning_is_shortened(capsys):
   progress.warn("what: " + "x" * 100_000 + "; advice")
   error = capsys.readouterr().err
   assert len(error) < 5000 and error.startswith("swin_jax: what: x") and error.endswith("x; advice\n")
+
+
+@pytest.fixture(name="soon")
+def _soon(monkeypatch):
+  """Makes a silence long after a fifth of a second."""
+  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.2)
+  progress.say("before")
+
+
+def test_a_long_silence_has_lines_of_the_innermost_block(capsys, soon):
+  with progress.waiting("outer"):
+    with progress.waiting(lambda: "step 3 ..."):
+      time.sleep(0.5)
+    time.sleep(0.3)
+  time.sleep(0.3)
+  lines = capsys.readouterr().out.splitlines()[1:]
+  assert lines[:2] == ["step 3 ..."] * 2 and lines[2].startswith("outer ... 0:0") and len(lines) == 3
+
+
+def test_a_block_that_speaks_needs_no_further_lines(capsys, soon):
+  with progress.waiting("outer"):
+    for _ in range(6):
+      time.sleep(0.08)
+      progress.say("working")
+  assert set(capsys.readouterr().out.splitlines()) == {"before", "working"}
+
+
+def test_an_error_ends_the_lines(capsys, soon):
+  with pytest.raises(ValueError, match="x"), progress.waiting("outer"):
+    raise ValueError("x")
+  time.sleep(0.3)
+  assert capsys.readouterr().out == "before\n"
