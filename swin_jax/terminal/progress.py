@@ -88,7 +88,7 @@ def waiting(what: str | Callable[[], str]):
       with _turn:
         is_due = time.perf_counter() - _said >= SECONDS_BETWEEN_LINES and _waits[-1:] == [block]
         if is_due and not ended.is_set():
-          say(f"{what} ... {duration(time.perf_counter() - start)}" if isinstance(what, str) else what())
+          say(f"{what} ... {_since(start)}".rstrip() if isinstance(what, str) else what())
 
   _waits.append(block)
   thread = threading.Thread(target=remind, daemon=True)
@@ -135,6 +135,12 @@ def warn(line: str) -> None:
     text = f"{text[:_LONGEST]} … {text[-_LONGEST:]}"
   with contextlib.suppress(OSError):
     print(f"swin_jax: {text}", file=sys.stderr, flush=True)
+
+
+def _since(start: float) -> str:
+  """Formats the time since `start`; "" if it has just been."""
+  seconds = time.perf_counter() - start
+  return duration(seconds) if seconds >= 1 else ""
 
 
 def duration(seconds: float) -> str:
