@@ -66,6 +66,17 @@ def test_a_flag_wins(key, value):
   assert fitted(config, 244, (key,))[group][name] == value
 
 
+def test_flags_win_in_a_longer_run_and_in_one_that_continues():
+  config = own_images.get_config("cpu")
+  config.checkpoint.every_epochs = 3.0
+  fitted_config = fitted(config, 244, ("checkpoint.every_epochs",))
+  assert fitted_config.checkpoint.every_epochs == 3.0 and fitted_config.optim.warmup_epochs > 2.0
+  stored = json.loads(json.dumps(fitted_config.to_dict()))
+  config.mask.patch_size = 16
+  assert fit.apply(config, fit.kept(config, stored)).mask.patch_size == 8
+  assert fit.apply(config, fit.kept(config, stored, ("mask.patch_size",))).mask.patch_size == 16
+
+
 @pytest.mark.parametrize("key, value, total", [("total_epochs", 6.0, 42), ("total_steps", 50, 50)])
 def test_a_length_given_as_a_flag_wins(key, value, total):
   config = own_images.get_config("cpu")
