@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     report["advice"] = patiently(
       "searching for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
     )
-    say(describe(report))
+    say(*describe(report))
     if out:
       try:
         files.write(out, json.dumps(report, indent=2) + "\n")
@@ -142,8 +142,8 @@ def main(argv: Sequence[str]) -> int:
   return cli.exit_code(body)
 
 
-def describe(report: dict[str, Any]) -> str:
-  """Returns the report as text for the terminal."""
+def describe(report: dict[str, Any]) -> list[str]:
+  """Returns the lines of the report for the terminal."""
   gib, sizes, memory = 2**30, report["bytes_per_chip"], report["memory_per_chip"]
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
@@ -212,7 +212,7 @@ def describe(report: dict[str, Any]) -> str:
       "  by formula none of these alone is enough; a larger slice, stricter remat and a smaller batch "
       "together may be"
     )
-  return "\n".join(lines)
+  return lines
 
 
 if __name__ == "__main__":

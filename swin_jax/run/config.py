@@ -218,8 +218,8 @@ def write(config: ConfigDict, workdir: str) -> None:
   files.write(pathlib.Path(workdir) / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
-  """Returns a summary of the run in a few lines, and writes a table of all parameters to the workdir."""
+def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> list[str]:
+  """Returns the lines of a summary of the run, and writes a table of all parameters to the workdir."""
   rows, state = [], program.state
   backbone = backbone_of(config)
   mask = jax.tree.leaves(optim.decay_mask(state.params, optim.decay_rules(backbone.decay(config))))
@@ -248,12 +248,12 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   )
   path, whole = sharding.largest_replicated(state)
   whole = f"; the largest fully replicated array is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
-  return (
+  return [
     f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
     f" {program.flops / 1e9:.3g} GFLOP per image; {sum(mask)} of {len(mask)} arrays decay"
-    f" ({workdir}/parameters.txt)\n"
+    f" ({workdir}/parameters.txt)",
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"
-    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
-    f"each device holds {held}{whole}"
-  )
+    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}",
+    f"each device holds {held}{whole}",
+  ]

@@ -151,7 +151,8 @@ def _import(arguments) -> None:
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
-  say(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
+  first, *others = description.summary(plan.description, plan.shapes)
+  say(f"{arguments.source}: {first}", *others)
   say(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
   folder.write(arguments.destination, plan.description, plan.shapes, plan.read)
   say(f"wrote {arguments.destination}")
@@ -194,14 +195,15 @@ def _adapt(arguments) -> None:
     return adapt.get(path, lambda x: x)(np.asarray(array)).astype(np.float32, copy=False)
 
   folder.write(arguments.destination, description, shapes, read)
-  say(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
+  first, *others = descriptions.summary(description, shapes)
+  say(f"wrote {arguments.destination}: {first}", *others)
   if arguments.bands:
     say(
       "; ".join(
         f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")
       )
     )
-  say("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
+  say(*(line for line in report.lines() if not line.startswith("  loaded")))
 
 
 def _export(arguments) -> None:

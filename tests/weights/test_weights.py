@@ -170,7 +170,7 @@ def test_sizes_are_called_by_their_names(tmp_path):
     planned = plan(
       official.write_sparse(tmp_path / "model.safetensors", official.state_dict(**PUBLISHED[name][0]))
     )
-    said.append(descriptions.summary(planned.description, planned.shapes))
+    said.append(" ".join(descriptions.summary(planned.description, planned.shapes)))
   assert said[0].startswith("Swin V2-B, classifier of 1000 classes: 87,918,816 parameters")
   assert "384 × 384 px, windows 24, 24, 24, 12, trained with 12, 12, 12, 6" in said[0]
   assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")

@@ -99,7 +99,7 @@ def describe(out: str, num_threads: int) -> None:
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
-  say(statistics.describe(out))
+  say(*statistics.describe(out))
 
 
 def write_split(
