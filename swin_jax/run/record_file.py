@@ -7,9 +7,8 @@ import os
 import pathlib
 from typing import Any
 
-from absl import logging
-
 from swin_jax.terminal import files
+from swin_jax.terminal.progress import warn
 
 
 class RecordFile:
@@ -50,7 +49,7 @@ class RecordFile:
           kept.append(line + b"\n")
       if damaged:
         numbers = ", ".join(map(str, damaged[:5])) + (" and others" if len(damaged) > 5 else "")
-        logging.warning("%s: %d damaged lines are left out (line %s)", self._path, len(damaged), numbers)
+        warn(f"{self._path}: {len(damaged)} damaged lines are left out (line {numbers})")
       self._replace(data, b"".join(kept))
     except OSError as error:
       self._is_refused = True  # with its old lines, it would contradict what is added
@@ -73,7 +72,7 @@ class RecordFile:
     """Closes the file, and reports how many records are missing in it."""
     self._release()
     if self._missing:
-      logging.warning("%s lacks %d entries of this run", self._path, self._missing)
+      warn(f"{self._path} lacks {self._missing} entries of this run")
       self._missing = 0
 
   def _open(self) -> None:
@@ -112,8 +111,7 @@ class RecordFile:
         os.close(handle)
 
   def _report(self, error: OSError) -> None:
-    reason = error.strerror or error
-    logging.warning("%s cannot be written (%s); the run goes on without it", self._path, reason)
+    warn(f"{self._path} cannot be written ({error.strerror or error}); the run goes on without it")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ import io
 import json
 import pathlib
 
-from absl import logging
 import jax
 import numpy as np
 from PIL import Image
@@ -16,6 +15,7 @@ from PIL import Image
 from swin_jax.run.events import Events
 from swin_jax.run.record_file import RecordFile
 from swin_jax.terminal import files
+from swin_jax.terminal.progress import warn
 
 
 class Writer:
@@ -75,7 +75,7 @@ class Writer:
         partial.write_bytes(encoded.getvalue())
     except OSError as error:
       if not self._lacks_pictures:
-        logging.warning("%s cannot be written (%s); the run goes on", path, error.strerror or error)
+        warn(f"{path} cannot be written ({error.strerror or error}); the run goes on")
       self._lacks_pictures = True
       return None
     return path

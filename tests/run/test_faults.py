@@ -250,11 +250,11 @@ def cut_before_its_checksums(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_in_half, cut_before_its_checksums])
-def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, capsys):
   shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
   damage(tmp_path / "checkpoints" / "20")
   run(tmp_path)
-  assert "the checkpoint of step 20 is damaged" in caplog.text
+  assert "the checkpoint of step 20 is damaged" in capsys.readouterr().err
   assert (tmp_path / "checkpoints" / "damaged-20").exists()
   assert_equal_runs(tmp_path, finished)
 
@@ -335,25 +335,25 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
 # Output for users.
 
 
-def test_a_run_goes_on_without_its_output(finished, tmp_path, caplog):
+def test_a_run_goes_on_without_its_output(finished, tmp_path, capsys):
   (tmp_path / "metrics.jsonl").mkdir()
   (tmp_path / "tensorboard").touch()
   (tmp_path / "pictures").symlink_to("nowhere")
   run(tmp_path, log__num_pictures=2)
   assert_same(saved(tmp_path, 20), saved(finished, 20))
-  text = [record.getMessage() for record in caplog.records]
+  text = capsys.readouterr().err.splitlines()
   for name in ("metrics.jsonl", "tensorboard", "pictures"):
     assert len([line for line in text if f"{tmp_path}/{name}" in line and "the run goes on" in line]) == 1, (
       text
     )
 
 
-def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, caplog):
+def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, capsys):
   shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
   path = tmp_path / "metrics.jsonl"
   path.write_bytes(path.read_bytes().replace(b"train", b"tr\xffin", 1))
   run(tmp_path)
-  assert f"{path}: 1 damaged lines are left out (line 1)" in caplog.text
+  assert f"{path}: 1 damaged lines are left out (line 1)" in capsys.readouterr().err
   assert lines(tmp_path) == lines(finished)[1:]
 
 
