@@ -75,7 +75,7 @@ def _head(text: str) -> int | None:
 
 
 def _parser() -> cli.Parser:
-  common = argparse.ArgumentParser(add_help=False)
+  common = cli.Parser(add_help=False)
   common.add_argument(
     "source",
     type=local_path,

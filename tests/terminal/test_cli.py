@@ -1,6 +1,7 @@
 """Command lines: what is refused and with which message, and several command lines parsed by one process."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -79,7 +80,24 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--config.optim.lr.x=1"), "config.optim.lr"),
     ((QUICKSTART, "--config.optim=1"), "config.optim"),
     ((QUICKSTART, "--config.model.depths[9]=1"), "config.model.depths[9]"),
-    ((QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"), "model.depths is given twice"),
+    (
+      (QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"),
+      "--config.model.depths=(1,) and --config.model.depths=(2,) set the same key; give it once",
+    ),
+    (
+      (QUICKSTART, "--config.optim.lr=1", "--config.optim.lr", "2"),
+      "--config.optim.lr=1 and --config.optim.lr=2 set the same key; give it once",
+    ),
+    (
+      (QUICKSTART, "--config.model.unroll", "--noconfig.model.unroll"),
+      "--config.model.unroll and --noconfig.model.unroll set the same key; give it once",
+    ),
+    ((QUICKSTART, "--quality=90", "--quality", "7"), "--quality is given twice, 90 and 7; give it once"),
+    (
+      (QUICKSTART, QUICKSTART),
+      "--config is given twice, 'configs/quickstart.py' and 'configs/quickstart.py'",
+    ),
+    (("--workdir=a", "--workdir=b", QUICKSTART), "--workdir is given twice, 'a' and 'b'; give it once"),
     ((QUICKSTART, "--flagfile=/etc/passwd"), "--flagfile is unknown"),
     ((QUICKSTART, "--undefok=workdirr", "--workdirr=x"), "--undefok is unknown"),
     (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: no such file"),
@@ -152,6 +170,26 @@ def test_a_config_without_a_key_of_the_base_is_one_line(tmp_path, capsys, change
   printed = capsys.readouterr().err
   assert printed.startswith(f"swin_jax: config.{key}") and " is missing: " in printed
   assert printed.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_flag_of_a_subcommand_is_given_once_in_each_command_line():
+  parser = cli.Parser(prog="command")
+  command = parser.add_subparsers().add_parser("draw", parents=[_common()])
+  command.add_argument("--size", type=cli.sizes((1, 2)))
+  command.add_argument("--at", action="append")
+  for _ in range(2):  # the parser forgets the first command line
+    assert parser.parse_args(["draw", "x", "--size=3,4", "--at=1", "--at=2", "--out=y"]).at == ["1", "2"]
+  for words, values in (("--size=3,4 --size=5", "[3, 4] and 5"), ("--out=a --size=1 --out=a", "'a' and 'a'")):
+    flag = words.partition("=")[0]
+    with pytest.raises(BadInput, match=f"^{flag} is given twice, {re.escape(values)}; give it once$"):
+      parser.parse_args(["draw", "x", *words.split()])
+
+
+def _common():
+  parser = cli.Parser(add_help=False)
+  parser.add_argument("image")
+  parser.add_argument("--out")
+  return parser
 
 
 def test_a_command_called_again_starts_anew(capsys, tmp_path):
