@@ -60,7 +60,7 @@ if __name__ == "__main__":
 from absl import logging
 
 from swin_jax.mesh import hardware
-from swin_jax.terminal import cli, files
+from swin_jax.terminal import cli, files, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput, cannot_write
 from swin_jax.terminal.progress import patiently, say
@@ -78,7 +78,7 @@ def _parser() -> cli.ConfigParser:
   )
   parser.add_argument(
     "--batch",
-    type=cli.number(int, 0, 2**20),
+    type=cli.number(rules.Whole(0, 2**20)),
     default=0,
     metavar="N",
     help="images per step of training and of evaluation; 0 for the config's batch sizes",

@@ -34,7 +34,7 @@ from swin_jax.ops import mixing
 from swin_jax.run import checks, inputs, reads
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
@@ -72,7 +72,7 @@ def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.run.bench", description=__doc__)
   parser.add_argument(
     "--seconds",
-    type=cli.number(int, 1, 86_400),
+    type=cli.number(rules.Whole(1, 86_400)),
     default=20,
     metavar="N",
     help="duration of the measurement of the pipeline, in seconds",

@@ -6,7 +6,6 @@ import difflib
 import errno
 import gc
 import itertools
-import math
 import os
 import re
 import signal
@@ -157,18 +156,17 @@ def require(arguments: argparse.Namespace, **examples: str) -> None:
       raise BadInput(f"--{name} is missing; for example --{name}={example}")
 
 
-def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], float]:
-  """Returns the type of a flag: an int or a float, by `kind`, from `least` to `most`."""
-  noun = "an integer" if kind is int else "a number"
-  bounds = f"in the range [{least}, {most}]" if most < math.inf else f"of at least {least}"
+def number(rule: rules.Real) -> Callable[[str], float]:
+  """Returns the type of a flag: a number that follows a rule."""
+  kind = int if isinstance(rule, rules.Whole) else float
 
   def parse(text: str) -> float:
     try:
       value = kind(text)
     except ValueError:
-      value = math.nan
-    if not least <= value <= most or math.isinf(value):
-      raise argparse.ArgumentTypeError(f"{text} is not {noun} {bounds}")
+      value = text  # the rule tells what must be there instead
+    if wrong := rule.problem(value):
+      raise argparse.ArgumentTypeError(f"{rules.shown(text)} {wrong}")
     return value
 
   return parse
@@ -176,18 +174,16 @@ def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], 
 
 def numbers(each: rules.Real, counts: Collection[int]) -> Callable[[str], list]:
   """Returns the type of a flag: comma-separated numbers, as many as `counts` allows, that follow a rule."""
-  kind, all_of_them = int if isinstance(each, rules.Whole) else float, rules.Items(each, counts)
+  parse_one = number(each)
 
   def parse(text: str) -> list:
-    try:
-      values = [kind(part) for part in text.split(",")]
-    except ValueError as error:
+    parts = text.split(",")
+    if len(parts) not in counts:
+      takes = rules.amount(counts, "value")
       raise argparse.ArgumentTypeError(
-        f"'{text}' must be a number, or numbers separated by commas"
-      ) from error
-    if wrong := all_of_them.problem(values):
-      raise argparse.ArgumentTypeError(f"'{text}': {wrong}")
-    return values
+        f"takes {takes}{' separated by commas' * (max(counts) > 1)}, got {len(parts)}"
+      )
+    return [parse_one(part) for part in parts]
 
   return parse
 

@@ -73,7 +73,7 @@ def _parser() -> cli.Parser:
   )
   command.add_argument(
     "--target_norm_window",
-    type=cli.number(int, 0, 9999),
+    type=cli.number(rules.Whole(0, 9999)),
     help="SimMIM with normalised targets: window in pixels (47 in the V2 recipe); 0 if not normalised",
   )
   command.add_argument(
@@ -99,9 +99,7 @@ def _parser() -> cli.Parser:
     choices=choices.BIAS_TABLES,
     help="interpolation of V1 bias tables for another window; default geometric",
   )
-  command.add_argument(
-    "--bands", type=cli.number(int, rules.BANDS.low, rules.BANDS.high), help="number of image bands"
-  )
+  command.add_argument("--bands", type=cli.number(rules.BANDS), help="number of image bands")
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
   command.add_argument(
     "--class_map",
