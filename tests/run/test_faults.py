@@ -34,6 +34,7 @@ from tests.support.paths import ROOT
 from tests.support.runs import (
   SMALL,
   assert_same,
+  changed,
   command,
   finish,
   flip_a_byte,
@@ -124,8 +125,8 @@ def test_a_run_that_is_done_says_what_came_out(finished):
   assert (finished / "metrics.jsonl").read_text() == before
 
 
-LONG = (
-  *SMALL,
+LONG = changed(
+  SMALL,
   *steps(60, save=20, evaluate=20),
   "--config.log.every_steps=5",
   "--config.log.num_pictures=0",
@@ -507,7 +508,9 @@ def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_dead_worker_ends_the_run_which_is_saved_and_goes_on(long, tmp_path):
-  with_worker = (*LONG, "--config.data.num_workers=1", "--config.log.every_steps=1", f"--workdir={tmp_path}")
+  with_worker = changed(
+    LONG, "--config.data.num_workers=1", "--config.log.every_steps=1", f"--workdir={tmp_path}"
+  )
   process = command(*with_worker)
   read_until(process, "step 5/60")
   process.send_signal(signal.SIGSTOP)  # so that it is not over before its worker is found
