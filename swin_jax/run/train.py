@@ -105,7 +105,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     run_config.write(config, workdir)
     say(*run_config.describe(config, data, program, total_steps, workdir))
     # 7. Loop.
-    writer = Writer(workdir, restored.step, restored.evaluation is not None)
+    written = restored.data.get("records", {})  # old checkpoints have none
+    writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = TrainLog(
@@ -172,6 +173,7 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
       "num_examples": len(run.data.train_source),
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
+      "records": run.log.writer.digests,
     }
     with clock.measure("checkpoint"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())

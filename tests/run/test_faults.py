@@ -358,6 +358,18 @@ def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, 
   assert lines(tmp_path) == lines(finished)[1:]
 
 
+def test_a_digit_of_the_metrics_that_has_changed_is_named(finished, tmp_path, capsys):
+  run(shutil.copytree(finished, tmp_path / "intact"))
+  assert "metrics.jsonl" not in capsys.readouterr().err
+  path = shutil.copytree(finished, tmp_path / "changed") / "metrics.jsonl"
+  first, rest = path.read_text().split("\n", 1)
+  entry = json.loads(first)
+  path.write_text(json.dumps(entry | {"train/loss": entry["train/loss"] + 1}) + "\n" + rest)
+  run(tmp_path / "changed")
+  (message,) = capsys.readouterr().err.splitlines()
+  assert f"{path} has changed since the run wrote it" in message
+
+
 # Losses that are not finite.
 
 
