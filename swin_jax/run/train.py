@@ -105,7 +105,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     run_config.write(config, workdir)
     say(*run_config.describe(config, data, program, total_steps, workdir))
     # 7. Loop.
-    written = restored.data.get("records", {})  # old checkpoints have none
+    written = restored.data.get("written", {})  # old checkpoints have none
     writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
@@ -168,12 +168,12 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
   def save(step):
     nonlocal saved_step
     # The step gives the position in the data; with interval and nonfinite_steps, a resumed run logs as if it
-    # had not been interrupted.
+    # had not been interrupted; with written, it notices changes to the log.
     rest = {
       "num_examples": len(run.data.train_source),
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
-      "records": run.log.writer.digests,
+      "written": run.log.writer.digests,
     }
     with clock.measure("checkpoint"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())
