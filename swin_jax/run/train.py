@@ -77,6 +77,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     transfer.plan(start, shapes, transfer.Rules(**config.transfer))
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
+    if not stored and checkpoint.stored_config(workdir):
+      raise BadInput(f"another process has just trained in --workdir={workdir}; give the command again")
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
     checkpoints = checkpoint.Checkpoints(

@@ -333,6 +333,23 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
     run(tmp_path)
 
 
+def test_a_run_that_another_has_overtaken_is_refused(tmp_path, monkeypatch):
+  """It has read the folder before the other saved its config, to which it would have to be compared."""
+  own = train.run_config.own
+
+  def own_late(workdir):
+    monkeypatch.setattr(train.run_config, "own", own)
+    run(workdir, seed=1)
+    return own(workdir)
+
+  monkeypatch.setattr(train.run_config, "own", own_late)
+  with pytest.raises(
+    BadInput, match="another process has just trained in --workdir=.*; give the command again"
+  ):
+    run(tmp_path, seed=2)
+  assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
 # Output for users.
 
 
