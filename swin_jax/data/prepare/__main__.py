@@ -186,7 +186,9 @@ def main(argv: Sequence[str]) -> int:
       if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
         raise BadInput(f"--verify changes nothing, so it stands alone; leave out {others[0]}")
       digests.verify(
-        arguments.verify, manifest.NAME, "delete these and run the command that prepared the set again"
+        arguments.verify,
+        manifest.NAME,
+        "delete what is damaged and run the command that prepared the set again",
       )
       return
     cli.require(arguments, out="data/prepared")
