@@ -1,6 +1,6 @@
 """Exports a trained model to a folder that can be run without swin_jax.
 
-  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
+  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \\
       [--weights=beside]
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 

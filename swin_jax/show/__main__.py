@@ -1,7 +1,7 @@
 """Draws pictures of what a model does, as PNG files.
 
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
-  python -m swin_jax.show attention SRC IMAGES… --out=DIR \
+  python -m swin_jax.show attention SRC IMAGES… --out=DIR \\
       [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
   python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]

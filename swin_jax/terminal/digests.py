@@ -119,7 +119,7 @@ def verify(folder: str, name: str, advice: str) -> None:
   try:
     files = read(json_files.read(path / name, dict, advice), name)
   except ValueError as error:
-    raise BadInput(f"{path / name} is damaged ({error}); {advice}") from error
+    raise BadInput(f"{path / name} is damaged: it {error}; {advice}") from error
   if files is None:
     raise BadInput(f"{path / name} has no {GROUP}: it is of an older version, or of another kind of folder")
   progress = Progress(f"verifying {folder}", sum(digest["size"] for digest in files.values()) / 1e6, "MB")

@@ -213,7 +213,7 @@ def _export(arguments) -> None:
 
 
 def _verify(arguments) -> None:
-  digests.verify(arguments.folder, "config.json", "restore these, or write the folder again")
+  digests.verify(arguments.folder, "config.json", "restore what is damaged, or write the folder again")
 
 
 if __name__ == "__main__":

@@ -178,3 +178,13 @@ def test_empty_values_do_not_choose_another_operation(prepare, words, missing):
   assert prepare(IMAGES, OUT)[0] == 0
   code, error = prepare(*words)
   assert code == 2 and f"{missing} is missing" in error
+
+
+@pytest.mark.parametrize(
+  "word", ["--nodata=3", "--short_side=20", "--part=0/2", "--split=bogus", "--tile=64"]
+)
+def test_statistics_alone_refuse_flags_that_they_would_ignore(prepare, word):
+  assert prepare(IMAGES, OUT)[0] == 0
+  code, error = prepare(OUT, word)
+  assert code == 2 and f"{word} would be ignored; leave it out, or give --source" in error
+  assert prepare(OUT, "--num_threads=1") == (0, "")

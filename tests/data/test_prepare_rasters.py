@@ -273,7 +273,9 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
     )
   assert sum(np.isnan(tile).any() for tile in contents(tmp_path / "out").values()) == 1
   write_tif(tmp_path / "none" / "x.tif", 0 * array, nodata=0)
-  assert "holds no image in split 'train'" in bad(tmp_path / "none", tmp_path / "empty")
+  assert "holds no image in split 'train', because prepare left out all of them; repair" in bad(
+    tmp_path / "none", tmp_path / "empty"
+  )
 
 
 def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):

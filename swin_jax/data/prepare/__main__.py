@@ -170,14 +170,22 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv[1:])
     if arguments.verify is not None:  # an empty value is a mistake, such as a shell variable without a value
       cli.require(arguments, verify="data/prepared")
-      if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
+      if others := [word for word in _flags(argv) if not word.startswith("--verify")]:
         raise BadInput(f"--verify changes nothing, so it stands alone; leave out {others[0]}")
       digests.verify(
-        arguments.verify, manifest.NAME, "delete these and run the command that prepared the set again"
+        arguments.verify,
+        manifest.NAME,
+        "delete what is damaged and run the command that prepared the set again",
       )
       return
     cli.require(arguments, out="data/prepared")
     if arguments.source is None and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
+      of_a_source = [word for word in _flags(argv) if not word.startswith(("--out", "--num_threads"))]
+      if of_a_source:
+        raise BadInput(
+          f"without --source, only the statistics of {arguments.out} are written, and {of_a_source[0]} would"
+          " be ignored; leave it out, or give --source"
+        )
       writing.describe(arguments.out, arguments.num_threads)
       return
     cli.require(arguments, source="data/photos")
@@ -197,6 +205,10 @@ def main(argv: Sequence[str]) -> int:
       )
 
   return cli.exit_code(body)
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+  return [word for word in argv[1:] if word.startswith("-")]
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -192,7 +192,10 @@ class Shards:
         f" {', '.join(sorted(damage.values())[:3])}{more}; run prepare again: it writes only these"
       )
     if not sum(counts):
-      raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
+      raise BadInput(
+        f"{path} holds no image in split '{split}', because prepare left out all of them; repair the files,"
+        " or change the flags that excluded them, delete the set, and run prepare again"
+      )
     # The record count in the name avoids opening each file again here; workers open the files that they read.
     self._data = array_record_data_source.ArrayRecordDataSource(
       [f"{p}[0:{count}]" for p, count in zip(paths, counts, strict=True)]
