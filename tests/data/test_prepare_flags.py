@@ -70,6 +70,8 @@ REFUSED = [
   ([IMAGES, OUT, "--short_side=99999999999"], "--short_side: '99999999999' must be"),
   ([IMAGES, OUT, "--short_side=nan"], "--short_side: 'nan' must be"),
   ([IMAGES, OUT, "--quality=0"], "--quality: '0' must be"),
+  ([IMAGES, OUT, "--quality=80"], "--quality applies to images that --short_side shrinks"),
+  ([RASTERS, OUT, "--tile=16", "--short_side=16"], "--short_side applies to images"),
   ([IMAGES, OUT, "--quality=100"], "--quality: '100' must be at least 1 and at most 95"),
   ([IMAGES, OUT, "--shards=-1"], "--shards: '-1' must be"),
   ([IMAGES, OUT, "--shards=1000000000"], "--shards: '1000000000' must be at least 0 and at most 99,999"),

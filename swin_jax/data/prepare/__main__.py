@@ -56,6 +56,7 @@ from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 
 _MOST_SHARDS = 99_999  # names of shards have five digits
+_QUALITY = 90
 
 
 def _finite(text: str) -> float:
@@ -99,9 +100,8 @@ def _parser() -> cli.Parser:
   add(
     "--quality",
     type=cli.number(rules.Whole(1, 95)),
-    default=90,
     metavar="N",
-    help="JPEG quality of images that are shrunk",
+    help=f"JPEG quality of images that --short_side shrinks; default {_QUALITY}",
   )
   add(
     "--shards",
@@ -189,6 +189,8 @@ def main(argv: Sequence[str]) -> int:
       writing.describe(arguments.out, arguments.num_threads)
       return
     cli.require(arguments, source="data/photos")
+    if arguments.quality and not arguments.short_side:
+      raise BadInput("--quality applies to images that --short_side shrinks; give both, or leave it out")
     with limits.at_most(arguments.max_pixels):
       writing.prepare(
         arguments.source,
@@ -196,7 +198,7 @@ def main(argv: Sequence[str]) -> int:
         split=arguments.split,
         hold_out=arguments.hold_out,
         short_side=arguments.short_side,
-        quality=arguments.quality,
+        quality=arguments.quality or _QUALITY,
         num_shards=arguments.shards,
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
