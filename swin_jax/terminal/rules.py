@@ -153,7 +153,10 @@ def amount(counts: Collection[int], one: str, several: str = "") -> str:
     several: its plural, if that is not the noun with an "s".
   """
   *others, last = counts
-  number = f"{others[0]} to {last}" if len(others) > 2 else " or ".join(map(str, counts))
+  if len(others) > 1 and last - others[0] == len(others):
+    number = f"{others[0]} to {last}"
+  else:
+    number = " or ".join(filter(None, (", ".join(map(str, others)), str(last))))
   return f"{number} {one if last == 1 else several or one + 's'}"
 
 

@@ -54,7 +54,7 @@ def commands_of(heading, flags):
   on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[1]
   commands = map(shlex.split, block(heading, ""))
   flags = runs.changed(on_a_cpu.split(), *flags)
-  return [runs.changed(words, *flags) if "swin_jax.main" in words else words for words in commands]
+  return [[*runs.changed(words, *flags)] if "swin_jax.main" in words else words for words in commands]
 
 
 def run_here(words):

@@ -54,6 +54,22 @@ def test_what_a_rule_says(rule, value, words):
 
 
 @pytest.mark.parametrize(
+  "counts, words",
+  [
+    ((1,), "1 value"),
+    ((0, 1), "0 or 1 value"),
+    ((2, 3), "2 or 3 values"),
+    ((0, 1, 3), "0, 1 or 3 values"),
+    ((1, 2, 3), "1 to 3 values"),
+    (range(1, 9), "1 to 8 values"),
+    (range(9), "0 to 8 values"),
+  ],
+)
+def test_amounts_in_words(counts, words):
+  assert rules.amount(counts, "value") == words
+
+
+@pytest.mark.parametrize(
   "config, message",
   [
     (ConfigDict(dict(optim=dict(b2=1.5))), "config.optim.b2 = 1.5: must be at least 0 and less than 1"),
