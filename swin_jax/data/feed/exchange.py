@@ -93,18 +93,21 @@ def remove_dead() -> None:
         path.unlink()
 
 
-# Python has no public way to choose the next two names. Where a version has no such private one either, it
-# chooses them: its tracker frees these objects, unless it is killed together with this process.
-
-
 def _name_semaphores(prefix: str) -> None:
-  """Makes the names of the semaphores of this process and its workers begin with `prefix`."""
+  """Makes the names of the semaphores of this process and its workers begin with `prefix`.
+
+  Python has no public way to choose the names of semaphores and shared memory. Where it changes the private
+  one, they keep its names, and what a kill of the tracker together with this process leaves is not removed.
+  """
   with contextlib.suppress(AttributeError):
     multiprocessing.current_process()._config["semprefix"] = f"/{prefix}"
 
 
 def name_shared_memory(owner: str) -> None:
-  """Makes the shared memory that this worker creates carry the token of the process that owns it."""
+  """Makes the shared memory that this worker creates carry the token of the process that owns it.
+
+  See `_name_semaphores` for a Python without this private function.
+  """
   if hasattr(shared_memory, "_make_filename"):
     shared_memory._make_filename = lambda: f"/{PREFIX}{owner}-{secrets.token_hex(4)}"
 
