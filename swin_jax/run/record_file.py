@@ -98,7 +98,7 @@ class RecordFile:
     # without waiting for the reader of a named pipe
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     self._handle = os.open(self._path, flags, 0o666)
-    files.check_regular(self._handle, self._path)
+    files.check_regular(self._path, self._handle)
     if self._start and not os.fstat(self._handle).st_size:
       self._append(self._start)
 

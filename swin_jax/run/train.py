@@ -102,7 +102,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
         params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
-        say(f"{report.lines()[0]}; every name is in {workdir}/transfer.txt")
+        say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
     say(*run_config.describe(config, data, program, total_steps, workdir))

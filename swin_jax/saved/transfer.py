@@ -19,6 +19,7 @@ import numpy as np
 
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import BackboneKind
+from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
@@ -181,7 +182,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     saved: the source.
     params: fresh parameters, as sharded arrays.
     rules: for arrays of a different shape.
-    workdir: folder for the report, `transfer.txt`.
+    workdir: folder for the report, see `saved.workdir`.
 
   Returns:
     The parameters, sharded as before, and the report.
@@ -195,7 +196,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
   }
   arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
-    files.write(pathlib.Path(workdir) / "transfer.txt", "\n".join(report.lines()) + "\n")
+    files.write(pathlib.Path(workdir, saved_workdir.TRANSFER), "\n".join(report.lines()) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 

@@ -203,10 +203,11 @@ def _run(arguments: argparse.Namespace) -> None:
     drawn += 1
     say(f"wrote {path}")
   if refused:
-    others = len(refused) - 1
-    more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (
-      others > 0
-    ) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
+    others, more = len(refused) - 1, ""
+    if others:
+      more += f"; {others} other{'s were' if others > 1 else ' was'} refused too"
+    if drawn:
+      more += f"; {drawn} picture{'s' * (drawn > 1)} of the others {'were' if drawn > 1 else 'was'} written"
     raise BadInput(refused[0] + more)
 
 

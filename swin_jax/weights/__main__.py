@@ -213,7 +213,9 @@ def _export(arguments) -> None:
 
 
 def _verify(arguments) -> None:
-  digests.verify(arguments.folder, "config.json", "restore what is damaged, or write the folder again")
+  from swin_jax.saved import folder
+
+  digests.verify(arguments.folder, folder.CONFIG, "restore what is damaged, or write the folder again")
 
 
 if __name__ == "__main__":

@@ -208,9 +208,10 @@ def test_its_loader_refuses_damaged_files(program, capsys, name, damage):
 def test_its_loader_refuses_a_damaged_description(program, capsys):
   path = program / folder.CONFIG
   content = path.read_text()
-  for text in (content.replace("0.25", "0.75"), content.replace("digests", "digestr"), content[:-20]):
+  changed = (content.replace("0.25", "0.75"), content.replace("digests", "digestr"), content[:-20])
+  for text in (*changed, "[]", '{"digests": [1]}', '{"digests": {"config.json": ""}}', ""):
     path.write_text(text)
-    with pytest.raises(SystemExit, match="^load.py: "):
+    with pytest.raises(SystemExit, match="^load.py: .*config.json has changed"):
       runpy.run_path(str(program / stablehlo.LOADER), run_name="__main__")
     assert weights.main(["weights", "verify", str(program)]) == 2
     assert "config.json" in capsys.readouterr().err

@@ -596,7 +596,7 @@ def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(sa
   for name in ("attention", "features"):
     message = refused(capsys, name, saved / "classifier", tmp_path / "in", f"--out={tmp_path / 'out'}")
     assert message.startswith(f"{tmp_path / 'in/a.png'} cannot be read as an image")
-    assert message.endswith("; 2 others were refused too; of the rest 2 pictures were made")
+    assert message.endswith("; 2 others were refused too; 2 pictures of the others were written")
   (tmp_path / "out/b-features.png").write_text("mine")
   assert show("features", saved / "classifier", tmp_path / "in/b.npy", f"--out={tmp_path / 'out'}") == 0
   assert (tmp_path / "out/b-features.png").read_text() == "mine"
