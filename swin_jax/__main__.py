@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         " all commands"
       )
     width = max(map(len, COMMANDS))
-    say("The commands of swin_jax; each explains itself with --help:\n")
+    say("The commands of swin_jax; each explains itself with --help:")
     for name in COMMANDS:
       say(f"  python -m swin_jax.{name:<{width}}  {summary(name)}")
 

@@ -66,11 +66,12 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
   def save(step):
     nonlocal saved_step
     # The step gives the position in the data; with interval and nonfinite_steps, a resumed run logs as if it
-    # had not been interrupted.
+    # had not been interrupted; with written, it notices changes to the log.
     rest = {
       "num_examples": run.num_examples,
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
+      "written": run.log.writer.digests,
     }
     with clock.measure("checkpoint"), waiting(f"saving step {step}"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())

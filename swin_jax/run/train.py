@@ -95,6 +95,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   with contextlib.ExitStack() as stack:
     stack.enter_context(waiting("finishing the run"))
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
+    if not stored and checkpoint.stored_config(workdir):
+      raise BadInput(f"another process has just trained in --workdir={workdir}; give the command again")
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
     checkpoints = checkpoint.Checkpoints(
@@ -120,12 +122,13 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
           rules = transfer.Rules(**config.transfer)
           params, report = transfer.start_from(start, state.params, rules, workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
-        say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
+        say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
-    say(run_config.describe(config, data, program, total_steps, workdir))
+    say(*run_config.describe(config, data, program, total_steps, workdir))
     # 7. Loop.
-    writer = Writer(workdir, restored.step, restored.evaluation is not None)
+    written = restored.data.get("written", {})  # old checkpoints have none
+    writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = TrainLog(

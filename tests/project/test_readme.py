@@ -54,9 +54,9 @@ def commands_of(heading, flags):
   commands = []
   for words in map(shlex.split, block(heading, "")):
     training = [word for word in words if word.startswith("--config=")]
-    words = [f"{word},cpu" if word in training else word for word in words]
     assert all(f":{word.partition(':')[2]},cpu`" in TEXT for word in training)
-    commands.append([*words, *flags] if training else words)
+    words = [f"{word},cpu" if word in training else word for word in words]
+    commands.append([*runs.changed(words, *flags)] if training else words)
   return commands
 
 
@@ -246,7 +246,9 @@ def test_the_quick_start_learns_digits(folder):
     words = shlex.split(command)
     assert words[0] == ".venv/bin/python"
     shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
-    done = subprocess.run([sys.executable, *words[1:], *shorter], capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+      [sys.executable, *runs.changed(words[1:], *shorter)], capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stderr
   workdirs = folder / "runs" / "quickstart"
   assert list((workdirs / "pretrain" / "pictures").glob("reconstruction-*.png"))

@@ -96,7 +96,7 @@ def test_before_an_evaluation_its_time_is_guessed_from_the_steps(time, capsys):
 
 def test_entries_have_epoch_elapsed_and_wall_clock_time(time, tmp_path):
   run = logs.train_log(
-    Schedule(4, 8, {"log": 2, "evaluate": 8, "save": 8}), writer=Writer(str(tmp_path), 0, True)
+    Schedule(4, 8, {"log": 2, "evaluate": 8, "save": 8}), writer=Writer(str(tmp_path), 0, True, {})
   )
   for step in (1, 2):
     time.now += 3

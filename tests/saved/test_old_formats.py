@@ -14,7 +14,8 @@ import pytest
 
 from configs import quickstart
 import swin_jax
-from swin_jax.run import evaluate, train
+from swin_jax.run import evaluate, stored, train
+from swin_jax.terminal.errors import BadInput
 from tests.support import runs
 from tests.support.paths import SMALL_GOLDEN
 
@@ -74,3 +75,12 @@ def test_it_goes_on(old, expected, tmp_path):
   for line in expected["log"]:
     assert log[line["step"]] == pytest.approx(line, rel=1e-3)
   assert sorted(log) == list(range(1, 9))
+
+
+def test_its_own_config_evaluates_it(old):
+  """Keys that did not exist then have the values that were in effect."""
+  own = stored.config_of(str(old / "workdir"))
+  assert own.data.fit_to_set is False and own.optim.total_steps == 0
+  assert own.model.embed_dim == 8 and own.model.depths == (2, 1) and own.data.class_names == ()
+  with pytest.raises(BadInput, match="holds a model, not a run: --mode=eval also needs --config=FILE"):
+    stored.config_of(str(old / "model"))
