@@ -220,6 +220,13 @@ def test_files_without_a_row_are_named(tmp_path):
   assert "1 of 6 files have no row, or no value in their row" in message and "such as a/0.png" in message
 
 
+def test_names_that_two_files_have_choose_no_row(tmp_path):
+  table = [("file", "patient"), *((f"{i}.png", f"p{i}") for i in range(3))]
+  source = write(tmp_path / "in", of_each(a=3, b=3), table)
+  message = bad(source, tmp_path / "out", hold_out=0.5, by="csv:patient")
+  assert "no column of" in message and "a name that no other image has" in message
+
+
 def test_flags(tmp_path, capsys):
   images.make_npz(tmp_path / "set.npz", 6)
   source = f"--source={write(tmp_path / 'in', PATIENTS)}"
