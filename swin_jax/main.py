@@ -1,6 +1,7 @@
-"""Trains or evaluates the model that a config describes.
+"""Trains, evaluates or applies the model that a config describes.
 
-  python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
+  python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value]
+                          [--mode=train|eval|predict]
 
 The same command, given again, continues the run in its workdir. Every config key is in configs/common.py,
 with its meaning and default.
@@ -41,8 +42,9 @@ def _parser() -> cli.ConfigParser:
   parser.add_argument(
     "--mode",
     default="train",
-    choices=("train", "eval"),
-    help="train, or evaluate the newest checkpoint and exit",
+    choices=("train", "eval", "predict"),
+    help="train; evaluate the newest checkpoint; or write the class that it predicts for each image of"
+    " data.eval_split, which needs no labels, to a table",
   )
   parser.add_argument(
     "--compile_cache",
@@ -79,16 +81,16 @@ def main(argv: Sequence[str]) -> int:
     from absl import logging  # late, because importing jax takes seconds
 
     from swin_jax.mesh import distributed
-    from swin_jax.run import agreement, compilation, evaluate, reads, train
+    from swin_jax.run import agreement, compilation, evaluate, predict, reads, train
 
     logging.set_verbosity(logging.WARNING)
     reads.check_flags(arguments.config, cli.given_keys(argv))
-    run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
+    modes = {"train": train.train, "eval": evaluate.evaluate_checkpoint, "predict": predict.predict}
     join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with join, compilation.cached_in(arguments.compile_cache):
       distributed.check_devices()
       agreement.check_program()
-      run(arguments.config, arguments.workdir)
+      modes[arguments.mode](arguments.config, arguments.workdir)
 
   return cli.exit_code(body)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import agreement, checks, compatibility, compilation
+from swin_jax.run import agreement, checks, classes, compatibility, compilation
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
@@ -28,6 +28,7 @@ from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, folder, transfer
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
+from swin_jax.tasks import kind_of
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
 from swin_jax.terminal.progress import duration, say
@@ -57,8 +58,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
   # 2. Input pipeline.
   data = open_input(config)
   agreement.check_data(data, config)
-  classes = data.train_source.class_names, data.eval_source.class_names
-  config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
+  names = data.train_source.class_names
+  if kind_of(config).needs.has_classes and names:
+    data = classes.match_evaluation(data, names, "the training data")
+  config = run_config.resolve(config, names, names, stored=stored, source=start and start.config)
   if stored:
     compatibility.check_same_run(config, stored, workdir)
   elif start:
@@ -74,7 +77,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       path: leaf.shape
       for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()
     }
-    transfer.plan(start, shapes, transfer.Rules(**config.transfer))
+    transfer.plan(start, shapes, _transfer_rules(config))
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
@@ -98,7 +101,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       state = program.init()
       if config.init_from:
         start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
-        params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
+        params, report = transfer.start_from(start, state.params, _transfer_rules(config), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
@@ -127,6 +130,10 @@ def _open_start(init_from: str) -> Saved:
     return folder.open_saved(init_from)
   except BadInput as error:
     raise BadInput(f"config.init_from: {error}; --config.init_from= starts from scratch") from error
+
+
+def _transfer_rules(config: ConfigDict) -> transfer.Rules:
+  return transfer.Rules(**config.transfer, class_names=tuple(config.data.class_names))
 
 
 class _Run(NamedTuple):

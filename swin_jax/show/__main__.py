@@ -189,7 +189,8 @@ def _run(arguments: argparse.Namespace) -> None:
   if task:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
-    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names))
+    names = model.description["data"]["class_names"]
+    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names), names)
   progress = Progress("reading", len(image_files), "files")
   refused, drawn = [], 0
 

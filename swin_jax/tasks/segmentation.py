@@ -192,5 +192,6 @@ KIND = TaskKind(
   outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
+  class_layers=("classifier", "auxiliary_classifier"),
   pixels=PixelAnswers("segment", "class", to_map, draw),
 )

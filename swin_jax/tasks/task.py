@@ -195,6 +195,7 @@ class TaskKind(NamedTuple):
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
       otherwise from the statistics of a prepared set, which `read(path)` returns.
     evaluation: config → the `Evaluation`.
+    class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
 
@@ -216,6 +217,7 @@ class TaskKind(NamedTuple):
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
+  class_layers: tuple[str, ...] = ()
   pixels: PixelAnswers | None = None
 
   def num_classes(self, settings: Settings) -> int:
