@@ -16,6 +16,7 @@ from swin_jax.data.read import (
   labelled_files,
   labels,
   plain_files,
+  ranges,
   rasters,
   targets,
   trees,
@@ -68,6 +69,9 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
     else:
       arrays = (rasters.read(str(file), file.name, index=i) for i in range(count))
     for i, image in enumerate(arrays):
+      if of_bytes and image.dtype.kind in "ui":
+        ranges.check(image)
+        image = image.astype(np.uint8)
       image = image_ops.decode(image, bands) if of_bytes else image.astype(np.float32, copy=False)
       if image.shape[-1] != bands:
         raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
