@@ -92,7 +92,7 @@ def evaluate(
         int(state.step),
         program.task.pictures_show,
         pictures,
-        lambda grid: program.task.legend(grid, class_names),
+        lambda grid: program.task.annotate(grid, class_names, int(state.step)),
       )
   return values
 

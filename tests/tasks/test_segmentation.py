@@ -173,7 +173,7 @@ def test_pictures_show_image_truth_prediction_and_errors():
     and np.array_equal(prediction_panel[0, 1], prediction_panel[0, 0])
     and np.array_equal(prediction_panel[1, 0], said[0, 1])
   )
-  assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
+  assert (errors == legend.ERROR).all(-1).tolist() == [[False, True], [False, False]]
   nothing = np.asarray(label_pictures.label_panels(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
   assert np.array_equal(nothing, image)
 
@@ -231,7 +231,10 @@ def test_a_run_learns_and_shows_it(run):
   (picture,) = workdir.glob("pictures/segmentation-*.png")
   grid = np.asarray(Image.open(picture))
   colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
-  assert {tuple(colour) for colour in legend.palette(2)} <= colours  # the colours of the legend
+  assert {tuple(colour) for colour in legend.palette(2)} | {
+    legend.ERROR
+  } <= colours  # the colours of the legend
+  assert (grid[:8, :4] == 255).all() and (grid[:30] < 128).any()  # the step and the titles
 
 
 @pytest.mark.slow
