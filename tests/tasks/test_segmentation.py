@@ -278,7 +278,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
     )
     == 2
   )
-  assert "has 3 classes, but the model has 2" in capsys.readouterr().err
+  assert "has classes sky, road, car, but the model has paper, ink" in capsys.readouterr().err
   with pytest.raises(
     BadInput, match="has 2 classes, but the data has 5: evaluate it on data with the same classes"
   ):
@@ -347,7 +347,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
   ):
     (tmp_path / "other").mkdir(exist_ok=True)
     (tmp_path / "other" / name).write_bytes(
-      (b"sky\nroad\n" if name == "classes.txt" else png(np.zeros((24, 40))))
+      (b"paper\nroad\n" if name == "classes.txt" else png(np.zeros((24, 40))))
     )
     write_tif(tmp_path / "other/0.tif", np.zeros((24, 40, 1), np.uint8))
     words = [
