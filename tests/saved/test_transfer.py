@@ -12,7 +12,7 @@ import pytest
 import swin_jax
 from swin_jax.models.swin import bias_tables
 from swin_jax.run import evaluate, train
-from swin_jax.saved import class_rows
+from swin_jax.saved import class_rows, transfer
 from swin_jax.terminal.errors import BadInput
 from tests.support import official, seals, tiny
 from tests.support.folders import command, save
@@ -113,6 +113,11 @@ def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(source)
   np.testing.assert_array_equal(ours["head"]["kernel"], theirs["head"]["kernel"][:, 20:0:-2])
   np.testing.assert_array_equal(ours["head"]["bias"], theirs["head"]["bias"][20:0:-2])
+
+
+def test_a_name_in_a_file_cannot_pass_for_a_line_of_the_report():
+  report = transfer.Report("x", [], [], ["head/a\nforged"], [])
+  assert report.lines()[1:] == ["  dropped  head/a\\nforged"]
 
 
 def test_a_model_folder_is_not_trained_in(tmp_path):
