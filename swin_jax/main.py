@@ -1,10 +1,11 @@
-"""Trains or evaluates the model that a config describes.
+"""Trains, evaluates or applies the model that a config describes.
 
-  python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value] [--mode=train|eval]
+  python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value]
+                          [--mode=train|eval|predict]
 
 The same command, given again, continues the run in its workdir. --mode=eval --workdir=DIR alone evaluates a
-run with its own config. Every config key is in configs/common.py,
-with its meaning and default.
+run with its own config, as --mode=predict does. Every config key is in configs/common.py, with its meaning
+and default.
 
 Compiled programs are cached for later runs, in the folder that --compile_cache=FOLDER names.
 
@@ -35,8 +36,8 @@ _MOST_PROCESSES = 65_536
 
 
 def _config_of_run(arguments: argparse.Namespace) -> Any:
-  """Returns the config of the run to evaluate; None for a run to train."""
-  if arguments.mode != "eval" or not arguments.workdir:
+  """Returns the config of the run to evaluate or apply; None for a run to train."""
+  if arguments.mode == "train" or not arguments.workdir:
     return None
   progress.say(f"reading the config of the run in {arguments.workdir} ...")
   from swin_jax.run import stored  # late, because importing jax takes seconds
@@ -55,8 +56,9 @@ def _parser() -> cli.ConfigParser:
   parser.add_argument(
     "--mode",
     default="train",
-    choices=("train", "eval"),
-    help="train, or evaluate the newest checkpoint and exit",
+    choices=("train", "eval", "predict"),
+    help="train; evaluate the newest checkpoint; or write the class that it predicts for each image of"
+    " data.eval_split, which needs no labels, to a table",
   )
   parser.add_argument(
     "--compile_cache",
@@ -102,16 +104,16 @@ def _run(arguments: argparse.Namespace, given: Sequence[str]) -> None:
   from absl import logging  # late, because importing jax takes seconds
 
   from swin_jax.mesh import distributed
-  from swin_jax.run import agreement, compilation, evaluate, reads, train
+  from swin_jax.run import agreement, compilation, evaluate, predict, reads, train
 
   logging.set_verbosity(logging.WARNING)
   reads.check_flags(arguments.config, given)
-  run = train.train if arguments.mode == "train" else evaluate.evaluate_checkpoint
+  modes = {"train": train.train, "eval": evaluate.evaluate_checkpoint, "predict": predict.predict}
   join = distributed.processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
   with join, compilation.cached_in(arguments.compile_cache):
     distributed.check_devices()
     agreement.check_program()
-    run(arguments.config, arguments.workdir, given)
+    modes[arguments.mode](arguments.config, arguments.workdir, given)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,26 @@ import jax.numpy as jnp
 
 from swin_jax.data.read.labels import NONE
 from swin_jax.drawing import legend
+from swin_jax.drawing.pixels import compared
 
 
-def label_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_classes: int) -> jax.Array:
+def label_panels(
+  pixels: jax.Array,
+  predicted: jax.Array,
+  truth: jax.Array,
+  num_classes: int,
+  inside: jax.Array | None = None,
+) -> jax.Array:
   """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
-  Truth and prediction are overlaid on the image; pixels without a class show the image alone. Errors are
-  white on a darkened image.
+  Truth and prediction are overlaid on the image; pixels without a class show the image alone. Errors have the
+  colour `legend.ERROR` on a dark image in grey.
 
   Args:
     pixels: float32 [B, height, width, 3] in 0..1.
     predicted, truth: int [B, height, width] classes; NONE where there is none.
     num_classes: number of colours.
+    inside: see `pixels.compared`.
 
   Returns:
     uint8 [B, 4, height, width, 3].
@@ -29,11 +37,12 @@ def label_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array, num_
     )
 
   known = truth != NONE
+  grey = jnp.mean(pixels, axis=-1, keepdims=True)
   wrong = (known & (predicted != truth))[..., None]
   panels = [
     pixels,
     overlay(truth, known),
     overlay(predicted, predicted != NONE),
-    jnp.where(wrong, 1.0, 0.4 * pixels),
+    jnp.where(wrong, jnp.asarray(legend.ERROR, jnp.float32) / 255.0, 0.4 * grey),
   ]
-  return jnp.round(jnp.clip(jnp.stack(panels, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
+  return compared(panels, inside)

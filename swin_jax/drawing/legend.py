@@ -12,6 +12,9 @@ TOO_LOW_TOO_HIGH = np.float32([[20, 60, 160], [245, 245, 245], [170, 20, 30]])
 VALUE_REACH, ERROR_REACH = 2.0, 1.0  # range of the colours of values and errors, in standard deviations
 
 
+ERROR = (255, 0, 255)  # of wrong pixels: no class has it, and few images
+
+
 def palette(count: int) -> np.ndarray:
   """Returns a colour for each class: uint8 [count, 3].
 
@@ -24,32 +27,49 @@ def palette(count: int) -> np.ndarray:
   return np.round(255 * np.asarray(colours)).astype(np.uint8)
 
 
+def name_of(label: int, name: str, font: ImageFont.FreeTypeFont) -> str:
+  """Returns the name of a class, or "class" and its number if the font lacks a character of the name."""
+
+  def drawn(character: str) -> bytes:
+    return bytes(font.getmask(character))
+
+  missing = drawn("\U0010ffff")  # no font has this character
+  try:
+    readable = all(drawn(character) != missing for character in name if not character.isspace())
+  except UnicodeError:  # a bitmap font
+    readable = False
+  return name if readable and name.strip() else f"class {label}"
+
+
 def with_legend(
-  picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None
+  picture: np.ndarray, class_names: Sequence[str], shown: Sequence[int] | None = None, errors: bool = True
 ) -> np.ndarray:
-  """Returns a picture with a legend of class names and colours added below.
+  """Returns a picture with a legend of class names and colours, and that of errors, added below.
 
   Args:
     picture: uint8 [height, width, 3].
     class_names: name of every class.
     shown: classes in the legend; None for all.
+    errors: whether the picture shows errors.
   """
   shown = range(len(class_names)) if shown is None else shown
   size, font, gap = _sizes(picture)
   measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+  colours = palette(len(class_names))
+  entries = [(name_of(i, class_names[i], font), tuple(map(int, colours[i]))) for i in shown]
+  entries += [("error", ERROR)] * errors
   places, x, y = [], gap, gap
-  for i in shown:
-    length = size + gap + round(measure.textlength(class_names[i], font)) + 2 * gap
+  for name, _ in entries:
+    length = size + gap + round(measure.textlength(name, font)) + 2 * gap
     if x > gap and x + length > picture.shape[1]:
       x, y = gap, y + size + gap
     places.append((x, y))
     x += length
   strip = Image.new("RGB", (picture.shape[1], y + size + gap), "white")
   draw = ImageDraw.Draw(strip)
-  colours = palette(len(class_names))
-  for i, (x, y) in zip(shown, places, strict=True):
-    draw.rectangle((x, y, x + size, y + size - 1), fill=tuple(map(int, colours[i])), outline="black")
-    draw.text((x + size + gap, y - size // 8), class_names[i], "black", font)
+  for (name, colour), (x, y) in zip(entries, places, strict=True):
+    draw.rectangle((x, y, x + size, y + size - 1), fill=colour, outline="black")
+    draw.text((x + size + gap, y - size // 8), name, "black", font)
   return np.concatenate([picture, np.asarray(strip)])
 
 

@@ -115,6 +115,28 @@ def frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
   return np.asarray(image)
 
 
+def with_titles(picture: np.ndarray, heading: str, titles: Sequence[str]) -> np.ndarray:
+  """Returns a picture of equal columns with a heading and the titles of the columns added above."""
+  width = picture.shape[1]
+  column = width // max(len(titles), 1)
+  size = max(12, min(column // 8, 20))
+  line = round(1.5 * size)
+  strip = Image.new("RGB", (width, line * (1 + bool(titles))), "white")
+  draw = ImageDraw.Draw(strip)
+  draw.text((size // 2, line // 2), heading, "black", _fitting(heading, size, width - size), anchor="lm")
+  for i, title in enumerate(titles):
+    middle = (i * column + column // 2, line + line // 2)
+    draw.text(middle, title, "black", _fitting(title, size, column), anchor="mm")
+  return np.concatenate([np.asarray(strip), picture])
+
+
+def _fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+  """Returns the font of a size, or a smaller one in which a text is not wider than `width`."""
+  font = ImageFont.load_default(size)
+  length = font.getlength(text)
+  return font if length <= width else ImageFont.load_default(max(1, size * width / length))
+
+
 def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
   """Arranges panels of one size on white, each below its caption.
 
@@ -129,9 +151,7 @@ def sheet(panels: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image
   draw = ImageDraw.Draw(image)
   for i, (caption, panel) in enumerate(panels):
     x, y = gap + i % columns * (width + gap), gap + i // columns * (line + height + gap)
-    font = ImageFont.load_default(size)
-    if (length := draw.textlength(caption, font)) > width:  # a long class name
-      font = ImageFont.load_default(size * width / length)
+    font = _fitting(caption, size, width)
     draw.text((x + width // 2, y + line // 2), caption, fill="black", font=font, anchor="mm")
     image.paste(Image.fromarray(panel), (x, y + line))
   return image

@@ -5,6 +5,32 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+TITLES = ("image", "truth", "prediction", "errors")  # of the panels that compare maps
+
+
+def inside(extent: jax.Array | None, pixels: jax.Array) -> jax.Array:
+  """Returns which pixels of a canvas belong to its image, bool [B, height, width].
+
+  Args:
+    extent: int32 [B, 2], height and width of each image, in the upper left; None for all of the canvas.
+    pixels: [B, height, width, bands].
+  """
+  _, height, width, _ = pixels.shape
+  if extent is None:
+    return jnp.ones(pixels.shape[:3], bool)
+  rows = jnp.arange(height)[None, :] < extent[:, :1]
+  columns = jnp.arange(width)[None, :] < extent[:, 1:]
+  return rows[:, :, None] & columns[:, None, :]
+
+
+def compared(panels: Sequence[jax.Array], inside: jax.Array | None) -> jax.Array:
+  """Returns panels [B, height, width, 3] in 0..1 as uint8 [B, panels, height, width, 3], white where `inside`
+  is false.
+  """
+  stacked = jnp.clip(jnp.stack(panels, axis=1), 0.0, 1.0)
+  stacked = stacked if inside is None else jnp.where(inside[:, None, :, :, None], stacked, 1.0)
+  return jnp.round(stacked * 255.0).astype(jnp.uint8)
+
 
 def visible(
   normalised: jax.Array, valid: jax.Array | None, mean: Sequence[float], std: Sequence[float]

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from swin_jax.drawing import legend
+from swin_jax.drawing.pixels import compared
 
 
-def value_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> jax.Array:
+def value_panels(
+  pixels: jax.Array, predicted: jax.Array, truth: jax.Array, inside: jax.Array | None = None
+) -> jax.Array:
   """Returns image, truth, prediction and errors as panels, to be shown side by side.
 
   Pixels without a value show the darkened image.
@@ -15,6 +18,7 @@ def value_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> j
     pixels: float32 [B, height, width, 3] in 0..1.
     predicted, truth: float32 [B, height, width], in standard deviations from the mean; NaN where there is no
       value.
+    inside: see `pixels.compared`.
 
   Returns:
     uint8 [B, 4, height, width, 3].
@@ -33,4 +37,4 @@ def value_panels(pixels: jax.Array, predicted: jax.Array, truth: jax.Array) -> j
     coloured(jnp.nan_to_num(predicted), legend.VALUE_REACH, legend.HEAT, ~jnp.isnan(predicted)),
     coloured(jnp.where(known, predicted - truth, 0.0), legend.ERROR_REACH, legend.TOO_LOW_TOO_HIGH, known),
   ]
-  return jnp.round(jnp.clip(jnp.stack(panels, axis=1), 0.0, 1.0) * 255.0).astype(jnp.uint8)
+  return compared(panels, inside)

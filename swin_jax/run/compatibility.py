@@ -161,18 +161,6 @@ def other_normalisation(config: ConfigDict, source: dict[str, Any]) -> str:
   return f"note: the weights in init_from were trained with other images; to match them: {flags}"
 
 
-def other_classes(config: ConfigDict, described: dict[str, Any]) -> str:
-  """Returns a note if a label has another class name in the data than in the weights; otherwise "".
-
-  Such a label may mean another class.
-  """
-  names = zip(described["data"]["class_names"], config.data.class_names, strict=False)
-  label, (theirs, ours) = next(
-    ((label, pair) for label, pair in enumerate(names) if pair[0] != pair[1]), (None, ("", ""))
-  )
-  return "" if label is None else f"note: class {label} is '{theirs}' in the weights but '{ours}' in the data"
-
-
 def check_same_data(before: int, now: int, split: str, may_grow: bool) -> None:
   """Checks that the size of the data is unchanged; otherwise the data order and the schedule would change.
 

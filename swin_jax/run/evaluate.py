@@ -6,6 +6,7 @@ and rows are put in the order of the set.
 
 from collections.abc import Callable, Collection, Sequence
 import dataclasses
+from typing import NamedTuple
 
 import flax
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import agreement, checks, compatibility, compilation, fit, metrics
+from swin_jax.run import agreement, checks, classes, compatibility, compilation, fit, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -23,6 +24,7 @@ from swin_jax.run.program import Program, build
 from swin_jax.run.state import TrainState
 from swin_jax.run.writer import Writer
 from swin_jax.saved import description, folder, transfer
+from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import BadInput, Preempted
@@ -90,25 +92,63 @@ def evaluate(
         int(state.step),
         program.task.pictures_show,
         pictures,
-        lambda grid: program.task.legend(grid, class_names),
+        lambda grid: program.task.annotate(grid, class_names, int(state.step)),
       )
   return values
 
 
-def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict[str, float]:
-  """Evaluates the newest checkpoint in `workdir`, or `workdir` itself if it is a model folder.
+def _with_classes_of(
+  saved: Saved, data: pipeline.Input, config: ConfigDict, scored: bool
+) -> tuple[pipeline.Input, Sequence[str]]:
+  """Returns the input pipeline with the labels of a saved model, and the names of its classes.
+
+  Classes go by number if the model has no names, or if `transfer.class_map` chooses rows of its head. Labels
+  that are not `scored` do not matter.
+
+  Raises:
+    BadInput: see `classes.match_evaluation`; or classes go by number, but their numbers differ.
+  """
+  kind, of_data = kind_of(config), data.eval_source.class_names
+  if not kind.needs.has_classes or kind_of(saved.config) is not kind or config.transfer.class_map:
+    return data, of_data
+  described = description.describe(saved.config, saved.source)
+  of_model, count = described["data"]["class_names"], kind.num_classes(described)
+  if not scored:
+    return data, of_model or tuple(map(str, range(count)))
+  if of_model:
+    return classes.match_evaluation(data, of_model, saved.source), of_model
+  if of_data and (kind.num_classes(config) or len(of_data)) != count:
+    raise BadInput(
+      f"{saved.source} has {count:,} classes without names, so classes go by number, but the data has"
+      f" {len(of_data):,}: give --config.transfer.class_map=FILE, one line per class of the data with the"
+      " number, from 0, of the class of the model"
+    )
+  say(f"classes by number: {saved.source} has no names of classes")
+  return data, of_data
+
+
+class Opened(NamedTuple):
+  """A saved model with the evaluation data: the arguments of `evaluate`."""
+
+  config: ConfigDict
+  program: Program
+  data: pipeline.Input
+  state: TrainState
+
+
+def open_checkpoint(
+  config: ConfigDict, workdir: str, given: Collection[str] = (), *, scored: bool = True
+) -> Opened:
+  """Opens the newest checkpoint in `workdir`, or `workdir` itself if it is a model folder, and describes it.
 
   Args:
     config: of the run; windows, image size and data may be others.
     workdir: folder of the run, or a model folder.
     given: keys of the config that flags set; data.fit_to_set leaves them alone.
-
-  Returns:
-    The metrics, see `evaluate`.
+    scored: whether the predictions are compared with labels.
 
   Raises:
-    BadInput: there is no checkpoint, or it belongs to another model.
-    Preempted: the evaluation was asked to stop.
+    BadInput: there is no checkpoint, it belongs to another model, or the data does not fit it.
   """
   agreement.check_config(config)
   saved = folder.open_saved(workdir)
@@ -119,12 +159,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
   with waiting("opening the data"):
     data = open_input(config)
   agreement.check_data(data, config)
-  config = run_config.resolve(
-    config, data.train_source.class_names, data.eval_source.class_names, source=saved.config
-  )
+  data, names = _with_classes_of(saved, data, config, scored)
+  config = run_config.resolve(config, names, names, source=saved.config)
   compatibility.check_same_model(config, saved.config, workdir)
-  if note := compatibility.other_classes(config, description.describe(saved.config, saved.source)):
-    say(note)
   with waiting("preparing the model"):
     program = build(config, steps_per_epoch=1, total_steps=1)
   expected = flax.traverse_util.flatten_dict(program.state.params, sep="/")
@@ -146,11 +183,25 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
     for settings in (config.to_dict() | {"data": {"image_size": evaluation.size}}, saved.config)
   )
   say(
-    f"evaluating {saved.source} on {images}"
+    f"{'evaluating' if scored else 'predicting with'} {saved.source} on {images}"
     + (f", {used}" if used else "")
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
+  return Opened(config, program, data, state)
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict[str, float]:
+  """Evaluates a saved model, see `open_checkpoint`.
+
+  Returns:
+    The metrics, see `evaluate`.
+
+  Raises:
+    BadInput: see `open_checkpoint`.
+    Preempted: the evaluation was asked to stop.
+  """
+  config, program, data, state = open_checkpoint(config, workdir, given)
   with waiting("evaluating"):
     values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:

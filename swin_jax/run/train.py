@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.mesh import distributed
-from swin_jax.run import agreement, checks, compatibility, fit
+from swin_jax.run import agreement, checks, classes, compatibility, fit
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.inputs import connect, open_sources
@@ -25,6 +25,7 @@ from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, folder, transfer
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
+from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import duration, say, waiting
 
@@ -67,8 +68,10 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     config, fitted = fit.apply(config, by_number), fitted | by_number
   data = connect(config, *sources)
   agreement.check_data(data, config)
-  classes = data.train_source.class_names, data.eval_source.class_names
-  config = run_config.resolve(config, *classes, stored=stored, source=start and start.config)
+  names = data.train_source.class_names
+  if kind_of(config).needs.has_classes and names:
+    data = classes.match_evaluation(data, names, "the training data")
+  config = run_config.resolve(config, names, names, stored=stored, source=start and start.config)
   if stored:
     compatibility.check_same_run(config, stored, workdir)
     num_examples = _examples_at_start(workdir, num_examples, config)
@@ -91,7 +94,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       path: leaf.shape
       for path, leaf in flax.traverse_util.flatten_dict(program.state.params, sep="/").items()
     }
-    transfer.plan(start, shapes, transfer.Rules(**config.transfer))
+    transfer.plan(start, shapes, _transfer_rules(config))
   with contextlib.ExitStack() as stack:
     stack.enter_context(waiting("finishing the run"))
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
@@ -119,8 +122,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       if config.init_from:
         start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
         with waiting(f"reading the weights in {config.init_from}"):
-          rules = transfer.Rules(**config.transfer)
-          params, report = transfer.start_from(start, state.params, rules, workdir)
+          params, report = transfer.start_from(start, state.params, _transfer_rules(config), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
@@ -173,3 +175,7 @@ def _open_start(init_from: str) -> Saved:
     return folder.open_saved(init_from)
   except BadInput as error:
     raise BadInput(f"config.init_from: {error}; --config.init_from= starts from scratch") from error
+
+
+def _transfer_rules(config: ConfigDict) -> transfer.Rules:
+  return transfer.Rules(**config.transfer, class_names=tuple(config.data.class_names))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from swin_jax.data.read import ranges
 from swin_jax.kernels import window_attention
 from swin_jax.models import backbone_of
 from swin_jax.saved import description as descriptions
@@ -57,22 +58,39 @@ class Model:
     """The names of all classes, of images or of pixels; empty if the model has no classes."""
     return [self.class_name(label) for label in range(self.kind.num_classes(self.description))]
 
-  def normalise(self, images: np.ndarray) -> np.ndarray:
-    """Returns (images - mean) / std, the input of the other methods.
+  def normalise(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Returns (images - mean) / std, float32, the input of the other methods.
 
-    For a model trained on floats, values are used unscaled, and NaN (no data) becomes 0, the mean.
+    For a model trained on floats, values are used unscaled; NaN and infinity, no data, become 0, the mean.
 
     Args:
-      images: [..., height, width, bands], uint8 or values in 0..1.
+      images: [..., height, width, bands], whole numbers in 0..255 of any type, or fractions in 0..1. The
+        range is not checked inside `jax.jit`, where values are unknown.
 
     Raises:
-      BadInput: images have a different number of bands.
+      BadInput: images are empty, have a different number of bands, or another type or range.
     """
-    if images.shape[-1] != len(self.mean):
-      raise BadInput(f"images must be [..., {len(self.mean)}], not {list(images.shape)}")
+    images = images if isinstance(images, jax.Array) else np.asarray(images)
+    if images.ndim < 3 or images.shape[-1] != len(self.mean):
+      raise BadInput(f"images must be [..., height, width, {len(self.mean)}], not {list(images.shape)}")
+    if not images.size:
+      raise BadInput(f"the array of images is empty: {list(images.shape)}")
+    whole, fractions = (jnp.issubdtype(images.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    mean, std = (values[(None,) * (images.ndim - 1)] for values in (self.mean, self.std))
     if self.description["data"]["dtype"] == "float32":
-      return np.nan_to_num((images - self.mean) / self.std)
-    return ((images / np.float32(255) if images.dtype == np.uint8 else images) - self.mean) / self.std
+      if not (whole or fractions):
+        raise BadInput(f"images must be numbers, not {images.dtype}")
+      normalised = (images.astype(np.float32) - mean) / std
+      xp = jnp if isinstance(images, jax.Array) else np
+      return xp.where(xp.isfinite(normalised), normalised, np.float32(0))
+    if images.dtype != np.uint8 and not isinstance(images, jax.core.Tracer):
+      try:
+        ranges.check(np.asarray(images.astype(np.float32) if fractions else images))
+      except ValueError as error:
+        raise BadInput(f"the array of images {error}") from error
+    return (
+      (images.astype(np.float32) / np.float32(255) if whole else images.astype(np.float32)) - mean
+    ) / std
 
   def apply(self, params: Any, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Runs the model.
@@ -174,6 +192,8 @@ class Model:
     if images.ndim != axes + 2 or images.shape[-1] != bands:
       sides = "height, width" if axes == 2 else "frames, height, width"
       raise BadInput(f"images must be [B, {sides}, {bands}], not {list(images.shape)}")
+    if not images.size:
+      raise BadInput(f"the array of images is empty: {list(images.shape)}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise BadInput(f"images must be normalised numbers, see `normalise`, not {images.dtype}")
     size = tuple(images.shape[1:-1])

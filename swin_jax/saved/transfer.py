@@ -2,9 +2,9 @@
 
 Parameters are loaded, adapted or dropped, and a report lists each by path.
 
-The kernel that reads pixels is adapted to other bands, and a head to other classes if a file maps them to the
-saved classes. The backbone adapts its other arrays: Swin V2 weights need no change for another window, as the
-bias is a function of offsets in units of the trained window; V1's bias tables are interpolated.
+The kernel that reads pixels is adapted to other bands, and a head to other classes, see `class_rows`. The
+backbone adapts its other arrays: Swin V2 weights need no change for another window, as the bias is a function
+of offsets in units of the trained window; V1's bias tables are interpolated.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import BackboneKind
+from swin_jax.saved import class_rows
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
-from swin_jax.terminal import addresses, files
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
@@ -38,13 +40,15 @@ class Rules:
     bands: patch embedding for other bands: "repeat" the saved bands in turn, use their "mean" for every
       band, or keep the first and set the rest to "zero". The first two scale the kernel by old / new bands,
       so that the magnitude of the output is preserved.
-    class_map: file with one line for each class: the saved class whose row of the head it takes. "" for a
-      fresh head if the number of classes differs.
+    class_map: file with one line for each class: the saved class whose row of the head it takes. "": by name.
+    class_names: names of the model's classes, by label. () for classes by number: the head is fresh if their
+      number differs.
   """
 
   bias_tables: str = "geometric"
   bands: str = "repeat"
   class_map: str = ""
+  class_names: tuple[str, ...] = ()
 
 
 DEFAULT = Rules()
@@ -95,13 +99,21 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
     BadInput: the encoders differ, or the rules do not apply; the message names the parameters.
   """
   backbone, bands, adapt = backbone_of(saved.config), len(saved.config["data"]["mean"]), {}
+  rows = class_rows.choose(saved, rules.class_map, rules.class_names)
+  of_classes = {path for path in saved.shapes if rows and class_rows.is_of_classes(path, saved)}
   for path in sorted(saved.shapes.keys() & shapes.keys()):
-    if how := _adaptation(path, saved.shapes[path], shapes[path], backbone, bands, rules):
+    if path in of_classes:
+      rows.check(saved.shapes[path][-1], shapes[path][-1])
+      if rows.known.any():
+        adapt[path] = rows.how, rows.take
+    elif how := _adaptation(path, saved.shapes[path], shapes[path], backbone, bands, rules):
       adapt[path] = how
   same = sorted(
-    path for path, shape in saved.shapes.items() if shapes.get(path) == shape and path not in adapt
+    path
+    for path, shape in saved.shapes.items()
+    if shapes.get(path) == shape and path not in of_classes | adapt.keys()
   )
-  if rules.class_map and "head/kernel" not in adapt:
+  if rules.class_map and not of_classes & shapes.keys():
     raise BadInput(f"{saved.source} has no head for {rules.class_map} to choose rows from")
   taken = {*same, *adapt}
   report = Report(
@@ -195,6 +207,10 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for path, leaf in flat.items()
   }
   arrays, report = read(saved, expected, rules)
+  rows = class_rows.choose(saved, rules.class_map, rules.class_names)
+  for path in arrays:
+    if rows and class_rows.is_of_classes(path, saved):  # a class without a saved one keeps its fresh weights
+      arrays[path] = jnp.where(rows.known, arrays[path], flat[path])
   if jax.process_index() == 0:
     files.write(pathlib.Path(workdir, saved_workdir.TRANSFER), "\n".join(report.lines()) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
@@ -222,9 +238,6 @@ def _adaptation(
     backbone, bands: of the saved model.
     rules: see `Rules`.
   """
-  if path.startswith("head/") and rules.class_map:
-    rows = _class_map(rules.class_map, shape[-1], new_shape[-1])
-    return f"the classes of {rules.class_map}", lambda x: x[..., rows]
   if shape == new_shape or not path.startswith(ENCODER):
     return None
   name, pixels = path.removeprefix(ENCODER), math.prod(shape[:-1]) // bands
@@ -253,38 +266,3 @@ def change_bands(kernel: np.ndarray, old: int, bands: int, rule: str) -> np.ndar
   else:
     changed = np.pad(kernel[:, :bands], ((0, 0), (0, max(0, bands - old)), (0, 0)))
   return changed.reshape(-1, kernel.shape[-1])
-
-
-def read_class_map(path: str) -> np.ndarray:
-  """Reads the saved class for each new class, by label: int [classes].
-
-  Raises:
-    BadInput: the file is not a class map.
-  """
-  addresses.check_local("transfer.class_map", path)
-  try:
-    with files.open_regular(path) as file:
-      lines = file.read().decode().splitlines()
-  except (OSError, ValueError) as error:
-    raise BadInput(f"the class map {path} cannot be read: {error}") from error
-  if not lines or not all(line.strip().isdecimal() for line in lines):
-    wrong = next((i for i, line in enumerate(lines) if not line.strip().isdecimal()), 0)
-    raise BadInput(
-      f"the class map {path} needs one line per class with the number, from 0, of a saved class; line "
-      f"{wrong + 1} has none"
-    )
-  return np.array([int(line) for line in lines])
-
-
-def _class_map(path: str, saved: int, classes: int) -> np.ndarray:
-  """Reads a class map and checks it against both numbers of classes.
-
-  Raises:
-    BadInput: the file is not a class map, or does not fit the models.
-  """
-  rows = read_class_map(path)
-  if len(rows) != classes:
-    raise BadInput(f"{path} has {len(rows)} lines, but the model has {classes} classes")
-  if wrong := [row for row in rows if not 0 <= row < saved]:
-    raise BadInput(f"{path} names class {wrong[0]}, but the saved head has classes 0 to {saved - 1}")
-  return rows

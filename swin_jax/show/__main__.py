@@ -23,7 +23,7 @@ token receives, and, for a classifier, the evidence for a class (Grad-CAM).
 meaning in all images.
 
 `segment` shows the class that a segmentation model predicts for every pixel of whole images and, if --labels
-has a label map of the same name, the errors, in white. `regress` does the same for the values of pixel
+has a label map of the same name, the errors, in magenta. `regress` does the same for the values of pixel
 regression: errors are blue where the prediction is too low, red where it is too high. --maps also writes the
 predicted classes or values, in files named like the images: georeferenced GeoTIFFs if the image is
 georeferenced, otherwise PNGs of classes, together with a classes.txt, or TIFFs of values.
@@ -180,7 +180,8 @@ def _run(arguments: argparse.Namespace) -> None:
   if task:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
-    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names))
+    names = model.description["data"]["class_names"]
+    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names), names)
   progress = Progress("reading", len(image_files), "files")
   refused, drawn = [], 0
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFont
 
+from swin_jax.drawing import legend
 from swin_jax.drawing import panels as drawing
 from swin_jax.saved.pretrained import Model
 from swin_jax.show.grad_cam import grad_cam, image_classes
@@ -85,9 +86,8 @@ def picture(
   if label is not None or image_classes(model):
     values, stride, label, probability = grad_cam(model, params, image, label, cam_stage)
     values = drawing.spread(values, stride * zoom, original.shape[:2], smooth=True)
-    panels.append(
-      (f"Grad-CAM: {model.class_name(label)} ({probability:.0%})", drawing.heat(original, values))
-    )
+    name = legend.name_of(label, model.class_name(label), ImageFont.load_default(16))
+    panels.append((f"Grad-CAM: {name} ({probability:.0%})", drawing.heat(original, values)))
   for point in at:
     pixel = _pixel(point, image.shape[:2])
     row, column = (p // captured.stride for p in pixel)

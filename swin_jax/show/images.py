@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.read import array_files, image_files, image_ops, plain_files, rasters
+from swin_jax.data.read import array_files, image_files, image_ops, plain_files, ranges, rasters
 from swin_jax.saved.pretrained import Model
 from swin_jax.terminal.errors import BadInput
 
@@ -129,12 +129,14 @@ def _view(image: np.ndarray | bytes, bands: int, size: tuple[int, int], of_float
     image = image_ops.decode(image, bands)
   if of_floats and image.dtype.kind in "ui":
     image = image.astype(np.float32)
-  if np.issubdtype(image.dtype, np.floating):
+  elif not of_floats:
+    ranges.check(image)
+  if image.dtype.kind not in "uif":
+    raise ValueError(f"is of type {image.dtype}, not of numbers")
+  if image.dtype.kind == "f":
     image = _convert(image.astype(np.float32), bands, of_floats)
-  elif image.dtype == np.uint8:
-    image = image_ops.decode(image, bands)
   else:
-    raise ValueError(f"is {image.dtype}: it must be uint8, or float as the model was trained with, 0..1")
+    image = image_ops.decode(image.astype(np.uint8), bands)
   height, width = image.shape[:2]
   h, w = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
   top, left = (height - h) // 2, (width - w) // 2

@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.read import (
+  class_names,
   image_files,
   image_ops,
   labelled_files,
   labels,
   plain_files,
+  ranges,
   rasters,
   targets,
   trees,
@@ -26,7 +28,7 @@ from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
 from swin_jax.tasks import KINDS, dense
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import Progress
+from swin_jax.terminal.progress import Progress, say
 
 _LARGEST = 2048  # largest side of a panel, in pixels
 
@@ -67,6 +69,9 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
     else:
       arrays = (rasters.read(str(file), file.name, index=i) for i in range(count))
     for i, image in enumerate(arrays):
+      if of_bytes and image.dtype.kind in "ui":
+        ranges.check(image)
+        image = image.astype(np.uint8)
       image = image_ops.decode(image, bands) if of_bytes else image.astype(np.float32, copy=False)
       if image.shape[-1] != bands:
         raise ValueError(f"has {image_ops.count_bands(image.shape[-1])}, not {bands}")
@@ -106,19 +111,21 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
 class Truth:
   """The ground-truth maps in a folder, of classes or of values, by the name of their image."""
 
-  def __init__(self, flag: str, folder: str, num_classes: int):
+  def __init__(self, flag: str, folder: str, num_classes: int, names: Sequence[str] = ()):
     """Finds the maps and, for classes, the file that explains their values.
 
-    That file is in the folder or up to two levels above it; without it, the values are the classes.
+    That file is in the folder or up to two levels above it; without it, the values are the classes. Classes
+    go by name if the model has names; pixels of a class that it does not know have none.
 
     Args:
       flag: name of the flag that gave the folder, for messages.
       folder: of the maps.
       num_classes: of the model; 0 for values.
+      names: of its classes, by label; () if it has none.
 
     Raises:
-      BadInput: there is no such folder, more classes are named than the model has, or two maps have the
-        same name.
+      BadInput: there is no such folder, the classes are not those of the model, or two maps have the same
+        name.
     """
     if not pathlib.Path(folder).is_dir():
       raise BadInput(f"{flag}={folder} is not a folder")
@@ -127,7 +134,8 @@ class Truth:
       places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
       in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in places)
       numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
-      classes = next((stated for stated in in_files if stated), numbered)
+      stated = next((stated for stated in in_files if stated), None)
+      classes = _known_to_model(stated, names, flag, folder) if stated and len(names) else stated or numbered
       if len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
     self._split = labelled_files.Split("", "", classes)
@@ -155,6 +163,27 @@ class Truth:
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)
+
+
+def _known_to_model(classes: labels.Classes, names: Sequence[str], flag: str, folder: str) -> labels.Classes:
+  """Returns the classes of maps with the labels of a model; says which it does not know.
+
+  Raises:
+    BadInput: it knows none of them.
+  """
+  label_of = class_names.match(classes.names, names)
+  unknown = [name for name, label in zip(classes.names, label_of, strict=True) if label < 0]
+  if len(unknown) == len(label_of):
+    raise BadInput(
+      f"{flag}={folder} has classes {class_names.listed(unknown)}, but the model has"
+      f" {class_names.listed(names)}: give maps of its classes"
+    )
+  if unknown:
+    say(f"not known to the model: {class_names.listed(unknown)}; their pixels count as unlabelled")
+  of_value = classes.of_value.copy()
+  for label, new in enumerate(label_of):
+    of_value[classes.of_value == label] = labels.NONE if new < 0 else new
+  return labels.Classes(tuple(names), of_value)
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:

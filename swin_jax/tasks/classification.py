@@ -133,4 +133,5 @@ KIND = TaskKind(
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
   outputs=_outputs,
   summarise=_summarise,
+  class_layers=("head",),
 )

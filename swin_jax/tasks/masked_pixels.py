@@ -87,6 +87,7 @@ def make_task(model: SimMim, *, mean: Sequence[float], std: Sequence[float], tar
     model.encoder.flops,
     pictures,
     "reconstruction",
+    ("original", "masked", "reconstructed"),
   )
 
 

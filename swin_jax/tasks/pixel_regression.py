@@ -13,7 +13,7 @@ import numpy as np
 from swin_jax.data.read.decoding import DecodeMapped
 from swin_jax.data.read.targets import Target
 from swin_jax.drawing import legend, value_pictures
-from swin_jax.drawing.pixels import as_rgb
+from swin_jax.drawing import pixels as drawn
 from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
@@ -71,8 +71,9 @@ def make_task(
   def pictures(params, batch, bands=()):
     predictions, valid = predicted(params, batch), batch.get("valid")
     predictions = predictions if valid is None else jnp.where(valid, predictions, jnp.nan)
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
-    return value_pictures.value_panels(pixels, predictions, target(batch))
+    pixels = drawn.as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
+    inside = drawn.inside(batch.get("extent"), pixels)
+    return value_pictures.value_panels(pixels, predictions, target(batch), inside)
 
   return Task(
     model,
@@ -84,6 +85,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures,
     pictures_show="regression",
+    titles=drawn.TITLES,
     legend=lambda picture, _: legend.with_scales(picture, value_mean, value_std),
     exchanged=functools.partial(upernet.exchanged, model),
   )

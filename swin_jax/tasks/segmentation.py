@@ -13,7 +13,7 @@ from swin_jax.data.read.decoding import DecodeMapped
 from swin_jax.data.read.labels import NONE
 from swin_jax.data.read.targets import Target
 from swin_jax.drawing import label_pictures, legend
-from swin_jax.drawing.pixels import as_rgb
+from swin_jax.drawing import pixels as drawn
 from swin_jax.models import upernet
 from swin_jax.models.backbone import Backbone, Settings
 from swin_jax.ops import mixing
@@ -61,10 +61,9 @@ def make_task(
   def pictures(params, batch, bands=()):
     classes, valid = jnp.argmax(probabilities(params, batch), axis=-1), batch.get("valid")
     classes = classes if valid is None else jnp.where(valid, classes, NONE)
-    pixels = as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
-    return label_pictures.label_panels(
-      pixels, classes, batch["label_map"].astype(jnp.int32), model.num_classes
-    )
+    pixels = drawn.as_rgb(mixing.normalise(batch["image"], mean, std), valid, mean, std, bands)
+    truth, inside = batch["label_map"].astype(jnp.int32), drawn.inside(batch.get("extent"), pixels)
+    return label_pictures.label_panels(pixels, classes, truth, model.num_classes, inside)
 
   return Task(
     model,
@@ -76,6 +75,7 @@ def make_task(
     functools.partial(upernet.flops, model),
     pictures,
     pictures_show="segmentation",
+    titles=drawn.TITLES,
     legend=legend.with_legend,
     exchanged=functools.partial(upernet.exchanged, model),
   )
@@ -154,7 +154,7 @@ def draw(
   return Drawing(
     np.asarray(panels)[0],
     None if truth is None else f"{wrong:.1%} of pixels",
-    lambda picture: legend.with_legend(picture, class_names, shown),
+    lambda picture: legend.with_legend(picture, class_names, shown, errors=truth is not None),
   )
 
 
@@ -194,5 +194,6 @@ KIND = TaskKind(
   outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
+  class_layers=("classifier", "auxiliary_classifier"),
   pixels=PixelAnswers("segment", "class", to_map, draw),
 )

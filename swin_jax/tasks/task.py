@@ -13,6 +13,7 @@ import numpy as np
 from swin_jax.data.read.decoding import Decoded, DecodeImage
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
+from swin_jax.drawing import panels
 from swin_jax.models.backbone import Losses, Settings
 from swin_jax.ops import mixing
 from swin_jax.terminal.rules import Rule
@@ -77,6 +78,7 @@ class Task(NamedTuple):
       no pictures. `bands` are three, shown as red, green and blue, or one, shown as grey; () for the first
       three, or for the first if there are fewer.
     pictures_show: what the pictures show; used in their file names.
+    titles: of the panels.
     legend: (picture, class names) → the picture with a legend of its colours below it; unchanged if the
       colours need none.
     row_metrics: metrics computed from the rows of `measure`; None if it returns no rows.
@@ -93,9 +95,14 @@ class Task(NamedTuple):
   flops: Callable[[tuple[int, int], int], int]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None = None
   pictures_show: str = ""
+  titles: tuple[str, ...] = ()
   legend: Callable[[np.ndarray, Sequence[str]], np.ndarray] = lambda picture, class_names: picture
   row_metrics: RowMetrics | None = None
   exchanged: Callable[[tuple[int, int]], tuple[int, int]] = lambda image_size: (0, 0)
+
+  def annotate(self, picture: np.ndarray, class_names: Sequence[str], step: int) -> np.ndarray:
+    """Returns a picture, one row of panels for each image, with the step, the titles and the legend."""
+    return panels.with_titles(self.legend(picture, class_names), f"step {step:,}", self.titles)
 
 
 def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[dict, jax.Array], dict]:
@@ -179,7 +186,8 @@ class TaskKind(NamedTuple):
     needs: target that an example must carry.
     group: name of the task, and of its config group in `configs/common.py` if it has keys of its own.
     reads: config groups, or single keys as "group.key", that this task reads and that not every task reads.
-    fields: config → fields of a training batch; an evaluation batch adds "weight", float32.
+    fields: config → fields of a training batch; an evaluation batch adds "weight", float32, and what its
+      view adds.
     views: config → (training, evaluation) views, each (`Decoded` example, rng) → fields of one example: numpy
       arrays without a batch axis. `rng` is a numpy Generator seeded by config.seed and the example's position
       in the endless training order; in evaluation an example always gets the same one.
@@ -203,6 +211,7 @@ class TaskKind(NamedTuple):
     fit: config → the values of the task's keys, by key, that suit the images (data.fit_to_set).
     doubts: config → a line for everything in the task's keys that promises a poor result.
     evaluation: config → the `Evaluation`.
+    class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
 
@@ -226,6 +235,7 @@ class TaskKind(NamedTuple):
   fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
   doubts: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
+  class_layers: tuple[str, ...] = ()
   pixels: PixelAnswers | None = None
 
   def num_classes(self, settings: Settings) -> int:

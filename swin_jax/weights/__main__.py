@@ -161,8 +161,8 @@ def _adapt(arguments) -> None:
   import jax
   import numpy as np
 
+  from swin_jax.saved import class_rows, folder, transfer
   from swin_jax.saved import description as descriptions
-  from swin_jax.saved import folder, transfer
   from swin_jax.tasks import kind_of
 
   folder.check_free(arguments.destination)
@@ -173,7 +173,7 @@ def _adapt(arguments) -> None:
     raise BadInput(f"{arguments.source} has no bias tables, which only Swin V1 has; leave out --bias_tables")
   band_rule = arguments.band_rule or "repeat"
   rules = transfer.Rules(arguments.bias_tables or "geometric", band_rule, arguments.class_map)
-  classes = transfer.read_class_map(arguments.class_map) if arguments.class_map else None
+  classes = class_rows.read_class_map(arguments.class_map) if arguments.class_map else None
   before = descriptions.describe(saved.config, saved.source)
   description = descriptions.adapt(
     before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes

@@ -7,7 +7,7 @@ import pytest
 
 from swin_jax.data.read.decoding import Decoded
 from swin_jax.data.read.labels import NONE
-from swin_jax.data.view import dense_views
+from swin_jax.data.view import dense_views, renumbered
 from swin_jax.tasks import KINDS
 from tests.support import tiny
 
@@ -74,3 +74,11 @@ def test_the_share_of_a_class_is_of_the_labelled_pixels():
   view = dense_views.Augment((20, 10), (), (1.0, 1.0), 0.0, "bilinear", (0.0,), "label_map")
   crops = [view(source, np.random.default_rng(seed))["label_map"] for seed in range(60)]
   assert np.mean([(crop == NONE).any(0).mean() > 0.9 for crop in crops]) < 0.05
+
+
+def test_renumbered_classes():
+  """Classes of the data that the model does not know become unknown, in maps and of whole images."""
+  view = renumbered.Renumbered(lambda example, rng: example, (2, -1, 0))
+  maps = [view(Decoded(None, np.uint8([[0, 1, 2, NONE]])), None).target]
+  np.testing.assert_array_equal(maps[0], [[2, NONE, 0, NONE]])
+  assert [view(Decoded(None, label=label), None).label for label in (0, 1, 2, -1)] == [2, -1, 0, -1]

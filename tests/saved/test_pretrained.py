@@ -56,6 +56,49 @@ def test_load_a_masked_image_model(tmp_path):
     model.apply(params, images)
 
 
+def test_images_of_any_type_and_of_no_other_range(tmp_path):
+  model, params = swin_jax.load(imported(tmp_path))
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+  expected = model.normalise(pixels)
+  assert expected.dtype == np.float32
+  for other in (pixels.astype(np.int64), pixels.astype(np.uint16)):
+    np.testing.assert_array_equal(model.normalise(other), expected)
+  np.testing.assert_allclose(model.normalise(jnp.asarray(pixels, jnp.int32)), expected, atol=1e-6)
+  for other in (pixels / 255, jnp.asarray(pixels / 255), (pixels / 255).astype(np.float16)):
+    np.testing.assert_allclose(model.normalise(other), expected, atol=0.01)
+    assert model.normalise(other).dtype == np.float32
+  np.testing.assert_allclose(jax.jit(model.normalise)(pixels), expected, rtol=1e-5)
+  for wrong, message in (
+    (pixels.astype(np.float32), "from 0 to 255: fractions must be from 0 to 1; divide them by 255"),
+    (jnp.asarray(pixels, jnp.bfloat16), "divide them by 255"),
+    (pixels.astype(np.uint16) * 257, "has uint16 pixels from 0 to 65,535"),
+    (pixels.astype(np.int64) - 1, "from -1 to 254"),
+    (expected, "look normalised already"),
+    (pixels[:0], r"is empty: \[0, 32, 32, 3\]"),
+    (pixels[0, 0], r"must be \[..., height, width, 3\]"),
+    (pixels > 9, "is of type bool"),
+  ):
+    with pytest.raises(BadInput, match=message):
+      model.normalise(wrong)
+  with pytest.raises(BadInput, match="is empty"):
+    model.apply(params, expected[:0])
+  with pytest.raises(BadInput, match="is empty"):
+    model.features(params, expected[:, :0])
+
+
+def test_models_of_floats_take_any_range(tmp_path):
+  model, _ = swin_jax.load(imported(tmp_path))
+  model.description["data"]["dtype"] = "float32"
+  pixels = np.float32([[[[4000.0, np.nan, -7.0], [np.inf, 0.0, -np.inf]]]])
+  normalised = model.normalise(pixels)
+  finite = np.isfinite(pixels)
+  np.testing.assert_allclose(normalised[finite], ((pixels - model.mean) / model.std)[finite], rtol=1e-6)
+  assert (normalised[~finite] == 0).all()
+  np.testing.assert_array_equal(model.normalise(jnp.asarray(pixels)), normalised)
+  with pytest.raises(BadInput, match="must be numbers, not bool"):
+    model.normalise(finite)
+
+
 def test_load_without_a_head(tmp_path):
   model, params = swin_jax.load(imported(tmp_path, classes=0))
   images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))

@@ -12,7 +12,7 @@ import pytest
 import swin_jax
 from swin_jax.models.swin import bias_tables
 from swin_jax.run import evaluate, train
-from swin_jax.saved import transfer
+from swin_jax.saved import class_rows, transfer
 from swin_jax.terminal.errors import BadInput
 from tests.support import official, seals, tiny
 from tests.support.folders import command, save
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_class_map_is_one_line(text, why, tmp_path):
   path = tmp_path / "map.txt"
   path.write_text(text) if text is not None else os.mkfifo(path)
   with pytest.raises(BadInput, match=why):
-    transfer.read_class_map(str(path))
+    class_rows.read_class_map(str(path))
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   assert values[0] == values[1]
   with pytest.raises(BadInput, match=r"belongs to another model: head/bias \(10,\) ≠ \(12,\) here"):
     evaluate.evaluate_checkpoint(short(classification__num_classes=12, **changes), str(tmp_path / "slim"))
-  assert "note: class" not in capsys.readouterr().out
+  assert "classes by" not in capsys.readouterr().out
   seals.edit(
     tmp_path / "slim/config.json", lambda config: config["data"]["class_names"].__setitem__(3, "three")
   )
@@ -195,7 +195,8 @@ def test_a_model_folder_is_evaluated(tmp_path, capsys):
   said = capsys.readouterr().out
   assert (
     "2 bias tables by the bicubic rule" in said
-    and "note: class 3 is 'three' in the weights but '3' in the data\n" in said
+    and f"classes by name: 9 of 10 of the data are known to {tmp_path / 'slim'} (10)\n" in said
+    and f"not known to {tmp_path / 'slim'}: 3; their " in said
   )
   assert command("adapt", tmp_path / "slim", tmp_path / "adapted", "--window=8", "--bias_tables=bicubic") == 0
   again = evaluate.evaluate_checkpoint(

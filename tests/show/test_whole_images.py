@@ -12,6 +12,7 @@ from swin_jax.saved import description, pretrained
 from swin_jax.show import whole_images
 from swin_jax.show.maps import Maps
 from swin_jax.tasks import KINDS
+from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.rasters import round_hole, stripes, write_tif
 
@@ -94,3 +95,22 @@ def test_the_truth_is_unknown_where_there_is_no_data(tmp_path):
   (scene,) = whole_images.read(model, path)
   truth = whole_images.Truth("--values", str(tmp_path / "values"), 0).of(scene)
   np.testing.assert_array_equal(np.isnan(truth), ~scene.valid)
+
+
+@pytest.mark.parametrize(
+  "names, expected", [(("sky", "sea", "road"), [2, 255, 0, 255]), ((), [0, 1, 2, 255])]
+)
+def test_true_classes_go_by_name(tmp_path, capsys, names, expected):
+  """The names in classes.txt decide, where the model has names too."""
+  (tmp_path / "classes.txt").write_text("road\ncar\nsky\n")
+  (tmp_path / "labels").mkdir()
+  Image.fromarray(np.uint8([[0, 1, 2, 255]])).save(tmp_path / "labels/x.png")
+  image = whole_images.Whole("x", np.zeros((1, 4, 2), np.float32), None, (1, 4))
+  folder = str(tmp_path / "labels")
+  truth = whole_images.Truth("--labels", folder, 3, names).of(image)
+  np.testing.assert_array_equal(truth, [expected])
+  assert ("not known to the model: car; their pixels count as unlabelled" in capsys.readouterr().out) == bool(
+    names
+  )
+  with pytest.raises(BadInput, match="has classes road, car, sky, but the model has cat, dog, cow"):
+    whole_images.Truth("--labels", folder, 3, ("cat", "dog", "cow"))

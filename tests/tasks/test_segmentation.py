@@ -174,7 +174,7 @@ def test_pictures_show_image_truth_prediction_and_errors():
     and np.array_equal(prediction_panel[0, 1], prediction_panel[0, 0])
     and np.array_equal(prediction_panel[1, 0], said[0, 1])
   )
-  assert (errors[..., 0] == 255).tolist() == [[False, True], [False, False]]
+  assert (errors == legend.ERROR).all(-1).tolist() == [[False, True], [False, False]]
   nothing = np.asarray(label_pictures.label_panels(pixels, jnp.full((1, 2, 2), 255), truth, 2))[0, 2]
   assert np.array_equal(nothing, image)
 
@@ -232,7 +232,10 @@ def test_a_run_learns_and_shows_it(run):
   (picture,) = workdir.glob("pictures/segmentation-*.png")
   grid = np.asarray(Image.open(picture))
   colours = {tuple(colour) for colour in grid.reshape(-1, 3)}
-  assert {tuple(colour) for colour in legend.palette(2)} <= colours  # the colours of the legend
+  assert {tuple(colour) for colour in legend.palette(2)} | {
+    legend.ERROR
+  } <= colours  # the colours of the legend
+  assert (grid[:8, :4] == 255).all() and (grid[:30] < 128).any()  # the step and the titles
 
 
 @pytest.mark.slow
@@ -276,7 +279,7 @@ def test_it_is_evaluated_and_shown_again(run, tmp_path, capsys):
     )
     == 2
   )
-  assert "has 3 classes, but the model has 2" in capsys.readouterr().err
+  assert "has classes sky, road, car, but the model has paper, ink" in capsys.readouterr().err
   with pytest.raises(
     BadInput, match="has 2 classes, but the data has 5: evaluate it on data with the same classes"
   ):
@@ -345,7 +348,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
   ):
     (tmp_path / "other").mkdir(exist_ok=True)
     (tmp_path / "other" / name).write_bytes(
-      (b"sky\nroad\n" if name == "classes.txt" else png(np.zeros((24, 40))))
+      (b"paper\nroad\n" if name == "classes.txt" else png(np.zeros((24, 40))))
     )
     write_tif(tmp_path / "other/0.tif", np.zeros((24, 40, 1), np.uint8))
     words = [

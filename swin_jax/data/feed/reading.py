@@ -103,12 +103,16 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class LoadOnce(Load):
-  """As `Load`, but each index counts once: padding past the end and replaced records have weight 0."""
+  """As `Load`, but each index counts once: padding past the end, replaced records and images without a class
+  have weight 0.
+  """
 
   def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     example = super().__call__(index % len(self.source), rng)
     inside = index < len(self.source)
+    has_class = example.get("label", 0) >= 0
+    example |= {} if has_class else {"label": np.int32(0)}  # any that exists: its weight is 0
     return example | {
-      "weight": np.float32(inside and example["bad"] == 0),
+      "weight": np.float32(inside and example["bad"] == 0 and has_class),
       "bad": np.int32(inside and example["bad"]),
     }

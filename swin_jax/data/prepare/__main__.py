@@ -6,7 +6,12 @@
 
 SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
 Folders and zips hold SOURCE/train/CLASS/x.jpg. Without train and val folders, SOURCE/CLASS/x.jpg or
-SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val. If each pixel has a class, they hold
+SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val: a tenth of every class, and at least
+one image of each class that has two. With --by, no group is in both parts: --by=folder takes the folders
+below the class (SOURCE/CLASS/PATIENT/x.jpg), --by='(site[0-9]+)' what a pattern matches in the path, and
+--by=csv:COLUMN or --by=csv:FILE:COLUMN a column of a table that lies next to the images, or elsewhere, and
+names them in another column. All tiles of a raster are in the group of its file; without --by they are
+divided singly, and --by='(.+)' keeps those of each file together. If each pixel has a class, they hold
 SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train and SOURCE/labels/train
 ("annotations" and "masks" are also accepted), and a classes.txt with one class name per line. If each pixel
 has a number, as a raster or grey image, the folder is called "values" instead of "labels";
@@ -88,7 +93,14 @@ def _parser() -> cli.Parser:
     type=cli.number(rules.Real(0.0, 0.9)),
     default=0.0,
     metavar="SHARE",
-    help="share of a source's only split that becomes val",
+    help="share of a source's only split that becomes val; every class keeps its share",
+  )
+  add(
+    "--by",
+    default="",
+    metavar="GROUP",
+    help="with --hold_out: what must not be in both parts, such as a patient or a place: folder; a regular"
+    " expression with one group, searched in the path of a file; or csv:COLUMN or csv:FILE:COLUMN",
   )
   add(
     "--short_side",
@@ -197,6 +209,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.out,
         split=arguments.split,
         hold_out=arguments.hold_out,
+        by=arguments.by,
         short_side=arguments.short_side,
         quality=arguments.quality or _QUALITY,
         num_shards=arguments.shards,

@@ -6,19 +6,27 @@ import zlib
 
 import numpy as np
 
-from swin_jax.data.prepare import raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
+from swin_jax.data.prepare import hold_out, raster_sources, sealing, tiles
+from swin_jax.data.read import image_files, labelled_files, npz, shards, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import warn
+from swin_jax.terminal.progress import say, warn
 
 # split → (source, indices of its examples in writing order)
 Plan = dict[str, tuple[Source, np.ndarray]]
 
 
-def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.UNCUT) -> Plan:
-  """Finds the splits of a source and the order of their examples; `cut` says how rasters become examples.
+def make_plan(
+  source: str, split: str, share: float, cut: tiles.Cut = tiles.UNCUT, by: str = "", out: str = ""
+) -> Plan:
+  """Finds the splits of a source and the order of their examples.
+
+  Args:
+    source, split: see the flags.
+    share, by: see `hold_out.divide`; 0 to hold nothing out.
+    cut: how rasters become examples.
+    out: folder of the set, which may hold one that an older version divided.
 
   Raises:
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
@@ -45,7 +53,9 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
         "maps of pixels belong in"
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
-  if not hold_out:
+  if by and not share:
+    raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
+  if not share:
     return {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
@@ -53,13 +63,20 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
     )
   ((name, examples),) = by_split.items()
   order = _permutation(len(examples))
-  held_out = round(hold_out * len(order))
-  if not 0 < held_out < len(order):
-    raise BadInput(
-      f"--hold_out={hold_out} of {len(order)} images is {held_out}, but each split needs at least one: hold "
-      "out a larger share, or cut rasters into smaller tiles (--tile)"
-    )
-  return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
+  parts, chance = hold_out.divide(examples, order, share, by, tree), hold_out.by_chance(order, share)
+  differs = not by and not np.array_equal(parts.val, chance.val)
+  if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
+    say(f"{out} was divided by chance, not by class, and stays so; prepare another folder for the other")
+    parts = chance
+  return {name: (examples, parts.train), "val": (examples, parts.val)}
+
+
+def _holds(out: str, examples: Source, orders: dict[str, np.ndarray]) -> bool:
+  """Returns whether a folder holds shards of one of these splits, with examples in this order."""
+  return any(
+    shards.read_header(out, name)["made_from"].get("listing") == checksum(examples, orders[name])
+    for name in orders.keys() & set(shards.splits(out))
+  )
 
 
 def _check_split(name: str) -> None:

@@ -104,6 +104,7 @@ class Tiles:
     counts = self._sizes[:, 0] * self._grid.prod(axis=1)
     self._ends = np.cumsum(counts)
     self.labels = np.repeat(np.asarray(labels, np.int64), counts)
+    self.files = [path for path, count in zip(self._files, counts, strict=True) for _ in range(count)]
     self.listing = b"\0".join(map(os.fsencode, self._files)) + self._sizes.tobytes()
 
   def _say_not_read(self) -> None:

@@ -25,6 +25,7 @@ def prepare(
   *,
   split: str = "",
   hold_out: float = 0.0,
+  by: str = "",
   short_side: int = 0,
   quality: int = 90,
   num_shards: int = 0,
@@ -45,7 +46,7 @@ def prepare(
       f"--out={out} is the source or is inside the source, where it would be read as a class; choose another"
       " folder"
     )
-  plan = splits.make_plan(source, split, hold_out, cut)
+  plan = splits.make_plan(source, split, hold_out, cut, by, out)
   if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.values()):
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
   name = os.path.basename(os.path.abspath(source))
@@ -58,6 +59,7 @@ def prepare(
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     if isinstance(examples, tiles.Tiles):
       settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
+    settings |= dict(by=by) if by else {}
     settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
     headers[name] = dict(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings

@@ -14,7 +14,7 @@ class Digits:
   """
 
   targets = Target.NOTHING
-  labels, listing = (), b""
+  labels, listing, files = (), b"", ()
   num_classes = 10
   class_names = tuple("0123456789")
 

@@ -40,6 +40,7 @@ class Source(Protocol):
     class_names: names by label; empty if there are no labels.
     labels: class of every image, -1 for none; empty where that is not cheap to get.
     listing: names and, for maps, meanings of all examples, to tell one set from another; empty likewise.
+    files: path in its folder or archive of the file of every example; empty where one file holds many.
   """
 
   targets: Target
@@ -47,6 +48,7 @@ class Source(Protocol):
   class_names: tuple[str, ...]
   labels: Sequence[int] | np.ndarray
   listing: bytes
+  files: Sequence[str]
 
   def __len__(self) -> int: ...
 

@@ -108,6 +108,10 @@ class ImageFiles:
     return self._folder + os.fsdecode(self._paths[self._offsets[index] : self._offsets[index + 1]])
 
   @property
+  def files(self) -> list[str]:
+    return [self.path(index) for index in range(len(self))]
+
+  @property
   def listing(self) -> bytes:
     """All paths, to tell one set from another."""
     return self._paths

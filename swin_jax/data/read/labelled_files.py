@@ -96,6 +96,10 @@ class LabelledFiles:
     return Example(trees.read_named(self._tree, image), -1, image, self._split.read_map(self._tree, target))
 
   @property
+  def files(self) -> list[str]:
+    return [image for image, _ in self._pairs]
+
+  @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
     meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""

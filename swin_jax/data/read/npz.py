@@ -66,7 +66,7 @@ class Npz:
   """
 
   targets = Target.NOTHING
-  listing = b""
+  listing, files = b"", ()
 
   def __init__(self, path: str):
     """Reads the file.

@@ -166,7 +166,7 @@ def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
 class Shards:
   """One split of a prepared set. See `example.Source`."""
 
-  labels, listing = (), b""
+  labels, listing, files = (), b"", ()
 
   def __init__(self, path: str, split: str):
     """Opens all shards.

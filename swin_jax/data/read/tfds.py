@@ -55,7 +55,7 @@ class Tfds:
   """
 
   targets = Target.NOTHING
-  labels, listing = (), b""
+  labels, listing, files = (), b"", ()
 
   def __init__(self, name: str, split: str):
     """Opens the split.

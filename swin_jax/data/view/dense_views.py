@@ -88,6 +88,8 @@ class Augment:
 class EvalView:
   """Evaluation view: the whole image, fitted into the upper left of a canvas.
 
+  The field "extent", int32 [2], holds its height and width there.
+
   Attributes:
     canvas: (height, width) of the images of a batch, in pixels.
     sides: long and short side, in pixels, that an image is first fitted into, or (); see `fit`. An image that
@@ -111,7 +113,8 @@ class EvalView:
         min(max(1, int(side * scale + 0.5)), most) for side, most in zip(old, self.canvas, strict=True)
       )
     whole = fitted(example.image, example.target, size, self.interpolation)
-    return on_canvas(whole, self.canvas, self.fill, self.field)
+    extent = {"extent": np.int32(whole.target.shape)}
+    return on_canvas(whole, self.canvas, self.fill, self.field) | extent
 
 
 class Fitted(NamedTuple):

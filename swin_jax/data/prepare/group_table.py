@@ -1,0 +1,143 @@
+"""Reads the groups of files from a column of a table: a .csv or .tsv file with a row for each file.
+
+One of the other columns names the files: by path, by the end of their path, or by name, with or without the
+ending. It is the column that names most of them.
+"""
+
+from collections.abc import Iterator, Sequence
+import csv
+import io
+import os
+import re
+
+from swin_jax.data.read import plain_files, trees
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
+
+_ENDINGS = (".csv", ".tsv")
+_SAMPLE = 200  # files that decide which column names them
+
+
+def values(tree: trees.Tree, paths: Sequence[str], by: str) -> list[str]:
+  """Returns the value of a column in the row of each file.
+
+  Args:
+    tree: that holds the files.
+    paths: of the files in the tree.
+    by: csv:COLUMN or csv:FILE:COLUMN.
+
+  Raises:
+    BadInput: there is no such table or column, or a file has no row, no value or several values.
+  """
+  named = re.fullmatch(r"csv:(?:(.+\.(?:csv|tsv)):)?(.+)", by, re.IGNORECASE | re.DOTALL)
+  if not named:
+    raise BadInput(f"--by={by} is not csv:COLUMN or csv:FILE:COLUMN")
+  where, content = _open(tree, paths, *named.groups())
+  header, rows = _parse(content, where)
+  if header.count(named[2]) != 1:
+    raise BadInput(
+      f"--by={by}: {where} has {header.count(named[2])} columns '{named[2]}'; its columns are"
+      f" {', '.join(map(printable, header))}"
+    )
+  column = header.index(named[2])
+  group_of, forms = _rows_by_file(header, rows, column, paths, where)
+  groups = [group_of.get(form) for form in forms]
+  if without := [path for path, group in zip(paths, groups, strict=True) if not group]:
+    raise BadInput(
+      f"--by={by}: {len(without):,} of {len(paths):,} files have no row, or no value in their row, in {where}"
+      f", such as {printable(without[0])}"
+    )
+  return groups
+
+
+def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str) -> tuple[str, bytes]:
+  """Returns (path for messages, content) of the table."""
+  try:
+    if file and os.path.lexists(file):
+      return file, plain_files.read(file)
+    around = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    folders = [""] + [around[: match.end()] + "/" for match in re.finditer(r"[^/]+", around)]
+    tables = [
+      folder + name
+      for folder in folders
+      for name, is_folder in tree.entries(folder)
+      if not is_folder and (folder + name == file or not file and name.lower().endswith(_ENDINGS))
+    ]
+    if len(tables) != 1:
+      listed = f"{len(tables)} tables: {', '.join(map(printable, tables[:3]))}" if tables else "no table"
+      name = f"the table {file}" if file else "one .csv or .tsv file next to the images"
+      raise BadInput(f"--by needs {name}, but {tree.name} holds {listed}; give --by=csv:FILE:{column}")
+    return os.path.join(tree.name, tables[0]), tree.read(tables[0])
+  except (OSError, ValueError) as error:
+    raise BadInput(f"--by: the table {file or tables[0]} cannot be read: {error}") from error
+
+
+def _parse(content: bytes, where: str) -> tuple[list[str], list[list[str]]]:
+  """Returns (names of the columns, rows) of a table.
+
+  Raises:
+    BadInput: it is empty or malformed.
+  """
+  text = content.decode("utf-8-sig", "replace")
+  first = text.partition("\n")[0]
+  delimiter = max(",;\t", key=first.count)
+  try:
+    rows = [
+      [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row
+    ]
+  except csv.Error as error:
+    raise BadInput(f"--by: {where} is not a table: {error}") from error
+  if len(rows) < 2 or len(rows[0]) < 2:
+    raise BadInput(
+      f"--by: {where} needs a line with the names of two or more columns, and a row for each file"
+    )
+  return rows[0], rows[1:]
+
+
+def _rows_by_file(
+  header: Sequence[str], rows: Sequence[Sequence[str]], column: int, paths: Sequence[str], where: str
+) -> tuple[dict[str, str], list[str]]:
+  """Returns the value of `column` by the name that a row gives its file, and that name for each path.
+
+  Raises:
+    BadInput: no column names files, or two rows give one file different values.
+  """
+  sample = paths[:: max(1, len(paths) // _SAMPLE)]
+  best, chosen = 0, None
+  for i in range(len(header)):
+    if i == column:
+      continue
+    cells = {row[i].removeprefix("./") for row in rows if len(row) > i and row[i]}
+    for depth, ending in _forms(paths):
+      names = [_form(path, depth, ending) for path in sample]
+      if (count := sum(name in cells for name in names)) > best:
+        forms = [_form(path, depth, ending) for path in paths]
+        if len(set(forms)) == len(forms):  # otherwise nobody knows which of two files a row is about
+          best, chosen = count, (i, forms)
+  if not chosen:
+    raise BadInput(
+      f"--by: no column of {where} names the images, such as {printable(paths[0])}, by path or by a name that"
+      " no other image has"
+    )
+  key, forms = chosen
+  group_of: dict[str, str] = {}
+  for row in rows:
+    if len(row) <= max(key, column):
+      continue
+    name, group = row[key].removeprefix("./"), row[column]
+    if (other := group_of.setdefault(name, group)) != group:
+      raise BadInput(f"--by: {where} gives {printable(name)} both {printable(other)} and {printable(group)}")
+  return group_of, forms
+
+
+def _forms(paths: Sequence[str]) -> Iterator[tuple[int, bool]]:
+  """Yields (number of last parts, whether with the ending) of the names that a table may use."""
+  deepest = max(path.count("/") for path in paths) + 1
+  for depth in range(deepest, 0, -1):
+    for ending in (True, False):
+      yield depth, ending
+
+
+def _form(path: str, depth: int, ending: bool) -> str:
+  name = "/".join(path.split("/")[-depth:])
+  return name if ending else os.path.splitext(name)[0]
