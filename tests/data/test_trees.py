@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from swin_jax.data.read import image_files, labelled_files, plain_files, trees
+from swin_jax.data.read import labelled_files, plain_files, trees
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, prepared
 
@@ -20,7 +20,7 @@ def write_zip(path, *names):
 
 
 def listed(tree):
-  return list(image_files.find(tree, ""))
+  return trees.list_all(tree).files
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -1,16 +1,30 @@
 """Converts an image set to ArrayRecord shards, once, before training.
 
-  python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
+  python -m swin_jax.data.prepare SOURCE FOLDER [--tile=192 --nodata=0 --array=NAME]
   python -m swin_jax.data.prepare --out=FOLDER
   python -m swin_jax.data.prepare --verify=FOLDER
 
-SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
-Folders and zips hold SOURCE/train/CLASS/x.jpg. Without train and val folders, SOURCE/CLASS/x.jpg or
-SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val. If each pixel has a class, they hold
-SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train and SOURCE/labels/train
-("annotations" and "masks" are also accepted), and a classes.txt with one class name per line. If each pixel
-has a number, as a raster or grey image, the folder is called "values" instead of "labels";
+SOURCE (or --source=) is a folder, zip or tar file of images, a pattern like data/cifar10_{split}.npz, one npz
+file, or tfds:NAME; FOLDER (or --out=) is created.
+
+Folders and archives hold SOURCE/train/CLASS/x.jpg. Without splits, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one
+split, and --hold_out=0.1 makes a tenth of it val. If each pixel has a class, they hold
+SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, and a classes.txt with one class name per line. If
+each pixel has a number, as a raster or grey image, the folder is called "values" instead of "labels";
 --values_nodata=0 gives the number that marks unknown pixels.
+
+Other common names and layouts are understood and reported: training_set, dev, img_dir and ann_dir, image and
+mask, x_mask.png next to x.jpg, train and train_labels, and those of mmsegmentation, Cityscapes, VOC (lists in
+ImageSets) and ADE20K. For the rest, say where things are:
+
+  --images='{split}/rgb/*.jpg' --labels='**/*_gt.png'  * is any part of a name, ** any folders
+  --images=photos --labels=truth                       folders of these names, anywhere
+  --label_suffix=_mask                                 x_mask.png is the map of x.jpg
+  --splits=train:fold1,val:fold2                       names of splits and their folders
+  --classes=folders                                    folders are classes, whatever they look like
+
+What looks like maps, splits, bands or resolutions is never taken for classes without that. Files that are not
+used are counted by ending.
 
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
 stored as JPEG. EXIF orientation is ignored, here and in training.
@@ -50,7 +64,7 @@ if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
 from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import limits, manifest
+from swin_jax.data.read import limits, manifest, roles
 from swin_jax.terminal import cli, digests
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
@@ -87,7 +101,8 @@ def _finite(text: str) -> float:
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.data.prepare", description=__doc__)
   add = parser.add_argument
-  add("--source", type=local_path, help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
+  add("paths", nargs="*", metavar="SOURCE FOLDER", help="the same as --source=SOURCE --out=FOLDER")
+  add("--source", type=local_path, help="folder, zip, tar or npz file, pattern with {split}, or tfds:NAME")
   add("--out", type=local_path, metavar="FOLDER", help="folder for the shards; created")
   add(
     "--split",
@@ -101,6 +116,20 @@ def _parser() -> cli.Parser:
     default=0.0,
     metavar="SHARE",
     help="share of a source's only split that becomes val",
+  )
+  add("--images", default="", metavar="PATTERN", help="paths of the images, or the name of their folders")
+  add("--labels", default="", metavar="PATTERN", help="paths of the label maps, or the name of their folders")
+  add(
+    "--label_suffix",
+    default="",
+    metavar="END",
+    help="end of the names of label maps, after the names of their images",
+  )
+  add("--splits", default="", metavar="NAME:FOLDER,…", help="names of the splits and their folders")
+  add(
+    "--classes",
+    choices=("folders",),
+    help="folders are classes of images, also if they look like something else",
   )
   add(
     "--short_side",
@@ -181,6 +210,7 @@ def main(argv: Sequence[str]) -> int:
 
   def body():
     arguments = _parser().parse_args(argv[1:])
+    _take_paths(arguments)
     if arguments.verify is not None:  # an empty value is a mistake, such as a shell variable without a value
       cli.require(arguments, verify="data/prepared")
       if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
@@ -207,9 +237,60 @@ def main(argv: Sequence[str]) -> int:
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
         cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
+        asked=_asked(arguments),
       )
 
   return cli.exit_code(body)
+
+
+def _take_paths(arguments: argparse.Namespace) -> None:
+  """Moves the words that are not flags to `source` and `out`.
+
+  Raises:
+    BadInput: there are too many, or flags give the same.
+  """
+  for word in arguments.paths:
+    flag = next((name for name in ("source", "out") if getattr(arguments, name) is None), None)
+    if flag is None or arguments.verify is not None:
+      raise BadInput(f"'{word}' is not a flag; flags are written --name=value")
+    setattr(arguments, flag, local_path(word))
+
+
+def _asked(arguments: argparse.Namespace) -> roles.Asked:
+  """Returns what the flags say about the layout.
+
+  Raises:
+    BadInput: they contradict each other, or the value of --splits is malformed.
+  """
+  asked = roles.Asked(
+    arguments.images,
+    arguments.labels,
+    arguments.label_suffix,
+    parse_splits(arguments.splits),
+    arguments.classes == "folders",
+  )
+  if asked.folders_are_classes and asked.names_maps:
+    raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")
+  if asked.labels and asked.label_suffix:
+    raise BadInput("--labels and --label_suffix both say where label maps are; leave one out")
+  return asked
+
+
+def parse_splits(text: str) -> dict[str, str]:
+  """Parses "train:training_set,val:test_set" into split → folder.
+
+  Raises:
+    BadInput: the text has another form, or a split or folder occurs twice.
+  """
+  if not text:
+    return {}
+  pairs = [part.split(":") for part in text.split(",")]
+  if not all(len(pair) == 2 and all(map(str.strip, pair)) for pair in pairs):
+    raise BadInput(f"--splits={text} is not like train:training_set,val:test_set")
+  parsed = {split.strip(): folder.strip().strip("/") for split, folder in pairs}
+  if not len(parsed) == len(set(parsed.values())) == len(pairs):
+    raise BadInput(f"--splits={text} names a split or a folder twice")
+  return parsed
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -1,0 +1,199 @@
+"""Finds the maps of images: label maps and maps of numbers."""
+
+from collections.abc import Collection, Mapping, Sequence
+import os
+from typing import NamedTuple
+
+from swin_jax.data.read import image_files, labelled_files, labels, names, pairing, parts, trees
+from swin_jax.data.read.names import Kind
+from swin_jax.data.read.roles import Asked, Picture
+from swin_jax.terminal.errors import BadInput
+
+_MAPS = (Kind.LABEL, Kind.VALUE)
+
+
+class Mapped(NamedTuple):
+  """Images and maps.
+
+  Attributes:
+    images: what may be images.
+    maps: what may be maps, also of kind OTHER next to others of the same image.
+    of_values: whether the maps hold numbers.
+  """
+
+  images: list[Picture]
+  maps: list[Picture]
+  of_values: bool
+
+
+def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | None:
+  """Separates images from maps; returns None if there are no maps.
+
+  Raises:
+    BadInput: there are both maps of classes and of numbers, or it is unclear whether pictures are maps.
+  """
+  if not asked.images:
+    pictures = _mark(pictures, asked, where)
+  by_kind: dict[Kind | None, list[Picture]] = {}
+  for each in pictures:
+    by_kind.setdefault(each.kind, []).append(each)
+  images, maps = by_kind.get(Kind.IMAGE, []) + by_kind.get(None, []), by_kind.get(Kind.LABEL, [])
+  values = by_kind.get(Kind.VALUE, [])
+  if not (images and (maps or values)):
+    if asked.names_maps:
+      raise BadInput(f"{where} holds no image in addition to the label maps; give --images= too")
+    return None
+  if maps and values:
+    raise BadInput(
+      f"{where} holds both label maps, such as {maps[0].path}, and {Kind.VALUE.value}; prepare each from a"
+      " separate folder"
+    )
+  if not asked.names_maps and not pairing.pair(images, maps or values, where, choose=False).pairs:
+    return None  # a class may be called like maps
+  return Mapped(images, _readable(maps or values, bool(values)), bool(values))
+
+
+def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Picture]:
+  """Returns the pictures with those of kind LABEL that lie next to their images, such as x_mask next to x."""
+  if asked.names_maps:
+    return pictures
+  marked, count = pairing.beside(pictures)
+  if not marked:
+    return pictures
+  if 2 * len(marked) < count and not any(each.kind in _MAPS for each in pictures):
+    raise BadInput(
+      f"{where} holds {pictures[min(marked)].path}, which looks like the map of another image, but most"
+      " images have none: give prepare --label_suffix= if these are maps, or --classes=folders if all are"
+      " images"
+    )
+  return [
+    each._replace(kind=Kind.OTHER if names.is_other_stem(each.stem) else Kind.LABEL) if i in marked else each
+    for i, each in enumerate(pictures)
+  ]
+
+
+def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
+  """Returns the maps whose files can be read; arrays count only where there are no image files."""
+  if of_values:
+    return [each for each in maps if each.path.lower().endswith(labelled_files.OF_VALUES)]
+  in_images = [each for each in maps if each.path.lower().endswith(image_files.EXTENSIONS)]
+  return in_images or list(maps)
+
+
+def check_folders(where: str, listing: trees.Listing, holding: Collection[str]) -> None:
+  """Checks that no folder of maps without maps lies next to a folder of images.
+
+  Args:
+    where: the source, for messages.
+    listing: of the source.
+    holding: folders that hold pictures at any depth, with a trailing "/".
+
+  Raises:
+    BadInput: there is one, as in sets of boxes or polygons.
+  """
+  for folder in listing.folders:
+    parent, _, name = folder.rstrip("/").rpartition("/")
+    if folder in holding or names.read(name).kind is not Kind.LABEL:
+      continue
+    beside = [
+      other
+      for other in holding
+      if other.rstrip("/").rpartition("/")[0] == parent
+      and names.read(other.rstrip("/").rpartition("/")[2]).kind is Kind.IMAGE
+    ]
+    if beside:
+      endings = {names.ending_of(path) for path in listing.files if path.startswith(folder)}
+      held = f", only {' '.join(sorted(endings))}" if endings else ""
+      raise BadInput(
+        f"{os.path.join(where, folder)} holds no label map{held}: boxes, polygons and text are not read; draw"
+        f" them into maps ({' '.join(image_files.EXTENSIONS)}), or prepare only"
+        f" {os.path.join(where, sorted(beside)[0])}, without labels"
+      )
+
+
+def find(
+  tree: trees.Tree,
+  by_split: Mapping[str, Sequence[Picture]],
+  pairs: pairing.Pairs,
+  of_values: bool,
+  others: Sequence[str],
+  is_listed: bool,
+) -> parts.Finding:
+  """Returns the splits of images that have maps.
+
+  Args:
+    tree: the source.
+    by_split: split → its images.
+    pairs: images and their maps.
+    of_values: whether the maps hold numbers.
+    others: paths of the files that are not pictures, one of which names the classes.
+    is_listed: whether files list the splits.
+
+  Raises:
+    BadInput: an image has no map, or no file names the classes.
+  """
+  map_of = {image.path: target.path for image, target in pairs.pairs}
+  found, notes = {}, []
+  with_maps = [split for split, images in by_split.items() if any(image.path in map_of for image in images)]
+  if not with_maps:
+    raise BadInput(
+      f"{tree.name} holds no map with the name of an image, such as {pairs.no_image[0].path} for"
+      f" {next(iter(by_split.values()))[0].path}; say how by --images= and --labels="
+    )
+  target = next(iter(map_of.values()))
+  for split, images in by_split.items():
+    lacking = [image for image in images if image.path not in map_of]
+    if split not in with_maps and split.startswith("test"):  # test sets often withhold their maps
+      notes.append(f"split {split} has no maps and is left out, with {len(images):,} images")
+      continue
+    if split not in with_maps and not is_listed:
+      kind = Kind.VALUE.value if of_values else Kind.LABEL.value
+      raise BadInput(
+        f"{tree.name} has no {kind} for the images of split {split}, such as {images[0].path}; add them, as"
+        f" in {target}, or remove the images"
+      )
+    if lacking:
+      more = f", and {len(lacking) - 1} others have none" if len(lacking) > 1 else ""
+      raise BadInput(
+        f"{os.path.join(tree.name, lacking[0].path)} has no map of the same name in"
+        f" {os.path.join(tree.name, target.rpartition('/')[0])}{more}; add or remove them"
+      )
+    paths = sorted((image.path for image in images), key=names.stem_of)
+    found[split] = parts.Part("", paths, [-1] * len(paths), maps=[map_of[path] for path in paths])
+  if not _is_plain(pairs.pairs):
+    image, target = pairs.pairs[0]
+    notes.append(
+      f"the map of {image.path} is {target.path}, and so on for {len(pairs.pairs):,} images; --images= and"
+      " --labels= override"
+    )
+  classes, used = (None, ()) if of_values else _classes(tree, others)
+  return parts.Finding(found, classes, tuple(notes), used)
+
+
+def _is_plain(pairs: Sequence[pairing.Pair]) -> bool:
+  """Returns whether images and maps lie in folders of the plain names."""
+  image, target = (each.path.split("/") for each in pairs[0])
+  plain = {*labelled_files.LABELS, labelled_files.VALUES}
+  return labelled_files.IMAGES in image and not plain.isdisjoint(target)
+
+
+def class_files(others: Sequence[str]) -> list[str]:
+  """Returns the paths of the files that name classes, those of the outer folders first."""
+  files = [path for path in others if path.rpartition("/")[2] in labels.FILES]
+  return sorted(files, key=lambda path: (path.count("/"), labels.FILES.index(path.rpartition("/")[2]), path))
+
+
+def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes, tuple[str, ...]]:
+  """Returns the classes of label maps and the path of the file that names them.
+
+  Raises:
+    BadInput: there is no such file, or it is unusable.
+  """
+  for path in class_files(others):
+    folder = path.rpartition("/")[0]
+    return labelled_files.classes_in(tree, folder and folder + "/"), (path,)
+  raise BadInput(
+    f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
+    f" class name per line; for maps of numbers, name their folders {Kind.VALUE.value}; if they are not maps,"
+    " prepare only the folder of the images"
+  )
