@@ -39,10 +39,9 @@ def find(
   folders = sorted(by_class)
   used = ()
   if check:
-    if folders:
-      by_class = {name: by_class[name] for name in folders}
-      suspicions.check_classes(where, by_class, lone_split, class_file)
-      used = (class_file[0],) if class_file else ()
+    by_class = {name: by_class[name] for name in folders}
+    suspicions.check_classes(where, by_class, lone_split, class_file)
+    used = (class_file[0],) if class_file else ()
     for images in by_split.values():
       suspicions.check_images(where, images)
   number = {name: i for i, name in enumerate(folders)}

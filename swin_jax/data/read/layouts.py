@@ -38,6 +38,7 @@ from swin_jax.terminal.printable import printable
 
 _PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
 _SHOWN = 5  # folders named in a note
+_ORDER = "train val test"
 
 
 class RasterFiles(NamedTuple):
@@ -84,6 +85,7 @@ def understand(
       images = mapped.images
     elif not asked.images:
       map_folders.check_folders(tree.name, listing, _around(paths))
+      map_folders.check_unpaired(tree.name, images)
   of_rasters, images = _of_one_kind(images, files)
   if not images:
     raise BadInput(f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){_held(listing)}")
@@ -98,7 +100,8 @@ def understand(
     finding = class_folders.find(
       tree.name, by_split, found.base, found.lone_split, class_file, not asked.folders_are_classes
     )
-  titles = _titles(list(finding.parts), {} if lists else found.stated, asked)
+  order = sorted(finding.parts, key=lambda split: (split[:3] not in _ORDER, _ORDER.find(split[:3]), split))
+  titles = _titles(order, {} if lists else found.stated, asked)
   if not lists and (line := _of_splits(titles, found.stated)):
     notes = (line, *notes)
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
@@ -106,7 +109,7 @@ def understand(
   used.update(finding.used, lists)
   unread = Counter(names.ending_of(path) or "no ending" for path in listing.files if path not in used)
   return parts.Layout(
-    {titles[split]: part for split, part in finding.parts.items()},
+    {titles[split]: finding.parts[split] for split in order},
     finding.classes,
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, found.base)),
@@ -216,8 +219,8 @@ def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base:
   """Returns notes on what is passed over: pictures that are not used, folders without files, and junk."""
   notes = []
   if left:
-    folders = Counter(path.removeprefix(base).rpartition("/")[0] or "." for path in left)
-    notes.append(f"not used: {len(left):,} pictures, of {_some(folders)}")
+    folders = Counter(path.removeprefix(base).rpartition("/")[0] or "the top folder" for path in left)
+    notes.append(f"image files that are not used: {_some(folders)}")
   around = _around(listing.files)
   if empty := [folder for folder in listing.folders if folder not in around]:
     notes.append(f"folders without files: {_some(Counter(each.rstrip('/') for each in empty), False)}")

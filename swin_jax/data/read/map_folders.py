@@ -17,7 +17,7 @@ class Mapped(NamedTuple):
 
   Attributes:
     images: what may be images.
-    maps: what may be maps, also of kind OTHER next to others of the same image.
+    maps: what may be maps.
     of_values: whether the maps hold numbers.
   """
 
@@ -55,7 +55,9 @@ def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | 
 
 def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Picture]:
   """Returns the pictures with those of kind LABEL that lie next to their images, such as x_mask next to x."""
-  if asked.names_maps:
+  if asked.label_suffix:
+    return _without_others(pictures)
+  if asked.labels:
     return pictures
   marked, count = pairing.beside(pictures)
   if not marked:
@@ -72,12 +74,47 @@ def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Pic
   ]
 
 
+def _without_others(pictures: Sequence[Picture]) -> list[Picture]:
+  """Returns the pictures, where further maps of an image are not images: x_2nd next to x and its map x_1st."""
+  maps, others = set(), set()
+  for each in pictures:
+    (maps if each.kind is Kind.LABEL else others).add((each.split, each.rest, each.stem))
+  images = maps & others
+  is_map = lambda each: any(
+    (each.split, each.rest, each.stem[:at]) in images
+    for at, letter in enumerate(each.stem)
+    if letter in names.SEPARATORS
+  )
+  return [
+    each._replace(kind=Kind.OTHER) if each.kind is not Kind.LABEL and is_map(each) else each
+    for each in pictures
+  ]
+
+
 def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
   """Returns the maps whose files can be read; arrays count only where there are no image files."""
   if of_values:
     return [each for each in maps if each.path.lower().endswith(labelled_files.OF_VALUES)]
   in_images = [each for each in maps if each.path.lower().endswith(image_files.EXTENSIONS)]
   return in_images or list(maps)
+
+
+def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
+  """Checks that no picture in a folder of maps would be taken for an image of a class, or of none.
+
+  Raises:
+    BadInput: there are such pictures, and they belong to no image by their names.
+  """
+  maps = [each for each in pictures if each.kind is Kind.LABEL]
+  images = [each for each in pictures if each.kind is not Kind.LABEL]
+  # a class may be called "mask": its folder says so, and the check of classes decides
+  stray = [each for each in maps if not any(names.hints_at(name, Kind.LABEL) for name in each.after[:1])]
+  if stray and images:
+    raise BadInput(
+      f"{where} holds {stray[0].path}, which looks like a map, but not the map of an image such as"
+      f" {images[0].path}: say which are images and which are maps by prepare --images= and --labels=; if"
+      " folders are classes of images, give prepare --classes=folders"
+    )
 
 
 def check_folders(where: str, listing: trees.Listing, holding: Collection[str]) -> None:
@@ -105,9 +142,9 @@ def check_folders(where: str, listing: trees.Listing, holding: Collection[str]) 
       endings = {names.ending_of(path) for path in listing.files if path.startswith(folder)}
       held = f", only {' '.join(sorted(endings))}" if endings else ""
       raise BadInput(
-        f"{os.path.join(where, folder)} holds no label map{held}: boxes, polygons and text are not read; draw"
-        f" them into maps ({' '.join(image_files.EXTENSIONS)}), or prepare only"
-        f" {os.path.join(where, sorted(beside)[0])}, without labels"
+        f"{os.path.join(where, folder.rstrip('/'))} holds no label map{held}: boxes, polygons and text are"
+        " not read; draw them into maps, such as PNG files with one class per pixel, or prepare only"
+        f" {os.path.join(where, sorted(beside)[0].rstrip('/'))}, without labels"
       )
 
 
@@ -140,6 +177,7 @@ def find(
       f"{tree.name} holds no map with the name of an image, such as {pairs.no_image[0].path} for"
       f" {next(iter(by_split.values()))[0].path}; say how by --images= and --labels="
     )
+  _check_left(tree.name, pairs)
   target = next(iter(map_of.values()))
   for split, images in by_split.items():
     lacking = [image for image in images if image.path not in map_of]
@@ -160,21 +198,41 @@ def find(
       )
     paths = sorted((image.path for image in images), key=names.stem_of)
     found[split] = parts.Part("", paths, [-1] * len(paths), maps=[map_of[path] for path in paths])
-  if not _is_plain(pairs.pairs):
-    image, target = pairs.pairs[0]
+  shown = next(iter(found.values()))
+  if not _is_plain(shown.images[0], shown.maps[0]):
+    count = sum(len(part.images) for part in found.values())
     notes.append(
-      f"the map of {image.path} is {target.path}, and so on for {len(pairs.pairs):,} images; --images= and"
+      f"the map of {shown.images[0]} is {shown.maps[0]}, and so on for {count:,} images; --images= and"
       " --labels= override"
     )
   classes, used = (None, ()) if of_values else _classes(tree, others)
   return parts.Finding(found, classes, tuple(notes), used)
 
 
-def _is_plain(pairs: Sequence[pairing.Pair]) -> bool:
-  """Returns whether images and maps lie in folders of the plain names."""
-  image, target = (each.path.split("/") for each in pairs[0])
+def _check_left(where: str, pairs: pairing.Pairs) -> None:
+  """Checks that no folder of maps is passed over next to the one that is used.
+
+  Raises:
+    BadInput: a folder holds nothing but maps that belong to no image by their names, in a split with images.
+  """
+  used = {each.map.path.rpartition("/")[0] for each in pairs.pairs}
+  splits = {each.map.split for each in pairs.pairs}
+  for each in pairs.no_image:
+    folder = each.path.rpartition("/")[0]
+    if each.key is None and folder not in used and each.split in splits:
+      image, target = pairs.pairs[0]
+      flags = [f"--labels={at.rpartition('/')[2]}" for at in (folder, target.path.rpartition("/")[0])]
+      raise BadInput(
+        f"{where} holds {each.path}, which looks like a map, and {target.path} is taken for that of"
+        f" {image.path}: choose by {' or '.join(flags)}"
+      )
+
+
+def _is_plain(image: str, target: str) -> bool:
+  """Returns whether an image and its map have the same name, and lie in folders of the plain names."""
   plain = {*labelled_files.LABELS, labelled_files.VALUES}
-  return labelled_files.IMAGES in image and not plain.isdisjoint(target)
+  same = names.stem_of(image.rpartition("/")[2]) == names.stem_of(target.rpartition("/")[2])
+  return same and labelled_files.IMAGES in image.split("/") and not plain.isdisjoint(target.split("/"))
 
 
 def class_files(others: Sequence[str]) -> list[str]:

@@ -3,8 +3,10 @@
 A name says something only if all its words are known: "train_masks" does, "training_shoes" does not.
 """
 
+from collections.abc import Collection
 import enum
 import functools
+import os
 import re
 from typing import NamedTuple
 
@@ -28,7 +30,7 @@ _LABELS = _words(
   " groundtruth segmentation segmentations semantic manual trimap trimaps segmap segmaps"
 )
 _IMAGES = _words("image images img imgs")
-_PLAIN_IMAGES = _words("photo photos picture pictures pic pics input inputs rgb original originals")
+_PLAIN_IMAGES = _words("photo photos picture pictures pic pics input inputs rgb original originals sat")
 # Not the images and not their classes, where a set has both.
 _OTHERS = _words(
   "instance instances object objects right disparity color colour colored coloured colors colours panoptic"
@@ -44,11 +46,11 @@ _JOINED = re.compile(
   rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(_LABELS | _IMAGES)}|set|data)"
 )
 _BAND = re.compile(
-  r"(?:sr_)?b(?:and)?_?(\d{1,2}a?|qa)|red|green|blue|nir|swir\d?|rededge\d?|re\d|vv|vh|hh|hv|pan|tir\d?"
+  r"(?:sr_)?b(?:and)?_?(0?[1-9]a?|1\d|qa)|red|green|blue|nir|swir\d?|rededge\d?|re\d|vv|vh|hh|hv|pan|tir\d?"
 )
 _RESOLUTION = re.compile(r"r?\d{1,4}c?m", re.IGNORECASE)
 _FOLD = re.compile(r"(fold|cv|split|part|batch|chunk|shard)[ _-]?\d+", re.IGNORECASE)
-_SEPARATORS = "_-. "
+SEPARATORS = "_-. "
 
 
 class Kind(enum.Enum):
@@ -167,7 +169,7 @@ def shorten(stem: str, splits: bool = False) -> str:
     splits: whether to remove the names of splits too.
   """
   while True:
-    at = max(map(stem.rfind, _SEPARATORS))
+    at = max(map(stem.rfind, SEPARATORS))
     if at <= 0:
       return stem
     says = _says(stem[at + 1 :])
@@ -176,15 +178,29 @@ def shorten(stem: str, splits: bool = False) -> str:
     stem = stem[:at]
 
 
+def common_end(stems: Collection[str]) -> str:
+  """Returns the words, with their separator, with which all stems end: "_sat" of 1_sat and 2_sat."""
+  if len(stems) < 2:
+    return ""
+  backwards = [stem[::-1] for stem in (min(stems, key=_backwards), max(stems, key=_backwards))]
+  end = os.path.commonprefix(backwards)[::-1]
+  starts = [at for at, letter in enumerate(end) if letter in SEPARATORS]
+  return end[starts[0] :] if starts else ""
+
+
+def _backwards(stem: str) -> str:
+  return stem[::-1]
+
+
 def is_map_stem(stem: str) -> bool:
   """Returns whether a stem ends with a word for label maps: "x_mask"."""
-  at = max(map(stem.rfind, _SEPARATORS))
+  at = max(map(stem.rfind, SEPARATORS))
   return at > 0 and _says(stem[at + 1 :]).kind is Kind.LABEL
 
 
 def is_other_stem(stem: str) -> bool:
   """Returns whether a stem ends with a word for neither images nor label maps: "x_gtFine_color"."""
-  at = max(map(stem.rfind, _SEPARATORS))
+  at = max(map(stem.rfind, SEPARATORS))
   return at > 0 and _says(stem[at + 1 :]).kind is Kind.OTHER
 
 

@@ -31,38 +31,31 @@ class Pairs(NamedTuple):
 
 
 def beside(pictures: Sequence[Picture]) -> tuple[set[int], int]:
-  """Returns (numbers of the pictures that are maps by the end of their names, such as "x_mask" next to "x";
-  number of the images).
+  """Returns (numbers of the pictures that are label maps, or pictures of them, by the end of their names,
+  such as "x_mask" next to "x"; number of the others).
   """
-  marked = {
-    i
-    for i, picture in enumerate(pictures)
-    if picture.kind in (None, Kind.IMAGE) and picture.key is None and _is_marked(picture.stem)
-  }
+  stems = [picture.stem if picture.kind in (None, Kind.IMAGE) else "" for picture in pictures]
+  marked = {i for i, stem in enumerate(stems) if stem and names.is_map_stem(stem)}
   if not marked:
     return set(), len(pictures)
+  marked |= {i for i, stem in enumerate(stems) if stem and names.is_other_stem(stem)}
+  unmarked = [i for i, stem in enumerate(stems) if stem and i not in marked]
+  end = names.common_end([stems[i] for i in unmarked])
   bases = {
-    (picture.split, picture.rest, stem)
-    for i, picture in enumerate(pictures)
-    if i not in marked
-    for stem in {picture.stem, names.shorten(picture.stem)}
+    (pictures[i].split, pictures[i].rest, stem)
+    for i in unmarked
+    for stem in (stems[i], names.shorten(stems[i]), stems[i].removesuffix(end))
   }
-  maps = {
-    i for i in marked if (pictures[i].split, pictures[i].rest, names.shorten(pictures[i].stem)) in bases
-  }
+  maps = {i for i in marked if (pictures[i].split, pictures[i].rest, names.shorten(stems[i])) in bases}
   return maps, len(pictures) - len(maps)
-
-
-def _is_marked(stem: str) -> bool:
-  return names.is_map_stem(stem) or names.is_other_stem(stem)
 
 
 def pair(images: Sequence[Picture], maps: Sequence[Picture], where: str, choose: bool = True) -> Pairs:
   """Returns the images with their maps.
 
-  Names are compared as they are, then without the words at their ends that say what they are ("_mask");
-  folders are compared as they are, then without those that all images or all maps share. The first comparison
-  that finds a map for all images counts, else the one that finds most.
+  Names are compared as they are, then without the words at their ends that say what they are ("_mask") or in
+  which all end; folders are compared as they are, then without those that all images or all maps share. The
+  first comparison that finds a map for all images counts, else the one that finds most.
 
   Args:
     images, maps: in any order; of some splits, maps may not exist.
@@ -104,18 +97,25 @@ def _comparisons(
   images: Sequence[Picture], maps: Sequence[Picture]
 ) -> Iterator[tuple[Callable[[Picture], Hashable], Callable[[Picture], Hashable]]]:
   """Yields (key of an image, key of a map) from the strictest to the loosest comparison."""
+  of_images, of_maps = (names.common_end([each.stem for each in pictures]) for pictures in (images, maps))
   stems = (
     (lambda picture: picture.stem,) * 2,
     (lambda picture: picture.stem, _shortened),
     (_shortened, _shortened),
+    (lambda picture: picture.stem, lambda picture: picture.stem.removesuffix(of_maps)),
+    (
+      lambda picture: picture.stem.removesuffix(of_images),
+      lambda picture: picture.stem.removesuffix(of_maps),
+    ),
     (lambda picture: names.shorten(picture.stem, True),) * 2,
   )
-  shared = _common(images), _common(maps)
+  # a folder around all images may be that of a class, unless another one says that they are images
+  shared = _common(images) if all(each.kind is Kind.IMAGE for each in images) else 0, _common(maps)
   folders = [(lambda picture: picture.rest,) * 2]
   if any(shared):
     folders.append(tuple(lambda picture, skip=skip: picture.rest[skip:] for skip in shared))
   splits = [lambda picture: picture.split]
-  if not any(each.split for each in maps):
+  if all(each.split for each in images) and not any(each.split for each in maps):
     splits.append(lambda picture: "")
   for split in splits:
     for of_image, of_map in folders:
@@ -142,20 +142,23 @@ def _choose(candidates: Sequence[Picture], image: Picture, where: str) -> Pictur
   Raises:
     BadInput: there are several.
   """
-  known = [each for each in candidates if each.kind is not Kind.OTHER and not names.is_other_stem(each.stem)]
-  if len(known) == 1:
-    return known[0]
-  shown = [each.path for each in (known or candidates)][:3]
-  folder, one, two = _shared(*shown[:2]) if len(shown) > 1 else ("", shown[0], shown[0])
-  ends = [path.rpartition("/")[2] for path in shown]
-  if len({names.stem_of(end) for end in ends}) == 1 and len({path.rpartition("/")[0] for path in shown}) == 1:
-    raise BadInput(f"{os.path.join(where, folder)} holds {one} and {two}, which is ambiguous; remove one")
-  if len({path.rpartition("/")[0] for path in shown}) == 1:
-    common = len(os.path.commonprefix([*ends, image.path.rpartition("/")[2]]))
-    choice = f"choose one by --label_suffix={names.stem_of(ends[0])[common:]}"
-  else:
-    choice = f"choose one by --labels={shown[0].rpartition('/')[0]}"
-  raise BadInput(f"{os.path.join(where, image.path)} has several maps, {' and '.join(shown)}: {choice}")
+  candidates = [each for each in candidates if not names.is_other_stem(each.stem)] or candidates
+  if len(candidates) == 1:
+    return candidates[0]
+  one, two = (each.path for each in candidates[:2])
+  folder, ends = _shared(one, two)[0], [path.rpartition("/")[2] for path in (one, two)]
+  if names.stem_of(one) == names.stem_of(two):
+    raise BadInput(
+      f"{os.path.join(where, folder)} holds {ends[0]} and {ends[1]}, which is ambiguous; remove one"
+    )
+  shown = f"{os.path.join(where, image.path)} has several maps, {one} and {two}"
+  pairs = zip(one.split("/")[:-1], two.split("/")[:-1], strict=False)
+  if other := next((mine for mine, others in pairs if mine != others), None):
+    raise BadInput(f"{shown}: choose one by --labels={other}")
+  stem = os.path.commonprefix([*ends, image.path.rpartition("/")[2]])
+  at = max(map(stem.rfind, "_-. "))
+  cut = at if at > 0 else len(stem)
+  raise BadInput(f"{shown}: choose one by --label_suffix={names.stem_of(ends[0])[cut:]}")
 
 
 def _shared(one: str, two: str) -> tuple[str, str, str]:

@@ -12,6 +12,8 @@ from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
 
+_MAPS = (Kind.LABEL, Kind.VALUE)
+
 
 class Asked(NamedTuple):
   """What the user says about a layout; what is empty is found.
@@ -136,7 +138,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   else:
     for level in levels.values():
       for name, split in level.splits.items():
-        if name not in stated.setdefault(split, []):
+        if names.read(name).kind not in _MAPS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
   return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
@@ -148,11 +150,10 @@ def _unmatched(picture: Picture, asked: Asked) -> Picture:
     stem = picture.stem
     if stem.endswith(asked.label_suffix) and stem != asked.label_suffix:
       return picture._replace(kind=Kind.LABEL, key=stem.removesuffix(asked.label_suffix))
-    maps = (Kind.LABEL, Kind.VALUE)
-    return picture._replace(kind=Kind.OTHER) if picture.kind in maps else picture
-  if asked.images and not (picture.kind in (Kind.LABEL, Kind.VALUE) and not asked.labels):
+    return picture._replace(kind=Kind.OTHER) if picture.kind in _MAPS else picture
+  if asked.images and not (picture.kind in _MAPS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
-  if asked.labels and picture.kind in (Kind.LABEL, Kind.VALUE):
+  if asked.labels and picture.kind in _MAPS:
     return picture._replace(kind=Kind.OTHER)
   return picture
 
@@ -187,8 +188,10 @@ def _find_levels(
   for folder, children in inside.items():
     if not (folder.startswith(base) and (level := _level(children, folder == base))):
       continue
+    parent = names.read(folder.rstrip("/").rpartition("/")[2])
     if level.certain or folder != base:
-      levels[folder] = level
+      # images/train says a split, cat/train does not
+      levels[folder] = level._replace(certain=level.certain or (folder != base and bool(parent.kind)))
       continue
     others = [name for name in children if name not in level.splits]
     # images and maps of one split may lie next to the folder of another

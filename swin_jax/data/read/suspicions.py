@@ -177,9 +177,12 @@ def _check_file(where: str, folders: Sequence[str], path: str, text: str) -> Non
   """Raises BadInput if a class file does not name the folders."""
   if folders and all(name in text for name in folders):
     return
+  rest = (
+    f"and folders such as {_some(folders, 2)} are not in it" if folders else "and there are no class folders"
+  )
   raise BadInput(
-    f"{os.path.join(where, path)} names classes, but no label maps were found that it explains, and folders"
-    f" such as {_some(folders, 2)} are not in it: give prepare --images= and --labels=; {ASK}"
+    f"{os.path.join(where, path)} names classes, but no label maps were found that it explains, {rest}: give"
+    f" prepare --images= and --labels=; {ASK}"
   )
 
 
