@@ -38,11 +38,12 @@ class ImageFiles:
     return len(self.labels)
 
   def __getitem__(self, index: int) -> Example:
-    path = self._path(index)
+    path = self.path(index)
     name = os.fsencode(path).decode("utf-8", "replace")
     return Example(read_named(self.tree, path), int(self.labels[index]), name)
 
-  def _path(self, index: int) -> str:
+  def path(self, index: int) -> str:
+    """Returns the path of an image in its tree."""
     return self._folder + os.fsdecode(self._paths[self._offsets[index] : self._offsets[index + 1]])
 
   @property

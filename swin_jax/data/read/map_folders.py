@@ -75,7 +75,7 @@ def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Pic
 
 
 def _without_others(pictures: Sequence[Picture]) -> list[Picture]:
-  """Returns the pictures, where further maps of an image are not images: x_2nd next to x and its map x_1st."""
+  """Returns the pictures; further maps of an image are not images: x_2nd next to x and its map x_1st."""
   maps, others = set(), set()
   for each in pictures:
     (maps if each.kind is Kind.LABEL else others).add((each.split, each.rest, each.stem))

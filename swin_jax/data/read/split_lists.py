@@ -72,7 +72,7 @@ class _Lookup:
     self._by_tail: dict[str, list[int]] = {}
     for i, path in enumerate(images):
       parts = names.stem_of(path).split("/")
-      for count in (1, 2):
+      for count in range(1, min(len(parts), 2) + 1):
         self._by_tail.setdefault("/".join(parts[-count:]), []).append(i)
     self._endings = {names.ending_of(path) for path in images}
 

@@ -115,7 +115,7 @@ def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
   several = {scene: files for scene, files in scenes.items() if len({band for _, band in files}) > 1}
   if not several or 2 * sum(map(len, several.values())) < len(rasters):
     return
-  (_, stem), files = next(iter(several.items()))
+  (folders, stem), files = next(iter(several.items()))
   try:
     if any(bands_of(path) != 1 for path in list(files.values())[:2]):
       return
@@ -125,7 +125,7 @@ def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
   for (resolution, _), path in files.items():
     by_resolution.setdefault(resolution, []).append(path)
   most = max(by_resolution.values(), key=len)
-  name = stem.strip("_-. ") or "scene"
+  name = stem.strip("_-. ") or next(reversed(folders), "") or "scene"
   paths = " ".join(_quoted(os.path.join(tree.name, path)) for path in most)
   others = "" if len(by_resolution) == 1 else " (those of one resolution)"
   raise BadInput(
