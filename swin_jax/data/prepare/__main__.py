@@ -63,8 +63,8 @@ from swin_jax.terminal import preemption
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
-from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import limits, manifest, roles
+from swin_jax.data.prepare import layout_flags, tiles, writing
+from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
@@ -116,20 +116,6 @@ def _parser() -> cli.Parser:
     default=0.0,
     metavar="SHARE",
     help="share of a source's only split that becomes val",
-  )
-  add("--images", default="", metavar="PATTERN", help="paths of the images, or the name of their folders")
-  add("--labels", default="", metavar="PATTERN", help="paths of the label maps, or the name of their folders")
-  add(
-    "--label_suffix",
-    default="",
-    metavar="END",
-    help="end of the names of label maps, after the names of their images",
-  )
-  add("--splits", default="", metavar="NAME:FOLDER,…", help="names of the splits and their folders")
-  add(
-    "--classes",
-    choices=("folders",),
-    help="folders are classes of images, also if they look like something else",
   )
   add(
     "--short_side",
@@ -189,6 +175,7 @@ def _parser() -> cli.Parser:
     help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
   )
   add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
+  layout_flags.add_to(parser)
   add(
     "--num_threads",
     type=cli.number(int, 1, 1024),
@@ -237,7 +224,7 @@ def main(argv: Sequence[str]) -> int:
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
         cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
-        asked=_asked(arguments),
+        asked=layout_flags.asked(arguments),
       )
 
   return cli.exit_code(body)
@@ -254,43 +241,6 @@ def _take_paths(arguments: argparse.Namespace) -> None:
     if flag is None or arguments.verify is not None:
       raise BadInput(f"'{word}' is not a flag; flags are written --name=value")
     setattr(arguments, flag, local_path(word))
-
-
-def _asked(arguments: argparse.Namespace) -> roles.Asked:
-  """Returns what the flags say about the layout.
-
-  Raises:
-    BadInput: they contradict each other, or the value of --splits is malformed.
-  """
-  asked = roles.Asked(
-    arguments.images,
-    arguments.labels,
-    arguments.label_suffix,
-    parse_splits(arguments.splits),
-    arguments.classes == "folders",
-  )
-  if asked.folders_are_classes and asked.names_maps:
-    raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")
-  if asked.labels and asked.label_suffix:
-    raise BadInput("--labels and --label_suffix both say where label maps are; leave one out")
-  return asked
-
-
-def parse_splits(text: str) -> dict[str, str]:
-  """Parses "train:training_set,val:test_set" into split → folder.
-
-  Raises:
-    BadInput: the text has another form, or a split or folder occurs twice.
-  """
-  if not text:
-    return {}
-  pairs = [part.split(":") for part in text.split(",")]
-  if not all(len(pair) == 2 and all(map(str.strip, pair)) for pair in pairs):
-    raise BadInput(f"--splits={text} is not like train:training_set,val:test_set")
-  parsed = {split.strip(): folder.strip().strip("/") for split, folder in pairs}
-  if not len(parsed) == len(set(parsed.values())) == len(pairs):
-    raise BadInput(f"--splits={text} names a split or a folder twice")
-  return parsed
 
 
 def parse_part(text: str) -> tuple[int, int]:

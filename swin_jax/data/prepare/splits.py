@@ -124,8 +124,8 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
 
 def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:
   """Opens all splits of a source that is not a tree, or only the requested one."""
-  if found := raster_sources.find(source, split, cut):
-    return found
+  if sources := raster_sources.find(source, split, cut):
+    return sources
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
     splits, load = list(tfds.open_builder(name).info.splits), functools.partial(tfds.Tfds, name)

@@ -45,12 +45,12 @@ def find(
     for images in by_split.values():
       suspicions.check_images(where, images)
   number = {name: i for i, name in enumerate(folders)}
-  found = {}
+  splits = {}
   for split, images in by_split.items():
     labels = [number.get(of_image[image.path], -1) for image in images]
     names_of_split = tuple(map(printable, folders)) if max(labels) >= 0 else ()
-    found[split] = parts.Part(_root(images, base), [i.path for i in images], labels, names_of_split)
-  return parts.Finding(found, used=used)
+    splits[split] = parts.Part(_root(images, base), [i.path for i in images], labels, names_of_split)
+  return parts.Finding(splits, used=used)
 
 
 def _folders(where: str, by_split: Mapping[str, Sequence[Picture]]) -> dict[str, str | None]:

@@ -74,13 +74,13 @@ def understand(
     [path for path, kept in zip(listing.files, is_picture, strict=True) if kept is kind]
     for kind in (True, False)
   )
-  found = roles.find(paths, asked) if paths else None
+  tree_roles = roles.find(paths, asked) if paths else None
   mapped = None
-  images = found.pictures if found else []
+  images = tree_roles.pictures if tree_roles else []
   if asked.images:
     images = [each for each in images if each.kind is not Kind.OTHER]
   if images and not asked.folders_are_classes:
-    mapped = map_folders.separate(found.pictures, asked, tree.name)
+    mapped = map_folders.separate(tree_roles.pictures, asked, tree.name)
     if mapped:
       images = mapped.images
     elif not asked.images:
@@ -98,11 +98,11 @@ def understand(
   else:
     class_file = _class_file(tree, others) if not asked.folders_are_classes else None
     finding = class_folders.find(
-      tree.name, by_split, found.base, found.lone_split, class_file, not asked.folders_are_classes
+      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not asked.folders_are_classes
     )
   order = sorted(finding.parts, key=lambda split: (split[:3] not in _ORDER, _ORDER.find(split[:3]), split))
-  titles = _titles(order, {} if lists else found.stated, asked)
-  if not lists and (line := _of_splits(titles, found.stated)):
+  titles = _titles(order, {} if lists else tree_roles.stated, asked)
+  if not lists and (line := _of_splits(titles, tree_roles.stated)):
     notes = (line, *notes)
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
   left = [path for path in paths if path not in used]
@@ -112,7 +112,7 @@ def understand(
     {titles[split]: finding.parts[split] for split in order},
     finding.classes,
     of_rasters,
-    (*notes, *finding.notes, *_left_out(left, listing, used, found.base)),
+    (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
     dict(sorted(unread.items())),
   )
 
@@ -207,12 +207,12 @@ def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -
 
 def _around(paths: Sequence[str]) -> set[str]:
   """Returns all folders around files, with a trailing "/"."""
-  found: set[str] = set()
+  around: set[str] = set()
   for folder in {path.rpartition("/")[0] for path in paths}:
-    while folder and folder + "/" not in found:
-      found.add(folder + "/")
+    while folder and folder + "/" not in around:
+      around.add(folder + "/")
       folder = folder.rpartition("/")[0]
-  return found
+  return around
 
 
 def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from swin_jax.data.read import image_files, labelled_files, labels, names, pairing, parts, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
+from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
 _MAPS = (Kind.LABEL, Kind.VALUE)
@@ -45,7 +46,7 @@ def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | 
     return None
   if maps and values:
     raise BadInput(
-      f"{where} holds both label maps, such as {maps[0].path}, and {Kind.VALUE.value}; prepare each from a"
+      f"{where} holds both label maps, such as {maps[0].path}, and {Target.VALUES}; prepare each from a"
       " separate folder"
     )
   if not asked.names_maps and not pairing.pair(images, maps or values, where, choose=False).pairs:
@@ -170,7 +171,7 @@ def find(
     BadInput: an image has no map, or no file names the classes.
   """
   map_of = {image.path: target.path for image, target in pairs.pairs}
-  found, notes = {}, []
+  splits, notes = {}, []
   with_maps = [split for split, images in by_split.items() if any(image.path in map_of for image in images)]
   if not with_maps:
     raise BadInput(
@@ -185,7 +186,7 @@ def find(
       notes.append(f"split {split} has no maps and is left out, with {len(images):,} images")
       continue
     if split not in with_maps and not is_listed:
-      kind = Kind.VALUE.value if of_values else Kind.LABEL.value
+      kind = Target.VALUES if of_values else Target.LABELS
       raise BadInput(
         f"{tree.name} has no {kind} for the images of split {split}, such as {images[0].path}; add them, as"
         f" in {target}, or remove the images"
@@ -197,16 +198,16 @@ def find(
         f" {os.path.join(tree.name, target.rpartition('/')[0])}{more}; add or remove them"
       )
     paths = sorted((image.path for image in images), key=names.stem_of)
-    found[split] = parts.Part("", paths, [-1] * len(paths), maps=[map_of[path] for path in paths])
-  shown = next(iter(found.values()))
+    splits[split] = parts.Part("", paths, [-1] * len(paths), maps=[map_of[path] for path in paths])
+  shown = next(iter(splits.values()))
   if not _is_plain(shown.images[0], shown.maps[0]):
-    count = sum(len(part.images) for part in found.values())
+    count = sum(len(part.images) for part in splits.values())
     notes.append(
       f"the map of {shown.images[0]} is {shown.maps[0]}, and so on for {count:,} images; --images= and"
       " --labels= override"
     )
   classes, used = (None, ()) if of_values else _classes(tree, others)
-  return parts.Finding(found, classes, tuple(notes), used)
+  return parts.Finding(splits, classes, tuple(notes), used)
 
 
 def _check_left(where: str, pairs: pairing.Pairs) -> None:
@@ -252,6 +253,6 @@ def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes, t
     return labelled_files.classes_in(tree, folder and folder + "/"), (path,)
   raise BadInput(
     f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
-    f" class name per line; for maps of numbers, name their folders {Kind.VALUE.value}; if they are not maps,"
+    f" class name per line; for maps of numbers, name their folders {Target.VALUES}; if they are not maps,"
     " prepare only the folder of the images"
   )

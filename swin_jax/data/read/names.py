@@ -10,6 +10,8 @@ import os
 import re
 from typing import NamedTuple
 
+from swin_jax.data.read.targets import Target
+
 
 def _words(text: str) -> frozenset[str]:
   return frozenset(text.split())
@@ -56,10 +58,10 @@ SEPARATORS = "_-. "
 class Kind(enum.Enum):
   """What files are."""
 
-  IMAGE = "images"
-  LABEL = "labels"
-  VALUE = "values"
-  OTHER = "other"
+  IMAGE = enum.auto()
+  LABEL = enum.auto()
+  VALUE = enum.auto()
+  OTHER = enum.auto()
 
 
 class Name(NamedTuple):
@@ -79,17 +81,17 @@ class Name(NamedTuple):
 @functools.lru_cache(100_000)
 def words(name: str) -> tuple[str, ...]:
   """Returns the words of a name in lower case: "leftImg8bit" is left, img, 8, bit."""
-  found = []
+  split_up = []
   for word in map(str.lower, _WORD.findall(name)):
     joined = _JOINED.fullmatch(word)
-    found += joined.groups() if joined and word not in _LABELS else (word,)
-  return tuple(found)
+    split_up += joined.groups() if joined and word not in _LABELS else (word,)
+  return tuple(split_up)
 
 
 @functools.lru_cache(100_000)
 def read(name: str) -> Name:
   """Returns what the name of a folder says."""
-  if name == Kind.VALUE.value:
+  if name == Target.VALUES:
     return Name(kind=Kind.VALUE)
   parts = set(words(name))
   texts = {word for word in parts if not word.isdigit()}
@@ -136,6 +138,11 @@ def is_fold(name: str) -> bool:
 def is_resolution(name: str) -> bool:
   """Returns whether a folder is called like a resolution: R10m, 20m, …"""
   return bool(_RESOLUTION.fullmatch(name))
+
+
+def is_colour(name: str) -> bool:
+  """Returns whether a folder is called like a band that everybody sees, which may also be a class."""
+  return name.lower() in ("red", "green", "blue")
 
 
 def is_band(name: str) -> bool:

@@ -109,10 +109,10 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
     picture = place[path.rpartition("/")[0]]._replace(path=path)
-    for flag, match, kind in (("images", match_image, Kind.IMAGE), ("labels", match_label, Kind.LABEL)):
-      if match and (found := match(path)):
-        matched.add(flag)
-        split, key, literal = found
+    for match, kind in ((match_image, Kind.IMAGE), (match_label, Kind.LABEL)):
+      if match and (said := match(path)):
+        matched.add(kind)
+        split, key, literal = said
         rest = tuple(name for name in picture.rest if name not in literal)
         picture = picture._replace(kind=kind, key=key, rest=tuple(n for n in rest if n != split))
         if split:
@@ -124,9 +124,9 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
     else:
       picture = _unmatched(picture, asked)
     pictures.append(picture)
-  for flag, pattern in (("images", asked.images), ("labels", asked.labels)):
-    if pattern and flag not in matched:
-      raise BadInput(f"--{flag}={pattern} matches no file of the source, such as {paths[0]}")
+  for flag, pattern, kind in (("--images", asked.images, Kind.IMAGE), ("--labels", asked.labels, Kind.LABEL)):
+    if pattern and kind not in matched:
+      raise BadInput(f"{flag}={pattern} matches no file of the source, such as {paths[0]}")
   if asked.label_suffix and not any(picture.kind is Kind.LABEL for picture in pictures):
     raise BadInput(f"--label_suffix={asked.label_suffix}: no file of the source is called so, see {paths[0]}")
   if asked.splits:
@@ -287,9 +287,9 @@ def _matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] |
   keeps_ending = is_file and parts[-1].endswith("*")
 
   def match(path: str) -> tuple[str, str | None, set[str]] | None:
-    if not (found := compiled.fullmatch(path)):
+    if not (matched := compiled.fullmatch(path)):
       return None
-    caught = found.groupdict()
+    caught = matched.groupdict()
     key = "\0".join(caught[f"key{i}"] for i in range(1, groups + 1)) if groups else None
     if key and keeps_ending:
       key = names.stem_of(key)

@@ -52,10 +52,10 @@ def find(
   for paths in by_folder.values():
     if "train" in paths:  # it is part of the other list
       paths.pop("trainval", None)
-    splits = {split: found for split, path in paths.items() if (found := _read(tree, path, lookup))}
+    splits = {split: numbers for split, path in paths.items() if (numbers := _read(tree, path, lookup))}
     if "train" not in splits and "trainval" in splits:
       splits["train"], paths["train"] = splits.pop("trainval"), paths["trainval"]
-    listed = [i for split, found in splits.items() if split != "test" for i in found]
+    listed = [i for split, numbers in splits.items() if split != "test" for i in numbers]
     known = sum(i in mapped for i in listed) / len(listed) if mapped and listed else 1.0
     if splits and (known, len(listed)) > score:
       unique = len(set().union(*splits.values()))
@@ -94,9 +94,9 @@ def _read(tree: trees.Tree, path: str, lookup: _Lookup) -> list[int]:
     return []
   lines = content[:_LONGEST].decode("utf-8-sig", "replace").splitlines()
   entries = [line.strip() for line in lines if line.strip()]
-  found = [lookup(entry) for entry in entries]
-  if None in found:  # more may follow the name
+  numbers = [lookup(entry) for entry in entries]
+  if None in numbers:  # more may follow the name
     first = (re.split(r"[\s,]", entry)[0] for entry in entries)
-    found = [lookup(word) if i is None else i for i, word in zip(found, first, strict=True)]
-  known = {i for i in found if i is not None}
+    numbers = [lookup(word) if i is None else i for i, word in zip(numbers, first, strict=True)]
+  known = {i for i in numbers if i is not None}
   return sorted(known) if known and len(known) >= _LEAST * len(entries) else []

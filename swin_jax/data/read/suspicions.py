@@ -41,9 +41,7 @@ def check_classes(
   if len(folders) > 1:
     _check_kinds(where, folders, by_class)
     _check_splits(where, folders)
-    for what, looks in (("bands", names.is_band), ("resolutions", names.is_resolution)):
-      if all(map(looks, folders)) and _same_stems(*(by_class[name] for name in folders[:2])):
-        raise BadInput(f"the folders {_some(folders)} of {where} look like {what}, not classes; {ASK}")
+    _check_bands(where, folders, by_class)
   if class_file:
     _check_file(where, folders, *class_file)
 
@@ -68,9 +66,9 @@ def check_images(where: str, images: Sequence[Picture]) -> None:
           for other in by_stem[base]:
             if names.ending_of(file) != names.ending_of(other) and (end or file > other):
               ends.setdefault(end, []).append((f"{folder}/{other}".lstrip("/"), file))
-  for end, found in ends.items():
-    if len(found) > 1 and 2 * len(found) >= len(images[:_SOME]) - len(found):
-      image, file = found[0]
+  for end, companions in ends.items():
+    if len(companions) > 1 and 2 * len(companions) >= len(images[:_SOME]) - len(companions):
+      image, file = companions[0]
       flags = (
         f"--label_suffix={end}"
         if end
@@ -158,6 +156,15 @@ def _refuse_maps(where: str, images: str, maps: str) -> None:
     f" images: if {printable(maps)} holds maps of pixels, give prepare --images={printable(images)}"
     f" --labels={printable(maps)}, or call it labels (classes) or values (numbers); {ASK}"
   )
+
+
+def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequence[Picture]]) -> None:
+  """Raises BadInput if the folders look like bands or resolutions of the same images."""
+  if all(map(names.is_colour, folders)) or not _same_stems(*(by_class[name] for name in folders[:2])):
+    return
+  for what, looks in (("bands", names.is_band), ("resolutions", names.is_resolution)):
+    if all(map(looks, folders)):
+      raise BadInput(f"the folders {_some(folders)} of {where} look like {what}, not classes; {ASK}")
 
 
 def _check_splits(where: str, folders: Sequence[str]) -> None:
