@@ -14,7 +14,7 @@ the classes, see `labels.py`. Maps in a folder called "values" hold numbers.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import os
 from typing import NamedTuple
 
@@ -74,21 +74,21 @@ def understand(
     [path for path, kept in zip(listing.files, is_picture, strict=True) if kept is kind]
     for kind in (True, False)
   )
-  tree_roles = roles.find(paths, asked) if paths else None
+  if not paths:
+    raise BadInput(_no_image(tree, listing))
+  tree_roles = roles.find(paths, asked)
   mapped = None
-  images = tree_roles.pictures if tree_roles else []
+  if not asked.folders_are_classes:
+    mapped = map_folders.separate(tree_roles.pictures, asked, tree.name)
+  images = mapped.images if mapped else tree_roles.pictures
   if asked.images:
     images = [each for each in images if each.kind is not Kind.OTHER]
-  if images and not asked.folders_are_classes:
-    mapped = map_folders.separate(tree_roles.pictures, asked, tree.name)
-    if mapped:
-      images = mapped.images
-    elif not asked.images:
-      map_folders.check_folders(tree.name, listing, _around(paths))
-      map_folders.check_unpaired(tree.name, images)
+  elif not (mapped or asked.folders_are_classes):
+    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_unpaired(tree.name, images)
   of_rasters, images = _of_one_kind(images, files)
   if not images:
-    raise BadInput(f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){_held(listing)}")
+    raise BadInput(_no_image(tree, listing))
   if of_rasters and not (asked.images or asked.folders_are_classes):
     suspicions.check_bands(tree, images, files.bands)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
@@ -96,20 +96,20 @@ def understand(
   if mapped:
     finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
   else:
-    class_file = _class_file(tree, others) if not asked.folders_are_classes else None
+    is_sure = asked.folders_are_classes
+    class_file = None if is_sure else _class_file(tree, others)
     finding = class_folders.find(
-      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not asked.folders_are_classes
+      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
     )
-  order = sorted(finding.parts, key=lambda split: (split[:3] not in _ORDER, _ORDER.find(split[:3]), split))
-  titles = _titles(order, {} if lists else tree_roles.stated, asked)
-  if not lists and (line := _of_splits(titles, tree_roles.stated)):
-    notes = (line, *notes)
+  titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
+  if not lists:
+    notes = _of_splits(titles, tree_roles.stated)
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
   left = [path for path in paths if path not in used]
   used.update(finding.used, lists)
   unread = Counter(names.ending_of(path) or "no ending" for path in listing.files if path not in used)
   return parts.Layout(
-    {titles[split]: finding.parts[split] for split in order},
+    {title: finding.parts[split] for split, title in titles.items()},
     finding.classes,
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
@@ -182,10 +182,12 @@ def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | No
   return None
 
 
-def _titles(splits: Sequence[str], stated: Mapping[str, Sequence[str]], asked: Asked) -> dict[str, str]:
-  """Returns split → its name: a plain name of a folder stays, and "test" without "val" becomes "val"."""
+def _titles(splits: Collection[str], stated: Mapping[str, Sequence[str]], asked: Asked) -> dict[str, str]:
+  """Returns split → its name, in the order train, val, test: a plain name of a folder stays, and "test"
+  without "val" becomes "val".
+  """
   titles = {}
-  for split in splits:
+  for split in sorted(splits, key=lambda split: (split[:3] not in _ORDER, _ORDER.find(split[:3]), split)):
     folders = stated.get(split, ())
     if asked.splits or not folders:
       titles[split] = split
@@ -196,13 +198,13 @@ def _titles(splits: Sequence[str], stated: Mapping[str, Sequence[str]], asked: A
   return titles
 
 
-def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -> str:
-  """Returns the note on the names of splits; "" if they are those of their folders."""
+def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+  """Returns the note on the names of splits; none if they are those of their folders."""
   pairs = [(stated.get(split, [split]), title) for split, title in titles.items()]
   if all(folders == [title] for folders, title in pairs):
-    return ""
+    return ()
   shown = ", ".join(f"{' and '.join(map(printable, folders))} → {title}" for folders, title in pairs)
-  return f"splits: {shown}; --splits= overrides"
+  return (f"splits: {shown}; --splits= overrides",)
 
 
 def _around(paths: Sequence[str]) -> set[str]:
@@ -247,7 +249,8 @@ def _some(counts: Counter[str], counted: bool = True) -> str:
   return ", ".join(shown) + (f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else "")
 
 
-def _held(listing: trees.Listing) -> str:
-  """Returns what a tree without images holds."""
+def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:
+  """Returns the message for a tree without images."""
   counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
-  return f"; it holds {_some(counts)}" if counts else ""
+  held = f"; it holds {_some(counts)}" if counts else ""
+  return f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){held}"
