@@ -113,3 +113,11 @@ def test_patterns_and_suffixes():
   assert "no file of the source is called so" in refusal(files, CLASSES, asked(label_suffix="_nothing"))
   only = understand(files, flags=asked(images="{split}/rgb/*.jpg"))
   assert counts(only) == {"train": 4, "val": 4} and only.unread == {".png": 8} and not only.has_maps
+
+
+def test_a_split_may_have_maps_only_or_be_the_only_one():
+  images = paths("images/train/{i}.jpg")
+  layout = understand(images + paths("labels/{split}/{i}.png", split=TWO), CLASSES)
+  assert counts(layout) == {"train": 4} and layout.unread == {".png": 4}
+  alone = paths("{kind}/val/{i}.png", kind=("images", "labels"))
+  assert counts(understand(alone, CLASSES)) == {"val": 4}
