@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pathlib
+import socket
 import tarfile
 import zipfile
 
@@ -88,8 +89,10 @@ def test_only_plain_files_are_read(tmp_path):
   os.mkfifo(tmp_path / "x.png")
   os.mkfifo(tmp_path / "classes.txt")
   (tmp_path / "link.png").symlink_to("/dev/zero")
+  with socket.socket(socket.AF_UNIX) as server:
+    server.bind(str(tmp_path / "socket.png"))
   tree = trees.open_tree(str(tmp_path))
-  for name in ("x.png", "link.png"):
+  for name in ("x.png", "link.png", "socket.png"):
     with pytest.raises(ValueError, match="is not a plain file"):
       tree.read(name)
   with pytest.raises(BadInput, match="classes.txt cannot be read: is not a plain file"):

@@ -56,7 +56,7 @@ def make_plan(
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
   """
   if split:
-    check_split(split)
+    _check_split(split)
   tree = raster_sources.tree_of(source)
   if tree and tree.left_out:
     warn(
@@ -67,7 +67,7 @@ def make_plan(
     raise BadInput(f"--images, --labels, --label_suffix, --splits and --classes need a folder, not {source}")
   by_split, notes, unread = _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
   for name in by_split:
-    check_split(name)
+    _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
@@ -90,7 +90,7 @@ def make_plan(
   return Plan({name: (examples, order[held_out:]), "val": (examples, order[:held_out])}, notes, unread)
 
 
-def check_split(name: str) -> None:
+def _check_split(name: str) -> None:
   """Checks that a split can be part of names of files.
 
   Raises:

@@ -47,6 +47,8 @@ def prepare(
       " folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut, asked)
+  if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.splits.values()):
+    raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
   for note in plan.notes:
     say(note)
   if plan.unread:
@@ -104,7 +106,7 @@ def describe(out: str, num_threads: int) -> None:
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
-  say(statistics.describe(out))
+  say(*statistics.describe(out))
 
 
 def write_split(
