@@ -46,8 +46,8 @@ def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | 
     return None
   if maps and values:
     raise BadInput(
-      f"{where} holds both label maps, such as {maps[0].path}, and {Target.VALUES}; prepare each from a"
-      " separate folder"
+      f"{where} holds both {Target.LABELS} and {Target.VALUES}, such as {maps[0].path} and {values[0].path};"
+      " prepare each from a separate folder"
     )
   if not asked.names_maps and not pairing.pair(images, maps or values, where, choose=False).pairs:
     return None  # a class may be called like maps
