@@ -11,7 +11,6 @@ from PIL import Image
 
 from swin_jax.data.read import (
   class_names,
-  image_files,
   image_ops,
   labelled_files,
   labels,
@@ -138,9 +137,11 @@ class Truth:
       classes = _known_to_model(stated, names, flag, folder) if stated and len(names) else stated or numbered
       if len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
-    self._split = labelled_files.Split("", "", classes)
+    self._split = labelled_files.Split((), (), classes)
     self._maps: dict[str, str] = {}
-    for path in image_files.find(self._tree, "", "", self._split.extensions):
+    for path in trees.list_all(self._tree).files:
+      if not path.lower().endswith(self._split.extensions):
+        continue
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
         raise BadInput(
           f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "

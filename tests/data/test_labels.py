@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import decoding, labelled_files, labels, sources, targets, trees
+from swin_jax.data.read import decoding, labels, layouts, sources, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
@@ -102,7 +102,7 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
   assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
   source = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
   assert source.targets is Target.LABELS and source.class_names == ("sky", "road", "car") and len(source) == 4
-  straight = labelled_files.open_folder(write(tmp_path / "set", contents), "val", Target.LABELS)
+  straight = sources.open_source("folder", write(tmp_path / "set", contents), "val", Target.LABELS)
   by_name = {straight[i].name: straight[i] for i in range(len(straight))}
   for example in map(source.__getitem__, range(len(source))):
     other = by_name[example.name]
@@ -277,19 +277,6 @@ def test_one_split_in_a_folder_around_all(tmp_path):
   ] == [3, 1]
 
 
-def test_boxes_in_text_files_are_no_label_maps(tmp_path):
-  """These are the layouts of YOLO and COCO: images with a folder next to them."""
-  yolo = {
-    "train/images/1.jpg": jpeg(9, 9, 0),
-    "train/labels/1.txt": "0 0.5 0.5 1 1",
-    "val/images/1.jpg": jpeg(9, 9, 1),
-    "val/labels/1.txt": "",
-  }
-  coco = {"images/train/1.jpg": jpeg(9, 9, 0), "annotations/train/1.json": "{}"}
-  for i, contents in enumerate((yolo, coco)):
-    assert not labelled_files.find(trees.Disk(write(tmp_path / str(i), contents)))
-
-
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
 def test_a_split_without_its_maps_is_refused_unless_it_is_for_tests(tmp_path, capsys, layout):
   contents = files(layout, splits=("train", "val", "test")) | {"classes.txt": CLASSES}
@@ -308,8 +295,8 @@ def test_maps_in_a_folder_of_another_name_are_no_classes(tmp_path, capsys):
   contents = files(kind="truth", splits=("train",))
   assert run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}") == 2
   assert (
-    "has a folder images next to truth, which are not classes of images: maps of pixels belong in labels,"
-    " annotations" in capsys.readouterr().err
+    "has a folder images next to truth, which do not look like classes of images: if truth holds maps of"
+    " pixels, give prepare --images=images --labels=truth" in capsys.readouterr().err
   )
 
 
@@ -364,7 +351,8 @@ def test_an_array_beside_images_does_not_make_rasters_of_them(tmp_path):
   folder = write(
     tmp_path, {f"{split}/cat/{i}.jpg": jpeg(9, 9, i) for split in ("train", "val") for i in range(2)}
   )
-  assert raster_sources.find(folder, trees.Disk(folder), "", tiles.Cut()) is None
+  tree = trees.Disk(folder)
+  assert not layouts.understand(tree, files=raster_sources.raster_files(tree, tiles.UNCUT)).of_rasters
 
 
 def test_several_rasters_with_one_map_are_refused(tmp_path, capsys):

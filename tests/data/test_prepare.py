@@ -273,7 +273,7 @@ def test_bad_sources(folder, tmp_path):
   out = tmp_path / "out"
   assert "has no 'none'" in bad(tmp_path / "none", out)
   assert "has no split 'test'; it has train, val" in bad(folder, out, split="test")
-  assert "--hold_out needs a source with one split" in bad(folder, out, hold_out=0.1)
+  assert "leave out --hold_out, or choose one split by --split" in bad(folder, out, hold_out=0.1)
   assert "--hold_out=0.01 of 40 images is 0" in bad(folder / "train", out, hold_out=0.01)
   (tmp_path / "empty").mkdir()
   assert "holds no image" in bad(tmp_path / "empty", out)

@@ -14,7 +14,7 @@ import sklearn.datasets
 
 from swin_jax.data.feed import pipeline
 from swin_jax.data.prepare import writing
-from swin_jax.data.read import image_files, shards, sources
+from swin_jax.data.read import image_files, layouts, shards, sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, seals
@@ -174,7 +174,7 @@ def test_every_source_survives_pickling(folder, prepared, tfds_dir, tmp_path):
 class Tree:
   """Files that exist nowhere, with names as long as those of ImageNet."""
 
-  name = "nowhere"
+  name, left_out = "nowhere", []
 
   def entries(self, folder):
     if not folder:
@@ -183,7 +183,8 @@ class Tree:
 
 
 def test_a_listing_takes_fifty_bytes_a_file():
-  source = image_files.ImageFiles(Tree(), "", "", ())
+  layout = layouts.understand(Tree())
+  source = image_files.ImageFiles(Tree(), layout.splits[""])
   assert len(source) == 20_000 and len(pickle.dumps(source)) < 50 * len(source)
 
 
@@ -376,10 +377,10 @@ def test_bad_names_and_paths(tmp_path, folder):
 def test_bad_folders(tmp_path, folder, prepared):
   assert "it has train, val: set data.train_split and data.eval_split" in bad("folder", folder, "validation")
   assert "--config.data.source=array_record" in bad("folder", prepared)
-  assert f"prepare --source={folder / 'train'} --out=FOLDER --hold_out=0.1" in bad("folder", folder / "train")
-  (tmp_path / "train").mkdir()
+  assert f"prepare {folder / 'train'} FOLDER --hold_out=0.1" in bad("folder", folder / "train")
+  (tmp_path / "train" / "ant").mkdir(parents=True)
   assert "holds no image (.jpg" in bad("folder", tmp_path)
-  (tmp_path / "train" / "ant").mkdir()
+  (tmp_path / "train" / "ant" / "y.png").touch()
   (tmp_path / "train" / "x.png").touch()
   assert "also images of its own, such as x.png" in bad("folder", tmp_path)
 

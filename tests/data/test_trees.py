@@ -1,12 +1,16 @@
 """Names in archives and folders: they cannot leave the archive, nor act on a terminal."""
 
+import gzip
+import io
 import os
+import pathlib
 import socket
+import tarfile
 import zipfile
 
 import pytest
 
-from swin_jax.data.read import image_files, labelled_files, plain_files, trees
+from swin_jax.data.read import labelled_files, plain_files, trees
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, prepared
 
@@ -21,7 +25,7 @@ def write_zip(path, *names):
 
 
 def listed(tree):
-  return list(image_files.find(tree, ""))
+  return trees.list_all(tree).files
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -102,3 +106,76 @@ def test_a_file_that_no_image_can_fill_is_not_read(tmp_path):
     file.truncate(10**12)  # takes no room on the disk
   with pytest.raises(ValueError, match="has 1,000,000,000,000 bytes, more than"):
     plain_files.read(str(tmp_path / "x.png"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_backslashes_in_zips_are_folders(tmp_path):
+  names = [f"{name}\\{i}.png" for name in ("cat", "dog") for i in range(3)]
+  left_out = ["..\\..\\evil.png", "\\abs\\evil.png", "C:\\abs\\evil.png", "cat/1.png"]
+  tree = trees.open_tree(write_zip(tmp_path / "x.zip", *names, *left_out))
+  assert listed(tree) == [name.replace("\\", "/") for name in names] and tree.left_out == left_out
+  assert tree.read("dog/2.png") == images.encode(5)
+  assert prepared.main(tmp_path / "x.zip", tmp_path / "out") == 0
+  assert prepared.read(tmp_path / "out").class_names == ("cat", "dog")
+
+
+def write_tar(path, members):
+  """Writes {name: content, or a TarInfo}."""
+  with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as file:
+    for name, content in members.items():
+      member = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+      member.name = name
+      data = content if isinstance(content, bytes) else b""
+      member.size = len(data)
+      file.addfile(member, io.BytesIO(data))
+  return str(path)
+
+
+def special(kind, target=""):
+  member = tarfile.TarInfo()
+  member.type, member.linkname = kind, target
+  return member
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.tgz", "X.TAR"])
+def test_tar_files(tmp_path, name):
+  members = {f"./set/{kind}/{i}.png": images.encode(i) for kind in ("ant", "bee") for i in range(3)}
+  left_out = {
+    "set/link.png": special(tarfile.SYMTYPE, "/etc/passwd"),
+    "set/hard.png": special(tarfile.LNKTYPE, "set/ant/0.png"),
+    "set/pipe.png": special(tarfile.FIFOTYPE),
+    "/etc/evil.png": b"x",
+    "../evil.png": b"x",
+  }
+  tree = trees.open_tree(write_tar(tmp_path / name, members | left_out | {"set/.hidden": b"x"}))
+  assert listed(tree) == [path.removeprefix("./") for path in members] and tree.left_out == list(left_out)
+  assert tree.read("set/bee/2.png") == images.encode(2)
+  assert prepared.main(tmp_path / name, tmp_path / "out") == 0
+  assert prepared.read(tmp_path / "out").class_names == ("ant", "bee")
+
+
+def test_damaged_tar_files_are_one_line(tmp_path, capsys):
+  whole = pathlib.Path(write_tar(tmp_path / "x.tar.gz", {"a.png": images.encode(0, (90, 90))})).read_bytes()
+  plain = pathlib.Path(write_tar(tmp_path / "x.tar", {"a.png": images.encode(0, (90, 90))})).read_bytes()
+  bomb = gzip.compress(bytes(2**29))
+  for name, content, message in (
+    ("cut.tar.gz", whole[:-100], "cannot be opened as a tar file"),
+    ("wrong.tar.gz", whole[:20] + bytes(50) + whole[70:], "cannot be opened as a tar file"),
+    ("rubbish.tar", b"rubbish" * 300, "cannot be opened as a tar file"),
+    ("empty.tar", b"", "cannot be opened as a tar file"),
+    ("bomb.tgz", bomb, "expands to more than 268,435,456 bytes; if you trust it, unpack it"),
+    ("cut.tar", plain[:2000], "cannot be opened as a tar file: unexpected end of data"),
+  ):
+    (tmp_path / name).write_bytes(content)
+    assert prepared.main(tmp_path / name, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not list(tmp_path.glob("out/*.array_record"))
+
+
+def test_junk_of_other_systems_is_counted(tmp_path):
+  for name in ("a/x.png", ".git/x", "@eaDir/y.png", "a/@eaDir/z.png", "Thumbs.db", "#recycle/a.png", "a/.b"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(images.encode(0))
+  listing = trees.list_all(trees.open_tree(str(tmp_path)))
+  assert listing.files == ["a/x.png"] and listing.folders == ["a/"]
+  assert listing.junk == {".*": 2, "@eaDir": 2, "Thumbs.db": 1, "#recycle": 1}

@@ -15,6 +15,8 @@ DOORS = {
   "Image.open": {"data/read/formats.py"},
   "np.load": {"data/read/array_files.py"},
   "zlib.decompress": {"run/compilation.py"},  # its own cache
+  "tarfile.TarFile": {"data/read/trees.py"},
+  "gzip.open": {"data/read/archives.py"},
   "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py"},
   # the last belongs to an exported model, which works without this package
   "print": {"terminal/progress.py", "export/loader.py"},

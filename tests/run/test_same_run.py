@@ -13,9 +13,9 @@ from tests.support import tiny
 pytestmark = pytest.mark.every_python
 
 # Groups that define the content of the batches, and the keys among them that only affect how the data is
-# read.
+# read, or which other keys are filled in.
 DATA = ("data", "augment", "dense", "mask", "seed")
-READING = ("data.num_threads", "data.num_workers", "data.max_bad_fraction")
+READING = ("data.num_threads", "data.num_workers", "data.max_bad_fraction", "data.fit_to_set")
 # Groups that define the computation, and the keys among them that do not change its results.
 COMPUTATION = ("optim", "transfer", "init_from", *KINDS)
 EXECUTION = ("optim.accumulation_steps", "optim.skip_nonfinite_steps")

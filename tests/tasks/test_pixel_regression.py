@@ -310,7 +310,9 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
     with pytest.raises(BadInput, match=message):
       checks.check(config(values, **dict(data__mean=(1.0,) * 3, data__std=(1.0,) * 3) | changes))
   both = write(tmp_path / "both", files() | {"classes.txt": "a\nb\nc\n", "train/values/1.png": jpeg(9, 9, 0)})
-  with pytest.raises(BadInput, match="holds both labels and values; prepare each from a separate folder"):
+  with pytest.raises(
+    BadInput, match="holds both labels and values, such as .*; prepare each from a separate"
+  ):
     sources.open_source("folder", both, "train", Target.VALUES)
   for where in (labelled, str(folder / "in/train/images")):
     capsys.readouterr()

@@ -226,7 +226,7 @@ except SystemExit as end:
 """
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
-  assert "Trains or evaluates the model that a config describes." in done.stdout
+  assert "Trains, evaluates or applies the model that a config describes." in done.stdout
   for flag in ("--config", "--workdir", "--mode", "--coordinator", "--num_processes", "--process_id"):
     assert f"\n  {flag} " in done.stdout
 

@@ -1,21 +1,40 @@
 """Converts an image set to ArrayRecord shards, once, before training.
 
-  python -m swin_jax.data.prepare --source=SOURCE --out=FOLDER [--tile=192 --nodata=0 --array=NAME]
+  python -m swin_jax.data.prepare SOURCE FOLDER [--tile=192 --nodata=0 --array=NAME]
   python -m swin_jax.data.prepare --out=FOLDER
   python -m swin_jax.data.prepare --verify=FOLDER
 
-SOURCE is a folder or a zip of images, a pattern like data/cifar10_{split}.npz, one npz file, or tfds:NAME.
-Folders and zips hold SOURCE/train/CLASS/x.jpg. Without train and val folders, SOURCE/CLASS/x.jpg or
-SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val: a tenth of every class, and at least
-one image of each class that has two. With --by, no group is in both parts: --by=folder takes the folders
-below the class (SOURCE/CLASS/PATIENT/x.jpg), --by='(site[0-9]+)' what a pattern matches in the path, and
---by=csv:COLUMN or --by=csv:FILE:COLUMN a column of a table that lies next to the images, or elsewhere, and
-names them in another column. All tiles of a raster are in the group of its file; without --by they are
-divided singly, and --by='(.+)' keeps those of each file together. If each pixel has a class, they hold
-SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train and SOURCE/labels/train
-("annotations" and "masks" are also accepted), and a classes.txt with one class name per line. If each pixel
-has a number, as a raster or grey image, the folder is called "values" instead of "labels";
+SOURCE (or --source=) is a folder, zip or tar file of images, a pattern like data/cifar10_{split}.npz, one npz
+file, or tfds:NAME; FOLDER (or --out=) is created.
+
+Folders and archives hold SOURCE/train/CLASS/x.jpg. If each pixel has a class, they hold
+SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, and a classes.txt with one class name per line. If
+each pixel has a number, as a raster or grey image, the folder is called "values" instead of "labels";
 --values_nodata=0 gives the number that marks unknown pixels.
+
+Without splits, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val: a
+tenth of every class, and at least one image of each class that has two. With --by, no group is in both parts:
+
+  --by=folder                                the folders below the class (SOURCE/CLASS/PATIENT/x.jpg)
+  --by='(site[0-9]+)'                        what a pattern matches in the path
+  --by=csv:COLUMN or --by=csv:FILE:COLUMN    a column of a table that lies next to the images, or elsewhere,
+                                             and names them in another column
+
+All tiles of a raster are in the group of its file; without --by they are divided singly, and --by='(.+)'
+keeps those of each file together.
+
+Other common names and layouts are understood and reported: training_set, dev, img_dir and ann_dir, image and
+mask, x_mask.png next to x.jpg, train and train_labels, and those of mmsegmentation, Cityscapes, VOC (lists in
+ImageSets) and ADE20K. For the rest, say where things are:
+
+  --images='{split}/rgb/*.jpg' --labels='**/*_gt.png'  * is any part of a name, ** any folders
+  --images=photos --labels=truth                       folders of these names, anywhere
+  --label_suffix=_mask                                 x_mask.png is the map of x.jpg
+  --splits=train:fold1,val:fold2                       names of splits and their folders
+  --classes=folders                                    folders are classes, whatever they look like
+
+What looks like maps, splits, bands or resolutions is never taken for classes without that. Files that are not
+used are counted by ending.
 
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
 stored as JPEG. EXIF orientation is ignored, here and in training.
@@ -54,7 +73,7 @@ from swin_jax.terminal import preemption
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
-from swin_jax.data.prepare import tiles, writing
+from swin_jax.data.prepare import layout_flags, tiles, writing
 from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path
@@ -80,7 +99,8 @@ def _finite(text: str) -> float:
 def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.data.prepare", description=__doc__)
   add = parser.add_argument
-  add("--source", type=local_path, help="folder, zip, npz file or pattern with {split}, or tfds:NAME")
+  add("paths", nargs="*", metavar="SOURCE FOLDER", help="the same as --source=SOURCE --out=FOLDER")
+  add("--source", type=local_path, help="folder, zip, tar or npz file, pattern with {split}, or tfds:NAME")
   add("--out", type=local_path, metavar="FOLDER", help="folder for the shards; created")
   add(
     "--split",
@@ -159,6 +179,7 @@ def _parser() -> cli.Parser:
     help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
   )
   add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
+  layout_flags.add_to(parser)
   add(
     "--num_threads",
     type=cli.number(rules.Whole(1, 1024)),
@@ -180,6 +201,7 @@ def main(argv: Sequence[str]) -> int:
 
   def body():
     arguments = _parser().parse_args(argv[1:])
+    _take_paths(arguments)
     if arguments.verify is not None:  # an empty value is a mistake, such as a shell variable without a value
       cli.require(arguments, verify="data/prepared")
       if others := [word for word in _flags(argv) if not word.startswith("--verify")]:
@@ -217,9 +239,23 @@ def main(argv: Sequence[str]) -> int:
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
         cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
+        asked=layout_flags.asked(arguments),
       )
 
   return cli.exit_code(body)
+
+
+def _take_paths(arguments: argparse.Namespace) -> None:
+  """Moves the words that are not flags to `source` and `out`.
+
+  Raises:
+    BadInput: there are too many, or flags give the same.
+  """
+  for word in arguments.paths:
+    flag = next((name for name in ("source", "out") if getattr(arguments, name) is None), None)
+    if flag is None or arguments.verify is not None:
+      raise BadInput(f"'{word}' is not a flag; flags are written --name=value")
+    setattr(arguments, flag, local_path(word))
 
 
 def _flags(argv: Sequence[str]) -> list[str]:

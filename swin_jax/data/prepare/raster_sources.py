@@ -1,7 +1,6 @@
-"""Finds the rasters in a source of `prepare`, as tiles.
+"""Opens the rasters in a source of `prepare`, as tiles.
 
-A source is a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2, .npy, .npz), one file, or a
-pattern with {split}. Maps of classes or numbers are found as described in `labelled_files.py`.
+A source is a folder or an archive, see `layouts.py`, one file, or a pattern with {split}.
 """
 
 from collections.abc import Callable
@@ -13,17 +12,27 @@ import zipfile
 import numpy as np
 
 from swin_jax.data.prepare.tiles import KEPT_OPEN, Cut, Tiles
-from swin_jax.data.read import formats, image_files, image_ops, labelled_files, npz, rasters, targets, trees
+from swin_jax.data.read import (
+  formats,
+  image_ops,
+  labelled_files,
+  layouts,
+  npz,
+  parts,
+  rasters,
+  targets,
+  trees,
+)
 from swin_jax.data.read import labels as label_maps
 from swin_jax.data.read.example import check_exists, wanted_splits
 from swin_jax.terminal.errors import BadInput
 
 
-def find(source: str, tree: trees.Tree | None, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  """Returns split → tiles of a source that holds rasters; None if it holds images.
+def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
+  """Returns split → tiles of a source that is one raster or a pattern; None if it holds images.
 
   Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
-  unless a `Cut` is given. An .npz with the arrays of an image set is an image set. `tree`: see `tree_of`.
+  unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
 
   Raises:
     BadInput: a cut is given but there are no rasters, or the rasters are unusable.
@@ -40,23 +49,28 @@ def find(source: str, tree: trees.Tree | None, split: str, cut: Cut) -> dict[str
     )
     if tiles:
       tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
-  elif tree is None:
+  else:
     single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
     tiles = {split or "train": _file(source, cut)} if single else None
-  else:
-    tiles = _in_tree(tree, split, cut)
-  if tiles is None and cut.asks_for_rasters:
-    raise BadInput(
-      f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
-    )
+  if tiles is None:
+    check_no_cut(source, cut)
   return tiles
 
 
+def check_no_cut(source: str, cut: Cut) -> None:
+  """Raises BadInput if a cut is given for a source without rasters."""
+  if cut.asks_for_rasters:
+    raise BadInput(
+      f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
+    )
+
+
 def tree_of(source: str) -> trees.Tree | None:
-  """Opens a source that is a folder or a zip; returns None for a single raster, a pattern or a name of TFDS.
+  """Opens a source that is a folder or an archive; returns None for a single raster, a pattern or a name of
+  TFDS.
 
   Raises:
-    BadInput: the source does not exist, or is not a zip.
+    BadInput: the source does not exist, or is not an archive.
   """
   if source.startswith("tfds:") or "{split}" in source:
     return None
@@ -66,35 +80,27 @@ def tree_of(source: str) -> trees.Tree | None:
   return trees.open_tree(source)
 
 
-def _in_tree(tree: trees.Tree, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  labelled = labelled_files.find(tree, cut.values_nodata)
-  top = next(iter(labelled.values())).images if labelled else ""
-  images = (
-    []
-    if cut.asks_for_rasters
-    else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
+def raster_files(tree: trees.Tree, cut: Cut) -> layouts.RasterFiles:
+  """Returns how rasters in a tree are told from images."""
+  return layouts.RasterFiles(
+    cut.asks_for_rasters,
+    lambda path: _is_raster(path, lambda: _content(tree, path)),
+    lambda path: rasters.shape(_content(tree, path, as_bytes=True), path, cut.array)[-1],
   )
-  path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
-  # Arrays next to images are auxiliary data of those images, not rasters.
-  if path is None or next(image_files.find(tree, top, "", images), None):
-    return None
-  if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
-    return None
-  if labelled:
-    return {
-      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(tree.name, split, list(labelled))
-    }
-  folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
-  tiles = {}
-  for name in wanted_splits(tree.name, split, splits) if splits else [""]:
-    files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
-    paths = [files.path(i) for i in range(len(files))]
-    tiles[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
-  return tiles
+
+
+def open_layout(tree: trees.Tree, layout: parts.Layout, split: str, cut: Cut) -> Tiles:
+  """Opens the rasters of a split as tiles."""
+  part = layout.splits[split]
+  if part.maps:
+    return _labelled(
+      tree, labelled_files.Split(part.images, part.maps, layout.classes, cut.values_nodata), cut
+    )
+  return Tiles(tree, part.images, part.labels, part.class_names, cut)
 
 
 def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
-  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS), strict=True)
+  paths, maps = split.images, split.maps
   whole = functools.lru_cache(KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
   @functools.lru_cache(KEPT_OPEN)
@@ -136,8 +142,10 @@ def _window_of_map(
   )
 
 
-def _content(tree: trees.Tree, path: str) -> str | io.BytesIO:
-  return os.path.join(tree.name, path) if isinstance(tree, trees.Disk) else io.BytesIO(tree.read(path))
+def _content(tree: trees.Tree, path: str, as_bytes: bool = False) -> str | bytes | io.BytesIO:
+  if isinstance(tree, trees.Disk):
+    return os.path.join(tree.name, path)
+  return tree.read(path) if as_bytes else io.BytesIO(tree.read(path))
 
 
 def _file(path: str, cut: Cut) -> Tiles:

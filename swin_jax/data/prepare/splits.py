@@ -1,24 +1,49 @@
 """Plans what `prepare` writes: the splits of an image set and the order of their examples."""
 
+from collections.abc import Mapping
 import functools
 import re
+from typing import NamedTuple
 import zlib
 
 import numpy as np
 
 from swin_jax.data.prepare import hold_out, raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, npz, shards, tfds, trees
+from swin_jax.data.read import image_files, labelled_files, layouts, npz, roles, shards, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say, warn
 
-# split → (source, indices of its examples in writing order)
-Plan = dict[str, tuple[Source, np.ndarray]]
+
+class Plan(NamedTuple):
+  """What `prepare` writes.
+
+  Attributes:
+    splits: split → (source, indices of its examples in writing order).
+    notes: what was understood and left out, a line each.
+    unread: ending → number of files of the source that are not used.
+  """
+
+  splits: dict[str, tuple[Source, np.ndarray]]
+  notes: tuple[str, ...] = ()
+  unread: Mapping[str, int] = {}
+
+
+class _Sources(NamedTuple):
+  by_split: dict[str, Source]
+  notes: tuple[str, ...] = ()
+  unread: Mapping[str, int] = {}
 
 
 def make_plan(
-  source: str, split: str, share: float, cut: tiles.Cut = tiles.UNCUT, by: str = "", out: str = ""
+  source: str,
+  split: str,
+  share: float,
+  cut: tiles.Cut = tiles.UNCUT,
+  by: str = "",
+  out: str = "",
+  asked: roles.Asked = roles.NOTHING,
 ) -> Plan:
   """Finds the splits of a source and the order of their examples.
 
@@ -27,6 +52,7 @@ def make_plan(
     share, by: see `hold_out.divide`; 0 to hold nothing out.
     cut: how rasters become examples.
     out: folder of the set, which may hold one that an older version divided.
+    asked: what the user says about the layout of a folder or an archive.
 
   Raises:
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
@@ -39,27 +65,23 @@ def make_plan(
       f"{source}: left out {len(tree.left_out):,} of its entries, with absolute or parent paths, the name of"
       f" another entry, or a very long one, such as {rules.shown(tree.left_out[0])}"
     )
-  by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.values_nodata)
+  if tree is None and asked != roles.NOTHING:
+    raise BadInput(f"--images, --labels, --label_suffix, --splits and --classes need a folder, not {source}")
+  by_split, notes, unread = _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
-  for examples in by_split.values():
-    if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
-      others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
-      raise BadInput(
-        f"{source} has a folder {labelled_files.IMAGES} next to {others}, which are not classes of images: "
-        "maps of pixels belong in"
-        f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
-      )
   if by and not share:
     raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
   if not share:
-    return {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
+    splits = {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
+    return Plan(splits, notes, unread)
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
-      f"--hold_out needs a source with one split; {source} has {', '.join(by_split)}: choose by --split"
+      f"--hold_out makes a split val of a source with one split, but {source} has {', '.join(by_split)}:"
+      " leave out --hold_out, or choose one split by --split"
     )
   ((name, examples),) = by_split.items()
   order = _permutation(len(examples))
@@ -68,7 +90,7 @@ def make_plan(
   if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
     say(f"{out} was divided by chance, not by class, and stays so; prepare another folder for the other")
     parts = chance
-  return {name: (examples, parts.train), "val": (examples, parts.val)}
+  return Plan({name: (examples, parts.train), "val": (examples, parts.val)}, notes, unread)
 
 
 def _holds(out: str, examples: Source, orders: dict[str, np.ndarray]) -> bool:
@@ -92,8 +114,29 @@ def _check_split(name: str) -> None:
     )
 
 
-def _find(source: str, tree: trees.Tree | None, split: str, values_nodata: float | None) -> dict[str, Source]:
-  """Returns all splits of a source, or only the requested one."""
+def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -> _Sources:
+  """Opens all splits of a folder or an archive, or only the requested one."""
+  layout = layouts.understand(tree, asked, raster_sources.raster_files(tree, cut))
+  if not layout.of_rasters:
+    raster_sources.check_no_cut(tree.name, cut)
+  by_split = {}
+  for name in [""] if "" in layout.splits else wanted_splits(tree.name, split, list(layout.splits)):
+    part = layout.splits[name]
+    if layout.of_rasters:
+      examples = raster_sources.open_layout(tree, layout, name, cut)
+    elif part.maps:
+      maps = labelled_files.Split(part.images, part.maps, layout.classes, cut.values_nodata)
+      examples = labelled_files.LabelledFiles(tree, maps)
+    else:
+      examples = image_files.ImageFiles(tree, part)
+    by_split[name or split or "train"] = examples
+  return _Sources(by_split, layout.notes, layout.unread)
+
+
+def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:
+  """Opens all splits of a source that is not a tree, or only the requested one."""
+  if sources := raster_sources.find(source, split, cut):
+    return sources
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
     splits, load = list(tfds.open_builder(name).info.splits), functools.partial(tfds.Tfds, name)
@@ -101,19 +144,11 @@ def _find(source: str, tree: trees.Tree | None, split: str, values_nodata: float
     splits, load = list(npz.splits_of(source)), functools.partial(npz.open_split, source)
     if not splits:
       npz.open_split(source, split)  # says why
+  elif source.lower().endswith(".npz"):
+    return {split or "train": npz.Npz(source)}
   else:
-    if source.lower().endswith(".npz") and not tree:
-      return {split or "train": npz.Npz(source)}
-    tree = tree or trees.Zip(source)  # says that a single image is not a zip
-    if labelled := labelled_files.find(tree, values_nodata):
-      return {
-        name: labelled_files.LabelledFiles(tree, labelled[name])
-        for name in wanted_splits(source, split, list(labelled))
-      }
-    folder, splits = image_files.find_splits(tree)
-    if not splits:
-      return {split or "train": image_files.ImageFiles(tree, folder, "", ())}
-    load = functools.partial(image_files.ImageFiles, tree, folder, splits=splits)
+    trees.Zip(source)  # says that a single image is not a zip
+    raise BadInput(f"{source} is not a folder")
   return {name: load(split=name) for name in wanted_splits(source, split, splits)}
 
 

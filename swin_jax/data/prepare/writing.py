@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from swin_jax.data.prepare import encoding, measuring, sealing, splits, tiles
-from swin_jax.data.read import shards, statistics
+from swin_jax.data.read import roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
@@ -33,6 +33,7 @@ def prepare(
   max_bad_fraction: float = 0.01,
   num_threads: int = 2,
   cut: tiles.Cut = tiles.UNCUT,
+  asked: roles.Asked = roles.NOTHING,
 ) -> None:
   """Writes the missing shards of this part; see the flags.
 
@@ -46,15 +47,19 @@ def prepare(
       f"--out={out} is the source or is inside the source, where it would be read as a class; choose another"
       " folder"
     )
-  plan = splits.make_plan(source, split, hold_out, cut, by, out)
-  if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.values()):
+  plan = splits.make_plan(source, split, hold_out, cut, by, out, asked)
+  if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.splits.values()):
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
+  for note in plan.notes:
+    say(note)
+  if plan.unread:
+    say("files not used: " + ", ".join(f"{count:,} {ending}" for ending, count in plan.unread.items()))
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
   )
   headers, listed = {}, set()  # listed: splits whose JSON file the manifest has
-  for name, (examples, order) in plan.items():
+  for name, (examples, order) in plan.splits.items():
     count = min(num_shards or -(-len(order) // _IMAGES_PER_SHARD), len(order))
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     if isinstance(examples, tiles.Tiles):
@@ -75,7 +80,7 @@ def prepare(
       if name not in listed:
         sealing.forget(out, name)
       shards.write_header(out, name, header)
-    for name, (examples, order) in plan.items():
+    for name, (examples, order) in plan.splits.items():
       write_split(
         out, name, examples, order, headers[name], part, short_side, quality, max_bad_fraction, num_threads
       )
@@ -225,18 +230,19 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
     )
     return
   sealing.finish(out)
-  of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
+  of_rasters = isinstance(next(iter(plan.splits.values()))[0], tiles.Tiles)
   targets = Target(next(iter(headers.values())).get("targets", ""))
   if of_rasters or targets.has_numbers:
     describe(out, num_threads)
-  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan)
+  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan.splits)
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
   say(f"{out} is complete: {images} images, {what}. Next:")
   command = f" --config.data.path={out}"
-  train = next((name for name in plan if name.lower().startswith("train")), next(iter(plan)))
+  train = next((name for name in plan.splits if name.lower().startswith("train")), next(iter(plan.splits)))
   evaluate = next(
-    (name for prefix in ("val", "test", "eval") for name in plan if name.lower().startswith(prefix)), train
+    (name for prefix in ("val", "test", "eval") for name in plan.splits if name.lower().startswith(prefix)),
+    train,
   )
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""

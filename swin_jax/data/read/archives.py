@@ -1,9 +1,15 @@
-"""Reads entries of zip files, and limits what they expand to."""
+"""Reads entries of zip files and compressed tar files, and limits what they expand to."""
 
+import contextlib
+import gzip
 import io
 import struct
+import tempfile
+from typing import IO
 import zipfile
 import zlib
+
+from swin_jax.data.read import plain_files
 
 # An entry may expand to this many times its size or to this many bytes, whichever is larger.
 _TIMES, _LEAST = 100, 2**28
@@ -54,3 +60,29 @@ def _expands(entry: zipfile.ZipInfo, limit: int) -> str:
     f"expands from {entry.compress_size:,} to {entry.file_size:,} bytes, more than {limit:,}; if you trust"
     " the archive, unpack it and give the folder"
   )
+
+
+def unpacked(path: str) -> IO[bytes]:
+  """Opens a tar file for reading at any position; one that is compressed is first expanded into a file
+  without a name, which vanishes with this process.
+
+  Raises:
+    OSError: it cannot be read, or there is no space to expand it.
+    ValueError: it is damaged, or expands too far.
+  """
+  if not path.lower().endswith("gz"):
+    return open(path, "rb")
+  limit = max(_TIMES * plain_files.check(path), _LEAST)
+  with contextlib.ExitStack() as stack:
+    whole = stack.enter_context(tempfile.TemporaryFile())
+    try:
+      with gzip.open(path) as file:
+        while chunk := file.read(_CHUNK):
+          whole.write(chunk)
+          if whole.tell() > limit:
+            raise ValueError(f"it expands to more than {limit:,} bytes; if you trust it, unpack it")
+    except (EOFError, zlib.error) as error:
+      raise ValueError(f"it is damaged: {error}") from error
+    whole.seek(0)
+    stack.pop_all()
+    return whole

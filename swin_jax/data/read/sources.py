@@ -1,9 +1,11 @@
 """Opens a source of examples by its name; sources give random access to encoded images."""
 
 import difflib
+import glob
+import os
 
-from swin_jax.data.read import digits, image_files, labelled_files, npz, shards, tfds
-from swin_jax.data.read.example import Source, check_exists
+from swin_jax.data.read import digits, image_files, labelled_files, layouts, npz, shards, tfds, trees
+from swin_jax.data.read.example import Source, check_exists, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
@@ -61,11 +63,7 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
     return tfds.Tfds(path, split) if name == "tfds" else npz.open_split(path, split)
   check_exists(path)
   if name == "folder":
-    return (
-      labelled_files.open_folder(path, split, needs)
-      if needs.per_pixel
-      else image_files.open_folder(path, split)
-    )
+    return _open_folder(path, split, needs)
   prepared = shards.Shards(path, split)
   if needs.per_pixel and prepared.targets is not needs:
     raise BadInput(
@@ -75,3 +73,43 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
       f" SPLIT/images, SPLIT/{needs}" + " and a classes.txt" * needs.has_classes + "; see the README"
     )
   return prepared
+
+
+def _open_folder(path: str, split: str, needs: Target) -> Source:
+  """Opens a split of a folder of image files, with their maps if the task needs them.
+
+  Raises:
+    BadInput: the folder has no such split, or no maps of the kind.
+  """
+  if not os.path.isdir(path):
+    raise BadInput(
+      f"{path} is a file, not a folder; python -m swin_jax.data.prepare reads archives and npz files"
+    )
+  if glob.glob(os.path.join(glob.escape(path), "*.array_record")):
+    raise BadInput(f"{path} was written by prepare: read it with --config.data.source=array_record")
+  tree = trees.Disk(path)
+  layout = layouts.understand(tree)
+  splits = layout.splits
+  if "" in splits:
+    if not layout.has_maps:
+      raise BadInput(
+        f"{path} has images but no splits: python -m swin_jax.data.prepare {path} FOLDER --hold_out=0.1 makes"
+        " some"
+      )
+    splits = {"train": splits[""]}
+  if needs.per_pixel and not layout.has_maps:
+    raise BadInput(
+      f"{path} holds no maps: there must be {split}/{labelled_files.IMAGES} and {split}/{needs}, or"
+      f" {labelled_files.IMAGES}/{split} and {needs}/{split}"
+    )
+  if split not in splits:
+    raise BadInput(no_split(path, split, splits))
+  part = splits[split]
+  if not needs.per_pixel:
+    return image_files.ImageFiles(tree, part)
+  maps = labelled_files.Split(part.images, part.maps, layout.classes)
+  if maps.targets is not needs:
+    raise BadInput(
+      f"{path} holds {maps.targets} of pixels, and the task needs {needs}: there must be {split}/{needs}"
+    )
+  return labelled_files.LabelledFiles(tree, maps)

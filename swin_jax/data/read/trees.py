@@ -1,41 +1,86 @@
-"""Folders and zip files, read alike."""
+"""Folders, zip and tar files, read alike."""
 
+from collections import Counter
+from collections.abc import Iterator
 import os
+import re
+import tarfile
 import threading
-from typing import Protocol
+from typing import NamedTuple, Protocol
 import zipfile
 
-from swin_jax.data.read import archives, plain_files
+from swin_jax.data.read import archives, limits, plain_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import clean
 
-_DEEPEST, _LONGEST = 64, 1024  # folders around a file in a zip, and characters of its name
+_DEEPEST, _LONGEST = 64, 1024  # folders around a file in an archive, and characters of its name
+_TARS = (".tar", ".tar.gz", ".tgz")
+# What macOS, Windows and network storage put between the files of their users, in lower case.
+_JUNK = {
+  *("__macosx", "icon\r", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"),
+  *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
 
 
 class Tree(Protocol):
   """Folders and files. Paths inside the tree use "/", and "" is its root.
 
   Attributes:
-    name: path of the folder or zip.
-    left_out: names of entries that cannot be read because of their names; empty for a folder.
+    name: path of the folder or archive.
+    left_out: names of entries that cannot be read because of their names or kinds; empty for a folder.
   """
 
   name: str
   left_out: list[str]
 
   def entries(self, folder: str) -> list[tuple[str, bool]]:
-    """Returns (name, is a folder) of the entries of a folder, sorted, without hidden names."""
+    """Returns (name, is a folder) of the entries of a folder, sorted."""
 
   def read(self, path: str) -> bytes: ...
 
 
+class Listing(NamedTuple):
+  """Everything in a tree.
+
+  Attributes:
+    files: paths of all files, sorted folder by folder.
+    folders: paths of all folders, with a trailing "/".
+    junk: names of files and folders of operating systems that are passed over → how often; all names that
+      begin with a dot count as ".*".
+  """
+
+  files: list[str]
+  folders: list[str]
+  junk: Counter[str]
+
+
 def open_tree(path: str) -> Tree:
-  """Opens a folder or a zip.
+  """Opens a folder, a zip or a tar file.
 
   Raises:
-    BadInput: it is neither.
+    BadInput: it is none of these.
   """
-  return Disk(path) if os.path.isdir(path) else Zip(path)
+  if os.path.isdir(path):
+    return Disk(path)
+  return Tar(path) if path.lower().endswith(_TARS) else Zip(path)
+
+
+def list_all(tree: Tree) -> Listing:
+  """Lists a tree, reading each of its folders once."""
+  listing = Listing([], [], Counter())
+  listing.files.extend(_walk(tree, "", listing))
+  return listing
+
+
+def _walk(tree: Tree, folder: str, listing: Listing) -> Iterator[str]:
+  for name, is_folder in tree.entries(folder):
+    if name.startswith(".") or name.lower() in _JUNK:
+      listing.junk[".*" if name.startswith(".") else name] += 1
+    elif is_folder:
+      listing.folders.append(f"{folder}{name}/")
+      yield from _walk(tree, listing.folders[-1], listing)
+    else:
+      yield folder + name
 
 
 class Disk:
@@ -49,7 +94,7 @@ class Disk:
   def entries(self, folder: str) -> list[tuple[str, bool]]:
     try:
       with os.scandir(os.path.join(self.name, folder)) as entries:
-        return sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+        return sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError as error:
       raise BadInput(f"{error.filename or self.name} cannot be listed: {error.strerror}") from error
 
@@ -57,47 +102,39 @@ class Disk:
     return plain_files.read(os.path.join(self.name, path))
 
 
-class Zip:
-  """A zip file; reads one member at a time, because a zip handle has a single file position.
+class _Archive:
+  """Files in an archive; reads one at a time, because an archive has a single file position.
 
-  Names are cleaned of control characters. A name with an absolute path or with ".." is left out, like the
-  second of two entries with the same name.
+  Names are cleaned of control characters, and "\\" counts as "/", as some Windows programs write it. A name
+  with an absolute path or with ".." is left out, like the second of two entries with the same name.
   """
 
   def __init__(self, path: str):
     self.name, self.left_out = path, []
     self._lock = threading.Lock()
-    try:
-      plain_files.check(path)
-      self._file = zipfile.ZipFile(path)
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-      raise BadInput(f"{path} cannot be opened as a zip file: {error}") from error
     self._folders: dict[str, dict[str, bool]] = {"": {}}
-    self._members: dict[str, str] = {}
-    for member in self._file.namelist():
-      self._add(member)
+    self._members: dict[str, str | tarfile.TarInfo] = {}
 
-  def _add(self, member: str) -> None:
+  def _add(self, path: str, member: str | tarfile.TarInfo) -> None:
     """Adds an entry to the folders that it lies in."""
-    *folders, name = clean(member).split("/")
-    if member.startswith("/") or ".." in (*folders, name):
-      self.left_out.append(member)
+    slashed = clean(path).replace("\\", "/")
+    *folders, name = slashed.split("/")
+    if slashed.startswith("/") or ".." in (*folders, name) or re.match("[A-Za-z]:/", slashed):
+      self.left_out.append(path)
       return
     folders = [folder for folder in folders if folder not in ("", ".")]
-    if "__MACOSX" in folders or any(part.startswith(".") for part in (*folders, name)):
-      return
-    if len(folders) > _DEEPEST or len(member) > _LONGEST:
-      self.left_out.append(member)
+    if len(folders) > _DEEPEST or len(path) > _LONGEST:
+      self.left_out.append(path)
       return
     parent = ""
     for folder in folders:
       if not self._folders[parent].setdefault(folder, True):  # a file has the name of this folder
-        self.left_out.append(member)
+        self.left_out.append(path)
         return
       parent += folder + "/"
       self._folders.setdefault(parent, {})
     if name and name in self._folders[parent]:
-      self.left_out.append(member)
+      self.left_out.append(path)
     elif name:
       self._folders[parent][name] = False
       self._members[parent + name] = member
@@ -105,9 +142,52 @@ class Zip:
   def entries(self, folder: str) -> list[tuple[str, bool]]:
     return sorted(self._folders[folder and folder.rstrip("/") + "/"].items())
 
+
+class Zip(_Archive):
+  """A zip file."""
+
+  def __init__(self, path: str):
+    super().__init__(path)
+    try:
+      plain_files.check(path)
+      self._file = zipfile.ZipFile(path)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+      raise BadInput(f"{path} cannot be opened as a zip file: {error}") from error
+    for member in self._file.namelist():
+      self._add(member, member)
+
   def read(self, path: str) -> bytes:
     with self._lock:
       return archives.read(self._file, self._members[path])
+
+
+class Tar(_Archive):
+  """A tar file, also one compressed with gzip. Links, devices and sparse files are left out."""
+
+  def __init__(self, path: str):
+    super().__init__(path)
+    try:
+      plain_files.check(path)
+      self._file = tarfile.TarFile(fileobj=archives.unpacked(path))
+      members = list(self._file)
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+      raise BadInput(f"{path} cannot be opened as a tar file: {error}") from error
+    for member in members:
+      if member.isdir():
+        self._add(member.name + "/", member)
+      elif member.isreg() and not member.issparse():
+        self._add(member.name, member)
+      else:
+        self.left_out.append(member.name)
+
+  def read(self, path: str) -> bytes:
+    member = self._members[path]
+    limits.check_bytes(member.size)
+    with self._lock:
+      try:
+        return self._file.extractfile(member).read()
+      except tarfile.TarError as error:
+        raise ValueError(f"cannot be read from the archive: {' '.join(str(error).split())}") from error
 
 
 def read_named(tree: Tree, path: str) -> bytes:
@@ -121,8 +201,3 @@ def read_named(tree: Tree, path: str) -> bytes:
     return tree.read(path)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
-
-
-def folders(tree: Tree, folder: str) -> list[str]:
-  """Returns the sorted names of the folders in a folder."""
-  return [name for name, is_folder in tree.entries(folder) if is_folder]

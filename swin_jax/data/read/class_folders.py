@@ -1,0 +1,100 @@
+"""Finds the classes of images: the names of the folders that hold them."""
+
+from collections.abc import Mapping, Sequence
+import os
+
+from swin_jax.data.read import names, parts, suspicions
+from swin_jax.data.read.names import Kind
+from swin_jax.data.read.roles import Picture
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
+
+
+def find(
+  where: str,
+  by_split: Mapping[str, Sequence[Picture]],
+  base: str,
+  lone_split: str,
+  class_file: tuple[str, str] | None,
+  check: bool,
+) -> parts.Finding:
+  """Returns the splits of images and their classes, which are numbered together in all splits.
+
+  Args:
+    where: the source, for messages.
+    by_split: split → its images.
+    base, lone_split: see `roles.Roles`.
+    class_file: path and text of a file of class names.
+    check: whether to refuse folders that do not look like classes.
+
+  Raises:
+    BadInput: a split has class folders and images next to them, or the folders do not look like classes.
+  """
+  of_image = _folders(where, by_split)
+  by_class: dict[str, list[Picture]] = {}
+  for images in by_split.values():
+    for image in images:
+      if name := of_image[image.path]:
+        by_class.setdefault(name, []).append(image)
+  folders = sorted(by_class)
+  used = ()
+  if check:
+    by_class = {name: by_class[name] for name in folders}
+    suspicions.check_classes(where, by_class, lone_split, class_file)
+    used = (class_file[0],) if class_file else ()
+    for images in by_split.values():
+      suspicions.check_images(where, images)
+  number = {name: i for i, name in enumerate(folders)}
+  splits = {}
+  for split, images in by_split.items():
+    labels = [number.get(of_image[image.path], -1) for image in images]
+    names_of_split = tuple(map(printable, folders)) if max(labels) >= 0 else ()
+    splits[split] = parts.Part(_root(images, base), [i.path for i in images], labels, names_of_split)
+  return parts.Finding(splits, used=used)
+
+
+def _folders(where: str, by_split: Mapping[str, Sequence[Picture]]) -> dict[str, str | None]:
+  """Returns path of an image → name of its class folder, or None.
+
+  Raises:
+    BadInput: a split has class folders and images next to them.
+  """
+  before = [{image.before for image in images} for images in by_split.values()]
+  # one folder around a split says nothing; several are classes, as in cat/train and dog/train
+  is_wrapped = all(len(folders) == 1 for folders in before)
+  every = [folders for each in before for folders in each]
+  shared = len(os.path.commonprefix([min(every), max(every)]))
+  of_image = {}
+  for split, images in by_split.items():
+    skip = _image_folder(images) if split else 0
+    bare = None
+    for image in images:
+      path = (() if is_wrapped else image.before[shared:]) + image.after[skip:]
+      of_image[image.path] = path[0] if path else None
+      bare = bare or (None if path else image)
+    if bare and any(of_image[image.path] for image in images):
+      folder, _, name = bare.path.rpartition("/")
+      raise BadInput(
+        f"{os.path.join(where, folder)} holds class folders, but also images of its own, such as {name}; move"
+        " those elsewhere"
+      )
+  return of_image
+
+
+def _image_folder(images: Sequence[Picture]) -> int:
+  """Returns 1 if all images of a split lie in one folder that is called like images, else 0."""
+  first = {image.after[0] if image.after else "" for image in images}
+  return int(len(first) == 1 and names.read(*first).kind is Kind.IMAGE)
+
+
+def _root(images: Sequence[Picture], base: str) -> str:
+  """Returns the folder around a split: below it lie only the folders of its classes."""
+  roots = set()
+  for image in images:
+    head = image.path
+    for _ in range(len(image.after) + 1):
+      head = head.rpartition("/")[0]
+    roots.add(head + "/" if head else "")
+    if len(roots) > 1:
+      return base
+  return roots.pop()

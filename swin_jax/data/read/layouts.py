@@ -1,0 +1,256 @@
+"""Understands a folder or an archive of images: its splits, and the classes of its images or the maps of
+their pixels. All readers of folders use it.
+
+  SPLIT/CLASS/**/x.jpg                                     images with classes, the sorted folders
+  SPLIT/**/x.jpg                                           images without labels
+  SPLIT/images/**/x.jpg  with  SPLIT/labels/**/x.png       images with maps
+  images/SPLIT/**/x.jpg  with  labels/SPLIT/**/x.png       as in ADE20K and mmsegmentation (img_dir, ann_dir)
+  SPLIT/x.jpg  with  SPLIT_masks/x.png  or  SPLIT/x_mask.png
+  leftImg8bit/SPLIT/CITY/x_leftImg8bit.png  with  gtFine/SPLIT/CITY/x_gtFine_labelIds.png
+  JPEGImages/x.jpg  with  SegmentationClass/x.png, and lists of names in ImageSets/Segmentation/SPLIT.txt
+
+Other words for splits, images and maps are in `names.py`; splits may be absent. A file next to the maps names
+the classes, see `labels.py`. Maps in a folder called "values" hold numbers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from typing import NamedTuple
+
+from swin_jax.data.read import (
+  class_folders,
+  image_files,
+  map_folders,
+  names,
+  pairing,
+  parts,
+  rasters,
+  roles,
+  split_lists,
+  suspicions,
+  trees,
+)
+from swin_jax.data.read.names import Kind
+from swin_jax.data.read.roles import Asked, Picture
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
+
+_PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
+_SHOWN = 5  # folders named in a note
+_ORDER = "train val test"
+
+
+class RasterFiles(NamedTuple):
+  """How rasters are told from images.
+
+  Attributes:
+    asked: whether the user asked for rasters, so that all files that may be rasters are.
+    is_raster: path → whether the file holds a raster, and is not an image.
+    bands: path → number of bands; raises OSError or ValueError if the file cannot be read.
+  """
+
+  asked: bool
+  is_raster: Callable[[str], bool]
+  bands: Callable[[str], int]
+
+
+def understand(
+  tree: trees.Tree, asked: Asked = roles.NOTHING, files: RasterFiles | None = None
+) -> parts.Layout:
+  """Finds out what a tree holds; lists it once.
+
+  Args:
+    tree: folder or archive.
+    asked: what the user says about it.
+    files: how rasters are told from images; None if all files are images.
+
+  Raises:
+    BadInput: it holds no image, or it is unclear what it holds.
+  """
+  listing = trees.list_all(tree)
+  is_picture = [path.lower().endswith(_PICTURES) for path in listing.files]
+  paths, others = (
+    [path for path, kept in zip(listing.files, is_picture, strict=True) if kept is kind]
+    for kind in (True, False)
+  )
+  if not paths:
+    raise BadInput(_no_image(tree, listing))
+  tree_roles = roles.find(paths, asked)
+  mapped = None
+  if not asked.folders_are_classes:
+    mapped = map_folders.separate(tree_roles.pictures, asked, tree.name)
+  images = mapped.images if mapped else tree_roles.pictures
+  if asked.images:
+    images = [each for each in images if each.kind is not Kind.OTHER]
+  elif not (mapped or asked.folders_are_classes):
+    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_unpaired(tree.name, images)
+  of_rasters, images = _of_one_kind(images, files)
+  if not images:
+    raise BadInput(_no_image(tree, listing))
+  if of_rasters and not (asked.images or asked.folders_are_classes):
+    suspicions.check_bands(tree, images, files.bands)
+  pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
+  by_split, lists, notes = _split(tree, images, others, pairs)
+  if mapped:
+    finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
+  else:
+    is_sure = asked.folders_are_classes
+    class_file = None if is_sure else _class_file(tree, others)
+    finding = class_folders.find(
+      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
+    )
+  titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
+  if not lists:
+    notes = _of_splits(titles, tree_roles.stated)
+  used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
+  left = [path for path in paths if path not in used]
+  used.update(finding.used, lists)
+  unread = Counter(names.ending_of(path) or "no ending" for path in listing.files if path not in used)
+  return parts.Layout(
+    {title: finding.parts[split] for split, title in titles.items()},
+    finding.classes,
+    of_rasters,
+    (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
+    dict(sorted(unread.items())),
+  )
+
+
+def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool, list[Picture]]:
+  """Returns (whether the images are rasters, those that are what most are)."""
+  ends = lambda endings: [each for each in images if each.path.lower().endswith(endings)]
+  may_be_rasters, may_be_images = ends(rasters.EXTENSIONS), ends(image_files.EXTENSIONS)
+  if files is None or not may_be_rasters:
+    return False, may_be_images
+  only_images = [each for each in may_be_images if not each.path.lower().endswith(rasters.EXTENSIONS)]
+  if files.asked:
+    return True, may_be_rasters
+  if not only_images:
+    is_raster = files.is_raster(may_be_rasters[0].path)
+    return is_raster, may_be_rasters if is_raster else may_be_images
+  in_files = [each for each in may_be_rasters if rasters.one_to_a_file(each.path)]
+  if len(in_files) >= len(only_images) and files.is_raster(in_files[0].path):  # the others are previews
+    return True, may_be_rasters
+  stems = {names.stem_of(each.path) for each in only_images}
+  arrays = [each for each in may_be_rasters if not rasters.one_to_a_file(each.path)]
+  # an array with the name of an image describes it
+  own = [each for each in arrays if not any(head in stems for head in _heads(names.stem_of(each.path)))]
+  return (True, may_be_rasters) if len(own) > len(may_be_images) else (False, may_be_images)
+
+
+def _heads(stem: str) -> list[str]:
+  return [stem] + [stem[:at] for at, letter in enumerate(stem) if letter in "_-."]
+
+
+def _split(
+  tree: trees.Tree, images: Sequence[Picture], others: Sequence[str], pairs: pairing.Pairs | None
+) -> tuple[dict[str, list[Picture]], tuple[str, ...], tuple[str, ...]]:
+  """Returns (split → images, paths of the files that list the splits, notes)."""
+  by_split: dict[str, list[Picture]] = {}
+  for image in images:
+    by_split.setdefault(image.split, []).append(image)
+  if list(by_split) != [""]:
+    if by_split.keys() and "" in by_split and pairs and "train" not in by_split:
+      by_split["train"] = by_split.pop("")  # images and maps next to a folder of test images
+    by_split.pop("", None)
+    return by_split, (), ()
+  mapped = {image.path for image, _ in pairs.pairs} if pairs else ()
+  lists = split_lists.find(
+    tree, others, [each.path for each in images], {i for i, each in enumerate(images) if each.path in mapped}
+  )
+  if not lists:
+    return by_split, (), ()
+  by_split = {split: [images[i] for i in numbers] for split, numbers in lists.splits.items()}
+  if "train" not in by_split:
+    listed = {image.path for each in by_split.values() for image in each}
+    if rest := [image for image in images if image.path not in listed]:
+      by_split["train"] = rest
+  notes = [f"splits: those listed in {', '.join(map(printable, lists.files))}"]
+  if lists.twice:
+    notes.append(f"{lists.twice:,} images are in more than one of these lists")
+  return by_split, tuple(lists.files), tuple(notes)
+
+
+def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | None:
+  """Returns (path, text) of the file that names classes; None if there is none, or it cannot be read."""
+  for path in map_folders.class_files(others):
+    try:
+      return path, tree.read(path).decode("utf-8-sig", "replace")
+    except (OSError, ValueError):
+      return None
+  return None
+
+
+def _titles(splits: Collection[str], stated: Mapping[str, Sequence[str]], asked: Asked) -> dict[str, str]:
+  """Returns split → its name, in the order train, val, test: a plain name of a folder stays, and "test"
+  without "val" becomes "val".
+  """
+  titles = {}
+  for split in sorted(splits, key=lambda split: (split[:3] not in _ORDER, _ORDER.find(split[:3]), split)):
+    folders = stated.get(split, ())
+    if asked.splits or not folders:
+      titles[split] = split
+    elif len(folders) == 1 and names.states_split(folders[0]):
+      titles[split] = folders[0]
+    else:
+      titles[split] = "val" if split == "test" and "train" in splits and "val" not in splits else split
+  return titles
+
+
+def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+  """Returns the note on the names of splits; none if they are those of their folders."""
+  pairs = [(stated.get(split, [split]), title) for split, title in titles.items()]
+  if all(folders == [title] for folders, title in pairs):
+    return ()
+  shown = ", ".join(f"{' and '.join(map(printable, folders))} → {title}" for folders, title in pairs)
+  return (f"splits: {shown}; --splits= overrides",)
+
+
+def _around(paths: Sequence[str]) -> set[str]:
+  """Returns all folders around files, with a trailing "/"."""
+  around: set[str] = set()
+  for folder in {path.rpartition("/")[0] for path in paths}:
+    while folder and folder + "/" not in around:
+      around.add(folder + "/")
+      folder = folder.rpartition("/")[0]
+  return around
+
+
+def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base: str) -> list[str]:
+  """Returns notes on what is passed over: pictures that are not used, folders without files, and junk."""
+  notes = []
+  if left:
+    folders = Counter(path.removeprefix(base).rpartition("/")[0] or "the top folder" for path in left)
+    notes.append(f"image files that are not used: {_some(folders)}")
+  around = _around(listing.files)
+  if empty := [folder for folder in listing.folders if folder not in around]:
+    notes.append(f"folders without files: {_some(Counter(each.rstrip('/') for each in empty), False)}")
+  with_pictures = _around([path for path in used])
+  siblings = {os.path.dirname(folder.rstrip("/")) for folder in with_pictures}
+  bare = [
+    folder.rstrip("/")
+    for folder in listing.folders
+    if folder in around and folder not in with_pictures and os.path.dirname(folder.rstrip("/")) in siblings
+  ]
+  if bare and not left:
+    notes.append(f"folders without images: {_some(Counter(bare), False)}")
+  if listing.junk:
+    shown = {"names that begin with a dot" if name == ".*" else name: n for name, n in listing.junk.items()}
+    notes.append(f"passed over: {_some(Counter(shown))}")
+  return notes
+
+
+def _some(counts: Counter[str], counted: bool = True) -> str:
+  """Returns the most frequent names with their counts."""
+  shown = [
+    printable(name) + (f" ({count:,})" if counted else "") for name, count in counts.most_common(_SHOWN)
+  ]
+  return ", ".join(shown) + (f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else "")
+
+
+def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:
+  """Returns the message for a tree without images."""
+  counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
+  held = f"; it holds {_some(counts)}" if counts else ""
+  return f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){held}"

@@ -1,0 +1,224 @@
+"""What the name of a folder or a file says in a data set: a split, images, their maps, a band.
+
+A name says something only if all its words are known: "train_masks" does, "training_shoes" does not.
+"""
+
+from collections.abc import Collection
+import enum
+import functools
+import os
+import re
+from typing import NamedTuple
+
+from swin_jax.data.read.targets import Target
+
+
+def _words(text: str) -> frozenset[str]:
+  return frozenset(text.split())
+
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+_SPLITS = {
+  "train": "train training trn",
+  "val": "val valid validation eval evaluation dev",
+  "test": "test testing tst",
+}
+_SPLIT_OF = {word: base for base, words in _SPLITS.items() for word in words.split()}
+_STATED = re.compile(
+  r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
+)
+_LABELS = _words(
+  "label labels lbl lbls annotation annotations ann anns annot annots anno annos mask masks msk msks gt gts"
+  " groundtruth segmentation segmentations semantic manual trimap trimaps segmap segmaps"
+)
+_IMAGES = _words("image images img imgs")
+_PLAIN_IMAGES = _words("photo photos picture pictures pic pics input inputs rgb original originals sat")
+# Not the images and not their classes, where a set has both.
+_OTHERS = _words(
+  "instance instances object objects right disparity color colour colored coloured colors colours panoptic"
+  " vis viz visualization overlay overlays preview previews thumb thumbs thumbnail thumbnails"
+)
+# Words that add nothing to the others.
+_FILLERS = _words(
+  "set sets data dataset seg dir folder split class classes aug fine coarse id ids pixel pixels jpeg jpg png"
+  " tif left bit raw st nd ground truth"
+)
+# Written in one, as in "trainannot" and "valmasks".
+_JOINED = re.compile(
+  rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(_LABELS | _IMAGES)}|set|data)"
+)
+_BAND = re.compile(
+  r"(?:sr_)?b(?:and)?_?(0?[1-9]a?|1\d|qa)|red|green|blue|nir|swir\d?|rededge\d?|re\d|vv|vh|hh|hv|pan|tir\d?"
+)
+_RESOLUTION = re.compile(r"r?\d{1,4}c?m", re.IGNORECASE)
+_FOLD = re.compile(r"(fold|cv|split|part|batch|chunk|shard)[ _-]?\d+", re.IGNORECASE)
+SEPARATORS = "_-. "
+
+
+class Kind(enum.Enum):
+  """What files are."""
+
+  IMAGE = enum.auto()
+  LABEL = enum.auto()
+  VALUE = enum.auto()
+  OTHER = enum.auto()
+
+
+class Name(NamedTuple):
+  """What a name says.
+
+  Attributes:
+    split: its split, as "train", "val" or "test" and perhaps a year; "" if it names none.
+    kind: None if the name does not say it.
+    plain: whether it is a word for images that may also be a class, such as "photos".
+  """
+
+  split: str = ""
+  kind: Kind | None = None
+  plain: bool = False
+
+
+@functools.lru_cache(100_000)
+def words(name: str) -> tuple[str, ...]:
+  """Returns the words of a name in lower case: "leftImg8bit" is left, img, 8, bit."""
+  split_up = []
+  for word in map(str.lower, _WORD.findall(name)):
+    joined = _JOINED.fullmatch(word)
+    split_up += joined.groups() if joined and word not in _LABELS else (word,)
+  return tuple(split_up)
+
+
+@functools.lru_cache(100_000)
+def read(name: str) -> Name:
+  """Returns what the name of a folder says."""
+  if name == Target.VALUES:
+    return Name(kind=Kind.VALUE)
+  parts = set(words(name))
+  texts = {word for word in parts if not word.isdigit()}
+  if not texts <= _LABELS | _IMAGES | _PLAIN_IMAGES | _OTHERS | _FILLERS | _SPLIT_OF.keys():
+    return Name()
+  bases = {_SPLIT_OF[word] for word in texts & _SPLIT_OF.keys()}
+  if len(bases) > 1:
+    return Name()
+  years = [word for word in words(name) if word.isdigit() and len(word) == 4]
+  split = "".join(bases) + (years[0] if bases and years else "")
+  labels = texts & _LABELS or {"ground", "truth"} <= texts or ("seg" in texts and not bases)
+  images = texts & (_IMAGES | _PLAIN_IMAGES)
+  if texts & _OTHERS:
+    # a lone word such as "color" may be a class
+    return Name(split, Kind.OTHER) if labels or images or len(texts) == 1 else Name()
+  if labels:
+    return Name(split, Kind.LABEL)
+  return Name(split, Kind.IMAGE if images else None, bool(images) and not texts & _IMAGES)
+
+
+def states_split(name: str) -> bool:
+  """Returns whether a folder has the plain name of a split, which the split keeps: train, val, test2017, …"""
+  return bool(_STATED.fullmatch(name))
+
+
+def hints_at(name: str, kind: Kind) -> bool:
+  """Returns whether a word of a name is one for images or for label maps, whatever the others are."""
+  parts = set(words(name))
+  return bool(parts & (_LABELS if kind is Kind.LABEL else _IMAGES)) or (
+    kind is Kind.LABEL and {"ground", "truth"} <= parts
+  )
+
+
+def hinted_split(name: str) -> str:
+  """Returns the split that a word of a name names, whatever the others are; "" if there is none."""
+  return next((_SPLIT_OF[word] for word in words(name) if word in _SPLIT_OF), "")
+
+
+def is_fold(name: str) -> bool:
+  """Returns whether a folder is called like a part of a set that was divided: fold1, batch_2, …"""
+  return bool(_FOLD.fullmatch(name))
+
+
+def is_resolution(name: str) -> bool:
+  """Returns whether a folder is called like a resolution: R10m, 20m, …"""
+  return bool(_RESOLUTION.fullmatch(name))
+
+
+def is_colour(name: str) -> bool:
+  """Returns whether a folder is called like a band that everybody sees, which may also be a class."""
+  return name.lower() in ("red", "green", "blue")
+
+
+def is_band(name: str) -> bool:
+  """Returns whether a folder is called like a band: B02, band_3, nir, …"""
+  return bool(_BAND.fullmatch(name.lower()))
+
+
+@functools.lru_cache(10_000)
+def _says(word: str) -> Name:
+  return read(word) if not word.isdigit() else Name()
+
+
+def stem_of(path: str) -> str:
+  """Returns a path without its ending."""
+  folder, slash, name = path.rpartition("/")
+  return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def ending_of(path: str) -> str:
+  """Returns the ending of a path in lower case, with its dot; "" if there is none."""
+  head, dot, ending = path.rpartition("/")[2].rpartition(".")
+  return dot + ending.lower() if head else ""
+
+
+def shorten(stem: str, splits: bool = False) -> str:
+  """Removes the words at the end of a stem that say what the file is: "x_gtFine_labelIds" and "x_leftImg8bit"
+  become "x".
+
+  Args:
+    stem: name of a file without its ending.
+    splits: whether to remove the names of splits too.
+  """
+  while True:
+    at = max(map(stem.rfind, SEPARATORS))
+    if at <= 0:
+      return stem
+    says = _says(stem[at + 1 :])
+    if not (says.kind or (splits and says.split)):
+      return stem
+    stem = stem[:at]
+
+
+def common_end(stems: Collection[str]) -> str:
+  """Returns the words, with their separator, with which all stems end: "_sat" of 1_sat and 2_sat."""
+  if len(stems) < 2:
+    return ""
+  backwards = [stem[::-1] for stem in (min(stems, key=_backwards), max(stems, key=_backwards))]
+  end = os.path.commonprefix(backwards)[::-1]
+  starts = [at for at, letter in enumerate(end) if letter in SEPARATORS]
+  return end[starts[0] :] if starts else ""
+
+
+def _backwards(stem: str) -> str:
+  return stem[::-1]
+
+
+def is_map_stem(stem: str) -> bool:
+  """Returns whether a stem ends with a word for label maps: "x_mask"."""
+  at = max(map(stem.rfind, SEPARATORS))
+  return at > 0 and _says(stem[at + 1 :]).kind is Kind.LABEL
+
+
+def is_other_stem(stem: str) -> bool:
+  """Returns whether a stem ends with a word for neither images nor label maps: "x_gtFine_color"."""
+  at = max(map(stem.rfind, SEPARATORS))
+  return at > 0 and _says(stem[at + 1 :]).kind is Kind.OTHER
+
+
+def without_band(stem: str) -> tuple[str, str, str]:
+  """Returns (stem without its band and resolution, band, resolution); band is "" if the name has none."""
+  kept, band, resolution = [], "", ""
+  for part in re.split(r"([_\-. ])", stem):
+    if not band and len(part) > 1 and is_band(part):
+      band = part
+    elif band and not resolution and is_resolution(part):
+      resolution = part
+    else:
+      kept.append(part)
+  return "".join(kept), band, resolution

@@ -1,0 +1,62 @@
+"""What a folder or an archive holds, as `layouts.understand` finds it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from swin_jax.data.read import labels
+
+
+class Part(NamedTuple):
+  """One split.
+
+  Attributes:
+    root: folder around its images, with a trailing "/", or "".
+    images: paths of its images.
+    labels: class of each image, -1 for none.
+    class_names: names by class; empty without class folders.
+    maps: path of the map of each image; empty without maps.
+  """
+
+  root: str
+  images: Sequence[str]
+  labels: Sequence[int]
+  class_names: tuple[str, ...] = ()
+  maps: Sequence[str] = ()
+
+
+class Finding(NamedTuple):
+  """The splits of a tree, before they have their final names.
+
+  Attributes:
+    parts: split, as in `roles.Picture` → its images.
+    classes: meaning of label maps; None if there are none.
+    notes: lines for the user.
+    used: paths of files that were read in addition to images and maps.
+  """
+
+  parts: dict[str, Part]
+  classes: labels.Classes | None = None
+  notes: tuple[str, ...] = ()
+  used: tuple[str, ...] = ()
+
+
+class Layout(NamedTuple):
+  """What a tree holds.
+
+  Attributes:
+    splits: name → split; the only name is "" if the source has no splits.
+    classes: meaning of label maps; None if there are none.
+    of_rasters: whether the images are rasters.
+    notes: what was understood and left out, a line each; empty for a plain layout.
+    unread: ending → number of files that are not used.
+  """
+
+  splits: dict[str, Part]
+  classes: labels.Classes | None
+  of_rasters: bool
+  notes: tuple[str, ...]
+  unread: dict[str, int]
+
+  @property
+  def has_maps(self) -> bool:
+    return any(part.maps for part in self.splits.values())

@@ -1,0 +1,211 @@
+"""Folders that are not taken for classes of images unless the user asks for it: those that look like images
+and their maps, splits, bands or resolutions, and those that a class file contradicts.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import re
+
+from swin_jax.data.read import names, trees
+from swin_jax.data.read.names import Kind
+from swin_jax.data.read.roles import Picture
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
+
+ASK = "if folders are classes of images, give prepare --classes=folders"
+_COUNTER = re.compile(r"\D*\d+|\D")
+_SOME = 1000  # files that are compared
+
+
+def check_classes(
+  where: str, by_class: Mapping[str, Sequence[Picture]], lone_split: str, class_file: tuple[str, str] | None
+) -> None:
+  """Checks that folders look like classes.
+
+  Args:
+    where: the source, for messages.
+    by_class: name of a folder → its images.
+    lone_split: see `roles.Roles`.
+    class_file: path and text of the file of class names, if there is one.
+
+  Raises:
+    BadInput: they look like something else.
+  """
+  folders = list(by_class)
+  if lone_split:
+    others = _some([name for name in folders if name != lone_split])
+    raise BadInput(
+      f"{where} has a folder {lone_split} next to {others}: if these are splits, give prepare"
+      f" --splits=train:{lone_split},…; {ASK}"
+    )
+  if len(folders) > 1:
+    _check_kinds(where, folders, by_class)
+    _check_splits(where, folders)
+    _check_bands(where, folders, by_class)
+  if class_file:
+    _check_file(where, folders, *class_file)
+
+
+def check_images(where: str, images: Sequence[Picture]) -> None:
+  """Checks that no image looks like the map of another one in the same folder.
+
+  Raises:
+    BadInput: most images have a companion of another type, such as x.png next to x.jpg.
+  """
+  by_folder: dict[str, dict[str, list[str]]] = {}
+  for image in images[:_SOME]:
+    folder, _, name = image.path.rpartition("/")
+    by_folder.setdefault(folder, {}).setdefault(names.stem_of(name), []).append(name)
+  ends: dict[str, list[tuple[str, str]]] = {}
+  for folder, by_stem in by_folder.items():
+    for stem, files in by_stem.items():
+      for end, base in ((stem[at:], stem[:at]) for at in range(len(stem), 0, -1)):
+        if base not in by_stem or end[1:].isdigit() or (end and end[0] not in "_-. "):
+          continue
+        for file in files:
+          for other in by_stem[base]:
+            if names.ending_of(file) != names.ending_of(other) and (end or file > other):
+              ends.setdefault(end, []).append((f"{folder}/{other}".lstrip("/"), file))
+  for end, companions in ends.items():
+    if len(companions) > 1 and 2 * len(companions) >= len(images[:_SOME]) - len(companions):
+      image, file = companions[0]
+      flags = (
+        f"--label_suffix={end}"
+        if end
+        else f"--images=*{names.ending_of(image)} --labels=*{names.ending_of(file)}"
+      )
+      raise BadInput(
+        f"{where} holds {file} next to {image}, and more such pairs: if one is the map of the other, give"
+        f" prepare {flags}; if all are images, give --classes=folders"
+      )
+
+
+def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
+  """Checks that rasters are not single bands of scenes.
+
+  Args:
+    tree: holds the rasters.
+    rasters: all of them.
+    bands_of: path → number of bands.
+
+  Raises:
+    BadInput: they are; the message has the command that makes one raster of a scene.
+  """
+  scenes: dict[tuple, dict[tuple[str, str], str]] = {}
+  for raster in rasters:
+    folder, _, name = raster.path.rpartition("/")
+    stem, band, resolution = names.without_band(names.stem_of(name))
+    if not band:  # as in R10m/x.tif and red/x.tif
+      parts = folder.split("/")
+      band = next((part for part in parts if names.is_band(part)), "")
+      folder = "/".join(part for part in parts if not names.is_band(part))
+    if not band:
+      continue
+    parts = folder.split("/")
+    resolution = resolution or next((part for part in parts if names.is_resolution(part)), "")
+    # folders of bands and resolutions divide a scene
+    rest = tuple(
+      part
+      for part in parts
+      if not (names.is_resolution(part) or any(names.is_band(word) for word in names.words(part)))
+    )
+    scenes.setdefault((rest, stem), {}).setdefault((resolution, band), raster.path)
+  several = {scene: files for scene, files in scenes.items() if len({band for _, band in files}) > 1}
+  if not several or 2 * sum(map(len, several.values())) < len(rasters):
+    return
+  (folders, stem), files = next(iter(several.items()))
+  try:
+    if any(bands_of(path) != 1 for path in list(files.values())[:2]):
+      return
+  except (OSError, ValueError):
+    return  # reported when it is read
+  by_resolution: dict[str, list[str]] = {}
+  for (resolution, _), path in files.items():
+    by_resolution.setdefault(resolution, []).append(path)
+  most = max(by_resolution.values(), key=len)
+  name = stem.strip("_-. ") or next(reversed(folders), "") or "scene"
+  paths = " ".join(_quoted(os.path.join(tree.name, path)) for path in most)
+  others = "" if len(by_resolution) == 1 else " (those of one resolution)"
+  raise BadInput(
+    f"{tree.name} holds one file per band, such as {most[0]}: make one raster of the bands of each"
+    f" scene{others}, as in `rio stack {paths} -o {_quoted(f'stacked/{name}.tif')}`, and prepare stacked"
+  )
+
+
+def _check_kinds(where: str, folders: Sequence[str], by_class: Mapping[str, Sequence[Picture]]) -> None:
+  """Raises BadInput if some folders look like images, and others like their maps."""
+  maps = [name for name in folders if names.hints_at(name, Kind.LABEL)]
+  others = [name for name in folders if name not in maps]
+  if maps and others:
+    _refuse_maps(where, others[0], maps[0])
+  images = [name for name in folders if names.hints_at(name, Kind.IMAGE) and names.read(name).kind]
+  others = [name for name in folders if name not in images]
+  if images and others:
+    _refuse_maps(where, images[0], others[0])
+  if len(folders) == 2:
+    one, two = (by_class[name] for name in folders)
+    if _same_stems(one, two) and (
+      not _endings(one) & _endings(two) or not all(_COUNTER.fullmatch(each.stem) for each in one)
+    ):
+      _refuse_maps(where, *folders)
+
+
+def _refuse_maps(where: str, images: str, maps: str) -> None:
+  raise BadInput(
+    f"{where} has a folder {printable(images)} next to {printable(maps)}, which do not look like classes of"
+    f" images: if {printable(maps)} holds maps of pixels, give prepare --images={printable(images)}"
+    f" --labels={printable(maps)}, or call it labels (classes) or values (numbers); {ASK}"
+  )
+
+
+def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequence[Picture]]) -> None:
+  """Raises BadInput if the folders look like bands or resolutions of the same images."""
+  if all(map(names.is_colour, folders)) or not _same_stems(*(by_class[name] for name in folders[:2])):
+    return
+  for what, looks in (("bands", names.is_band), ("resolutions", names.is_resolution)):
+    if all(map(looks, folders)):
+      raise BadInput(f"the folders {_some(folders)} of {where} look like {what}, not classes; {ASK}")
+
+
+def _check_splits(where: str, folders: Sequence[str]) -> None:
+  """Raises BadInput if all folders look like splits or folds."""
+  hinted = [names.hinted_split(name) for name in folders]
+  folds = all(map(names.is_fold, folders))
+  if folds or (all(hinted) and len(set(hinted)) > 1):
+    pairs = zip(["train", "val"], folders, strict=False) if folds else zip(hinted, folders, strict=True)
+    flag = ",".join(f"{split}:{printable(folder)}" for split, folder in pairs)
+    raise BadInput(
+      f"the folders {_some(folders)} of {where} look like parts of a divided set, not classes; give prepare"
+      f" --splits={flag}; {ASK}"
+    )
+
+
+def _check_file(where: str, folders: Sequence[str], path: str, text: str) -> None:
+  """Raises BadInput if a class file does not name the folders."""
+  if folders and all(name in text for name in folders):
+    return
+  rest = (
+    f"and folders such as {_some(folders, 2)} are not in it" if folders else "and there are no class folders"
+  )
+  raise BadInput(
+    f"{os.path.join(where, path)} names classes, but no label maps were found that it explains, {rest}: give"
+    f" prepare --images= and --labels=; {ASK}"
+  )
+
+
+def _same_stems(one: Sequence[Picture], two: Sequence[Picture]) -> bool:
+  """Returns whether the files in two folders have the same names without endings."""
+  stems = [{names.shorten(each.stem) for each in pictures} for pictures in (one, two)]
+  return len(stems[0]) > 1 and stems[0] == stems[1]
+
+
+def _endings(pictures: Sequence[Picture]) -> set[str]:
+  return {names.ending_of(each.path) for each in pictures}
+
+
+def _some(folders: Sequence[str], count: int = 4) -> str:
+  return ", ".join(map(printable, folders[:count])) + (", …" if len(folders) > count else "")
+
+
+def _quoted(path: str) -> str:
+  return path if re.fullmatch(r"[\w./+:@=-]+", path) else "'" + path.replace("'", "'\\''") + "'"

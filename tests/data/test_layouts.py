@@ -1,0 +1,194 @@
+"""Layouts of folders of images: splits, classes, and what is never taken for classes."""
+
+import pytest
+
+from swin_jax.data.read import layouts, roles
+from tests.support.memory_layouts import CLASSES, MemoryTree, counts, paths, refusal, understand
+
+TWO = ("train", "val")
+asked = roles.Asked
+
+
+# Splits.
+
+
+@pytest.mark.parametrize(
+  "folders, splits, note",
+  [
+    (("train", "val", "test"), ["train", "val", "test"], None),
+    (("Training", "testing"), ["Training", "testing"], None),
+    (("train2014", "train2017", "val2017"), ["train2014", "train2017", "val2017"], None),
+    (("training_set", "test_set"), ["train", "val"], "training_set → train, test_set → val; --splits="),
+    (("train_data", "val_data"), ["train", "val"], "train_data → train, val_data → val"),
+    (("train", "dev"), ["train", "val"], "dev → val"),
+    (("seg_train/seg_train", "seg_test/seg_test"), ["train", "val"], "seg_train → train, seg_test → val"),
+    (("data/my set/train", "data/my set/valid"), ["train", "valid"], None),
+    (("TrainSet", "ValidationSet", "TestSet"), ["train", "val", "test"], "TestSet → test"),
+  ],
+)
+def test_splits(folders, splits, note):
+  layout = understand(paths("{split}/{name}/{i}.jpg", split=folders, name="ab"))
+  assert list(layout.splits) == splits
+  assert all(part.class_names == ("a", "b") and len(part.images) == 8 for part in layout.splits.values())
+  assert note in layout.notes[0] if note else not layout.notes
+
+
+def test_splits_inside_class_folders():
+  layout = understand(paths("{name}/{split}/{i}.jpg", name=("cat", "dog"), split=TWO))
+  assert counts(layout) == {"train": 8, "val": 8}
+  assert layout.splits["val"].class_names == ("cat", "dog") and set(layout.splits["val"].labels) == {0, 1}
+
+
+def test_folders_next_to_splits_are_left_out_and_named():
+  layout = understand(
+    [*paths("a/{split}/{name}/{i}.jpg", split=TWO, name="ab"), "docs/x.png", "a/README.md", "a/more/x.jpg"]
+  )
+  assert counts(layout) == {"train": 8, "val": 8} and layout.splits["train"].class_names == ("a", "b")
+  assert layout.unread == {".jpg": 1, ".md": 1, ".png": 1}
+  assert any("not used" in note and "a/more (1), docs (1)" in note for note in layout.notes)
+
+
+def test_the_splits_that_the_user_names():
+  files = paths("{fold}/{name}/{i}.jpg", fold=("fold1", "fold2", "x/fold3"), name="ab")
+  layout = understand(files, flags=asked(splits={"train": "fold1", "val": "x/fold3"}))
+  assert counts(layout) == {"train": 8, "val": 8} and layout.unread == {".jpg": 8}
+  assert layout.splits["val"].class_names == ("a", "b")
+  assert "no image lies in such a folder" in refusal(files, flags=asked(splits={"train": "nowhere"}))
+
+
+def test_classes_called_like_splits():
+  files = paths("{name}/{i}.jpg", name=("bus", "car", "train"))
+  message = refusal(files)
+  assert "has a folder train next to bus, car" in message and "--splits=train:train" in message
+  layout = understand(files, flags=asked(folders_are_classes=True))
+  assert layout.splits[""].class_names == ("bus", "car", "train")
+  layout = understand(paths("{split}/{name}/{i}.jpg", split=TWO, name=("bus", "car", "train")))
+  assert layout.splits["val"].class_names == ("bus", "car", "train")
+
+
+def test_lists_of_names_are_splits():
+  texts = {
+    "meta/train.txt": "pie/0\npie/1\nsoup/1\n",
+    "meta/test.txt": "pie/2\nsoup/2\nsoup/3\n",
+    "meta/classes.txt": "pie\nsoup\n",
+  }
+  layout = understand(paths("images/{name}/{i}.jpg", name=("pie", "soup")), texts)
+  assert counts(layout) == {"train": 3, "test": 3} and layout.unread == {".jpg": 2}
+  assert layout.splits["test"].class_names == ("pie", "soup")
+  assert "splits: those listed in meta/test.txt, meta/train.txt" in layout.notes
+  twice = understand(
+    paths("{i}.jpg"), {"train.txt": "0.jpg\n1.jpg\n", "val.txt": "1.jpg label\n2.jpg other\n"}
+  )
+  assert counts(twice) == {"train": 2, "val": 2} and "1 images are in more than one" in twice.notes[1]
+  assert counts(understand(paths("{i}.jpg"), {"test.txt": "read me first\n1.jpg\nplease\n"})) == {"": 4}
+
+
+# What is not taken for classes.
+
+
+@pytest.mark.parametrize(
+  "files, words",
+  [
+    (paths("images/{i}.jpg") + paths("truth/{i}.png"), "--images=images --labels=truth"),
+    (paths("photo/x{i}.jpg") + paths("truth/x{i}.png"), "--images=photo --labels=truth"),
+    (paths("satellite/a{i}b.png") + paths("masks/a{i}b.png"), "--images=satellite --labels=masks"),
+    (paths("Task_Training_Input/{i}.jpg") + paths("Task_GroundTruth/{i}_s.png"), "--labels=Task_GroundTruth"),
+    (paths("{name}/{i}.jpg", name=("fold1", "fold2")), "--splits=train:fold1,val:fold2"),
+    (paths("{name}/{i}.jpg", name=("a_train_x", "a_val_x")), "--splits=train:a_train_x,val:a_val_x"),
+    (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
+    (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
+    (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
+    (paths("x{i}.jpg") + paths("x{i}.png"), "--images=*.jpg --labels=*.png"),
+    (paths("{name}/{i}.jpg", name="ab") + ["a/0_mask.png"], "looks like the map of another image"),
+    (paths("{name}/{i}.jpg", name="ab") + paths("a/masks/m{i}m.png"), "which looks like a map"),
+    (paths("images/{i}.jpg") + ["annotations/instances.json"], "annotations holds no label map, only .json"),
+    (paths("{s}/images/{i}.jpg", s=TWO) + paths("{s}/labels/{i}.txt", s=TWO), "labels holds no label map"),
+  ],
+)
+def test_what_is_never_taken_for_classes(files, words):
+  message = refusal(files)
+  assert words in message
+  layout = understand(files, flags=asked(folders_are_classes=True))
+  assert sum(counts(layout).values()) == sum(path.endswith((".jpg", ".png")) for path in files)
+
+
+def test_a_class_file_that_contradicts_the_folders():
+  files = paths("{name}/{i}.jpg", name="ab")
+  assert "classes.txt names classes, but no label maps" in refusal(files, CLASSES)
+  assert "there are no class folders" in refusal(paths("{i}.jpg"), CLASSES)
+  assert understand(files, {"classes.txt": "a\nb\n"}).splits[""].class_names == ("a", "b")
+  assert understand(files, CLASSES, asked(folders_are_classes=True)).unread == {".txt": 1}
+
+
+@pytest.mark.parametrize(
+  "names", [("with_mask", "without_mask"), ("mask", "no_mask"), ("cat", "training_shoes")]
+)
+def test_classes_with_such_words_in_their_names(names):
+  assert understand(paths("{name}/{i}.jpg", name=names)).splits[""].class_names == names
+
+
+# Junk, and what is not an image.
+
+
+def test_junk_and_empty_folders_are_no_classes():
+  junk = ["@eaDir/0.jpg", "a/@eaDir/x.jpg", "__MACOSX/._x.jpg", "Thumbs.db", ".DS_Store", "#recycle/z.jpg"]
+  layout = understand([*paths("{name}/{i}.jpg", name="ab"), *junk, "empty/", "c/x.heic", "a/desktop.ini"])
+  assert layout.splits[""].class_names == ("a", "b") and counts(layout) == {"": 8}
+  assert layout.unread == {".heic": 1}
+  said = " ".join(layout.notes)
+  for words in ("folders without files: empty", "folders without images: c", "@eaDir (2)", "#recycle (1)"):
+    assert words in said
+
+
+def test_a_tree_without_images_says_what_it_holds():
+  message = refusal(["a/x.heic", "a/y.HEIC", "b/noext", "b/notes.txt"])
+  assert "holds no image (.jpg" in message and ".heic (2)" in message and "no ending (1)" in message
+
+
+def test_rasters_and_what_lies_next_to_them():
+  scenes = paths("scene{i}.tif")
+  layout = understand([*scenes, "scene0_thumb.jpg"], rasters=True)
+  assert layout.of_rasters and counts(layout) == {"": 4} and layout.unread == {".jpg": 1}
+  assert understand([*paths("p{i}.npy"), "preview.png"], rasters=True).of_rasters
+  photos = paths("{name}/x{i}.jpg", name="ab")
+  depth = paths("{name}/x{i}_{kind}.npy", name="ab", kind=("depth", "normal"))
+  layout = understand(photos + depth, rasters=True)
+  assert not layout.of_rasters and layout.unread == {".npy": 16}
+  assert not understand([*photos, "a/y.tif"], rasters=True).of_rasters
+  assert understand([*photos, "a/y.tif"], rasters=True, cut=True).of_rasters
+
+
+SENTINEL = [
+  f"R{metres}m/T32_2022_{band}_{metres}m.jp2"
+  for metres, bands in ((10, ("B02", "B03", "B04")), (20, ("B05", "B06")), (60, ("B01",)))
+  for band in bands
+]
+
+
+@pytest.mark.parametrize(
+  "files, stacked",
+  [
+    (
+      SENTINEL,
+      "set/R10m/T32_2022_B02_10m.jp2 set/R10m/T32_2022_B03_10m.jp2 set/R10m/T32_2022_B04_10m.jp2 -o"
+      " stacked/T32_2022.tif",
+    ),
+    (["L8_B2.TIF", "L8_B3.TIF", "L8_MTL.txt"], "set/L8_B2.TIF set/L8_B3.TIF -o stacked/L8.tif"),
+    (
+      paths("{colour}/{colour}_p{i}.tif", colour=("nir", "red")),
+      "set/nir/nir_p0.tif set/red/red_p0.tif -o stacked/p0.tif",
+    ),
+    (["s1_VV.tif", "s1_VH.tif", "s2_VV.tif", "s2_VH.tif"], "set/s1_VH.tif set/s1_VV.tif -o stacked/s1.tif"),
+    (["one/B01.tif", "one/B02.tif"], "set/one/B01.tif set/one/B02.tif -o stacked/one.tif"),
+  ],
+)
+def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, stacked):
+  for cut in (False, True):
+    assert f"`rio stack {stacked}`" in refusal(files, rasters=True, cut=cut)
+  assert understand(files, flags=asked(folders_are_classes=True), rasters=True).of_rasters
+
+
+def test_images_called_like_bands_are_images_if_they_have_several():
+  tree = MemoryTree(paths("b{i}.tif", 4))
+  how = layouts.RasterFiles(True, lambda path: True, lambda path: 3)
+  assert len(layouts.understand(tree, files=how).splits[""].images) == 4
