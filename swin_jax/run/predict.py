@@ -10,7 +10,6 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from swin_jax.data.read.targets import Target
 from swin_jax.mesh import sharding
 from swin_jax.run import compilation
 from swin_jax.run.evaluate import open_checkpoint
@@ -85,7 +84,7 @@ def _check(config: ConfigDict, workdir: str) -> None:
       f"--mode=predict is for classes of images; for task={config.task}:"
       f" python -m swin_jax.show {kind.pixels.command} {workdir} IMAGES --out=DIR --maps=DIR"
     )
-  if kind.needs is not Target.CLASS:
+  if not kind.needs.has_classes:
     raise BadInput(f"--mode=predict needs a classifier; task={config.task} predicts no classes")
   if config.transfer.class_map:
     raise BadInput("--mode=predict predicts the classes of the model: leave out config.transfer.class_map")
