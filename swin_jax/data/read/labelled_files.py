@@ -92,8 +92,9 @@ class LabelledFiles:
     return len(self._pairs)
 
   def __getitem__(self, index: int) -> Example:
-    image, target = self._pairs[index]
-    return Example(trees.read_named(self._tree, image), -1, image, self._split.read_map(self._tree, target))
+    path, map_path = self._pairs[index]
+    image = trees.read_named(self._tree, path)
+    return Example(image, -1, path, targets.upright(self._split.read_map(self._tree, map_path), image))
 
   @property
   def listing(self) -> bytes:

@@ -7,7 +7,7 @@ import enum
 
 import numpy as np
 
-from swin_jax.data.read import array_files, image_ops, labels, rasters
+from swin_jax.data.read import array_files, image_ops, labels, orientation, rasters
 
 
 class Target(enum.StrEnum):
@@ -97,6 +97,18 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
   if not isinstance(target, bytes):
     return target
   return array_files.unpack(target) if array_files.is_packed(target) else labels.decode(target)
+
+
+def upright(target: np.ndarray, image: bytes | np.ndarray) -> np.ndarray:
+  """Returns a map that lies like its upright image.
+
+  Maps are drawn on the upright image, or computed from pixels as they are stored. EXIF orientation is applied to
+  a map where its size proves the latter.
+  """
+  if not isinstance(image, bytes) or (declared := orientation.of(image)) == orientation.UPRIGHT:
+    return target
+  size = orientation.upright_size(image)
+  return orientation.turn(target, declared) if target.shape == size[::-1] != size else target
 
 
 def check_size(map_size: tuple[int, int], size: tuple[int, int]) -> None:
