@@ -28,9 +28,9 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
   """Decodes an image file, or accepts an array, to uint8 [height, width, bands].
 
   Converts grey to RGB and RGB to grey to match `bands`. As in the official loaders, files go through Pillow's
-  `convert`: palettes and CMYK become colours, and transparency is dropped (the colours under it stay). Unlike
-  there, EXIF orientation is applied. 16-bit grey keeps its upper eight bits, as Pillow does for 16-bit colour.
-  If `bands` is neither 1 nor 3, the file must have exactly that number of bands.
+  `convert`: palettes and CMYK become colours, and transparency is dropped (the colours under it stay).
+  Unlike there, EXIF orientation is applied. 16-bit grey keeps its upper eight bits, as Pillow does for 16-bit
+  colour. If `bands` is neither 1 nor 3, the file must have exactly that number of bands.
 
   Args:
     encoded: bytes of an image file, or uint8 [height, width(, bands)].

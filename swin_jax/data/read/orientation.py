@@ -26,8 +26,8 @@ _MARKS = (b"Exif\0\0", b"eXIf", b"EXIF", b"tiff:Orientation", b"Raw profile type
 
 
 def of(encoded: bytes) -> int:
-  """Returns the orientation of the pixels that Pillow decodes from an image file; 1 if the file declares none,
-  or none that can be read.
+  """Returns the orientation of the pixels that Pillow decodes from an image file; 1 if the file declares
+  none, or none that can be read.
   """
   start = encoded[:_HEAD] if encoded.startswith(_JPEG) else encoded
   if encoded.startswith(_TIFF) or not any(mark in start for mark in _MARKS):

@@ -102,8 +102,8 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
 def upright(target: np.ndarray, image: bytes | np.ndarray) -> np.ndarray:
   """Returns a map that lies like its upright image.
 
-  Maps are drawn on the upright image, or computed from pixels as they are stored. EXIF orientation is applied to
-  a map where its size proves the latter.
+  Maps are drawn on the upright image, or computed from pixels as they are stored. EXIF orientation is applied
+  to a map where its size proves the latter.
   """
   if not isinstance(image, bytes) or (declared := orientation.of(image)) == orientation.UPRIGHT:
     return target
