@@ -14,6 +14,9 @@ from swin_jax.data.read import (
   image_ops,
   labelled_files,
   labels,
+  map_sets,
+  maps,
+  places,
   plain_files,
   rasters,
   targets,
@@ -41,7 +44,7 @@ class Whole(NamedTuple):
     valid: bool [height, width], which pixels hold data; None for all.
     size: (height, width) of the image in its file.
     valid_in_file: bool of that size, which pixels of the file hold data; None for all.
-    place: position on Earth, see `rasters.place`; None if no file gives it.
+    place: position on Earth, see `places.of`; None if no file gives it.
   """
 
   name: str
@@ -49,7 +52,7 @@ class Whole(NamedTuple):
   valid: np.ndarray | None
   size: tuple[int, int]
   valid_in_file: np.ndarray | None = None
-  place: rasters.Place | None = None
+  place: places.Place | None = None
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
@@ -74,7 +77,7 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
       name = file.stem if count == 1 else f"{file.stem}-{i:0{len(str(count - 1))}}"
       pixels = image if size == image.shape[:2] else image_ops.resize(image, size, _interpolation(model))
       valid, valid_in_file = map(image_ops.valid_pixels, (pixels, image))
-      place = rasters.place(str(file)) if is_raster else None
+      place = places.of(str(file)) if is_raster else None
       yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place)
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
@@ -124,15 +127,17 @@ class Truth:
       raise BadInput(f"{flag}={folder} is not a folder")
     self._tree, classes = trees.Disk(folder), None
     if num_classes:
-      places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in places)
-      numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
+      folders = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
+      in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in folders)
+      numbered = labels.numbered(tuple(map(str, range(num_classes))))
       classes = next((stated for stated in in_files if stated), numbered)
       if len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
-    self._split = labelled_files.Split("", "", classes)
+    paths = list(image_files.find(self._tree, "", "", labelled_files.MAPS))
+    reader = map_sets.understand(self._tree, paths, classes, maps.UNSAID, f"{flag}={folder}")
+    self._split = labelled_files.Split("", "", reader)
     self._maps: dict[str, str] = {}
-    for path in image_files.find(self._tree, "", "", self._split.extensions):
+    for path in paths:
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
         raise BadInput(
           f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "
@@ -151,7 +156,7 @@ class Truth:
       values = self._split.read_map(self._tree, self._maps[image.name])
       targets.check_size(values.shape, image.size)
       if image.place and rasters.one_to_a_file(self._maps[image.name]):
-        rasters.check_place(rasters.place(os.path.join(self._tree.name, self._maps[image.name])), image.place)
+        places.check(places.of(os.path.join(self._tree.name, self._maps[image.name])), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)

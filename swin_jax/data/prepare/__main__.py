@@ -50,7 +50,7 @@ if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
 from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import limits, manifest
+from swin_jax.data.read import class_files, labels, limits, manifest, maps, plain_files
 from swin_jax.terminal import cli, digests
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
@@ -153,12 +153,7 @@ def _parser() -> cli.Parser:
     metavar="VALUE",
     help="value that marks raster pixels without data, in addition to the value the rasters declare",
   )
-  add(
-    "--values_nodata",
-    type=_finite,
-    metavar="VALUE",
-    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
-  )
+  _add_maps(parser)
   add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
   add(
     "--num_threads",
@@ -174,6 +169,74 @@ def _parser() -> cli.Parser:
     help="compare every file of a prepared set with its SHA-256; no other flag",
   )
   return parser
+
+
+def _add_maps(parser: cli.Parser) -> None:
+  """Adds the flags that say what the files of maps and alpha channels mean; see `_cut`."""
+  add = parser.add_argument
+  add(
+    "--values_nodata",
+    type=_finite,
+    metavar="VALUE",
+    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
+  )
+  add(
+    "--label_values",
+    type=_label_values,
+    default=(),
+    metavar="V,V,...",
+    help="value of each class in label maps, in the order of the classes, like 0,100,200; default: 0,1,2,...",
+  )
+  add(
+    "--colours",
+    type=_colours,
+    default=((), ()),
+    metavar="COLOURS",
+    help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
+    " '0,0,0;128,64,128;...'",
+  )
+  add(
+    "--keep_alpha",
+    action="store_true",
+    help="treat an alpha channel as a band; else its transparent pixels hold no data",
+  )
+
+
+def _label_values(text: str) -> tuple[int, ...]:
+  """Parses a flag: different whole numbers."""
+  try:
+    values = tuple(map(int, text.split(",")))
+  except ValueError:
+    values = ()
+  if not values or len(set(values)) < len(values) or max(map(abs, values)) > 2**31:
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a different whole number for each class, like 0,100,200"
+    )
+  return values
+
+
+def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
+  """Parses a flag: returns names, if a file gives them, and colours."""
+  try:
+    if not os.path.isfile(text):
+      return (), class_files.parse_colours(text)
+    parsed = class_files.parse(os.path.basename(text), plain_files.read(text).decode("utf-8-sig"), text)
+  except BadInput as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+  except (OSError, ValueError) as error:
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+    ) from error
+  if not parsed.colours:
+    raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
+  return parsed.names, parsed.colours
+
+
+def _cut(arguments: argparse.Namespace) -> tiles.Cut:
+  """Returns what the flags say about rasters and maps."""
+  names, colours = arguments.colours
+  meaning = maps.Meaning(colours, arguments.label_values, arguments.values_nodata, names)
+  return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -206,7 +269,7 @@ def main(argv: Sequence[str]) -> int:
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
-        cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
+        cut=_cut(arguments),
       )
 
   return cli.exit_code(body)

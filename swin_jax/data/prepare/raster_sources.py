@@ -13,8 +13,17 @@ import zipfile
 import numpy as np
 
 from swin_jax.data.prepare.tiles import KEPT_OPEN, Cut, Tiles
-from swin_jax.data.read import formats, image_files, image_ops, labelled_files, npz, rasters, targets, trees
-from swin_jax.data.read import labels as label_maps
+from swin_jax.data.read import (
+  formats,
+  image_files,
+  image_ops,
+  labelled_files,
+  npz,
+  places,
+  rasters,
+  targets,
+  trees,
+)
 from swin_jax.data.read.example import check_exists, wanted_splits
 from swin_jax.terminal.errors import BadInput
 
@@ -67,8 +76,8 @@ def tree_of(source: str) -> trees.Tree | None:
 
 
 def _in_tree(tree: trees.Tree, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  labelled = labelled_files.find(tree, cut.values_nodata)
-  top = next(iter(labelled.values())).images if labelled else ""
+  _, located = labelled_files.locate(tree)
+  top = next(iter(located.values()))[0] if located else ""
   images = (
     []
     if cut.asks_for_rasters
@@ -80,7 +89,8 @@ def _in_tree(tree: trees.Tree, split: str, cut: Cut) -> dict[str, Tiles] | None:
     return None
   if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
     return None
-  if labelled:
+  if located:
+    labelled = labelled_files.find(tree, cut.meaning)
     return {
       name: _labelled(tree, labelled[name], cut) for name in wanted_splits(tree.name, split, list(labelled))
     }
@@ -100,40 +110,22 @@ def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   @functools.lru_cache(KEPT_OPEN)
   def check_place(file: int) -> None:
     if isinstance(tree, trees.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
-      rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
+      places.check(*(places.of(os.path.join(tree.name, path[file])) for path in (maps, paths)))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
     try:
       check_place(file)
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
-    # reading a window of such a file reads no more than the window
-    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, trees.Disk):
-      try:
-        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
-      except ValueError as error:
-        raise ValueError(f"{maps[file]} {error}") from error
+    if window and isinstance(tree, trees.Disk) and not rasters.opens_whole(maps[file]):
+      found = rasters.shape(os.path.join(tree.name, maps[file]), maps[file])[1:3]
+      targets.check_size(found, size)
+      return split.read_map(tree, maps[file], window)
     full_map = whole(file)
     targets.check_size(full_map.shape, size)
-    return (
-      full_map[window.top : window.top + window.height, window.left : window.left + window.width]
-      if window
-      else full_map
-    )
+    return full_map[window.slices] if window else full_map
 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
-
-
-def _window_of_map(
-  path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split
-) -> np.ndarray:
-  targets.check_size(rasters.shape(path, path)[1:3], size)
-  values = targets.read_values(path, path, window, split.nodata)
-  if not split.classes:
-    return values
-  return label_maps.from_values(
-    label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes
-  )
 
 
 def _content(tree: trees.Tree, path: str) -> str | io.BytesIO:

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from swin_jax.data.prepare import raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
+from swin_jax.data.read import image_files, labelled_files, maps, npz, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -31,12 +31,14 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
       f"{source}: left out {len(tree.left_out):,} of its entries, with absolute or parent paths, the name of"
       f" another entry, or a very long one, such as {rules.shown(tree.left_out[0])}"
     )
-  by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.values_nodata)
+  by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.meaning)
   for name in by_split:
     check_split(name)
   carried = {examples.targets for examples in by_split.values()}
-  if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
+  if cut.meaning.nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
+  if cut.meaning != maps.UNSAID and not any(target.per_pixel for target in carried):
+    raise BadInput(f"--colours and --label_values apply to maps of classes; {source} has none")
   for examples in by_split.values():
     if labelled_files.IMAGES in examples.class_names and len(examples.class_names) > 1:
       others = ", ".join(name for name in examples.class_names if name != labelled_files.IMAGES)
@@ -75,7 +77,7 @@ def check_split(name: str) -> None:
     )
 
 
-def _find(source: str, tree: trees.Tree | None, split: str, values_nodata: float | None) -> dict[str, Source]:
+def _find(source: str, tree: trees.Tree | None, split: str, meaning: maps.Meaning) -> dict[str, Source]:
   """Returns all splits of a source, or only the requested one."""
   if source.startswith("tfds:"):
     name = source.removeprefix("tfds:")
@@ -88,7 +90,7 @@ def _find(source: str, tree: trees.Tree | None, split: str, values_nodata: float
     if source.lower().endswith(".npz") and not tree:
       return {split or "train": npz.Npz(source)}
     tree = tree or trees.Zip(source)  # says that a single image is not a zip
-    if labelled := labelled_files.find(tree, values_nodata):
+    if labelled := labelled_files.find(tree, meaning):
       return {
         name: labelled_files.LabelledFiles(tree, labelled[name])
         for name in wanted_splits(source, split, list(labelled))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import gdal, image_ops, rasters, trees
+from swin_jax.data.read import gdal, image_ops, maps, rasters, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
@@ -30,17 +30,19 @@ class Cut(NamedTuple):
     tile: smallest side of a tile in pixels; 0: rasters stay whole.
     nodata: value of pixels without data, in addition to the value that the rasters declare.
     array: name of the array in .npz files; "" if each holds only one of three or four dimensions.
-    values_nodata: see `labelled_files.Split`.
+    keep_alpha: whether a declared alpha channel is a band, instead of marking pixels without data.
+    meaning: what flags say about maps.
   """
 
   tile: int = 0
   nodata: float | None = None
   array: str = ""
-  values_nodata: float | None = None
+  keep_alpha: bool = False
+  meaning: maps.Meaning = maps.UNSAID
 
   @property
   def asks_for_rasters(self) -> bool:
-    return self._replace(values_nodata=None) != Cut()
+    return self._replace(meaning=maps.UNSAID) != Cut()
 
 
 UNCUT = Cut()

@@ -56,7 +56,8 @@ def prepare(
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     if isinstance(examples, tiles.Tiles):
       settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
-    settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
+      settings |= dict(keep_alpha=True) if cut.keep_alpha else {}
+    settings |= dict(values_nodata=cut.meaning.nodata) if cut.meaning.nodata is not None else {}
     headers[name] = dict(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )

@@ -9,13 +9,12 @@ A folder "values" in its place holds rasters or grey images of one band. For ima
 """
 
 from collections.abc import Sequence
-import itertools
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import image_files, labels, rasters, targets, trees
+from swin_jax.data.read import class_files, image_files, labels, map_sets, maps, rasters, targets, trees
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
@@ -23,9 +22,7 @@ from swin_jax.terminal.errors import BadInput
 IMAGES = "images"
 LABELS = (Target.LABELS.value, "annotations", "masks")
 VALUES = Target.VALUES.value
-_OF_VALUES = tuple(
-  dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS))
-)
+MAPS = (*dict.fromkeys((".npy", ".jp2", ".gif", *image_files.EXTENSIONS)),)
 
 
 class Split(NamedTuple):
@@ -33,42 +30,32 @@ class Split(NamedTuple):
 
   Attributes:
     images, maps: folders, with a trailing "/".
-    classes: meaning of label maps; None if the maps hold numbers.
-    nodata: number that marks unknown pixels, in addition to the value that the maps declare.
+    reader: how the maps are read.
   """
 
   images: str
   maps: str
-  classes: labels.Classes | None
-  nodata: float | None = None
+  reader: maps.Reader
 
   @property
   def targets(self) -> Target:
     """See `example.Source`."""
-    return Target.LABELS if self.classes else Target.VALUES
+    return Target.LABELS if self.reader.classes else Target.VALUES
 
   @property
   def class_names(self) -> tuple[str, ...]:
     """Names of the classes of pixels; empty if the maps hold numbers."""
-    return self.classes.names if self.classes else ()
+    return self.reader.classes.names if self.reader.classes else ()
 
-  @property
-  def extensions(self) -> tuple[str, ...]:
-    """File extensions that maps may have."""
-    return image_files.EXTENSIONS if self.classes else _OF_VALUES
-
-  def read_map(self, tree: trees.Tree, path: str) -> np.ndarray:
-    """Reads a map from a file of a tree.
+  def read_map(self, tree: trees.Tree, path: str, window: rasters.Window | None = None) -> np.ndarray:
+    """Reads a map, or a window of it, from a file of a tree.
 
     Raises:
       ValueError: the file cannot be read or holds a value that is not a label; the message names the file.
     """
+    on_disk = isinstance(tree, trees.Disk) and not rasters.opens_whole(path)
     try:
-      return (
-        labels.read(tree.read(path), self.classes)
-        if self.classes
-        else targets.read_values(tree.read(path), path, None, self.nodata)
-      )
+      return self.reader.read(os.path.join(tree.name, path) if on_disk else tree.read(path), path, window)
     except ValueError as error:
       raise ValueError(f"{path} {error}") from error
 
@@ -99,8 +86,8 @@ class LabelledFiles:
   @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
-    meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""
-    return "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape") + meaning
+    names = "\n".join(image for image, _ in self._pairs).encode("utf-8", "surrogateescape")
+    return names + self._split.reader.meaning
 
 
 def pairs(tree: trees.Tree, split: Split, extensions: Sequence[str]) -> list[tuple[str, str]]:
@@ -110,7 +97,7 @@ def pairs(tree: trees.Tree, split: Split, extensions: Sequence[str]) -> list[tup
     BadInput: there is no image with these extensions, or images have no map.
   """
   files = _by_stem(tree, split.images, extensions)
-  maps_by_stem = _by_stem(tree, split.maps, split.extensions)
+  maps_by_stem = _by_stem(tree, split.maps, MAPS)
   where = os.path.join(tree.name, split.images)
   if not files:
     raise BadInput(f"{where} holds no image ({' '.join(extensions)})")
@@ -136,12 +123,13 @@ def _by_stem(tree: trees.Tree, folder: str, extensions: Sequence[str]) -> dict[s
   return paths
 
 
-def find(tree: trees.Tree, nodata: float | None = None) -> dict[str, Split]:
-  """Returns the splits of a tree by name; empty if it holds no maps. `nodata`: see `Split`.
+def locate(tree: trees.Tree) -> tuple[str, dict[str, tuple[str, str, str]]]:
+  """Returns (folder of the set, split → (folder of images, folder of maps, name of the latter)).
+
+  There are no splits if the tree holds no maps.
 
   Raises:
-    BadInput: there are label maps but no usable file of class names; or nodata is given but there are maps of
-      labels; or both kinds of map are present.
+    BadInput: both kinds of map are present, or a split lacks its maps.
   """
   folder = ""
   while True:
@@ -150,28 +138,48 @@ def find(tree: trees.Tree, nodata: float | None = None) -> dict[str, Split]:
     # Most zip files have one top folder, which looks like a split if it contains none.
     wrapped = len(names) == 1 and not image_files.is_split(names[0]) and not _class_files(tree, folder)
     if splits and not wrapped:
-      break
+      return folder, splits
     if len(names) != 1:
-      return {}
+      return folder, {}
     folder += names[0] + "/"
+
+
+def find(tree: trees.Tree, meaning: maps.Meaning = maps.UNSAID) -> dict[str, Split]:
+  """Returns the splits of a tree by name; empty if it holds no maps. Prints what is understood of the maps.
+
+  Args:
+    tree: folder or zip.
+    meaning: what flags say about maps.
+
+  Raises:
+    BadInput: see `locate`; or there are label maps but no usable file of class names; or a flag does not fit
+      the maps.
+  """
+  folder, splits = locate(tree)
+  if not splits:
+    return {}
   of_values = [name == VALUES for _, _, name in splits.values()]
-  if nodata is not None and not all(of_values):
+  if meaning.nodata is not None and not all(of_values):
     raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
   # The class file lies next to the folders of maps or inside them.
   classes = next(
     filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in splits.values())))),
     None,
   )
+  if classes is None and meaning.names:
+    classes = labels.numbered(meaning.names)
   if classes is None and not all(of_values):
     raise BadInput(
       f"{os.path.join(tree.name, folder)} holds label maps, but does not say what they mean: put a "
       f"classes.txt next to them, one class name per line; for maps of numbers, name their folders {VALUES}; "
       "if they are not maps, prepare only the folder of the images"
     )
-  return {
-    split: Split(*folders, None if name == VALUES else classes, nodata)
-    for split, (*folders, name) in splits.items()
-  }
+  where, readers = os.path.join(tree.name, folder), {}
+  for hold_values in sorted(set(of_values)):
+    folders = [each for _, each, name in splits.values() if (name == VALUES) is hold_values]
+    paths = [each + path for each in folders for path in image_files.find(tree, each, "", MAPS)]
+    readers[hold_values] = map_sets.understand(tree, paths, None if hold_values else classes, meaning, where)
+  return {split: Split(*folders, readers[name == VALUES]) for split, (*folders, name) in splits.items()}
 
 
 def open_folder(path: str, split: str, expected: Target) -> LabelledFiles:
@@ -260,11 +268,10 @@ def _maps(tree: trees.Tree, folder: str, names: Sequence[str]) -> str | None:
   Raises:
     BadInput: there are folders of both label maps and numbers.
   """
-  kinds = dict.fromkeys(LABELS, image_files.EXTENSIONS) | {VALUES: _OF_VALUES}
   present = [
     name
-    for name in kinds
-    if name in names and next(image_files.find(tree, f"{folder}{name}/", "", kinds[name]), None)
+    for name in (*LABELS, VALUES)
+    if name in names and next(image_files.find(tree, f"{folder}{name}/", "", MAPS), None)
   ]
   if VALUES in present and len(present) > 1:
     raise BadInput(
@@ -275,20 +282,26 @@ def _maps(tree: trees.Tree, folder: str, names: Sequence[str]) -> str | None:
 
 
 def _class_files(tree: trees.Tree, folder: str) -> list[str]:
-  return [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
+  present = {name for name, is_folder in tree.entries(folder) if not is_folder}
+  return [name for name in class_files.FILES if name in present]
 
 
 def classes_in(tree: trees.Tree, folder: str) -> labels.Classes | None:
-  """Reads the classes from the class file of a folder; None if there is no class file.
+  """Reads the classes from the class files of a folder; None if there is no class file.
 
   Raises:
-    BadInput: the file is unusable.
+    BadInput: a file is unusable, or two files contradict each other.
   """
-  if not (names := _class_files(tree, folder)):
-    return None
-  path = os.path.join(tree.name, folder, names[0])
-  try:
-    text = tree.read(folder + names[0]).decode("utf-8-sig", "replace")
-  except (OSError, ValueError) as error:
-    raise BadInput(f"{path} cannot be read: {error}") from error
-  return labels.parse(names[0], text, path)
+  classes = None
+  for name in _class_files(tree, folder):
+    path = os.path.join(tree.name, folder, name)
+    try:
+      text = tree.read(folder + name).decode("utf-8-sig", "replace")
+    except (OSError, ValueError) as error:
+      raise BadInput(f"{path} cannot be read: {error}") from error
+    parsed = class_files.parse(name, text, path)
+    if classes is None:
+      classes = parsed
+    elif parsed.colours and not classes.colours:
+      classes = class_files.with_colours(classes, (parsed.names, parsed.colours), path)
+  return classes

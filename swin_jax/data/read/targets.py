@@ -7,7 +7,7 @@ import enum
 
 import numpy as np
 
-from swin_jax.data.read import array_files, image_ops, labels, orientation, rasters
+from swin_jax.data.read import array_files, image_ops, labels, orientation
 
 
 class Target(enum.StrEnum):
@@ -62,25 +62,6 @@ def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     valid: bool [height, width], from `image_ops.valid_pixels`; None for everywhere.
   """
   return target if valid is None else np.where(valid, target, target.dtype.type(unknown(target.dtype)))
-
-
-def read_values(
-  file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
-) -> np.ndarray:
-  """Reads the numbers of a file of one band: a raster or a grey image, see `rasters.read`. Pixels declared as
-  no data are unknown.
-
-  Raises:
-    ValueError: the file cannot be read, or holds more than one band or raster.
-  """
-  count, _, _, bands = rasters.shape(file, name)
-  if count != 1 or bands != 1:
-    raise ValueError(
-      f"has {image_ops.count_bands(bands)}" * (bands != 1)
-      + f"holds {count} rasters" * (bands == 1)
-      + ", but must have one"
-    )
-  return rasters.read(file, name, window=window, nodata=nodata)[..., 0].astype(np.float32)
 
 
 def encode(target: np.ndarray) -> bytes:
