@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.read import (
+  class_files,
   image_files,
   image_ops,
   labelled_files,
@@ -128,7 +129,7 @@ class Truth:
     self._tree, classes = trees.Disk(folder), None
     if num_classes:
       folders = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in folders)
+      in_files = (class_files.read(trees.Disk(place), "") for place in folders)
       numbered = labels.numbered(tuple(map(str, range(num_classes))))
       classes = next((stated for stated in in_files if stated), numbered)
       if len(classes.names) > num_classes:

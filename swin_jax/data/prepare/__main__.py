@@ -36,10 +36,8 @@ FOLDER/manifest.json holds the size and SHA-256 of every file of the set. --veri
 names each that is damaged, missing or unexpected; if any is damaged or missing, it ends with exit code 2.
 """
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import glob
-import math
 import os
 import re
 import sys
@@ -49,39 +47,13 @@ from swin_jax.terminal import preemption
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
-from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import class_files, labels, limits, manifest, maps, plain_files
+from swin_jax.data.prepare import cut_flags, writing
+from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 
 _MOST_SHARDS = 99_999  # names of shards have five digits
-
-
-def _zero_or(least: int, most: int) -> Callable[[str], int]:
-  """Returns the type of a flag: 0, or an integer from `least` to `most`."""
-  number = cli.number(int, least, most)
-
-  def parse(text: str) -> int:
-    try:
-      return 0 if text.strip() == "0" else number(text)
-    except argparse.ArgumentTypeError as error:
-      raise argparse.ArgumentTypeError(f"{error}, or 0") from error
-
-  return parse
-
-
-def _finite(text: str) -> float:
-  """Parses the value of a flag: a number that pixels can be equal to."""
-  try:
-    value = float(text)
-  except ValueError:
-    value = math.nan
-  if not math.isfinite(value):
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a finite number; NaN and infinities never count as data"
-    )
-  return value
 
 
 def _parser() -> cli.Parser:
@@ -104,7 +76,7 @@ def _parser() -> cli.Parser:
   )
   add(
     "--short_side",
-    type=_zero_or(8, 65_500),
+    type=cut_flags.zero_or(8, 65_500),
     default=0,
     metavar="N",
     help="short side in pixels to which larger images are shrunk; 0: images keep their bytes",
@@ -139,22 +111,7 @@ def _parser() -> cli.Parser:
     help=f"largest number of pixels of an image or raster, so that no file takes more memory than the machine"
     f" has; default {limits.MAX_PIXELS:,}",
   )
-  add(
-    "--tile",
-    type=_zero_or(8, 65_536),
-    default=0,
-    metavar="N",
-    help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
-    " 0: rasters stay whole",
-  )
-  add(
-    "--nodata",
-    type=_finite,
-    metavar="VALUE",
-    help="value that marks raster pixels without data, in addition to the value the rasters declare",
-  )
-  _add_maps(parser)
-  add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
+  cut_flags.add_to(parser)
   add(
     "--num_threads",
     type=cli.number(int, 1, 1024),
@@ -169,74 +126,6 @@ def _parser() -> cli.Parser:
     help="compare every file of a prepared set with its SHA-256; no other flag",
   )
   return parser
-
-
-def _add_maps(parser: cli.Parser) -> None:
-  """Adds the flags that say what the files of maps and alpha channels mean; see `_cut`."""
-  add = parser.add_argument
-  add(
-    "--values_nodata",
-    type=_finite,
-    metavar="VALUE",
-    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
-  )
-  add(
-    "--label_values",
-    type=_label_values,
-    default=(),
-    metavar="V,V,...",
-    help="value of each class in label maps, in the order of the classes, like 0,100,200; default: 0,1,2,...",
-  )
-  add(
-    "--colours",
-    type=_colours,
-    default=((), ()),
-    metavar="COLOURS",
-    help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
-    " '0,0,0;128,64,128;...'",
-  )
-  add(
-    "--keep_alpha",
-    action="store_true",
-    help="treat an alpha channel as a band; else its transparent pixels hold no data",
-  )
-
-
-def _label_values(text: str) -> tuple[int, ...]:
-  """Parses a flag: different whole numbers."""
-  try:
-    values = tuple(map(int, text.split(",")))
-  except ValueError:
-    values = ()
-  if not values or len(set(values)) < len(values) or max(map(abs, values)) > 2**31:
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a different whole number for each class, like 0,100,200"
-    )
-  return values
-
-
-def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
-  """Parses a flag: returns names, if a file gives them, and colours."""
-  try:
-    if not os.path.isfile(text):
-      return (), class_files.parse_colours(text)
-    parsed = class_files.parse(os.path.basename(text), plain_files.read(text).decode("utf-8-sig"), text)
-  except BadInput as error:
-    raise argparse.ArgumentTypeError(str(error)) from error
-  except (OSError, ValueError) as error:
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
-    ) from error
-  if not parsed.colours:
-    raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
-  return parsed.names, parsed.colours
-
-
-def _cut(arguments: argparse.Namespace) -> tiles.Cut:
-  """Returns what the flags say about rasters and maps."""
-  names, colours = arguments.colours
-  meaning = maps.Meaning(colours, arguments.label_values, arguments.values_nodata, names)
-  return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -269,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
-        cut=_cut(arguments),
+        cut=cut_flags.cut(arguments),
       )
 
   return cli.exit_code(body)

@@ -118,8 +118,8 @@ def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
     if window and isinstance(tree, trees.Disk) and not rasters.opens_whole(maps[file]):
-      found = rasters.shape(os.path.join(tree.name, maps[file]), maps[file])[1:3]
-      targets.check_size(found, size)
+      map_size = rasters.shape(os.path.join(tree.name, maps[file]), maps[file])[1:3]
+      targets.check_size(map_size, size)
       return split.read_map(tree, maps[file], window)
     full_map = whole(file)
     targets.check_size(full_map.shape, size)

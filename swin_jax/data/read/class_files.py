@@ -3,7 +3,7 @@
   classes.txt        one name per line; a label is the number of its line, from 0. Each line may end with a
                      colour: "sky 128,128,128" or "sky #808080"
   classes.json       {"classes": [names by label]} and, optional, "ignore_index": a label that is not a class,
-                     "values": [value of each class in maps], "colours": [[red, green, blue] of each class]
+                     "label_values": [value of each class], "colours": [[red, green, blue] of each class]
   class_dict.csv     a row for each class, with the columns name, r, g, b
   labelmap.txt       as CVAT writes it: "sky:128,128,128::"
   label_colors.txt   as in CamVid: "128 128 128 Sky"
@@ -16,8 +16,10 @@ gives the names, and the next one with colours gives the colours, by name.
 from collections.abc import Sequence
 import csv
 import io
+import os
 import re
 
+from swin_jax.data.read import trees
 from swin_jax.data.read.labels import LARGEST, NONE, Classes, Colour, shown
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
@@ -31,6 +33,33 @@ FILES = (
   "label_colors.txt",
   "objectInfo150.txt",
 )
+
+
+def names_in(tree: trees.Tree, folder: str) -> list[str]:
+  """Returns the names of the class files in a folder, in the order of `FILES`."""
+  present = {name for name, is_folder in tree.entries(folder) if not is_folder}
+  return [name for name in FILES if name in present]
+
+
+def read(tree: trees.Tree, folder: str) -> Classes | None:
+  """Reads the classes from the class files of a folder; None if there is no class file.
+
+  Raises:
+    BadInput: a file is unusable, or two files contradict each other.
+  """
+  classes = None
+  for name in names_in(tree, folder):
+    path = os.path.join(tree.name, folder, name)
+    try:
+      text = tree.read(folder + name).decode("utf-8-sig", "replace")
+    except (OSError, ValueError) as error:
+      raise BadInput(f"{path} cannot be read: {error}") from error
+    parsed = parse(name, text, path)
+    if classes is None:
+      classes = parsed
+    elif parsed.colours and not classes.colours:
+      classes = with_colours(classes, (parsed.names, parsed.colours), path)
+  return classes
 
 
 def parse(name: str, text: str, where: str) -> Classes:
@@ -80,12 +109,14 @@ def parse(name: str, text: str, where: str) -> Classes:
 
 def _parse_json(text: str, where: str) -> tuple[list[str], int | None, list[int] | None, list[Colour]]:
   example = 'it must be like {"classes": ["sky", "road"], "ignore_index": 255}'
-  content = json_files.parse(text, {"classes": list, "values?": [int], "colours?": [[int]]}, where, example)
-  names, ignored, values = content["classes"], content.get("ignore_index"), content.get("values")
+  content = json_files.parse(
+    text, {"classes": list, "label_values?": [int], "colours?": [[int]]}, where, example
+  )
+  names, ignored, values = content["classes"], content.get("ignore_index"), content.get("label_values")
   if not (ignored is None or (type(ignored) is int and abs(ignored) < LARGEST)):
     raise BadInput(f"{where}: ignore_index must be a number that maps hold, not {ignored!r}")
   if values is not None and (len(values) != len(names) or len(set(values)) != len(names)):
-    raise BadInput(f"{where}: values must hold a different number for each of the {len(names)} classes")
+    raise BadInput(f"{where}: label_values must hold a different number for each of the {len(names)} classes")
   colours = [tuple(colour) for colour in content.get("colours", ())]
   if colours and (len(colours) != len(names) or any(map(_is_no_colour, colours))):
     raise BadInput(f"{where}: colours must hold [red, green, blue] for each of the {len(names)} classes")

@@ -136,7 +136,9 @@ def locate(tree: trees.Tree) -> tuple[str, dict[str, tuple[str, str, str]]]:
     names = trees.folders(tree, folder)
     splits = _by_split(tree, folder, names) or _by_kind(tree, folder, names)
     # Most zip files have one top folder, which looks like a split if it contains none.
-    wrapped = len(names) == 1 and not image_files.is_split(names[0]) and not _class_files(tree, folder)
+    wrapped = (
+      len(names) == 1 and not image_files.is_split(names[0]) and not class_files.names_in(tree, folder)
+    )
     if splits and not wrapped:
       return folder, splits
     if len(names) != 1:
@@ -163,7 +165,9 @@ def find(tree: trees.Tree, meaning: maps.Meaning = maps.UNSAID) -> dict[str, Spl
     raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
   # The class file lies next to the folders of maps or inside them.
   classes = next(
-    filter(None, (classes_in(tree, place) for place in (folder, *(maps for _, maps, _ in splits.values())))),
+    filter(
+      None, (class_files.read(tree, place) for place in (folder, *(maps for _, maps, _ in splits.values())))
+    ),
     None,
   )
   if classes is None and meaning.names:
@@ -279,29 +283,3 @@ def _maps(tree: trees.Tree, folder: str, names: Sequence[str]) -> str | None:
       "folder"
     )
   return next(iter(present), None)
-
-
-def _class_files(tree: trees.Tree, folder: str) -> list[str]:
-  present = {name for name, is_folder in tree.entries(folder) if not is_folder}
-  return [name for name in class_files.FILES if name in present]
-
-
-def classes_in(tree: trees.Tree, folder: str) -> labels.Classes | None:
-  """Reads the classes from the class files of a folder; None if there is no class file.
-
-  Raises:
-    BadInput: a file is unusable, or two files contradict each other.
-  """
-  classes = None
-  for name in _class_files(tree, folder):
-    path = os.path.join(tree.name, folder, name)
-    try:
-      text = tree.read(folder + name).decode("utf-8-sig", "replace")
-    except (OSError, ValueError) as error:
-      raise BadInput(f"{path} cannot be read: {error}") from error
-    parsed = class_files.parse(name, text, path)
-    if classes is None:
-      classes = parsed
-    elif parsed.colours and not classes.colours:
-      classes = class_files.with_colours(classes, (parsed.names, parsed.colours), path)
-  return classes

@@ -125,9 +125,9 @@ def _lookup(values: np.ndarray, of_value: Mapping[int, int]) -> np.ndarray:
         table[value - low] = label
     return table[values.astype(np.uint8, copy=False) if not low and high == 255 else values - low]
   keys = np.array(sorted(of_value))
-  found = np.array([of_value[key] for key in keys.tolist()], np.int16)
+  numbers = np.array([of_value[key] for key in keys.tolist()], np.int16)
   at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-  return np.where(keys[at] == values, found[at], np.int16(-1))
+  return np.where(keys[at] == values, numbers[at], np.int16(-1))
 
 
 def _range(classes: Classes) -> str:

@@ -75,7 +75,7 @@ def write(
     raster.write(pixels, 1)
     if where:
       raster.update_tags(**{_ANCHOR: where.anchor})
-    raster.set_band_description(1, "class" if class_names else "value")
+    raster.set_band_description(1, "predicted class" if class_names else "predicted value")
     raster.update_tags(1, **{f"class_{i}": name for i, name in enumerate(class_names)})
     if colours is not None:
       raster.write_colormap(1, {i: (*map(int, colour), 255) for i, colour in enumerate(colours)})
