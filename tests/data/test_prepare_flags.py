@@ -90,7 +90,7 @@ REFUSED = [
   ([IMAGES, OUT, "--max_pixels=inf"], "--max_pixels: inf is not"),
   ([IMAGES, OUT, "--max_pixels=79", "--max_bad_fraction=0.5"], "cannot be read (named above)"),
   ([IMAGES, OUT, "--tile=-5"], "--tile: -5 is not"),
-  ([IMAGES, OUT, "--tile=16"], "--tile, --nodata and --array apply to rasters"),
+  ([IMAGES, OUT, "--nodata=16"], "--tile, --nodata, --array and --keep_alpha apply to rasters"),
   ([RASTERS, OUT, "--tile=-5"], "--tile: -5 is not"),
   ([RASTERS, OUT, "--tile=1"], "--tile: 1 is not an integer in the range [8, 65536], or 0"),
   ([RASTERS, OUT, "--tile=1000000"], "--tile: 1000000 is not"),

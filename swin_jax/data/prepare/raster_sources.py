@@ -4,7 +4,7 @@ A source is a folder or zip of SPLIT/CLASS/x.tif, SPLIT/x.tif or x.tif (or .jp2,
 pattern with {split}. Maps of classes or numbers are found as described in `labelled_files.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import io
 import os
@@ -12,7 +12,8 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.prepare.tiles import KEPT_OPEN, Cut, Tiles
+from swin_jax.data.prepare.kept import Kept
+from swin_jax.data.prepare.tiles import Cut, Tiles
 from swin_jax.data.read import (
   formats,
   image_files,
@@ -31,8 +32,9 @@ from swin_jax.terminal.errors import BadInput
 def find(source: str, tree: trees.Tree | None, split: str, cut: Cut) -> dict[str, Tiles] | None:
   """Returns split → tiles of a source that holds rasters; None if it holds images.
 
-  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
-  unless a `Cut` is given. An .npz with the arrays of an image set is an image set. `tree`: see `tree_of`.
+  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour without alpha
+  channel, which are images unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
+  Images are cut like rasters if `Cut.tile` is given and there are no rasters. `tree`: see `tree_of`.
 
   Raises:
     BadInput: a cut is given but there are no rasters, or the rasters are unusable.
@@ -50,19 +52,21 @@ def find(source: str, tree: trees.Tree | None, split: str, cut: Cut) -> dict[str
     if tiles:
       tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
   elif tree is None:
-    single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
+    asked = cut.asks_for_rasters and rasters.one_to_a_file(source) or cut.tile and rasters.is_image(source)
+    single = asked or _is_raster(source, lambda: source)
     tiles = {split or "train": _file(source, cut)} if single else None
   else:
     tiles = _in_tree(tree, split, cut)
   if tiles is None and cut.asks_for_rasters:
     raise BadInput(
-      f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
+      f"--tile, --nodata, --array and --keep_alpha apply to rasters ({' '.join(rasters.EXTENSIONS)}), and"
+      f" --tile to images; {source} holds none"
     )
   return tiles
 
 
 def tree_of(source: str) -> trees.Tree | None:
-  """Opens a source that is a folder or a zip; returns None for a single raster, a pattern or a name of TFDS.
+  """Opens a source that is a folder or a zip; returns None for a single file, a pattern or a name of TFDS.
 
   Raises:
     BadInput: the source does not exist, or is not a zip.
@@ -70,7 +74,7 @@ def tree_of(source: str) -> trees.Tree | None:
   if source.startswith("tfds:") or "{split}" in source:
     return None
   check_exists(source)
-  if source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
+  if source.lower().endswith((*rasters.EXTENSIONS, *image_files.EXTENSIONS)) and not os.path.isdir(source):
     return None
   return trees.open_tree(source)
 
@@ -78,36 +82,45 @@ def tree_of(source: str) -> trees.Tree | None:
 def _in_tree(tree: trees.Tree, split: str, cut: Cut) -> dict[str, Tiles] | None:
   _, located = labelled_files.locate(tree)
   top = next(iter(located.values()))[0] if located else ""
-  images = (
-    []
-    if cut.asks_for_rasters
-    else [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
-  )
-  path = next(image_files.find(tree, top, "", rasters.EXTENSIONS), None)
-  # Arrays next to images are auxiliary data of those images, not rasters.
-  if path is None or next(image_files.find(tree, top, "", images), None):
+  images = [name for name in image_files.EXTENSIONS if name not in rasters.EXTENSIONS]
+  extensions = rasters.EXTENSIONS
+  path = next(image_files.find(tree, top, "", extensions), None)
+  if path is None and cut.tile:
+    extensions = image_files.EXTENSIONS
+    path = next(image_files.find(tree, top, "", extensions), None)
+  if path is None:
     return None
-  if not cut.asks_for_rasters and not _is_raster(path, functools.partial(_content, tree, top + path)):
+  # Arrays next to images are auxiliary data of those images, not rasters.
+  if not cut.asks_for_rasters and (
+    next(image_files.find(tree, top, "", images), None)
+    or not _is_raster(path, functools.partial(_content, tree, top + path))
+  ):
     return None
   if located:
     labelled = labelled_files.find(tree, cut.meaning)
     return {
-      name: _labelled(tree, labelled[name], cut) for name in wanted_splits(tree.name, split, list(labelled))
+      name: _labelled(tree, labelled[name], cut, extensions)
+      for name in wanted_splits(tree.name, split, list(labelled))
     }
-  folder, splits = image_files.find_splits(tree, rasters.EXTENSIONS)
+  folder, splits = image_files.find_splits(tree, extensions)
   tiles = {}
   for name in wanted_splits(tree.name, split, splits) if splits else [""]:
-    files = image_files.ImageFiles(tree, folder, name, splits, rasters.EXTENSIONS)
+    files = image_files.ImageFiles(tree, folder, name, splits, extensions)
     paths = [files.path(i) for i in range(len(files))]
     tiles[name or split or "train"] = Tiles(tree, paths, files.labels, files.class_names, cut)
   return tiles
 
 
-def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
-  paths, maps = zip(*labelled_files.pairs(tree, split, rasters.EXTENSIONS), strict=True)
-  whole = functools.lru_cache(KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
+def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut, extensions: Sequence[str]) -> Tiles:
+  paths, maps = zip(*labelled_files.pairs(tree, split, extensions), strict=True)
 
-  @functools.lru_cache(KEPT_OPEN)
+  def read_whole(file: int) -> np.ndarray:
+    full_map = split.read_map(tree, maps[file])
+    return targets.upright(full_map, tree.read(paths[file])) if rasters.is_image(paths[file]) else full_map
+
+  whole = Kept(read_whole)
+
+  @functools.lru_cache
   def check_place(file: int) -> None:
     if isinstance(tree, trees.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
       places.check(*(places.of(os.path.join(tree.name, path[file])) for path in (maps, paths)))
@@ -152,6 +165,6 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
     return True
   try:
     with formats.open_image(content()) as image:
-      return image.mode not in image_ops.EIGHT_BIT_MODES
+      return image.mode not in image_ops.EIGHT_BIT_MODES or image.mode in ("LA", "RGBA")
   except Exception:  # Pillow raises whatever a format's parser raises
     return True

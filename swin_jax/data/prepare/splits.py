@@ -48,13 +48,13 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
         f" {', '.join(labelled_files.LABELS)} (classes) or {labelled_files.VALUES} (numbers)"
       )
   if not hold_out:
-    return {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
+    return {name: (examples, _order(examples)) for name, examples in by_split.items()}
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
       f"--hold_out needs a source with one split; {source} has {', '.join(by_split)}: choose by --split"
     )
   ((name, examples),) = by_split.items()
-  order = _permutation(len(examples))
+  order = _order(examples)
   held_out = round(hold_out * len(order))
   if not 0 < held_out < len(order):
     raise BadInput(
@@ -102,8 +102,11 @@ def _find(source: str, tree: trees.Tree | None, split: str, meaning: maps.Meanin
   return {name: load(split=name) for name in wanted_splits(source, split, splits)}
 
 
-def _permutation(n: int) -> np.ndarray:
-  return np.random.default_rng(0).permutation(n)
+def _order(examples: Source) -> np.ndarray:
+  """Returns a fixed random order of the examples."""
+  if isinstance(examples, tiles.Tiles):
+    return examples.order()
+  return np.random.default_rng(0).permutation(len(examples))
 
 
 def checksum(examples: Source, order: np.ndarray) -> int:

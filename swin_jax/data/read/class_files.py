@@ -127,13 +127,8 @@ def _parse_csv(text: str, where: str) -> tuple[list[str], list[Colour]]:
   rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(row)]
   head = [cell.lower() for cell in rows[0]] if rows else []
   columns = [
-    next((i for i, cell in enumerate(head) if cell in words), None)
-    for words in (
-      ("name", "class", "class_name", "label", "names"),
-      ("r", "red"),
-      ("g", "green"),
-      ("b", "blue"),
-    )
+    next((i for i, cell in enumerate(head) if re.fullmatch(form, cell)), None)
+    for form in (r"names?|class(_name)?|label", "r|red", "g|green", "b|blue")
   ]
   if None in columns:
     raise BadInput(f"{where} must begin with the line name,r,g,b; it has {','.join(head) or 'no line'}")

@@ -47,8 +47,8 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
       if as_colours or is_gif:  # the indices of a GIF are its encoder's choice
         is_grey = is_gif and (palette == palette[:, :1]).all()
         image, palette = image.convert("L" if is_grey else "RGB"), None
-    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-      image = image.convert("RGB")
+    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (image.mode == "1" and as_colours):
+      image = image.convert("L" if image.mode == "1" else "RGB")
     numbers = np.asarray(image)
     numbers = numbers[..., None] if numbers.ndim == 2 else numbers
     if image.mode in _WITH_ALPHA and not keep_alpha:

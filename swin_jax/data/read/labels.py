@@ -62,7 +62,7 @@ def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None
     raise ValueError(f"holds {values.dtype}, not real numbers")
   if values.dtype.kind == "f":
     unknown = np.isnan(values) | (False if unknown is None else unknown)
-    values = np.where(unknown, 0, values)
+    values = np.where(unknown, 0.0, values.astype(np.float64))
     whole = (np.floor(values) == values) & (np.abs(values) < LARGEST)
     if not whole.all():
       raise ValueError(f"has value {values[~whole][0]:g}; labels are whole numbers")

@@ -183,8 +183,12 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       " apart; convert the maps from their originals to PNG"
     )
   odd = sum(not held <= allowed for held in looks.of_maps)
-  if classes.are_numbered and 2 * odd >= max(looks.count, 1) and len(looks.values - {NONE}) == count:
-    values = ",".join(f"{value:g}" for value in sorted(looks.values - {NONE}))
+  values = sorted(looks.values - {NONE})
+  may_be_classes = (
+    classes.are_numbered and len(values) == count and all(value == int(value) for value in values)
+  )
+  if may_be_classes and 2 * odd >= max(looks.count, 1):
+    values = ",".join(str(int(value)) for value in values)
     raise BadInput(
       f"{where}: the maps hold the values {values}, but labels are numbers from 0 to {count - 1}; if these"
       f" values are the {count} classes in their order, give --label_values={values}"

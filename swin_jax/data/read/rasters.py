@@ -14,12 +14,14 @@ import numpy as np
 
 from swin_jax.data.read import array_files, gdal, image_arrays, limits
 from swin_jax.data.read.stored import Stored
+from swin_jax.terminal.printable import clean
 
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
 # all other types become float32, the type that a model sees
 _KEPT = ("uint8", "uint16", "int16", "float16", "float32")
+_SAMPLED = 512  # largest side of a sample of an alpha channel, in pixels
 
 
 class Window(NamedTuple):
@@ -126,6 +128,37 @@ def stored(
     return Stored(np.array(pixels))
   with gdal.opened(file) as raster:
     return _read_gdal(raster, window, keep_alpha)
+
+
+class About(NamedTuple):
+  """What the header of a raster says about its bands.
+
+  Attributes:
+    names: of the bands that hold data; empty if one has none.
+    alpha: a sample of its alpha channel; None if it declares none.
+  """
+
+  names: tuple[str, ...] = ()
+  alpha: np.ndarray | None = None
+
+
+def about(file: str | bytes, name: str, keep_alpha: bool = False) -> About:
+  """Reads what a raster says about its bands; arguments and errors as in `shape`."""
+  if is_image(name) or name.lower().endswith(_ARRAYS):
+    return About()
+  with gdal.opened(file) as raster:
+    names = [raster.descriptions[band - 1] for band in _bands(raster, keep_alpha)]
+    others = set(raster.indexes) - set(_bands(raster, False))
+    sides = [min(side, _SAMPLED) for side in (raster.height, raster.width)]
+    alpha = raster.read(others.pop(), out_shape=sides) if len(others) == 1 else None
+  return About(tuple(map(clean, names)) if all(names) else (), alpha)
+
+
+def with_bands(image: np.ndarray, name: str, bands: int) -> np.ndarray:
+  """Returns an image [height, width, bands], read from a file of this name, with three bands if it is a grey
+  image file and three are needed.
+  """
+  return np.repeat(image, 3, axis=-1) if is_image(name) and image.shape[-1] == 1 and bands == 3 else image
 
 
 def load(
