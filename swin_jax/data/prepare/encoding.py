@@ -64,7 +64,9 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
     size = _shrunk(image.size, short_side)
     if size == image.size:
       if math.prod(size) > limits.MAX_PIXELS:
-        raise ValueError(f"has {math.prod(size):,} pixels, more than training reads; give --short_side")
+        raise ValueError(
+          f"has {math.prod(size):,} pixels, more than training reads; give --short_side or --tile"
+        )
       image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
       return encoded

@@ -149,7 +149,7 @@ def about(file: str | bytes, name: str, keep_alpha: bool = False) -> About:
   with gdal.opened(file) as raster:
     names = [raster.descriptions[band - 1] for band in _bands(raster, keep_alpha)]
     others = set(raster.indexes) - set(_bands(raster, False))
-    sides = [min(side, _SAMPLED) for side in (raster.height, raster.width)]
+    sides = tuple(min(side, _SAMPLED) for side in (raster.height, raster.width))
     alpha = raster.read(others.pop(), out_shape=sides) if len(others) == 1 else None
   return About(tuple(map(clean, names)) if all(names) else (), alpha)
 
