@@ -21,6 +21,7 @@ from tests.support.rasters import scene, write_tif
 TWO = "background\nobject\n"
 COLOURS = ((128, 128, 128), (128, 64, 128), (64, 0, 128))
 TABLE = "name,r,g,b\nroad,128,64,128\ncar,64,0,128\nsky,128,128,128\n"  # in another order than classes.txt
+TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 DRAWN = np.repeat([[0, 1, 2, 1, 0]], 20, 0).repeat(6, 1).astype(np.uint8)
 HALVES = np.repeat([[0, 1]], 20, 0).repeat(15, 1).astype(np.uint8)
 
@@ -145,6 +146,12 @@ def test_a_mask_unlike_the_others_is_named(tmp_path, capsys, monkeypatch):
   )
 
 
+def test_one_bit_masks_next_to_masks_of_0_and_255(tmp_path):
+  some = {"0.png": png(HALVES * 255), "1.png": saved(HALVES.astype(bool), "PNG")}
+  for values in read_all(tmp_path, a_set(some, TWO)):
+    np.testing.assert_array_equal(values, HALVES)
+
+
 def test_one_class_is_not_enough_for_masks(tmp_path, capsys):
   error = refusal(tmp_path, capsys, a_set({"0.png": png(HALVES * 255)}, "polyp\n"))
   assert "the maps hold 0 and 255, but there is only the class polyp: name both values" in error
@@ -156,6 +163,13 @@ def test_one_class_is_not_enough_for_masks(tmp_path, capsys):
 def test_jpegs_of_several_classes_are_refused(tmp_path, capsys):
   contents = a_set({"0.jpg": saved(DRAWN * 60, "JPEG")})
   assert "1 of 1 maps looked at are JPEG, which changes labels" in refusal(tmp_path, capsys, contents)
+
+
+def test_a_jpeg_among_other_maps_is_named(tmp_path, capsys):
+  some = {f"{i}.png": png(DRAWN) for i in range(3)} | {"3.jpg": saved(DRAWN, "JPEG", quality=100)}
+  folder = write(tmp_path / "in", a_set(some))
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
+  assert "labels/3.jpg is a JPEG, which changes labels; save it as PNG" in capsys.readouterr().err
 
 
 def test_jpegs_of_colours_are_refused(tmp_path, capsys):
@@ -246,6 +260,11 @@ def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):
     np.testing.assert_array_equal(values, expected)
 
 
+def test_values_that_are_labels_are_no_colours(tmp_path):
+  table = {"class_dict.csv": "name,r,g,b\nsky,9,9,9\nroad,1,1,1\ncar,0,0,0\n"}
+  np.testing.assert_array_equal(read_all(tmp_path, a_set({"0.png": png(HALVES)}) | table)[0], HALVES)
+
+
 def test_greys_of_a_table(tmp_path):
   contents = a_set({"0.png": png(HALVES * 200)}, None)
   contents |= {"class_dict.csv": "name,r,g,b\nobject,200,200,200\nbackground,0,0,0\n"}
@@ -300,8 +319,7 @@ def test_palettes_that_differ_are_reported(tmp_path, capsys):
 
 @pytest.mark.parametrize(
   "kind, dtype",
-  [(kind, dtype) for kind in ("npy", "tif") for dtype in "u1 i1 u2 i2 u4 i4 u8 i8 f4 f8".split()]
-  + [("npy", ">i4"), ("npy", "f2")],
+  [(kind, dtype) for kind in ("npy", "tif") for dtype in TYPES] + [("npy", ">i4"), ("npy", "f2")],
 )
 def test_all_types(tmp_path, dtype, kind):
   values = DRAWN.astype(dtype)

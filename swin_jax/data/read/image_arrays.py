@@ -45,8 +45,7 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
     if image.mode in ("P", "PA"):
       palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
       if as_colours or is_gif:  # the indices of a GIF are its encoder's choice
-        is_grey = is_gif and (palette == palette[:, :1]).all()
-        image, palette = image.convert("L" if is_grey else "RGB"), None
+        image, palette = image.convert("RGB"), None
     elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (image.mode == "1" and as_colours):
       image = image.convert("L" if image.mode == "1" else "RGB")
     numbers = np.asarray(image)
