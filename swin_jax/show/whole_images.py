@@ -46,6 +46,7 @@ class Whole(NamedTuple):
     size: (height, width) of the image in its file.
     valid_in_file: bool of that size, which pixels of the file hold data; None for all.
     place: position on Earth, see `places.of`; None if no file gives it.
+    band_names: empty if the file gives none.
   """
 
   name: str
@@ -54,6 +55,7 @@ class Whole(NamedTuple):
   size: tuple[int, int]
   valid_in_file: np.ndarray | None = None
   place: places.Place | None = None
+  band_names: tuple[str, ...] = ()
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
@@ -69,7 +71,10 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
     if of_bytes and not is_array:
       arrays = [_decode(file, bands, is_raster)]
     else:
-      arrays = (rasters.read(str(file), file.name, index=i) for i in range(count))
+      # a model whose bands include alpha was trained with prepare --keep_alpha
+      keep_alpha = not is_array and rasters.shape(str(file), file.name)[-1] < bands
+      arrays = (rasters.read(str(file), file.name, index=i, keep_alpha=keep_alpha) for i in range(count))
+      arrays = (rasters.with_bands(array, file.name, bands) for array in arrays)
     for i, image in enumerate(arrays):
       image = image_ops.decode(image, bands) if of_bytes else image.astype(np.float32, copy=False)
       if image.shape[-1] != bands:
@@ -79,7 +84,8 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
       pixels = image if size == image.shape[:2] else image_ops.resize(image, size, _interpolation(model))
       valid, valid_in_file = map(image_ops.valid_pixels, (pixels, image))
       place = places.of(str(file)) if is_raster else None
-      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place)
+      names = rasters.about(str(file), file.name, keep_alpha=True).names[:bands]
+      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place, names)
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
   except ValueError as error:
@@ -233,7 +239,7 @@ def picture(
   valid = valid if valid is None else valid[None]
   rgb = as_rgb(model.normalise(pixels)[None], valid, model.mean, model.std, bands)
   drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, predictions, truth)
-  return Image.fromarray(drawn.legend(sheet(drawn.panels, drawn.errors)))
+  return Image.fromarray(drawn.legend(sheet(drawn.panels, drawn.errors, _caption(image, bands))))
 
 
 def for_a_picture(
@@ -254,14 +260,21 @@ def for_a_picture(
   return pixels, valid, *smaller
 
 
-def sheet(panels: np.ndarray, errors: str | None) -> np.ndarray:
+def _caption(image: Whole, bands: Sequence[int]) -> str:
+  """Returns the caption of an image: the names of the bands that are shown, if they are known."""
+  shown = tuple(bands) or ((0, 1, 2) if image.pixels.shape[-1] >= 3 else (0,))
+  return f"image: {', '.join(image.band_names[band] for band in shown)}" if image.band_names else "image"
+
+
+def sheet(panels: np.ndarray, errors: str | None, image: str = "image") -> np.ndarray:
   """Arranges the panels of a picture, uint8 [4, height, width, 3], in one.
 
   Args:
     panels: image, truth, prediction and errors.
     errors: text that states the size of the errors; None if there is no truth, then only image and
       prediction are drawn.
+    image: caption of the image.
   """
-  captions = "image", "truth", "prediction", f"errors: {errors}"
+  captions = image, "truth", "prediction", f"errors: {errors}"
   captioned = list(zip(captions, map(drawing.enlarge, panels), strict=True))
   return np.asarray(drawing.sheet(captioned[::2] if errors is None else captioned, 2))

@@ -94,3 +94,39 @@ def test_the_truth_is_unknown_where_there_is_no_data(tmp_path):
   (scene,) = whole_images.read(model, path)
   truth = whole_images.Truth("--values", str(tmp_path / "values"), 0).of(scene)
   np.testing.assert_array_equal(np.isnan(truth), ~scene.valid)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_alpha_channel_is_data_for_a_model_that_was_trained_with_it(tmp_path):
+  """And it is a mask for a model of the other bands."""
+  pixels = np.random.default_rng(0).integers(0, 255, (31, 31, 3), np.uint8)
+  pixels[:9, :, 2] = 0
+  write_tif(tmp_path / "two.tif", pixels[..., 1:], alpha="YES", photometric="MINISBLACK")
+  write_tif(tmp_path / "three.tif", pixels, alpha="YES", photometric="MINISBLACK")
+  (kept,) = whole_images.read(load("segmentation"), tmp_path / "two.tif")
+  np.testing.assert_array_equal(kept.pixels, pixels[..., 1:])
+  (masked,) = whole_images.read(load("segmentation"), tmp_path / "three.tif")
+  np.testing.assert_array_equal(np.isnan(masked.pixels), np.repeat(pixels[..., 2:] == 0, 2, -1))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_captions_name_the_bands_that_are_shown(tmp_path, monkeypatch):
+  model, path = load("segmentation"), write_tif(tmp_path / "x.tif", np.ones((31, 31, 2), np.float32))
+  with rasterio.open(path, "r+") as file:
+    file.descriptions = ("red", "near infrared")
+  (image,) = whole_images.read(model, path)
+  captions = []
+  sheet = whole_images.sheet
+  monkeypatch.setattr(whole_images, "sheet", lambda *words: captions.append(words[2]) or sheet(*words))
+  predictions = whole_images.predict(model, None, image)
+  whole_images.picture(model, image, predictions, bands=(1,))
+  whole_images.picture(model, image._replace(band_names=()), predictions)
+  assert captions == ["image: near infrared", "image"]
+
+
+def test_the_truth_of_masks_is_understood_like_a_set(tmp_path, capsys):
+  Image.fromarray(np.full((31, 31), 255, np.uint8)).save(tmp_path / "x.png")
+  (tmp_path / "classes.txt").write_text("background\nobject\n")
+  truth = whole_images.Truth("--labels", str(tmp_path), 2)
+  image = whole_images.Whole("x", np.zeros((31, 31, 2), np.float32), None, (31, 31))
+  assert (truth.of(image) == 1).all() and "255 is class object" in capsys.readouterr().out

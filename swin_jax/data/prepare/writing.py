@@ -62,6 +62,8 @@ def prepare(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
+    if isinstance(examples, tiles.Tiles) and examples.band_names:
+      headers[name] |= dict(band_names=examples.band_names)
     if sealing.lists_header(out, name, headers[name]):
       listed.add(name)
     # a header without shards does not count as another set
@@ -98,6 +100,7 @@ def describe(out: str, num_threads: int) -> None:
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
+    measured |= {"band_names": header["band_names"]} if "band_names" in header else {}
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
   say(statistics.describe(out))
