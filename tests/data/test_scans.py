@@ -7,14 +7,13 @@ import zipfile
 import numpy as np
 from PIL import Image
 import pytest
-from rasterio.enums import ColorInterp
 
 from swin_jax.data.prepare import kept, tiles
 from swin_jax.data.read import array_files, decoding, limits, orientation, rasters, sources, statistics
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from tests.support import label_sets, prepared
-from tests.support.rasters import scene, write_tif
+from tests.support.rasters import scene, with_alpha, write_tif
 
 cut = tiles.Cut
 
@@ -23,18 +22,6 @@ def contents(out, split="train") -> dict[str, np.ndarray]:
   """Returns {name: tile} of a split."""
   source = prepared.read(out, split)
   return {source[i].name: array_files.unpack(source[i].image) for i in range(len(source))}
-
-
-def with_alpha(path, pixels, alpha, **profile):
-  """Writes a GeoTIFF whose last band is declared as alpha; returns its path."""
-  import rasterio
-
-  stacked = np.concatenate([pixels, alpha[..., None].astype(pixels.dtype)], -1)
-  write_tif(path, stacked, **profile)
-  with rasterio.open(path, "r+") as file:
-    kinds = [ColorInterp.gray, *[ColorInterp.undefined] * (file.count - 2), ColorInterp.alpha]
-    file.colorinterp = kinds
-  return path
 
 
 def half(height=40, width=40) -> np.ndarray:

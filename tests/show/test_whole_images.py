@@ -13,7 +13,7 @@ from swin_jax.show import whole_images
 from swin_jax.show.maps import Maps
 from swin_jax.tasks import KINDS
 from tests.support import tiny
-from tests.support.rasters import round_hole, stripes, write_tif
+from tests.support.rasters import round_hole, stripes, with_alpha, write_tif
 
 
 def load(task, interpolation="bicubic", sides=(31, 31)):
@@ -101,8 +101,8 @@ def test_an_alpha_channel_is_data_for_a_model_that_was_trained_with_it(tmp_path)
   """And it is a mask for a model of the other bands."""
   pixels = np.random.default_rng(0).integers(0, 255, (31, 31, 3), np.uint8)
   pixels[:9, :, 2] = 0
-  write_tif(tmp_path / "two.tif", pixels[..., 1:], alpha="YES", photometric="MINISBLACK")
-  write_tif(tmp_path / "three.tif", pixels, alpha="YES", photometric="MINISBLACK")
+  with_alpha(tmp_path / "two.tif", pixels[..., 1:2], pixels[..., 2])
+  with_alpha(tmp_path / "three.tif", pixels[..., :2], pixels[..., 2])
   (kept,) = whole_images.read(load("segmentation"), tmp_path / "two.tif")
   np.testing.assert_array_equal(kept.pixels, pixels[..., 1:])
   (masked,) = whole_images.read(load("segmentation"), tmp_path / "three.tif")
