@@ -12,8 +12,14 @@ SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, or SOURCE/images/train 
 has a number, as a raster or grey image, the folder is called "values" instead of "labels";
 --values_nodata=0 gives the number that marks unknown pixels.
 
+Label maps hold the numbers of classes from 0, and 255 for no class. In a set of two classes, maps of only 0
+and 255 are masks. --label_values=0,100,200 gives other values, in the order of the classes. Maps of colours
+need a class_dict.csv (name,r,g,b), colours behind the names in classes.txt, or --colours. What is understood
+is printed. Pixels that a map declares as no data, or as transparent, have no class or an unknown number.
+
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
-stored as JPEG. EXIF orientation is ignored, here and in training.
+stored as JPEG. EXIF orientation is applied, here and in training, and to maps that have the size of the image
+as it is stored.
 
 Files are read as if their authors meant harm, see SECURITY.md. An image or raster with more pixels than
 --max_pixels is left out like an unreadable one.
@@ -23,10 +29,12 @@ Every image is decoded once. Unreadable images are named, left out and counted. 
 that a rerun reads the repaired files.
 
 Rasters with any number of bands and any type (GeoTIFF, JPEG 2000, .npy, .npz) keep their values and are cut
-into equal tiles with sides of at least --tile pixels and less than twice that. Pixels that a raster or
---nodata declares as no data become NaN; tiles without any data are left out. Then the mean, deviation and
-percentiles of each band, and of the numbers of pixels, are written to FOLDER/statistics.json, from which a
-run normalises. Without --source, the statistics of an existing set are written, also for images.
+into equal tiles with sides of at least --tile pixels and less than twice that. Pixels that a raster, its
+alpha channel or --nodata declares as no data become NaN; tiles without any data are left out. --keep_alpha
+makes the alpha channel a band. In a source without rasters, --tile cuts images, such as scans in PNG or JPEG.
+Then the mean, deviation and percentiles of each band, and of the numbers of pixels, are written to
+FOLDER/statistics.json, from which a run normalises. Without --source, the statistics of an existing set are
+written, also for images.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command resumes where it
 was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at

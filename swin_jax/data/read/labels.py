@@ -150,14 +150,14 @@ def encode(target: np.ndarray) -> bytes:
 
 
 def decode(encoded: bytes) -> np.ndarray:
-  """Decodes the output of `encode`.
+  """Decodes the output of `encode`, or a PNG of it with a palette.
 
   Raises:
-    ValueError: the bytes are damaged.
+    ValueError: the bytes are damaged, or are no PNG of one byte per pixel.
   """
   try:
     with formats.open_image(encoded) as file:
-      if file.mode == "L":
+      if file.mode in ("L", "P"):
         return np.asarray(file)
       raise ValueError(f"pixels of mode {file.mode}")
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
