@@ -1,13 +1,12 @@
 """The flags of `prepare` that say how rasters and scans are cut, and what maps and alpha channels mean."""
 
 import argparse
-from collections.abc import Callable
 import math
 import os
 
 from swin_jax.data.prepare import tiles
 from swin_jax.data.read import class_files, labels, maps, plain_files
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 
 
@@ -16,7 +15,7 @@ def add_to(parser: cli.Parser) -> None:
   add = parser.add_argument
   add(
     "--tile",
-    type=zero_or(8, 65_536),
+    type=cli.number(rules.Whole(8, 65_536, or_zero=True)),
     default=0,
     metavar="N",
     help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
@@ -62,19 +61,6 @@ def cut(arguments: argparse.Namespace) -> tiles.Cut:
   names, colours = arguments.colours
   meaning = maps.Meaning(colours, arguments.label_values, arguments.values_nodata, names)
   return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
-
-
-def zero_or(least: int, most: int) -> Callable[[str], int]:
-  """Returns the type of a flag: 0, or an integer from `least` to `most`."""
-  number = cli.number(int, least, most)
-
-  def parse(text: str) -> int:
-    try:
-      return 0 if text.strip() == "0" else number(text)
-    except argparse.ArgumentTypeError as error:
-      raise argparse.ArgumentTypeError(f"{error}, or 0") from error
-
-  return parse
 
 
 def _finite(text: str) -> float:
