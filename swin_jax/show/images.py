@@ -77,7 +77,8 @@ def read(model: Model, path: str) -> Iterator[tuple[str, np.ndarray]]:
           continue
         image = array
       elif of_floats and rasters.one_to_a_file(file.name):
-        image = rasters.read(str(file), file.name)
+        keep_alpha = rasters.shape(str(file), file.name)[-1] < bands  # trained with prepare --keep_alpha
+        image = rasters.read(str(file), file.name, keep_alpha=keep_alpha)
       else:
         image = plain_files.read(str(file))
       yield file.stem, _view(image, bands, model.image_size, of_floats)

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import rasters, targets
+from swin_jax.data.read import places, targets
 from swin_jax.drawing import legend
 from swin_jax.show import output
 from swin_jax.show.whole_images import Whole
@@ -31,6 +31,7 @@ class Maps:
       BadInput: the folder already holds different names.
     """
     self._folder, self._colours = folder, legend.palette(len(class_names))
+    self._class_names = tuple(class_names)
     names, path = "".join(name + "\n" for name in class_names), folder / "classes.txt"
     if names and path.exists() and path.read_text(encoding="utf-8") != names:
       raise BadInput(f"{path} has class names that differ from the model's; give another --maps")
@@ -57,5 +58,12 @@ class Maps:
     else:
       colours = self._colours if of_classes else None
       with files.replacing(path) as partial:
-        rasters.write(str(partial), predictions, image.place, targets.unknown(predictions.dtype), colours)
+        places.write(
+          str(partial),
+          predictions,
+          image.place,
+          targets.unknown(predictions.dtype),
+          colours,
+          self._class_names,
+        )
     return path

@@ -10,10 +10,14 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.read import (
+  class_files,
   class_names,
   image_ops,
   labelled_files,
   labels,
+  map_sets,
+  maps,
+  places,
   plain_files,
   ranges,
   rasters,
@@ -42,7 +46,8 @@ class Whole(NamedTuple):
     valid: bool [height, width], which pixels hold data; None for all.
     size: (height, width) of the image in its file.
     valid_in_file: bool of that size, which pixels of the file hold data; None for all.
-    place: position on Earth, see `rasters.place`; None if no file gives it.
+    place: position on Earth, see `places.of`; None if no file gives it.
+    band_names: empty if the file gives none.
   """
 
   name: str
@@ -50,7 +55,8 @@ class Whole(NamedTuple):
   valid: np.ndarray | None
   size: tuple[int, int]
   valid_in_file: np.ndarray | None = None
-  place: rasters.Place | None = None
+  place: places.Place | None = None
+  band_names: tuple[str, ...] = ()
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
@@ -66,7 +72,10 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
     if of_bytes and not is_array:
       arrays = [_decode(file, bands, is_raster)]
     else:
-      arrays = (rasters.read(str(file), file.name, index=i) for i in range(count))
+      # a model whose bands include alpha was trained with prepare --keep_alpha
+      keep_alpha = not is_array and rasters.shape(str(file), file.name)[-1] < bands
+      arrays = (rasters.read(str(file), file.name, index=i, keep_alpha=keep_alpha) for i in range(count))
+      arrays = (rasters.with_bands(array, file.name, bands) for array in arrays)
     for i, image in enumerate(arrays):
       if of_bytes and image.dtype.kind in "ui":
         ranges.check(image)
@@ -78,8 +87,9 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
       name = file.stem if count == 1 else f"{file.stem}-{i:0{len(str(count - 1))}}"
       pixels = image if size == image.shape[:2] else image_ops.resize(image, size, _interpolation(model))
       valid, valid_in_file = map(image_ops.valid_pixels, (pixels, image))
-      place = rasters.place(str(file)) if is_raster else None
-      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place)
+      place = places.of(str(file)) if is_raster else None
+      names = rasters.about(str(file), file.name, keep_alpha=True).names[:bands]
+      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place, names)
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
   except ValueError as error:
@@ -128,20 +138,22 @@ class Truth:
     """
     if not pathlib.Path(folder).is_dir():
       raise BadInput(f"{flag}={folder} is not a folder")
-    self._tree, classes = trees.Disk(folder), None
+    self._tree, classes, self._label_of = trees.Disk(folder), None, None
     if num_classes:
-      places = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      in_files = (labelled_files.classes_in(trees.Disk(place), "") for place in places)
-      numbered = labels.parse("classes.txt", "\n".join(map(str, range(num_classes))), folder)
+      folders = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
+      in_files = (class_files.read(trees.Disk(place), "") for place in folders)
+      numbered = labels.numbered(tuple(map(str, range(num_classes))))
       stated = next((stated for stated in in_files if stated), None)
-      classes = _known_to_model(stated, names, flag, folder) if stated and len(names) else stated or numbered
-      if len(classes.names) > num_classes:
+      classes = stated or numbered
+      if stated and len(names):
+        self._label_of = _labels_of_model(stated.names, names, flag, folder)
+      elif len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
-    self._split = labelled_files.Split((), (), classes)
+    paths = [path for path in trees.list_all(self._tree).files if path.lower().endswith(labelled_files.MAPS)]
+    reader = map_sets.understand(self._tree, paths, classes, maps.UNSAID, f"{flag}={folder}")
+    self._split = labelled_files.Split((), (), reader)
     self._maps: dict[str, str] = {}
-    for path in trees.list_all(self._tree).files:
-      if not path.lower().endswith(self._split.extensions):
-        continue
+    for path in paths:
       if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
         raise BadInput(
           f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "
@@ -158,22 +170,23 @@ class Truth:
       raise BadInput(f"{self._tree.name} holds no map called {image.name}")
     try:
       values = self._split.read_map(self._tree, self._maps[image.name])
+      values = values if self._label_of is None else self._label_of[values]
       targets.check_size(values.shape, image.size)
       if image.place and rasters.one_to_a_file(self._maps[image.name]):
-        rasters.check_place(rasters.place(os.path.join(self._tree.name, self._maps[image.name])), image.place)
+        places.check(places.of(os.path.join(self._tree.name, self._maps[image.name])), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)
 
 
-def _known_to_model(classes: labels.Classes, names: Sequence[str], flag: str, folder: str) -> labels.Classes:
-  """Returns the classes of maps with the labels of a model; says which it does not know.
+def _labels_of_model(classes: Sequence[str], names: Sequence[str], flag: str, folder: str) -> np.ndarray:
+  """Returns the model's label of each class of the maps, uint8 [256]; says which classes it does not know.
 
   Raises:
     BadInput: it knows none of them.
   """
-  label_of = class_names.match(classes.names, names)
-  unknown = [name for name, label in zip(classes.names, label_of, strict=True) if label < 0]
+  label_of = class_names.match(classes, names)
+  unknown = [name for name, label in zip(classes, label_of, strict=True) if label < 0]
   if len(unknown) == len(label_of):
     raise BadInput(
       f"{flag}={folder} has classes {class_names.listed(unknown)}, but the model has"
@@ -181,10 +194,9 @@ def _known_to_model(classes: labels.Classes, names: Sequence[str], flag: str, fo
     )
   if unknown:
     say(f"not known to the model: {class_names.listed(unknown)}; their pixels count as unlabelled")
-  of_value = classes.of_value.copy()
-  for label, new in enumerate(label_of):
-    of_value[classes.of_value == label] = labels.NONE if new < 0 else new
-  return labels.Classes(tuple(names), of_value)
+  table = np.full(256, labels.NONE, np.uint8)
+  table[: len(label_of)] = [labels.NONE if label < 0 else label for label in label_of]
+  return table
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:
@@ -257,7 +269,7 @@ def picture(
   valid = valid if valid is None else valid[None]
   rgb = as_rgb(model.normalise(pixels)[None], valid, model.mean, model.std, bands)
   drawn = model.kind.pixels.draw(model.description, model.class_names, rgb, predictions, truth)
-  return Image.fromarray(drawn.legend(sheet(drawn.panels, drawn.errors)))
+  return Image.fromarray(drawn.legend(sheet(drawn.panels, drawn.errors, _caption(image, bands))))
 
 
 def for_a_picture(
@@ -278,14 +290,21 @@ def for_a_picture(
   return pixels, valid, *smaller
 
 
-def sheet(panels: np.ndarray, errors: str | None) -> np.ndarray:
+def _caption(image: Whole, bands: Sequence[int]) -> str:
+  """Returns the caption of an image: the names of the bands that are shown, if they are known."""
+  shown = tuple(bands) or ((0, 1, 2) if image.pixels.shape[-1] >= 3 else (0,))
+  return f"image: {', '.join(image.band_names[band] for band in shown)}" if image.band_names else "image"
+
+
+def sheet(panels: np.ndarray, errors: str | None, image: str = "image") -> np.ndarray:
   """Arranges the panels of a picture, uint8 [4, height, width, 3], in one.
 
   Args:
     panels: image, truth, prediction and errors.
     errors: text that states the size of the errors; None if there is no truth, then only image and
       prediction are drawn.
+    image: caption of the image.
   """
-  captions = "image", "truth", "prediction", f"errors: {errors}"
+  captions = image, "truth", "prediction", f"errors: {errors}"
   captioned = list(zip(captions, map(drawing.enlarge, panels), strict=True))
   return np.asarray(drawing.sheet(captioned[::2] if errors is None else captioned, 2))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from swin_jax.data.read import gdal, limits, rasters
+from swin_jax.data.read import gdal, limits, places, rasters
 from tests.support import attacks, prepared
 from tests.support.rasters import scene, write_tif
 
@@ -106,7 +106,7 @@ def test_neighbours_of_a_raster_change_nothing(tmp_path):
   (tmp_path / "x.tfw").write_text("2\n0\n0\n-2\n100\n200\n")
   with rasterio.open(path) as raster:
     assert raster.nodata == array[0, 0, 0] and not raster.transform.is_identity
-  assert rasters.read(str(path), "x.tif").dtype == np.uint8 and rasters.place(str(path)) is None
+  assert rasters.read(str(path), "x.tif").dtype == np.uint8 and places.of(str(path)) is None
 
 
 @pytest.mark.parametrize("driver, suffix", [("GTiff", "tif"), ("JP2OpenJPEG", "jp2"), ("PNG", "png")])

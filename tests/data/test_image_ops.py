@@ -94,13 +94,6 @@ def test_cmyk():
   assert np.array_equal(image_ops.decode(encoded, 3), np.asarray(file.convert("RGB")))
 
 
-def test_exif_orientation_is_ignored():
-  image = noise(4, 8, 3)
-  exif = Image.Exif()
-  exif[0x0112] = 6  # a quarter turn
-  assert np.array_equal(image_ops.decode(encode(image, exif=exif), 3), image)
-
-
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bit_grey_keeps_its_upper_bits(file_format):
   wide = np.array([[0, 255, 256, 1000], [30000, 40000, 65000, 65535]], np.uint16)

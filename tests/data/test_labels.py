@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import decoding, labels, layouts, sources, targets, trees
+from swin_jax.data.read import class_files, decoding, layouts, maps, sources, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
@@ -19,26 +19,26 @@ from swin_jax.run.inputs import open_input
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.batches import WHOLE
-from tests.support.label_sets import CLASSES, files, jpeg, png, write
+from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
 from tests.support.prepared import main as run
 from tests.support.rasters import scene, write_tif
 
 
+def read(encoded, classes, name="x.png"):
+  return maps.Reader(classes).read(encoded, name)
+
+
 def test_what_values_mean():
-  plain = labels.parse("classes.txt", CLASSES, "x")
+  plain = class_files.parse("classes.txt", CLASSES, "x")
   assert plain.names == ("sky", "road", "car")
-  assert labels.read(png([[0, 1, 2, 255]]), plain).tolist() == [[0, 1, 2, 255]]
-  void = labels.parse(
+  assert read(png([[0, 1, 2, 255]]), plain).tolist() == [[0, 1, 2, 255]]
+  void = class_files.parse(
     "classes.json", json.dumps({"classes": ["void", "sky", "road"], "ignore_index": 0}), "x"
   )
-  assert void.names == ("sky", "road") and labels.read(png([[0, 1, 2, 255]]), void).tolist() == [
-    [255, 0, 1, 255]
-  ]
+  assert void.names == ("sky", "road") and read(png([[0, 1, 2, 255]]), void).tolist() == [[255, 0, 1, 255]]
   table = "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.1\t1\t1\t1\twall\n2\t0.1\t1\t1\t1\tbuilding, edifice\n"
-  ade = labels.parse("objectInfo150.txt", table, "x")
-  assert ade.names == ("wall", "building") and labels.read(png([[0, 1, 2, 255]]), ade).tolist() == [
-    [255, 0, 1, 255]
-  ]
+  ade = class_files.parse("objectInfo150.txt", table, "x")
+  assert ade.names == ("wall", "building") and read(png([[0, 1, 2, 255]]), ade).tolist() == [[255, 0, 1, 255]]
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,20 @@ def test_what_values_mean():
 )
 def test_unusable_classes_are_one_line(name, text, message):
   with pytest.raises(BadInput, match=message) as error:
-    labels.parse(name, text, f"set/{name}")
+    class_files.parse(name, text, f"set/{name}")
   assert f"set/{name}" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_maps_that_are_refused():
-  classes = labels.parse("classes.txt", CLASSES, "x")
+  classes = class_files.parse("classes.txt", CLASSES, "x")
   for encoded, message in (
     (png([[0, 7, 7]]), r"has label 7 in 2 pixels; there are only 3 classes \(0–2\)"),
     (png([[3, 7, 9]]), "has label 3 in 1 pixels and 2 other values"),
-    (png([[0, 1]], "RGB"), "has pixels of mode RGB"),
-    (b"nonsense", "cannot be read as a label map"),
+    (rgb([[[0, 0, 1], [1, 1, 0]]]), "has 3 bands, but must have one, or three that are equal"),
+    (b"nonsense", "cannot be read as an image"),
   ):
     with pytest.raises(ValueError, match=message):
-      labels.read(encoded, classes)
+      read(encoded, classes)
 
 
 def test_palettes_are_read_as_numbers():
@@ -78,7 +78,7 @@ def test_palettes_are_read_as_numbers():
   image.putpalette(list(range(255, -1, -1)) * 3)
   out = io.BytesIO()
   image.save(out, "PNG")
-  assert labels.read(out.getvalue(), labels.parse("classes.txt", CLASSES, "x")).tolist() == [[2, 0], [1, 255]]
+  assert read(out.getvalue(), class_files.parse("classes.txt", CLASSES, "x")).tolist() == [[2, 0], [1, 255]]
 
 
 def test_resized_maps_take_the_class_at_each_middle():
@@ -253,15 +253,15 @@ def test_a_map_of_another_size_than_its_raster_is_named(tmp_path, capsys):
 
 
 def test_wide_labels_are_read_where_they_are_small():
-  classes = labels.parse("classes.txt", CLASSES, "x")
+  classes = class_files.parse("classes.txt", CLASSES, "x")
   for dtype, values in ((np.uint16, [[0, 2, 255]]), (np.int32, [[1, 2, 255]])):
     out = io.BytesIO()
     Image.fromarray(np.asarray(values, dtype)).save(out, "TIFF")
-    assert labels.read(out.getvalue(), classes).tolist() == values
+    assert read(out.getvalue(), classes, "x.tif").tolist() == values
   out = io.BytesIO()
   Image.fromarray(np.asarray([[-1, 2]], np.int32)).save(out, "TIFF")
-  with pytest.raises(ValueError, match="has labels from -1 to 2; labels must be from 0 to 255"):
-    labels.read(out.getvalue(), classes)
+  with pytest.raises(ValueError, match="has label -1 in 1 pixels; there are only 3 classes"):
+    read(out.getvalue(), classes, "x.tif")
 
 
 def test_one_split_in_a_folder_around_all(tmp_path):

@@ -92,7 +92,7 @@ REFUSED = [
   ([IMAGES, OUT, "--max_pixels=inf"], "--max_pixels: 'inf' must be"),
   ([IMAGES, OUT, "--max_pixels=79", "--max_bad_fraction=0.5"], "cannot be read (named above)"),
   ([IMAGES, OUT, "--tile=-5"], "--tile: '-5' must be"),
-  ([IMAGES, OUT, "--tile=16"], "--tile, --nodata and --array apply to rasters"),
+  ([IMAGES, OUT, "--nodata=16"], "--tile, --nodata, --array and --keep_alpha apply to rasters"),
   ([RASTERS, OUT, "--tile=-5"], "--tile: '-5' must be"),
   ([RASTERS, OUT, "--tile=1"], "--tile: '1' must be 0, or at least 8 and at most 65,536"),
   ([RASTERS, OUT, "--tile=1000000"], "--tile: '1000000' must be"),

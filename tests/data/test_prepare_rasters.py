@@ -111,8 +111,8 @@ def test_images_are_no_rasters_unless_a_tile_is_asked_for(tmp_path):
   run(tmp_path / "in", tmp_path / "raster", cut=cut(tile=5))
   assert [tile.dtype for tile in contents(tmp_path / "raster").values()] == [np.uint8] * 4
   images.make_folder(tmp_path / "photos", {"train": 3})
-  assert "--tile, --nodata and --array apply to rasters" in bad(
-    tmp_path / "photos", tmp_path / "out", cut=cut(tile=5)
+  assert "--tile, --nodata, --array and --keep_alpha apply to rasters" in bad(
+    tmp_path / "photos", tmp_path / "out", cut=cut(nodata=5)
   )
 
 

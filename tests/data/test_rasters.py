@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from swin_jax.data.read import array_files, decoding, image_ops, rasters
+from swin_jax.data.read import array_files, decoding, image_ops, places, rasters
 from swin_jax.data.read.example import Example
 from swin_jax.data.view import crops
 from tests.support import images
@@ -262,5 +262,5 @@ def test_rotation_is_one_of_four_each_as_likely():
 def test_a_full_disk_is_an_error_of_the_storage(capfd):
   """GDAL itself would print lines of its own, and name no reason."""
   with pytest.raises(OSError) as error:
-    rasters.write("/dev/full", np.zeros((8, 8), np.float32), None, float("nan"))
+    places.write("/dev/full", np.zeros((8, 8), np.float32), None, float("nan"))
   assert error.value.errno == errno.ENOSPC and capfd.readouterr().err == ""

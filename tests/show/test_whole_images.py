@@ -14,7 +14,7 @@ from swin_jax.show.maps import Maps
 from swin_jax.tasks import KINDS
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
-from tests.support.rasters import round_hole, stripes, write_tif
+from tests.support.rasters import round_hole, stripes, with_alpha, write_tif
 
 
 def load(task, interpolation="bicubic", sides=(31, 31)):
@@ -114,3 +114,39 @@ def test_true_classes_go_by_name(tmp_path, capsys, names, expected):
   )
   with pytest.raises(BadInput, match="has classes road, car, sky, but the model has cat, dog, cow"):
     whole_images.Truth("--labels", folder, 3, ("cat", "dog", "cow"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_alpha_channel_is_data_for_a_model_that_was_trained_with_it(tmp_path):
+  """And it is a mask for a model of the other bands."""
+  pixels = np.random.default_rng(0).integers(0, 255, (31, 31, 3), np.uint8)
+  pixels[:9, :, 2] = 0
+  with_alpha(tmp_path / "two.tif", pixels[..., 1:2], pixels[..., 2])
+  with_alpha(tmp_path / "three.tif", pixels[..., :2], pixels[..., 2])
+  (kept,) = whole_images.read(load("segmentation"), tmp_path / "two.tif")
+  np.testing.assert_array_equal(kept.pixels, pixels[..., 1:])
+  (masked,) = whole_images.read(load("segmentation"), tmp_path / "three.tif")
+  np.testing.assert_array_equal(np.isnan(masked.pixels), np.repeat(pixels[..., 2:] == 0, 2, -1))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_captions_name_the_bands_that_are_shown(tmp_path, monkeypatch):
+  model, path = load("segmentation"), write_tif(tmp_path / "x.tif", np.ones((31, 31, 2), np.float32))
+  with rasterio.open(path, "r+") as file:
+    file.descriptions = ("red", "near infrared")
+  (image,) = whole_images.read(model, path)
+  captions = []
+  sheet = whole_images.sheet
+  monkeypatch.setattr(whole_images, "sheet", lambda *words: captions.append(words[2]) or sheet(*words))
+  predictions = whole_images.predict(model, None, image)
+  whole_images.picture(model, image, predictions, bands=(1,))
+  whole_images.picture(model, image._replace(band_names=()), predictions)
+  assert captions == ["image: near infrared", "image"]
+
+
+def test_the_truth_of_masks_is_understood_like_a_set(tmp_path, capsys):
+  Image.fromarray(np.full((31, 31), 255, np.uint8)).save(tmp_path / "x.png")
+  (tmp_path / "classes.txt").write_text("background\nobject\n")
+  truth = whole_images.Truth("--labels", str(tmp_path), 2)
+  image = whole_images.Whole("x", np.zeros((31, 31, 2), np.float32), None, (31, 31))
+  assert (truth.of(image) == 1).all() and "255 is class object" in capsys.readouterr().out

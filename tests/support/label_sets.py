@@ -14,6 +14,12 @@ def png(values, mode="L"):
   return out.getvalue()
 
 
+def rgb(pixels, kind="PNG", **options):
+  out = io.BytesIO()
+  Image.fromarray(np.asarray(pixels, np.uint8)).save(out, kind, **options)
+  return out.getvalue()
+
+
 def jpeg(height, width, seed):
   out = io.BytesIO()
   Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)).save(

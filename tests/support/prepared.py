@@ -41,3 +41,11 @@ def pixels(example) -> bytes:
   """Returns what the image of a record holds, without its encoding."""
   packed = array_files.is_packed(example.image)
   return array_files.unpack(example.image).tobytes() if packed else example.image
+
+
+def refused(function, *arguments) -> str:
+  """Returns the one-line error with which a function refuses its arguments."""
+  with pytest.raises(BadInput) as error:
+    function(*arguments)
+  assert "\n" not in str(error.value)
+  return str(error.value)

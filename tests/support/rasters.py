@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import rasterio
+from rasterio.enums import ColorInterp
 
 
 def scene(seed=0, height=12, width=10, bands=5, dtype=np.int16) -> np.ndarray:
@@ -30,6 +31,14 @@ def write_tif(path: pathlib.Path, array: np.ndarray, scales=None, offsets=None, 
       file.scales = scales
     if offsets:
       file.offsets = offsets
+  return path
+
+
+def with_alpha(path: pathlib.Path, pixels: np.ndarray, alpha: np.ndarray, **profile) -> pathlib.Path:
+  """Writes a GeoTIFF of pixels [height, width, bands] and a last band that is declared as alpha."""
+  write_tif(path, np.concatenate([pixels, alpha[..., None].astype(pixels.dtype)], -1), **profile)
+  with rasterio.open(path, "r+") as file:
+    file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (file.count - 2), ColorInterp.alpha]
   return path
 
 

@@ -36,8 +36,14 @@ ImageSets) and ADE20K. For the rest, say where things are:
 What looks like maps, splits, bands or resolutions is never taken for classes without that. Files that are not
 used are counted by ending.
 
+Label maps hold the numbers of classes from 0, and 255 for no class. In a set of two classes, maps of only 0
+and 255 are masks. --label_values=0,100,200 gives other values, in the order of the classes. Maps of colours
+need a class_dict.csv (name,r,g,b), colours behind the names in classes.txt, or --colours. What is understood
+is printed. Pixels that a map declares as no data, or as transparent, have no class or an unknown number.
+
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
-stored as JPEG. EXIF orientation is ignored, here and in training.
+stored as JPEG. EXIF orientation is applied, here and in training, and to maps that have the size of the image
+as it is stored.
 
 Files are read as if their authors meant harm, see SECURITY.md. An image or raster with more pixels than
 --max_pixels is left out like an unreadable one.
@@ -47,10 +53,12 @@ Every image is decoded once. Unreadable images are named, left out and counted. 
 that a rerun reads the repaired files.
 
 Rasters with any number of bands and any type (GeoTIFF, JPEG 2000, .npy, .npz) keep their values and are cut
-into equal tiles with sides of at least --tile pixels and less than twice that. Pixels that a raster or
---nodata declares as no data become NaN; tiles without any data are left out. Then the mean, deviation and
-percentiles of each band, and of the numbers of pixels, are written to FOLDER/statistics.json, from which a
-run normalises. Without --source, the statistics of an existing set are written, also for images.
+into equal tiles with sides of at least --tile pixels and less than twice that. Pixels that a raster, its
+alpha channel or --nodata declares as no data become NaN; tiles without any data are left out. --keep_alpha
+makes the alpha channel a band. In a source without rasters, --tile cuts images, such as scans in PNG or JPEG.
+Then the mean, deviation and percentiles of each band, and of the numbers of pixels, are written to
+FOLDER/statistics.json, from which a run normalises. Without --source, the statistics of an existing set are
+written, also for images.
 
 The order is a fixed permutation, so it does not depend on parts or threads. The same command resumes where it
 was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at
@@ -63,7 +71,6 @@ names each that is damaged, missing or unexpected; if any is damaged or missing,
 import argparse
 from collections.abc import Sequence
 import glob
-import math
 import os
 import re
 import sys
@@ -73,7 +80,7 @@ from swin_jax.terminal import preemption
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
 
-from swin_jax.data.prepare import layout_flags, tiles, writing
+from swin_jax.data.prepare import cut_flags, layout_flags, writing
 from swin_jax.data.read import limits, manifest
 from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path
@@ -81,19 +88,6 @@ from swin_jax.terminal.errors import BadInput
 
 _MOST_SHARDS = 99_999  # names of shards have five digits
 _QUALITY = 90
-
-
-def _finite(text: str) -> float:
-  """Parses the value of a flag: a number that pixels can be equal to."""
-  try:
-    value = float(text)
-  except ValueError:
-    value = math.nan
-  if not math.isfinite(value):
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a finite number; NaN and infinities never count as data"
-    )
-  return value
 
 
 def _parser() -> cli.Parser:
@@ -158,27 +152,7 @@ def _parser() -> cli.Parser:
     help=f"largest number of pixels of an image or raster, so that no file takes more memory than the machine"
     f" has; default {limits.MAX_PIXELS:,}",
   )
-  add(
-    "--tile",
-    type=cli.number(rules.Whole(8, 65_536, or_zero=True)),
-    default=0,
-    metavar="N",
-    help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
-    " 0: rasters stay whole",
-  )
-  add(
-    "--nodata",
-    type=_finite,
-    metavar="VALUE",
-    help="value that marks raster pixels without data, in addition to the value the rasters declare",
-  )
-  add(
-    "--values_nodata",
-    type=_finite,
-    metavar="VALUE",
-    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
-  )
-  add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
+  cut_flags.add_to(parser)
   layout_flags.add_to(parser)
   add(
     "--num_threads",
@@ -238,7 +212,7 @@ def main(argv: Sequence[str]) -> int:
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
-        cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
+        cut=cut_flags.cut(arguments),
         asked=layout_flags.asked(arguments),
       )
 

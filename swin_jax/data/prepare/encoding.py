@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import array_files, formats, image_ops, limits, shards, targets
+from swin_jax.data.read import array_files, formats, image_ops, limits, orientation, shards, targets
 from swin_jax.data.read.example import Example
 
 
@@ -35,8 +35,7 @@ def _fit(example: Example, short_side: int) -> bytes | None:
   """
   if example.target is None:
     return None
-  with formats.open_image(example.image) as image:
-    size = image.size[::-1]
+  size = orientation.upright_size(example.image)
   targets.check_size(example.target.shape, size)
   return targets.encode(targets.resize(example.target, _shrunk(size, short_side)))
 
@@ -54,7 +53,8 @@ def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
   """Shrinks an image to a short side of `short_side` pixels, as JPEG.
 
-  Smaller images, and all images if `short_side` is 0, are only checked and keep their bytes.
+  Smaller images, and all images if `short_side` is 0, are only checked and keep their bytes, with the EXIF
+  orientation that decoding applies. Shrunk images are upright.
 
   Raises:
     Exception: the image cannot be decoded, is too large to be read again, or has more than 8 bits per band
@@ -64,7 +64,9 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
     size = _shrunk(image.size, short_side)
     if size == image.size:
       if math.prod(size) > limits.MAX_PIXELS:
-        raise ValueError(f"has {math.prod(size):,} pixels, more than training reads; give --short_side")
+        raise ValueError(
+          f"has {math.prod(size):,} pixels, more than training reads; give --short_side or --tile"
+        )
       image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
       return encoded
@@ -76,5 +78,6 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
       size, Image.Resampling.LANCZOS
     )
   out = io.BytesIO()
-  small.save(out, "JPEG", quality=quality)
+  upright = orientation.turn(np.asarray(small), orientation.of(encoded))
+  Image.fromarray(upright).save(out, "JPEG", quality=quality)
   return out.getvalue()

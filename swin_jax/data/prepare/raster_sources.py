@@ -11,28 +11,31 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.prepare.tiles import KEPT_OPEN, Cut, Tiles
+from swin_jax.data.prepare.kept import Kept
+from swin_jax.data.prepare.tiles import Cut, Tiles
 from swin_jax.data.read import (
   formats,
+  image_files,
   image_ops,
   labelled_files,
   layouts,
   npz,
   parts,
+  places,
   rasters,
   targets,
   trees,
 )
-from swin_jax.data.read import labels as label_maps
 from swin_jax.data.read.example import check_exists, wanted_splits
 from swin_jax.terminal.errors import BadInput
 
 
 def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
-  """Returns split → tiles of a source that is one raster or a pattern; None if it holds images.
+  """Returns split → tiles of a source that is one file or a pattern; None if it holds images.
 
-  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour, which are images
-  unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
+  Rasters are .npy, .npz and .jp2 files, and all .tif files except 8-bit grey and colour without alpha
+  channel, which are images unless a `Cut` is given. An .npz with the arrays of an image set is an image set.
+  Images are cut like rasters if `Cut.tile` is given.
 
   Raises:
     BadInput: a cut is given but there are no rasters, or the rasters are unusable.
@@ -50,7 +53,8 @@ def find(source: str, split: str, cut: Cut) -> dict[str, Tiles] | None:
     if tiles:
       tiles = {name: tiles[name] for name in wanted_splits(source, split, list(tiles))}
   else:
-    single = cut.asks_for_rasters and rasters.one_to_a_file(source) or _is_raster(source, lambda: source)
+    asked = cut.asks_for_rasters and rasters.one_to_a_file(source) or cut.tile and rasters.is_image(source)
+    single = asked or _is_raster(source, lambda: source)
     tiles = {split or "train": _file(source, cut)} if single else None
   if tiles is None:
     check_no_cut(source, cut)
@@ -61,12 +65,13 @@ def check_no_cut(source: str, cut: Cut) -> None:
   """Raises BadInput if a cut is given for a source without rasters."""
   if cut.asks_for_rasters:
     raise BadInput(
-      f"--tile, --nodata and --array apply to rasters ({' '.join(rasters.EXTENSIONS)}); {source} holds none"
+      f"--tile, --nodata, --array and --keep_alpha apply to rasters ({' '.join(rasters.EXTENSIONS)}), and"
+      f" --tile to images; {source} holds none"
     )
 
 
 def tree_of(source: str) -> trees.Tree | None:
-  """Opens a source that is a folder or an archive; returns None for a single raster, a pattern or a name of
+  """Opens a source that is a folder or an archive; returns None for a single file, a pattern or a name of
   TFDS.
 
   Raises:
@@ -75,7 +80,7 @@ def tree_of(source: str) -> trees.Tree | None:
   if source.startswith("tfds:") or "{split}" in source:
     return None
   check_exists(source)
-  if source.lower().endswith(rasters.EXTENSIONS) and not os.path.isdir(source):
+  if source.lower().endswith((*rasters.EXTENSIONS, *image_files.EXTENSIONS)) and not os.path.isdir(source):
     return None
   return trees.open_tree(source)
 
@@ -84,62 +89,47 @@ def raster_files(tree: trees.Tree, cut: Cut) -> layouts.RasterFiles:
   """Returns how rasters in a tree are told from images."""
   return layouts.RasterFiles(
     cut.asks_for_rasters,
+    bool(cut.tile),
     lambda path: _is_raster(path, lambda: _content(tree, path)),
     lambda path: rasters.shape(_content(tree, path, as_bytes=True), path, cut.array)[-1],
   )
 
 
-def open_layout(tree: trees.Tree, layout: parts.Layout, split: str, cut: Cut) -> Tiles:
-  """Opens the rasters of a split as tiles."""
-  part = layout.splits[split]
-  if part.maps:
-    return _labelled(
-      tree, labelled_files.Split(part.images, part.maps, layout.classes, cut.values_nodata), cut
-    )
+def open_part(tree: trees.Tree, part: parts.Part, mapped: labelled_files.Split | None, cut: Cut) -> Tiles:
+  """Opens the rasters of a split as tiles; `mapped`: the same with maps, if it has any."""
+  if mapped:
+    return _labelled(tree, mapped, cut)
   return Tiles(tree, part.images, part.labels, part.class_names, cut)
 
 
 def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = split.images, split.maps
-  whole = functools.lru_cache(KEPT_OPEN)(lambda file: split.read_map(tree, maps[file]))
 
-  @functools.lru_cache(KEPT_OPEN)
+  def read_whole(file: int) -> np.ndarray:
+    full_map = split.read_map(tree, maps[file])
+    return targets.upright(full_map, tree.read(paths[file])) if rasters.is_image(paths[file]) else full_map
+
+  whole = Kept(read_whole)
+
+  @functools.lru_cache
   def check_place(file: int) -> None:
     if isinstance(tree, trees.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
-      rasters.check_place(*(rasters.place(os.path.join(tree.name, path[file])) for path in (maps, paths)))
+      places.check(*(places.of(os.path.join(tree.name, path[file])) for path in (maps, paths)))
 
   def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
     try:
       check_place(file)
     except ValueError as error:
       raise ValueError(f"{maps[file]} {error}") from error
-    # reading a window of such a file reads no more than the window
-    if window and rasters.one_to_a_file(maps[file]) and isinstance(tree, trees.Disk):
-      try:
-        return _window_of_map(os.path.join(tree.name, maps[file]), window, size, split)
-      except ValueError as error:
-        raise ValueError(f"{maps[file]} {error}") from error
+    if window and isinstance(tree, trees.Disk) and not rasters.opens_whole(maps[file]):
+      map_size = rasters.shape(os.path.join(tree.name, maps[file]), maps[file])[1:3]
+      targets.check_size(map_size, size)
+      return split.read_map(tree, maps[file], window)
     full_map = whole(file)
     targets.check_size(full_map.shape, size)
-    return (
-      full_map[window.top : window.top + window.height, window.left : window.left + window.width]
-      if window
-      else full_map
-    )
+    return full_map[window.slices] if window else full_map
 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
-
-
-def _window_of_map(
-  path: str, window: rasters.Window, size: tuple[int, int], split: labelled_files.Split
-) -> np.ndarray:
-  targets.check_size(rasters.shape(path, path)[1:3], size)
-  values = targets.read_values(path, path, window, split.nodata)
-  if not split.classes:
-    return values
-  return label_maps.from_values(
-    label_maps.as_bytes(np.where(np.isnan(values), label_maps.NONE, values)), split.classes
-  )
 
 
 def _content(tree: trees.Tree, path: str, as_bytes: bool = False) -> str | bytes | io.BytesIO:
@@ -168,6 +158,6 @@ def _is_raster(name: str, content: Callable[[], str | io.BytesIO]) -> bool:
     return True
   try:
     with formats.open_image(content()) as image:
-      return image.mode not in image_ops.EIGHT_BIT_MODES
+      return image.mode not in image_ops.EIGHT_BIT_MODES or image.mode in ("LA", "RGBA")
   except Exception:  # Pillow raises whatever a format's parser raises
     return True

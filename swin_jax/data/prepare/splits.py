@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 
 from swin_jax.data.prepare import hold_out, raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, layouts, npz, roles, shards, tfds, trees
+from swin_jax.data.read import image_files, labelled_files, layouts, maps, npz, roles, shards, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -71,12 +71,14 @@ def make_plan(
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
-  if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
+  if cut.meaning.nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
+  if cut.meaning != maps.UNSAID and not any(target.per_pixel for target in carried):
+    raise BadInput(f"--colours and --label_values apply to maps of classes; {source} has none")
   if by and not share:
     raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
   if not share:
-    splits = {name: (examples, _permutation(len(examples))) for name, examples in by_split.items()}
+    splits = {name: (examples, _order(examples)) for name, examples in by_split.items()}
     return Plan(splits, notes, unread)
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
@@ -84,7 +86,7 @@ def make_plan(
       " leave out --hold_out, or choose one split by --split"
     )
   ((name, examples),) = by_split.items()
-  order = _permutation(len(examples))
+  order = _order(examples)
   parts, chance = hold_out.divide(examples, order, share, by, tree), hold_out.by_chance(order, share)
   differs = not by and not np.array_equal(parts.val, chance.val)
   if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
@@ -119,14 +121,13 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
   layout = layouts.understand(tree, asked, raster_sources.raster_files(tree, cut))
   if not layout.of_rasters:
     raster_sources.check_no_cut(tree.name, cut)
-  by_split = {}
+  mapped, by_split = labelled_files.find(tree, layout, cut.meaning), {}
   for name in [""] if "" in layout.splits else wanted_splits(tree.name, split, list(layout.splits)):
     part = layout.splits[name]
     if layout.of_rasters:
-      examples = raster_sources.open_layout(tree, layout, name, cut)
-    elif part.maps:
-      maps = labelled_files.Split(part.images, part.maps, layout.classes, cut.values_nodata)
-      examples = labelled_files.LabelledFiles(tree, maps)
+      examples = raster_sources.open_part(tree, part, mapped.get(name), cut)
+    elif name in mapped:
+      examples = labelled_files.LabelledFiles(tree, mapped[name])
     else:
       examples = image_files.ImageFiles(tree, part)
     by_split[name or split or "train"] = examples
@@ -152,8 +153,11 @@ def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:
   return {name: load(split=name) for name in wanted_splits(source, split, splits)}
 
 
-def _permutation(n: int) -> np.ndarray:
-  return np.random.default_rng(0).permutation(n)
+def _order(examples: Source) -> np.ndarray:
+  """Returns a fixed random order of the examples."""
+  if isinstance(examples, tiles.Tiles):
+    return examples.order()
+  return np.random.default_rng(0).permutation(len(examples))
 
 
 def checksum(examples: Source, order: np.ndarray) -> int:

@@ -7,20 +7,22 @@ shorter side is not divided.
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
-import functools
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import gdal, image_ops, rasters, trees
+from swin_jax.data.prepare.kept import Kept
+from swin_jax.data.read import gdal, image_ops, maps, rasters, trees
 from swin_jax.data.read.example import Example
+from swin_jax.data.read.stored import Stored
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say, warn
 
-KEPT_OPEN = 4  # files that must be read whole, cached for their other tiles
 _THREADS = 16  # threads that read headers
+_LOOKED_AT = 8  # rasters whose alpha channels are looked at
+_OPAQUE_OR_NOT = 0.5  # least share of pixels of an alpha channel that are wholly opaque or transparent
 
 
 class Cut(NamedTuple):
@@ -30,17 +32,19 @@ class Cut(NamedTuple):
     tile: smallest side of a tile in pixels; 0: rasters stay whole.
     nodata: value of pixels without data, in addition to the value that the rasters declare.
     array: name of the array in .npz files; "" if each holds only one of three or four dimensions.
-    values_nodata: see `labelled_files.Split`.
+    keep_alpha: whether a declared alpha channel is a band, instead of marking pixels without data.
+    meaning: what flags say about maps.
   """
 
   tile: int = 0
   nodata: float | None = None
   array: str = ""
-  values_nodata: float | None = None
+  keep_alpha: bool = False
+  meaning: maps.Meaning = maps.UNSAID
 
   @property
   def asks_for_rasters(self) -> bool:
-    return self._replace(values_nodata=None) != Cut()
+    return self._replace(meaning=maps.UNSAID) != Cut()
 
 
 UNCUT = Cut()
@@ -55,7 +59,9 @@ class Tiles:
 
   Attributes:
     targets: see `example.Source`; maps are cut like their rasters.
-    bands: number of bands that every raster must have: that of the first readable raster.
+    bands: number of bands that every raster must have: that of the first readable raster. Grey image files
+      next to colour ones become colour.
+    band_names: of the first readable raster; empty if it has none.
     listing: file names and raster sizes, to tell one set from another.
   """
 
@@ -89,15 +95,16 @@ class Tiles:
       raise BadInput(f"--array={cut.array} chooses an array of .npz files; {tree.name} holds none")
     self.class_names, self.num_classes = tuple(class_names), len(class_names)
     self.targets = kind
-    self._whole = functools.lru_cache(KEPT_OPEN)(self._read_whole)
+    self._whole = Kept(self._read_whole)
     self._read_map = read_map
     self._say_not_read()
+    self._keep_alpha = cut.keep_alpha or self._alpha_is_data()
     if len(self._files) > 1000 and cut.tile:
       say(f"reading the sizes of {len(self._files):,} rasters")
     with futures.ThreadPoolExecutor(_THREADS) as pool:
       sizes = list(pool.map(self._size, self._files))
-    self._sizes = np.array(sizes, np.int64).reshape(-1, 3)  # rasters, height, width
-    self.bands = self._find_bands()
+    self._sizes = np.array([size[:3] for size in sizes], np.int64).reshape(-1, 3)  # rasters, height, width
+    self.bands, self.band_names = self._find_bands({bands for *_, bands in sizes})
     self._grid = (
       np.maximum(self._sizes[:, 1:] // cut.tile, 1) if cut.tile else np.ones_like(self._sizes[:, 1:])
     )
@@ -117,6 +124,40 @@ class Tiles:
         f"{len(unread):,} files next to rasters are not read, such as {unread[0]}: pixels without data are"
         " those that the raster itself declares, or --nodata"
       )
+
+  def order(self) -> np.ndarray:
+    """Returns a fixed random order of the tiles. Tiles of a file that is read whole follow each other."""
+    rng = np.random.default_rng(0)
+    if not any(map(rasters.is_image, self._files)):
+      return rng.permutation(len(self))
+    starts = np.concatenate([[0], self._ends[:-1]])
+    files = rng.permutation(len(self._files))
+    return np.concatenate([rng.permutation(np.arange(starts[i], self._ends[i])) for i in files])
+
+  def _alpha_is_data(self) -> bool:
+    """Reports the alpha channels of the rasters; returns whether they hold data under this name.
+
+    Programs that write four bands of bytes often declare the fourth as alpha, whatever it holds.
+    """
+    samples, count = [], 0
+    for i in np.unique(np.linspace(0, len(self._files) - 1, _LOOKED_AT).astype(int)):
+      if not rasters.one_to_a_file(self._files[i]):
+        continue
+      try:
+        alpha = rasters.about(self._content(self._files[i]), self._files[i]).alpha
+      except (OSError, ValueError):  # named when it is read
+        continue
+      count += 1
+      samples += [] if alpha is None else [alpha]
+    if not samples or self._cut.keep_alpha:
+      return False
+    share = np.mean([np.mean((alpha == 0) | (alpha == alpha.max())) for alpha in samples])
+    start = f"{self._tree.name}: {len(samples)} of {count} rasters looked at declare a band as alpha"
+    if share < _OPAQUE_OR_NOT:
+      warn(f"{start}, but it holds many values, as data do, so it is kept as a band")
+      return True
+    say(f"{start}: its transparent pixels hold no data; --keep_alpha treats it as a band")
+    return False
 
   def __len__(self) -> int:
     return int(self._ends[-1])
@@ -144,10 +185,17 @@ class Tiles:
     )
     try:
       image = rasters.read(
-        self._open(path), path, index=raster, window=window, nodata=self._cut.nodata, array=self._cut.array
+        self._open(path),
+        path,
+        index=raster,
+        window=window,
+        nodata=self._cut.nodata,
+        array=self._cut.array,
+        keep_alpha=self._keep_alpha,
       )
     except (OSError, ValueError) as error:
       raise ValueError(f"{name}: {error}") from error
+    image = rasters.with_bands(image, path, self.bands)
     if image.shape[-1] != self.bands:
       raise ValueError(
         f"{name}: has {image_ops.count_bands(image.shape[-1])}, but the first raster has {self.bands}"
@@ -170,33 +218,35 @@ class Tiles:
       return self._whole(path)
     return os.path.join(self._tree.name, path)
 
-  def _read_whole(self, path: str) -> bytes | np.ndarray:
+  def _read_whole(self, path: str) -> bytes | np.ndarray | Stored:
     if rasters.one_to_a_file(path):
       return self._tree.read(path)
-    on_disk = isinstance(self._tree, trees.Disk)
-    return rasters.load(
-      os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
-    )
+    return rasters.load(self._content(path), path, self._cut.array, keep_alpha=self._keep_alpha)
 
-  def _size(self, path: str) -> tuple[int, int, int]:
+  def _content(self, path: str) -> str | bytes:
+    on_disk = isinstance(self._tree, trees.Disk)
+    return os.path.join(self._tree.name, path) if on_disk else self._tree.read(path)
+
+  def _size(self, path: str) -> tuple[int, int, int, int]:
     if not self._cut.tile and rasters.one_to_a_file(path):
-      return 1, 0, 0  # counted without opening it
+      return 1, 0, 0, 0  # counted without opening it
     try:
-      return self._shape(path)[:3]
+      return self._shape(path)
     except (OSError, ValueError):
-      return 1, 0, 0
+      return 1, 0, 0, 0
 
   def _shape(self, path: str) -> tuple[int, int, int, int]:
-    on_disk = isinstance(self._tree, trees.Disk)
-    return rasters.shape(
-      os.path.join(self._tree.name, path) if on_disk else self._tree.read(path), path, self._cut.array
-    )
+    return rasters.shape(self._content(path), path, self._cut.array, self._keep_alpha)
 
-  def _find_bands(self) -> int:
+  def _find_bands(self, counts: set[int]) -> tuple[int, tuple[str, ...]]:
+    """Returns the number of bands and their names; `counts`: of the bands of all files, 0 if not known."""
     reason = ""
     for path in self._files:
       try:
-        return self._shape(path)[-1]
+        bands = self._shape(path)[-1]
+        if rasters.is_image(path) and counts <= {0, 1, 3}:
+          return max(counts), ()
+        return bands, rasters.about(self._content(path), path, self._keep_alpha).names
       except (OSError, ValueError) as error:
         reason = reason or f"{path}: {error}"
     raise BadInput(f"{self._tree.name} holds no readable raster; {reason}")

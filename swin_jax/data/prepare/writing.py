@@ -64,12 +64,15 @@ def prepare(
     settings = made_from | dict(images=len(order), listing=splits.checksum(examples, order))
     if isinstance(examples, tiles.Tiles):
       settings |= dict(tile=cut.tile, nodata=cut.nodata, array=cut.array, bands=examples.bands)
+      settings |= dict(keep_alpha=True) if cut.keep_alpha else {}
     settings |= dict(by=by) if by else {}
-    settings |= dict(values_nodata=cut.values_nodata) if cut.values_nodata is not None else {}
+    settings |= dict(values_nodata=cut.meaning.nodata) if cut.meaning.nodata is not None else {}
     headers[name] = dict(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
     headers[name] |= dict(targets=examples.targets) if examples.targets else {}
+    if isinstance(examples, tiles.Tiles) and examples.band_names:
+      headers[name] |= dict(band_names=examples.band_names)
     if sealing.lists_header(out, name, headers[name]):
       listed.add(name)
     # a header without shards does not count as another set
@@ -106,6 +109,7 @@ def describe(out: str, num_threads: int) -> None:
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
+    measured |= {"band_names": header["band_names"]} if "band_names" in header else {}
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
   say(*statistics.describe(out))

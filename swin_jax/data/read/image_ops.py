@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import simplejpeg
 
-from swin_jax.data.read import formats, limits
+from swin_jax.data.read import formats, limits, orientation
 
 try:
   import cykooz_resizer as resizer
@@ -28,9 +28,9 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
   """Decodes an image file, or accepts an array, to uint8 [height, width, bands].
 
   Converts grey to RGB and RGB to grey to match `bands`. As in the official loaders, files go through Pillow's
-  `convert`: palettes and CMYK become colours, transparency is dropped (the colours under it stay), and EXIF
-  orientation is ignored. 16-bit grey keeps its upper eight bits, as Pillow does for 16-bit colour. If `bands`
-  is neither 1 nor 3, the file must have exactly that number of bands.
+  `convert`: palettes and CMYK become colours, and transparency is dropped (the colours under it stay).
+  Unlike there, EXIF orientation is applied. 16-bit grey keeps its upper eight bits, as Pillow does for 16-bit
+  colour. If `bands` is neither 1 nor 3, the file must have exactly that number of bands.
 
   Args:
     encoded: bytes of an image file, or uint8 [height, width(, bands)].
@@ -40,7 +40,9 @@ def decode(encoded: bytes | np.ndarray, bands: int) -> np.ndarray:
     ValueError: the file is not an image, is truncated or holds more than 16 bits, or the number of bands
       or the type does not fit.
   """
-  image = _read(encoded, bands) if isinstance(encoded, bytes) else encoded
+  image = encoded
+  if isinstance(encoded, bytes):
+    image = orientation.turn(_read(encoded, bands), orientation.of(encoded))
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
     raise ValueError(f"is {image.dtype} {list(image.shape)}, not uint8 [height, width, bands]")
   image = image[:, :, None] if image.ndim == 2 else image

@@ -1,16 +1,15 @@
 """Images with one map each, in a folder or an archive. A map holds a class or a number for each pixel.
 
-`layouts.py` finds them. For images that are rasters see `tiles.py`.
+`layouts.py` says where they are; for images that are rasters see `raster_sources.py`.
 """
 
 from collections.abc import Sequence
-import itertools
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import image_files, labels, rasters, targets, trees
+from swin_jax.data.read import image_files, labels, map_sets, maps, parts, rasters, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
@@ -18,52 +17,40 @@ from swin_jax.terminal.errors import BadInput
 IMAGES = "images"
 LABELS = (Target.LABELS.value, "annotations", "masks")
 VALUES = Target.VALUES.value
-OF_VALUES = tuple(
-  dict.fromkeys((*itertools.filterfalse(rasters.opens_whole, rasters.EXTENSIONS), *image_files.EXTENSIONS))
-)
+MAPS = (*dict.fromkeys((".npy", ".jp2", *image_files.EXTENSIONS)),)  # endings of files that maps may have
 
 
 class Split(NamedTuple):
   """The images of a split and their maps.
 
   Attributes:
-    images, maps: their paths, in the same order.
-    classes: meaning of label maps; None if the maps hold numbers.
-    nodata: number that marks unknown pixels, in addition to the value that the maps declare.
+    images, maps: paths, in the same order.
+    reader: how the maps are read.
   """
 
   images: Sequence[str]
   maps: Sequence[str]
-  classes: labels.Classes | None
-  nodata: float | None = None
+  reader: maps.Reader
 
   @property
   def targets(self) -> Target:
     """See `example.Source`."""
-    return Target.LABELS if self.classes else Target.VALUES
+    return Target.LABELS if self.reader.classes else Target.VALUES
 
   @property
   def class_names(self) -> tuple[str, ...]:
     """Names of the classes of pixels; empty if the maps hold numbers."""
-    return self.classes.names if self.classes else ()
+    return self.reader.classes.names if self.reader.classes else ()
 
-  @property
-  def extensions(self) -> tuple[str, ...]:
-    """File extensions that maps may have."""
-    return image_files.EXTENSIONS if self.classes else OF_VALUES
-
-  def read_map(self, tree: trees.Tree, path: str) -> np.ndarray:
-    """Reads a map from a file of a tree.
+  def read_map(self, tree: trees.Tree, path: str, window: rasters.Window | None = None) -> np.ndarray:
+    """Reads a map, or a window of it, from a file of a tree.
 
     Raises:
       ValueError: the file cannot be read or holds a value that is not a label; the message names the file.
     """
+    on_disk = isinstance(tree, trees.Disk) and not rasters.opens_whole(path)
     try:
-      return (
-        labels.read(tree.read(path), self.classes)
-        if self.classes
-        else targets.read_values(tree.read(path), path, None, self.nodata)
-      )
+      return self.reader.read(os.path.join(tree.name, path) if on_disk else tree.read(path), path, window)
     except ValueError as error:
       raise ValueError(f"{path} {error}") from error
 
@@ -81,8 +68,10 @@ class LabelledFiles:
     return len(self._split.images)
 
   def __getitem__(self, index: int) -> Example:
-    image, target = self._split.images[index], self._split.maps[index]
-    return Example(trees.read_named(self._tree, image), -1, image, self._split.read_map(self._tree, target))
+    path = self._split.images[index]
+    image = trees.read_named(self._tree, path)
+    target = self._split.read_map(self._tree, self._split.maps[index])
+    return Example(image, -1, path, targets.upright(target, image))
 
   @property
   def files(self) -> list[str]:
@@ -91,25 +80,34 @@ class LabelledFiles:
   @property
   def listing(self) -> bytes:
     """All paths and what their values mean, to tell one set from another."""
-    meaning = self._split.classes.of_value.tobytes() if self._split.classes else b""
-    return "\n".join(self._split.images).encode("utf-8", "surrogateescape") + meaning
+    names = "\n".join(self._split.images).encode("utf-8", "surrogateescape")
+    return names + self._split.reader.meaning
 
 
-def _class_files(tree: trees.Tree, folder: str) -> list[str]:
-  return [name for name, is_folder in tree.entries(folder) if not is_folder and name in labels.FILES]
+def find(tree: trees.Tree, layout: parts.Layout, meaning: maps.Meaning = maps.UNSAID) -> dict[str, Split]:
+  """Returns the splits of a tree whose images have maps. Looks at some maps, and prints what is understood.
 
-
-def classes_in(tree: trees.Tree, folder: str) -> labels.Classes | None:
-  """Reads the classes from the class file of a folder; None if there is no class file.
+  Args:
+    tree: folder or archive.
+    layout: what it holds.
+    meaning: what flags say about maps.
 
   Raises:
-    BadInput: the file is unusable.
+    BadInput: there are label maps, but nothing names their classes; or a flag does not fit the maps.
   """
-  if not (names := _class_files(tree, folder)):
-    return None
-  path = os.path.join(tree.name, folder, names[0])
-  try:
-    text = tree.read(folder + names[0]).decode("utf-8-sig", "replace")
-  except (OSError, ValueError) as error:
-    raise BadInput(f"{path} cannot be read: {error}") from error
-  return labels.parse(names[0], text, path)
+  if not layout.has_maps:
+    return {}
+  if meaning.nodata is not None and not layout.of_values:
+    raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
+  classes = layout.classes
+  if classes is None and meaning.names:
+    classes = labels.numbered(meaning.names)
+  if classes is None and not layout.of_values:
+    raise BadInput(
+      f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
+      f" class name per line; for maps of numbers, name their folders {VALUES}; if they are not maps, prepare"
+      " only the folder of the images"
+    )
+  paths = [path for part in layout.splits.values() for path in part.maps]
+  reader = map_sets.understand(tree, paths, None if layout.of_values else classes, meaning, tree.name)
+  return {name: Split(part.images, part.maps, reader) for name, part in layout.splits.items() if part.maps}

@@ -1,15 +1,6 @@
-"""Reads label maps, uint8 [height, width] with one class per pixel or 255 for none, and the classes that a
-set defines.
+"""The classes of a set, and label maps: uint8 [height, width] with one class per pixel, 255 for none."""
 
-The classes are known if the folder of a set holds one of these files:
-
-  classes.txt        one name per line; a label is the number of its line, from 0
-  classes.json       {"classes": [names by label], "ignore_index": a label that is not a class, optional}
-  objectInfo150.txt  of ADE20K: 0 means no class, 1 the first class of the table
-
-In all of them, 255 means no class.
-"""
-
+from collections.abc import Mapping
 import io
 from typing import NamedTuple
 
@@ -17,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.read import formats
-from swin_jax.terminal import json_files
-from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.printable import clean
 
 NONE = 255
-FILES = ("classes.txt", "classes.json", "objectInfo150.txt")
+LARGEST = 2**53  # whole numbers above it are not exact in float64
+_SPAN = 2**16  # range of values for which a table is faster than a search
+
+Colour = tuple[int, int, int]
 
 
 class Classes(NamedTuple):
@@ -30,81 +21,125 @@ class Classes(NamedTuple):
 
   Attributes:
     names: names by class.
-    of_value: int16 [256], the class of each value in a label file; NONE for no class, -1 if the value is not
-      allowed.
+    of_value: value in a map → its class; NONE for no class. Other values are not allowed.
+    colours: by class; empty if the set does not state them.
+    are_numbered: whether values are the numbers of the classes because nothing states other values.
   """
 
   names: tuple[str, ...]
-  of_value: np.ndarray
+  of_value: Mapping[int, int]
+  colours: tuple[Colour, ...] = ()
+  are_numbered: bool = True
+
+  @property
+  def meaning(self) -> bytes:
+    """What values and colours mean, to tell one set from another."""
+    table = np.full(256, -1, np.int16)
+    others = {value: label for value, label in self.of_value.items() if not 0 <= value <= 255}
+    for value in self.of_value.keys() - others.keys():
+      table[value] = self.of_value[value]
+    more = (sorted(others.items()), self.colours)
+    return table.tobytes() + (repr(more).encode() if any(more) else b"")
 
 
-def parse(name: str, text: str, where: str) -> Classes:
-  """Parses the text of one of `FILES`.
+def numbered(names: tuple[str, ...]) -> Classes:
+  """Returns classes whose values in maps are their numbers."""
+  return Classes(names, {i: i for i in range(len(names))} | {NONE: NONE})
+
+
+def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None = None) -> np.ndarray:
+  """Returns the label map of the values in a file.
 
   Args:
-    name: name of the file.
-    text: content of the file.
-    where: path of the file, for messages.
-
-  Raises:
-    BadInput: the file is malformed or unusable.
-  """
-  first, ignored = 0, None
-  if name == "classes.json":
-    example = 'it must be like {"classes": ["sky", "road"], "ignore_index": 255}'
-    content = json_files.parse(text, {"classes": list}, where, example)
-    names, ignored = content["classes"], content.get("ignore_index")
-    if not (ignored is None or (type(ignored) is int and 0 <= ignored <= NONE)):
-      raise BadInput(f"{where}: ignore_index must be a number from 0 to {NONE}, not {ignored!r}")
-  elif name == "objectInfo150.txt":
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
-    names, first = [row[-1].split(",")[0].strip() for row in rows[1:]], 1
-  else:
-    names = [line.strip() for line in text.splitlines()]
-    while names and not names[-1]:
-      names.pop()
-  names = [clean(" ".join(str(name).split())) for name in names]
-  if "" in names:
-    raise BadInput(f"{where} lacks a name for label {names.index('') + first}")
-  if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-    raise BadInput(f"{where} calls two classes '{twice[0]}'; give each its own name")
-  kept = [label for label in range(len(names)) if label != ignored]
-  if not kept or first + len(names) > NONE:
-    raise BadInput(f"{where} names {len(kept)} classes; there must be 1 to {NONE - first}")
-  of_value = np.full(256, -1, np.int16)
-  of_value[NONE] = NONE
-  of_value[:first] = NONE
-  if ignored is not None:
-    of_value[ignored] = NONE
-  for i, label in enumerate(kept):
-    of_value[label + first] = i
-  return Classes(tuple(names[label] for label in kept), of_value)
-
-
-def read(encoded: bytes, classes: Classes) -> np.ndarray:
-  """Reads the label map in an image file.
-
-  Raises:
-    ValueError: the file is not an image of one band, or holds a value that is not a label.
-  """
-  return from_values(decode(encoded), classes)
-
-
-def from_values(values: np.ndarray, classes: Classes) -> np.ndarray:
-  """Returns the label map of the values in a file, uint8 [height, width].
+    values: [height, width], real numbers of any type; NaN is no class.
+    classes: meaning of the values.
+    unknown: bool [height, width], pixels without class whatever their value; None for no such pixels.
 
   Raises:
     ValueError: a value is not a label.
   """
-  counts = np.bincount(values.ravel(), minlength=256)
-  wrong = np.flatnonzero((classes.of_value < 0) & (counts > 0))
-  if len(wrong):
-    more = f" and {len(wrong) - 1} other values" if len(wrong) > 1 else ""
-    last = len(classes.names) - 1
+  if values.dtype.kind not in "buif":
+    raise ValueError(f"holds {values.dtype}, not real numbers")
+  if values.dtype.kind == "f":
+    unknown = np.isnan(values) | (False if unknown is None else unknown)
+    values = np.where(unknown, 0.0, values.astype(np.float64))
+    whole = (np.floor(values) == values) & (np.abs(values) < LARGEST)
+    if not whole.all():
+      raise ValueError(f"has value {values[~whole][0]:g}; labels are whole numbers")
+    values = values.astype(np.int64)
+  labels = _lookup(values, classes.of_value)
+  if unknown is not None:
+    labels[unknown] = NONE
+  if (wrong := labels < 0).any():
+    held, counts = np.unique(values[wrong], return_counts=True)
+    more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
     raise ValueError(
-      f"has label {wrong[0]} in {counts[wrong[0]]} pixels{more}; there are only {last + 1} classes (0–{last})"
+      f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
+      f" ({_range(classes)})"
     )
-  return classes.of_value[values].astype(np.uint8)
+  return labels.astype(np.uint8)
+
+
+def from_colours(
+  pixels: np.ndarray, colours: tuple[Colour, ...], unknown: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns the label map of a picture whose colours stand for classes.
+
+  Args:
+    pixels: [height, width, 3], whole numbers.
+    colours: by class.
+    unknown: as in `from_values`.
+
+  Raises:
+    ValueError: a colour is not in the table.
+  """
+  of_colour = {_packed(colour): i for i, colour in enumerate(colours)}
+  labels = _lookup(_packed(np.moveaxis(pixels.astype(np.int64), -1, 0)), of_colour)
+  if unknown is not None:
+    labels[unknown] = NONE
+  if (wrong := labels < 0).any():
+    held, counts = np.unique(pixels[wrong], axis=0, return_counts=True)
+    more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
+    raise ValueError(
+      f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which is the colour of no class"
+    )
+  return labels.astype(np.uint8)
+
+
+def _packed(colour):
+  red, green, blue = colour
+  return red * 2**16 + green * 2**8 + blue
+
+
+def _lookup(values: np.ndarray, of_value: Mapping[int, int]) -> np.ndarray:
+  """Returns the class of each whole number, int16; -1 for those that have none."""
+  if values.dtype in (np.uint8, bool):
+    low, high = 0, 255
+  else:
+    values = (np.minimum(values, LARGEST) if values.dtype == np.uint64 else values).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+  if high - low < _SPAN:
+    table = np.full(high - low + 1, -1, np.int16)
+    for value, label in of_value.items():
+      if low <= value <= high:
+        table[value - low] = label
+    return table[values.astype(np.uint8, copy=False) if not low and high == 255 else values - low]
+  keys = np.array(sorted(of_value))
+  numbers = np.array([of_value[key] for key in keys.tolist()], np.int16)
+  at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+  return np.where(keys[at] == values, numbers[at], np.int16(-1))
+
+
+def _range(classes: Classes) -> str:
+  values = sorted(value for value, label in classes.of_value.items() if label != NONE)
+  if values == list(range(values[0], values[0] + len(values))):
+    return f"{values[0]}–{values[-1]}"
+  return ", ".join(map(str, values[:20])) + ", …" * (len(values) > 20)
+
+
+def shown(colour: Colour) -> str:
+  """Returns a colour for a message."""
+  return ",".join(map(str, colour))
 
 
 def encode(target: np.ndarray) -> bytes:
@@ -115,35 +150,15 @@ def encode(target: np.ndarray) -> bytes:
 
 
 def decode(encoded: bytes) -> np.ndarray:
-  """Decodes the values in an image file, uint8 [height, width].
+  """Decodes the output of `encode`, or a PNG of it with a palette.
 
   Raises:
-    ValueError: the file is damaged, or is not an image of one band of integers from 0 to 255.
+    ValueError: the bytes are damaged, or are no PNG of one byte per pixel.
   """
   try:
-    opened = formats.open_image(encoded)
+    with formats.open_image(encoded) as file:
+      if file.mode in ("L", "P"):
+        return np.asarray(file)
+      raise ValueError(f"pixels of mode {file.mode}")
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
-  try:
-    with opened as file:
-      if file.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-        raise ValueError(
-          f"has pixels of mode {file.mode}, but needs one whole number per pixel: a grey or palette PNG, or "
-          "a TIFF"
-        )
-      return as_bytes(np.asarray(file))
-  except ValueError:
-    raise
-  except Exception as error:
-    raise ValueError(f"cannot be read as a label map: {' '.join(str(error).split())}") from error
-
-
-def as_bytes(values: np.ndarray) -> np.ndarray:
-  """Converts numbers of any type to uint8.
-
-  Raises:
-    ValueError: some are outside 0 to 255.
-  """
-  if values.min() < 0 or values.max() > NONE:
-    raise ValueError(f"has labels from {values.min()} to {values.max()}; labels must be from 0 to {NONE}")
-  return values.astype(np.uint8)

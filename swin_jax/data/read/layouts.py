@@ -46,11 +46,13 @@ class RasterFiles(NamedTuple):
 
   Attributes:
     asked: whether the user asked for rasters, so that all files that may be rasters are.
+    cuts_images: whether images are cut like rasters if there are no rasters.
     is_raster: path → whether the file holds a raster, and is not an image.
     bands: path → number of bands; raises OSError or ValueError if the file cannot be read.
   """
 
   asked: bool
+  cuts_images: bool
   is_raster: Callable[[str], bool]
   bands: Callable[[str], int]
 
@@ -111,6 +113,7 @@ def understand(
   return parts.Layout(
     {title: finding.parts[split] for split, title in titles.items()},
     finding.classes,
+    finding.of_values,
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
     dict(sorted(unread.items())),
@@ -122,7 +125,7 @@ def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool
   ends = lambda endings: [each for each in images if each.path.lower().endswith(endings)]
   may_be_rasters, may_be_images = ends(rasters.EXTENSIONS), ends(image_files.EXTENSIONS)
   if files is None or not may_be_rasters:
-    return False, may_be_images
+    return files is not None and files.cuts_images, may_be_images
   only_images = [each for each in may_be_images if not each.path.lower().endswith(rasters.EXTENSIONS)]
   if files.asked:
     return True, may_be_rasters
@@ -174,7 +177,7 @@ def _split(
 
 def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | None:
   """Returns (path, text) of the file that names classes; None if there is none, or it cannot be read."""
-  for path in map_folders.class_files(others):
+  for path in map_folders.of_classes(others):
     try:
       return path, tree.read(path).decode("utf-8-sig", "replace")
     except (OSError, ValueError):

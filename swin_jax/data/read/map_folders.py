@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import NamedTuple
 
-from swin_jax.data.read import image_files, labelled_files, labels, names, pairing, parts, trees
+from swin_jax.data.read import class_files, image_files, labelled_files, labels, names, pairing, parts, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
@@ -95,7 +95,7 @@ def _without_others(pictures: Sequence[Picture]) -> list[Picture]:
 def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
   """Returns the maps whose files can be read; arrays count only where there are no image files."""
   if of_values:
-    return [each for each in maps if each.path.lower().endswith(labelled_files.OF_VALUES)]
+    return [each for each in maps if each.path.lower().endswith(labelled_files.MAPS)]
   in_images = [each for each in maps if each.path.lower().endswith(image_files.EXTENSIONS)]
   return in_images or list(maps)
 
@@ -207,7 +207,7 @@ def find(
       " --labels= override"
     )
   classes, used = (None, ()) if of_values else _classes(tree, others)
-  return parts.Finding(splits, classes, tuple(notes), used)
+  return parts.Finding(splits, classes, of_values, tuple(notes), used)
 
 
 def _check_left(where: str, pairs: pairing.Pairs) -> None:
@@ -236,23 +236,21 @@ def _is_plain(image: str, target: str) -> bool:
   return same and labelled_files.IMAGES in image.split("/") and not plain.isdisjoint(target.split("/"))
 
 
-def class_files(others: Sequence[str]) -> list[str]:
+def of_classes(others: Sequence[str]) -> list[str]:
   """Returns the paths of the files that name classes, those of the outer folders first."""
-  files = [path for path in others if path.rpartition("/")[2] in labels.FILES]
-  return sorted(files, key=lambda path: (path.count("/"), labels.FILES.index(path.rpartition("/")[2]), path))
+  known = class_files.FILES
+  files = [path for path in others if path.rpartition("/")[2] in known]
+  return sorted(files, key=lambda path: (path.count("/"), known.index(path.rpartition("/")[2]), path))
 
 
-def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes, tuple[str, ...]]:
-  """Returns the classes of label maps and the path of the file that names them.
+def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes | None, tuple[str, ...]]:
+  """Returns the classes of label maps and the paths of the files that define them; None for no such file.
 
   Raises:
-    BadInput: there is no such file, or it is unusable.
+    BadInput: a file is unusable.
   """
-  for path in class_files(others):
-    folder = path.rpartition("/")[0]
-    return labelled_files.classes_in(tree, folder and folder + "/"), (path,)
-  raise BadInput(
-    f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
-    f" class name per line; for maps of numbers, name their folders {Target.VALUES}; if they are not maps,"
-    " prepare only the folder of the images"
-  )
+  if not (paths := of_classes(others)):
+    return None, ()
+  folder = paths[0].rpartition("/")[0]
+  beside = tuple(path for path in paths if path.rpartition("/")[0] == folder)
+  return class_files.read(tree, folder and folder + "/"), beside

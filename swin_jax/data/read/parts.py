@@ -29,13 +29,15 @@ class Finding(NamedTuple):
 
   Attributes:
     parts: split, as in `roles.Picture` → its images.
-    classes: meaning of label maps; None if there are none.
+    classes: meaning of label maps; None if nothing states it.
+    of_values: whether the maps hold numbers.
     notes: lines for the user.
     used: paths of files that were read in addition to images and maps.
   """
 
   parts: dict[str, Part]
   classes: labels.Classes | None = None
+  of_values: bool = False
   notes: tuple[str, ...] = ()
   used: tuple[str, ...] = ()
 
@@ -45,7 +47,8 @@ class Layout(NamedTuple):
 
   Attributes:
     splits: name → split; the only name is "" if the source has no splits.
-    classes: meaning of label maps; None if there are none.
+    classes: meaning of label maps; None if nothing states it.
+    of_values: whether the maps hold numbers.
     of_rasters: whether the images are rasters.
     notes: what was understood and left out, a line each; empty for a plain layout.
     unread: ending → number of files that are not used.
@@ -53,6 +56,7 @@ class Layout(NamedTuple):
 
   splits: dict[str, Part]
   classes: labels.Classes | None
+  of_values: bool
   of_rasters: bool
   notes: tuple[str, ...]
   unread: dict[str, int]

@@ -1,9 +1,9 @@
 """Reads raster files of any number of bands and type as arrays: GeoTIFF and JPEG 2000 (by GDAL, through
-rasterio), .npy and .npz. Also writes maps as GeoTIFF.
+rasterio), .npy and .npz, and image files of the other formats, see `image_arrays`.
 
 The file alone defines what its numbers mean: the scale and offset that a raster declares for a band are
-applied, and pixels that the raster, its mask or the caller declares as no data become NaN. Such rasters are
-float32 from here on; others keep their type, so that uint8 imagery stays uint8.
+applied, and pixels that the raster, its mask, its alpha channel or the caller declares as no data become NaN.
+Such rasters are float32 from here on; others keep their type, so that uint8 imagery stays uint8.
 """
 
 import io
@@ -12,13 +12,16 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.read import array_files, gdal, limits
+from swin_jax.data.read import array_files, gdal, image_arrays, limits
+from swin_jax.data.read.stored import Stored
+from swin_jax.terminal.printable import clean
 
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
 # all other types become float32, the type that a model sees
 _KEPT = ("uint8", "uint16", "int16", "float16", "float32")
+_SAMPLED = 512  # largest side of a sample of an alpha channel, in pixels
 
 
 class Window(NamedTuple):
@@ -29,6 +32,11 @@ class Window(NamedTuple):
   height: int
   width: int
 
+  @property
+  def slices(self) -> tuple[slice, slice]:
+    """Of an array [height, width, ...]."""
+    return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def one_to_a_file(name: str) -> bool:
   """Returns whether a file of this name holds exactly one raster, so that counting need not open it."""
@@ -37,40 +45,53 @@ def one_to_a_file(name: str) -> bool:
 
 def opens_whole(name: str) -> bool:
   """Returns whether reading a window of the file costs as much as reading all of it."""
-  return name.lower().endswith(".npz")
+  return name.lower().endswith(".npz") or is_image(name)
 
 
-def shape(file: str | bytes | np.ndarray, name: str, array: str = "") -> tuple[int, int, int, int]:
+def is_image(name: str) -> bool:
+  """Returns whether a file of this name is read by `image_arrays`."""
+  return not name.lower().endswith(EXTENSIONS)
+
+
+def shape(
+  file: str | bytes | np.ndarray | Stored, name: str, array: str = "", keep_alpha: bool = False
+) -> tuple[int, int, int, int]:
   """Returns (rasters, height, width, bands) of a file; reads only its header if possible.
 
   Args:
-    file: path of the file, its content, or the array that `load` returned.
+    file: path of the file, its content, or what `load` returned.
     name: file name; its suffix gives the format.
     array: name of the array in an .npz; "" if it holds only one of three or four dimensions.
+    keep_alpha: whether a declared alpha channel counts as a band.
 
   Raises:
     ValueError: the file cannot be read, or is not a raster.
   """
+  if isinstance(file, Stored):
+    return 1, *file.numbers.shape
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
     size = load(file, name, array, header=True)
     return size if len(size) == 4 else (1, *size)
+  if is_image(name):
+    return 1, *image_arrays.shape(file, keep_alpha)
   with gdal.opened(file) as raster:
-    return 1, raster.height, raster.width, raster.count
+    return 1, raster.height, raster.width, len(_bands(raster, keep_alpha))
 
 
 def read(
-  file: str | bytes | np.ndarray,
+  file: str | bytes | np.ndarray | Stored,
   name: str,
   *,
   index: int = 0,
   window: Window | None = None,
   nodata: float | None = None,
   array: str = "",
+  keep_alpha: bool = False,
 ) -> np.ndarray:
   """Reads a window of a raster, [height, width, bands].
 
   Args:
-    file, name, array: as in `shape`.
+    file, name, array, keep_alpha: as in `shape`.
     index: number of the raster in an array [rasters, height, width, bands].
     window: box of pixels to read; None for all.
     nodata: value of pixels without data, in addition to the value that the raster declares.
@@ -82,31 +103,81 @@ def read(
   Raises:
     ValueError: the file cannot be read, or does not hold numbers.
   """
+  return convert(stored(file, name, index=index, window=window, array=array, keep_alpha=keep_alpha), nodata)
+
+
+def stored(
+  file: str | bytes | np.ndarray | Stored,
+  name: str,
+  *,
+  index: int = 0,
+  window: Window | None = None,
+  array: str = "",
+  keep_alpha: bool = False,
+) -> Stored:
+  """Reads a window of a raster without converting its numbers; arguments and errors as in `read`."""
+  if is_image(name) and not isinstance(file, Stored | np.ndarray):
+    file = load(file, name, keep_alpha=keep_alpha)
+  if isinstance(file, Stored):
+    return file.part(window.slices) if window else file
   if isinstance(file, np.ndarray) or name.lower().endswith(_ARRAYS):
     pixels = load(file, name, array)
     pixels = pixels[index] if pixels.ndim == 4 else pixels
-    pixels = pixels[_slices(window)] if window else pixels
+    pixels = pixels[window.slices] if window else pixels
     limits.check_numbers(pixels.size)
-    return _finish(np.array(pixels), None, nodata)
+    return Stored(np.array(pixels))
   with gdal.opened(file) as raster:
-    return _read_gdal(raster, window, nodata)
+    return _read_gdal(raster, window, keep_alpha)
+
+
+class About(NamedTuple):
+  """What the header of a raster says about its bands.
+
+  Attributes:
+    names: of the bands that hold data; empty if one has none.
+    alpha: a sample of its alpha channel; None if it declares none.
+  """
+
+  names: tuple[str, ...] = ()
+  alpha: np.ndarray | None = None
+
+
+def about(file: str | bytes, name: str, keep_alpha: bool = False) -> About:
+  """Reads what a raster says about its bands; arguments and errors as in `shape`."""
+  if is_image(name) or name.lower().endswith(_ARRAYS):
+    return About()
+  with gdal.opened(file) as raster:
+    names = [raster.descriptions[band - 1] for band in _bands(raster, keep_alpha)]
+    others = set(raster.indexes) - set(_bands(raster, False))
+    sides = tuple(min(side, _SAMPLED) for side in (raster.height, raster.width))
+    alpha = raster.read(others.pop(), out_shape=sides) if len(others) == 1 else None
+  return About(tuple(map(clean, names)) if all(names) else (), alpha)
+
+
+def with_bands(image: np.ndarray, name: str, bands: int) -> np.ndarray:
+  """Returns an image [height, width, bands], read from a file of this name, with three bands if it is a grey
+  image file and three are needed.
+  """
+  return np.repeat(image, 3, axis=-1) if is_image(name) and image.shape[-1] == 1 and bands == 3 else image
 
 
 def load(
-  file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False
-) -> np.ndarray | tuple[int, ...]:
+  file: str | bytes | np.ndarray, name: str, array: str = "", header: bool = False, keep_alpha: bool = False
+) -> np.ndarray | Stored | tuple[int, ...]:
   """Loads the array in an .npy or .npz: [height, width(, bands)] becomes [height, width, bands]; four
-  dimensions stay.
+  dimensions stay. Also loads an image file.
 
   An .npy on disk is memory-mapped, so that reading a window reads no more than the window.
 
   Args:
-    file, name, array: as in `shape`.
-    header: return only the shape, without reading the numbers of an .npz.
+    file, name, array, keep_alpha: as in `shape`.
+    header: return only the shape of an array, without reading the numbers of an .npz.
 
   Raises:
     ValueError: the file cannot be read, or there is no matching array.
   """
+  if is_image(name):
+    return image_arrays.read(file, keep_alpha=keep_alpha)
   try:
     if isinstance(file, bytes):
       file = array_files.load(io.BytesIO(file))
@@ -151,98 +222,64 @@ def _choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
   )
 
 
-def _slices(window: Window) -> tuple[slice, slice]:
-  return slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
+def _bands(raster, keep_alpha: bool) -> list[int]:
+  """Returns the numbers of the bands that hold data, from 1: all but a declared alpha channel."""
+  from rasterio.enums import ColorInterp
+
+  kept = [i for i, kind in enumerate(raster.colorinterp, 1) if keep_alpha or kind is not ColorInterp.alpha]
+  return kept or list(raster.indexes)
 
 
-def _read_gdal(raster, window: Window | None, nodata: float | None) -> np.ndarray:
+def _read_gdal(raster, window: Window | None, keep_alpha: bool) -> Stored:
   from rasterio.enums import MaskFlags
   from rasterio.windows import Window as Box
 
   gdal.check_read(raster, *(window[2:] if window else (raster.height, raster.width)))
   box = window and Box(window.left, window.top, window.width, window.height)
-  masked = any(MaskFlags.all_valid not in flags for flags in raster.mask_flag_enums)
-  pixels = raster.read(window=box, masked=masked)
-  declared = np.moveaxis(np.ma.getmaskarray(pixels), 0, -1) if masked else None
+  bands = _bands(raster, keep_alpha)
+  flags = [raster.mask_flag_enums[band - 1] for band in bands]
+  if keep_alpha:  # GDAL derives masks from the alpha channel
+    flags = [kinds if MaskFlags.alpha not in kinds else [MaskFlags.all_valid] for kinds in flags]
+  masked = any(MaskFlags.all_valid not in kinds for kinds in flags)
+  pixels = raster.read(bands, window=box, masked=masked)
+  missing = np.moveaxis(np.ma.getmaskarray(pixels), 0, -1) if masked else None
   pixels = np.moveaxis(np.ma.getdata(pixels), 0, -1)
-  scales = np.asarray(raster.scales), np.asarray(raster.offsets)
+  if len(bands) < raster.count and not any(MaskFlags.alpha in kinds for kinds in flags):
+    # a declared value takes the place of the alpha channel in GDAL's masks
+    (alpha,) = set(raster.indexes) - set(bands)
+    transparent = raster.read(alpha, window=box)[..., None] == 0
+    missing = transparent if missing is None else missing | transparent
+  scales = tuple(np.asarray(numbers)[np.array(bands) - 1] for numbers in (raster.scales, raster.offsets))
   if not np.isfinite(scales).all() or not scales[0].all():
     raise ValueError("declares a scale of 0, or a scale or offset that is not finite")
-  return _finish(pixels, declared, nodata, None if (scales[0] == 1).all() and not scales[1].any() else scales)
+  plain = (scales[0] == 1).all() and not scales[1].any()
+  return Stored(pixels, missing, None if plain else scales, _palette(raster))
 
 
-def _finish(pixels: np.ndarray, declared: np.ndarray | None, nodata: float | None, scales=None) -> np.ndarray:
+def _palette(raster) -> np.ndarray | None:
+  try:
+    colours = raster.colormap(1)
+  except ValueError:  # it has none
+    return None
+  return np.array([colours[i][:3] for i in range(len(colours))], np.uint8)
+
+
+def convert(stored: Stored, nodata: float | None = None) -> np.ndarray:
   """Converts stored numbers to the values that they mean; see `read`."""
+  pixels, declared = stored.numbers, stored.missing
   if pixels.dtype.kind not in "uif":
     raise ValueError(f"holds {pixels.dtype}, not real numbers")
   if nodata is not None:
     missing = pixels == nodata
     declared = missing if declared is None else declared | missing
   with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is no data
-    if scales is not None:
+    if stored.scales is not None:
       # computed in float64 first: 16-bit values with an offset would lose precision in float32
-      pixels = pixels * scales[0] + scales[1]
+      pixels = pixels * stored.scales[0] + stored.scales[1]
     if pixels.dtype.name not in _KEPT:
       pixels = pixels.astype(np.float32)
   if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
     declared = infinite if declared is None else declared | infinite
   if declared is not None:
-    pixels = pixels.astype(np.float32, copy=False)
-    pixels[declared] = np.nan
+    pixels = np.where(declared, np.float32(np.nan), pixels.astype(np.float32, copy=False))
   return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
-
-
-class Place(NamedTuple):
-  """Georeference of a raster, as in rasterio: its coordinate reference system, and the affine map from pixels
-  to that system.
-  """
-
-  crs: object
-  transform: object
-
-
-def place(file: str) -> Place | None:
-  """Reads the georeference of a raster; None if it has none.
-
-  Raises:
-    ValueError: the file cannot be read.
-  """
-  with gdal.opened(file) as raster:
-    return (
-      None if raster.crs is None and raster.transform.is_identity else Place(raster.crs, raster.transform)
-    )
-
-
-def check_place(one: Place | None, other: Place | None) -> None:
-  """Raises ValueError if both rasters are georeferenced but differ in place or coordinate system."""
-  if (
-    one
-    and other
-    and (one.crs != other.crs or not one.transform.almost_equals(other.transform, precision=1e-6))
-  ):
-    raise ValueError("has another location on Earth than its image, or another coordinate system")
-
-
-def write(
-  path: str, pixels: np.ndarray, where: Place | None, nodata: float, colours: np.ndarray | None = None
-) -> None:
-  """Writes a GeoTIFF of one band.
-
-  Args:
-    path: path of the file.
-    pixels: [height, width].
-    where: georeference, if known.
-    nodata: value of pixels without data.
-    colours: uint8 [values, 3], colours in which other programs show the values 0, 1, ….
-
-  Raises:
-    OSError: the file cannot be written, for example because the disk is full.
-  """
-  placed = where._asdict() if where else {}
-  size = dict(height=pixels.shape[0], width=pixels.shape[1], count=1)
-  with gdal.creating(
-    path, dtype=pixels.dtype.name, nodata=nodata, compress="deflate", **size, **placed
-  ) as raster:
-    raster.write(pixels, 1)
-    if colours is not None:
-      raster.write_colormap(1, {i: (*map(int, colour), 255) for i, colour in enumerate(colours)})

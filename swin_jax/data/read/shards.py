@@ -1,7 +1,7 @@
 """A prepared set on disk: ArrayRecord shards and one small JSON file per split, written by `prepare` and read
 in training.
 
-  {path}/{split}.json                              class names, number of shards, source and settings
+  {path}/{split}.json                              class and band names, number of shards, source and settings
   {path}/manifest.json                             digests of all files of the set, see `manifest`
   {path}/{split}-00003-of-00008.array_record       msgpack {"image": bytes, "label": int, "name": str},
                                                    group_size:1; with maps also "target": bytes, see
@@ -36,6 +36,7 @@ _SCHEMA = {
   "class_names": rules.Items(rules.Text(), range(1_000_001)),
   "num_shards": rules.Whole(1, 100_000),
   "made_from": dict,
+  "band_names?": [str],
   "targets?": rules.Choice(*(target.value for target in Target)),
 }
 _ADVICE = "delete it and run prepare again"
@@ -143,7 +144,7 @@ def header_text(header: dict[str, Any]) -> str:
 def check_same_set(path: str, split: str, header: dict[str, Any]) -> None:
   """Raises BadInput, with the differences, if the shards of this split belong to another set."""
   existing, header = read_header(path, split), json.loads(json.dumps(header))
-  if existing == header:
+  if existing in (header, {key: value for key, value in header.items() if key != "band_names"}):
     return
   before, now = (value | value["made_from"] for value in (existing, header))
   names = {

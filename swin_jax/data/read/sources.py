@@ -107,7 +107,7 @@ def _open_folder(path: str, split: str, needs: Target) -> Source:
   part = splits[split]
   if not needs.per_pixel:
     return image_files.ImageFiles(tree, part)
-  maps = labelled_files.Split(part.images, part.maps, layout.classes)
+  maps = labelled_files.find(tree, layout._replace(splits=splits))[split]
   if maps.targets is not needs:
     raise BadInput(
       f"{path} holds {maps.targets} of pixels, and the task needs {needs}: there must be {split}/{needs}"

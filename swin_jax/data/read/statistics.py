@@ -4,7 +4,7 @@
   {path}/statistics.json   of the training split, one number per band, in the units of its pixels (0..255 for
                            8-bit images):
     mean, std, min, max, p1, p50, p99, valid (number of pixels that hold data); images, unreadable, dtype;
-    split, records and made_from identify the set
+    split, records and made_from identify the set; band_names, if the rasters name their bands
     values: the same for the number of each pixel, if the set has such maps
 """
 
@@ -22,6 +22,8 @@ NAME = "statistics.json"
 _COLUMNS = {name: [float] for name in ("mean", "min", "max", "p1", "p50", "p99")}
 _COLUMNS |= {"std": rules.Items(rules.Real(0, sys.float_info.max), range(1, 4097)), "valid": [int]}
 _SCHEMA = {**_COLUMNS, "images": int, "dtype": str, "split": str, f"{Target.VALUES.value}?": _COLUMNS}
+_SCHEMA |= {"band_names?": [str]}
+_WIDTH = 16  # of the names of bands in the table
 
 
 def path_of(path: str) -> str:
@@ -45,6 +47,8 @@ def read(path: str) -> dict[str, Any]:
   for name, columns in (("", loaded), ("values.", loaded.get(Target.VALUES.value, loaded))):
     if wrong := [key for key in _COLUMNS if len(columns[key]) != len(columns["std"])]:
       raise BadInput(f"{path_of(path)} is damaged: {name}{wrong[0]} needs a number for each band; {advice}")
+  if len(loaded.get("band_names", loaded["std"])) != len(loaded["std"]):
+    raise BadInput(f"{path_of(path)} is damaged: band_names needs a name for each band; {advice}")
   return loaded
 
 
@@ -64,12 +68,16 @@ def describe(path: str) -> list[str]:
   lines = [
     f"{path_of(path)}: {measured['images']:,} images of split '{measured['split']}', {measured['dtype']}"
   ]
-  lines.append(" band" + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
-  rows = [(str(band), measured, band) for band in itertools.islice(range(len(measured["mean"])), 64)]
+  names = [name[:_WIDTH] for name in measured.get("band_names", ())]
+  width = max(map(len, names), default=-1) + 1
+  lines.append(" band" + " " * width + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
+  rows = []
+  for band in itertools.islice(range(len(measured["mean"])), 64):
+    rows.append((f"{band:>5}" + (f" {names[band]}" if names else ""), measured, band))
   rows += [("value", measured[Target.VALUES], 0)] if Target.VALUES in measured else []
   for name, numbers, i in rows:
     lines.append(
-      f"{name:>5}"
+      f"{name:<{5 + width}}"
       + "".join(f"{numbers[column][i]:12.5g}" for column in columns)
       + f"{numbers['valid'][i]:14,}"
     )

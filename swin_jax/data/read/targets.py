@@ -7,7 +7,7 @@ import enum
 
 import numpy as np
 
-from swin_jax.data.read import array_files, image_ops, labels, rasters
+from swin_jax.data.read import array_files, image_ops, labels, orientation
 
 
 class Target(enum.StrEnum):
@@ -64,25 +64,6 @@ def where_valid(target: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
   return target if valid is None else np.where(valid, target, target.dtype.type(unknown(target.dtype)))
 
 
-def read_values(
-  file: str | bytes, name: str, window: rasters.Window | None = None, nodata: float | None = None
-) -> np.ndarray:
-  """Reads the numbers of a file of one band: a raster or a grey image, see `rasters.read`. Pixels declared as
-  no data are unknown.
-
-  Raises:
-    ValueError: the file cannot be read, or holds more than one band or raster.
-  """
-  count, _, _, bands = rasters.shape(file, name)
-  if count != 1 or bands != 1:
-    raise ValueError(
-      f"has {image_ops.count_bands(bands)}" * (bands != 1)
-      + f"holds {count} rasters" * (bands == 1)
-      + ", but must have one"
-    )
-  return rasters.read(file, name, window=window, nodata=nodata)[..., 0].astype(np.float32)
-
-
 def encode(target: np.ndarray) -> bytes:
   """Encodes a map as bytes: classes as a PNG file, numbers with `array_files.pack`."""
   return labels.encode(target) if target.dtype == np.uint8 else array_files.pack(target)
@@ -97,6 +78,18 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
   if not isinstance(target, bytes):
     return target
   return array_files.unpack(target) if array_files.is_packed(target) else labels.decode(target)
+
+
+def upright(target: np.ndarray, image: bytes | np.ndarray) -> np.ndarray:
+  """Returns a map that lies like its upright image.
+
+  Maps are drawn on the upright image, or computed from pixels as they are stored. EXIF orientation is applied
+  to a map where its size proves the latter.
+  """
+  if not isinstance(image, bytes) or (declared := orientation.of(image)) == orientation.UPRIGHT:
+    return target
+  size = orientation.upright_size(image)
+  return orientation.turn(target, declared) if target.shape == size[::-1] != size else target
 
 
 def check_size(map_size: tuple[int, int], size: tuple[int, int]) -> None:

@@ -1,0 +1,106 @@
+"""The flags of `prepare` that say how rasters and scans are cut, and what maps and alpha channels mean."""
+
+import argparse
+import math
+import os
+
+from swin_jax.data.prepare import tiles
+from swin_jax.data.read import class_files, labels, maps, plain_files
+from swin_jax.terminal import cli, rules
+from swin_jax.terminal.errors import BadInput
+
+
+def add_to(parser: cli.Parser) -> None:
+  """Adds the flags to the parser of the command."""
+  add = parser.add_argument
+  add(
+    "--tile",
+    type=cli.number(rules.Whole(8, 65_536, or_zero=True)),
+    default=0,
+    metavar="N",
+    help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
+    " 0: rasters stay whole",
+  )
+  add(
+    "--nodata",
+    type=_finite,
+    metavar="VALUE",
+    help="value that marks raster pixels without data, in addition to the value the rasters declare",
+  )
+  add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
+  add(
+    "--values_nodata",
+    type=_finite,
+    metavar="VALUE",
+    help="value that marks unknown pixels in maps of numbers, in addition to the value the maps declare",
+  )
+  add(
+    "--label_values",
+    type=_label_values,
+    default=(),
+    metavar="V,V,...",
+    help="value of each class in label maps, in the order of the classes, like 0,100,200; default: 0,1,2,...",
+  )
+  add(
+    "--colours",
+    type=_colours,
+    default=((), ()),
+    metavar="COLOURS",
+    help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
+    " '0,0,0;128,64,128;...'",
+  )
+  add(
+    "--keep_alpha",
+    action="store_true",
+    help="treat an alpha channel as a band; else its transparent pixels hold no data",
+  )
+
+
+def cut(arguments: argparse.Namespace) -> tiles.Cut:
+  """Returns what the flags say about rasters and maps."""
+  names, colours = arguments.colours
+  meaning = maps.Meaning(colours, arguments.label_values, arguments.values_nodata, names)
+  return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
+
+
+def _finite(text: str) -> float:
+  """Parses the value of a flag: a number that pixels can be equal to."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  if not math.isfinite(value):
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a finite number; NaN and infinities never count as data"
+    )
+  return value
+
+
+def _label_values(text: str) -> tuple[int, ...]:
+  """Parses a flag: different whole numbers."""
+  try:
+    values = tuple(map(int, text.split(",")))
+  except ValueError:
+    values = ()
+  if not values or len(set(values)) < len(values) or max(map(abs, values)) > 2**31:
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a different whole number for each class, like 0,100,200"
+    )
+  return values
+
+
+def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
+  """Parses a flag: returns names, if a file gives them, and colours."""
+  try:
+    if not os.path.isfile(text):
+      return (), class_files.parse_colours(text)
+    parsed = class_files.parse(os.path.basename(text), plain_files.read(text).decode("utf-8-sig"), text)
+  except BadInput as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+  except (OSError, ValueError) as error:
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+    ) from error
+  if not parsed.colours:
+    raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
+  return parsed.names, parsed.colours

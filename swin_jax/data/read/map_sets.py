@@ -1,0 +1,232 @@
+"""Understands the maps of a set by looking at some of them.
+
+One map alone cannot tell, for example, whether 255 marks pixels without class or the second of two classes.
+What is understood is printed, with counts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+
+import numpy as np
+
+from swin_jax.data.read import class_files, labels, maps, rasters, trees
+from swin_jax.data.read.labels import NONE, Classes
+from swin_jax.data.read.stored import Stored
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import say, warn
+
+MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
+_PIXELS = 2**26  # in all of them
+_SIDE = 2048  # of the part of a large map that is looked at, in pixels
+_FEW = 300  # different values that are kept
+_NEAR = 64  # from black or white, in a JPEG of both
+_BLURRED = 0.05  # largest share of pixels of such a JPEG that are grey
+
+
+class _Looks:
+  """What the maps that were looked at have in common.
+
+  Attributes:
+    count: of the maps.
+    kinds: number of maps by what is remarkable about them.
+    values: numbers of maps of one band, of at most about `_FEW` kinds.
+    unknown: numbers of pixels that their files declare as no data.
+    colours: colours of maps that are no plain numbers: of three bands, or a palette.
+    palette: colour of each index, in the first map that has it.
+    of_maps: values of each map of one band.
+    between: whether a JPEG holds more than black and white.
+  """
+
+  def __init__(self):
+    self.count, self.kinds, self.between = 0, Counter(), False
+    self.values: set[float] = set()
+    self.unknown: set[float] = set()
+    self.colours: set[labels.Colour] = set()
+    self.palette: dict[int, labels.Colour] = {}
+    self.of_maps: list[set[float]] = []
+
+  def add(self, stored: Stored) -> None:
+    """Adds a map."""
+    self.count += 1
+    self.kinds["JPEG"] += stored.is_lossy
+    if stored.unknown is not None and stored.unknown.any():
+      self.kinds["unknown"] += 1
+      self.unknown |= set(np.unique(stored.numbers[stored.unknown])[:_FEW].tolist())
+    if stored.palette is not None:
+      indices = np.unique(stored.numbers).tolist()
+      pairs = {i: tuple(map(int, stored.palette[i])) for i in indices if i < len(stored.palette)}
+      self.colours |= set(pairs.values())
+      self.kinds["palette"] += 1
+      self.kinds["other palette"] += any(self.palette.setdefault(i, pairs[i]) != pairs[i] for i in pairs)
+    if not stored.is_grey:
+      self.kinds["colours"] += 1
+      flat = stored.numbers.reshape(-1, stored.numbers.shape[-1])[:, :3]
+      self.colours |= set(map(tuple, np.unique(flat, axis=0)[:_FEW].tolist()))
+      return
+    self.kinds["three equal channels"] += stored.numbers.shape[-1] == 3
+    values = stored.numbers[..., 0]
+    values = np.unique(values if stored.unknown is None else values[~stored.unknown])
+    if stored.is_lossy:
+      grey = (stored.numbers >= _NEAR) & (stored.numbers <= 255 - _NEAR)
+      self.between |= bool(grey.mean() > _BLURRED)
+    elif values.dtype != bool:
+      held = set(values[:_FEW].tolist())
+      self.of_maps.append(held)
+      self.values |= held if len(self.values) < _FEW else set()
+
+
+def understand(
+  tree: trees.Tree, paths: Sequence[str], classes: Classes | None, meaning: maps.Meaning, where: str
+) -> maps.Reader:
+  """Decides how the maps of a set are read, and prints it.
+
+  Args:
+    tree: folder or zip that holds the maps.
+    paths: of all maps of the set, in all splits.
+    classes: that the set states; None if its maps hold numbers.
+    meaning: what flags say.
+    where: the set, for messages.
+
+  Raises:
+    BadInput: a flag does not fit the set, or most maps cannot be read for a reason that a flag would mend.
+  """
+  if classes is None and (meaning.colours or meaning.label_values):
+    raise BadInput(f"--colours and --label_values apply to maps of classes; {where} holds maps of numbers")
+  classes = classes and _with_flags(classes, meaning, where)
+  looks, is_open = _Looks(), classes and classes.are_numbered and len(classes.names) == 2
+  pixels = 0
+  for stored in _look(tree, paths):
+    looks.add(stored)
+    pixels += stored.numbers.size
+    if (looks.count >= MOST or pixels > _PIXELS) and not (is_open and looks.values <= {0}):
+      break
+  reader = maps.Reader(classes, nodata=meaning.nodata)
+  if classes:
+    reader = _with_classes(looks, classes, bool(meaning.colours), where)
+  _report(looks, reader)
+  return reader
+
+
+def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
+  if meaning.names:
+    classes = class_files.with_colours(classes, (meaning.names, meaning.colours), "--colours")
+    meaning = dataclasses.replace(meaning, colours=classes.colours)
+  for flag, given in (("colours", meaning.colours), ("label_values", meaning.label_values)):
+    if given and len(given) != len(classes.names):
+      raise BadInput(
+        f"--{flag} gives {len(given)}, but {where} has {len(classes.names)} classes: give one for each of"
+        f" {', '.join(classes.names[:20])}, in this order"
+      )
+  if meaning.colours:
+    classes = classes._replace(colours=meaning.colours)
+  if meaning.label_values:
+    of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
+    classes = classes._replace(of_value=of_value, are_numbered=False)
+  return classes
+
+
+def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
+  """Yields readable maps of a set: first some from all over it, then the others."""
+  first = np.linspace(0, len(paths) - 1, min(len(paths), MOST)).astype(int).tolist() if paths else []
+  for i in [*first, *sorted(set(range(len(paths))) - set(first))]:
+    try:
+      if isinstance(tree, trees.Disk) and not rasters.opens_whole(paths[i]):
+        file = os.path.join(tree.name, paths[i])
+        sides = rasters.shape(file, paths[i])[1:3]
+        top, left = (max(side - _SIDE, 0) // 2 for side in sides)
+        window = rasters.Window(top, left, *(min(side, _SIDE) for side in sides))
+      else:
+        file, window = tree.read(paths[i]), None
+      stored = maps.open_map(file, paths[i], window)
+    except (OSError, ValueError):  # named when it is read
+      continue
+    yield stored
+
+
+def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
+  """Decides between values and colours, and what 0 and 255 mean in a set of two classes."""
+  coloured, of, count = looks.kinds["colours"], f"of {looks.count} maps looked at", len(classes.names)
+  if 2 * coloured >= max(looks.count, 1) and not classes.colours:
+    example = labels.shown(min(looks.colours))
+    raise BadInput(
+      f"{where}: {coloured} {of} are coloured, for example {example}, and nothing says which class a colour"
+      " is: put a class_dict.csv with the columns name,r,g,b next to the maps, write the colours behind the"
+      f" names in classes.txt, or give --colours='{example};...' in the order of the classes"
+    )
+  table, allowed = set(classes.colours), set(classes.of_value)
+  greys = {(value, value, value) for value in looks.values}
+  by_colour = bool(table) and bool(
+    asked
+    or coloured
+    or looks.colours
+    and looks.colours <= table
+    or greys
+    and greys <= table
+    and not looks.values <= allowed
+  )
+  if by_colour:
+    return maps.Reader(classes, by_colour=True)
+  black_and_white = NONE in looks.values and looks.values <= set(maps.MASK)
+  if classes.are_numbered and count == 1 and black_and_white:
+    raise BadInput(
+      f"{where}: the maps hold 0 and 255, but there is only the class {classes.names[0]}: name both values,"
+      " the background first, one per line of classes.txt"
+    )
+  of_jpeg = looks.kinds["JPEG"] and not looks.between and not looks.values
+  if classes.are_numbered and count == 2 and (black_and_white or of_jpeg):
+    return maps.Reader(classes._replace(of_value=maps.MASK))
+  if 2 * looks.kinds["JPEG"] >= max(looks.count, 1) and classes.of_value != maps.MASK:
+    raise BadInput(
+      f"{where}: {looks.kinds['JPEG']} {of} are JPEG, which changes labels, so that classes cannot be told"
+      " apart; convert the maps from their originals to PNG"
+    )
+  odd = sum(not held <= allowed for held in looks.of_maps)
+  values = sorted(looks.values - {NONE})
+  may_be_classes = (
+    classes.are_numbered and len(values) == count and all(value == int(value) for value in values)
+  )
+  if may_be_classes and 2 * odd >= max(looks.count, 1):
+    values = ",".join(str(int(value)) for value in values)
+    raise BadInput(
+      f"{where}: the maps hold the values {values}, but labels are numbers from 0 to {count - 1}; if these"
+      f" values are the {count} classes in their order, give --label_values={values}"
+    )
+  return maps.Reader(classes)
+
+
+def _report(looks: _Looks, reader: maps.Reader) -> None:
+  kinds, of, classes = looks.kinds, f"of {looks.count:,} looked at", reader.classes
+  unknown = "no class" if classes else "unknown"
+  if reader.by_colour:
+    say(
+      f"maps: classes are read from a table of {len(classes.colours)} colours; {kinds['colours']:,} {of} are"
+      f" coloured, and {kinds['palette']:,} have a palette"
+    )
+  elif classes and classes.of_value == maps.MASK:
+    say(
+      f"maps: 0 is class {classes.names[0]} and 255 is class {classes.names[1]}, because the {looks.count:,}"
+      " looked at hold no other value; --label_values=0,1 makes 255 'no class'"
+    )
+  elif classes and not classes.are_numbered:
+    pairs = [(value, label) for value, label in sorted(classes.of_value.items()) if label != NONE]
+    say("maps: " + ", ".join(f"{value} is {classes.names[label]}" for value, label in pairs[:20]))
+  if kinds["three equal channels"] and not reader.by_colour:
+    say(f"maps: {kinds['three equal channels']:,} {of} have three equal channels, which are read as one")
+  if kinds["unknown"]:
+    say(f"maps: {kinds['unknown']:,} {of} declare pixels as no data or transparent; these are {unknown}")
+  lost = {classes.of_value.get(value, NONE) for value in looks.unknown - looks.values} if classes else set()
+  if lost := sorted(lost - {NONE}):
+    names = ", ".join(classes.names[label] for label in lost[:5])
+    warn(
+      f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
+      " if that is a mistake, remove the declaration: gdal_edit.py -unsetnodata FILE"
+    )
+  if kinds["JPEG"]:
+    warn(f"maps: {kinds['JPEG']:,} {of} are JPEG, which changes their values a little")
+  if kinds["other palette"] and not reader.by_colour:
+    warn(
+      f"maps: {kinds['other palette']:,} {of} give a value another colour than the others do; values are"
+      " read, not colours, so make sure that values mean the same in all maps"
+    )

@@ -1,0 +1,109 @@
+"""EXIF orientation is applied to images wherever they are read, and to maps that lie like stored pixels."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+import pytest
+
+from swin_jax.data.prepare import encoding
+from swin_jax.data.read import decoding, image_ops, orientation, sources, targets
+from swin_jax.data.read.example import Example
+from swin_jax.data.read.targets import Target
+from tests.support import label_sets, prepared
+
+
+def photograph(declared, size=(20, 30), kind="JPEG", **options) -> bytes:
+  """Returns an image file whose stored pixels have a (height, width) and declare an orientation."""
+  rows, columns = np.mgrid[: size[0], : size[1]] * 6
+  exif = Image.Exif()
+  exif[0x0112] = declared
+  out = io.BytesIO()
+  Image.fromarray(np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)).save(
+    out, kind, exif=exif, **options
+  )
+  return out.getvalue()
+
+
+def upright(encoded: bytes) -> np.ndarray:
+  return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("declared", range(1, 9))
+def test_images_are_decoded_upright(declared, kind):
+  encoded = photograph(declared, kind=kind)
+  expected = upright(encoded)
+  assert expected.shape[:2] == ((30, 20) if declared > 4 else (20, 30))
+  np.testing.assert_array_equal(image_ops.decode(encoded, 3), expected)
+  assert orientation.upright_size(encoded) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("declared", [0, 9, 200])
+def test_an_orientation_that_does_not_exist_changes_nothing(declared):
+  encoded = photograph(declared)
+  np.testing.assert_array_equal(image_ops.decode(encoded, 3), np.asarray(Image.open(io.BytesIO(encoded))))
+  assert orientation.upright_size(encoded) == (20, 30)
+
+
+def test_damaged_exif_does_not_make_an_image_unreadable():
+  encoded = photograph(6)
+  start = encoded.index(b"Exif\0\0") + 6
+  encoded = encoded[:start] + b"????" + encoded[start + 4 :]
+  assert image_ops.decode(encoded, 3).shape == (20, 30, 3)
+
+
+def test_images_keep_their_bytes_and_are_shrunk_upright():
+  encoded = photograph(6)
+  assert encoding.shrink(encoded, 0, 90) == encoded
+  small = Image.open(io.BytesIO(encoding.shrink(encoded, 10, 95)))
+  assert small.size == (10, 15) and 0x0112 not in small.getexif()
+  expected = Image.fromarray(upright(encoded)).resize((10, 15), Image.Resampling.LANCZOS)
+  np.testing.assert_allclose(np.asarray(small, int), np.asarray(expected, int), atol=12)
+
+
+def maps(size=(20, 30)) -> np.ndarray:
+  rows, columns = np.mgrid[: size[0], : size[1]]
+  return np.where(rows < 3, 2, (columns < 5).astype(int)).astype(np.uint8)
+
+
+def files(declared) -> dict[str, bytes]:
+  """Returns a set with two photographs; one map lies like the stored pixels, one like the upright image."""
+  stored = maps()
+  contents = {"classes.txt": label_sets.CLASSES}
+  for name, values in (("stored", stored), ("upright", orientation.turn(stored, declared))):
+    contents[f"train/images/{name}.jpg"] = photograph(declared)
+    contents[f"train/labels/{name}.png"] = label_sets.png(values)
+  return contents
+
+
+@pytest.mark.parametrize("declared", [5, 6, 7, 8])
+@pytest.mark.parametrize("way", ["prepared", "shrunk", "folder"])
+def test_maps_lie_like_their_upright_images(tmp_path, declared, way):
+  folder = label_sets.write(tmp_path / "in", files(declared))
+  if way != "folder":
+    prepared.run(folder, tmp_path / "out", short_side=10 if way == "shrunk" else 0)
+  name, path = ("folder", folder) if way == "folder" else ("array_record", str(tmp_path / "out"))
+  source = sources.open_source(name, path, "train", Target.LABELS)
+  size = (15, 10) if way == "shrunk" else (30, 20)
+  expected = targets.resize(orientation.turn(maps(), declared), size)
+  assert len(source) == 2
+  for i in range(2):
+    image, target, _ = decoding.DecodeMapped(3)(source[i])
+    assert image.shape == (*size, 3)
+    np.testing.assert_array_equal(target, expected)
+
+
+def test_maps_of_old_sets_are_turned_when_they_are_decoded():
+  stored = Example(photograph(6), -1, "x", targets.encode(maps()))
+  _, target, _ = decoding.DecodeMapped(3)(stored)
+  np.testing.assert_array_equal(target, orientation.turn(maps(), 6))
+
+
+def test_maps_of_another_size_are_refused():
+  with pytest.raises(ValueError, match="its map has 21 × 30 pixels, but the image has 30 × 20"):
+    decoding.DecodeMapped(3)(Example(photograph(6), -1, "x", maps((21, 30))))
+
+
+def test_half_a_turn_leaves_maps_alone():
+  np.testing.assert_array_equal(targets.upright(maps(), photograph(3)), maps())
