@@ -23,6 +23,8 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 `swin_jax.export` and `swin_jax.show`.
 """
 
+import argparse
+import re
 import sys
 
 from swin_jax.terminal import preemption
@@ -82,6 +84,14 @@ def _parser() -> cli.Parser:
     help="also read files that could run code; use only for files from a source you trust",
   )
 
+  command.add_argument("--entry", default="", help="entry of a PyTorch file with the weights, as model_ema")
+  command.add_argument(
+    "--encoder_only", action="store_true", help="leave out heads, decoders and whatever is not the encoder"
+  )
+  command.add_argument(
+    "--ignore", type=_pattern, metavar="REGEX", help="leave out tensors whose names contain a match"
+  )
+
   command = commands.add_parser(
     "adapt", help="a run or a model folder → a model folder, unchanged or for other windows, bands, classes"
   )
@@ -132,6 +142,13 @@ def _parser() -> cli.Parser:
   return parser
 
 
+def _pattern(text: str) -> re.Pattern:
+  try:
+    return re.compile(text)
+  except re.error as error:
+    raise argparse.ArgumentTypeError(f"{text} is not a regular expression: {error}") from error
+
+
 def main(argv: list[str]) -> int:
   """Runs the command and returns its exit code."""
 
@@ -148,7 +165,9 @@ def _import(arguments) -> None:
   from swin_jax.weights import importer, inference
 
   folder.check_free(arguments.destination)
-  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
+  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle, arguments.entry)
+  if arguments.ignore:
+    opened = opened.without(arguments.ignore)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
   say(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")

@@ -5,7 +5,6 @@ Properties that these do not determine come from a config.json or from flags.
 
 from collections.abc import Callable
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 from swin_jax.saved.tensors import Tensors
@@ -17,6 +16,8 @@ from swin_jax.weights.layouts import Layout
 # normalisation of public models with three bands
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
+_MOST_STAGES, _MOST_BLOCKS = 10, 100  # that are looked for; blocks are counted per stage
+
 
 class Hints(NamedTuple):
   """Properties of a file given by the caller; None for those to be inferred.
@@ -27,6 +28,7 @@ class Hints(NamedTuple):
     trained_window: V2, one a stage: the windows in whose units offsets are measured; 0 for those of `window`.
     mean, std: per band, of pixels scaled to 0..1.
     target_norm_window: pixels, see `masked_pixels.make_task`.
+    encoder_only: whether head and decoder are left out.
   """
 
   image_size: Any = None
@@ -35,6 +37,7 @@ class Hints(NamedTuple):
   mean: Any = None
   std: Any = None
   target_norm_window: int | None = None
+  encoder_only: bool = False
 
 
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
@@ -57,10 +60,18 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   def has(name):
     return all(part in tensors.shapes for part in layout.spell(name))
 
+  def has_head(name):
+    return has(name) and not hints.encoder_only
+
   if hints.target_norm_window and (hints.target_norm_window < 0 or hints.target_norm_window % 2 == 0):
     raise BadInput(f"--target_norm_window must be odd, or 0; it is {hints.target_norm_window}")
   depths = _depths(tensors, layout)
   embed_dim, bands, *patch = shape("patch_embed.proj.weight")
+  if len(patch) == 3:
+    raise BadInput(
+      f"{tensors.source} is a Swin Transformer of clips or volumes: its patches are {patch}; import reads"
+      " models of images"
+    )
   if len(patch) != 2 or patch[0] != patch[1]:
     raise BadInput(f"{tensors.source}: its patches are {patch}; they must be square")
   first = "layers.{}.blocks.0.attn.{}"
@@ -76,8 +87,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")
     ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
-  masked = has("decoder.0.weight")
-  num_classes = shape("head.weight")[0] if has("head.weight") and not masked else 0
+  masked = has_head("decoder.0.weight")
+  num_classes = shape("head.weight")[0] if has_head("head.weight") and not masked else 0
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
@@ -93,6 +104,9 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "num_heads": num_heads,
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
+      "padding": "attended" if layout.dense or layout.name in ("torchvision", "openmmlab") else "masked",
+      # Dense models never shrink a window, except for Hugging Face's V2.
+      "clamp_windows": not (layout.dense and version == 1),
     },
     # 8-bit images practically never have more than four bands.
     "data": {
@@ -152,11 +166,12 @@ def _normalisation(
 
 
 def _depths(tensors: Tensors, layout: Layout) -> list[int]:
-  start = re.escape(layout.spell("layers.0.downsample.norm.weight")[0].partition("layers.")[0])
   blocks = {
-    (int(m[1]), int(m[2]))
-    for name in tensors.shapes
-    if (m := re.match(rf"{start}layers\.(\d+)\.blocks\.(\d+)\.", name))
+    (i, j)
+    for i in range(_MOST_STAGES)
+    for j in range(_MOST_BLOCKS)
+    for leaf in ("norm1", "attn.qkv")
+    if layout.spell(f"layers.{i}.blocks.{j}.{leaf}.weight")[0] in tensors.shapes
   }
   depths = [
     sum(stage == i for stage, _ in blocks) for i in range(1 + max((stage for stage, _ in blocks), default=-1))
