@@ -29,6 +29,11 @@ _MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
 # Layouts whose programs let the padding of a map take part in attention.
 _ATTENDING = ("hf", "torchvision", "openmmlab")
 
+# Layouts whose files hold constants, and which of them.
+_CONSTANTS = {"official": ("index", "table", "mask")} | dict.fromkeys(
+  ("torchvision", "openmmlab"), ("index", "table")
+)
+
 
 def plan(
   saved: Saved, layout: str
@@ -70,12 +75,10 @@ def plan(
         table[part] = (whole[0] // len(parts) * count, *whole[1:]), np.dtype(np.float32)
         makers[part].append((path, block if stacked else None, form, (i, len(parts)), (k, count)))
   constants = {}
-  if layout in ("official", "torchvision"):
+  if layout in _CONSTANTS:
     for name, make in official.buffers(description).items():
-      if layout == "official":
-        constants[spelling.spell(name)[0]] = make
-      elif not name.endswith("attn_mask"):
-        flat = name.endswith("index")
+      if name.endswith(_CONSTANTS[layout]):
+        flat = layout == "torchvision" and name.endswith("index")
         constants[spelling.spell(name)[0]] = lambda make=make, flat=flat: (
           make().reshape(-1) if flat else make()
         )

@@ -76,7 +76,7 @@ def with_transformers(config: dict[str, Any], path: pathlib.Path) -> str:
 def in_python(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
   """Returns a line of Python that loads the file with the program of the layout."""
   load = f"model.load_state_dict(safetensors.torch.load_file('{path}')"
-  if layout == "openmmlab":  # its code computes the constants again
+  if layout == "openmmlab":  # its code does not load the constants
     return f"{load}, strict=False)  # in a model whose backbone is a SwinTransformer of these sizes"
   if layout == "torchvision":
     return f"model = {_torchvision(description, source)}; {load})"

@@ -53,6 +53,9 @@ def test_names_of_other_libraries(layout, version, tmp_path):
 @pytest.mark.parametrize("layout", ["torchvision", "openmmlab"])
 def test_a_round_trip_changes_no_bit(layout, version, tmp_path):
   state = named(layout, official_state(version), version)
+  state = {
+    name: value for name, value in state.items() if not name.endswith("attn_mask")
+  }  # only in old files
   path = save(tmp_path / "x.safetensors", state)
   assert command("import", path, tmp_path / "ours", "--image_size=32") == 0
   for there in ("official", "hf", layout):
@@ -62,8 +65,6 @@ def test_a_round_trip_changes_no_bit(layout, version, tmp_path):
     written = tmp_path / f"{there}.safetensors"
     assert command("export", tmp_path / f"from_{there}", written, f"--layout={layout}") == 0
     read = load_file(written)
-    if layout == "openmmlab":  # its code computes the constants again
-      state = {name: value for name, value in state.items() if not layouts.is_buffer(name)}
     assert read.keys() == state.keys()
     for name, value in state.items():
       assert (read[name].dtype, read[name].shape) == (value.dtype, value.shape), name
