@@ -89,7 +89,7 @@ def _wrong_object(path: pathlib.Path, opcodes: Iterator) -> str:
         " if you trust it and can import its class here: --allow_pickle; or save its weights:"
         f" {_save(path, 'load(FILE, weights_only=False)')}"
       )
-    elif opcode.name not in ("PROTO", "FRAME", "MEMOIZE", "BINPUT"):
+    elif opcode.name not in ("PROTO", "FRAME", "MEMOIZE", "BINPUT", "MARK"):
       return ""
   return ""
 

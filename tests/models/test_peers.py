@@ -89,13 +89,10 @@ def test_other_files_of_torch_are_refused(tmp_path, capsys):
     assert "is neither a PyTorch nor a .safetensors file, or is truncated" in refusal(
       capsys, "import", tmp_path / "x.pth", tmp_path / "ours"
     )
-  for other in (b"", b"<!DOCTYPE html><html>"):  # a web page in place of the file
-    (tmp_path / "x.pth").write_bytes(other)
-    said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
-    assert (
-      "is neither a PyTorch nor a .safetensors file: it begins with b'" in said
-      and "--allow_pickle" not in said
-    )
+  (tmp_path / "x.pth").write_bytes(b"")
+  said = refusal(capsys, "import", tmp_path / "x.pth", tmp_path / "ours")
+  assert "is neither a PyTorch nor a .safetensors file: it begins with b''" in said
+  assert "--allow_pickle" not in said
 
 
 @pytest.mark.parametrize("window, trained", [(7, 7), (7, 6), (12, 12), (16, 8), (16, 12), (24, 12), (40, 12)])
