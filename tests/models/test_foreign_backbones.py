@@ -1,5 +1,5 @@
-"""Features of models that torchvision, timm and transformers make during the test, equal to those of the same
-weights here.
+"""Features of models that torchvision, timm and transformers make during the test, and of golden files of
+segmentation models, equal to those of the same weights here.
 """
 
 import numpy as np
@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 
 import swin_jax
 from tests.support.folders import command
+from tests.support.golden import golden
 
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -r requirements-peers.txt")
 import safetensors.torch  # noqa: E402  (needs torch)
@@ -17,6 +18,33 @@ from tests.support import peers  # noqa: E402  (needs torch)
 pytestmark = [pytest.mark.every_python, pytest.mark.slow]
 NEEDS = "is not installed; pip install -r requirements-peers.txt"
 SIZES = dict(embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))
+
+
+def normed(features, weights, name):
+  """Returns a map after the layer norm that dense models of transformers have for every stage."""
+  features = np.asarray(features)
+  mean, variance = features.mean(-1, keepdims=True), features.var(-1, keepdims=True)
+  scale, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+  return ((features - mean) / np.sqrt(variance + 1e-5) * scale + bias).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("kind", ["exact", "padded"])
+@pytest.mark.parametrize(
+  "file, size", [("window4", 128), ("window4_fork.pth", 128), ("window4_mmseg.pth", 128), ("window7", 224)]
+)
+def test_encoders_of_upernet(file, size, kind, tmp_path):
+  """Windows do not shrink and padding takes part in attention, as in the published segmentation models."""
+  case = f"upernet/upernet_swin_{file.partition('_')[0]}"
+  source = golden(f"upernet/upernet_swin_{file}")
+  words = ("import", source, tmp_path / "ours", "--encoder_only", f"--image_size={size}")
+  assert command(*words) == 0
+  values = np.load(golden(f"{case}.npz"))
+  weights = load_file(golden(case) / "model.safetensors")
+  model, params = swin_jax.load(tmp_path / "ours")
+  maps = model.features(params, values[f"{kind}/image"].transpose(0, 2, 3, 1))
+  for i, ours in enumerate(maps):
+    ours = normed(ours, weights, f"backbone.hidden_states_norms.stage{i + 1}")
+    peers.check(ours, torch.tensor(values[f"{kind}/map{i}"]), 2e-5)
 
 
 def torchvision_model(version):
@@ -98,7 +126,7 @@ def test_backbones_of_transformers(version, size, tmp_path):
   family = "Swinv2" if version == 2 else "Swin"
   stages = [f"stage{i + 1}" for i in range(4)]
   config = getattr(transformers, f"{family}Config")(
-    image_size=size, window_size=4, out_features=stages, **{name: value for name, value in SIZES.items()}
+    image_size=size, window_size=4, out_features=stages, **SIZES
   )
   theirs = peers.randomise(getattr(transformers, f"{family}Backbone")(config))
   theirs.save_pretrained(tmp_path / "hf")
@@ -108,12 +136,10 @@ def test_backbones_of_transformers(version, size, tmp_path):
   model, params = swin_jax.load(tmp_path / "ours")
   norms = load_file(tmp_path / "hf" / "model.safetensors")
   for stage, ours, expected in zip(stages, model.features(params, images), maps, strict=True):
-    ours = np.asarray(ours)
-    if version == 1:  # its backbone norms the map of every stage; ours leaves that to the heads
-      mean, variance = ours.mean(-1, keepdims=True), ours.var(-1, keepdims=True)
-      ours = (ours - mean) / np.sqrt(variance + 1e-5) * norms[f"hidden_states_norms.{stage}.weight"]
-      ours += norms[f"hidden_states_norms.{stage}.bias"]
-    peers.check(ours.transpose(0, 3, 1, 2), expected, 1e-4)
+    # V1's backbone norms the map of every stage; ours leaves that to the heads
+    name = f"hidden_states_norms.{stage}"
+    ours = normed(ours, norms, name) if version == 1 else np.asarray(ours).transpose(0, 3, 1, 2)
+    peers.check(ours, expected, 1e-4)
   if version == 1:
     scale = params["encoder"]["norm"]["scale"]
     np.testing.assert_array_equal(scale, norms["hidden_states_norms.stage4.weight"])

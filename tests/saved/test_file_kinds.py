@@ -163,7 +163,7 @@ def test_a_second_entry_is_spoken_of_and_can_be_chosen(tmp_path, capsys):
 def test_a_single_entry_needs_no_word(tmp_path, capsys):
   save_entries(tmp_path / "x.pth", model=1, epoch="three")
   assert command("import", tmp_path / "x.pth", tmp_path / "ours") == 0
-  assert "entry" not in capsys.readouterr().out
+  assert "from the entry" not in capsys.readouterr().out
 
 
 def test_entries_with_other_names(tmp_path, capsys):
