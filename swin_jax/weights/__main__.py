@@ -1,19 +1,22 @@
 """Imports, adapts and exports weights.
 
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
+                                            [--encoder_only] [--ignore=REGEX] [--entry=NAME]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
-  python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
+  python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf|torchvision|openmmlab
   python -m swin_jax.weights verify DIR
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
-SimMIM), timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
-hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise the command fails and
-reports the mismatch.
+SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas; V1 and V2. SRC is a .safetensors or
+.pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
+otherwise the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such
+as UPerNet; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
+such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
 window, image size, bands or classes.
 
-`export` writes a workdir or a model folder for the official code, timm, or transformers.
+`export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or OpenMMLab.
 
 `verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
 its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or

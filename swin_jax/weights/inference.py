@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from swin_jax.saved.tensors import Tensors
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import config_file, sizes
+from swin_jax.weights import config_file, satlas, sizes
 from swin_jax.weights.layouts import Layout
 
 # normalisation of public models with three bands
@@ -123,7 +123,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     "window_sizes": inferred["window"],
     "trained_window_sizes": inferred["trained_window"],
   }
-  description["data"] |= _normalisation(tensors.folder, bands, hints, origins)
+  description["data"] |= _normalisation(tensors, layout, bands, hints, origins)
   if masked:
     target = (
       f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"
@@ -136,28 +136,27 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
 
 
 def _normalisation(
-  folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]
+  tensors: Tensors, layout: Layout, bands: int, hints: Hints, origins: list[str]
 ) -> dict[str, list[float]]:
   """Returns mean and std of the images: from flags, from a file in the weights' folder, or assumed."""
-  from_files = config_file.normalisation(folder)
-  assumed = (
-    {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    if bands == 3
-    else {"mean": [0.0] * bands, "std": [1.0] * bands}
+  from_files = config_file.normalisation(tensors.folder)
+  sensor = (
+    satlas.sensor_of(pathlib.Path(tensors.source).name, bands) if layout.name == "torchvision" else None
   )
+  if sensor:
+    assumed, whose = {"mean": sensor.mean, "std": sensor.std}, "of Satlas"
+    origins.append(f"bands assumed to be those of Satlas: {sensor.bands}; normalised values are not clipped")
+  elif bands == 3:
+    assumed, whose = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, "of ImageNet"
+  else:
+    assumed, whose = {"mean": [0.0] * bands, "std": [1.0] * bands}, ""
   normalisation = {}
   for name, value in assumed.items():
     given, stored = getattr(hints, name), from_files.get(name)
     if given is not None and len(given) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(given)}")
     if given is None:
-      where = (
-        "from the file next to it"
-        if stored and len(stored) == bands
-        else "of ImageNet"
-        if bands == 3
-        else f"{value[0]:g}"
-      )
+      where = "from the file next to it" if stored and len(stored) == bands else whose or f"{value[0]:g}"
       origins.append(f"{name} {where} (if not: --{name})")
     normalisation[name] = [
       float(number) for number in (given or (stored if stored and len(stored) == bands else value))

@@ -244,3 +244,35 @@ def test_the_config_next_to_an_unknown_network_says_what_it_is(tmp_path, capsys)
   path.with_name("config.json").write_text(json.dumps({"model_type": "perceiver"}))
   said = refusal(capsys, "import", path, tmp_path / "ours")
   assert "the config.json next to it says perceiver" in said
+
+
+SATLAS = {
+  "sentinel2_swinb_si_ms": (9, "B04 B03 B02", [0] * 9, [255] * 3 + [8160] * 6),
+  "any_name": (9, "B04 B03 B02", [0] * 9, [255] * 3 + [8160] * 6),
+  "sentinel2_swint_mi_rgb_5a3c": (3, "B04 B03 B02", [0] * 3, [1] * 3),
+  "aerial_swinb_si": (3, "R G B", [0] * 3, [1] * 3),
+  "landsat_swint_si": (11, "B01 to B11", [4000] * 11, [16320] * 11),
+  "sentinel1_swint_si": (2, "VH VV", [0] * 2, [1] * 2),
+  "swin_v2_t-b137f0e2": (3, "", inference.IMAGENET_MEAN, inference.IMAGENET_STD),
+}
+
+
+@pytest.mark.parametrize("stem", SATLAS)
+@pytest.mark.parametrize("prefix", ["", "backbone.backbone."])
+def test_bands_and_normalisation_of_satlas(stem, prefix, tmp_path):
+  bands, order, mean, std = SATLAS[stem]
+  state = foreign.torchvision(official_state(2, window=8, image_size=64, bands=bands))
+  path = save(tmp_path / f"{stem}.safetensors", {prefix + name: value for name, value in state.items()})
+  planned = plan(path)
+  data = planned.description["data"]
+  assert (data["mean"], data["std"], data["image_size"]) == (mean, std, [64, 64])
+  assert data["dtype"] == ("float32" if bands > 4 else "uint8")
+  said = [note for note in planned.notes if note.startswith("bands assumed to be those of Satlas")]
+  assert len(said) == bool(order) and order in "".join(said)
+  given = plan(path, mean=[0.5] * bands, std=[0.25] * bands).description["data"]
+  assert (given["mean"], given["std"]) == ([0.5] * bands, [0.25] * bands)
+
+
+def test_bands_of_other_libraries_are_not_those_of_satlas(tmp_path):
+  state = official_state(2, bands=9)
+  assert plan(save(tmp_path / "x.safetensors", state)).description["data"]["std"] == [1.0] * 9
