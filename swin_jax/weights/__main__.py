@@ -16,7 +16,8 @@ such as model_ema.
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
 window, image size, bands or classes.
 
-`export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or OpenMMLab.
+`export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or
+OpenMMLab.
 
 `verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
 its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or

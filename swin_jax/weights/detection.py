@@ -120,7 +120,7 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
     norm = norms.get(last, "")
   elif f"{norm}.weight" not in names and f"{outer}{head}.weight" not in names:
     norm = ""
-  dense = len(norms) > 1 or (layout == "hf" and norm != f"{prefix}layernorm")
+  dense = len(norms) > (layout != "hf")  # a classifier of OpenMMLab has a numbered norm too
   renamed = tuple(pair for pair in _OLD_PARTS if any(pair[0] in name for name in own))
   return Layout(layout, prefix, outer, renamed, norm, head, merge_first, dense, tuple(unused))
 

@@ -104,9 +104,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "num_heads": num_heads,
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
-      "padding": "attended" if layout.dense or layout.name in ("torchvision", "openmmlab") else "masked",
-      # Dense models never shrink a window, except for Hugging Face's V2.
-      "clamp_windows": not (layout.dense and version == 1),
+      "padding": "attended" if _attends(layout) else "masked",
+      "clamp_windows": not (layout.dense and version == 1),  # V2 of Hugging Face clamps in dense models too
     },
     # 8-bit images practically never have more than four bands.
     "data": {
@@ -133,6 +132,15 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       + (" (if not: --target_norm_window)" if hints.target_norm_window is None else "")
     )
   return description, origins
+
+
+def _attends(layout: Layout) -> bool:
+  """Returns whether padding takes part in attention."""
+  return (
+    layout.dense
+    or layout.name in ("torchvision", "openmmlab")
+    or (layout.name == "hf" and not layout.last_norm)
+  )
 
 
 def _normalisation(

@@ -143,3 +143,26 @@ def test_backbones_of_transformers(version, size, tmp_path):
   if version == 1:
     scale = params["encoder"]["norm"]["scale"]
     np.testing.assert_array_equal(scale, norms["hidden_states_norms.stage4.weight"])
+
+
+def test_the_encoder_of_donut(tmp_path):
+  """It has no last norm, and its config is nested in that of an encoder and decoder."""
+  transformers = pytest.importorskip("transformers", reason=f"transformers {NEEDS}")
+  encoder = transformers.DonutSwinConfig(image_size=[160, 192], window_size=4, **SIZES)
+  decoder = transformers.MBartConfig(
+    vocab_size=20,
+    d_model=128,
+    decoder_layers=1,
+    decoder_attention_heads=2,
+    decoder_ffn_dim=8,
+    is_decoder=True,
+  )
+  config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+  theirs = peers.randomise(transformers.VisionEncoderDecoderModel(config))
+  theirs.save_pretrained(tmp_path / "hf")
+  assert command("import", tmp_path / "hf", tmp_path / "ours", "--encoder_only") == 0
+  images = np.random.default_rng(1).normal(size=(1, 160, 192, 3)).astype(np.float32)
+  expected = theirs.encoder(peers.to_torch(images)).last_hidden_state
+  model, params = swin_jax.load(tmp_path / "ours")
+  assert model.image_size == (160, 192)
+  peers.check(np.asarray(model.features(params, images, [3])[0]).reshape(1, 30, 128), expected, 1e-4)
