@@ -112,7 +112,8 @@ def _export(arguments) -> None:
       "--weights=beside, which ONNX does not support"
     )
   shapes = {path: leaf.shape for path, leaf in forward.weights.items()}
-  say(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")
+  first, *others = descriptions.summary(model.description, shapes)
+  say(f"{arguments.source}: {first}", *others)
 
   about = (
     forward.describe()

@@ -16,7 +16,6 @@ from typing import Any
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.files import is_plain_name, open_regular
-from swin_jax.terminal.printable import printable
 from swin_jax.terminal.progress import Progress, say
 
 GROUP = "digests"
@@ -130,7 +129,7 @@ def verify(folder: str, name: str, advice: str) -> None:
       damaged += 1
       say(f"{file} {damage}")
   for file in sorted(set(os.listdir(path)) - {name, *files}):
-    say(f"{printable(file)} is unexpected: {name} does not list it")
+    say(f"{file} is unexpected: {name} does not list it")
   if damaged:
     raise BadInput(
       f"{folder}: {damaged} of {len(files)} files are damaged or missing, as named above; {advice}"

@@ -91,7 +91,9 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
     own: names under that prefix, without it.
     names: all names.
   """
-  merges = {int(m[1]) for name in own if (m := re.match(r"(?:layers[._]|stages\.)(\d+)\.downsample\.", name))}
+  merges = {
+    int(m[1]) for name in own if (m := re.match(r"(?:layers[._]|stages\.)(\d{1,9})\.downsample\.", name))
+  }
   merge_first = layout in ("official", "openmmlab") and bool(merges) and 0 not in merges
   if layout == "official" and (merge_first or any(f".{name}".endswith(".head.fc.weight") for name in names)):
     layout = "timm"
@@ -104,14 +106,14 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
   if f"{prefix}decoder.0.weight" in names and f"{outer}decoder.0.weight" not in names:
     outer = prefix
   last = max(
-    (int(m[1]) for name in own if (m := re.match(r"(?:encoder\.)?(?:layers[._]|stages\.)(\d+)\.", name))),
+    (int(m[1]) for name in own if (m := re.match(r"(?:encoder\.)?(?:layers[._]|stages\.)(\d{1,9})\.", name))),
     default=0,
   )
   norm = prefix + ("layernorm" if layout == "hf" else "norm")
   norms = {
     int(m[2]) - (layout == "hf"): m[1]
     for name in names
-    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.stage(\d+))\.weight", name))
+    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.stage(\d{1,9}))\.weight", name))
     or (m := re.fullmatch(rf"({re.escape(prefix)}norm(\d))\.weight", name))
   }
   unused = [norms[stage] for stage in norms if stage != last]

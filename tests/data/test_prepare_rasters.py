@@ -384,7 +384,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
       dict(augment__rotate=True, data__image_size=(32, 64)),
       "augment.rotate rotates by 90°, which needs square images",
     ),
-    (dict(log__picture_bands=(0, 1)), "must be a tuple of 0 or 1 or 3"),
+    (dict(log__picture_bands=(0, 1)), "must have 0, 1 or 3 entries, not 2"),
     (dict(data__std=(60.0,)), "data.std = (60.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),
     (dict(log__picture_bands=(1,)), "must be one or three of the bands 0 to 0"),
   ],

@@ -1,10 +1,11 @@
 """Writes the manifest of a prepared set, which `data.read.manifest` reads.
 
-Each part keeps the digests of the shards that it writes in a file of its own, manifest-I-of-N.json, and
-enters a digest before the shard gets its name. The part that completes the set merges them into
+Each part adds the digests of the shards that it writes to a file of its own, manifest-I-of-N.jsonl: a sealed
+line for each shard, before the shard gets its name. The part that completes the set merges them into
 manifest.json; files without a digest, such as those of a set older than manifests, are read for it.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -16,9 +17,10 @@ from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress
 
-_PARTS = "manifest-*-of-*.json"
+_PARTS = "manifest-*-of-*.jsonl"
 # Names of the JSON files of a set that are not of a split.
-RESERVED = re.compile(r"statistics|manifest(-\d+-of-\d+)?")
+RESERVED = re.compile("statistics|manifest")
+_ADVICE = "make it writable, and the same command continues"
 
 
 class Part:
@@ -30,9 +32,7 @@ class Part:
   """
 
   def __init__(self, out: str, part: tuple[int, int]):
-    name = f"manifest-{part[0]}-of-{part[1]}.json"
-    self._path = pathlib.Path(out, name)
-    self._known = _read_part(self._path)
+    self._path = pathlib.Path(out, f"manifest-{part[0]}-of-{part[1]}.jsonl")
 
   def add(self, name: str, content: pathlib.Path) -> None:
     """Enters the digest of a shard whose content is complete, but does not have its name yet.
@@ -40,8 +40,14 @@ class Part:
     Raises:
       Fault: the digests cannot be written.
     """
-    self._known[name] = digests.of_file(content)
-    _write(self._path, self._known)
+    line = json.dumps(digests.seal({}, manifest.NAME, {name: digests.of_file(content)}))
+    try:
+      if not os.path.isfile(self._path):  # adding to a pipe would block
+        self._path.unlink(missing_ok=True)
+      with open(self._path, "a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")  # on a new line, as a killed process may have left half a line
+    except OSError as error:
+      raise cannot_write(self._path, error, _ADVICE) from error
 
 
 def read(out: str) -> dict[str, digests.Digest]:
@@ -115,15 +121,17 @@ def update(out: str, name: str) -> None:
 
 
 def _read_part(path: pathlib.Path) -> dict[str, digests.Digest]:
-  """Returns the digests of a part; none if its file is damaged, because they can be taken again."""
-  try:
-    return digests.read(json_files.read(path, {digests.GROUP: dict}), manifest.NAME) or {}
-  except (BadInput, ValueError):
-    return {}
+  """Returns the digests of a part, without those of damaged lines, because they can be taken again."""
+  known = {}
+  with contextlib.suppress(OSError), files.open_regular(path) as file:
+    for line in filter(bytes.strip, file):
+      with contextlib.suppress(BadInput, ValueError):
+        known |= digests.read(json_files.parse(line, {digests.GROUP: dict}, path), manifest.NAME)
+  return known
 
 
 def _write(path: pathlib.Path, known: dict[str, digests.Digest]) -> None:
   try:
     files.write(path, json.dumps(digests.seal({}, manifest.NAME, known), indent=1) + "\n")
   except OSError as error:
-    raise cannot_write(path, error, "then the same command continues") from error
+    raise cannot_write(path, error, _ADVICE) from error

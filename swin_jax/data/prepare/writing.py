@@ -46,6 +46,8 @@ def prepare(
       " folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
+  if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.values()):
+    raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -99,7 +101,7 @@ def describe(out: str, num_threads: int) -> None:
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
-  say(statistics.describe(out))
+  say(*statistics.describe(out))
 
 
 def write_split(

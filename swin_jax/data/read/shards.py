@@ -47,7 +47,7 @@ def shard_path(path: str, split: str, shard: int, num_shards: int) -> str:
   return os.path.join(path, f"{split}-{shard:05d}-of-{num_shards:05d}.array_record")
 
 
-def header_path(path: str, split: str) -> str:
+def _header_path(path: str, split: str) -> str:
   return os.path.join(path, f"{split}.json")
 
 
@@ -114,7 +114,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
     BadInput: the file is missing or damaged.
   """
   manifest.check(path, f"{split}.json", listed=False)
-  where = header_path(path, split)
+  where = _header_path(path, split)
   if os.path.isfile(path):
     raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}")
   if not os.path.lexists(where):
@@ -132,7 +132,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
   """Writes the JSON file of a split; creates the folder."""
   os.makedirs(path, exist_ok=True)
-  files.write(pathlib.Path(header_path(path, split)), header_text(header))
+  files.write(pathlib.Path(_header_path(path, split)), header_text(header))
 
 
 def header_text(header: dict[str, Any]) -> str:
@@ -178,7 +178,7 @@ class Shards:
     self.class_names = tuple(map(printable, header["class_names"]))
     self.targets = Target(header.get("targets", ""))
     self.num_classes = len(self.class_names)
-    self._where = header_path(path, split)
+    self._where = _header_path(path, split)
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
     with futures.ThreadPoolExecutor(32) as pool:
       counts = list(pool.map(count_records, paths))
