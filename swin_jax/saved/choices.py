@@ -3,6 +3,6 @@
 The module does not import jax, so that commands can refuse other values at once.
 """
 
-LAYOUTS = ("official", "timm", "hf")  # naming scheme, see layouts.py
+LAYOUTS = ("official", "timm", "hf", "torchvision", "openmmlab")  # naming scheme, see layouts.py
 BIAS_TABLES = ("geometric", "bicubic")  # V1 with a different window, see `transfer.Rules`
 BANDS = ("repeat", "mean", "zero")  # patch embedding for other bands, see `transfer.Rules`

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 import json
 import pathlib
 import pickle
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from swin_jax.saved import hub
+from swin_jax.saved import file_kinds, hub
 from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress
 
-# entries that hold the weights in torch checkpoints: official, DeepSpeed, Lightning
+# Entries that hold the weights in torch checkpoints: official, DeepSpeed, Lightning.
 ENTRIES = ("model", "module", "state_dict")
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
@@ -29,20 +30,41 @@ class Tensors(NamedTuple):
     shapes: of every tensor, by name.
     read: name → the tensor; float32, or int64 for integers.
     folder: folder that may hold a config.json that describes the file.
+    notes: what was chosen or left out while opening, for the user.
   """
 
   source: str
   shapes: dict[str, tuple[int, ...]]
   read: Callable[[str], np.ndarray]
   folder: pathlib.Path
+  notes: tuple[str, ...] = ()
+
+  def without(self, pattern: re.Pattern) -> "Tensors":
+    """Returns the tensors whose names do not contain a match of a regular expression.
+
+    Raises:
+      BadInput: no tensor is left out, or none is left.
+    """
+    left_out = [name for name in self.shapes if pattern.search(name)]
+    if not left_out or len(left_out) == len(self.shapes):
+      which = "all tensors" if left_out else "no tensor"
+      raise BadInput(
+        f"--ignore={pattern.pattern} matches {which} of {self.source}; its first are"
+        f" {', '.join(sorted(self.shapes)[:3])}"
+      )
+    shapes = {name: shape for name, shape in self.shapes.items() if name not in left_out}
+    some = ", ".join(left_out[:8]) + (f" and {len(left_out) - 8} more" if len(left_out) > 8 else "")
+    note = f"--ignore leaves out {len(left_out)} tensor{'s' * (len(left_out) > 1)}: {some}"
+    return self._replace(shapes=shapes, notes=(*self.notes, note))
 
 
-def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
+def open_tensors(source: str, allow_pickle: bool = False, entry: str = "") -> Tensors:
   """Opens a file, a folder with model.safetensors or pytorch_model.bin, or hf://owner/name[/file].
 
   Args:
     source: path or address.
     allow_pickle: also read files that need Python's pickle, which may run code that the file contains.
+    entry: the entry of a torch file that holds the weights; "" for the first of `ENTRIES`.
 
   Raises:
     BadInput: the source cannot be read.
@@ -60,11 +82,11 @@ def open_tensors(source: str, allow_pickle: bool = False) -> Tensors:
     path = file
   if not path.is_file():
     raise BadInput(f"{source}: no such file")
-  if path.suffix == ".json":
-    return _open_parts(path, source)
-  if path.suffix == ".safetensors":
-    return _open_safetensors([path], source)
-  return _open_torch(path, source, allow_pickle)
+  if path.suffix in (".json", ".safetensors"):
+    if entry:
+      raise BadInput(f"{source} has no entries, as torch files have; leave out --entry")
+    return _open_parts(path, source) if path.suffix == ".json" else _open_safetensors([path], source)
+  return _open_torch(path, source, allow_pickle, entry)
 
 
 def write(
@@ -110,6 +132,8 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
   for path in paths:
     if not path.is_file():  # opening a pipe would wait for ever
       raise BadInput(f"{source}: {path.name} does not exist or is not a plain file; fetch it again")
+    if wrong := file_kinds.what_is_wrong(path):
+      raise BadInput(f"{path} {wrong}")
     try:
       file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
@@ -126,7 +150,9 @@ def _open_parts(index: pathlib.Path, source: str) -> Tensors:
   return _open_safetensors([index.parent / name for name in hub.parts(index)], source)
 
 
-def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
+def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool, entry: str) -> Tensors:
+  if wrong := file_kinds.what_is_wrong(path, allow_modules=allow_pickle):
+    raise BadInput(f"{path} {wrong}")
   try:
     import torch
   except ImportError as error:
@@ -159,39 +185,61 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool) -> Tensors:
       ) from error
     if isinstance(error, ModuleNotFoundError):
       why = f"needs {error.name} to be read: pip install {error.name}"
+    elif isinstance(error, AttributeError):
+      why = f"needs a class that cannot be imported here: {error}"
     else:
       why = "is neither a PyTorch nor a .safetensors file, or is truncated"
     raise BadInput(f"{source} {why}") from error
-  state = {
-    name: tensor for name, tensor in _state(loaded, source).items() if isinstance(tensor, torch.Tensor)
-  }
+  held, notes = _state(loaded, source, entry)
+  state = {name: tensor for name, tensor in held.items() if isinstance(tensor, torch.Tensor)}
   shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
 
   def read(name):
     tensor = state[name].detach()
     return _plain((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
-  return Tensors(source, shapes, read, path.parent)
+  return Tensors(source, shapes, read, path.parent, notes)
 
 
-def _state(loaded: Any, source: str) -> Mapping[str, Any]:
-  """Returns the weights in an object that torch has loaded."""
+def _state(loaded: Any, source: str, entry: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+  """Returns the weights in an object that torch has loaded, and notes on the entry that they are from.
 
-  def holds_tensors(entry):
-    return isinstance(entry, Mapping) and any(hasattr(value, "shape") for value in entry.values())
+  Raises:
+    BadInput: there are no weights, or not in that entry; the message names the entries that have some.
+  """
+  if not isinstance(loaded, Mapping) and hasattr(loaded, "state_dict"):  # a module, pickled whole
+    loaded = loaded.state_dict()
+  if not isinstance(loaded, Mapping):
+    raise BadInput(f"{source} has no weights by name: it is a {type(loaded).__name__}")
+  counts = {name: _count_tensors(value) for name, value in loaded.items()}
+  counts = {str(name): count for name, count in counts.items() if count}
+  chosen = entry or next((name for name in ENTRIES if name in counts), "")
+  if chosen in counts:
+    # an optimizer's or a scheduler's few tensors are no weights
+    others = [name for name, count in counts.items() if name != chosen and 2 * count >= counts[chosen]]
+    also = f"; the file has weights also in {_entries(others)}" if others else ""
+    return _mapping(loaded[chosen]), ((f"weights from the entry '{chosen}'{also}",) if also else ())
+  if not entry and _count_tensors(loaded):
+    return loaded, ()
+  looked_for = f"'{entry}'" if entry else f"'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))})"
+  contents = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
+  weights = f"; there are weights in {_entries(counts)}" if counts else ""
+  raise BadInput(f"{source} has no entry {looked_for}; {contents}{weights}")
 
-  if isinstance(loaded, Mapping):
-    for entry in ENTRIES:
-      if holds_tensors(loaded.get(entry)):
-        return loaded[entry]
-    if holds_tensors(loaded):
-      return loaded
-  contents = f"it is a {type(loaded).__name__}"
-  if isinstance(loaded, Mapping):
-    contents = f"its entries are {', '.join(map(str, list(loaded)[:8])) or 'none'}"
-  raise BadInput(
-    f"{source} has no entry 'model' with weights (nor {' or '.join(map(repr, ENTRIES[1:]))}); {contents}"
-  )
+
+def _entries(names: Iterable[str]) -> str:
+  return " and ".join(f"'{name}' (--entry={name})" for name in names)
+
+
+def _mapping(entry: Any) -> Mapping[str, Any]:
+  """Returns the names and values in an entry: a state dict, or a module pickled whole."""
+  if not isinstance(entry, Mapping) and callable(getattr(entry, "state_dict", None)):
+    entry = entry.state_dict()
+  return entry if isinstance(entry, Mapping) else {}
+
+
+def _count_tensors(entry: Any) -> int:
+  return sum(hasattr(value, "shape") for value in _mapping(entry).values())
 
 
 def _plain(value: np.ndarray) -> np.ndarray:

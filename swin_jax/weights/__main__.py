@@ -1,19 +1,23 @@
 """Imports, adapts and exports weights.
 
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
+                                            [--encoder_only] [--ignore=REGEX] [--entry=NAME]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
-  python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf
+  python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf|torchvision|openmmlab
   python -m swin_jax.weights verify DIR
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
-SimMIM), timm, Hugging Face or SatVision; V1 and V2. SRC is a .safetensors or .pth file, a folder with one, or
-hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise the command fails and
-reports the mismatch.
+SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas; V1 and V2. SRC is a .safetensors or
+.pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
+otherwise the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such
+as UPerNet; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
+such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
 window, image size, bands or classes.
 
-`export` writes a workdir or a model folder for the official code, timm, or transformers.
+`export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or
+OpenMMLab.
 
 `verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
 its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or
@@ -23,6 +27,8 @@ A model folder is a valid input of --config.init_from, --mode=eval --workdir, `s
 `swin_jax.export` and `swin_jax.show`.
 """
 
+import argparse
+import re
 import sys
 
 from swin_jax.terminal import preemption, quiet
@@ -83,6 +89,14 @@ def _parser() -> cli.Parser:
     help="also read files that could run code; use only for files from a source you trust",
   )
 
+  command.add_argument("--entry", default="", help="entry of a PyTorch file with the weights, as model_ema")
+  command.add_argument(
+    "--encoder_only", action="store_true", help="leave out heads, decoders and whatever is not the encoder"
+  )
+  command.add_argument(
+    "--ignore", type=_pattern, metavar="REGEX", help="leave out tensors whose names contain a match"
+  )
+
   command = commands.add_parser(
     "adapt", help="a run or a model folder → a model folder, unchanged or for other windows, bands, classes"
   )
@@ -131,6 +145,13 @@ def _parser() -> cli.Parser:
   return parser
 
 
+def _pattern(text: str) -> re.Pattern:
+  try:
+    return re.compile(text)
+  except re.error as error:
+    raise argparse.ArgumentTypeError(f"{text} is not a regular expression: {error}") from error
+
+
 def main(argv: list[str]) -> int:
   """Runs the command and returns its exit code."""
 
@@ -147,7 +168,9 @@ def _import(arguments) -> None:
   from swin_jax.weights import importer, inference
 
   folder.check_free(arguments.destination)
-  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
+  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle, arguments.entry)
+  if arguments.ignore:
+    opened = opened.without(arguments.ignore)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
   first, *others = description.summary(plan.description, plan.shapes)

@@ -14,7 +14,8 @@ from swin_jax.terminal.printable import clean
 _LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
 # A name of timm: window → window it is fine-tuned with, image size → larger one.
 _TIMM = "^swin.*?_window({0})(?:to({0}))?_({0})(?:to({0}))?".format("[1-9][0-9]{0,5}")
-_GROUPS = ("id2label", "model_args", "pretrained_cfg")  # keys whose values are objects, or null
+_NESTED = ("backbone_config", "encoder")  # groups that describe the encoder of a larger model
+_GROUPS = ("id2label", "model_args", "pretrained_cfg", *_NESTED)  # keys whose values are objects, or null
 
 
 def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +25,8 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     BadInput: the model has another activation or epsilon than Swin.
   """
   config, sizes = read(path), {}
-  if config.get("model_type") in ("swin", "swinv2"):
+  config = next((config[group] for group in _NESTED if config.get(group)), config)
+  if config.get("model_type") in ("swin", "swinv2", "donut-swin"):
     theirs = {
       name: config.get(name, model[name])
       for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")

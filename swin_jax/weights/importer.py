@@ -1,6 +1,8 @@
 """Imports foreign weights into our parameters, strictly: every tensor is used and every parameter filled."""
 
-from collections.abc import Callable, Iterable, Mapping
+import collections
+from collections.abc import Callable, Collection, Iterable, Mapping
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import inference, layouts
+from swin_jax.weights import detection, inference, layouts
 
 
 class Import(NamedTuple):
@@ -43,63 +45,120 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     BadInput: the architecture is a different one, a tensor is left over, or a parameter is not filled; the
       message names them.
   """
-  detected = layouts.detect(tensors.shapes, tensors.source)
+  detected = detection.detect(tensors)
   if layout not in ("auto", detected.name):
     raise BadInput(f"{tensors.source} has the names of --layout={detected.name}, not of --layout={layout}")
   description, notes = inference.infer(tensors, detected, hints)
   description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
-  pieces, used, wrong = {}, set(), []
+  pieces, wrong = {}, []
   for path, shape in shapes.items():
-    name = official.names(path, model)
-    stacked = isinstance(name, list)
-    pieces[path] = (
-      [detected.spell(name) for name in (name if stacked else [name])],
-      official.form((name[0] if stacked else name), model),
-    )
-    for parts in pieces[path][0]:
-      used.update(parts)
+    names = official.names(path, model)
+    stacked = isinstance(names, list)
+    names = names if stacked else [names]
+    if names[0].startswith("norm.") and not detected.last_norm:
+      continue
+    spelled = [detected.spell(name) for name in names]
+    pieces[path] = _Piece(spelled, detected.part(names[0]), detected.form(names[0], model))
+    for parts in spelled:
       missing = [part for part in parts if part not in tensors.shapes]
-      theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path][1])
+      theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path])
       if theirs != shape[stacked:]:
         wrong.append(
           f"{' + '.join(missing or parts)}"
           f" {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
         )
+  used = {part for piece in pieces.values() for parts in piece.names for part in parts}
+  groups = {_group(name, detected) for name in used}
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
-  if wrong or left:
-    problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-    problems += [f"{len(left)} tensors are unused: {_some(left)}"] if left else []
+  norms = [name for name in left if name.rpartition(".")[0] in detected.unused]
+  others = [name for name in left if name not in norms and _group(name, detected) not in groups]
+  problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
+  if extra := [name for name in left if name not in norms and not (hints.encoder_only and name in others)]:
+    problems.append(f"{len(extra)} tensors are unused: {_some(extra)}")
+    if extra == others and not wrong:
+      problems.append(
+        "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
+      )
+  if problems:
     raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(problems)}")
 
   def read(path):
-    names, form = pieces[path]
-    parts = [
-      form.read(np.concatenate([tensors.read(part) for part in name])).astype(np.float32) for name in names
+    if path not in pieces:  # the norm that a backbone lacks
+      return np.full(shapes[path], path.endswith("scale"), np.float32)
+    names, part, form = pieces[path]
+    arrays = [
+      form.read(_rows(np.concatenate([tensors.read(part) for part in name]), part)).astype(np.float32)
+      for name in names
     ]
-    if wrong := [name for name, part in zip(names, parts, strict=True) if not np.isfinite(part).all()]:
+    if wrong := [name for name, array in zip(names, arrays, strict=True) if not np.isfinite(array).all()]:
       raise BadInput(
         f"{tensors.source}: {' + '.join(wrong[0])} holds numbers that are not finite; fetch it again"
       )
-    return np.stack(parts) if len(shapes[path]) > parts[0].ndim else parts[0]
+    return np.stack(arrays) if len(shapes[path]) > arrays[0].ndim else arrays[0]
 
-  constants = _check_constants(tensors, detected, description)
-  notes.append(
-    f"{len(used)} tensors used, {constants} constants that follow from the windows, none left over"
-  )
+  constants = _check_constants(tensors, detected, description, groups if hints.encoder_only else None)
+  notes += tensors.notes
+  if detected.name == "openmmlab":
+    notes.append("channels of patch merging reordered from OpenMMLab's order")
+  if not detected.last_norm:
+    notes.append("there is no last norm: its scale becomes 1 and its bias 0")
+  if norms:
+    notes.append(f"left out, because they belong to dense heads: {_count_groups(norms, detected)}")
+  if others:
+    notes.append(f"left out, because of --encoder_only: {_count_groups(others, detected)}")
+  rest = "" if norms or others else ", none left over"
+  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{rest}")
   return Import(description, detected, shapes, read, notes)
 
 
-def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict[str, Any]) -> int:
+class _Piece(NamedTuple):
+  """The source of one of our parameters.
+
+  Attributes:
+    names: for each of its blocks, or once, the tensors that are rows of it.
+    part: which part of the rows it is, see `Layout.part`.
+    form: how they become the parameter.
+  """
+
+  names: list[tuple[str, ...]]
+  part: tuple[int, int]
+  form: official.Form
+
+
+def _rows(x: np.ndarray, part: tuple[int, int]) -> np.ndarray:
+  k, count = part
+  return np.split(x, count)[k]
+
+
+def _group(name: str, layout: layouts.Layout) -> str:
+  """Returns the first components of a name, up to the one that differs from the prefix of the encoder."""
+  parts = name.split(".")
+  return ".".join(parts[: 1 + len(os.path.commonprefix([parts, layout.encoder.split(".")]))])
+
+
+def _count_groups(names: Iterable[str], layout: layouts.Layout) -> str:
+  counts = collections.Counter(_group(name, layout) for name in names)
+  return ", ".join(f"{group} ({count} tensors)" for group, count in counts.items())
+
+
+def _check_constants(
+  tensors: Tensors, layout: layouts.Layout, description: dict[str, Any], groups: Collection[str] | None
+) -> int:
   """Checks the constants in a file and returns their number.
 
-  They must equal those that follow from the windows; otherwise the weights have a different meaning.
+  They must equal those that follow from the windows; otherwise the weights have a different meaning. Those
+  outside `groups` of names belong to other parts of the network.
 
   Raises:
     BadInput: a constant differs; the message names it.
   """
   expected = {layout.spell(name)[0]: make for name, make in official.buffers(description).items()}
-  names = [name for name in tensors.shapes if layouts.is_buffer(name)]
+  names = [
+    name
+    for name in tensors.shapes
+    if layouts.is_buffer(name) and (groups is None or _group(name, layout) in groups)
+  ]
   for name in names:
     value = tensors.read(name)
     constant = (
@@ -108,8 +167,8 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
     # tolerance: the file's constants may have 16 bits
     if (
       constant is None
-      or constant.shape != value.shape
-      or not np.allclose(value, constant, rtol=1e-2, atol=1e-2)
+      or constant.size != value.size  # torchvision flattens its index
+      or not np.allclose(value.reshape(constant.shape), constant, rtol=1e-2, atol=1e-2)
     ):
       windows, data = used_windows(description), description["data"]
       raise BadInput(
@@ -121,7 +180,7 @@ def _check_constants(tensors: Tensors, layout: layouts.Layout, description: dict
 
 
 def _shape_of(
-  parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], form: official.Form
+  parts: Iterable[str], shapes: Mapping[str, tuple[int, ...]], piece: _Piece
 ) -> tuple[int, ...] | None:
   """Returns the shape of the parameter that these tensors form; no data is read and no memory used.
 
@@ -131,7 +190,8 @@ def _shape_of(
   if any(len(size) != len(sizes[0]) or size[1:] != sizes[0][1:] for size in sizes):
     return None
   try:
-    return form.read(np.broadcast_to(np.float32(0), (sum(size[0] for size in sizes), *sizes[0][1:]))).shape
+    whole = np.broadcast_to(np.float32(0), (sum(size[0] for size in sizes), *sizes[0][1:]))
+    return piece.form.read(_rows(whole, piece.part)).shape
   except (ValueError, IndexError):
     return None
 

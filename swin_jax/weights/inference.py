@@ -5,17 +5,18 @@ Properties that these do not determine come from a config.json or from flags.
 
 from collections.abc import Callable
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 from swin_jax.saved.tensors import Tensors
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import config_file, sizes
+from swin_jax.weights import config_file, satlas, sizes
 from swin_jax.weights.layouts import Layout
 
 # normalisation of public models with three bands
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+_MOST_STAGES, _MOST_BLOCKS = 10, 100  # that are looked for; blocks are counted per stage
 
 
 class Hints(NamedTuple):
@@ -27,6 +28,7 @@ class Hints(NamedTuple):
     trained_window: V2, one a stage: the windows in whose units offsets are measured; 0 for those of `window`.
     mean, std: per band, of pixels scaled to 0..1.
     target_norm_window: pixels, see `masked_pixels.make_task`.
+    encoder_only: whether head and decoder are left out.
   """
 
   image_size: Any = None
@@ -35,6 +37,7 @@ class Hints(NamedTuple):
   mean: Any = None
   std: Any = None
   target_norm_window: int | None = None
+  encoder_only: bool = False
 
 
 def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any], list[str]]:
@@ -61,10 +64,18 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   def has(name):
     return all(part in tensors.shapes for part in layout.spell(name))
 
+  def has_head(name):
+    return has(name) and not hints.encoder_only
+
   if hints.target_norm_window and (hints.target_norm_window < 0 or hints.target_norm_window % 2 == 0):
     raise BadInput(f"--target_norm_window must be odd, or 0; it is {hints.target_norm_window}")
   depths = _depths(tensors, layout)
   embed_dim, bands, *patch = shape("patch_embed.proj.weight", 4)
+  if len(patch) == 3:
+    raise BadInput(
+      f"{tensors.source} is a Swin Transformer of clips or volumes: its patches are {patch}; import reads"
+      " models of images"
+    )
   if len(patch) != 2 or patch[0] != patch[1]:
     raise BadInput(f"{tensors.source}: its patches are {patch}; they must be square")
   first = "layers.{}.blocks.0.attn.{}"
@@ -80,8 +91,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")
     ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
-  masked = has("decoder.0.weight")
-  num_classes = shape("head.weight", 2)[0] if has("head.weight") and not masked else 0
+  masked = has_head("decoder.0.weight")
+  num_classes = shape("head.weight", 2)[0] if has_head("head.weight") and not masked else 0
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
@@ -97,6 +108,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "num_heads": num_heads,
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight", 2)[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
+      "padding": "attended" if _attends(layout) else "masked",
+      "clamp_windows": not (layout.dense and version == 1),  # V2 of Hugging Face clamps in dense models too
     },
     # 8-bit images practically never have more than four bands.
     "data": {
@@ -113,7 +126,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     "window_sizes": inferred["window"],
     "trained_window_sizes": inferred["trained_window"],
   }
-  description["data"] |= _normalisation(tensors.folder, bands, hints, origins)
+  description["data"] |= _normalisation(tensors, layout, bands, hints, origins)
   if masked:
     target = (
       f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"
@@ -125,29 +138,37 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   return description, origins
 
 
+def _attends(layout: Layout) -> bool:
+  """Returns whether padding takes part in attention."""
+  return (
+    layout.dense
+    or layout.name in ("torchvision", "openmmlab")
+    or (layout.name == "hf" and not layout.last_norm)
+  )
+
+
 def _normalisation(
-  folder: pathlib.Path, bands: int, hints: Hints, origins: list[str]
+  tensors: Tensors, layout: Layout, bands: int, hints: Hints, origins: list[str]
 ) -> dict[str, list[float]]:
   """Returns mean and std of the images: from flags, from a file in the weights' folder, or assumed."""
-  from_files = config_file.normalisation(folder)
-  assumed = (
-    {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    if bands == 3
-    else {"mean": [0.0] * bands, "std": [1.0] * bands}
+  from_files = config_file.normalisation(tensors.folder)
+  sensor = (
+    satlas.sensor_of(pathlib.Path(tensors.source).name, bands) if layout.name == "torchvision" else None
   )
+  if sensor:
+    assumed, whose = {"mean": sensor.mean, "std": sensor.std}, "of Satlas"
+    origins.append(f"bands assumed to be those of Satlas: {sensor.bands}; normalised values are not clipped")
+  elif bands == 3:
+    assumed, whose = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, "of ImageNet"
+  else:
+    assumed, whose = {"mean": [0.0] * bands, "std": [1.0] * bands}, ""
   normalisation = {}
   for name, value in assumed.items():
     given, stored = getattr(hints, name), from_files.get(name)
     if given is not None and len(given) != bands:
       raise BadInput(f"--{name} must have {bands} numbers, one per band; it has {len(given)}")
     if given is None:
-      where = (
-        "from the file next to it"
-        if stored and len(stored) == bands
-        else "of ImageNet"
-        if bands == 3
-        else f"{value[0]:g}"
-      )
+      where = "from the file next to it" if stored and len(stored) == bands else whose or f"{value[0]:g}"
       origins.append(f"{name} {where} (if not: --{name})")
     normalisation[name] = [
       float(number) for number in (given or (stored if stored and len(stored) == bands else value))
@@ -156,11 +177,12 @@ def _normalisation(
 
 
 def _depths(tensors: Tensors, layout: Layout) -> list[int]:
-  start = re.escape(layout.spell("layers.0.downsample.norm.weight")[0].partition("layers.")[0])
   blocks = {
-    (int(m[1]), int(m[2]))
-    for name in tensors.shapes
-    if (m := re.match(rf"{start}layers\.(\d{{1,9}})\.blocks\.(\d{{1,9}})\.", name))
+    (i, j)
+    for i in range(_MOST_STAGES)
+    for j in range(_MOST_BLOCKS)
+    for leaf in ("norm1", "attn.qkv")
+    if layout.spell(f"layers.{i}.blocks.{j}.{leaf}.weight")[0] in tensors.shapes
   }
   stages = [stage for stage, _ in blocks]
   depths = [stages.count(stage) for stage in sorted(set(stages))]

@@ -1,20 +1,19 @@
-"""Layouts: the spelling of the official names in the official code, timm and Hugging Face.
+"""Layouts: the spelling of the official names in the files of other programs, and the order of their numbers.
 
-Each layout maps an official name (`official.py`) to one name of its own, or to several names whose tensors
-are the consecutive rows of the official one.
+Each layout maps an official name (`official.py`) to one name of its own, to several names whose tensors are
+the consecutive rows of the official one, or to a part of the rows of one tensor.
 """
 
-from collections.abc import Iterable
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from swin_jax.models.swin.official import BUFFERS
-from swin_jax.terminal.errors import BadInput
+import numpy as np
+
+from swin_jax.models.swin import official
 
 _HF_WHOLE = {
   "patch_embed.proj": "embeddings.patch_embeddings.projection",
   "patch_embed.norm": "embeddings.norm",
-  "norm": "layernorm",
 }
 _HF_BLOCK = {
   "norm1": ("layernorm_before",),
@@ -33,6 +32,24 @@ _HF_BLOCK = {
   "attn.relative_coords_table": ("attention.self.relative_coords_table",),
   "attn_mask": ("attn_mask",),
 }
+_TORCHVISION_WHOLE = {"patch_embed.proj": "features.0.0", "patch_embed.norm": "features.0.2"}
+_PARTS = {  # layout → (part of the official names, theirs), replaced in this order
+  "torchvision": (
+    ("mlp.fc1", "mlp.0"),
+    ("mlp.fc2", "mlp.3"),
+    ("attn.q_bias", "attn.qkv.bias"),
+    ("attn.v_bias", "attn.qkv.bias"),
+  ),
+  "openmmlab": (
+    ("patch_embed.proj", "patch_embed.projection"),
+    ("layers.", "stages."),
+    (".attn.", ".attn.w_msa."),
+    (".attn_mask", ".attn.attn_mask"),
+    ("mlp.fc1", "ffn.layers.0.0"),
+    ("mlp.fc2", "ffn.layers.1"),
+  ),
+}
+_HEADS = {"hf": "classifier", "timm": "head.fc", "openmmlab": "head.fc"}
 
 
 class Layout(NamedTuple):
@@ -42,90 +59,102 @@ class Layout(NamedTuple):
     name: one of `choices.LAYOUTS`.
     encoder: prefix of the encoder's names.
     outer: prefix of head, decoder and, except for Hugging Face, mask token.
-    renamed: (theirs, official) parts of names that this file spells differently.
+    renamed: (theirs, usual) parts of names that this file spells differently from others of the layout.
+    last_norm: the whole name of the last norm; "" if the file has none.
+    head: the classifier's last layer, without the outer prefix.
+    merge_first: whether merging is the first layer of the next stage, and not the last of the one before.
+    dense: whether the file holds a backbone of a dense model, which norms the maps of stages.
+    unused: names of layers that the encoder does not use: the norms of the other stages' maps.
   """
 
   name: str
   encoder: str = ""
   outer: str = ""
   renamed: tuple[tuple[str, str], ...] = ()
+  last_norm: str = "norm"
+  head: str = "head"
+  merge_first: bool = False
+  dense: bool = False
+  unused: tuple[str, ...] = ()
 
   def spell(self, name: str) -> tuple[str, ...]:
     """Returns the names in this layout for an official name."""
-    for theirs, official in self.renamed:
-      name = name.replace(official, theirs)
+    if name.startswith("head."):
+      return (self.outer + self.head + name.removeprefix("head"),)
+    if name.startswith("decoder."):
+      return (self.outer + name,)
+    if name.startswith("norm."):
+      return (self.last_norm + name.removeprefix("norm"),)
+    parts = self._spell_encoder(name)
+    for theirs, ours in self.renamed:
+      parts = tuple(part.replace(ours, theirs) for part in parts)
+    return tuple(self.encoder + part for part in parts)
+
+  def _spell_encoder(self, name: str) -> tuple[str, ...]:
+    stem, _, leaf = name.rpartition(".")
     if self.name == "hf":
-      return self._spell_hf(name)
-    if name.startswith(("head.", "decoder.")):
-      return (self.outer + (name.replace("head.", "head.fc.") if self.name == "timm" else name),)
-    if self.name == "timm" and (m := re.fullmatch(r"layers\.(\d+)(\.downsample\..*)", name)):
-      name = f"layers.{int(m[1]) + 1}{m[2]}"  # in timm, merging is the first layer of the next stage
-    return (self.encoder + name,)
+      return _spell_hf(name)
+    if self.name == "torchvision":
+      if stem in _TORCHVISION_WHOLE:
+        return (f"{_TORCHVISION_WHOLE[stem]}.{leaf}",)
+      name = re.sub(r"^layers\.(\d+)\.blocks", lambda m: f"features.{2 * int(m[1]) + 1}", name)
+      name = re.sub(r"^layers\.(\d+)\.downsample", lambda m: f"features.{2 * int(m[1]) + 2}", name)
+    elif self.merge_first and (m := re.fullmatch(r"layers\.(\d+)(\.downsample\..*)", name)):
+      name = f"layers.{int(m[1]) + 1}{m[2]}"
+    for ours, theirs in _PARTS.get(self.name, ()):
+      name = name.replace(ours, theirs)
+    return (name,)
 
-  def _spell_hf(self, name: str) -> tuple[str, ...]:
-    if name.startswith(("head.", "decoder.")):
-      return (self.outer + name.replace("head.", "classifier."),)
-    if name == "mask_token":
-      return (self.encoder + "embeddings.mask_token",)
-    if m := re.fullmatch(r"(layers\.\d+\.blocks\.\d+)\.(.*?)(\.weight|\.bias)?", name):
-      return tuple(f"{self.encoder}encoder.{m[1]}.{part}{m[3] or ''}" for part in _HF_BLOCK[m[2]])
-    if name.startswith("layers."):
-      return (f"{self.encoder}encoder.{name}",)
-    stem, _, kind = name.rpartition(".")
-    return (f"{self.encoder}{_HF_WHOLE[stem]}.{kind}",)
+  def part(self, name: str) -> tuple[int, int]:
+    """Returns (k, n): an official tensor is part k of the n equal parts of the rows of its tensor here.
+
+    torchvision's V2 has one bias of queries, keys and values, and ignores the numbers for keys.
+    """
+    if self.name == "torchvision" and name.endswith(("attn.q_bias", "attn.v_bias")):
+      return (0 if name.endswith("q_bias") else 2), 3
+    return 0, 1
+
+  def form(self, name: str, model: dict[str, Any]) -> official.Form:
+    """Returns the conversions between this layout's tensor of an official name and our parameter."""
+    form = official.form(name, model)
+    merging = ".downsample.reduction." in name or (".downsample.norm." in name and model["version"] == 1)
+    if self.name == "openmmlab" and merging:
+      return official.Form(lambda x: form.read(_by_token(x)), lambda x: _by_channel(form.write(x)))
+    return form
 
 
-def make(layout: str, version: int, masked: bool) -> Layout:
+def _spell_hf(name: str) -> tuple[str, ...]:
+  if name == "mask_token":
+    return ("embeddings.mask_token",)
+  if m := re.fullmatch(r"(layers\.\d+\.blocks\.\d+)\.(.*?)(\.weight|\.bias)?", name):
+    return tuple(f"encoder.{m[1]}.{part}{m[3] or ''}" for part in _HF_BLOCK[m[2]])
+  if name.startswith("layers."):
+    return (f"encoder.{name}",)
+  stem, _, leaf = name.rpartition(".")
+  return (f"{_HF_WHOLE[stem]}.{leaf}",)
+
+
+def _by_token(x: np.ndarray) -> np.ndarray:
+  """Reorders merged channels from OpenMMLab's (channel, row, column) to (column, row, channel)."""
+  return np.moveaxis(x.reshape(*x.shape[:-1], -1, 2, 2), -3, -1).swapaxes(-3, -2).reshape(x.shape)
+
+
+def _by_channel(x: np.ndarray) -> np.ndarray:
+  """Reorders merged channels from the official order to OpenMMLab's; the inverse of `_by_token`."""
+  return np.moveaxis(x.reshape(*x.shape[:-1], 2, 2, -1).swapaxes(-3, -2), -1, -3).reshape(x.shape)
+
+
+def make(layout: str, version: int, masked: bool, stages: int) -> Layout:
   """Returns the layout that its own library writes, for a masked-image model or a classifier."""
-  if layout == "hf":
-    return Layout(layout, "swinv2." if version == 2 else "swin.")
-  return Layout(layout, "encoder." if masked and layout == "official" else "")
-
-
-def detect(names: Iterable[str], source: str) -> Layout:
-  """Detects the layout of a file from its names.
-
-  Raises:
-    BadInput: the file is not a Swin Transformer, or is a variant that is not supported.
-  """
-  names = [name for name in names if not is_buffer(name)]
-  for part, what in (
-    ("absolute_pos_embed", "absolute position embeddings"),
-    ("position_embeddings", "absolute position embeddings"),
-    ("meta_mlp", "the position bias of timm's swinv2_cr models"),
-    ("moe_layer", "mixtures of experts"),
-    ("spatial_mlp", "the spatial layers of Swin-MLP"),
-  ):
-    if example := next((name for name in names if part in name), None):
-      raise BadInput(f"{source} has {what} ({example}), which Swin V1 and V2 do not have")
-  embeddings = {"embeddings.patch_embeddings.projection.weight": "hf", "patch_embed.proj.weight": "official"}
-  stems = [(name, stem) for stem in embeddings for name in names if name.endswith(stem)]
-  if not stems:
-    raise BadInput(
-      f"{source} is not a Swin Transformer: it has no patch embedding; its first tensors are"
-      f" {', '.join(sorted(names)[:3])}"
-    )
-  name, stem = stems[0]
-  encoder, layout = name.removesuffix(stem), embeddings[stem]
-  if not any(".blocks.0." in name for name in names):
-    raise BadInput(
-      f"{source} is not a Swin Transformer: it has no layers of blocks; its first tensors are"
-      f" {', '.join(sorted(names)[:3])}"
-    )
-  merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d{1,9})\.downsample\.", name))}
-  if layout == "official" and (
-    (merges and 0 not in merges) or any(".head.fc." in f".{name}" for name in names)
-  ):
-    layout = "timm"
-  outer = re.sub(r"(encoder|swinv2|swin)\.$", "", encoder)
-  renamed = [
-    (theirs, ours)
-    for theirs, ours in (("rpe_mlp", "cpb_mlp"), ("enorm", "norm3"))
-    if any(theirs in name for name in names)
-  ]
-  return Layout(layout, encoder, outer, tuple(renamed))
+  encoder = {"hf": "swinv2." if version == 2 else "swin.", "openmmlab": "backbone."}.get(layout, "")
+  if masked and layout == "official":
+    encoder = "encoder."
+  norm = {"hf": "layernorm", "openmmlab": f"norm{stages - 1}"}.get(layout, "norm")
+  merge_first = layout == "timm" or (layout == "openmmlab" and version == 2)
+  head = _HEADS.get(layout, "head")
+  return Layout(layout, encoder, last_norm=encoder + norm, head=head, merge_first=merge_first)
 
 
 def is_buffer(name: str) -> bool:
   """Returns whether a tensor is a constant that follows from the geometry."""
-  return name.rpartition(".")[2] in BUFFERS
+  return name.rpartition(".")[2] in official.BUFFERS

@@ -25,10 +25,21 @@ def infer(
   config = config_file.sizes_of(tensors.folder / "config.json", model)
   flags = {name: hints[name] for name in ("image_size", "window", "trained_window")}
   flags = {name: value for name, value in flags.items() if value is not None}
+  usual = {}
+  if layout.name == "torchvision" and "window" in buffers:  # its last map is one window
+    sides = (
+      max(side) * model["patch_size"] * 2 ** (stages - 1) for side in zip(*buffers["window"], strict=True)
+    )
+    usual = {"image_size": list(sides)}
   sizes, origins, missing = {"trained_window": []}, [], []
   # V1 has no trained windows: its tables are specific to the window
   for name in ("image_size", "window", "trained_window")[: 3 if version == 2 else 2]:
-    for where, known in ((f"--{name}", flags), ("the file", buffers), ("config.json next to it", config)):
+    for where, known in (
+      (f"--{name}", flags),
+      ("the file", buffers),
+      ("config.json next to it", config),
+      (f"torchvision's models with such windows (if not: --{name})", usual),
+    ):
       if name in known:
         sizes[name] = _lists(name, known[name], stages)
         origins.append(f"{_MEANING[name]} from {where}")

@@ -551,11 +551,26 @@ def broken(state, case):
       "cls_token": np.zeros((1, 1, 8), np.float32),
       "patch_embed.proj.weight": np.zeros((8, 3, 4, 4), np.float32),
     }
-    return vit, "no layers of blocks"
+    return vit, "is not a Swin Transformer of another program but a Vision Transformer (ViT"
   if case == "a ResNet":
-    return {
-      "conv1.weight": np.zeros((8, 3, 7, 7), np.float32)
-    }, "is not a Swin Transformer: it has no patch embedding"
+    return {"layer1.0.conv1.weight": np.zeros((8, 8, 3, 3), np.float32)}, "but a ResNet"
+  if case == "a ConvNeXt":
+    convnext = {
+      "features.0.0.weight": np.zeros((8, 3, 4, 4), np.float32),
+      "features.1.0.layer_scale": np.zeros((8, 1, 1), np.float32),
+    }
+    return convnext, "but a ConvNeXt (it has features.1.0.layer_scale)"
+  if case == "a model of ours":
+    return {"encoder/norm/bias": np.zeros(8, np.float32)}, "but a model of swin_jax itself"
+  if case == "an unknown network":
+    unknown = {"tokens.0": np.zeros(8, np.float32)}
+    return unknown, "is not a Swin Transformer: it has no patch embedding; its first tensors are tokens.0"
+  if case == "patches without blocks":
+    patches = {"patch_embed.proj.weight": np.zeros((8, 3, 4, 4), np.float32)}
+    return patches, "is not a Swin Transformer: it has no layers of blocks"
+  if case == "a model of clips":
+    clips = {"patch_embed.proj.weight": np.zeros((16, 3, 2, 4, 4), np.float32)}
+    return state | clips, "is a Swin Transformer of clips or volumes: its patches are [2, 4, 4]"
   if case == "absolute positions":
     return state | {"absolute_pos_embed": np.zeros((1, 64, 16), np.float32)}, "absolute position embeddings"
   if case == "experts":
@@ -583,6 +598,11 @@ CASES = (
   "a block missing",
   "a ViT",
   "a ResNet",
+  "a ConvNeXt",
+  "a model of ours",
+  "an unknown network",
+  "patches without blocks",
+  "a model of clips",
   "absolute positions",
   "experts",
   "neither version",
@@ -728,25 +748,46 @@ CLIP = dict(
 )
 
 
+PADDED, ALL = dict(data__image_size=(40, 40)), choices.LAYOUTS  # 40 px make maps of 10 tokens, windows have 4
+
+
 @pytest.mark.parametrize(
-  "changes, message",
+  "changes, message, refused_by",
   [
-    (dict(model__padding="attended"), "has model.padding = 'attended', which"),
-    (dict(model__clamp_windows=False), "has model.clamp_windows = False, which"),
-    (dict(model__merge_size=(2, 1)), r"has model.merge_size = \(2, 1\), which"),
-    (dict(model__patch_size=(4, 2)), r"has model.patch_size = \(4, 2\), which"),
+    (PADDED | dict(model__padding="attended"), "has model.padding = 'attended', which", ALL[:2]),
+    (dict(model__clamp_windows=False), "has model.clamp_windows = False, which", ALL[:4]),
+    (dict(model__merge_size=(2, 1)), r"has model.merge_size = \(2, 1\), which", ALL),
+    (dict(model__patch_size=(4, 2)), r"has model.patch_size = \(4, 2\), which", ALL),
     (
-      dict(model__padding="attended", model__clamp_windows=False),
-      "has model.clamp_windows = False and model.padding = 'attended', which",
+      PADDED | dict(model__merge_size=(2, 1), model__padding="attended"),
+      r"has model.merge_size = \(2, 1\) and model.padding = 'attended', which",
+      ALL[:2],
     ),
-    (CLIP | dict(model__version=1, model__bias_rows="first"), "is a model of clips, which"),
-    (CLIP, "is a model of clips, which"),
+    (CLIP | dict(model__version=1, model__bias_rows="first"), "is a model of clips, which", ALL),
+    (CLIP, "is a model of clips, which", ALL),
   ],
   ids=["padding", "windows", "merging", "patches", "two keys", "clips, first rows", "clips"],
 )
-def test_what_only_our_own_models_have_is_not_exported(changes, message, tmp_path, capsys):
+def test_what_only_our_own_models_have_is_not_exported(changes, message, refused_by, tmp_path, capsys):
   write_zeros(tmp_path / "ours", **changes)
-  for layout in choices.LAYOUTS:
+  for layout in refused_by:
     words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", f"--layout={layout}")
-    assert re.search(message, refusal(capsys, *words))
+    assert re.search(f"{message} --layout={layout} cannot represent", refusal(capsys, *words))
   assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_settings_that_make_no_difference_do_not_prevent_an_export(tmp_path, capsys):
+  """Nothing is padded, so that padding cannot take part in attention."""
+  write_zeros(tmp_path / "ours", model__padding="attended")
+  for layout in ("official", "timm", "hf"):
+    path = tmp_path / layout / "x.safetensors"
+    assert command("export", tmp_path / "ours", path, f"--layout={layout}") == 0
+
+
+def test_padding_that_takes_part_needs_no_note(tmp_path, capsys):
+  for padding, noted in (("masked", True), ("attended", False)):
+    write_zeros(tmp_path / padding, **PADDED, model__padding=padding)
+    capsys.readouterr()
+    path = tmp_path / f"hf_{padding}" / "x.safetensors"
+    assert command("export", tmp_path / padding, path, "--layout=hf") == 0
+    assert ("swin_jax masks the padding" in capsys.readouterr().out) == noted
