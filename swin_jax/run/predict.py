@@ -9,7 +9,6 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from swin_jax.data.read.targets import Target
 from swin_jax.mesh import sharding
 from swin_jax.run import compilation
 from swin_jax.run.evaluate import open_checkpoint
@@ -42,11 +41,11 @@ def predict(config: ConfigDict, workdir: str) -> pathlib.Path:
         raise Preempted("stopped while predicting; the same command starts again")
       with compilation.reported("prediction"):
         rows = np.asarray(program.eval_step(state.eval_params, batch).rows["logits"])
-      readable = np.flatnonzero(host_batch["bad"] == 0)
-      logits |= zip(host_batch["index"][readable].tolist(), rows[readable], strict=True)
+      # padding, and what replaces an unreadable record, are other records of the split
+      logits |= zip(host_batch["index"].tolist(), rows, strict=True)
       progress.step()
   path = pathlib.Path(workdir) / f"predictions-{config.data.eval_split}.csv"
-  lines = [("name", "class", "probability")]
+  lines = [("name", "prediction", "probability")]
   listed = data.eval_source.files
   for index in sorted(logits):
     probabilities = np.exp(logits[index] - logits[index].max())
@@ -84,7 +83,7 @@ def _check(config: ConfigDict, workdir: str) -> None:
       f"--mode=predict is for classes of images; for task={config.task}:"
       f" python -m swin_jax.show {kind.pixels.command} {workdir} IMAGES --out=DIR --maps=DIR"
     )
-  if kind.needs is not Target.CLASS:
+  if not kind.needs.has_classes:
     raise BadInput(f"--mode=predict needs a classifier; task={config.task} predicts no classes")
   if config.transfer.class_map:
     raise BadInput("--mode=predict predicts the classes of the model: leave out config.transfer.class_map")
