@@ -42,11 +42,11 @@ def predict(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> pa
         raise Preempted("stopped while predicting; the same command starts again")
       with compilation.reported("prediction"):
         rows = np.asarray(program.eval_step(state.eval_params, batch).rows["logits"])
-      readable = np.flatnonzero(host_batch["bad"] == 0)
-      logits |= zip(host_batch["index"][readable].tolist(), rows[readable], strict=True)
+      # padding, and what replaces an unreadable record, are other records of the split
+      logits |= zip(host_batch["index"].tolist(), rows, strict=True)
       progress.step()
   path = pathlib.Path(workdir) / f"predictions-{config.data.eval_split}.csv"
-  lines = [("name", "class", "probability")]
+  lines = [("name", "prediction", "probability")]
   listed = data.eval_source.files
   for index in sorted(logits):
     probabilities = np.exp(logits[index] - logits[index].max())

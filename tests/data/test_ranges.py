@@ -24,6 +24,7 @@ def test_accepted(dtype, values):
     ("f4", (0, 255), "has float32 pixels from 0 to 255: fractions must be from 0 to 1; divide them by 255"),
     ("f8", (3, 180), "divide them by 255"),
     ("f4", (-2.1, 2.6), "look normalised already"),
+    ("f4", (0, 5), "convert them to that range"),
     ("f4", (0, 4000), "convert them to that range"),
     ("f4", (-9999, 0.5), "convert them to that range"),
     ("f4", (0, np.nan), "not finite"),

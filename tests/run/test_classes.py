@@ -142,7 +142,7 @@ def test_any_split_can_be_predicted(cat_dog, counts, tmp_path, capsys):
   names = sorted(f"unlabelled/{name}/{i:02}.png" for name, n in counts.items() for i in range(n))
   names = [name.replace("//", "/") for name in names if not name.endswith(f"{next(iter(counts))}/01.png")]
   assert sorted(row["name"] for row in rows) == names
-  assert all(row["class"] == "dog" for row in rows if "zebra" not in row["name"])
+  assert all(row["prediction"] == "dog" for row in rows if "zebra" not in row["name"])
   assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
   assert "; 1 unreadable images are left out" in capsys.readouterr().out
 

@@ -53,7 +53,7 @@ def test_what_a_run_leaves(finished):
   assert json.loads((finished / "config.json").read_text())["task"] == "masked_pixels"
   assert list((finished / "tensorboard").glob("events*"))
   picture = Image.open(finished / "pictures" / "reconstruction-0000020.png")
-  assert picture.size == (3 * 100, 2 * 100)
+  assert picture.size == (3 * 100, 2 * 100 + 2 * 18)  # the step and the titles are two lines
   table = (finished / "parameters.txt").read_text()
   assert "encoder/stage0/blocks/block0/attn/qkv/kernel | (1, 16, 48)" in table
 

@@ -67,7 +67,7 @@ def test_images_of_any_type_and_of_no_other_range(tmp_path):
   for other in (pixels / 255, jnp.asarray(pixels / 255), (pixels / 255).astype(np.float16)):
     np.testing.assert_allclose(model.normalise(other), expected, atol=0.01)
     assert model.normalise(other).dtype == np.float32
-  np.testing.assert_allclose(jax.jit(model.normalise)(pixels), expected, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(model.normalise)(pixels), expected, atol=1e-6)
   for wrong, message in (
     (pixels.astype(np.float32), "from 0 to 255: fractions must be from 0 to 1; divide them by 255"),
     (jnp.asarray(pixels, jnp.bfloat16), "divide them by 255"),

@@ -361,7 +361,7 @@ def test_classes_are_written_as_maps(run, tmp_path, capsys):
     capsys.readouterr()
     assert show([*words, f"--{'maps' if name == 'classes.txt' else 'labels'}={tmp_path / 'other'}"]) == 2
     assert message in capsys.readouterr().err
-  assert (tmp_path / "other/classes.txt").read_text() == "sky\nroad\n"
+  assert (tmp_path / "other/classes.txt").read_text() == "paper\nroad\n"
   assert (
     show(
       [

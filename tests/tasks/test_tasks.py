@@ -57,13 +57,17 @@ def test_every_field_is_documented(kind):
 @TABLE
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_fields_are_those_of_the_views(name, dtype):
-  """A training view yields what `fields` says a batch holds, and the evaluation view has the same names."""
+  """A training view yields what `fields` says a batch holds. The evaluation view has the same names, and the
+  extent of an image on its canvas.
+  """
   kind, settings = KINDS[name], config(name, data__dtype=dtype)
   target = np.ones((40, 46), np.uint8 if kind.needs.has_classes else np.float32)
   example = Decoded(np.full((40, 46, 2), 7, dtype), target if kind.needs.per_pixel else None, 3)
   fields, (train_view, eval_view) = kind.fields(settings), kind.views(settings)
   training, evaluation = (view(example, np.random.default_rng(0)) for view in (train_view, eval_view))
+  extent = evaluation.pop("extent", None)
   assert training.keys() == evaluation.keys() == fields.keys()
+  assert (extent is not None) == kind.needs.per_pixel
   if kind.needs.per_pixel:
     assert ("valid" in fields) == (dtype == "float32")
   if "valid" in fields and kind.needs.per_pixel:  # outside the image there is no data

@@ -3,6 +3,7 @@
 import numpy as np
 
 _OVERSHOOT = 0.5  # by which interpolation may leave 0..1; images of 0..255 or of deviations leave it further
+_UNIT_LIKE = 20  # images normalised by their deviation stay below it, and those of 0..255 do not
 
 
 def check(images: np.ndarray) -> None:
@@ -27,8 +28,8 @@ def check(images: np.ndarray) -> None:
   elif not np.isfinite([low, high]).all():
     raise ValueError("holds numbers that are not finite")
   elif low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
-    advice = "divide them by 255" if low >= 0 and high <= 255 else "convert them to that range"
-    if low < -_OVERSHOOT and abs(low) < 20 and high < 20:
+    advice = "divide them by 255" if low >= 0 and _UNIT_LIKE < high <= 255 else "convert them to that range"
+    if low < -_OVERSHOOT and max(-low, high) < _UNIT_LIKE:
       advice = "they look normalised already; give the original pixels"
     raise ValueError(
       f"has {images.dtype} pixels from {low:.4g} to {high:.4g}: fractions must be from 0 to 1; {advice}"
