@@ -50,8 +50,9 @@ def test_damaged_exif_does_not_make_an_image_unreadable(monkeypatch):
   def fail(*_):
     raise SyntaxError("not a TIFF file")
 
+  encoded = photograph(6, kind="PNG")
   monkeypatch.setattr(Image.Exif, "load", fail)
-  assert image_ops.decode(photograph(6), 3).shape == (20, 30, 3)
+  assert image_ops.decode(encoded, 3).shape == (20, 30, 3)
 
 
 def test_images_keep_their_bytes_and_are_shrunk_upright():
