@@ -190,5 +190,5 @@ def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, s
 
 def test_images_called_like_bands_are_images_if_they_have_several():
   tree = MemoryTree(paths("b{i}.tif", 4))
-  how = layouts.RasterFiles(True, lambda path: True, lambda path: 3)
+  how = layouts.RasterFiles(True, True, lambda path: True, lambda path: 3)
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from swin_jax.data.read import labelled_files, plain_files, trees
+from swin_jax.data.read import class_files, plain_files, trees
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, prepared
 
@@ -96,7 +96,7 @@ def test_only_plain_files_are_read(tmp_path):
     with pytest.raises(ValueError, match="is not a plain file"):
       tree.read(name)
   with pytest.raises(BadInput, match="classes.txt cannot be read: is not a plain file"):
-    labelled_files.classes_in(tree, "")
+    class_files.read(tree, "")
   with pytest.raises(BadInput, match="cannot be opened as a zip file: is not a plain file"):
     trees.open_tree(str(tmp_path / "x.png"))
 

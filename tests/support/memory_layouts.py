@@ -50,7 +50,8 @@ def paths(pattern: str, count: int = 4, **values: Iterable[str]) -> list[str]:
 def understand(files, texts=None, flags=roles.NOTHING, **rasters):
   """Returns the layout; every file is used, counted by its ending, or junk of an operating system."""
   tree = MemoryTree(files, texts)
-  how = layouts.RasterFiles(rasters.get("cut", False), lambda path: True, lambda path: 1) if rasters else None
+  asked = rasters.get("cut", False)
+  how = layouts.RasterFiles(asked, asked, lambda path: True, lambda path: 1) if rasters else None
   layout = layouts.understand(tree, flags, how)
   used = {path for part in layout.splits.values() for path in (*part.images, *part.maps)}
   assert used <= set(files)
