@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from swin_jax.models import backbone_of
+from swin_jax.models import backbone_name, backbone_of
 from swin_jax.run import checks
 from swin_jax.saved import folder
 from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS
@@ -22,7 +22,9 @@ def config_of(workdir: str) -> ConfigDict:
   saved = folder.open_saved(workdir)
   if saved.step is None:
     raise BadInput(f"{workdir} holds a model, not a run: --mode=eval also needs --config=FILE and its data")
-  values = _merged(DEFAULTS_OF_OLD_FORMATS, backbone_of(saved.config).describe(saved.config), saved.config)
+  backbone = {"model": {"backbone": backbone_name(saved.config)}}
+  described = backbone_of(saved.config).describe(saved.config)
+  values = _merged(DEFAULTS_OF_OLD_FORMATS, backbone, described, saved.config)
   config = ConfigDict(_with_tuples(values))
   config.data.class_names = ()
   try:
