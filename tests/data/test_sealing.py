@@ -48,7 +48,7 @@ def test_the_part_that_completes_a_set_writes_the_manifest(folder, tmp_path, has
 @pytest.mark.parametrize("kind", ["text", "pipe"])
 def test_an_end_before_the_manifest_is_made_up_for(kind, folder, tmp_path, monkeypatch, hashed):
   with monkeypatch.context() as patch:
-    patch.setattr(sealing, "finish", lambda out: 1 / 0)
+    patch.setattr(sealing, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       run(folder, tmp_path, num_shards=3)
   damage = tmp_path / "manifest-0-of-1.json"

@@ -32,6 +32,10 @@ The order is a fixed permutation, so it does not depend on parts or threads. The
 was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at
 a time).
 
+The command ends with a table of what the set holds, and below it what is strange: classes without examples,
+the same images in two splits, a number that most likely marks pixels without data, files that were not read.
+--strict turns these into an error. The counts are stored in FOLDER/facts.json, and a run shows them in short.
+
 FOLDER/manifest.json holds the size and SHA-256 of every file of the set. --verify=FOLDER reads all files and
 names each that is damaged, missing or unexpected; if any is damaged or missing, it ends with exit code 2.
 """
@@ -168,6 +172,11 @@ def _parser() -> cli.Parser:
     help="threads that read and shrink",
   )
   add(
+    "--strict",
+    action="store_true",
+    help="end with exit code 2 if anything in the finished set looks strange; the set stays",
+  )
+  add(
     "--verify",
     type=local_path,
     metavar="FOLDER",
@@ -191,7 +200,7 @@ def main(argv: Sequence[str]) -> int:
       return
     cli.require(arguments, out="data/prepared")
     if arguments.source is None and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
-      writing.describe(arguments.out, arguments.num_threads)
+      writing.describe(arguments.out, arguments.num_threads, arguments.strict)
       return
     cli.require(arguments, source="data/photos")
     with limits.at_most(arguments.max_pixels):
@@ -206,6 +215,7 @@ def main(argv: Sequence[str]) -> int:
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
+        strict=arguments.strict,
         cut=tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.values_nodata),
       )
 

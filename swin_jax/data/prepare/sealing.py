@@ -1,24 +1,27 @@
 """Writes the manifest of a prepared set, which `data.read.manifest` reads.
 
-Each part keeps the digests of the shards that it writes in a file of its own, manifest-I-of-N.json, and
-enters a digest before the shard gets its name. The part that completes the set merges them into
-manifest.json; files without a digest, such as those of a set older than manifests, are read for it.
+Each part keeps the digests of the shards that it writes in a file of its own, manifest-I-of-N.json. The
+digest and the facts of a shard (see `shard_facts`) are entered before the shard gets its name. The part that
+completes the set merges them into manifest.json and facts.json; files without a digest, such as those of a
+set older than manifests, are read for it.
 """
 
+from collections.abc import Iterable, Mapping
 import json
 import os
 import pathlib
 import re
 from typing import Any
 
-from swin_jax.data.read import manifest, shards, statistics
+from swin_jax.data.prepare import shard_facts
+from swin_jax.data.read import facts, manifest, shards, statistics
 from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress
 
 _PARTS = "manifest-*-of-*.json"
 # Names of the JSON files of a set that are not of a split.
-RESERVED = re.compile(r"statistics|manifest(-\d+-of-\d+)?")
+RESERVED = re.compile(r"statistics|(.*\.)?facts|manifest(-\d+-of-\d+)?")
 
 
 class Part:
@@ -34,13 +37,15 @@ class Part:
     self._path = pathlib.Path(out, name)
     self._known = _read_part(self._path)
 
-  def add(self, name: str, content: pathlib.Path) -> None:
-    """Enters the digest of a shard whose content is complete, but does not have its name yet.
+  def add(self, shard: str, content: pathlib.Path, counts: facts.Counts) -> None:
+    """Enters the digest and the facts of a shard whose content is complete, but does not have its name yet.
 
     Raises:
-      Fault: the digests cannot be written.
+      OSError, Fault: they cannot be written.
     """
-    self._known[name] = digests.of_file(content)
+    digest = digests.of_file(content)
+    shard_facts.keep(shard, counts, digest)
+    self._known[os.path.basename(shard)] = digest
     _write(self._path, self._known)
 
 
@@ -77,8 +82,10 @@ def forget(out: str, split: str) -> None:
     pathlib.Path(manifest.path_of(out)).unlink(missing_ok=True)
 
 
-def finish(out: str) -> None:
-  """Writes the manifest of a set, with the files of its complete splits.
+def finish(out: str, num_threads: int, unread: Mapping[str, int], notes: Iterable[str]) -> None:
+  """Writes the facts and the manifest of a set, with the files of its complete splits.
+
+  For the arguments, see `shard_facts.complete`.
 
   Raises:
     Fault: the manifest cannot be written, or a file cannot be read.
@@ -101,10 +108,23 @@ def finish(out: str) -> None:
       f"{error.filename or out} cannot be read: {error.strerror}; once that is solved, the same command"
       " continues"
     ) from error
+  shard_facts.complete(out, {name: known[name] for name in names}, num_threads, unread, notes)
+  known[facts.NAME] = digests.of_file(facts.path_of(out))
   present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
   _write(pathlib.Path(manifest.path_of(out)), present)
   for path in folder.glob(_PARTS):
     path.unlink(missing_ok=True)
+  shard_facts.forget_shards(out)
+
+
+def count_again(out: str, num_threads: int) -> bool:
+  """Writes the facts of a set that has a manifest, as far as they are missing; returns whether it has one."""
+  known = manifest.read(out)
+  if known is None:
+    return False
+  shard_facts.complete(out, known, num_threads)
+  update(out, facts.NAME)
+  return True
 
 
 def update(out: str, name: str) -> None:

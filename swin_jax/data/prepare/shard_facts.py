@@ -1,0 +1,120 @@
+"""Collects the facts of a prepared set from those of its shards.
+
+The facts of a shard lie next to it while the set is incomplete, and belong to the digest of the shard. Shards
+without facts, such as those of older versions, are read for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
+import contextlib
+import functools
+import json
+import os
+import pathlib
+
+from swin_jax.data.prepare import counting
+from swin_jax.data.read import facts, shards
+from swin_jax.terminal import digests, files, json_files
+from swin_jax.terminal.errors import BadInput, cannot_write
+from swin_jax.terminal.progress import Progress
+
+_SUFFIX = ".facts.json"
+_OF_SHARD = {"shard": str, "facts": {"images": int}}
+
+
+def keep(shard: str, counts: facts.Counts, digest: digests.Digest) -> None:
+  """Writes the facts of a shard next to it.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  files.write(_path(shard), json.dumps({"shard": digest["sha256"], "facts": counts}))
+
+
+def complete(
+  out: str,
+  known: Mapping[str, digests.Digest],
+  num_threads: int,
+  unread: Mapping[str, int] | None = None,
+  notes: Iterable[str] | None = None,
+) -> None:
+  """Writes the facts of the complete splits of a set, from those of their shards.
+
+  Args:
+    out: the folder of the set.
+    known: digests of the shards of all complete splits, by name.
+    num_threads: number of threads that read shards without facts.
+    unread, notes: see `facts`; None to keep those that the set has.
+
+  Raises:
+    BadInput: the header of a split is damaged, or the facts cannot be written; Fault if the disk is full.
+  """
+  before = {"splits": {}, "unread": {}, "notes": []}
+  if os.path.exists(facts.path_of(out)):
+    with contextlib.suppress(BadInput):  # damaged: counted again
+      before = facts.read_file(out)
+  splits = {}
+  for split in shards.splits(out):
+    names = shards.names(split, shards.read_header(out, split)["num_shards"])
+    if not all(name in known for name in names):
+      continue
+    identity = facts.identity(known[name] for name in names)
+    if before["splits"].get(split, {}).get("shards") == identity:
+      splits[split] = before["splits"][split]
+      continue
+    counted = {name: _kept(pathlib.Path(out, name), known[name]) for name in names}
+    if uncounted := [name for name in names if counted[name] is None]:
+      counted |= _recount(out, split, uncounted, num_threads)
+    splits[split] = facts.merge(counted[name] for name in names) | {"shards": identity}
+  text = facts.text(
+    splits, before["unread"] if unread is None else unread, before["notes"] if notes is None else notes
+  )
+  try:
+    files.write(pathlib.Path(facts.path_of(out)), text)
+  except OSError as error:
+    raise cannot_write(facts.path_of(out), error, "then run prepare again") from error
+
+
+def forget_shards(out: str) -> None:
+  """Removes the facts of single shards, once the set has its own."""
+  for path in pathlib.Path(out).glob("*" + _SUFFIX):
+    path.unlink(missing_ok=True)
+
+
+def _path(shard: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(shard).with_suffix(_SUFFIX)
+
+
+def _kept(shard: pathlib.Path, digest: digests.Digest) -> facts.Counts | None:
+  """Returns the facts that were kept of a shard; None if there are none, or only of another content."""
+  try:
+    kept = json_files.read(_path(shard), _OF_SHARD)
+  except BadInput:
+    return None
+  return kept["facts"] if kept["shard"] == digest["sha256"] else None
+
+
+def _recount(out: str, split: str, names: list[str], num_threads: int) -> dict[str, facts.Counts]:
+  """Returns the facts of shards by reading them; damaged records do not count."""
+  opened = {name: shards.open_shard(str(pathlib.Path(out, name))) for name in names}
+  progress = Progress(f"contents of {split}", sum(map(len, opened.values())), "images")
+  counted = {}
+  with futures.ThreadPoolExecutor(num_threads) as pool:
+    for name, records in opened.items():
+      tally = counting.Tally()
+      for start in range(0, len(records), 64):  # few in memory at a time
+        chunk = range(start, min(start + 64, len(records)))
+        for seen in pool.map(functools.partial(_see, records), chunk):
+          progress.step()
+          if seen:
+            tally.add(seen)
+      counted[name] = tally.facts()
+  progress.finish()
+  return counted
+
+
+def _see(records: Sequence[bytes], index: int) -> counting.Seen | None:
+  try:
+    return counting.see_record(records[index])
+  except Exception:  # the record is damaged, in whatever way
+    return None

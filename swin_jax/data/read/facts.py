@@ -1,0 +1,188 @@
+"""Facts of a prepared set: what its owner should look at before training; counted by `data.prepare.counting`
+while the shards are written, read by `prepare` and by every run.
+
+  {path}/facts.json
+    splits: name → what `Tally` of `data.prepare.counting` counted in the stored examples (see `_SCHEMA`), and
+      "shards", the digest of the shards that were counted
+    unread: ending → number of files of the source that were not read
+    notes: how the layout of the source was understood, in lines
+"""
+
+from collections.abc import Iterable, Mapping
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+from typing import Any, NamedTuple
+
+from swin_jax.data.read import manifest, shards
+from swin_jax.data.read.targets import Target
+from swin_jax.terminal import digests, json_files
+from swin_jax.terminal.printable import printable
+
+NAME = "facts.json"
+# Hashes of images that are kept: the smallest ones, so that the same image is kept in every split.
+SKETCH = 2048
+
+Counts = dict[str, Any]  # facts of one shard or of one split
+
+_COUNTER = {"*": int}
+_EXTREMES = {"pixels": int, "low": [[float]], "high": [[float]]}
+_SCHEMA = {
+  "images": int,  # readable records
+  "hashes": [int],  # the SKETCH smallest hashes of stored images
+  "smallest?": [int],  # height and width of the image with the fewest pixels
+  "largest?": [int],
+  "bands": _COUNTER,  # number of bands → images
+  "types": _COUNTER,  # file format or array type → images
+  "classes": _COUNTER,  # label of an image, -1 for none → images
+  "pixels": _COUNTER,  # label of a pixel, 255 for none → pixels
+  "images_with": _COUNTER,  # label of a pixel → images in which it occurs
+  "known": int,  # pixels whose number is known, of maps of numbers
+  "unknown": int,
+  "extremes": [_EXTREMES],  # of the numbers of each band: the two lowest and highest with their pixels
+  "value_extremes": [_EXTREMES],  # of maps of numbers
+  "wide": int,  # image files of 16 bits
+  "widest": int,  # the largest number in them
+  "channel_first": int,  # arrays that look like [bands, height, width]
+  "palettes": _COUNTER,  # checksum of the palette of a label file → files
+}
+_FILE = {"splits": {"*": _SCHEMA | {"shards": str}}, "unread": _COUNTER, "notes": [str]}
+_FIRST = ("train", "val", "test")  # prefixes of splits in the order in which they are shown
+
+
+class Split(NamedTuple):
+  """One split of a prepared set.
+
+  Attributes:
+    name: of the split.
+    class_names: by label.
+    targets: what each pixel carries, see `example.Source`.
+    left_out: number of images or tiles of the source that are not stored.
+    is_cut: whether the images are rasters, of which tiles without data are left out.
+    counts: see `_SCHEMA`.
+  """
+
+  name: str
+  class_names: tuple[str, ...]
+  targets: Target
+  left_out: int
+  is_cut: bool
+  counts: Counts
+
+
+class Facts(NamedTuple):
+  """The facts of a prepared set, see the top of this file."""
+
+  splits: tuple[Split, ...]
+  unread: Mapping[str, int]
+  notes: tuple[str, ...]
+
+
+def path_of(path: str) -> str:
+  return os.path.join(path, NAME)
+
+
+def read_file(path: str) -> dict[str, Any]:
+  """Reads the JSON file.
+
+  Raises:
+    BadInput: it is missing or damaged.
+  """
+  manifest.check(path, NAME)
+  return json_files.read(path_of(path), _FILE, "delete it and run the same prepare command again")
+
+
+def read(path: str) -> Facts | None:
+  """Reads the facts of a prepared set; None if it was prepared by a version that did not count them.
+
+  Raises:
+    BadInput: they are damaged.
+  """
+  if not os.path.exists(path_of(path)):
+    return None
+  loaded = read_file(path)
+  splits = []
+  for name in sorted(loaded["splits"], key=_rank):
+    header, counts = shards.read_header(path, name), loaded["splits"][name]
+    splits.append(
+      Split(
+        name,
+        tuple(map(printable, header["class_names"])),
+        Target(header.get("targets", "")),
+        max(header["made_from"].get("images", counts["images"]) - counts["images"], 0),
+        "bands" in header["made_from"],
+        counts,
+      )
+    )
+  return Facts(tuple(splits), loaded["unread"], tuple(loaded["notes"]))
+
+
+def _rank(name: str) -> tuple[int, str]:
+  lower = name.lower()
+  return next((i for i, first in enumerate(_FIRST) if lower.startswith(first)), len(_FIRST)), name
+
+
+def identity(known: Iterable[digests.Digest]) -> str:
+  """Returns the digest of the shards with these digests, in any order."""
+  return hashlib.sha256("".join(sorted(digest["sha256"] for digest in known)).encode()).hexdigest()
+
+
+def text(splits: Mapping[str, Counts], unread: Mapping[str, int], notes: Iterable[str]) -> str:
+  """Returns the content of the JSON file, without spaces: most of it are hashes."""
+  content = {"splits": splits, "unread": unread, "notes": list(notes)}
+  lines = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+  return re.sub(r"\[[^][{}]*\]", lambda numbers: "".join(numbers[0].split()), lines) + "\n"
+
+
+# Merging.
+
+
+def merge(parts: Iterable[Counts]) -> Counts:
+  """Returns the facts of all shards of a split, whatever their order."""
+  return functools.reduce(lambda one, other: {key: _merge_key(key, one, other) for key in one | other}, parts)
+
+
+def _merge_key(key: str, one: Counts, other: Counts) -> Any:
+  if key not in one or key not in other:
+    return one.get(key, other.get(key))
+  a, b = one[key], other[key]
+  if key == "hashes":
+    return sorted([*a, *b])[:SKETCH]
+  if key in ("smallest", "largest"):
+    return (min if key == "smallest" else max)(a, b, key=lambda size: (size[0] * size[1], size))
+  if key.endswith("extremes"):
+    return merge_extremes(a, b)
+  if key == "widest":
+    return max(a, b)
+  return add(a, b) if isinstance(a, dict) else a + b
+
+
+def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+  """Returns the sums of two counters."""
+  return {key: one.get(key, 0) + other.get(key, 0) for key in one | other}
+
+
+def merge_extremes(one: list[dict], other: list[dict]) -> list[dict]:
+  """Returns the extremes of two sets of numbers, of each band."""
+  empty = {"pixels": 0, "low": [], "high": []}
+  return [
+    {
+      "pixels": a["pixels"] + b["pixels"],
+      "low": _two([*a["low"], *b["low"]], False),
+      "high": _two([*a["high"], *b["high"]], True),
+    }
+    for a, b in itertools.zip_longest(one, other, fillvalue=empty)
+  ]
+
+
+def _two(pairs: list[list[float]], descending: bool) -> list[list[float]]:
+  """Returns the two lowest, or highest, distinct numbers with their pixels: exact, because a number that is
+  among the two lowest of all is among those of each part.
+  """
+  sums: dict[float, int] = {}
+  for value, count in pairs:
+    sums[value] = sums.get(value, 0) + count
+  return [[value, sums[value]] for value in sorted(sums, reverse=descending)[:2]]
