@@ -14,7 +14,7 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import distributed, sharding
-from swin_jax.run import agreement, checks, compatibility, compilation
+from swin_jax.run import agreement, checks, compatibility, compilation, contents
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.evaluate import evaluate
@@ -104,6 +104,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
     say(run_config.describe(config, data, program, total_steps, workdir))
+    if lines := contents.describe(config):
+      say(lines)
     # 7. Loop.
     writer = Writer(workdir, restored.step, restored.evaluation is not None)
     stack.callback(writer.close)

@@ -3,7 +3,6 @@
 from collections import Counter
 import hashlib
 from typing import Any, NamedTuple
-import zlib
 
 import numpy as np
 from PIL import Image
@@ -80,7 +79,6 @@ class Seen(NamedTuple):
     label: class of the whole image, -1 for none.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
-    palette: checksum of the palette of its label file; None if it has none.
   """
 
   look: Look
@@ -88,7 +86,6 @@ class Seen(NamedTuple):
   label: int
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
-  palette: str | None = None
 
 
 def see(example: Example, look: Look, target: np.ndarray | None) -> Seen:
@@ -123,18 +120,12 @@ def see_record(record: bytes) -> Seen:
     return see(example, look_at_file(image), target)
 
 
-def checksum_of_palette(palette: bytes) -> str:
-  return f"{zlib.crc32(palette):08x}"
-
-
 class Tally:
   """Adds up what was seen of the examples of one shard."""
 
   def __init__(self):
     self._sizes, self._hashes = set(), []
-    self._counters = {
-      key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with", "palettes")
-    }
+    self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
     self._sums = Counter(images=0, known=0, unknown=0, wide=0, channel_first=0)
     self._widest, self._extremes, self._values = 0, [], []
 
@@ -163,8 +154,6 @@ class Tally:
       self._values = facts.merge_extremes(self._values, [extremes])
       sums["known"] += extremes["pixels"]
       sums["unknown"] += pixels - extremes["pixels"]
-    if seen.palette is not None:
-      counters["palettes"][seen.palette] += 1
 
   def facts(self) -> facts.Counts:
     """Returns the facts, see `data.read.facts`."""

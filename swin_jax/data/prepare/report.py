@@ -25,7 +25,7 @@ def show(out: str, is_strict: bool) -> None:
   """
   of = facts.read(out)
   found = strange.find(of)
-  say("\n".join([*_tables(out, of), *_below(of, found)]))
+  say("\n".join([*_tables(out, of), *_below(of)]))
   if found and is_strict:
     raise BadInput(
       f"--strict: {out} is complete, but {len(found)} thing{'s are' if len(found) > 1 else ' is'} strange:"
@@ -104,7 +104,7 @@ def _images(splits: Sequence[Split]) -> list[Row]:
     row("largest, h × w", lambda x: " × ".join(map(str, x.counts.get("largest", ())))),
     row("bands", lambda x: ", ".join(sorted(x.counts["bands"], key=int))),
     row("types", lambda x: ", ".join(sorted(x.counts["types"], key=x.counts["types"].get, reverse=True))),
-    row("numbers", lambda x: _span(x.counts["extremes"])),
+    row("numbers", lambda x: _span(x.counts["extremes"]) + _bits(x)),
   ]
   shown = {"left out": any(split.left_out for split in splits)}
   shown["numbers"] = any(split.counts["extremes"] for split in splits)
@@ -118,13 +118,20 @@ def _span(columns: list[dict]) -> str:
   return f"{min(low):.6g} to {max(high):.6g}" if low else ""
 
 
-def _below(of: Facts, found: list[str]) -> list[str]:
+def _bits(split: Split) -> str:
+  """Returns a remark on arrays of 16 bits that use 12 or fewer, which statistics make harmless."""
+  highest = [column["high"][0][0] for column in split.counts["extremes"] if column["high"]]
+  uses_few = split.counts["types"].keys() == {"uint16"} and highest and max(highest) <= strange.TWELVE_BITS
+  return ", 12 bits" if uses_few else ""
+
+
+def _below(of: Facts) -> list[str]:
   """Returns the lines below the tables: how the source was understood, what was not read, what is strange."""
-  lines = list(of.notes)
-  if of.unread:
-    lines.append(f"files not read: {strange.endings(of.unread)}")
-  lines += [f"STRANGE: {line}" for line in found] or ["nothing looks strange"]
-  return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+  lines, unread = list(of.origin.notes), of.origin.unread
+  if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
+    lines.append(f"files next to the images, not read: {strange.endings(beside)}")
+  lines = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+  return lines + (strange.shown(of, _WIDTH) or ["nothing looks strange"])
 
 
 def _shared(count: int, total: int) -> tuple[str, str]:

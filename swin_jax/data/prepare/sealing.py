@@ -6,7 +6,6 @@ completes the set merges them into manifest.json and facts.json; files without a
 set older than manifests, are read for it.
 """
 
-from collections.abc import Iterable, Mapping
 import json
 import os
 import pathlib
@@ -82,7 +81,7 @@ def forget(out: str, split: str) -> None:
     pathlib.Path(manifest.path_of(out)).unlink(missing_ok=True)
 
 
-def finish(out: str, num_threads: int, unread: Mapping[str, int], notes: Iterable[str]) -> None:
+def finish(out: str, num_threads: int, origin: facts.Origin) -> None:
   """Writes the facts and the manifest of a set, with the files of its complete splits.
 
   For the arguments, see `shard_facts.complete`.
@@ -108,7 +107,7 @@ def finish(out: str, num_threads: int, unread: Mapping[str, int], notes: Iterabl
       f"{error.filename or out} cannot be read: {error.strerror}; once that is solved, the same command"
       " continues"
     ) from error
-  shard_facts.complete(out, {name: known[name] for name in names}, num_threads, unread, notes)
+  shard_facts.complete(out, {name: known[name] for name in names}, num_threads, origin)
   known[facts.NAME] = digests.of_file(facts.path_of(out))
   present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
   _write(pathlib.Path(manifest.path_of(out)), present)

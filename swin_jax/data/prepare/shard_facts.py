@@ -4,7 +4,7 @@ The facts of a shard lie next to it while the set is incomplete, and belong to t
 without facts, such as those of older versions, are read for them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 import contextlib
 import functools
@@ -35,8 +35,7 @@ def complete(
   out: str,
   known: Mapping[str, digests.Digest],
   num_threads: int,
-  unread: Mapping[str, int] | None = None,
-  notes: Iterable[str] | None = None,
+  origin: facts.Origin | None = None,
 ) -> None:
   """Writes the facts of the complete splits of a set, from those of their shards.
 
@@ -44,12 +43,12 @@ def complete(
     out: the folder of the set.
     known: digests of the shards of all complete splits, by name.
     num_threads: number of threads that read shards without facts.
-    unread, notes: see `facts`; None to keep those that the set has.
+    origin: see `facts`; None to keep that of the set.
 
   Raises:
     BadInput: the header of a split is damaged, or the facts cannot be written; Fault if the disk is full.
   """
-  before = {"splits": {}, "unread": {}, "notes": []}
+  before = {"splits": {}, "origin": facts.Origin()._asdict()}
   if os.path.exists(facts.path_of(out)):
     with contextlib.suppress(BadInput):  # damaged: counted again
       before = facts.read_file(out)
@@ -66,9 +65,7 @@ def complete(
     if uncounted := [name for name in names if counted[name] is None]:
       counted |= _recount(out, split, uncounted, num_threads)
     splits[split] = facts.merge(counted[name] for name in names) | {"shards": identity}
-  text = facts.text(
-    splits, before["unread"] if unread is None else unread, before["notes"] if notes is None else notes
-  )
+  text = facts.text(splits, origin or facts.Origin(**before["origin"]))
   try:
     files.write(pathlib.Path(facts.path_of(out)), text)
   except OSError as error:

@@ -1,13 +1,15 @@
 """Plans what `prepare` writes: the splits of an image set and the order of their examples."""
 
+from collections import Counter
 import functools
+import os
 import re
 import zlib
 
 import numpy as np
 
 from swin_jax.data.prepare import raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, npz, tfds, trees
+from swin_jax.data.read import image_files, labelled_files, labels, npz, rasters, tfds, trees
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -60,6 +62,24 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
       "out a larger share, or cut rasters into smaller tiles (--tile)"
     )
   return {name: (examples, order[held_out:]), "val": (examples, order[:held_out])}
+
+
+def count_unread(source: str) -> dict[str, int]:
+  """Returns ending → number of files of a folder or zip that nothing reads because of their ending."""
+  tree = raster_sources.tree_of(source)
+  read = (*image_files.EXTENSIONS, *rasters.EXTENSIONS, *labels.FILES)
+  unread = Counter()
+
+  def look(folder: str) -> None:
+    for name, is_folder in tree.entries(folder):
+      if is_folder:
+        look(f"{folder}{name}/")
+      elif not name.lower().endswith(read):
+        unread[os.path.splitext(name)[1].lower() or "no ending"] += 1
+
+  if tree:
+    look("")
+  return dict(unread)
 
 
 def check_split(name: str) -> None:

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from swin_jax.data.prepare import counting, encoding, measuring, report, sealing, splits, tiles
-from swin_jax.data.read import shards, statistics
+from swin_jax.data.read import facts, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
@@ -81,7 +81,7 @@ def prepare(
     if isinstance(failure, ValueError):
       raise Fault(f"{out} cannot be written: {failure}; the same command continues") from error
     raise cannot_write(out, failure) from error
-  _finish(out, plan, headers, num_threads, strict)
+  _finish(out, plan, headers, num_threads, strict, facts.Origin(splits.count_unread(source)))
 
 
 def describe(out: str, num_threads: int, strict: bool = False) -> None:
@@ -223,7 +223,12 @@ def _records(
 
 
 def _finish(
-  out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int, strict: bool
+  out: str,
+  plan: splits.Plan,
+  headers: dict[str, dict[str, Any]],
+  num_threads: int,
+  strict: bool,
+  origin: facts.Origin,
 ) -> None:
   """Seals and describes a set whose shards all exist, and prints the command that trains on it; or prints
   which shards other parts still have to write.
@@ -240,7 +245,7 @@ def _finish(
       f"{out}: this part is complete; {len(missing)} shards of other parts do not exist yet, such as {first}"
     )
     return
-  sealing.finish(out, num_threads, {}, ())
+  sealing.finish(out, num_threads, origin)
   of_rasters = isinstance(next(iter(plan.values()))[0], tiles.Tiles)
   targets = Target(next(iter(headers.values())).get("targets", ""))
   if of_rasters or targets.has_numbers:

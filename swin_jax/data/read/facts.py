@@ -4,17 +4,15 @@ while the shards are written, read by `prepare` and by every run.
   {path}/facts.json
     splits: name → what `Tally` of `data.prepare.counting` counted in the stored examples (see `_SCHEMA`), and
       "shards", the digest of the shards that were counted
-    unread: ending → number of files of the source that were not read
-    notes: how the layout of the source was understood, in lines
+    origin: what is known of the source besides its examples, see `Origin`
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import functools
 import hashlib
 import itertools
 import json
 import os
-import re
 from typing import Any, NamedTuple
 
 from swin_jax.data.read import manifest, shards
@@ -47,10 +45,26 @@ _SCHEMA = {
   "wide": int,  # image files of 16 bits
   "widest": int,  # the largest number in them
   "channel_first": int,  # arrays that look like [bands, height, width]
-  "palettes": _COUNTER,  # checksum of the palette of a label file → files
 }
-_FILE = {"splits": {"*": _SCHEMA | {"shards": str}}, "unread": _COUNTER, "notes": [str]}
+_FILE = {
+  "splits": {"*": _SCHEMA | {"shards": str}},
+  "origin": {"unread": _COUNTER, "notes": [str], "warnings": [str]},
+}
 _FIRST = ("train", "val", "test")  # prefixes of splits in the order in which they are shown
+
+
+class Origin(NamedTuple):
+  """What is known of the source of a set besides its examples.
+
+  Attributes:
+    unread: ending → number of files that were not read.
+    notes: how the source was understood, in lines.
+    warnings: what is strange about its files, in lines.
+  """
+
+  unread: Mapping[str, int] = {}
+  notes: Sequence[str] = ()
+  warnings: Sequence[str] = ()
 
 
 class Split(NamedTuple):
@@ -77,8 +91,7 @@ class Facts(NamedTuple):
   """The facts of a prepared set, see the top of this file."""
 
   splits: tuple[Split, ...]
-  unread: Mapping[str, int]
-  notes: tuple[str, ...]
+  origin: Origin
 
 
 def path_of(path: str) -> str:
@@ -117,7 +130,7 @@ def read(path: str) -> Facts | None:
         counts,
       )
     )
-  return Facts(tuple(splits), loaded["unread"], tuple(loaded["notes"]))
+  return Facts(tuple(splits), Origin(**loaded["origin"]))
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -130,11 +143,10 @@ def identity(known: Iterable[digests.Digest]) -> str:
   return hashlib.sha256("".join(sorted(digest["sha256"] for digest in known)).encode()).hexdigest()
 
 
-def text(splits: Mapping[str, Counts], unread: Mapping[str, int], notes: Iterable[str]) -> str:
-  """Returns the content of the JSON file, without spaces: most of it are hashes."""
-  content = {"splits": splits, "unread": unread, "notes": list(notes)}
-  lines = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
-  return re.sub(r"\[[^][{}]*\]", lambda numbers: "".join(numbers[0].split()), lines) + "\n"
+def text(splits: Mapping[str, Counts], origin: Origin) -> str:
+  """Returns the content of the JSON file."""
+  content = {"splits": splits, "origin": origin._asdict()}
+  return json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 # Merging.

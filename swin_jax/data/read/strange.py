@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import itertools
 import math
 import re
+import textwrap
 
 from swin_jax.data.read import facts, labels
 from swin_jax.data.read.facts import Facts, Split
@@ -11,10 +12,10 @@ from swin_jax.data.read.facts import Facts, Split
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
 _RECURS = 2  # pixels in which a number recurs
-_TWELVE_BITS = 4096
+TWELVE_BITS = 4095  # the largest number
 _NAMED = 3  # classes that a line names
-# Files that lie next to images without being any.
-_NOT_IMAGES = (
+# Files that lie next to images without being any: nothing is strange about not reading them.
+BESIDE = (
   ".txt",
   ".md",
   ".rst",
@@ -36,6 +37,12 @@ def find(of: Facts) -> list[str]:
   return list(itertools.chain.from_iterable(check(of) for check in checks))
 
 
+def shown(of: Facts, width: int) -> list[str]:
+  """Returns what is strange in a set in lines for the terminal."""
+  found = (f"STRANGE: {line}" for line in find(of))
+  return [part for line in found for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+
+
 def per_class(split: Split, pixels: bool = True) -> dict[int, int]:
   """Returns label → images of that class, or with label maps: pixels, or images in which the class occurs."""
   key = ("pixels" if pixels else "images_with") if split.counts["pixels"] else "classes"
@@ -47,11 +54,13 @@ def unlabelled(split: Split) -> int:
   return per_class(split).get(labels.NONE if split.counts["pixels"] else -1, 0)
 
 
-def _labelled(of: Facts) -> list[Split]:
-  """Returns the splits with classes in which some image or pixel has one."""
-  return [
-    split for split in of.splits if split.class_names and sum(per_class(split).values()) > unlabelled(split)
+def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
+  """Returns (class names, splits with these classes in which some image or pixel has one)."""
+  splits = [
+    each for each in of.splits if each.class_names and sum(per_class(each).values()) > unlabelled(each)
   ]
+  names = dict.fromkeys(split.class_names for split in splits)
+  return [(each, [split for split in splits if split.class_names == each]) for each in names]
 
 
 def _name(names: Sequence[str]) -> str:
@@ -61,27 +70,21 @@ def _name(names: Sequence[str]) -> str:
 
 
 def _without_examples(of: Facts) -> Iterator[str]:
-  splits = _labelled(of)
-  for names in dict.fromkeys(split.class_names for split in splits):
-    alike = [split for split in splits if split.class_names == names]
-    what = "pixel" if alike[0].counts["pixels"] else "image"
-    absent = {split.name: set(range(len(names))) - per_class(split).keys() for split in alike}
+  for names, splits in _labelled(of):
+    what = "pixel" if splits[0].counts["pixels"] else "image"
+    absent = {split.name: set(range(len(names))) - per_class(split).keys() for split in splits}
     everywhere = set.intersection(*absent.values())
-    if everywhere:
-      where = "the set" if len(alike) > 1 else alike[0].name
-      yield f"{_name([names[label] for label in sorted(everywhere)])}: no {what} in {where}"
-    for name, missing in absent.items():
-      if only_here := sorted(missing - everywhere):
-        yield f"{_name([names[label] for label in only_here])}: no {what} in {name}"
+    where = "the set" if len(splits) > 1 else splits[0].name
+    for name, missing in [(where, everywhere), *((name, absent[name] - everywhere) for name in absent)]:
+      if missing:
+        yield f"{_name([names[label] for label in sorted(missing)])}: no {what} in {name}"
 
 
 def _single(of: Facts) -> Iterator[str]:
-  splits = _labelled(of)
-  for names in dict.fromkeys(split.class_names for split in splits):
-    alike = [split for split in splits if split.class_names == names]
-    totals = [sum(per_class(split, False).get(label, 0) for split in alike) for label in range(len(names))]
+  for names, splits in _labelled(of):
+    totals = [sum(per_class(split, False).get(label, 0) for split in splits) for label in range(len(names))]
     if single := [name for name, total in zip(names, totals, strict=True) if total == 1]:
-      yield f"{_name(single)}: only one image" + " each" * (len(single) > 1)
+      yield f"{_name(single)}: in only one image" + " each" * (len(single) > 1)
 
 
 def _same_images(of: Facts) -> Iterator[str]:
@@ -117,10 +120,10 @@ def _numbers(of: Facts) -> Iterator[str]:
     for (value, end), bands in outliers.items():
       share = max(columns[band][end][0][1] / columns[band]["pixels"] for band in bands)
       rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
-      where = f"{what}{'s' * (len(bands) > 1)} {_ranges(bands)}" if what == "band" else "the maps of numbers"
+      where = f"{what}{'s' * (len(bands) > 1)} {_ranges(bands)}" if what == "band" else "maps of numbers"
       yield (
-        f"{where}: {number(value)} in {percent(share)} of the pixels, all others from {number(min(rest))} to"
-        f" {number(max(rest))}; if it marks pixels without data, give --{flag}={number(value)}"
+        f"{where}: {number(value)} in {percent(share)} of the pixels, all others from {min(rest):.6g} to"
+        f" {max(rest):.6g}; if it marks pixels without data, give --{flag}={number(value)}"
       )
 
 
@@ -164,7 +167,7 @@ def _unlabelled(of: Facts) -> Iterator[str]:
 def _types(of: Facts) -> Iterator[str]:
   for split in of.splits:
     counts, images = split.counts, split.counts["images"]
-    if counts["wide"] and counts["widest"] < _TWELVE_BITS:
+    if counts["wide"] and counts["widest"] <= TWELVE_BITS:
       yield (
         f"{split.name}: {counts['wide']:,} image files of 16 bits use 12 or fewer (the largest number is"
         f" {counts['widest']:,}), so a run sees them as nearly black; scale them to 0–65,535"
@@ -174,29 +177,22 @@ def _types(of: Facts) -> Iterator[str]:
         f"{split.name}: {counts['channel_first']:,} of {images:,} arrays look like [bands, height, width];"
         " they must be [height, width, bands]"
       )
-  palettes: dict[str, int] = {}
-  for split in of.splits:
-    palettes = facts.add(palettes, split.counts["palettes"])
-  if len(palettes) > 1:
-    yield (
-      f"the label maps have {len(palettes):,} different palettes (the most frequent in"
-      f" {max(palettes.values()):,} of {sum(palettes.values()):,} files), so one colour may be two classes"
-    )
 
 
 def _unread(of: Facts) -> Iterator[str]:
   for split in of.splits:
     if split.left_out and not split.is_cut:
       yield f"{split.name}: {split.left_out:,} images unreadable or too large, and left out"
-  if images := {end: count for end, count in of.unread.items() if end.lower() not in _NOT_IMAGES}:
-    yield "files not read: " + endings(images)
+  yield from of.origin.warnings
+  if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
+    yield "files not read: " + endings(odd)
 
 
 def endings(unread: dict[str, int]) -> str:
-  """Returns "12 .gif, 3 without ending", the most frequent first."""
+  """Returns "12 .gif, 3 no ending", the most frequent first."""
   pairs = sorted(unread.items(), key=lambda pair: (-pair[1], pair[0]))
   more = f" and {sum(count for _, count in pairs[8:]):,} others" if len(pairs) > 8 else ""
-  return ", ".join(f"{count:,} {end or 'without ending'}" for end, count in pairs[:8]) + more
+  return ", ".join(f"{count:,} {end}" for end, count in pairs[:8]) + more
 
 
 def number(value: float) -> str:
