@@ -32,7 +32,7 @@ def describe(config: ConfigDict) -> str:
 
 
 def _line(split: facts.Split) -> str:
-  """Returns "  train: 85 images; dog (51.8 %), cat (47.1 %), zebra (1.2 %)", the most frequent classes first."""
+  """Returns "  train: 85 images; dog (51.8 %), cat (47.1 %), …", the most frequent classes first."""
   text = f"  {split.name}: {split.counts['images']:,} images"
   counts, total = strange.per_class(split), sum(strange.per_class(split).values())
   shares = [(counts.get(label, 0), name) for label, name in enumerate(split.class_names)]
