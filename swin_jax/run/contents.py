@@ -41,8 +41,8 @@ def _line(split: facts.Split) -> str:
     shares.insert(0, (without, "no class"))
   for i, (count, name) in enumerate(shares if total else ()):
     more = f"{', ' if i else '; '}{name} ({strange.percent(count / total)})"
-    rest = f" and {len(shares) - i:,} more"
-    if len(text + more) + len(rest) > _WIDTH:
+    rest = f" and {len(shares) - i:,} more"  # without this class
+    if len(text + more) + len(rest) * (i < len(shares) - 1) > _WIDTH:
       return text + rest
     text += more
   return text

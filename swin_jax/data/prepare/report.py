@@ -39,7 +39,7 @@ def _tables(out: str, of: Facts) -> list[str]:
   for start in range(0, len(of.splits), _PER_TABLE):
     splits = of.splits[start : start + _PER_TABLE]
     rows = [*_classes(splits), *_numbers(splits), *_images(splits)]
-    width = min(max(_columns(title) for title, _ in rows), _LONGEST_NAME)
+    width = min(max(columns_of(title) for title, _ in rows), _LONGEST_NAME)
     names = [(_cut(split.name, _COUNT + _SHARE - 2), "") for split in splits]
     lines += [_line(title, cells, width) for title, cells in [("", names), *rows]]
   pixels = any(split.counts["pixels"] for split in of.splits)
@@ -146,19 +146,19 @@ def _line(title: str, cells: list[tuple[str, str]], width: int) -> str:
     else f"{_cut(count, _COUNT + _SHARE - 2):>{_COUNT + _SHARE}}"
     for count, share in cells
   )
-  return "  " + title + " " * (width - _columns(title)) + text
+  return "  " + title + " " * (width - columns_of(title)) + text
 
 
 def _cut(text: str, width: int) -> str:
   """Returns a text shortened to a number of columns of the terminal."""
-  if _columns(text) <= width:
+  if columns_of(text) <= width:
     return text
-  while _columns(text) > width - 1:
+  while columns_of(text) > width - 1:
     text = text[:-1]
   return text + "…"
 
 
-def _columns(text: str) -> int:
+def columns_of(text: str) -> int:
   """Returns the columns of a terminal that a text takes: Chinese characters take two."""
   return sum(
     0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text

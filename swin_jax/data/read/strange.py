@@ -89,7 +89,7 @@ def _single(of: Facts) -> Iterator[str]:
 
 def _same_images(of: Facts) -> Iterator[str]:
   for one, other in itertools.combinations(of.splits, 2):
-    few, many = sorted((one, other), key=lambda split: split.counts["images"])
+    few, many = sorted((other, one), key=lambda split: split.counts["images"])
     share = _share_in(few.counts["hashes"], many.counts["hashes"])
     if share == 1 and few.counts["images"] == many.counts["images"]:
       yield f"{one.name} and {other.name} hold the same images"
@@ -169,20 +169,20 @@ def _types(of: Facts) -> Iterator[str]:
     counts, images = split.counts, split.counts["images"]
     if counts["wide"] and counts["widest"] <= TWELVE_BITS:
       yield (
-        f"{split.name}: {counts['wide']:,} image files of 16 bits use 12 or fewer (the largest number is"
-        f" {counts['widest']:,}), so a run sees them as nearly black; scale them to 0–65,535"
+        f"{split.name}: image files of 16 bits that use 12 or fewer: {counts['wide']:,} (largest number"
+        f" {counts['widest']:,}); a run sees them nearly black, so scale them to 0–65,535"
       )
     if counts["channel_first"]:
       yield (
-        f"{split.name}: {counts['channel_first']:,} of {images:,} arrays look like [bands, height, width];"
-        " they must be [height, width, bands]"
+        f"{split.name}: arrays that look like [bands, height, width]: {counts['channel_first']:,} of"
+        f" {images:,}; they must be [height, width, bands]"
       )
 
 
 def _unread(of: Facts) -> Iterator[str]:
   for split in of.splits:
     if split.left_out and not split.is_cut:
-      yield f"{split.name}: {split.left_out:,} images unreadable or too large, and left out"
+      yield f"{split.name}: images left out as unreadable or too large: {split.left_out:,}"
   yield from of.origin.warnings
   if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
     yield "files not read: " + endings(odd)
