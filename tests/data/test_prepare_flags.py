@@ -9,7 +9,7 @@ from swin_jax.data.read import limits
 from tests.support import attacks, images, prepared
 
 OUT = "--out=dst"
-OTHERS = ("manifest", "statistics")  # JSON files of a set that are not of a split
+OTHERS = ("facts", "manifest", "statistics")  # JSON files of a set that are not of a split
 IMAGES, TRAIN, RASTERS = "--source=imgs", "--source=imgs/train", "--source=rasters"
 
 

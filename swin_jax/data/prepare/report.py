@@ -25,12 +25,17 @@ def show(out: str, is_strict: bool) -> None:
   """
   of = facts.read(out)
   found = strange.find(of)
-  say("\n".join([*_tables(out, of), *_below(of)]))
+  say("\n".join(lines(out, of)))
   if found and is_strict:
     raise BadInput(
       f"--strict: {out} is complete, but {len(found)} thing{'s are' if len(found) > 1 else ' is'} strange:"
       f" {'; '.join(found)}; mend the source and prepare it into another folder, or leave out --strict"
     )
+
+
+def lines(out: str, of: Facts) -> list[str]:
+  """Returns the table of a set and the lines below it."""
+  return [*_tables(out, of), *_below(of)]
 
 
 def _tables(out: str, of: Facts) -> list[str]:

@@ -13,11 +13,14 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import sys
 from typing import Any, NamedTuple
 
 from swin_jax.data.read import manifest, shards
 from swin_jax.data.read.targets import Target
-from swin_jax.terminal import digests, json_files
+from swin_jax.terminal import digests, json_files, rules
+from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
 NAME = "facts.json"
@@ -26,30 +29,35 @@ SKETCH = 2048
 
 Counts = dict[str, Any]  # facts of one shard or of one split
 
-_COUNTER = {"*": int}
-_EXTREMES = {"pixels": int, "low": [[float]], "high": [[float]]}
+_COUNT = rules.Whole(0, 2**63)
+_COUNTER = {"*": _COUNT}
+_NUMBER = rules.Real(-sys.float_info.max, sys.float_info.max)
+_SIDES = rules.Items(rules.Whole(1, 2**31), range(2, 3))
+_ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pairs of a number and its pixels
+_EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
 _SCHEMA = {
-  "images": int,  # readable records
+  "images": _COUNT,  # readable records
   "hashes": [int],  # the SKETCH smallest hashes of stored images
-  "smallest?": [int],  # height and width of the image with the fewest pixels
-  "largest?": [int],
+  "smallest?": _SIDES,  # height and width of the image with the fewest pixels
+  "largest?": _SIDES,
   "bands": _COUNTER,  # number of bands → images
   "types": _COUNTER,  # file format or array type → images
   "classes": _COUNTER,  # label of an image, -1 for none → images
   "pixels": _COUNTER,  # label of a pixel, 255 for none → pixels
   "images_with": _COUNTER,  # label of a pixel → images in which it occurs
-  "known": int,  # pixels whose number is known, of maps of numbers
-  "unknown": int,
+  "known": _COUNT,  # pixels whose number is known, of maps of numbers
+  "unknown": _COUNT,
   "extremes": [_EXTREMES],  # of the numbers of each band: the two lowest and highest with their pixels
   "value_extremes": [_EXTREMES],  # of maps of numbers
-  "wide": int,  # image files of 16 bits
-  "widest": int,  # the largest number in them
-  "channel_first": int,  # arrays that look like [bands, height, width]
+  "wide": _COUNT,  # image files of 16 bits
+  "widest": _COUNT,  # the largest number in them
+  "channel_first": _COUNT,  # arrays that look like [bands, height, width]
 }
 _FILE = {
   "splits": {"*": _SCHEMA | {"shards": str}},
-  "origin": {"unread": _COUNTER, "notes": [str], "warnings": [str]},
+  "origin": {"unread": _COUNTER, "notes": [rules.Text()], "warnings": [rules.Text()]},
 }
+_OF_LABELS = ("bands", "classes", "pixels", "images_with")  # counters of whole numbers
 _FIRST = ("train", "val", "test")  # prefixes of splits in the order in which they are shown
 
 
@@ -105,7 +113,13 @@ def read_file(path: str) -> dict[str, Any]:
     BadInput: it is missing or damaged.
   """
   manifest.check(path, NAME)
-  return json_files.read(path_of(path), _FILE, "delete it and run the same prepare command again")
+  advice = "delete it and run the same prepare command again"
+  loaded = json_files.read(path_of(path), _FILE, advice)
+  for name, counts in loaded["splits"].items():
+    keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts[counter]]
+    if wrong := [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]:
+      raise BadInput(f"{path_of(path)} is damaged: splits.{name}.{wrong[0]} is not a number; {advice}")
+  return loaded
 
 
 def read(path: str) -> Facts | None:
@@ -114,18 +128,19 @@ def read(path: str) -> Facts | None:
   Raises:
     BadInput: they are damaged.
   """
-  if not os.path.exists(path_of(path)):
+  if not os.path.lexists(path_of(path)) and NAME not in (manifest.read(path) or {}):
     return None
   loaded = read_file(path)
   splits = []
   for name in sorted(loaded["splits"], key=_rank):
     header, counts = shards.read_header(path, name), loaded["splits"][name]
+    planned = header["made_from"].get("images")
     splits.append(
       Split(
         name,
         tuple(map(printable, header["class_names"])),
         Target(header.get("targets", "")),
-        max(header["made_from"].get("images", counts["images"]) - counts["images"], 0),
+        max(planned - counts["images"], 0) if isinstance(planned, int) else 0,
         "bands" in header["made_from"],
         counts,
       )

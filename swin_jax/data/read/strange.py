@@ -118,7 +118,7 @@ def _numbers(of: Facts) -> Iterator[str]:
         if is_outlier(column, end):
           outliers.setdefault((column[end][0][0], end), []).append(band)
     for (value, end), bands in outliers.items():
-      share = max(columns[band][end][0][1] / columns[band]["pixels"] for band in bands)
+      share = max(columns[band][end][0][1] / max(columns[band]["pixels"], 1) for band in bands)
       rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
       where = f"{what}{'s' * (len(bands) > 1)} {_ranges(bands)}" if what == "band" else "maps of numbers"
       yield (
@@ -133,7 +133,7 @@ def is_outlier(column: dict, end: str) -> bool:
   Far outside: as far from the others as these are from each other; or of digits 9 and a tenth as far; or the
   only negative number, if more than noise around 0. Bands of three numbers and fewer are masks or codes.
   """
-  if len(column["low"]) < 2 or column["high"][1][0] <= column["low"][1][0]:
+  if len(column["low"]) < 2 or len(column["high"]) < 2 or column["high"][1][0] <= column["low"][1][0]:
     return False
   (value, count), (nearest, count_of_nearest) = column[end]
   farthest = column["high" if end == "low" else "low"][0][0]
