@@ -120,7 +120,7 @@ def _span(columns: list[dict]) -> str:
   """Returns "-3 to 812", over all bands."""
   low = [column["low"][0][0] for column in columns if column["low"]]
   high = [column["high"][0][0] for column in columns if column["high"]]
-  return f"{min(low):.6g} to {max(high):.6g}" if low else ""
+  return f"{min(low):.6g} to {max(high):.6g}" if low and high else ""
 
 
 def _bits(split: Split) -> str:
