@@ -24,7 +24,7 @@ if __name__ == "__main__":  # before the slow imports
   host_memory.restart_on_large_pages("swin_jax.main")
   preemption.listen()  # only now: a signal between the two would be lost
 
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.addresses import local_path
 
 _MOST_PROCESSES = 65_536
@@ -57,13 +57,13 @@ def _parser() -> cli.ConfigParser:
   )
   parser.add_argument(
     "--num_processes",
-    type=cli.number(int, 1, _MOST_PROCESSES),
+    type=cli.number(rules.Whole(1, _MOST_PROCESSES)),
     metavar="N",
     help="number of processes that run this command together",
   )
   parser.add_argument(
     "--process_id",
-    type=cli.number(int, 0, _MOST_PROCESSES - 1),
+    type=cli.number(rules.Whole(0, _MOST_PROCESSES - 1)),
     metavar="I",
     help="index of this process, from 0",
   )

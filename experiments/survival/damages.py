@@ -19,7 +19,6 @@ from collections.abc import Callable
 import contextlib
 import io
 import json
-import logging
 import pathlib
 import random
 import re
@@ -192,8 +191,6 @@ def _equal(one: Any, other: Any) -> bool:
 def attempt(subject: Subject, folder: pathlib.Path, expected: Any, names: list[str]) -> tuple[str, str]:
   """Uses damaged files; returns the outcome and what was said about them, if it names one of `names`."""
   said = io.StringIO()
-  logger, handler = logging.getLogger("absl"), logging.StreamHandler(said)
-  before, logger.handlers, logger.propagate = logger.handlers, [handler], False
   outcome = ""
   try:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -204,8 +201,6 @@ def attempt(subject: Subject, folder: pathlib.Path, expected: Any, names: list[s
     said.write(f"{error}\n")
   except Exception as error:
     return "TRACEBACK", f"{type(error).__name__}: {error}"
-  finally:
-    logger.handlers, logger.propagate = before, True
   lines = [line for line in said.getvalue().splitlines() if any(name in line for name in names)]
   if report := next((line for line in lines if outcome == "UNNAMED" or _REPORT.search(line)), ""):
     return "named", report

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.survival.kills import FLAGS
+from experiments.survival.kills import FLAGS, SMALL
 from experiments.survival.survive import ROOT, saved
 
 STEPS = 20
@@ -148,7 +148,7 @@ class Commands:
     """Returns the command line that writes a result."""
     kind, _, variant = name.partition("-")
     trained, images = self._out / "trained", self._out / "images"
-    train = ["swin_jax.main", *FLAGS, "--config.log.num_pictures=2", "--config.log.every_steps=4"]
+    train = ["swin_jax.main", *FLAGS, SMALL, "--config.log.num_pictures=2", "--config.log.every_steps=4"]
     train += [f"--config.optim.{key}_epochs={n / 89}" for key, n in (("total", STEPS), ("warmup", 2))]
     train += [f"--config.checkpoint.every_epochs={5 / 89}", f"--config.log.eval_every_epochs={10 / 89}"]
     train += [f"--config.data.num_workers={int(variant == 'workers')}"]
@@ -187,7 +187,7 @@ class Commands:
         f"--out={result}",
         "--bands=0",
       ],
-      "plan": ["swin_jax.plan", *FLAGS, "--topology=v5e:1x1", "--analytic", f"--json={result}"],
+      "plan": ["swin_jax.plan", *FLAGS, SMALL, "--topology=v5e:1x1", "--analytic", f"--json={result}"],
     }[kind]
 
   def make_inputs(self) -> None:

@@ -38,19 +38,21 @@ from swin_jax.terminal import leftovers
 STEPS = 400
 FLAGS = [
   "--config=configs/quickstart.py:pretrain",
-  "--config.model.embed_dim=16",
   "--config.model.depths=(1,)",
   "--config.model.num_heads=(2,)",
   "--config.model.window_sizes=(4,)",
   "--config.data.batch_size=16",
   "--config.data.eval_batch_size=36",
   "--config.data.num_threads=1",
+]
+OFTEN = [  # with a worker, and often in the middle of writing
   "--config.data.num_workers=1",
   "--config.log.num_pictures=0",
   "--config.log.every_steps=20",
   f"--config.checkpoint.every_epochs={20 / 89}",
   f"--config.log.eval_every_epochs={100 / 89}",
 ]
+SMALL = "--config.model.embed_dim=16"
 LARGE = "--config.model.embed_dim=512"  # of the model that is evaluated and written, which takes time
 WAYS = ("KILL", "TERM", "INT", "HUP", "stopped, then KILL", "KILL to the group", "KILL to a worker")
 BY_SIGNAL = {"TERM": 75, "HUP": 75, "INT": 130}  # way → exit code
@@ -81,8 +83,8 @@ class Commands:
     """Returns the command line that writes a result."""
     trained = str(self.out / "trained")
     return {
-      "train": ["swin_jax.main", *FLAGS, *self._length, f"--workdir={result}"],
-      "evaluate": ["swin_jax.main", *FLAGS, LARGE, f"--workdir={trained}", "--mode=eval"],
+      "train": ["swin_jax.main", *FLAGS, *OFTEN, SMALL, *self._length, f"--workdir={result}"],
+      "evaluate": ["swin_jax.main", *FLAGS, *OFTEN, LARGE, f"--workdir={trained}", "--mode=eval"],
       "prepare": [
         "swin_jax.data.prepare",
         f"--source={self.out / 'images'}",
@@ -102,7 +104,9 @@ class Commands:
       Image.fromarray(rng.integers(0, 256, (48, 48, 3), np.uint8)).save(path)
     if {"evaluate", "weights", "export"} & set(names):
       few = [f"--config.optim.total_epochs={2 / 89}", f"--config.optim.warmup_epochs={1 / 89}"]
-      self.finish(self.start(["swin_jax.main", *FLAGS, LARGE, *few, f"--workdir={self.out / 'trained'}"]))
+      self.finish(
+        self.start(["swin_jax.main", *FLAGS, *OFTEN, LARGE, *few, f"--workdir={self.out / 'trained'}"])
+      )
 
   def start(self, words: list[str]) -> subprocess.Popen:
     """Starts a command in a group of its own, with a folder of its own for temporary files."""

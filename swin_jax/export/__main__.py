@@ -1,6 +1,6 @@
 """Exports a trained model to a folder that can be run without swin_jax.
 
-  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \
+  python -m swin_jax.export SRC DST [--image_size= --window=] [--dtype=bfloat16] [--features] \\
       [--weights=beside]
   python -m swin_jax.export SRC DST --format=onnx [--image_size= --window=] [--features]
 
@@ -112,7 +112,8 @@ def _export(arguments) -> None:
       "--weights=beside, which ONNX does not support"
     )
   shapes = {path: leaf.shape for path, leaf in forward.weights.items()}
-  say(f"{arguments.source}: {descriptions.summary(model.description, shapes)}")
+  first, *others = descriptions.summary(model.description, shapes)
+  say(f"{arguments.source}: {first}", *others)
 
   about = (
     forward.describe()

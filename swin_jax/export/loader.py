@@ -28,7 +28,10 @@ def load(folder=pathlib.Path(__file__).parent):
     ValueError: a file has changed since the export.
   """
   folder = pathlib.Path(folder)
-  config = json.loads((folder / "config.json").read_text())
+  try:
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+  except ValueError:
+    config = None
   check(folder, config)
   run = jax.jit(export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call)
   if config["export"]["weights"] == "beside":
@@ -42,14 +45,23 @@ def check(folder, config):
   Raises:
     ValueError: a file has changed since the export; the message names it.
   """
-  known = config.get("digests", {})
-  rest = config | {"digests": {name: known[name] for name in known if name != "config.json"}}
-  text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-  if hashlib.sha256(text.encode()).hexdigest() != known.get("config.json", {}).get("sha256"):
+  if not _is_intact(config):
     raise ValueError(f"{folder / 'config.json'} has changed since the export; copy it again")
+  known = config["digests"]
   for name in ("model.stablehlo", "model.safetensors"):
     if name in known and _sha256(folder / name) != known[name]["sha256"]:
       raise ValueError(f"{folder / name} is missing or has changed since the export; copy it again")
+
+
+def _is_intact(config):
+  """Returns whether config.json has the content whose SHA-256 it holds."""
+  try:
+    known, sha256 = config["digests"], config["digests"]["config.json"]["sha256"]
+  except (KeyError, TypeError):
+    return False
+  rest = config | {"digests": {name: known[name] for name in known if name != "config.json"}}
+  text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest() == sha256
 
 
 def _sha256(path):

@@ -12,7 +12,6 @@ import socket
 import urllib.request
 
 import jax
-from jax._src import clusters  # jax.distributed.initialize does not return what it detects
 from jax.experimental import multihost_utils
 import numpy as np
 
@@ -87,12 +86,22 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
 
 
 def _settings_of_launcher() -> tuple[str, int, int, list[int] | None]:
-  """Returns coordinator, number of processes, index of this one, and its devices, None for all."""
+  """Returns coordinator, number of processes, index of this one, and its devices, None for all.
+
+  Raises:
+    ValueError: the launcher does not provide all of them, or jax cannot detect them.
+  """
   coordinator, ids = os.environ.get("JAX_COORDINATOR_ADDRESS"), os.environ.get("JAX_LOCAL_DEVICE_IDS")
   ids = [int(number) for number in ids.split(",")] if ids else None
-  settings = clusters.ClusterEnv.auto_detect_unset_distributed_params(
-    coordinator, None, None, ids, None, peers.SECONDS_TO_JOIN
-  )
+  try:
+    # Private, because `jax.distributed.initialize` uses these settings but does not return them.
+    from jax._src import clusters
+
+    settings = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+      coordinator, None, None, ids, None, peers.SECONDS_TO_JOIN
+    )
+  except (ImportError, AttributeError, TypeError) as error:
+    raise ValueError(f"jax {jax.__version__} cannot detect its settings: {error}") from error
   if None in settings[:3]:
     raise ValueError("it does not say where process 0 is, how many there are, or which this one is")
   return settings

@@ -6,9 +6,9 @@ aborts the process. Its clients also abort as soon as they lose process 0. So th
 
   jax in process i → relay in process i → process 0 at the coordinator's address → jax's service in process 0
 
-Each process also holds one connection to that address for lines of text, "bye" before it ends well, "ended …"
-with its error, "lost …" from process 0. The kernel closes the connection of a process that dies; a machine
-that is gone is noticed by keep-alive packets.
+Each process also holds one connection to that address for lines of text: "bye" before it ends well, "ended …"
+with its error before it ends early, and from process 0 "lost …" when another one has ended. The kernel closes
+the connection of a process that dies; keep-alive packets reveal a machine that is gone.
 """
 
 from collections.abc import Callable
@@ -92,10 +92,11 @@ class Peers:
       outcome: exit code and last line of this process if one of the others dies after this call.
     """
     self._outcome, self._leaving = outcome, error is None
-    text = " ".join(str(error).split()) or type(error).__name__
-    if error is not None:
-      self._lost.set()  # it ends by itself, and needs no other reason
-    self._tell("bye" if error is None else f"ended {self._index} {text}")
+    if error is None:
+      self._tell("bye")
+      return
+    self._lost.set()  # it ends by itself, and needs no other reason
+    self._tell(f"ended {self._index} {' '.join(str(error).split()) or type(error).__name__}")
 
   def settle(self) -> None:
     """Waits, after an error that the death of another process may have caused, until that would be known."""

@@ -1,7 +1,7 @@
 """Predicts whether a run fits a TPU slice or GPU nodes before you rent them: memory, collectives, time of a
 step, and what to change if it does not fit.
 
-  python -m swin_jax.plan --config=FILE[:kind] \
+  python -m swin_jax.plan --config=FILE[:kind] \\
       --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
 For a TPU slice, the real train step is compiled on this machine. That needs no TPU, only libtpu: pip install
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 from absl import logging
 
 from swin_jax.mesh import hardware
-from swin_jax.terminal import cli, files
+from swin_jax.terminal import cli, files, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput, cannot_write
 from swin_jax.terminal.progress import patiently, say
@@ -78,7 +78,7 @@ def _parser() -> cli.ConfigParser:
   )
   parser.add_argument(
     "--batch",
-    type=cli.number(int, 0, 2**20),
+    type=cli.number(rules.Whole(0, 2**20)),
     default=0,
     metavar="N",
     help="images per step of training and of evaluation; 0 for the config's batch sizes",
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     report["advice"] = patiently(
       "searching for what fits", lambda: fit.advise(config, hardware.parse(report["topology"]), report)
     )
-    say(describe(report))
+    say(*describe(report))
     if out:
       try:
         files.write(out, json.dumps(report, indent=2) + "\n")
@@ -142,8 +142,8 @@ def main(argv: Sequence[str]) -> int:
   return cli.exit_code(body)
 
 
-def describe(report: dict[str, Any]) -> str:
-  """Returns the report as text for the terminal."""
+def describe(report: dict[str, Any]) -> list[str]:
+  """Returns the lines of the report for the terminal."""
   gib, sizes, memory = 2**30, report["bytes_per_chip"], report["memory_per_chip"]
   analytic = report["method"] == "analytic"
   verdict = "fits" if report["fits"] else "DOES NOT FIT"
@@ -212,7 +212,7 @@ def describe(report: dict[str, Any]) -> str:
       "  by formula none of these alone is enough; a larger slice, stricter remat and a smaller batch "
       "together may be"
     )
-  return "\n".join(lines)
+  return lines
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from swin_jax.ops import mixing
 from swin_jax.run import checks, inputs, reads
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
@@ -72,7 +72,7 @@ def _parser() -> cli.ConfigParser:
   parser = cli.ConfigParser(prog="python -m swin_jax.run.bench", description=__doc__)
   parser.add_argument(
     "--seconds",
-    type=cli.number(int, 1, 86_400),
+    type=cli.number(rules.Whole(1, 86_400)),
     default=20,
     metavar="N",
     help="duration of the measurement of the pipeline, in seconds",
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     checks.check(ready)
     data = inputs.open_input(ready)
     measured = measure(data, arguments.seconds)
-    say(describe(ready, measured))
+    say(*describe(ready, measured))
     rate, devices = on_devices(ready, len(data.train_source.class_names))
     say(
       f"then on {devices}: {rate:,.0f} images/s through the augmentations of a batch"
@@ -180,8 +180,8 @@ def _crew(data: pipeline.Input) -> str:
   )
 
 
-def describe(config: ConfigDict, measured: Measured) -> str:
-  """Returns the result of `measure` as text; the last line says what bounds the pipeline."""
+def describe(config: ConfigDict, measured: Measured) -> list[str]:
+  """Returns the result of `measure` as lines; the last says what bounds the pipeline."""
   rate, cores, seconds = measured
   total = sum(seconds.values())
   height, width = config.data.image_size
@@ -195,7 +195,7 @@ def describe(config: ConfigDict, measured: Measured) -> str:
   ]
   largest = max(seconds, key=seconds.get)
   advice = _crew_advice(config.data, cores) if largest == "rest" else ""
-  return "\n".join([*lines, STAGES[largest].format(100 * seconds[largest] / total) + advice])
+  return [*lines, STAGES[largest].format(100 * seconds[largest] / total) + advice]
 
 
 def device_limit(rate: float, measured: Measured) -> str:

@@ -20,6 +20,7 @@ from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
 from swin_jax.run import checks, optim
 from swin_jax.saved import description
+from swin_jax.saved import workdir as saved_workdir
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, cannot_write
@@ -42,7 +43,7 @@ def own(workdir: str):
     if jax.process_index() == 0:
       try:
         os.makedirs(workdir, exist_ok=True)
-        lock = stack.enter_context(open(pathlib.Path(workdir) / ".lock", "w"))
+        lock = stack.enter_context(open(pathlib.Path(workdir, saved_workdir.LOCK), "w"))
       except OSError as e:
         error = cannot_write(f"--workdir={workdir}", e)
       else:
@@ -55,7 +56,7 @@ def own(workdir: str):
             )
     distributed.raise_first(error)
     if jax.process_index() == 0:
-      for folder in (pathlib.Path(workdir), *pathlib.Path(workdir).glob("checkpoints/*/")):
+      for folder in (pathlib.Path(workdir), *pathlib.Path(workdir).glob(f"{saved_workdir.CHECKPOINTS}/*/")):
         files.remove_dead(folder)
     yield
 
@@ -215,11 +216,11 @@ def write(config: ConfigDict, workdir: str) -> None:
   """Writes the resolved config to the workdir."""
   if jax.process_index() > 0:
     return
-  files.write(pathlib.Path(workdir) / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+  files.write(pathlib.Path(workdir, saved_workdir.CONFIG), json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> str:
-  """Returns a summary of the run in a few lines, and writes a table of all parameters to the workdir."""
+def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> list[str]:
+  """Returns the lines of a summary of the run, and writes a table of all parameters to the workdir."""
   rows, state = [], program.state
   backbone = backbone_of(config)
   mask = jax.tree.leaves(optim.decay_mask(state.params, optim.decay_rules(backbone.decay(config))))
@@ -237,7 +238,7 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     lines = ["parameter | shape | partition | bytes per device | weight decay"] + [
       " | ".join(map(str, row)).rstrip() for row in rows
     ]
-    files.write(pathlib.Path(workdir) / "parameters.txt", "\n".join(lines) + "\n")
+    files.write(pathlib.Path(workdir, saved_workdir.PARAMETERS), "\n".join(lines) + "\n")
   count = sum(math.prod(row[1]) for row in rows)
   mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
   held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}
@@ -248,12 +249,12 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
   )
   path, whole = sharding.largest_replicated(state)
   whole = f"; the largest fully replicated array is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
-  return (
+  return [
     f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
     f" {program.flops / 1e9:.3g} GFLOP per image; {sum(mask)} of {len(mask)} arrays decay"
-    f" ({workdir}/parameters.txt)\n"
+    f" ({workdir}/{saved_workdir.PARAMETERS})",
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"
-    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}\n"
-    f"each device holds {held}{whole}"
-  )
+    f" {len(data.eval_source):,} to evaluate; {total_steps:,} steps of {config.data.batch_size}",
+    f"each device holds {held}{whole}",
+  ]

@@ -9,26 +9,26 @@ from swin_jax.data.read import facts, manifest, strange
 _WIDTH = 108
 
 
-def describe(config: ConfigDict) -> str:
+def describe(config: ConfigDict) -> list[str]:
   """Returns a line for each split of the run with the shares of its classes, and a line for each thing that
-  is strange; "" if the data are not a prepared set.
+  is strange; none if the data are not a prepared set.
 
   Raises:
     BadInput: the facts of the set are damaged.
   """
   path = config.data.path
   if config.data.source != "array_record":
-    return ""
+    return []
   of = facts.read(path)
   if of is None:  # a set without a manifest has a line of its own, with the same advice
     advice = (
       f"{path} has no {facts.NAME}, so its classes are not shown; the command that prepared it counts them"
     )
-    return advice if os.path.exists(manifest.path_of(path)) else ""
+    return [advice] if os.path.exists(manifest.path_of(path)) else []
   lines = [
     _line(split) for split in of.splits if split.name in (config.data.train_split, config.data.eval_split)
   ]
-  return "\n".join([f"{path} holds", *lines, *strange.shown(of, _WIDTH)])
+  return [f"{path} holds", *lines, *strange.shown(of, _WIDTH)]
 
 
 def _line(split: facts.Split) -> str:

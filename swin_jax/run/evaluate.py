@@ -146,7 +146,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str) -> dict[str, float]:
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts again")
   say(
-    in_short(values)
-    + "".join(f"\n  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1)
+    in_short(values),
+    *(f"  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1),
   )
   return values

@@ -14,9 +14,8 @@ import sys
 import time
 from typing import Any
 
-from absl import logging
-
 from swin_jax.run.record_file import RecordFile
+from swin_jax.terminal.progress import warn
 
 
 class Events:
@@ -34,7 +33,7 @@ class Events:
       self._proto, self._checksum = _import()
     except Exception as error:  # an installation that does not fit may raise anything
       reason = " ".join(str(error).split())
-      logging.warning("tensorboardX cannot be imported (%s); the run goes on without its events", reason)
+      warn(f"tensorboardX cannot be imported ({reason}); the run goes on without its events")
       return
     name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
     start = self._record(file_version="brain.Event:2")

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from absl import logging
 import jax
 
-from swin_jax.terminal.progress import say
+from swin_jax.terminal.progress import say, warn
 
 
 class Profiler:
@@ -51,6 +50,6 @@ class Profiler:
       function()
     except (OSError, RuntimeError) as error:
       reason = " ".join(str(error).split())
-      logging.warning("the profile cannot be written to %s (%s); the run goes on", self._folder, reason)
+      warn(f"the profile cannot be written to {self._folder} ({reason}); the run goes on")
       return False
     return True

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 from typing import Any
 
-from absl import logging
-
-from swin_jax.terminal import files
+from swin_jax.terminal import digests, files
+from swin_jax.terminal.progress import warn
 
 
 class RecordFile:
@@ -27,8 +27,14 @@ class RecordFile:
     self._path, self._start = path, start
     self._handle: int | None = None
     self._missing, self._is_refused = 0, False
+    self._size, self._sha256 = 0, hashlib.sha256()  # of what the run has written
 
-  def keep_lines(self, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+  @property
+  def digest(self) -> digests.Digest:
+    """Size and SHA-256 of the file, if nothing but the run has changed it."""
+    return {"size": self._size, "sha256": self._sha256.hexdigest()}
+
+  def keep_lines(self, is_kept: Callable[[dict[str, Any]], bool], written: digests.Digest | None) -> None:
     """Drops lines of the file that an earlier process wrote.
 
     Lines that are not JSON objects with a step are dropped too and reported; a last line without an end is
@@ -36,9 +42,13 @@ class RecordFile:
 
     Args:
       is_kept: the object in a line → whether the line is kept.
+      written: `digest` of that process at some time; a change before the end that the file then had is
+        reported. None if unknown.
     """
     try:
       if not os.path.lexists(self._path):
+        if written and written["size"]:
+          warn(f"{self._path} is missing; the run goes on with a new one")
         return
       with files.open_regular(self._path) as file:
         data = file.read()
@@ -50,7 +60,12 @@ class RecordFile:
           kept.append(line + b"\n")
       if damaged:
         numbers = ", ".join(map(str, damaged[:5])) + (" and others" if len(damaged) > 5 else "")
-        logging.warning("%s: %d damaged lines are left out (line %s)", self._path, len(damaged), numbers)
+        warn(f"{self._path}: {len(damaged)} damaged lines are left out (line {numbers})")
+      elif written and digests.of_bytes(data[: written["size"]]) != written:
+        warn(
+          f"{self._path} has changed since the run wrote it: its content has another SHA-256; the run goes on"
+          " with it as it is"
+        )
       self._replace(data, b"".join(kept))
     except OSError as error:
       self._is_refused = True  # with its old lines, it would contradict what is added
@@ -73,7 +88,7 @@ class RecordFile:
     """Closes the file, and reports how many records are missing in it."""
     self._release()
     if self._missing:
-      logging.warning("%s lacks %d entries of this run", self._path, self._missing)
+      warn(f"{self._path} lacks {self._missing} entries of this run")
       self._missing = 0
 
   def _open(self) -> None:
@@ -83,27 +98,32 @@ class RecordFile:
     # without waiting for the reader of a named pipe
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     self._handle = os.open(self._path, flags, 0o666)
-    files.check_regular(self._handle, self._path)
+    files.check_regular(self._path, self._handle)
     if self._start and not os.fstat(self._handle).st_size:
       self._append(self._start)
 
   def _append(self, data: bytes) -> None:
-    size = os.fstat(self._handle).st_size
+    size, rest = os.fstat(self._handle).st_size, data
     try:
-      while data:
-        data = data[os.write(self._handle, data) :]
+      while rest:
+        rest = rest[os.write(self._handle, rest) :]
     except OSError:
       os.ftruncate(self._handle, size)  # half a record would spoil the next one
       raise
+    self._count(data)
+
+  def _count(self, data: bytes) -> None:
+    self._size += len(data)
+    self._sha256.update(data)
 
   def _replace(self, data: bytes, kept: bytes) -> None:
     """Replaces the content of the file; needs no room on the disk where the end is dropped."""
-    if kept == data:
-      return
     if data.startswith(kept):
-      os.truncate(self._path, len(kept))
+      if kept != data:
+        os.truncate(self._path, len(kept))
     else:
       files.write(self._path, kept.decode())
+    self._count(kept)
 
   def _release(self) -> None:
     handle, self._handle = self._handle, None
@@ -112,8 +132,7 @@ class RecordFile:
         os.close(handle)
 
   def _report(self, error: OSError) -> None:
-    reason = error.strerror or error
-    logging.warning("%s cannot be written (%s); the run goes on without it", self._path, reason)
+    warn(f"{self._path} cannot be written ({error.strerror or error}); the run goes on without it")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

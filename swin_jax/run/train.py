@@ -77,6 +77,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     transfer.plan(start, shapes, transfer.Rules(**config.transfer))
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_config.own(workdir))  # only now: a refused run leaves nothing behind
+    if not stored and checkpoint.stored_config(workdir):
+      raise BadInput(f"another process has just trained in --workdir={workdir}; give the command again")
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
     checkpoints = checkpoint.Checkpoints(
@@ -100,14 +102,15 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
         params, report = transfer.start_from(start, state.params, transfer.Rules(**config.transfer), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
-        say(str(report).partition("\n")[0] + f"; every name is in {workdir}/transfer.txt")
+        say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
-    say(run_config.describe(config, data, program, total_steps, workdir))
+    say(*run_config.describe(config, data, program, total_steps, workdir))
     if lines := contents.describe(config):
-      say(lines)
+      say(*lines)
     # 7. Loop.
-    writer = Writer(workdir, restored.step, restored.evaluation is not None)
+    written = restored.data.get("written", {})  # old checkpoints have none
+    writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
     log = TrainLog(
@@ -169,11 +172,12 @@ def _loop(run: _Run, restored: checkpoint.Restored) -> dict[str, float]:
   def save(step):
     nonlocal saved_step
     # The step gives the position in the data; with interval and nonfinite_steps, a resumed run logs as if it
-    # had not been interrupted.
+    # had not been interrupted; with written, it notices changes to the log.
     rest = {
       "num_examples": len(run.data.train_source),
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
+      "written": run.log.writer.digests,
     }
     with clock.measure("checkpoint"):
       run.checkpoints.save(step, state, rest, run.config.to_dict())

@@ -8,7 +8,6 @@ import io
 import json
 import pathlib
 
-from absl import logging
 import jax
 import numpy as np
 from PIL import Image
@@ -16,6 +15,8 @@ from PIL import Image
 from swin_jax.run.events import Events
 from swin_jax.run.record_file import RecordFile
 from swin_jax.terminal import files
+from swin_jax.terminal.digests import Digest
+from swin_jax.terminal.progress import warn
 
 
 class Writer:
@@ -25,19 +26,27 @@ class Writer:
     workdir: the run's folder.
     step: step that the run continues from; lines of later steps, written before an interruption, are dropped.
     evaluated: whether the evaluation of this step is complete; if not, its lines are dropped too.
+    written: `digests` when this step was saved.
   """
 
-  def __init__(self, workdir: str, step: int, evaluated: bool):
+  def __init__(self, workdir: str, step: int, evaluated: bool, written: Mapping[str, Digest]):
     self._workdir = pathlib.Path(workdir)
     self.nonfinite_path = self._workdir / "nonfinite.jsonl"
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    self._lines, self._nonfinite = map(RecordFile, (self._workdir / "metrics.jsonl", self.nonfinite_path))
-    for file in (self._lines, self._nonfinite):
-      file.keep_lines(lambda entry: _is_before(entry, step, evaluated))
+    paths = self._workdir / "metrics.jsonl", self.nonfinite_path
+    self._records = {path.name: RecordFile(path) for path in paths}
+    self._lines, self._nonfinite = self._records.values()
+    for name, file in self._records.items():
+      file.keep_lines(lambda entry: _is_before(entry, step, evaluated), written.get(name))
     self._events = Events(self._workdir / "tensorboard", step + 1)
     self._lacks_pictures = False
+
+  @property
+  def digests(self) -> dict[str, Digest]:
+    """Digests of what the run has written, by the name of the file; a resumed run compares its files."""
+    return {name: file.digest for name, file in self._records.items()} if self._active else {}
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     if self._active:
@@ -75,14 +84,14 @@ class Writer:
         partial.write_bytes(encoded.getvalue())
     except OSError as error:
       if not self._lacks_pictures:
-        logging.warning("%s cannot be written (%s); the run goes on", path, error.strerror or error)
+        warn(f"{path} cannot be written ({error.strerror or error}); the run goes on")
       self._lacks_pictures = True
       return None
     return path
 
   def close(self) -> None:
     if self._active:
-      for file in (self._lines, self._nonfinite, self._events):
+      for file in (*self._records.values(), self._events):
         file.close()
 
 

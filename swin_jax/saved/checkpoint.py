@@ -18,7 +18,6 @@ import shutil
 import time
 from typing import Any, NamedTuple
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -26,6 +25,7 @@ import orbax.checkpoint as ocp
 from swin_jax.mesh import distributed
 from swin_jax.saved import manifest, parameters, workdir
 from swin_jax.terminal.errors import Fault
+from swin_jax.terminal.progress import warn
 
 
 class Restored(NamedTuple):
@@ -211,7 +211,7 @@ class Checkpoints:
         continue
       evaluation, wrong = manifest.read_evaluation(folder)
       if wrong and jax.process_index() == 0:
-        logging.warning("%s; step %d counts as not evaluated", wrong, newest)
+        warn(f"{wrong}; step {newest} counts as not evaluated")
       evaluation = distributed.gather("" if evaluation is None else json.dumps(evaluation))[0]
       return Restored(newest, state, restored["data"], json.loads(evaluation) if evaluation else None)
 
@@ -220,7 +220,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       left = [other for other in parameters.steps_in(self.folder) if other < step]
       then = "continuing from the one before" if left else "no other is left, so the run starts over"
-      logging.warning("the checkpoint of step %d is damaged (%s); moved to %s, %s", step, damage, aside, then)
+      warn(f"the checkpoint of step {step} is damaged ({damage}); moved to {aside}, {then}")
       for before in self.folder.glob("damaged-*"):  # one is enough to inspect; they must not fill the disk
         shutil.rmtree(before, ignore_errors=True)
       (self.folder / str(step)).rename(aside)

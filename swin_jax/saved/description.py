@@ -202,13 +202,13 @@ def parameter_shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
   }
 
 
-def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> str:
-  """Returns a two-line summary of the model."""
+def summary(description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> tuple[str, str]:
+  """Returns a summary of the model in two lines."""
   data, backbone = description["data"], backbone_of(description).summarise(description)
   pixels = " × ".join(map(str, data["image_size"]))
   bands = f"{len(data['mean'])} band{'s' * (len(data['mean']) > 1)}"
   return (
     f"{backbone.name}, {kind_of(description).summarise(description)}:"
-    f" {sum(map(math.prod, shapes.values())):,} parameters\n"
-    f"{backbone.sizes}, {bands}; {pixels} px" + (f", {backbone.geometry}" if backbone.geometry else "")
+    f" {sum(map(math.prod, shapes.values())):,} parameters",
+    f"{backbone.sizes}, {bands}; {pixels} px" + (f", {backbone.geometry}" if backbone.geometry else ""),
   )

@@ -143,13 +143,13 @@ def check_free(destination: str) -> None:
   try:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
       raise BadInput(f"{destination} already exists; choose another name")
+    if not path.name:  # ".", or the root
+      raise BadInput(f"{destination} cannot be created there; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
-      writable = path.name
+      pass
   except OSError as error:
     raise cannot_write(destination, error, done="created") from error
-  if not writable:
-    raise BadInput(f"{destination} cannot be created there; choose another name")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from swin_jax.mesh import distributed, sharding
 from swin_jax.saved import manifest, workdir
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import warn
 
 CONFIG = "config/metadata"  # file of a checkpoint that holds the config of its run
 
@@ -66,7 +67,7 @@ class SavedParameters:
       tree, damage[step] = open_tree(folder / str(step))
       if not damage[step]:
         break
-      logging.warning("the checkpoint of step %d in %s is damaged (%s)", step, folder, damage[step])
+      warn(f"the checkpoint of step {step} in {folder} is damaged ({damage[step]})")
     else:
       problem = "holds no checkpoint" if not steps else "holds no intact checkpoint"
       raise BadInput(

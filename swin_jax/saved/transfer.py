@@ -19,9 +19,11 @@ import numpy as np
 
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import BackboneKind
+from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
 
 ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
 
@@ -58,14 +60,15 @@ class Report:
   dropped: list[str]
   fresh: list[str]
 
-  def __str__(self) -> str:
+  def lines(self) -> list[str]:
+    """Returns a summary, and a line for every parameter."""
     lines = [
       f"from {self.source}: {len(self.loaded)} arrays loaded, {len(self.adapted)} adapted, "
       f"{len(self.dropped)} dropped, {len(self.fresh)} newly initialised"
     ]
     for title in ("adapted", "dropped", "fresh", "loaded"):
-      lines += [f"  {title:8} {path}" for path in getattr(self, title)]
-    return "\n".join(lines)
+      lines += [printable(f"  {title:8} {path}") for path in getattr(self, title)]
+    return lines
 
 
 class Plan(NamedTuple):
@@ -179,7 +182,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
     saved: the source.
     params: fresh parameters, as sharded arrays.
     rules: for arrays of a different shape.
-    workdir: folder for the report, `transfer.txt`.
+    workdir: folder for the report, see `saved.workdir`.
 
   Returns:
     The parameters, sharded as before, and the report.
@@ -193,7 +196,7 @@ def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[A
   }
   arrays, report = read(saved, expected, rules)
   if jax.process_index() == 0:
-    files.write(pathlib.Path(workdir) / "transfer.txt", str(report) + "\n")
+    files.write(pathlib.Path(workdir, saved_workdir.TRANSFER), "\n".join(report.lines()) + "\n")
   return flax.traverse_util.unflatten_dict(flat | arrays, sep="/"), report
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: which paths cannot be one, and what must not lie at the names that a run uses."""
+"""The folder of a run: the names that it uses, which paths cannot be one, and what must not lie there."""
 
 import glob
 import os
@@ -6,9 +6,13 @@ import pathlib
 
 from swin_jax.terminal.errors import BadInput
 
-CHECKPOINTS = "checkpoints"
-# Files that a run reads or replaces. Logs are not among them: a run goes on without them.
-_FILES = ("config.json", "parameters.txt", "transfer.txt", ".lock")
+CHECKPOINTS = "checkpoints"  # folder of checkpoints, one a step
+CONFIG = "config.json"  # the resolved config
+PARAMETERS = "parameters.txt"  # table of all parameters
+TRANSFER = "transfer.txt"  # what became of every array of the model that the run started from
+LOCK = ".lock"  # locked while a process trains
+# Files that a run replaces. Logs are not among them: a run goes on without them.
+_FILES = (CONFIG, PARAMETERS, TRANSFER, LOCK)
 
 
 def check(workdir: str) -> None:

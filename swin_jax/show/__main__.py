@@ -1,7 +1,7 @@
 """Draws pictures of what a model does, as PNG files.
 
   python -m swin_jax.show reconstruct SRC IMAGES… --out=DIR [--mask_ratio= --mask_patch= --seed= --bands=]
-  python -m swin_jax.show attention SRC IMAGES… --out=DIR \
+  python -m swin_jax.show attention SRC IMAGES… --out=DIR \\
       [--stage= --block= --head= --at= --class= --cam_stage= --bands=]
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
   python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]
@@ -30,7 +30,7 @@ georeferenced, otherwise PNGs of classes, together with a classes.txt, or TIFFs 
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import sys
 from typing import Any
 
@@ -50,22 +50,15 @@ from swin_jax.terminal.progress import Progress, say
 _TASKS = {kind.pixels.command: task for task, kind in KINDS.items() if kind.pixels}
 
 
-def _numbers(example: str, least: int, *counts: int, whole: bool = True) -> Callable[[str], tuple]:
-  """Returns the type of a flag: comma-separated numbers from `least` to the largest side of an image.
-
-  The error message for other text quotes the example.
-  """
-
-  def parse(text: str) -> tuple:
-    try:
-      numbers = tuple(int(part) if whole or "." not in part else float(part) for part in text.split(","))
-    except ValueError:
-      numbers = ()
-    if len(numbers) not in counts or not all(least <= number <= rules.SIDE.high for number in numbers):
-      raise argparse.ArgumentTypeError(f"'{text}' must be like {example}")
-    return numbers
-
-  return parse
+def _place(text: str) -> tuple[float, ...]:
+  """Parses ROW,COLUMN, in pixels or, with a decimal point, fractions of the image."""
+  try:
+    numbers = tuple(float(part) if "." in part else int(part) for part in text.split(","))
+  except ValueError:
+    numbers = ()
+  if len(numbers) != 2 or any(rules.Real(0, rules.SIDE.high).problem(number) for number in numbers):
+    raise argparse.ArgumentTypeError(f"{rules.shown(text)} must be like 0.5,0.5 or 112,112")
+  return numbers
 
 
 def _head(text: str) -> int | None:
@@ -75,7 +68,7 @@ def _head(text: str) -> int | None:
 
 
 def _parser() -> cli.Parser:
-  common = argparse.ArgumentParser(add_help=False)
+  common = cli.Parser(add_help=False)
   common.add_argument(
     "source",
     type=local_path,
@@ -92,17 +85,17 @@ def _parser() -> cli.Parser:
   common.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for the pictures")
   common.add_argument(
     "--window",
-    type=_numbers("8 or 8,16", 1, 1, 2),
+    type=cli.sizes((1, 2)),
     help="tokens, or HEIGHT,WIDTH, for all stages, as in swin_jax.load",
   )
   common.add_argument(
     "--image_size",
-    type=_numbers("224 or 192,256", 1, 1, 2),
+    type=cli.sizes((1, 2)),
     help="pixels, or HEIGHT,WIDTH, as in swin_jax.load",
   )
   common.add_argument(
     "--bands",
-    type=_numbers("3,2,1 or 0", 0, 1, 3),
+    type=cli.numbers(rules.Whole(0, rules.BANDS.high - 1), (1, 3)),
     default=(),
     help="bands shown as red, green, blue, or one as grey; from 0",
   )
@@ -116,28 +109,28 @@ def _parser() -> cli.Parser:
     "reconstruct", parents=[common], help="original, masked, reconstructed, pasted"
   )
   command.add_argument(
-    "--mask_ratio", type=cli.number(float, 0, 1), default=0.6, help="masked fraction of the image"
+    "--mask_ratio", type=cli.number(rules.Real(0, 1)), default=0.6, help="masked fraction of the image"
   )
   command.add_argument(
     "--mask_patch",
-    type=cli.number(int, 1, rules.SIDE.high),
+    type=cli.number(rules.SIDE),
     help="side of a masked cell in pixels; default: that of a token of the last stage",
   )
   command.add_argument(
     "--seed",
-    type=cli.number(int, 0, 2**32 - 1),
+    type=cli.number(rules.Whole(0, 2**32 - 1)),
     default=0,
     help="random seed of the first image's mask; it increases by 1 with each image",
   )
 
-  index = cli.number(int, 0, 10**6)
+  index = cli.number(rules.Whole(0, 10**6))
   command = commands.add_parser("attention", parents=[common], help="attention of a block, and Grad-CAM")
   command.add_argument("--stage", type=index, help="from 0; default: the second to last")
   command.add_argument("--block", type=index, help="block of the stage, from 0; default: its last")
   command.add_argument("--head", type=_head, help="head of the block, from 0, or mean")
   command.add_argument(
     "--at",
-    type=_numbers("0.5,0.5 or 112,112", 0, 2, whole=False),
+    type=_place,
     action="append",
     help="ROW,COLUMN of the query whose attention is shown, in pixels or, with a decimal point, fractions of"
     " the image; may be repeated",
@@ -176,10 +169,7 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.show import images, whole_images
 
   image_files = [file for path in arguments.images for file in images.find(path)]
-  window, size = (
-    value[0] if value and len(value) == 1 else value for value in (arguments.window, arguments.image_size)
-  )
-  model, params = pretrained.load(arguments.source, window=window, image_size=size)
+  model, params = pretrained.load(arguments.source, window=arguments.window, image_size=arguments.image_size)
   task, truth = _TASKS.get(arguments.command), None
   if task and model.kind is not KINDS[task]:
     raise BadInput(
@@ -213,10 +203,11 @@ def _run(arguments: argparse.Namespace) -> None:
     drawn += 1
     say(f"wrote {path}")
   if refused:
-    others = len(refused) - 1
-    more = f"; {others} other{'s were' if others > 1 else ' was'} refused too" * (
-      others > 0
-    ) + f"; of the rest {drawn} pictures were made" * (drawn > 0)
+    others, more = len(refused) - 1, ""
+    if others:
+      more += f"; {others} other{'s were' if others > 1 else ' was'} refused too"
+    if drawn:
+      more += f"; {drawn} picture{'s' * (drawn > 1)} of the others {'were' if drawn > 1 else 'was'} written"
     raise BadInput(refused[0] + more)
 
 

@@ -1,6 +1,7 @@
 """Config keys and batches of the tasks with a target for every pixel: images, each with a map."""
 
 from collections.abc import Callable
+import math
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,15 @@ def check(config: ConfigDict, group: str) -> None:
       raise BadInput(
         f"config.{key} = {sizes} must be two numbers of pixels, each at least {max(levels[0].stride)}, the"
         " backbone's patch"
+      )
+  for key, sizes, scale in (
+    ("dense.sides", c.sides, c.scale_range[1]),
+    ("dense.eval_canvas", c.eval_canvas, max(c.scales)),
+  ):
+    if sizes and math.prod(sizes) * scale**2 > rules.MOST_PIXELS:
+      raise BadInput(
+        f"config.{key} = {sizes} at a scale of {scale:g} has more than {rules.MOST_PIXELS:,} pixels; make it"
+        " smaller"
       )
   augmentation.check(config)
   pictures.check(config)

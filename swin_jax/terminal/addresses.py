@@ -11,7 +11,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|(?<=..):/)")
 _MOUNTS = {"gs": "https://cloud.google.com/storage/docs/cloud-storage-fuse/overview"}
 
 
-def scheme_of(path: object) -> str:
+def _scheme_of(path: object) -> str:
   """Returns the scheme of an address, like "gs" for gs://bucket/x; "" for a path of a file system."""
   match = _SCHEME.match(str(path))
   return match[1].lower() if match else ""
@@ -38,7 +38,7 @@ def check_local(what: str, path: object) -> None:
   """
   if any(ord(character) < 32 for character in str(path)):
     raise BadInput(f"{what}{'=' * bool(what)}{printable(path)} has control characters; rename it")
-  if not (scheme := scheme_of(path)):
+  if not (scheme := _scheme_of(path)):
     return
   page = f" ({_MOUNTS[scheme]})" if scheme in _MOUNTS else ""
   raise BadInput(

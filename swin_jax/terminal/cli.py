@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import difflib
 import errno
 import gc
-import math
+import itertools
 import os
 import re
 import signal
@@ -30,16 +30,22 @@ _KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a k
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser that reports mistakes as bad input, in one line."""
+  """A parser that reports mistakes as bad input, in one line; no flag may be given twice."""
 
   def __init__(self, **kwargs):
     super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    self.register("action", None, _StoreOnce)  # argparse would silently take the last value
+    self.given: set[str] = set()  # arguments so far, of the command line that is being parsed
 
   def parse_known_args(self, args=None, namespace=None):
-    known, rest = super().parse_known_args(args, namespace)
+    known, rest = self._parse(args, namespace)
     if rest:  # reported here, where a subcommand knows its own flags
       self.refuse(rest[0])
     return known, rest
+
+  def _parse(self, args, namespace):
+    self.given.clear()
+    return super().parse_known_args(args, namespace)
 
   def refuse(self, word: str) -> NoReturn:
     """Raises BadInput for a word that is not a flag of this command."""
@@ -53,6 +59,19 @@ class Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     raise BadInput(f"{' '.join(message.split())}; {self.prog} --help lists all flags")
+
+
+class _StoreOnce(argparse.Action):
+  """Stores the value of an argument; refuses a flag that already has one."""
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    if self.dest in parser.given:
+      before = getattr(namespace, self.dest)
+      raise BadInput(
+        f"{option_string} is given twice, {rules.shown(before)} and {rules.shown(values)}; give it once"
+      )
+    parser.given.add(self.dest)
+    setattr(namespace, self.dest, values)
 
 
 class ConfigParser(Parser):
@@ -71,7 +90,7 @@ class ConfigParser(Parser):
     )
 
   def parse_known_args(self, args=None, namespace=None):
-    known, rest = argparse.ArgumentParser.parse_known_args(self, args, namespace)
+    known, rest = self._parse(args, namespace)
     if not known.config and rest and not _KEY.match(rest[0]):
       self.refuse(rest[0])
     require(known, config="configs/quickstart.py")
@@ -82,15 +101,15 @@ class ConfigParser(Parser):
     """Returns the config in a file, modified by the flags that argparse does not know.
 
     Raises:
-      BadInput: the file is not a config, a key does not exist or cannot have the given value, a tuple is
+      BadInput: the file is not a config, a key does not exist or cannot have the given value, a key is
         given twice, or an argument is not a flag.
     """
     for word in rest:
       if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
         self.refuse(word)
+    _check_given_once(rest)
     from absl import flags  # --help needs neither
     from ml_collections import config_flags
-    from ml_collections.config_flags import config_path
 
     loaded = user_config.load(path)
     argv, values = [self.prog, *rest], flags.FlagValues()
@@ -103,20 +122,23 @@ class ConfigParser(Parser):
       raise BadInput(_clear(str(error), given_keys(argv))) from error
     if len(words) > 1:
       self.refuse(words[1])
-    given = _keys(rest)
-    for key in given:  # absl would join the tuples
-      if given.count(key) > 1 and isinstance(config_path.get_value(key, config.value), tuple):
-        raise BadInput(f"--config.{key} is given twice; give it once")
     return config.value
 
 
 def given_keys(argv: Sequence[str]) -> list[str]:
   """Returns the keys that a command line sets by --config.GROUP.KEY, as "GROUP.KEY", each once."""
-  return list(dict.fromkeys(_keys(argv)))
+  return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
 
 
-def _keys(argv: Sequence[str]) -> list[str]:
-  return [match[1] for word in argv if (match := _KEY.match(word))]
+def _check_given_once(words: Sequence[str]) -> None:
+  """Raises BadInput if two words set the same key: absl would take the last, or join tuples."""
+  given = {}
+  for word, after in itertools.pairwise([*words, "--"]):
+    if match := _KEY.match(word):
+      flag = word if "=" in word or after.startswith("--") else f"{word}={after}"
+      if before := given.get(match[1]):
+        raise BadInput(f"{before} and {flag} set the same key; give it once")
+      given[match[1]] = flag
 
 
 def require(arguments: argparse.Namespace, **examples: str) -> None:
@@ -134,18 +156,17 @@ def require(arguments: argparse.Namespace, **examples: str) -> None:
       raise BadInput(f"--{name} is missing; for example --{name}={example}")
 
 
-def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], float]:
-  """Returns the type of a flag: an int or a float, by `kind`, from `least` to `most`."""
-  noun = "an integer" if kind is int else "a number"
-  bounds = f"in the range [{least}, {most}]" if most < math.inf else f"of at least {least}"
+def number(rule: rules.Real) -> Callable[[str], float]:
+  """Returns the type of a flag: a number that follows a rule."""
+  kind = int if isinstance(rule, rules.Whole) else float
 
   def parse(text: str) -> float:
     try:
       value = kind(text)
     except ValueError:
-      value = math.nan
-    if not least <= value <= most or math.isinf(value):
-      raise argparse.ArgumentTypeError(f"{text} is not {noun} {bounds}")
+      value = text  # the rule tells what must be there instead
+    if wrong := rule.problem(value):
+      raise argparse.ArgumentTypeError(f"{rules.shown(text)} {wrong}")
     return value
 
   return parse
@@ -153,18 +174,16 @@ def number(kind: type, least: float, most: float = math.inf) -> Callable[[str], 
 
 def numbers(each: rules.Real, counts: Collection[int]) -> Callable[[str], list]:
   """Returns the type of a flag: comma-separated numbers, as many as `counts` allows, that follow a rule."""
-  kind, all_of_them = int if isinstance(each, rules.Whole) else float, rules.Items(each, counts)
+  parse_one = number(each)
 
   def parse(text: str) -> list:
-    try:
-      values = [kind(part) for part in text.split(",")]
-    except ValueError as error:
+    parts = text.split(",")
+    if len(parts) not in counts:
+      takes = rules.amount(counts, "value")
       raise argparse.ArgumentTypeError(
-        f"'{text}' must be a number, or numbers separated by commas"
-      ) from error
-    if wrong := all_of_them.problem(values):
-      raise argparse.ArgumentTypeError(f"'{text}': {wrong}")
-    return values
+        f"takes {takes}{' separated by commas' * (max(counts) > 1)}, got {len(parts)}"
+      )
+    return [parse_one(part) for part in parts]
 
   return parse
 

@@ -16,7 +16,6 @@ from typing import Any
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.files import is_plain_name, open_regular
-from swin_jax.terminal.printable import printable
 from swin_jax.terminal.progress import Progress, say
 
 GROUP = "digests"
@@ -120,7 +119,7 @@ def verify(folder: str, name: str, advice: str) -> None:
   try:
     files = read(json_files.read(path / name, dict, advice), name)
   except ValueError as error:
-    raise BadInput(f"{path / name} is damaged ({error}); {advice}") from error
+    raise BadInput(f"{path / name} is damaged: it {error}; {advice}") from error
   if files is None:
     raise BadInput(f"{path / name} has no {GROUP}: it is of an older version, or of another kind of folder")
   progress = Progress(f"verifying {folder}", sum(digest["size"] for digest in files.values()) / 1e6, "MB")
@@ -130,7 +129,7 @@ def verify(folder: str, name: str, advice: str) -> None:
       damaged += 1
       say(f"{file} {damage}")
   for file in sorted(set(os.listdir(path)) - {name, *files}):
-    say(f"{printable(file)} is unexpected: {name} does not list it")
+    say(f"{file} is unexpected: {name} does not list it")
   if damaged:
     raise BadInput(
       f"{folder}: {damaged} of {len(files)} files are damaged or missing, as named above; {advice}"

@@ -65,32 +65,44 @@ def is_plain_name(name: str) -> bool:
   return name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\")
 
 
+class NotRegular(OSError):
+  """A file is a folder, a pipe, a socket or a device: opening it may wait forever, and it may have no end."""
+
+
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-  """Opens a file for reading; unlike `open`, it does not wait for the other end of a named pipe.
+  """Opens a regular file for reading.
 
   Raises:
-    OSError: the file cannot be read, or is no regular file; `strerror` says what it is.
+    NotRegular: it is no regular file; `strerror` says what it is.
+    OSError: it does not exist, or cannot be read.
   """
-  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  check_regular(path)  # opening a device may have an effect of its own
+  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe by now
   try:
-    check_regular(handle, path)
+    check_regular(path, handle)
     return open(handle, "rb")
   except BaseException:
     os.close(handle)
     raise
 
 
-def check_regular(handle: int, path: str | os.PathLike) -> None:
-  """Checks that an open file is a regular file.
+def check_regular(path: str | os.PathLike, handle: int | None = None) -> int:
+  """Checks that a file is a regular file, and returns its size in bytes.
+
+  Args:
+    path: of the file.
+    handle: of the file, if it is open.
 
   Raises:
-    OSError: it is a folder, a pipe or a device.
+    NotRegular: it is not.
+    OSError: it does not exist, or cannot be examined.
   """
-  mode = os.fstat(handle).st_mode
-  if stat.S_ISDIR(mode):
-    raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
-  if not stat.S_ISREG(mode):
-    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+  status = os.stat(path if handle is None else handle)
+  if stat.S_ISDIR(status.st_mode):
+    raise NotRegular(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
+  if not stat.S_ISREG(status.st_mode):
+    raise NotRegular(errno.EINVAL, "it is not a regular file", os.fspath(path))
+  return status.st_size
 
 
 def remove_dead(folder: pathlib.Path) -> None:

@@ -77,16 +77,17 @@ def set_process(index: int) -> None:
   _process = index
 
 
-def say(text: str) -> None:
+def say(*lines: str) -> None:
   """Prints lines for the user, once for all processes of a run.
 
-  If the output cannot be written, because its disk is full or its reader is gone, the work goes on.
+  Newlines and other control characters inside a line are escaped, so that no name of a file can pass for a
+  line. If the output cannot be written, because its disk is full or its reader is gone, the work goes on.
   """
   global _is_silent
   if _process != 0:
     return
   try:
-    print("\n".join(map(printable, text.split("\n"))), flush=True)
+    print("\n".join(map(printable, lines)), flush=True)
   except OSError as error:
     if not _is_silent:
       _is_silent = True

@@ -104,10 +104,10 @@ class Items:
   rising: bool = False
 
   def problem(self, value: Any) -> str | None:
-    if not isinstance(value, (tuple, list)) or len(value) not in self.counts:
-      counts = list(self.counts)
-      number = f"{counts[0]} to {counts[-1]}" if len(counts) > 3 else " or ".join(map(str, counts))
-      return f"must be a tuple of {number} entries"
+    if not isinstance(value, (tuple, list)):
+      return f"must be a tuple or list of {amount(self.counts, 'entry', 'entries')}"
+    if len(value) not in self.counts:
+      return f"must have {amount(self.counts, 'entry', 'entries')}, not {len(value)}"
     for index, entry in enumerate(value):
       if wrong := self.each.problem(entry):
         return f"entry {index} {wrong}"
@@ -142,6 +142,22 @@ class Passes:
     except BadInput as error:
       return str(error)
     return None
+
+
+def amount(counts: Collection[int], one: str, several: str = "") -> str:
+  """Returns allowed numbers of things, in ascending order, in words: "1 to 8 entries".
+
+  Args:
+    counts: the numbers.
+    one: the noun.
+    several: its plural, if that is not the noun with an "s".
+  """
+  *others, last = counts
+  if len(others) > 1 and last - others[0] == len(others):
+    number = f"{others[0]} to {last}"
+  else:
+    number = " or ".join(filter(None, (", ".join(map(str, others)), str(last))))
+  return f"{number} {one if last == 1 else several or one + 's'}"
 
 
 def _number(value: float) -> str:

@@ -73,7 +73,7 @@ def _parser() -> cli.Parser:
   )
   command.add_argument(
     "--target_norm_window",
-    type=cli.number(int, 0, 9999),
+    type=cli.number(rules.Whole(0, 9999)),
     help="SimMIM with normalised targets: window in pixels (47 in the V2 recipe); 0 if not normalised",
   )
   command.add_argument(
@@ -99,9 +99,7 @@ def _parser() -> cli.Parser:
     choices=choices.BIAS_TABLES,
     help="interpolation of V1 bias tables for another window; default geometric",
   )
-  command.add_argument(
-    "--bands", type=cli.number(int, rules.BANDS.low, rules.BANDS.high), help="number of image bands"
-  )
+  command.add_argument("--bands", type=cli.number(rules.BANDS), help="number of image bands")
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
   command.add_argument(
     "--class_map",
@@ -151,7 +149,8 @@ def _import(arguments) -> None:
   opened = tensors.open_tensors(arguments.source, arguments.allow_pickle)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
   plan = importer.plan(opened, hints, arguments.layout)
-  say(f"{arguments.source}: {description.summary(plan.description, plan.shapes)}")
+  first, *others = description.summary(plan.description, plan.shapes)
+  say(f"{arguments.source}: {first}", *others)
   say(f"names of {plan.layout.name}; {'; '.join(plan.notes)}")
   folder.write(arguments.destination, plan.description, plan.shapes, plan.read)
   say(f"wrote {arguments.destination}")
@@ -194,14 +193,15 @@ def _adapt(arguments) -> None:
     return adapt.get(path, lambda x: x)(np.asarray(array)).astype(np.float32, copy=False)
 
   folder.write(arguments.destination, description, shapes, read)
-  say(f"wrote {arguments.destination}: {descriptions.summary(description, shapes)}")
+  first, *others = descriptions.summary(description, shapes)
+  say(f"wrote {arguments.destination}: {first}", *others)
   if arguments.bands:
     say(
       "; ".join(
         f"{name} " + ", ".join(f"{x:g}" for x in description["data"][name]) for name in ("mean", "std")
       )
     )
-  say("\n".join(line for line in str(report).splitlines() if not line.startswith("  loaded")))
+  say(*(line for line in report.lines() if not line.startswith("  loaded")))
 
 
 def _export(arguments) -> None:
@@ -213,7 +213,9 @@ def _export(arguments) -> None:
 
 
 def _verify(arguments) -> None:
-  digests.verify(arguments.folder, "config.json", "restore these, or write the folder again")
+  from swin_jax.saved import folder
+
+  digests.verify(arguments.folder, folder.CONFIG, "restore what is damaged, or write the folder again")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import clean
 
 _LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
+# A name of timm: window → window it is fine-tuned with, image size → larger one.
+_TIMM = "^swin.*?_window({0})(?:to({0}))?_({0})(?:to({0}))?".format("[1-9][0-9]{0,5}")
 _GROUPS = ("id2label", "model_args", "pretrained_cfg")  # keys whose values are objects, or null
 
 
@@ -36,7 +38,7 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
       raise BadInput(f"{path} says {theirs}; Swin has gelu and 1e-5")
     sizes = {"image_size": config.get("image_size"), "window": config.get("window_size")}
     sizes["trained_window"] = config.get("pretrained_window_sizes") or 0
-  elif m := re.search(r"^swin.*?_window(\d+)(?:to(\d+))?_(\d+)(?:to(\d+))?", str(config.get("architecture"))):
+  elif m := re.search(_TIMM, str(config.get("architecture"))):
     before, window, size, larger = (int(group) if group else None for group in m.groups())
     sizes = {"image_size": larger or size, "window": window or before, "trained_window": 0}
     if window:  # pre-trained with another window, which small maps shrank
@@ -82,13 +84,10 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
 def class_names(path: pathlib.Path, count: int) -> list[str]:
   """Returns the labels in Hugging Face's config.json; empty if their number differs or they are generic."""
   labels = read(path).get("id2label") or {}
-  names = [labels.get(str(i)) for i in range(count)]
-  return (
-    list(map(clean, names))
-    if len(labels) == count
-    and all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names))
-    else []
-  )
+  names = [labels.get(str(i)) for i in range(count)] if len(labels) == count else []
+  if not all(isinstance(name, str) and name != f"LABEL_{i}" for i, name in enumerate(names)):
+    return []
+  return list(map(clean, names))
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:

@@ -46,12 +46,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   detected = layouts.detect(tensors.shapes, tensors.source)
   if layout not in ("auto", detected.name):
     raise BadInput(f"{tensors.source} has the names of --layout={detected.name}, not of --layout={layout}")
-  try:
-    description, notes = inference.infer(tensors, detected, hints)
-  except (IndexError, ValueError, TypeError, ArithmeticError) as error:
-    raise BadInput(
-      f"{tensors.source} is not a known form of Swin: its tensors have unexpected shapes ({error})"
-    ) from error
+  description, notes = inference.infer(tensors, detected, hints)
   description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
   pieces, used, wrong = {}, set(), []

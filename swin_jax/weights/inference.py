@@ -48,11 +48,15 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       the flag.
   """
 
-  def shape(name):
-    parts = [tensors.shapes.get(part) for part in layout.spell(name)]
-    if None in parts:
-      raise BadInput(f"{tensors.source} lacks {layout.spell(name)[parts.index(None)]}")
-    return (sum(part[0] for part in parts), *parts[0][1:])
+  def shape(name, axes):
+    """Returns the shape of a tensor that has at least `axes` axes, none of them empty."""
+    (spelled,) = layout.spell(name)
+    if spelled not in tensors.shapes:
+      raise BadInput(f"{tensors.source} lacks {spelled}")
+    sides = tensors.shapes[spelled]
+    if len(sides) < axes or not all(sides):
+      raise BadInput(f"{tensors.source} is not a known form of Swin: its {spelled} has shape {list(sides)}")
+    return sides
 
   def has(name):
     return all(part in tensors.shapes for part in layout.spell(name))
@@ -60,16 +64,16 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   if hints.target_norm_window and (hints.target_norm_window < 0 or hints.target_norm_window % 2 == 0):
     raise BadInput(f"--target_norm_window must be odd, or 0; it is {hints.target_norm_window}")
   depths = _depths(tensors, layout)
-  embed_dim, bands, *patch = shape("patch_embed.proj.weight")
+  embed_dim, bands, *patch = shape("patch_embed.proj.weight", 4)
   if len(patch) != 2 or patch[0] != patch[1]:
     raise BadInput(f"{tensors.source}: its patches are {patch}; they must be square")
   first = "layers.{}.blocks.0.attn.{}"
   if has(first.format(0, "logit_scale")):
-    version, num_heads = 2, [shape(first.format(i, "logit_scale"))[0] for i in range(len(depths))]
+    version, num_heads = 2, [shape(first.format(i, "logit_scale"), 1)[0] for i in range(len(depths))]
   elif has(first.format(0, "relative_position_bias_table")):
     version, num_heads = (
       1,
-      [shape(first.format(i, "relative_position_bias_table"))[1] for i in range(len(depths))],
+      [shape(first.format(i, "relative_position_bias_table"), 2)[1] for i in range(len(depths))],
     )
   else:
     names = [
@@ -77,7 +81,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
   masked = has("decoder.0.weight")
-  num_classes = shape("head.weight")[0] if has("head.weight") and not masked else 0
+  num_classes = shape("head.weight", 2)[0] if has("head.weight") and not masked else 0
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
@@ -91,7 +95,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "embed_dim": embed_dim,
       "depths": depths,
       "num_heads": num_heads,
-      "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight")[0] / embed_dim,
+      "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight", 2)[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
     },
     # 8-bit images practically never have more than four bands.
@@ -156,11 +160,10 @@ def _depths(tensors: Tensors, layout: Layout) -> list[int]:
   blocks = {
     (int(m[1]), int(m[2]))
     for name in tensors.shapes
-    if (m := re.match(rf"{start}layers\.(\d+)\.blocks\.(\d+)\.", name))
+    if (m := re.match(rf"{start}layers\.(\d{{1,9}})\.blocks\.(\d{{1,9}})\.", name))
   }
-  depths = [
-    sum(stage == i for stage, _ in blocks) for i in range(1 + max((stage for stage, _ in blocks), default=-1))
-  ]
+  stages = [stage for stage, _ in blocks]
+  depths = [stages.count(stage) for stage in sorted(set(stages))]
   if not depths or blocks != {(i, j) for i, depth in enumerate(depths) for j in range(depth)}:
     raise BadInput(f"{tensors.source}: some of its blocks are missing; it has {depths} in its stages")
   return depths

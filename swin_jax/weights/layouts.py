@@ -112,7 +112,7 @@ def detect(names: Iterable[str], source: str) -> Layout:
       f"{source} is not a Swin Transformer: it has no layers of blocks; its first tensors are"
       f" {', '.join(sorted(names)[:3])}"
     )
-  merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d+)\.downsample\.", name))}
+  merges = {int(m[1]) for name in names if (m := re.search(r"layers\.(\d{1,9})\.downsample\.", name))}
   if layout == "official" and (
     (merges and 0 not in merges) or any(".head.fc." in f".{name}" for name in names)
   ):

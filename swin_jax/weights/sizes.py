@@ -4,8 +4,6 @@ from collections.abc import Mapping
 import math
 from typing import Any
 
-import numpy as np
-
 from swin_jax.models import windows
 from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved.tensors import Tensors
@@ -68,14 +66,20 @@ _EXAMPLE = {
 def _lists(name: str, value: Any, stages: int) -> list:
   """Returns [height, width], or one pair per stage; None for 0, a trained window equal to the window."""
   if name == "image_size":
-    if len(windows.pair(value)) != 2 or min(windows.pair(value)) < 1:
+    if not _is_size(value, 1):
       raise BadInput(f"--image_size must be a number of pixels, or height and width; it is {value}")
     return list(windows.pair(value))
   values = [value] * stages if isinstance(value, int) else list(value)
   least = 0 if name == "trained_window" else 1
-  if len(values) != stages or min(min(windows.pair(size)) for size in values) < least:
+  if len(values) != stages or not all(_is_size(size, least) for size in values):
     raise BadInput(f"--{name} must be one number of tokens, or {stages}, one per stage; it is {value}")
   return [list(windows.pair(size)) if size else None for size in values]
+
+
+def _is_size(value: Any, least: int) -> bool:
+  """Returns whether a value is a whole number of at least `least`, or a pair of these."""
+  size = windows.pair(value)
+  return len(size) == 2 and all(isinstance(side, int) and side >= least for side in size)
 
 
 def _used(model: dict[str, Any], window_sizes: list, image_size: list) -> list[list[int]]:
@@ -104,7 +108,11 @@ def _from_buffers(tensors: Tensors, layout: Layout, model: dict[str, Any]) -> di
     table = name_of(i, 0, "attn.relative_coords_table")
     if table not in tensors.shapes:
       return {}
-    _, height, width, _ = tensors.shapes[table]
+    match tensors.shapes[table]:
+      case (1, height, width, 2) if height % 2 and width % 2:
+        pass
+      case shape:
+        raise BadInput(f"{tensors.source} is not a known form of Swin: its {table} has shape {list(shape)}")
     used.append([(height + 1) // 2, (width + 1) // 2])
     values = tensors.read(table)[0]
     trained.append([_trained(values[-1, 0, 0], used[-1][0]), _trained(values[0, -1, 1], used[-1][1])])
@@ -112,7 +120,7 @@ def _from_buffers(tensors: Tensors, layout: Layout, model: dict[str, Any]) -> di
   # no mask: the map may be a single window, or the file may hold no masks
   mask = tensors.shapes.get(name_of(0, 1, "attn_mask"))
   # assumes a square image; the contents of the masks are checked against it later
-  if mask and math.isqrt(mask[0]) ** 2 == mask[0]:
+  if mask and mask[0] and math.isqrt(mask[0]) ** 2 == mask[0]:
     rows = math.isqrt(mask[0])
     sizes["image_size"] = [rows * used[0][0] * patch, rows * used[0][1] * patch]
     # A window shrunk by a small map would have its full size on a larger map.
@@ -124,8 +132,10 @@ def _from_buffers(tensors: Tensors, layout: Layout, model: dict[str, Any]) -> di
 def _trained(largest: float, window: int) -> int:
   """Returns the trained window in tokens, computed from the largest log-spaced offset.
 
+  Returns 1 if no window has this offset; the table then differs from the one that follows, and is refused.
   See `windows.log_spaced_offsets`.
   """
-  if window == 1 or not np.isfinite(largest):
+  scaled = 2 ** (3 * min(float(largest), 10.0)) - 1
+  if window == 1 or not scaled > 0:  # also if it is not a number
     return 1
-  return 1 + round(8 * (window - 1) / (2 ** (3 * float(largest)) - 1))
+  return 1 + round(8 * (window - 1) / scaled)

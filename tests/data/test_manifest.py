@@ -76,8 +76,8 @@ def test_damage_to_any_file_is_named(folder, capsys, name, damage):
   code, out, err = verify(folder, capsys)
   assert code == 2 and re.search(f"^{name} {damages.OF_A_FILE[damage]}$", out, re.M)
   assert err == (
-    f"swin_jax: {folder}: 1 of 7 files are damaged or missing, as named above; delete these and run the"
-    " command that prepared the set again\n"
+    f"swin_jax: {folder}: 1 of 7 files are damaged or missing, as named above; delete what is damaged and run"
+    " the command that prepared the set again\n"
   )
   of_content = damage in (damages.flip_a_bit, damages.zeros)
   if name.endswith(".json") or not of_content:  # a run reads the shards only as it needs them

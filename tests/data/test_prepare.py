@@ -305,7 +305,7 @@ def test_bad_parts(part):
     (["--source=x", "--out=y", "z"], "'z' is not a flag"),
     (
       ["--source=x", "--out=y", "--quality=200"],
-      "--quality: 200 is not an integer in the range [1, 95]",
+      "--quality: '200' must be at least 1 and at most 95",
     ),
     (["--source=nowhere", "--out=y"], "nowhere does not exist"),
   ],

@@ -60,19 +60,21 @@ REFUSED = [
   ([TRAIN, OUT, "--split=a*"], "a split cannot be called"),
   ([TRAIN, OUT, "--split=" + "a" * 300], "a split cannot be called"),
   ([TRAIN, OUT, "--split=statistics"], "not statistics, facts or manifest"),
-  ([TRAIN, OUT, "--hold_out=nan"], "--hold_out: nan is not a number in the range [0.0, 0.9]"),
-  ([TRAIN, OUT, "--hold_out=-0.1"], "--hold_out: -0.1 is not"),
+  ([TRAIN, OUT, "--hold_out=nan"], "--hold_out: 'nan' must be at least 0 and at most 0.9"),
+  ([TRAIN, OUT, "--hold_out=-0.1"], "--hold_out: '-0.1' must be"),
   ([TRAIN, OUT, "--hold_out=0.0001"], "each split needs at least one"),
-  ([TRAIN, OUT, "--hold_out=1"], "--hold_out: 1 is not"),
+  ([TRAIN, OUT, "--hold_out=1"], "--hold_out: '1' must be"),
   ([IMAGES, OUT, "--hold_out=0.1"], "--hold_out needs a source with one split"),
-  ([IMAGES, OUT, "--short_side=-1"], "--short_side: -1 is not an integer in the range [8, 65500], or 0"),
-  ([IMAGES, OUT, "--short_side=1"], "--short_side: 1 is not"),
-  ([IMAGES, OUT, "--short_side=99999999999"], "--short_side: 99999999999 is not"),
-  ([IMAGES, OUT, "--short_side=nan"], "--short_side: nan is not"),
-  ([IMAGES, OUT, "--quality=0"], "--quality: 0 is not"),
-  ([IMAGES, OUT, "--quality=100"], "--quality: 100 is not an integer in the range [1, 95]"),
-  ([IMAGES, OUT, "--shards=-1"], "--shards: -1 is not"),
-  ([IMAGES, OUT, "--shards=1000000000"], "--shards: 1000000000 is not an integer in the range [0, 99999]"),
+  ([IMAGES, OUT, "--short_side=-1"], "--short_side: '-1' must be 0, or at least 8 and at most 65,500"),
+  ([IMAGES, OUT, "--short_side=1"], "--short_side: '1' must be"),
+  ([IMAGES, OUT, "--short_side=99999999999"], "--short_side: '99999999999' must be"),
+  ([IMAGES, OUT, "--short_side=nan"], "--short_side: 'nan' must be"),
+  ([IMAGES, OUT, "--quality=0"], "--quality: '0' must be"),
+  ([IMAGES, OUT, "--quality=80"], "--quality applies to images that --short_side shrinks"),
+  ([RASTERS, OUT, "--tile=16", "--short_side=16"], "--short_side applies to images"),
+  ([IMAGES, OUT, "--quality=100"], "--quality: '100' must be at least 1 and at most 95"),
+  ([IMAGES, OUT, "--shards=-1"], "--shards: '-1' must be"),
+  ([IMAGES, OUT, "--shards=1000000000"], "--shards: '1000000000' must be at least 0 and at most 99,999"),
   ([IMAGES, OUT, "--part=0/0"], "is not i/n"),
   ([IMAGES, OUT, "--part=8/8"], "is not i/n"),
   ([IMAGES, OUT, "--part=-1/8"], "is not i/n"),
@@ -83,25 +85,25 @@ REFUSED = [
   ([IMAGES, OUT, "--part=0/٨"], "is not i/n"),
   (
     [IMAGES, OUT, "--max_bad_fraction=nan"],
-    "--max_bad_fraction: nan is not a number in the range",
+    "--max_bad_fraction: 'nan' must be",
   ),
-  ([IMAGES, OUT, "--max_bad_fraction=2"], "--max_bad_fraction: 2 is not"),
-  ([IMAGES, OUT, "--max_pixels=0"], "--max_pixels: 0 is not"),
-  ([IMAGES, OUT, "--max_pixels=inf"], "--max_pixels: inf is not"),
+  ([IMAGES, OUT, "--max_bad_fraction=2"], "--max_bad_fraction: '2' must be"),
+  ([IMAGES, OUT, "--max_pixels=0"], "--max_pixels: '0' must be"),
+  ([IMAGES, OUT, "--max_pixels=inf"], "--max_pixels: 'inf' must be"),
   ([IMAGES, OUT, "--max_pixels=79", "--max_bad_fraction=0.5"], "cannot be read (named above)"),
-  ([IMAGES, OUT, "--tile=-5"], "--tile: -5 is not"),
+  ([IMAGES, OUT, "--tile=-5"], "--tile: '-5' must be"),
   ([IMAGES, OUT, "--tile=16"], "--tile, --nodata and --array apply to rasters"),
-  ([RASTERS, OUT, "--tile=-5"], "--tile: -5 is not"),
-  ([RASTERS, OUT, "--tile=1"], "--tile: 1 is not an integer in the range [8, 65536], or 0"),
-  ([RASTERS, OUT, "--tile=1000000"], "--tile: 1000000 is not"),
+  ([RASTERS, OUT, "--tile=-5"], "--tile: '-5' must be"),
+  ([RASTERS, OUT, "--tile=1"], "--tile: '1' must be 0, or at least 8 and at most 65,536"),
+  ([RASTERS, OUT, "--tile=1000000"], "--tile: '1000000' must be"),
   ([RASTERS, OUT, "--nodata=nan"], "--nodata: 'nan' must be a finite number"),
   ([RASTERS, OUT, "--nodata=inf"], "--nodata: 'inf' must be"),
   ([RASTERS, OUT, "--nodata=abc"], "--nodata: 'abc' must be"),
   ([RASTERS, OUT, "--array=foo"], "--array=foo chooses an array of .npz files; rasters holds none"),
   ([RASTERS, OUT, "--values_nodata=0"], "--values_nodata applies to maps of numbers"),
   ([RASTERS, OUT, "--values_nodata=nan"], "--values_nodata: 'nan' must be"),
-  ([IMAGES, OUT, "--num_threads=0"], "--num_threads: 0 is not"),
-  ([IMAGES, OUT, "--num_threads=100000"], "--num_threads: 100000 is not an integer in the range [1, 1024]"),
+  ([IMAGES, OUT, "--num_threads=0"], "--num_threads: '0' must be"),
+  ([IMAGES, OUT, "--num_threads=100000"], "--num_threads: '100000' must be at least 1 and at most 1,024"),
   ([IMAGES, OUT, "--foo=1"], "--foo is unknown"),
   ([IMAGES, OUT, "extra"], "'extra' is not a flag"),
   (["--source=tfds:", OUT], "is not a name like"),
@@ -178,3 +180,13 @@ def test_empty_values_do_not_choose_another_operation(prepare, words, missing):
   assert prepare(IMAGES, OUT)[0] == 0
   code, error = prepare(*words)
   assert code == 2 and f"{missing} is missing" in error
+
+
+@pytest.mark.parametrize(
+  "word", ["--nodata=3", "--short_side=20", "--part=0/2", "--split=bogus", "--tile=64"]
+)
+def test_statistics_alone_refuse_flags_that_they_would_ignore(prepare, word):
+  assert prepare(IMAGES, OUT)[0] == 0
+  code, error = prepare(OUT, word)
+  assert code == 2 and f"{word} would be ignored; leave it out, or give --source" in error
+  assert prepare(OUT, "--num_threads=1") == (0, "")

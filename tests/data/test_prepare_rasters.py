@@ -273,7 +273,9 @@ def test_tiles_without_data_are_left_out_and_counted_apart(tmp_path, capsys):
     )
   assert sum(np.isnan(tile).any() for tile in contents(tmp_path / "out").values()) == 1
   write_tif(tmp_path / "none" / "x.tif", 0 * array, nodata=0)
-  assert "holds no image in split 'train'" in bad(tmp_path / "none", tmp_path / "empty")
+  assert "holds no image in split 'train', because prepare left out all of them; repair" in bad(
+    tmp_path / "none", tmp_path / "empty"
+  )
 
 
 def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
@@ -382,7 +384,7 @@ def test_a_run_learns_from_rasters_with_gaps(tmp_path):
       dict(augment__rotate=True, data__image_size=(32, 64)),
       "augment.rotate rotates by 90°, which needs square images",
     ),
-    (dict(log__picture_bands=(0, 1)), "must be a tuple of 0 or 1 or 3"),
+    (dict(log__picture_bands=(0, 1)), "must have 0, 1 or 3 entries, not 2"),
     (dict(data__std=(60.0,)), "data.std = (60.0,), but pixels of data.dtype=uint8 are scaled to 0..1"),
     (dict(log__picture_bands=(1,)), "must be one or three of the bands 0 to 0"),
   ],

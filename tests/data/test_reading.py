@@ -4,10 +4,10 @@ records are not retried.
 
 import collections
 import errno
+import math
 import os
 import time
 
-from absl import logging
 import pytest
 
 from swin_jax.data.feed import reading
@@ -62,15 +62,15 @@ def _in_worker(errors, waits):
 @pytest.mark.parametrize(
   "error", [STALE, ConnectionResetError("reset"), TimeoutError("timed out"), OSError(errno.EIO, "I/O error")]
 )
-def test_what_fails_for_a_while_changes_nothing(error, caplog):
-  logging._log_timer_per_token.clear()  # it warns at most once a minute
+def test_what_fails_for_a_while_changes_nothing(error, capsys, monkeypatch):
+  monkeypatch.setattr(reading, "warned", -math.inf)  # it warns at most once a minute
   source = Failing({i: (error, 3) for i in (2, 5, 6)})
   assert_same(
     take(make_input(source).train_batches(0, WHOLE), 4),
     take(make_input(Failing({})).train_batches(0, WHOLE), 4),
   )
-  (message,) = [message for message in caplog.messages if "retrying" in message]
-  assert message.startswith("record ") and str(error) in message
+  (message,) = [line for line in capsys.readouterr().err.splitlines() if "retrying" in line]
+  assert message.startswith("swin_jax: record ") and str(error) in message
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,14 @@ def test_what_will_not_change_is_not_waited_for(error):
   (batch,) = make_input(source, batch=12).eval_batches(WHOLE)
   assert batch["bad"].tolist() == [0, 0, 1] + [0] * 9 and batch["index"][2] == 3
   assert source.reads[2] == 1
+
+
+def test_the_name_of_a_bad_record_cannot_pass_for_a_line(capsys):
+  examples = [Example(b"bad", -1, "x\nswin_jax: forged\x1b[2J"), Example(b"1", -1, "y")]
+  load = reading.Load(examples, lambda example: int(example.image), lambda value, rng: {"value": value})
+  assert load(0, None)["value"] == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("swin_jax: left out: x\\nswin_jax: forged\\x1b[2J cannot be read: ")
 
 
 @pytest.mark.slow

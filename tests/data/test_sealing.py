@@ -36,7 +36,7 @@ def _hashed(monkeypatch):
 
 def test_the_part_that_completes_a_set_writes_the_manifest(folder, tmp_path, hashed):
   run(folder, tmp_path, num_shards=3, part=(0, 2))
-  assert [name for name in files(tmp_path) if name.startswith("manifest")] == ["manifest-0-of-2.json"]
+  assert [name for name in files(tmp_path) if name.startswith("manifest")] == ["manifest-0-of-2.jsonl"]
   hashed.clear()
   run(folder, tmp_path, num_shards=3, part=(1, 2))
   assert [name for name in files(tmp_path) if name.startswith("manifest")] == ["manifest.json"]
@@ -51,13 +51,26 @@ def test_an_end_before_the_manifest_is_made_up_for(kind, folder, tmp_path, monke
     patch.setattr(sealing, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       run(folder, tmp_path, num_shards=3)
-  damage = tmp_path / "manifest-0-of-1.json"
+  damage = tmp_path / "manifest-0-of-1.jsonl"
   damage.unlink()
   {"text": lambda path: path.write_text("{"), "pipe": os.mkfifo}[kind](damage)  # its digests are taken again
   hashed.clear()
   run(folder, tmp_path, num_shards=3)
   assert len(hashed) == 6 and main(f"--verify={tmp_path}") == 0
   assert not list(tmp_path.glob("manifest-*"))
+
+
+def test_half_a_line_costs_no_other_digest(folder, tmp_path, monkeypatch, hashed):
+  with monkeypatch.context() as patch:
+    patch.setattr(sealing, "finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      run(folder, tmp_path, num_shards=3)
+  of_part, last = tmp_path / "manifest-0-of-1.jsonl", "val-00002-of-00003.array_record"
+  os.truncate(of_part, of_part.stat().st_size - 50)
+  (tmp_path / last).unlink()
+  hashed.clear()
+  run(folder, tmp_path, num_shards=3)
+  assert hashed == [last] and main(f"--verify={tmp_path}") == 0
 
 
 def test_the_same_command_repairs_what_a_run_refuses(folder, tmp_path):
@@ -123,7 +136,7 @@ def test_of_two_digests_of_a_shard_none_is_trusted(folder, tmp_path, hashed):
   """As when a shard was deleted and written again by another division into parts."""
   run(folder, tmp_path, num_shards=3, part=(0, 2))
   entries = digests.seal({}, manifest.NAME, {SHARDS[0]: digests.of_bytes(b"")})
-  (tmp_path / "manifest-1-of-3.json").write_text(json.dumps(entries))
+  (tmp_path / "manifest-1-of-3.jsonl").write_text(json.dumps(entries))
   hashed.clear()
   run(folder, tmp_path, num_shards=3, part=(1, 2))
   assert SHARDS[0] in hashed and SHARDS[2] not in hashed
@@ -139,7 +152,7 @@ def test_statistics_join_the_manifest(folder, tmp_path):
   assert main(f"--out={tmp_path}") == 0 and main(f"--verify={tmp_path}") == 0
 
 
-@pytest.mark.parametrize("split", ["manifest", "statistics", "manifest-0-of-2"])
+@pytest.mark.parametrize("split", ["manifest", "statistics"])
 def test_a_split_has_no_name_of_another_file(folder, tmp_path, split):
   assert "a split cannot be called" in bad(folder / "train", tmp_path / "out", split=split)
   assert not (tmp_path / "out").exists()

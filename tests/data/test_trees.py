@@ -1,6 +1,7 @@
 """Names in archives and folders: they cannot leave the archive, nor act on a terminal."""
 
 import os
+import socket
 import zipfile
 
 import pytest
@@ -84,8 +85,10 @@ def test_only_plain_files_are_read(tmp_path):
   os.mkfifo(tmp_path / "x.png")
   os.mkfifo(tmp_path / "classes.txt")
   (tmp_path / "link.png").symlink_to("/dev/zero")
+  with socket.socket(socket.AF_UNIX) as server:
+    server.bind(str(tmp_path / "socket.png"))
   tree = trees.open_tree(str(tmp_path))
-  for name in ("x.png", "link.png"):
+  for name in ("x.png", "link.png", "socket.png"):
     with pytest.raises(ValueError, match="is not a plain file"):
       tree.read(name)
   with pytest.raises(BadInput, match="classes.txt cannot be read: is not a plain file"):

@@ -1,5 +1,7 @@
 """The rows of an array that a process holds, and what launchers say."""
 
+import sys
+
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -46,6 +48,18 @@ def test_a_launcher_that_says_too_little_is_named(monkeypatch):
   monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "8")
   with (
     pytest.raises(Fault, match="as described by Open MPI; --coordinator.* override it.*where process 0 is"),
+    distributed.processes(None, None, None),
+  ):
+    pass
+
+
+def test_a_jax_that_detects_no_launcher_asks_for_the_flags(monkeypatch):
+  """The detection is a private part of jax."""
+  monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "8")
+  monkeypatch.setitem(sys.modules, "jax._src.clusters", None)
+  monkeypatch.delattr("jax._src.clusters")
+  with (
+    pytest.raises(Fault, match="Open MPI; --coordinator.* override it.*jax .* cannot detect its settings"),
     distributed.processes(None, None, None),
   ):
     pass

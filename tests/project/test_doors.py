@@ -18,6 +18,7 @@ DOORS = {
   "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py"},
   # the last belongs to an exported model, which works without this package
   "print": {"terminal/progress.py", "export/loader.py"},
+  **{f"logging.{level}": set() for level in ("info", "warning", "error", "exception", "log")},
 }
 
 
@@ -34,6 +35,7 @@ def test_every_path_goes_through_one_function(file):
 
 def test_each_rule_sees_what_it_forbids():
   assert doors("with rasterio.open(x) as y: print(np.load(z))") == {"rasterio.open", "print", "np.load"}
+  assert doors("logging.warning('%s', x)") == {"logging.warning"}
   assert not doors("say(formats.open_image(x))")
 
 

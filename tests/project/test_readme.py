@@ -53,7 +53,8 @@ def commands_of(heading, flags):
   """
   on_a_cpu = re.search(r"`(--config\.data\.image_size=.*?)`", TEXT[TEXT.index(f"## {heading}") :], re.S)[1]
   commands = map(shlex.split, block(heading, ""))
-  return [words + ([*on_a_cpu.split(), *flags] if "swin_jax.main" in words else []) for words in commands]
+  flags = runs.changed(on_a_cpu.split(), *flags)
+  return [[*runs.changed(words, *flags)] if "swin_jax.main" in words else words for words in commands]
 
 
 def run_here(words):
@@ -242,7 +243,9 @@ def test_the_quick_start_learns_digits(folder):
     words = shlex.split(command)
     assert words[0] == ".venv/bin/python"
     shorter = [f"--config.optim.total_epochs={epochs}", "--config.optim.warmup_epochs=1"]
-    done = subprocess.run([sys.executable, *words[1:], *shorter], capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+      [sys.executable, *runs.changed(words[1:], *shorter)], capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stderr
   workdirs = folder / "runs" / "quickstart"
   assert list((workdirs / "pretrain" / "pictures").glob("reconstruction-*.png"))

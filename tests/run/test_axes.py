@@ -46,7 +46,7 @@ def test_sizes_of_another_number_of_axes_are_named_with_the_image(wrong, key):
 @pytest.mark.parametrize(
   "wrong, message",
   [
-    (dict(data__image_size=(32,)), r"data.image_size = \(32,\): must be a tuple of 2 or 3"),
+    (dict(data__image_size=(32,)), r"data.image_size = \(32,\): must have 2 or 3 entries, not 1"),
     (
       dict(data__image_size=(1, 32, 32), **{k: v for k, v in CLIPS.items() if "model" in k}),
       "data.image_size",

@@ -26,7 +26,7 @@ def config(out, kind="finetune", **changes):
 
 def test_shares_and_what_is_strange(out):
   name = "c" * 30
-  assert contents.describe(config(out)).splitlines() == [
+  assert contents.describe(config(out)) == [
     f"{out} holds",
     f"  train: 17 images; ant (35.3 %), bee (35.3 %), cat (29.4 %), {name} (0.0 %)",
     f"  val: 2 images; ant (50.0 %), bee (50.0 %), cat (0.0 %), {name} (0.0 %)",
@@ -38,7 +38,7 @@ def test_shares_and_what_is_strange(out):
 def test_lines_are_short(tmp_path):
   names = [f"{i:03}{'x' * 20}" for i in range(40)]
   run(images.make_folder(tmp_path / "in", {"train": 80}, names), tmp_path / "out")
-  lines = contents.describe(config(tmp_path / "out")).splitlines()
+  lines = contents.describe(config(tmp_path / "out"))
   assert max(map(len, lines[1:])) < 110 and lines[1].endswith(" and 38 more")
 
 
@@ -53,11 +53,11 @@ def test_a_run_begins_with_them(out, tmp_path, capsys):
 def test_sets_of_older_versions(out):
   (out / facts.NAME).unlink()
   seals.reseal(out)
-  (line,) = contents.describe(config(out)).splitlines()
+  (line,) = contents.describe(config(out))
   assert "has no facts.json" in line
   seals.unseal(out)  # said once, of the manifest
-  assert contents.describe(config(out)) == ""
-  assert contents.describe(tiny.config()) == ""  # not a prepared set
+  assert contents.describe(config(out)) == []
+  assert contents.describe(tiny.config()) == []  # not a prepared set
 
 
 def test_damaged_facts_are_named(out):

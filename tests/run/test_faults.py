@@ -34,6 +34,7 @@ from tests.support.paths import ROOT
 from tests.support.runs import (
   SMALL,
   assert_same,
+  changed,
   command,
   finish,
   flip_a_byte,
@@ -124,8 +125,8 @@ def test_a_run_that_is_done_says_what_came_out(finished):
   assert (finished / "metrics.jsonl").read_text() == before
 
 
-LONG = (
-  *SMALL,
+LONG = changed(
+  SMALL,
   *steps(60, save=20, evaluate=20),
   "--config.log.every_steps=5",
   "--config.log.num_pictures=0",
@@ -250,11 +251,11 @@ def cut_before_its_checksums(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_in_half, cut_before_its_checksums])
-def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, damage, capsys):
   shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
   damage(tmp_path / "checkpoints" / "20")
   run(tmp_path)
-  assert "the checkpoint of step 20 is damaged" in caplog.text
+  assert "the checkpoint of step 20 is damaged" in capsys.readouterr().err
   assert (tmp_path / "checkpoints" / "damaged-20").exists()
   assert_equal_runs(tmp_path, finished)
 
@@ -332,29 +333,58 @@ def test_a_folder_that_disappears_is_reported(tmp_path, monkeypatch):
     run(tmp_path)
 
 
+def test_a_run_that_another_has_overtaken_is_refused(tmp_path, monkeypatch):
+  """It has read the folder before the other saved its config, to which it would have to be compared."""
+  own = train.run_config.own
+
+  def own_late(workdir):
+    monkeypatch.setattr(train.run_config, "own", own)
+    run(workdir, seed=1)
+    return own(workdir)
+
+  monkeypatch.setattr(train.run_config, "own", own_late)
+  with pytest.raises(
+    BadInput, match="another process has just trained in --workdir=.*; give the command again"
+  ):
+    run(tmp_path, seed=2)
+  assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
 # Output for users.
 
 
-def test_a_run_goes_on_without_its_output(finished, tmp_path, caplog):
+def test_a_run_goes_on_without_its_output(finished, tmp_path, capsys):
   (tmp_path / "metrics.jsonl").mkdir()
   (tmp_path / "tensorboard").touch()
   (tmp_path / "pictures").symlink_to("nowhere")
   run(tmp_path, log__num_pictures=2)
   assert_same(saved(tmp_path, 20), saved(finished, 20))
-  text = [record.getMessage() for record in caplog.records]
+  text = capsys.readouterr().err.splitlines()
   for name in ("metrics.jsonl", "tensorboard", "pictures"):
     assert len([line for line in text if f"{tmp_path}/{name}" in line and "the run goes on" in line]) == 1, (
       text
     )
 
 
-def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, caplog):
+def test_a_damaged_line_of_the_metrics_does_not_block_a_run(finished, tmp_path, capsys):
   shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
   path = tmp_path / "metrics.jsonl"
   path.write_bytes(path.read_bytes().replace(b"train", b"tr\xffin", 1))
   run(tmp_path)
-  assert f"{path}: 1 damaged lines are left out (line 1)" in caplog.text
+  assert f"{path}: 1 damaged lines are left out (line 1)" in capsys.readouterr().err
   assert lines(tmp_path) == lines(finished)[1:]
+
+
+def test_a_digit_of_the_metrics_that_has_changed_is_named(finished, tmp_path, capsys):
+  run(shutil.copytree(finished, tmp_path / "intact"))
+  assert "metrics.jsonl" not in capsys.readouterr().err
+  path = shutil.copytree(finished, tmp_path / "changed") / "metrics.jsonl"
+  first, rest = path.read_text().split("\n", 1)
+  entry = json.loads(first)
+  path.write_text(json.dumps(entry | {"train/loss": entry["train/loss"] + 1}) + "\n" + rest)
+  run(tmp_path / "changed")
+  (message,) = capsys.readouterr().err.splitlines()
+  assert f"{path} has changed since the run wrote it" in message
 
 
 # Losses that are not finite.
@@ -507,7 +537,9 @@ def test_bad_records_are_the_same_after_a_stop(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_dead_worker_ends_the_run_which_is_saved_and_goes_on(long, tmp_path):
-  with_worker = (*LONG, "--config.data.num_workers=1", "--config.log.every_steps=1", f"--workdir={tmp_path}")
+  with_worker = changed(
+    LONG, "--config.data.num_workers=1", "--config.log.every_steps=1", f"--workdir={tmp_path}"
+  )
   process = command(*with_worker)
   read_until(process, "step 5/60")
   process.send_signal(signal.SIGSTOP)  # so that it is not over before its worker is found

@@ -24,6 +24,7 @@ from tests.support.paths import ROOT
 from tests.support.runs import (
   SMALL,
   assert_same,
+  changed,
   command,
   finish,
   lines,
@@ -36,8 +37,8 @@ from tests.support.runs import (
 pytestmark = pytest.mark.slow
 # Sums in float32 depend on their order. Adam turns the last bit of a tiny gradient into a large step, unless
 # eps is larger than the rounding noise.
-RUN = (
-  *SMALL,
+RUN = changed(
+  SMALL,
   *steps(30),
   "--config.log.every_steps=1",
   "--config.optim.eps=1e-4",
@@ -132,7 +133,7 @@ def test_a_host_that_does_not_see_the_workdir_is_named(tmp_path):
 
 @pytest.mark.parametrize("dies", [0, 1])
 def test_when_one_dies_the_others_end_in_one_line(tmp_path, dies):
-  started = processes(2, 1, *RUN, *steps(10_000, save=5), f"--workdir={tmp_path}")
+  started = processes(2, 1, *changed(RUN, *steps(10_000, save=5)), f"--workdir={tmp_path}")
   read_until(started[0], "step 5/10")
   started[dies].kill()
   (output,) = finish(started[1 - dies : 2 - dies], code=74, seconds=60)
@@ -240,8 +241,8 @@ def test_several_start_from_a_model_folder(tmp_path):
     f"--config.init_from={tmp_path}/ours",
   )
   two_blocks = [flag.replace("depths=(1,)", "depths=(2,)") for flag in SMALL]
-  words = (*two_blocks, *steps(1, warmup=0), *still, "--config.model.version=1", f"--workdir={tmp_path}/run")
-  finish(processes(2, 2, *words))
+  words = changed(two_blocks, *steps(1, warmup=0), *still, "--config.model.version=1")
+  finish(processes(2, 2, *words, f"--workdir={tmp_path}/run"))
   assert "3 adapted" in (tmp_path / "run" / "transfer.txt").read_text()
   (_, ours), (_, theirs) = swin_jax.load(tmp_path / "run"), swin_jax.load(tmp_path / "ours")
   kernel = np.asarray(theirs["encoder"]["patch_embed"]["proj"]["kernel"])

@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 WRITE = """
 import sys
 from swin_jax.run.writer import Writer
-Writer(sys.argv[1], 0, True).scalars(1, {"train/loss": 1.0})
+Writer(sys.argv[1], 0, True, {}).scalars(1, {"train/loss": 1.0})
 assert "tensorboardX" in sys.modules
 assert not {"torch", "tensorflow"} & set(sys.modules), "a framework was loaded"
 """
@@ -51,7 +51,7 @@ def read_events(folder):
 
 
 def test_tensorboard_reads_what_was_written(tmp_path):
-  writer = Writer(str(tmp_path), 4, True)
+  writer = Writer(str(tmp_path), 4, True, {})
   writer.scalars(5, {"eval/iou/a road": 0.5, "train/loss": 2.0})
   path = writer.pictures(5, "x", np.full((1, 2, 8, 8, 1), 7, np.uint8), lambda grid: grid)
   writer.close()
@@ -69,26 +69,29 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "nonfinite.jsonl", "tensorboard", "pictures"])
 @pytest.mark.parametrize("make", [pathlib.Path.touch, pathlib.Path.mkdir, os.mkfifo])
-def test_whatever_lies_at_the_names_of_the_output_the_others_are_written(tmp_path, name, make, caplog):
+def test_whatever_lies_at_the_names_of_the_output_the_others_are_written(tmp_path, name, make, capsys):
   make(tmp_path / name)
   for _ in range(2):  # the second continues the files of the first
-    writer = Writer(str(tmp_path), 4, True)
+    writer = Writer(str(tmp_path), 4, True, {})
     writer.scalars(5, {"train/loss": 1.0})
     writer.nonfinite(5, [1])
     writer.pictures(5, "x", np.zeros((1, 1, 8, 8, 3), np.uint8), lambda grid: grid)
     writer.close()
   file = name.endswith("jsonl")
-  assert bool(caplog.records) == (not ((tmp_path / name).is_file() if file else (tmp_path / name).is_dir()))
+  assert bool(capsys.readouterr().err) == (
+    not ((tmp_path / name).is_file() if file else (tmp_path / name).is_dir())
+  )
   for other in ("metrics.jsonl", "nonfinite.jsonl"):
     assert other == name or json.loads((tmp_path / other).read_text())["step"] == 5
   assert name == "tensorboard" or list((tmp_path / "tensorboard").iterdir())
   assert name == "pictures" or (tmp_path / "pictures" / "x-0000005.png").is_file()
 
 
-def test_without_tensorboard_a_run_goes_on(tmp_path, monkeypatch, caplog):
+def test_without_tensorboard_a_run_goes_on(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, "tensorboardX.proto", None)
   monkeypatch.setitem(sys.modules, "tensorboardX.record_writer", None)
-  writer = Writer(str(tmp_path), 0, True)
+  writer = Writer(str(tmp_path), 0, True, {})
   writer.scalars(1, {"train/loss": 1.0})
   writer.close()
-  assert (tmp_path / "metrics.jsonl").exists() and "tensorboardX cannot be imported" in caplog.text
+  assert (tmp_path / "metrics.jsonl").exists()
+  assert "tensorboardX cannot be imported" in capsys.readouterr().err

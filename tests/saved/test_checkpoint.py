@@ -156,20 +156,20 @@ def test_a_config_is_believed_only_with_its_checksum(tmp_path, damage):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_renamed_checkpoint_is_not_believed(tmp_path, old, caplog):
+def test_a_renamed_checkpoint_is_not_believed(tmp_path, old, capsys):
   """Nor is one whose checksums, of an older version, do not name the step."""
   write(tmp_path, 1, 2, 3)
   if old:
     for step in "123":
       path = tmp_path / "checkpoints" / step / CHECKSUMS
       path.write_text(json.dumps(json.loads(path.read_text())["files"]))
-    assert read(tmp_path, state(0)).step == 3 and not caplog.records
+    assert read(tmp_path, state(0)).step == 3 and not capsys.readouterr().err
   (tmp_path / "checkpoints" / "1").rename(tmp_path / "checkpoints" / "30")
   if not old:
     assert parameters.SavedParameters(tmp_path).step == 3
-    assert "belongs to step 1" in caplog.text
+    assert "belongs to step 1" in capsys.readouterr().err
   assert read(tmp_path, state(0)).step == 3
-  assert "the checkpoint of step 30 is damaged" in caplog.text
+  assert "the checkpoint of step 30 is damaged" in capsys.readouterr().err
 
 
 def test_only_folders_with_the_name_of_a_step_are_checkpoints(tmp_path):
@@ -296,20 +296,21 @@ def make_a_folder(path):
 @pytest.mark.parametrize(
   "damage", [lose_a_brace, change_a_digit, take_another_step, rename_the_checksum, make_a_folder]
 )
-def test_a_damaged_evaluation_counts_as_none_in_one_line(tmp_path, damage, caplog):
+def test_a_damaged_evaluation_counts_as_none_in_one_line(tmp_path, damage, capsys):
   write(tmp_path, 1, 2, keep_latest=9, metrics=lambda step: {"eval/top1": step / 5})
   damage(tmp_path / "checkpoints" / "2" / manifest.EVALUATION)
   assert read(tmp_path, state(0)).evaluation is None
-  assert [f"2/{manifest.EVALUATION}" in record.getMessage() for record in caplog.records] == [True]
+  assert [f"2/{manifest.EVALUATION}" in line for line in capsys.readouterr().err.splitlines()] == [True]
   write(tmp_path, 4, keep_latest=1)
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*")) == [1, 4]
   assert read(tmp_path, state(0)).evaluation is None
 
 
-def test_an_evaluation_of_an_older_version_counts(tmp_path, caplog):
+def test_an_evaluation_of_an_older_version_counts(tmp_path, capsys):
   write(tmp_path, 1)
   (tmp_path / "checkpoints" / "1" / manifest.EVALUATION).write_text('{"eval/top1": 0.5}')
-  assert read(tmp_path, state(0)).evaluation == {"eval/top1": 0.5} and not caplog.records
+  assert read(tmp_path, state(0)).evaluation == {"eval/top1": 0.5}
+  assert not capsys.readouterr().err
 
 
 def test_an_evaluation_that_is_not_a_number_comes_back(tmp_path):
@@ -391,12 +392,12 @@ for text in ("Event loop is closed", "another"):
   assert ended.stderr.count("Traceback") == 1 and ended.stderr.endswith("RuntimeError: another\n")
 
 
-def test_a_step_that_is_not_there_is_no_damage(tmp_path, caplog):
+def test_a_step_that_is_not_there_is_no_damage(tmp_path, capsys):
   write(tmp_path, 1)
   for name in ("7", "²"):
     with pytest.raises(BadInput, match=f"checkpoints/{name} holds no checkpoint"):
       parameters.SavedParameters(str(tmp_path / "checkpoints" / name))
-  assert "damaged" not in caplog.text
+  assert "damaged" not in capsys.readouterr().err
 
 
 def test_one_step_of_another_run(tmp_path):

@@ -39,7 +39,7 @@ def test_every_edit_is_described_or_refused_in_one_line(task):
 @pytest.mark.parametrize(
   "group, key, value, message",
   [
-    ("model", "depths", "2,2", "model.depths = '2,2': must be a tuple of 1 to 8 entries"),
+    ("model", "depths", "2,2", "model.depths = '2,2': must be a tuple or list of 1 to 8 entries"),
     ("model", "depths", [2, 1, 1], "contradicts itself: model.num_heads"),
     ("model", "embed_dim", -16, "model.embed_dim = -16: must be at least 1"),
     ("model", "num_heads", [3, 4], r"contradicts itself: model.num_heads\[0\] = 3 does not divide"),
@@ -54,7 +54,7 @@ def test_every_edit_is_described_or_refused_in_one_line(task):
     ("data", "class_names", [1], "data.class_names = .*entry 0 must be text"),
     ("segmentation", "channels", 47, "contradicts itself: config.segmentation.channels = 47"),
     ("segmentation", "num_classes", None, "segmentation.num_classes = None: must be an integer"),
-    ("dense", "window", [8], r"dense.window = \[8\]: must be a tuple of 0 or 2 entries"),
+    ("dense", "window", [8], r"dense.window = \[8\]: must have 0 or 2 entries, not 1"),
   ],
 )
 def test_a_wrong_value_is_named(group, key, value, message):

@@ -148,7 +148,7 @@ def test_new_bands_come_with_mean_and_std(tmp_path, capsys):
   np.testing.assert_allclose(twice, three.apply(old, three.normalise(image)), rtol=1e-4, atol=1e-5)
   assert "give both" in refusal(capsys, "adapt", source, tmp_path / "x", "--band_rule=mean")
   assert "has no bias tables" in refusal(capsys, "adapt", source, tmp_path / "x", "--bias_tables=bicubic")
-  assert "--bands: 0 is not an integer in the range [1, 4096]" in refusal(
+  assert "--bands: '0' must be at least 1 and at most 4,096" in refusal(
     capsys, "adapt", source, tmp_path / "x", "--bands=0"
   )
 

@@ -115,6 +115,11 @@ def test_a_run_takes_rows_of_a_larger_head(tmp_path):
   np.testing.assert_array_equal(ours["head"]["bias"], theirs["head"]["bias"][20:0:-2])
 
 
+def test_a_name_in_a_file_cannot_pass_for_a_line_of_the_report():
+  report = transfer.Report("x", [], [], ["head/a\nforged"], [])
+  assert report.lines()[1:] == ["  dropped  head/a\\nforged"]
+
+
 def test_a_model_folder_is_not_trained_in(tmp_path):
   source = pretrained(tmp_path)
   before = (tmp_path / "ours" / "config.json").read_text()

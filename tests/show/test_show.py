@@ -596,7 +596,7 @@ def test_a_bad_file_costs_no_other_its_picture_and_no_picture_is_written_over(sa
   for name in ("attention", "features"):
     message = refused(capsys, name, saved / "classifier", tmp_path / "in", f"--out={tmp_path / 'out'}")
     assert message.startswith(f"{tmp_path / 'in/a.png'} cannot be read as an image")
-    assert message.endswith("; 2 others were refused too; of the rest 2 pictures were made")
+    assert message.endswith("; 2 others were refused too; 2 pictures of the others were written")
   (tmp_path / "out/b-features.png").write_text("mine")
   assert show("features", saved / "classifier", tmp_path / "in/b.npy", f"--out={tmp_path / 'out'}") == 0
   assert (tmp_path / "out/b-features.png").read_text() == "mine"
@@ -637,23 +637,23 @@ def refused(capsys, *words):
   [
     (("reconstruct", "classifier"), "the model is not a masked-image model"),
     (("reconstruct", "masked", "--mask_patch=12"), "mask patches of 12 px must divide the image"),
-    (("reconstruct", "masked", "--mask_patch=0"), "--mask_patch: 0 is not an integer in the range [1,"),
-    (("reconstruct", "masked", "--mask_ratio=1.5"), "--mask_ratio: 1.5 is not a number in the range [0, 1]"),
+    (("reconstruct", "masked", "--mask_patch=0"), "--mask_patch: '0' must be at least 1"),
+    (("reconstruct", "masked", "--mask_ratio=1.5"), "--mask_ratio: '1.5' must be at least 0 and at most 1"),
     (("reconstruct", "masked", "--bands=3"), "the images have no band 3; they have bands 0 to 2"),
-    (("reconstruct", "masked", "--bands=1,2"), "'1,2' must be like 3,2,1 or 0"),
+    (("reconstruct", "masked", "--bands=1,2"), "--bands: takes 1 or 3 values separated by commas, got 2"),
     (("attention", "headless", "--class=1"), "the model has no head"),
     (("attention", "masked", "--class=1"), "the model has no head"),
     (("attention", "classifier", "--class=5"), "the model has no class 5; it has classes 0 to 4"),
     (("attention", "classifier", "--cam_stage=2"), "the model has no stage 2; it has stages 0 to 1"),
     (("attention", "classifier", "--stage=2"), "the model has no stage 2; it has stages 0 to 1"),
-    (("attention", "classifier", "--stage=-1"), "--stage: -1 is not an integer in the range [0,"),
+    (("attention", "classifier", "--stage=-1"), "--stage: '-1' must be at least 0"),
     (("attention", "classifier", "--block=4"), "stage 0 has no block 4; it has blocks 0 to 3"),
     (("attention", "classifier", "--head=2"), "this block has no head 2; it has heads 0 to 1"),
     (("attention", "classifier", "--head=most"), "'most' must be mean, or the number of a head"),
     (("attention", "classifier", "--at=0.5"), "'0.5' must be like 0.5,0.5 or 112,112"),
     (("attention", "classifier", "--at=38,0"), "38,0 is not in the image of 38 × 24 px"),
     (("attention", "classifier", "--at=0.5,1.1"), "0.5,1.1 is not in the image"),
-    (("features", "classifier", "--window=0"), "'0' must be like 8 or 8,16"),
+    (("features", "classifier", "--window=0"), "--window: '0' must be at least 1"),
     (("features", "classifier", "--stage=0"), "--stage is unknown"),
     (("features", "nothing"), "nothing"),
   ],

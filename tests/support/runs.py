@@ -42,6 +42,12 @@ def steps(total, warmup=5, save=10, evaluate=None):
   )
 
 
+def changed(flags, *changes):
+  """Returns flags in which the changes replace those of the same name, or are added."""
+  names = {flag.partition("=")[0] for flag in changes}
+  return (*(flag for flag in flags if flag.partition("=")[0] not in names), *changes)
+
+
 def saved(workdir, step):
   """Returns everything in a checkpoint as {path: array}, regardless of the devices it was saved on."""
   ocp, path = checkpoint.ocp, pathlib.Path(workdir) / "checkpoints" / str(step) / "state"

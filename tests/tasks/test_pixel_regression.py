@@ -115,7 +115,7 @@ def test_statistics_of_values_are_numpys(folder):
   values = statistics.read(str(folder / "out"))["values"]
   assert values["mean"] == pytest.approx([known.mean()]) and values["std"] == pytest.approx([known.std()])
   assert values["valid"] == [known.size] and values["p50"] == pytest.approx([np.median(known)], rel=1e-3)
-  assert "\nvalue" in statistics.describe(str(folder / "out"))
+  assert statistics.describe(str(folder / "out"))[-1].startswith("value")
   filled = run_config.with_statistics(config(folder / "out"))
   assert (
     filled.pixel_regression.value_mean == values["mean"][0]

@@ -408,7 +408,19 @@ def test_what_is_larger_than_in_evaluation_is_seen_by_its_window(run):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    (dict(dense__sides=(512,)), "config.dense.sides = (512,): must be a tuple of 0 or 2"),
+    (dict(dense__sides=(512,)), "config.dense.sides = (512,): must have 0 or 2 entries, not 1"),
+    (
+      dict(dense__eval_canvas=(65536, 4097)),
+      "config.dense.eval_canvas = (65536, 4097) at a scale of 1 has more",
+    ),
+    (
+      dict(dense__eval_canvas=(8192, 8192), dense__scales=(0.5, 2.1)),
+      "config.dense.eval_canvas = (8192, 8192) at a scale of 2.1 has more than 268,435,456 pixels",
+    ),
+    (
+      dict(dense__sides=(8192, 8192), dense__scale_range=(0.5, 2.1)),
+      "config.dense.sides = (8192, 8192) at a scale of 2.1 has more than 268,435,456 pixels",
+    ),
     (dict(dense__window=(2, 2)), "config.dense.window = (2, 2) must be two numbers"),
     (dict(dense__scale_range=(2.0, 0.5)), "config.dense.scale_range"),
     (dict(dense__scales=()), "config.dense.scales"),

@@ -1,13 +1,14 @@
 """Command lines: what is refused and with which message, and several command lines parsed by one process."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from swin_jax import main
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 from tests.support.paths import ROOT
 
@@ -17,8 +18,8 @@ QUICKSTART = "--config=configs/quickstart.py"
 def parser():
   parser = cli.ConfigParser(prog="command")
   parser.add_argument("--workdir")
-  parser.add_argument("--quality", type=cli.number(int, 1, 95), default=90)
-  parser.add_argument("--share", type=cli.number(float, 0.0), default=0.0)
+  parser.add_argument("--quality", type=cli.number(rules.Whole(1, 95)), default=90)
+  parser.add_argument("--share", type=cli.number(rules.Real(0, 1)), default=0.0)
   return parser
 
 
@@ -68,18 +69,35 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--workdirr=x"), "--workdirr is unknown; did you mean --workdir?"),
     ((QUICKSTART, "--xyz=1"), "--xyz is unknown; --help lists all flags"),
     ((QUICKSTART, "stray", "--workdir=x"), "'stray' is not a flag; flags are written --name=value"),
-    ((QUICKSTART, "--quality=96"), "--quality: 96 is not an integer in the range [1, 95]; command --help"),
-    ((QUICKSTART, "--quality=9.5"), "--quality: 9.5 is not an integer in the range [1, 95]"),
-    ((QUICKSTART, "--share=-1"), "--share: -1 is not a number of at least 0.0"),
-    ((QUICKSTART, "--share=inf"), "--share: inf is not a number of at least 0.0"),
-    ((QUICKSTART, "--share=nan"), "--share: nan is not a number of at least 0.0"),
+    ((QUICKSTART, "--quality=96"), "--quality: '96' must be at least 1 and at most 95; command --help"),
+    ((QUICKSTART, "--quality=9.5"), "--quality: '9.5' must be an integer"),
+    ((QUICKSTART, "--share=-1"), "--share: '-1' must be at least 0 and at most 1"),
+    ((QUICKSTART, "--share=inf"), "--share: 'inf' must be at least 0 and at most 1"),
+    ((QUICKSTART, "--share=nan"), "--share: 'nan' must be at least 0 and at most 1"),
     ((QUICKSTART, "--config.optim.lrr=1"), "there is no config key config.optim.lrr. Did you mean "),
     ((QUICKSTART, "--config.optimizer.lr=1"), "there is no config key config.optimizer.lr"),
     ((QUICKSTART, "--config.optim.lr=fast"), "could not convert string to float: 'fast'"),
     ((QUICKSTART, "--config.optim.lr.x=1"), "config.optim.lr"),
     ((QUICKSTART, "--config.optim=1"), "config.optim"),
     ((QUICKSTART, "--config.model.depths[9]=1"), "config.model.depths[9]"),
-    ((QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"), "model.depths is given twice"),
+    (
+      (QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"),
+      "--config.model.depths=(1,) and --config.model.depths=(2,) set the same key; give it once",
+    ),
+    (
+      (QUICKSTART, "--config.optim.lr=1", "--config.optim.lr", "2"),
+      "--config.optim.lr=1 and --config.optim.lr=2 set the same key; give it once",
+    ),
+    (
+      (QUICKSTART, "--config.model.unroll", "--noconfig.model.unroll"),
+      "--config.model.unroll and --noconfig.model.unroll set the same key; give it once",
+    ),
+    ((QUICKSTART, "--quality=90", "--quality", "7"), "--quality is given twice, 90 and 7; give it once"),
+    (
+      (QUICKSTART, QUICKSTART),
+      "--config is given twice, 'configs/quickstart.py' and 'configs/quickstart.py'",
+    ),
+    (("--workdir=a", "--workdir=b", QUICKSTART), "--workdir is given twice, 'a' and 'b'; give it once"),
     ((QUICKSTART, "--flagfile=/etc/passwd"), "--flagfile is unknown"),
     ((QUICKSTART, "--undefok=workdirr", "--workdirr=x"), "--undefok is unknown"),
     (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: no such file"),
@@ -154,6 +172,26 @@ def test_a_config_without_a_key_of_the_base_is_one_line(tmp_path, capsys, change
   assert printed.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
+def test_a_flag_of_a_subcommand_is_given_once_in_each_command_line():
+  parser = cli.Parser(prog="command")
+  command = parser.add_subparsers().add_parser("draw", parents=[_common()])
+  command.add_argument("--size", type=cli.sizes((1, 2)))
+  command.add_argument("--at", action="append")
+  for _ in range(2):  # the parser forgets the first command line
+    assert parser.parse_args(["draw", "x", "--size=3,4", "--at=1", "--at=2", "--out=y"]).at == ["1", "2"]
+  for words, values in (("--size=3,4 --size=5", "[3, 4] and 5"), ("--out=a --size=1 --out=a", "'a' and 'a'")):
+    flag = words.partition("=")[0]
+    with pytest.raises(BadInput, match=f"^{flag} is given twice, {re.escape(values)}; give it once$"):
+      parser.parse_args(["draw", "x", *words.split()])
+
+
+def _common():
+  parser = cli.Parser(add_help=False)
+  parser.add_argument("image")
+  parser.add_argument("--out")
+  return parser
+
+
 def test_a_command_called_again_starts_anew(capsys, tmp_path):
   for words, message in (
     (("--config=nowhere.py", "--workdir=w"), "no such file"),
@@ -221,4 +259,4 @@ def test_numbers_of_processes_are_bounded(flag, capfd):
   """Memory is taken for each process that is announced."""
   words = [QUICKSTART, "--workdir=x", "--coordinator=localhost:1", "--num_processes=2", "--process_id=0"]
   assert main.main(["main", *words, f"--{flag}"]) == 2
-  assert "in the range" in capfd.readouterr().err
+  assert "must be at least" in capfd.readouterr().err

@@ -140,7 +140,7 @@ def test_verify_needs_a_readable_file_of_digests(folder):
 
   content = (folder / NAME).read_text()
   (folder / NAME).write_text(content.replace('"rate": 1e-05', '"rate": 2e-05'))
-  assert f"{NAME} is damaged (has changed since it was written" in refusal()
+  assert f"{NAME} is damaged: it has changed since it was written" in refusal()
   for text in (content[:-9], "[" * 100_000, "\0"):
     (folder / NAME).write_text(text)
     assert f"{NAME} is damaged: it is not valid JSON" in refusal()

@@ -92,6 +92,14 @@ def test_a_slice_that_cannot_be_is_one_line(topology):
 def test_counts_of_numbers():
   two = cli.numbers(rules.Whole(1, 9), (2,))
   assert two("1,9") == [1, 9]
-  for text in ("1", "1,2,3", "1,", "1;2"):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}'"):
+  for text, message in (
+    ("1", "takes 2 values separated by commas, got 1"),
+    ("1,2,3", "takes 2 values separated by commas, got 3"),
+    ("1;2", "takes 2 values separated by commas, got 1"),
+    ("1,", "'' must be an integer"),
+    ("1,10", "'10' must be at least 1 and at most 9"),
+  ):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
       two(text)
+  with pytest.raises(argparse.ArgumentTypeError, match="^takes 1 value, got 2$"):
+    cli.numbers(rules.Whole(1, 9), (1,))("1,2")

@@ -29,7 +29,7 @@ def test_every_way_to_the_terminal_escapes(capfd):
 
   assert cli.exit_code(refuse) == 2
   progress.warn("w\x1b\n")
-  progress.say("s\x1b\nsecond line")
+  progress.say("s\x1b\nforged", "second line")
   out, error = capfd.readouterr()
   assert error == "swin_jax: x\\x1b[2J\\ny\\udc80\nswin_jax: w\\x1b\\n\n"
-  assert out == "s\\x1b\nsecond line\n"
+  assert out == "s\\x1b\\nforged\nsecond line\n"

@@ -40,7 +40,10 @@ def test_a_rule_accepts_these_and_no_others(rule, valid, invalid):
     (rules.Real(0, 1), "x", "must be a number"),
     (rules.Whole(0, 1), 0.5, "must be an integer"),
     (rules.Choice("a", "b"), "c", "choose one of 'a', 'b'"),
-    (rules.Items(rules.Whole(1, 3), range(1, 9)), (), "must be a tuple of 1 to 8 entries"),
+    (rules.Items(rules.Whole(1, 3), range(1, 9)), (), "must have 1 to 8 entries, not 0"),
+    (rules.Items(rules.Whole(1, 3), (1,)), (1, 2), "must have 1 entry, not 2"),
+    (rules.Items(rules.Whole(1, 3), (0, 1)), [1, 2], "must have 0 or 1 entry, not 2"),
+    (rules.Items(rules.Whole(1, 3), (2,)), "12", "must be a tuple or list of 2 entries"),
     (rules.Items(rules.Whole(1, 3), (2, 3)), (1, 0), "entry 1 must be at least 1 and at most 3"),
     (rules.Items(rules.Real(0, 3), (2,), rising=True), (2, 1), "must be in ascending order"),
   ],
@@ -48,6 +51,22 @@ def test_a_rule_accepts_these_and_no_others(rule, valid, invalid):
 )
 def test_what_a_rule_says(rule, value, words):
   assert rule.problem(value) == words
+
+
+@pytest.mark.parametrize(
+  "counts, words",
+  [
+    ((1,), "1 value"),
+    ((0, 1), "0 or 1 value"),
+    ((2, 3), "2 or 3 values"),
+    ((0, 1, 3), "0, 1 or 3 values"),
+    ((1, 2, 3), "1 to 3 values"),
+    (range(1, 9), "1 to 8 values"),
+    (range(9), "0 to 8 values"),
+  ],
+)
+def test_amounts_in_words(counts, words):
+  assert rules.amount(counts, "value") == words
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_its_keys_are_its_own():
     reads.check_flags(config(backbone="swin"), ["convolutions.channels"])
   with pytest.raises(BadInput, match="choose one of 'swin', 'convolutions'"):
     checks.check(config(backbone="vit"))
-  with pytest.raises(BadInput, match="must be a tuple of 2 entries"):
+  with pytest.raises(BadInput, match="must have 2 entries"):
     checks.check(config(channels=(8,)))
 
 

@@ -170,7 +170,7 @@ def test_sizes_are_called_by_their_names(tmp_path):
     planned = plan(
       official.write_sparse(tmp_path / "model.safetensors", official.state_dict(**PUBLISHED[name][0]))
     )
-    said.append(descriptions.summary(planned.description, planned.shapes))
+    said.append(" ".join(descriptions.summary(planned.description, planned.shapes)))
   assert said[0].startswith("Swin V2-B, classifier of 1000 classes: 87,918,816 parameters")
   assert "384 × 384 px, windows 24, 24, 24, 12, trained with 12, 12, 12, 6" in said[0]
   assert said[1].startswith("Swin V2-giant of 1.06 B, masked-image model (SimMIM)")
@@ -644,14 +644,14 @@ def test_bad_files_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
   "words, said",
   [
-    (("--image_size=0",), "--image_size: '0': entry 0 must be at least 1"),
-    (("--image_size=32,32,32",), "--image_size: '32,32,32': must be a tuple of 1 or 2 entries"),
-    (("--window=0",), "--window: '0': entry 0 must be at least 1"),
+    (("--image_size=0",), "--image_size: '0' must be at least 1"),
+    (("--image_size=32,32,32",), "--image_size: takes 1 or 2 values separated by commas, got 3"),
+    (("--window=0",), "--window: '0' must be at least 1"),
     (("--window=4,4,4",), "--window must be one number of tokens, or 2, one per stage"),
-    (("--trained_window=-3",), "--trained_window: '-3': entry 0 must be at least 0"),
+    (("--trained_window=-3",), "--trained_window: '-3' must be at least 0"),
     (("--target_norm_window=4",), "--target_norm_window must be odd, or 0; it is 4"),
-    (("--target_norm_window=-3",), "--target_norm_window: -3 is not an integer in the range [0, 9999]"),
-    (("--window=x",), "'x' must be a number, or numbers separated by commas"),
+    (("--target_norm_window=-3",), "--target_norm_window: '-3' must be at least 0 and at most 9,999"),
+    (("--window=x",), "'x' must be an integer"),
   ],
 )
 def test_sizes_that_are_none_are_refused(words, said, tmp_path, capsys):

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import multiprocessing
 from multiprocessing import resource_tracker, shared_memory, util
-import os
 import pathlib
 import pickle
 import re
@@ -72,15 +71,15 @@ def token() -> str:
 
   From then on, the semaphores of this process and its workers carry the token.
   """
+  _start_tracker()
   if not MEMORY.is_dir():
     return leftovers.token()
   remove_dead()
   held = leftovers.create(lambda token: MEMORY / f"{PREFIX}{token}", _private_file)
   atexit.register(_remove, held)
-  _start_tracker()
   util.Finalize(None, _free_memory, exitpriority=0)  # after grain's, which ends the workers
   leftovers.at_end(_abandon_workers)
-  multiprocessing.current_process()._config["semprefix"] = f"/{held.name}"  # the workers inherit it
+  _name_semaphores(held.name)
   return held.name.removeprefix(PREFIX)
 
 
@@ -94,8 +93,21 @@ def remove_dead() -> None:
         path.unlink()
 
 
+def _name_semaphores(prefix: str) -> None:
+  """Makes the names of the semaphores of this process and its workers begin with `prefix`.
+
+  Python has no public way to choose the names of semaphores and shared memory. Where it changes the private
+  one, they keep its names, and what a kill of the tracker together with this process leaves is not removed.
+  """
+  with contextlib.suppress(AttributeError):
+    multiprocessing.current_process()._config["semprefix"] = f"/{prefix}"
+
+
 def name_shared_memory(owner: str) -> None:
-  """Makes the shared memory that this worker creates carry the token of the process that owns it."""
+  """Makes the shared memory that this worker creates carry the token of the process that owns it.
+
+  See `_name_semaphores` for a Python without this private function.
+  """
   if hasattr(shared_memory, "_make_filename"):
     shared_memory._make_filename = lambda: f"/{PREFIX}{owner}-{secrets.token_hex(4)}"
 
@@ -103,7 +115,8 @@ def name_shared_memory(owner: str) -> None:
 def _start_tracker() -> None:
   """Starts the process that frees shared memory after a crash.
 
-  It lives through signals of the whole group, and does not complain of what it frees.
+  It ignores signals to the whole group, and does not warn about what it frees. It is started here, because
+  starting it unblocks SIGINT and SIGTERM, which must not happen in the thread that starts the workers.
   """
   blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
   sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # it inherits both
@@ -117,10 +130,11 @@ def _start_tracker() -> None:
 def _free_memory() -> None:
   """Frees the shared memory of batches that live until the end, as jax on a CPU computes in it."""
   for path in MEMORY.glob(f"{PREFIX}{token()}-*"):
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # it is empty if its worker was killed while making it
       memory = shared_memory.SharedMemory(path.name)
       memory.close()
-      memory.unlink()
+      memory.unlink()  # tells the tracker too
+    path.unlink(missing_ok=True)
 
 
 def _abandon_workers() -> None:
@@ -130,9 +144,6 @@ def _abandon_workers() -> None:
     worker.kill()
   for worker in workers:
     worker.join(SECONDS_TO_DIE)
-  # It would remove the same, and complain that somebody has to.
-  if tracker := getattr(resource_tracker._resource_tracker, "_pid", None):
-    os.kill(tracker, signal.SIGKILL)
   for path in MEMORY.glob(f"*{PREFIX}{token()}?*"):
     path.unlink(missing_ok=True)
 

@@ -8,16 +8,17 @@ while does not change it. Hence an OSError outside `_ANSWERS` never replaces a r
 
 from collections.abc import Callable
 import dataclasses
+import math
 import threading
+import time
 from typing import Any
 
-from absl import logging
 import numpy as np
 
 from swin_jax.data.read import sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput, Fault
-from swin_jax.terminal.printable import printable
+from swin_jax.terminal.progress import warn
 
 Decode = Callable[[Example], Any]  # raises ValueError if the example is damaged
 Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # takes the decoded example
@@ -30,7 +31,9 @@ _ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, Permission
 _MAX_BAD_IN_A_ROW = 100
 # Set from a read that was given up until one succeeds, so that other threads give up without waiting as long.
 gone = threading.Event()
-named: set[str] = set()  # bad records already logged by this process; they recur every epoch
+named: set[str] = set()  # bad records that this process has named; they recur every epoch
+warned = -math.inf  # time of this process's last warning that it tries again
+_warning = threading.Lock()
 
 
 def read(source: sources.Source, index: int) -> Example:
@@ -53,13 +56,21 @@ def read(source: sources.Source, index: int) -> Example:
       reason = f"record {index} cannot be read: {' '.join(str(error).split())}"
       wait = next(waits, None)
       if wait == WAITS[0]:
-        logging.log_every_n_seconds(logging.WARNING, "%s; retrying for %.0f seconds", 60, reason, sum(WAITS))
+        _warn_once_a_minute(f"{reason}; retrying for {sum(WAITS):.0f} seconds")
       if wait is None or gone.wait(wait):
         gone.set()
         raise Fault(
           f"{reason}; the storage did not recover in {sum(WAITS):.0f} seconds. Repair it, or copy that file "
           "again; the same command then continues from the last checkpoint"
         ) from error
+
+
+def _warn_once_a_minute(line: str) -> None:
+  global warned
+  with _warning:
+    if (now := time.monotonic()) - warned >= 60:
+      warned = now
+      warn(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Load:
         )
         if (key := example.name if example else reason) not in named:
           named.add(key)
-          logging.warning("left out: %s", printable(reason))
+          warn(f"left out: {reason}")
         continue
       about = {"index": np.int32(i), "bad": np.int32(bad)}
       return about | self.transform(decoded, rng)

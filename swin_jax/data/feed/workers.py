@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import contextlib
 import functools
 import multiprocessing
-from multiprocessing import resource_tracker
 import os
 import pathlib
 import queue
@@ -180,9 +179,6 @@ class _Drawing:
     return not self._thread.is_alive()
 
   def _draw(self) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, exchange.SIGNALS)
-    # This process frees shared memory; starting it unblocks two of the signals, so they are blocked again.
-    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, exchange.SIGNALS)
     try:
       with contextlib.closing(self._batches):

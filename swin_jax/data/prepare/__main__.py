@@ -41,7 +41,7 @@ names each that is damaged, missing or unexpected; if any is damaged or missing,
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import glob
 import math
 import os
@@ -55,24 +55,12 @@ if __name__ == "__main__":
 
 from swin_jax.data.prepare import tiles, writing
 from swin_jax.data.read import limits, manifest
-from swin_jax.terminal import cli, digests
+from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 
 _MOST_SHARDS = 99_999  # names of shards have five digits
-
-
-def _zero_or(least: int, most: int) -> Callable[[str], int]:
-  """Returns the type of a flag: 0, or an integer from `least` to `most`."""
-  number = cli.number(int, least, most)
-
-  def parse(text: str) -> int:
-    try:
-      return 0 if text.strip() == "0" else number(text)
-    except argparse.ArgumentTypeError as error:
-      raise argparse.ArgumentTypeError(f"{error}, or 0") from error
-
-  return parse
+_QUALITY = 90
 
 
 def _finite(text: str) -> float:
@@ -101,28 +89,27 @@ def _parser() -> cli.Parser:
   )
   add(
     "--hold_out",
-    type=cli.number(float, 0.0, 0.9),
+    type=cli.number(rules.Real(0.0, 0.9)),
     default=0.0,
     metavar="SHARE",
     help="share of a source's only split that becomes val",
   )
   add(
     "--short_side",
-    type=_zero_or(8, 65_500),
+    type=cli.number(rules.Whole(8, 65_500, or_zero=True)),
     default=0,
     metavar="N",
     help="short side in pixels to which larger images are shrunk; 0: images keep their bytes",
   )
   add(
     "--quality",
-    type=cli.number(int, 1, 95),
-    default=90,
+    type=cli.number(rules.Whole(1, 95)),
     metavar="N",
-    help="JPEG quality of images that are shrunk",
+    help=f"JPEG quality of images that --short_side shrinks; default {_QUALITY}",
   )
   add(
     "--shards",
-    type=cli.number(int, 0, _MOST_SHARDS),
+    type=cli.number(rules.Whole(0, _MOST_SHARDS)),
     default=0,
     metavar="N",
     help="shards per split; 0: one per 4,096 images",
@@ -130,14 +117,14 @@ def _parser() -> cli.Parser:
   add("--part", default="0/1", metavar="I/N", help="write only the shards j with j %% N == I")
   add(
     "--max_bad_fraction",
-    type=cli.number(float, 0.0, 1.0),
+    type=cli.number(rules.Real(0.0, 1.0)),
     default=0.01,
     metavar="SHARE",
     help="share of a split's images that may be unreadable; the command fails above it",
   )
   add(
     "--max_pixels",
-    type=cli.number(int, 1, 10**11),
+    type=cli.number(rules.Whole(1, 10**11)),
     default=limits.MAX_PIXELS,
     metavar="N",
     help=f"largest number of pixels of an image or raster, so that no file takes more memory than the machine"
@@ -145,7 +132,7 @@ def _parser() -> cli.Parser:
   )
   add(
     "--tile",
-    type=_zero_or(8, 65_536),
+    type=cli.number(rules.Whole(8, 65_536, or_zero=True)),
     default=0,
     metavar="N",
     help="tile size in pixels: rasters are cut into equal tiles of at least this size and less than twice it;"
@@ -166,7 +153,7 @@ def _parser() -> cli.Parser:
   add("--array", default="", metavar="NAME", help="array of .npz files to read; optional if each holds one")
   add(
     "--num_threads",
-    type=cli.number(int, 1, 1024),
+    type=cli.number(rules.Whole(1, 1024)),
     default=os.cpu_count() or 1,
     metavar="N",
     help="threads that read and shrink",
@@ -192,17 +179,29 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv[1:])
     if arguments.verify is not None:  # an empty value is a mistake, such as a shell variable without a value
       cli.require(arguments, verify="data/prepared")
-      if others := [word for word in argv[1:] if word.startswith("-") and not word.startswith("--verify")]:
+      if others := [word for word in _flags(argv) if not word.startswith("--verify")]:
         raise BadInput(f"--verify changes nothing, so it stands alone; leave out {others[0]}")
       digests.verify(
-        arguments.verify, manifest.NAME, "delete these and run the command that prepared the set again"
+        arguments.verify,
+        manifest.NAME,
+        "delete what is damaged and run the command that prepared the set again",
       )
       return
     cli.require(arguments, out="data/prepared")
     if arguments.source is None and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
+      of_a_source = [
+        word for word in _flags(argv) if not word.startswith(("--out", "--num_threads", "--strict"))
+      ]
+      if of_a_source:
+        raise BadInput(
+          f"without --source, only {arguments.out} is described, and {of_a_source[0]} would"
+          " be ignored; leave it out, or give --source"
+        )
       writing.describe(arguments.out, arguments.num_threads, arguments.strict)
       return
     cli.require(arguments, source="data/photos")
+    if arguments.quality and not arguments.short_side:
+      raise BadInput("--quality applies to images that --short_side shrinks; give both, or leave it out")
     with limits.at_most(arguments.max_pixels):
       writing.prepare(
         arguments.source,
@@ -210,7 +209,7 @@ def main(argv: Sequence[str]) -> int:
         split=arguments.split,
         hold_out=arguments.hold_out,
         short_side=arguments.short_side,
-        quality=arguments.quality,
+        quality=arguments.quality or _QUALITY,
         num_shards=arguments.shards,
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
@@ -220,6 +219,10 @@ def main(argv: Sequence[str]) -> int:
       )
 
   return cli.exit_code(body)
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+  return [word for word in argv[1:] if word.startswith("-")]
 
 
 def parse_part(text: str) -> tuple[int, int]:

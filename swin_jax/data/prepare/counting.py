@@ -70,7 +70,7 @@ def _extremes(band: np.ndarray) -> dict[str, Any]:
   }
 
 
-class Seen(NamedTuple):
+class Count(NamedTuple):
   """What is counted of one stored example.
 
   Attributes:
@@ -88,7 +88,7 @@ class Seen(NamedTuple):
   values: tuple[dict, int] | None = None
 
 
-def see(example: Example, look: Look, target: np.ndarray | None) -> Seen:
+def see(example: Example, look: Look, target: np.ndarray | None) -> Count:
   """Looks at an example.
 
   Args:
@@ -96,16 +96,16 @@ def see(example: Example, look: Look, target: np.ndarray | None) -> Seen:
     look: at the image.
     target: decoded map of the example.
   """
-  seen = Seen(look, _hash(example.image), example.label)
+  count = Count(look, _hash(example.image), example.label)
   if target is None:
-    return seen
+    return count
   if target.dtype == np.uint8:
     # faster than bincount, which converts to 64 bits
-    return seen._replace(labels=Image.fromarray(target).histogram())
-  return seen._replace(values=(_extremes(target), target.size))
+    return count._replace(labels=Image.fromarray(target).histogram())
+  return count._replace(values=(_extremes(target), target.size))
 
 
-def see_record(record: bytes) -> Seen:
+def see_record(record: bytes) -> Count:
   """Looks at a stored record.
 
   Raises:
@@ -135,12 +135,12 @@ class Tally:
     self._sums = Counter(images=0, known=0, unknown=0, wide=0, channel_first=0)
     self._widest, self._extremes, self._values = 0, [], []
 
-  def add(self, seen: Seen) -> None:
-    look, counters, sums = seen.look, self._counters, self._sums
+  def add(self, count: Count) -> None:
+    look, counters, sums = count.look, self._counters, self._sums
     (height, width), bands = look.size, look.bands
     sums["images"] += 1
     self._sizes.add((height * width, height, width))
-    self._hashes.append(seen.hash)
+    self._hashes.append(count.hash)
     counters["bands"][str(bands)] += 1
     counters["types"][look.type] += 1
     if look.widest is not None:
@@ -149,14 +149,14 @@ class Tally:
     if look.extremes:
       self._extremes = facts.merge_extremes(self._extremes, look.extremes)
       sums["channel_first"] += height <= _FEW < width and bands >= _MANY
-    if seen.labels is None and seen.values is None:
-      counters["classes"][str(seen.label)] += 1
-    for label, pixels in enumerate(seen.labels or ()):
+    if count.labels is None and count.values is None:
+      counters["classes"][str(count.label)] += 1
+    for label, pixels in enumerate(count.labels or ()):
       if pixels:
         counters["pixels"][str(label)] += pixels
         counters["images_with"][str(label)] += 1
-    if seen.values:
-      extremes, pixels = seen.values
+    if count.values:
+      extremes, pixels = count.values
       self._values = facts.merge_extremes(self._values, [extremes])
       sums["known"] += extremes["pixels"]
       sums["unknown"] += pixels - extremes["pixels"]

@@ -11,7 +11,7 @@ from swin_jax.data.read import array_files, formats, image_ops, limits, shards, 
 from swin_jax.data.read.example import Example
 
 
-def store(example: Example, short_side: int, quality: int) -> tuple[bytes, counting.Seen]:
+def store(example: Example, short_side: int, quality: int) -> tuple[bytes, counting.Count]:
   """Returns the record of an example, and what is counted of it.
 
   An image file keeps its bytes or is shrunk, see `shrink`; an array is stored unchanged.

@@ -24,12 +24,12 @@ def show(out: str, is_strict: bool) -> None:
     BadInput: something is strange, and `is_strict`; or the facts are damaged.
   """
   of = facts.read(out)
-  found = strange.find(of)
-  say("\n".join(lines(out, of)))
-  if found and is_strict:
+  oddities = strange.find(of)
+  say(*lines(out, of))
+  if oddities and is_strict:
     raise BadInput(
-      f"--strict: {out} is complete, but {len(found)} thing{'s are' if len(found) > 1 else ' is'} strange:"
-      f" {'; '.join(found)}; mend the source and prepare it into another folder, or leave out --strict"
+      f"--strict: {out} is complete, but strange ({len(oddities)}): {'; '.join(oddities)};"
+      " mend the source and prepare it into another folder, or leave out --strict"
     )
 
 

@@ -1,11 +1,13 @@
 """Writes the manifest of a prepared set, which `data.read.manifest` reads.
 
-Each part keeps the digests of the shards that it writes in a file of its own, manifest-I-of-N.json. The
-digest and the facts of a shard (see `shard_facts`) are entered before the shard gets its name. The part that
+Each part adds the digests and the facts (see `shard_facts`) of the shards that it writes to a file of its
+own, manifest-I-of-N.jsonl: a sealed line for each shard, before the shard gets its name. The part that
 completes the set merges them into manifest.json and facts.json; files without a digest, such as those of a
 set older than manifests, are read for it.
 """
 
+from collections.abc import Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -18,13 +20,15 @@ from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress
 
-_PARTS = "manifest-*-of-*.json"
+_PARTS = "manifest-*-of-*.jsonl"
 # Names of the JSON files of a set that are not of a split.
-RESERVED = re.compile(r"statistics|(.*\.)?facts|manifest(-\d+-of-\d+)?")
+RESERVED = re.compile("statistics|facts|manifest")
+_FACTS = "facts"  # of the shard, in a line of a part
+_ADVICE = "make it writable, and the same command continues"
 
 
 class Part:
-  """The digests of the shards that one part writes.
+  """The digests and the facts of the shards that one part writes.
 
   Args:
     out: the folder of the set.
@@ -32,20 +36,22 @@ class Part:
   """
 
   def __init__(self, out: str, part: tuple[int, int]):
-    name = f"manifest-{part[0]}-of-{part[1]}.json"
-    self._path = pathlib.Path(out, name)
-    self._known = _read_part(self._path)
+    self._path = pathlib.Path(out, f"manifest-{part[0]}-of-{part[1]}.jsonl")
 
-  def add(self, shard: str, content: pathlib.Path, counts: facts.Counts) -> None:
+  def add(self, name: str, content: pathlib.Path, counts: facts.Counts) -> None:
     """Enters the digest and the facts of a shard whose content is complete, but does not have its name yet.
 
     Raises:
-      OSError, Fault: they cannot be written.
+      Fault: they cannot be written.
     """
-    digest = digests.of_file(content)
-    shard_facts.keep(shard, counts, digest)
-    self._known[os.path.basename(shard)] = digest
-    _write(self._path, self._known)
+    line = json.dumps(digests.seal({_FACTS: counts}, manifest.NAME, {name: digests.of_file(content)}))
+    try:
+      if not os.path.isfile(self._path):  # adding to a pipe would block
+        self._path.unlink(missing_ok=True)
+      with open(self._path, "a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")  # on a new line, as a killed process may have left half a line
+    except OSError as error:
+      raise cannot_write(self._path, error, _ADVICE) from error
 
 
 def read(out: str) -> dict[str, digests.Digest]:
@@ -56,7 +62,7 @@ def read(out: str) -> dict[str, digests.Digest]:
   """
   known, newer = manifest.read(out) or {}, {}
   for path in sorted(pathlib.Path(out).glob(_PARTS)):
-    for name, digest in _read_part(path).items():
+    for name, (digest, _) in _read_part(path).items():
       # Of two parts that wrote the same shard, nobody knows which was later: the file will be read.
       newer[name] = digest if newer.get(name, digest) == digest else None
   return {name: digest for name, digest in (known | newer).items() if digest}
@@ -107,13 +113,14 @@ def finish(out: str, num_threads: int, origin: facts.Origin) -> None:
       f"{error.filename or out} cannot be read: {error.strerror}; once that is solved, the same command"
       " continues"
     ) from error
-  shard_facts.complete(out, {name: known[name] for name in names}, num_threads, origin)
+  shard_facts.complete(
+    out, {name: known[name] for name in names}, _facts_of_shards(out, known), num_threads, origin
+  )
   known[facts.NAME] = digests.of_file(facts.path_of(out))
   present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
   _write(pathlib.Path(manifest.path_of(out)), present)
   for path in folder.glob(_PARTS):
     path.unlink(missing_ok=True)
-  shard_facts.forget_shards(out)
 
 
 def count_again(out: str, num_threads: int) -> bool:
@@ -121,7 +128,7 @@ def count_again(out: str, num_threads: int) -> bool:
   known = manifest.read(out)
   if known is None:
     return False
-  shard_facts.complete(out, known, num_threads)
+  shard_facts.complete(out, known, {}, num_threads)
   update(out, facts.NAME)
   return True
 
@@ -133,16 +140,33 @@ def update(out: str, name: str) -> None:
     _write(pathlib.Path(manifest.path_of(out)), known | {name: digests.of_file(os.path.join(out, name))})
 
 
-def _read_part(path: pathlib.Path) -> dict[str, digests.Digest]:
-  """Returns the digests of a part; none if its file is damaged, because they can be taken again."""
-  try:
-    return digests.read(json_files.read(path, {digests.GROUP: dict}), manifest.NAME) or {}
-  except (BadInput, ValueError):
-    return {}
+def _facts_of_shards(out: str, known: Mapping[str, digests.Digest]) -> dict[str, facts.Counts]:
+  """Returns the facts that the parts of a set have of shards with these digests."""
+  return {
+    name: counts
+    for path in sorted(pathlib.Path(out).glob(_PARTS))
+    for name, (digest, counts) in _read_part(path).items()
+    if counts and known.get(name) == digest
+  }
+
+
+def _read_part(path: pathlib.Path) -> dict[str, tuple[digests.Digest, facts.Counts | None]]:
+  """Returns the digests and facts of a part, without those of damaged lines, because they can be taken again;
+  lines of older versions have no facts.
+  """
+  known = {}
+  with contextlib.suppress(OSError), files.open_regular(path) as file:
+    for line in filter(bytes.strip, file):
+      with contextlib.suppress(BadInput, ValueError):
+        document = json_files.parse(line, {digests.GROUP: dict}, path)
+        counts = document.get(_FACTS)
+        counts = None if json_files.check(counts, facts.SCHEMA) else counts
+        known |= {name: (each, counts) for name, each in digests.read(document, manifest.NAME).items()}
+  return known
 
 
 def _write(path: pathlib.Path, known: dict[str, digests.Digest]) -> None:
   try:
     files.write(path, json.dumps(digests.seal({}, manifest.NAME, known), indent=1) + "\n")
   except OSError as error:
-    raise cannot_write(path, error, "then the same command continues") from error
+    raise cannot_write(path, error, _ADVICE) from error

@@ -1,39 +1,26 @@
 """Collects the facts of a prepared set from those of its shards.
 
-The facts of a shard lie next to it while the set is incomplete, and belong to the digest of the shard. Shards
-without facts, such as those of older versions, are read for them.
+Shards without facts, such as those of older versions, are read for them.
 """
 
 from collections.abc import Mapping, Sequence
 from concurrent import futures
 import contextlib
 import functools
-import json
 import os
 import pathlib
 
 from swin_jax.data.prepare import counting
 from swin_jax.data.read import facts, shards
-from swin_jax.terminal import digests, files, json_files
+from swin_jax.terminal import digests, files
 from swin_jax.terminal.errors import BadInput, cannot_write
 from swin_jax.terminal.progress import Progress
-
-_SUFFIX = ".facts.json"
-_OF_SHARD = {"shard": str, "facts": {"images": int}}
-
-
-def keep(shard: str, counts: facts.Counts, digest: digests.Digest) -> None:
-  """Writes the facts of a shard next to it.
-
-  Raises:
-    OSError: the file cannot be written.
-  """
-  files.write(_path(shard), json.dumps({"shard": digest["sha256"], "facts": counts}))
 
 
 def complete(
   out: str,
   known: Mapping[str, digests.Digest],
+  of_shards: Mapping[str, facts.Counts],
   num_threads: int,
   origin: facts.Origin | None = None,
 ) -> None:
@@ -42,6 +29,7 @@ def complete(
   Args:
     out: the folder of the set.
     known: digests of the shards of all complete splits, by name.
+    of_shards: facts of shards that were counted while these were written, by name.
     num_threads: number of threads that read shards without facts.
     origin: see `facts`; None to keep that of the set.
 
@@ -61,34 +49,15 @@ def complete(
     if before["splits"].get(split, {}).get("shards") == identity:
       splits[split] = before["splits"][split]
       continue
-    counted = {name: _kept(pathlib.Path(out, name), known[name]) for name in names}
-    if uncounted := [name for name in names if counted[name] is None]:
+    counted = {name: of_shards[name] for name in names if name in of_shards}
+    if uncounted := [name for name in names if name not in counted]:
       counted |= _recount(out, split, uncounted, num_threads)
-    splits[split] = facts.merge(counted[name] for name in names) | {"shards": identity}
+    splits[split] = facts.merge(counted.values()) | {"shards": identity}
   text = facts.text(splits, origin or facts.Origin(**before["origin"]))
   try:
     files.write(pathlib.Path(facts.path_of(out)), text)
   except OSError as error:
     raise cannot_write(facts.path_of(out), error, "then run prepare again") from error
-
-
-def forget_shards(out: str) -> None:
-  """Removes the facts of single shards, once the set has its own."""
-  for path in pathlib.Path(out).glob("*" + _SUFFIX):
-    path.unlink(missing_ok=True)
-
-
-def _path(shard: str | pathlib.Path) -> pathlib.Path:
-  return pathlib.Path(shard).with_suffix(_SUFFIX)
-
-
-def _kept(shard: pathlib.Path, digest: digests.Digest) -> facts.Counts | None:
-  """Returns the facts that were kept of a shard; None if there are none, or only of another content."""
-  try:
-    kept = json_files.read(_path(shard), _OF_SHARD)
-  except BadInput:
-    return None
-  return kept["facts"] if kept["shard"] == digest["sha256"] else None
 
 
 def _recount(out: str, split: str, names: list[str], num_threads: int) -> dict[str, facts.Counts]:
@@ -101,16 +70,16 @@ def _recount(out: str, split: str, names: list[str], num_threads: int) -> dict[s
       tally = counting.Tally()
       for start in range(0, len(records), 64):  # few in memory at a time
         chunk = range(start, min(start + 64, len(records)))
-        for seen in pool.map(functools.partial(_see, records), chunk):
+        for count in pool.map(functools.partial(_see, records), chunk):
           progress.step()
-          if seen:
-            tally.add(seen)
+          if count:
+            tally.add(count)
       counted[name] = tally.facts()
   progress.finish()
   return counted
 
 
-def _see(records: Sequence[bytes], index: int) -> counting.Seen | None:
+def _see(records: Sequence[bytes], index: int) -> counting.Count | None:
   try:
     return counting.see_record(records[index])
   except Exception:  # the record is damaged, in whatever way

@@ -26,7 +26,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
     BadInput: the source or split does not exist or is empty, or a flag does not fit the source.
   """
   if split:
-    check_split(split)
+    _check_split(split)
   tree = raster_sources.tree_of(source)
   if tree and tree.left_out:
     warn(
@@ -35,7 +35,7 @@ def make_plan(source: str, split: str, hold_out: float, cut: tiles.Cut = tiles.U
     )
   by_split = raster_sources.find(source, tree, split, cut) or _find(source, tree, split, cut.values_nodata)
   for name in by_split:
-    check_split(name)
+    _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
   if cut.values_nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
@@ -82,7 +82,7 @@ def count_unread(source: str) -> dict[str, int]:
   return dict(unread)
 
 
-def check_split(name: str) -> None:
+def _check_split(name: str) -> None:
   """Checks that a split can be part of names of files.
 
   Raises:

@@ -47,6 +47,8 @@ def prepare(
       " folder"
     )
   plan = splits.make_plan(source, split, hold_out, cut)
+  if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.values()):
+    raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -113,7 +115,7 @@ def describe_bands(out: str, num_threads: int) -> None:
     progress.finish(_left_out(measured["unreadable"], 0))
     measuring.write(out, measured | of)
     sealing.update(out, statistics.NAME)
-  say(statistics.describe(out))
+  say(*statistics.describe(out))
 
 
 def write_split(
@@ -172,15 +174,15 @@ def write_split(
             elif error:
               leave_out(shard, name, error)
             else:
-              record, seen = stored
+              record, count = stored
               writer.write(record)
-              tally.add(seen)
+              tally.add(count)
             progress.step()
         finally:
           writer.close()
         # another part may have been started with different settings in the meantime
         shards.check_same_set(out, split, header)
-        digests_of_part.add(path[shard], partial, tally.facts())
+        digests_of_part.add(os.path.basename(path[shard]), partial, tally.facts())
   progress.finish(_left_out(sum(left_out.values()), empty))
 
 

@@ -12,7 +12,7 @@ _CHUNK = 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def largest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+def _largest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
   """Returns how many bytes an entry may expand to."""
   # The directory may state any compressed size, but entries end where the directory begins.
   return max(_TIMES * min(entry.compress_size, archive.start_dir), _LEAST)
@@ -34,7 +34,7 @@ def read(archive: zipfile.ZipFile, name: str, most: int | None = None) -> bytes:
   entry = archive.getinfo(name)
   if entry.compress_type not in _METHODS:
     raise ValueError("is compressed by another method than deflate; pack the archive with deflate")
-  limit = largest(archive, entry)
+  limit = _largest(archive, entry)
   if most is None and entry.file_size > limit:
     raise ValueError(_expands(entry, limit))
   content = io.BytesIO()

@@ -2,7 +2,7 @@
 while the shards are written, read by `prepare` and by every run.
 
   {path}/facts.json
-    splits: name → what `Tally` of `data.prepare.counting` counted in the stored examples (see `_SCHEMA`), and
+    splits: name → what `Tally` of `data.prepare.counting` counted in the stored examples (see `SCHEMA`), and
       "shards", the digest of the shards that were counted
     origin: what is known of the source besides its examples, see `Origin`
 """
@@ -35,7 +35,7 @@ _NUMBER = rules.Real(-sys.float_info.max, sys.float_info.max)
 _SIDES = rules.Items(rules.Whole(1, 2**31), range(2, 3))
 _ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pairs of a number and its pixels
 _EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
-_SCHEMA = {
+SCHEMA = {
   "images": _COUNT,  # readable records
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
@@ -54,7 +54,7 @@ _SCHEMA = {
   "channel_first": _COUNT,  # arrays that look like [bands, height, width]
 }
 _FILE = {
-  "splits": {"*": _SCHEMA | {"shards": str}},
+  "splits": {"*": SCHEMA | {"shards": str}},
   "origin": {"unread": _COUNTER, "notes": [rules.Text()], "warnings": [rules.Text()]},
 }
 _OF_LABELS = ("bands", "classes", "pixels", "images_with")  # counters of whole numbers
@@ -84,7 +84,7 @@ class Split(NamedTuple):
     targets: what each pixel carries, see `example.Source`.
     left_out: number of images or tiles of the source that are not stored.
     is_cut: whether the images are rasters, of which tiles without data are left out.
-    counts: see `_SCHEMA`.
+    counts: see `SCHEMA`.
   """
 
   name: str

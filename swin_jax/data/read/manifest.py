@@ -31,7 +31,7 @@ def read(path: str) -> dict[str, digests.Digest] | None:
   try:
     return digests.read(document, NAME)
   except ValueError as error:
-    raise BadInput(f"{path_of(path)} is damaged ({error}); {advice}") from error
+    raise BadInput(f"{path_of(path)} is damaged: it {error}; {advice}") from error
 
 
 def check(path: str, name: str, listed: bool = True) -> None:

@@ -1,9 +1,12 @@
-"""Reads files that are plain files: opening a pipe would wait for ever, and a device has no end."""
+"""Reads files of data: one that is not a regular file is damaged data, not failing storage."""
 
+from collections.abc import Iterator
+import contextlib
 import os
-import stat
+from typing import BinaryIO
 
 from swin_jax.data.read import limits
+from swin_jax.terminal import files
 
 
 def check(path: str) -> int:
@@ -13,10 +16,8 @@ def check(path: str) -> int:
     OSError: it does not exist, or cannot be examined.
     ValueError: it is a folder, a pipe, a socket or a device.
   """
-  about = os.stat(path)
-  if not stat.S_ISREG(about.st_mode):
-    raise ValueError("is not a plain file")
-  return about.st_size
+  with _as_damage():
+    return files.check_regular(path)
 
 
 def read(path: str) -> bytes:
@@ -26,17 +27,29 @@ def read(path: str) -> bytes:
     OSError: the file does not exist or cannot be read; the error carries its name.
     ValueError: it is not a plain file, or too large.
   """
-  limits.check_bytes(check(path))
   try:
-    with open(path, "rb") as file:
+    with _open(path) as file:
+      limits.check_bytes(os.fstat(file.fileno()).st_size)
       return file.read()
   except OSError as error:
-    error.filename = path  # only errors of `open` carry it
+    error.filename = path  # only errors of opening carry it
     raise
 
 
 def head(path: str, count: int) -> bytes:
   """Returns the first bytes of a file; raises as `check`."""
-  check(path)
-  with open(path, "rb") as file:
+  with _open(path) as file:
     return file.read(count)
+
+
+def _open(path: str) -> BinaryIO:
+  with _as_damage():
+    return files.open_regular(path)
+
+
+@contextlib.contextmanager
+def _as_damage() -> Iterator[None]:
+  try:
+    yield
+  except files.NotRegular as error:
+    raise ValueError("is not a plain file") from error

@@ -53,7 +53,7 @@ def names(split: str, num_shards: int) -> list[str]:
   return [os.path.basename(shard_path("", split, shard, num_shards)) for shard in range(num_shards)]
 
 
-def header_path(path: str, split: str) -> str:
+def _header_path(path: str, split: str) -> str:
   return os.path.join(path, f"{split}.json")
 
 
@@ -129,7 +129,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
     BadInput: the file is missing or damaged.
   """
   manifest.check(path, f"{split}.json", listed=False)
-  where = header_path(path, split)
+  where = _header_path(path, split)
   if os.path.isfile(path):
     raise BadInput(f"{path} is a file; data.path is the folder it lies in, {os.path.dirname(path) or '.'}")
   if not os.path.lexists(where):
@@ -147,7 +147,7 @@ def read_header(path: str, split: str) -> dict[str, Any]:
 def write_header(path: str, split: str, header: dict[str, Any]) -> None:
   """Writes the JSON file of a split; creates the folder."""
   os.makedirs(path, exist_ok=True)
-  files.write(pathlib.Path(header_path(path, split)), header_text(header))
+  files.write(pathlib.Path(_header_path(path, split)), header_text(header))
 
 
 def header_text(header: dict[str, Any]) -> str:
@@ -193,7 +193,7 @@ class Shards:
     self.class_names = tuple(map(printable, header["class_names"]))
     self.targets = Target(header.get("targets", ""))
     self.num_classes = len(self.class_names)
-    self._where = header_path(path, split)
+    self._where = _header_path(path, split)
     paths = [shard_path(path, split, shard, header["num_shards"]) for shard in range(header["num_shards"])]
     with futures.ThreadPoolExecutor(32) as pool:
       counts = list(pool.map(count_records, paths))
@@ -207,7 +207,10 @@ class Shards:
         f" {', '.join(sorted(damage.values())[:3])}{more}; run prepare again: it writes only these"
       )
     if not sum(counts):
-      raise BadInput(f"{path} holds no image in split '{split}'; delete it and run prepare again")
+      raise BadInput(
+        f"{path} holds no image in split '{split}', because prepare left out all of them; repair the files,"
+        " or change the flags that excluded them, delete the set, and run prepare again"
+      )
     # The record count in the name avoids opening each file again here; workers open the files that they read.
     self._data = array_record_data_source.ArrayRecordDataSource(
       [f"{p}[0:{count}]" for p, count in zip(paths, counts, strict=True)]

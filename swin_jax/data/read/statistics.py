@@ -57,8 +57,8 @@ def check_type(path: str, measured: dict[str, Any], dtype: str) -> None:
     )
 
 
-def describe(path: str) -> str:
-  """Returns a table of the statistics for the terminal, one line per band."""
+def describe(path: str) -> list[str]:
+  """Returns the lines of a table of the statistics, one per band."""
   measured = read(path)
   columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
   lines = [
@@ -73,4 +73,4 @@ def describe(path: str) -> str:
       + "".join(f"{numbers[column][i]:12.5g}" for column in columns)
       + f"{numbers['valid'][i]:14,}"
     )
-  return "\n".join(lines)
+  return lines

@@ -39,8 +39,8 @@ def find(of: Facts) -> list[str]:
 
 def shown(of: Facts, width: int) -> list[str]:
   """Returns what is strange in a set in lines for the terminal."""
-  found = (f"STRANGE: {line}" for line in find(of))
-  return [part for line in found for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+  lines = (f"STRANGE: {line}" for line in find(of))
+  return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
 
 
 def per_class(split: Split, pixels: bool = True) -> dict[int, int]:
