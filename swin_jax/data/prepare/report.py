@@ -47,11 +47,9 @@ def _tables(out: str, of: Facts) -> list[str]:
     width = min(max(columns_of(title) for title, _ in rows), _LONGEST_NAME)
     names = [(_cut(split.name, _COUNT + _SHARE - 2), "") for split in splits]
     lines += [_line(title, cells, width) for title, cells in [("", names), *rows]]
-  pixels = any(split.counts["pixels"] for split in of.splits)
-  what = (
-    f"{'pixels' if pixels else 'images'} by class" if any(s.class_names for s in of.splits) else "contents"
-  )
-  return [f"{out}: {what} and split" if "class" in what else f"{out}: {what}", *lines]
+  has_classes = any(split.class_names for split in of.splits)
+  unit = "pixels" if any(split.counts["pixels"] for split in of.splits) else "images"
+  return [f"{out}: {f'{unit} by class and split' if has_classes else 'contents'}", *lines]
 
 
 def _classes(splits: Sequence[Split]) -> list[Row]:
@@ -93,7 +91,7 @@ def _numbers(splits: Sequence[Split]) -> list[Row]:
     shared = [_shared(split.counts[key], total) for split, total in zip(splits, totals, strict=True)]
     rows.append((f"{key} pixels", shared))
   spans = [_span(split.counts["value_extremes"]) for split in splits]
-  return [*rows, ("values", [(span, "") for span in spans])]
+  return [*rows, ("their range", [(span, "") for span in spans])]
 
 
 def _images(splits: Sequence[Split]) -> list[Row]:

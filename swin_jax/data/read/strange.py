@@ -66,7 +66,7 @@ def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
 def _name(names: Sequence[str]) -> str:
   """Returns "class a", "classes a, b", "classes a, b, c and 4 more"."""
   more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-  return f"class{'es' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
+  return ("class " if len(names) == 1 else "classes ") + ", ".join(names[:_NAMED]) + more
 
 
 def _without_examples(of: Facts) -> Iterator[str]:
