@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.mesh import distributed
-from swin_jax.run import agreement, checks, classes, compatibility, fit
+from swin_jax.run import agreement, checks, classes, compatibility, contents, fit
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.inputs import connect, open_sources
@@ -128,6 +128,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
     say(*run_config.describe(config, data, program, total_steps, workdir))
+    if lines := contents.describe(config):
+      say(*lines)
     # 7. Loop.
     written = restored.data.get("written", {})  # old checkpoints have none
     writer = Writer(workdir, restored.step, restored.evaluation is not None, written)

@@ -7,12 +7,20 @@ import shutil
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.read import manifest, sources, statistics
+from swin_jax.data.read import facts, manifest, sources, statistics
 from swin_jax.terminal.errors import BadInput
 from tests.support import damages, images, prepared, seals
 
 SHARD, OTHER = (f"train-{i:05d}-of-00002.array_record" for i in range(2))
-FILES = [SHARD, OTHER, "train.json", "val-00000-of-00001.array_record", "val.json", "statistics.json"]
+FILES = [
+  SHARD,
+  OTHER,
+  "train.json",
+  "val-00000-of-00001.array_record",
+  "val.json",
+  "statistics.json",
+  "facts.json",
+]
 
 
 @pytest.fixture(scope="module", name="intact")
@@ -36,6 +44,7 @@ def refusal(folder, split="train"):
   with pytest.raises(BadInput) as error:
     sources.open_source("array_record", str(folder), split)
     statistics.read(str(folder))
+    facts.read(str(folder))
   assert "\n" not in str(error.value)
   return str(error.value)
 
@@ -54,7 +63,7 @@ def test_the_manifest_lists_every_file(folder, capsys):
   statistics.read(str(folder))
   assert not capsys.readouterr().out
   code, out, err = verify(folder, capsys)
-  assert code == 0 and "6 files are as they were written" in out and not err
+  assert code == 0 and "7 files are as they were written" in out and not err
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -67,7 +76,7 @@ def test_damage_to_any_file_is_named(folder, capsys, name, damage):
   code, out, err = verify(folder, capsys)
   assert code == 2 and re.search(f"^{name} {damages.OF_A_FILE[damage]}$", out, re.M)
   assert err == (
-    f"swin_jax: {folder}: 1 of 6 files are damaged or missing, as named above; delete what is damaged and run"
+    f"swin_jax: {folder}: 1 of 7 files are damaged or missing, as named above; delete what is damaged and run"
     " the command that prepared the set again\n"
   )
   of_content = damage in (damages.flip_a_bit, damages.zeros)

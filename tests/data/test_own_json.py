@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from swin_jax.data.read import shards, statistics
+from swin_jax.data.prepare import report
+from swin_jax.data.read import facts, shards, statistics
 from swin_jax.terminal.errors import BadInput
 from tests.support import damages, edits
 
@@ -17,6 +18,13 @@ HEADER = {
 }
 COLUMNS = {name: [1.5, 2] for name in ("mean", "std", "min", "max", "p1", "p50", "p99")} | {"valid": [9, 9]}
 STATISTICS = COLUMNS | {"images": 3, "dtype": "uint8", "split": "train", "values": COLUMNS}
+COUNTS = dict.fromkeys(("images", "known", "unknown", "wide", "widest", "channel_first"), 3)
+COUNTS |= dict.fromkeys(("bands", "types", "classes", "pixels", "images_with"), {"1": 3})
+COUNTS |= {"smallest": [2, 3], "largest": [4, 4], "hashes": [7, 8, 9], "shards": "a" * 64}
+ENDS = [{"pixels": 9, "low": [[-9999, 3], [0.5, 1]], "high": [[2, 1], [1, 1]]}]
+COUNTS |= {"extremes": ENDS, "value_extremes": ENDS}
+ORIGIN = {"unread": {".gif": 3}, "notes": ["a note"], "warnings": ["a warning"]}
+FACTS = {"splits": {"train": COUNTS}, "origin": ORIGIN}
 
 
 def read_header(path):
@@ -29,7 +37,19 @@ def read_statistics(path):
   return statistics.read(str(path))
 
 
-FILES = [("train.json", HEADER, read_header, 40), ("statistics.json", STATISTICS, read_statistics, 300)]
+def read_facts(path):
+  """Reads and prints them, which uses every number."""
+  (path / "train.json").write_text(json.dumps(HEADER))
+  of = facts.read(str(path))
+  assert all(len(line) < 110 for line in report.lines("out", of))
+  return facts.read_file(str(path))
+
+
+FILES = [
+  ("train.json", HEADER, read_header, 40),
+  ("statistics.json", STATISTICS, read_statistics, 300),
+  ("facts.json", FACTS, read_facts, 300),
+]
 of_each_file = pytest.mark.parametrize("name, document, read, most", FILES)
 
 

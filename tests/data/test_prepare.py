@@ -93,7 +93,12 @@ def test_npz_file_and_pattern(tmp_path):
 
 def test_one_split_of_several(folder, tmp_path, capsys):
   run(folder, tmp_path, split="val")
-  assert sorted(files(tmp_path)) == ["manifest.json", "val-00000-of-00001.array_record", "val.json"]
+  assert sorted(files(tmp_path)) == [
+    "facts.json",
+    "manifest.json",
+    "val-00000-of-00001.array_record",
+    "val.json",
+  ]
   assert "--config.data.train_split=val\nThere is one split" in capsys.readouterr().out
 
 
@@ -210,13 +215,13 @@ def test_short_side(tmp_path):
 def test_shrinking_modes(mode, expected):
   out = io.BytesIO()
   Image.open(io.BytesIO(images.encode(0, (30, 30)))).convert(mode).save(out, "PNG")
-  assert Image.open(io.BytesIO(encoding.shrink(out.getvalue(), 10, 90))).mode == expected
+  assert Image.open(io.BytesIO(encoding.shrink(out.getvalue(), 10, 90)[0])).mode == expected
 
 
 def test_sixteen_bits_are_kept_or_named():
   out = io.BytesIO()
   Image.new("I;16", (30, 30), 40_000).save(out, "TIFF")
-  assert encoding.shrink(out.getvalue(), 0, 90) == out.getvalue()
+  assert encoding.shrink(out.getvalue(), 0, 90)[0] == out.getvalue()
   with pytest.raises(ValueError, match="without --short_side"):
     encoding.shrink(out.getvalue(), 10, 90)
 

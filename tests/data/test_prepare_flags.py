@@ -9,7 +9,7 @@ from swin_jax.data.read import limits
 from tests.support import attacks, images, prepared
 
 OUT = "--out=dst"
-OTHERS = ("manifest", "statistics")  # JSON files of a set that are not of a split
+OTHERS = ("facts", "manifest", "statistics")  # JSON files of a set that are not of a split
 IMAGES, TRAIN, RASTERS = "--source=imgs", "--source=imgs/train", "--source=rasters"
 
 
@@ -59,7 +59,7 @@ REFUSED = [
   ([TRAIN, OUT, "--split=a\nb"], "a split cannot be called"),
   ([TRAIN, OUT, "--split=a*"], "a split cannot be called"),
   ([TRAIN, OUT, "--split=" + "a" * 300], "a split cannot be called"),
-  ([TRAIN, OUT, "--split=statistics"], "neither statistics nor manifest"),
+  ([TRAIN, OUT, "--split=statistics"], "not statistics, facts or manifest"),
   ([TRAIN, OUT, "--hold_out=nan"], "--hold_out: 'nan' must be at least 0 and at most 0.9"),
   ([TRAIN, OUT, "--hold_out=-0.1"], "--hold_out: '-0.1' must be"),
   ([TRAIN, OUT, "--hold_out=0.0001"], "each split needs at least one"),

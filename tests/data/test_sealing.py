@@ -48,7 +48,7 @@ def test_the_part_that_completes_a_set_writes_the_manifest(folder, tmp_path, has
 @pytest.mark.parametrize("kind", ["text", "pipe"])
 def test_an_end_before_the_manifest_is_made_up_for(kind, folder, tmp_path, monkeypatch, hashed):
   with monkeypatch.context() as patch:
-    patch.setattr(sealing, "finish", lambda out: 1 / 0)
+    patch.setattr(sealing, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       run(folder, tmp_path, num_shards=3)
   damage = tmp_path / "manifest-0-of-1.jsonl"
@@ -62,7 +62,7 @@ def test_an_end_before_the_manifest_is_made_up_for(kind, folder, tmp_path, monke
 
 def test_half_a_line_costs_no_other_digest(folder, tmp_path, monkeypatch, hashed):
   with monkeypatch.context() as patch:
-    patch.setattr(sealing, "finish", lambda out: 1 / 0)
+    patch.setattr(sealing, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       run(folder, tmp_path, num_shards=3)
   of_part, last = tmp_path / "manifest-0-of-1.jsonl", "val-00002-of-00003.array_record"

@@ -58,7 +58,7 @@ def test_prepare_names_what_it_leaves_out(tmp_path, capsys):
   assert error.count("\n") == 1
   assert "left out 2 of its entries, with absolute or parent" in error and "such as '../../evil.png'" in error
   assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
-    ["a", "out", "manifest.json", "train-00000-of-00001.array_record", "train.json", "x.zip"]
+    ["a", "out", "facts.json", "manifest.json", "train-00000-of-00001.array_record", "train.json", "x.zip"]
   )
   assert len(prepared.read(tmp_path / "a" / "out")) == 2
 

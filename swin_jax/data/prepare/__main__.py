@@ -64,6 +64,10 @@ The order is a fixed permutation, so it does not depend on parts or threads. The
 was stopped, and --part=0/8 … --part=7/8 write disjoint shards, in parallel on any machines (each part once at
 a time).
 
+The command ends with a table of what the set holds, and below it what is strange: classes without examples,
+the same images in two splits, a number that most likely marks pixels without data, files that were not read.
+--strict turns these into an error. The counts are stored in FOLDER/facts.json, and a run shows them in short.
+
 FOLDER/manifest.json holds the size and SHA-256 of every file of the set. --verify=FOLDER reads all files and
 names each that is damaged, missing or unexpected; if any is damaged or missing, it ends with exit code 2.
 """
@@ -162,6 +166,11 @@ def _parser() -> cli.Parser:
     help="threads that read and shrink",
   )
   add(
+    "--strict",
+    action="store_true",
+    help="end with exit code 2 if anything in the finished set looks strange; the set stays",
+  )
+  add(
     "--verify",
     type=local_path,
     metavar="FOLDER",
@@ -188,13 +197,15 @@ def main(argv: Sequence[str]) -> int:
       return
     cli.require(arguments, out="data/prepared")
     if arguments.source is None and glob.glob(os.path.join(glob.escape(arguments.out), "*.array_record")):
-      of_a_source = [word for word in _flags(argv) if not word.startswith(("--out", "--num_threads"))]
+      of_a_source = [
+        word for word in _flags(argv) if not word.startswith(("--out", "--num_threads", "--strict"))
+      ]
       if of_a_source:
         raise BadInput(
-          f"without --source, only the statistics of {arguments.out} are written, and {of_a_source[0]} would"
+          f"without --source, only {arguments.out} is described, and {of_a_source[0]} would"
           " be ignored; leave it out, or give --source"
         )
-      writing.describe(arguments.out, arguments.num_threads)
+      writing.describe(arguments.out, arguments.num_threads, arguments.strict)
       return
     cli.require(arguments, source="data/photos")
     if arguments.quality and not arguments.short_side:
@@ -212,6 +223,7 @@ def main(argv: Sequence[str]) -> int:
         part=parse_part(arguments.part),
         max_bad_fraction=arguments.max_bad_fraction,
         num_threads=arguments.num_threads,
+        strict=arguments.strict,
         cut=cut_flags.cut(arguments),
         asked=layout_flags.asked(arguments),
       )

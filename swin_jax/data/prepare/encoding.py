@@ -6,12 +6,13 @@ import math
 import numpy as np
 from PIL import Image
 
+from swin_jax.data.prepare import counting
 from swin_jax.data.read import array_files, formats, image_ops, limits, orientation, shards, targets
 from swin_jax.data.read.example import Example
 
 
-def store(example: Example, short_side: int, quality: int) -> bytes:
-  """Returns the record of an example.
+def store(example: Example, short_side: int, quality: int) -> tuple[bytes, counting.Count]:
+  """Returns the record of an example, and what is counted of it.
 
   An image file keeps its bytes or is shrunk, see `shrink`; an array is stored unchanged.
 
@@ -21,14 +22,17 @@ def store(example: Example, short_side: int, quality: int) -> bytes:
   if isinstance(example.image, np.ndarray):
     if example.image.size > limits.NUMBERS * limits.MAX_PIXELS:
       raise ValueError(f"holds {example.image.size:,} numbers, more than training reads at once; give --tile")
-    target = None if example.target is None else targets.encode(example.target)
-    return shards.pack(example._replace(image=array_files.pack(example.image), target=target))
-  target = _fit(example, short_side)  # first, because it fails quickly
-  return shards.pack(example._replace(image=shrink(example.image, short_side, quality), target=target))
+    target, look = example.target, counting.look_at_array(example.image)
+    encoded = array_files.pack(example.image)
+  else:
+    target = _fit(example, short_side)  # first, because it fails quickly
+    encoded, look = shrink(example.image, short_side, quality)
+  stored = example._replace(image=encoded, target=None if target is None else targets.encode(target))
+  return shards.pack(stored), counting.see(stored, look, target)
 
 
-def _fit(example: Example, short_side: int) -> bytes | None:
-  """Returns the encoded map of an example, shrunk like its image; None if it has no map.
+def _fit(example: Example, short_side: int) -> np.ndarray | None:
+  """Returns the map of an example, shrunk like its image; None if it has no map.
 
   Raises:
     ValueError: the map does not have the size of its image.
@@ -37,7 +41,7 @@ def _fit(example: Example, short_side: int) -> bytes | None:
     return None
   size = orientation.upright_size(example.image)
   targets.check_size(example.target.shape, size)
-  return targets.encode(targets.resize(example.target, _shrunk(size, short_side)))
+  return targets.resize(example.target, _shrunk(size, short_side))
 
 
 def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
@@ -50,8 +54,8 @@ def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
   return tuple(max(short_side, round(side * factor)) for side in size)
 
 
-def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
-  """Shrinks an image to a short side of `short_side` pixels, as JPEG.
+def shrink(encoded: bytes, short_side: int, quality: int) -> tuple[bytes, counting.Look]:
+  """Shrinks an image to a short side of `short_side` pixels, as JPEG, and looks at the result.
 
   Smaller images, and all images if `short_side` is 0, are only checked and keep their bytes, with the EXIF
   orientation that decoding applies. Shrunk images are upright.
@@ -67,9 +71,10 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
         raise ValueError(
           f"has {math.prod(size):,} pixels, more than training reads; give --short_side or --tile"
         )
+      look = counting.look_at_file(image)
       image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
-      return encoded
+      return encoded, look
     if image.mode not in image_ops.EIGHT_BIT_MODES:
       raise ValueError(
         f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side"
@@ -78,6 +83,6 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> bytes:
       size, Image.Resampling.LANCZOS
     )
   out = io.BytesIO()
-  upright = orientation.turn(np.asarray(small), orientation.of(encoded))
-  Image.fromarray(upright).save(out, "JPEG", quality=quality)
-  return out.getvalue()
+  upright = Image.fromarray(orientation.turn(np.asarray(small), orientation.of(encoded)))
+  upright.save(out, "JPEG", quality=quality)
+  return out.getvalue(), counting.Look((upright.height, upright.width), len(upright.getbands()), "JPEG")

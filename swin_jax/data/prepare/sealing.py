@@ -1,10 +1,12 @@
 """Writes the manifest of a prepared set, which `data.read.manifest` reads.
 
-Each part adds the digests of the shards that it writes to a file of its own, manifest-I-of-N.jsonl: a sealed
-line for each shard, before the shard gets its name. The part that completes the set merges them into
-manifest.json; files without a digest, such as those of a set older than manifests, are read for it.
+Each part adds the digests and the facts (see `shard_facts`) of the shards that it writes to a file of its
+own, manifest-I-of-N.jsonl: a sealed line for each shard, before the shard gets its name. The part that
+completes the set merges them into manifest.json and facts.json; files without a digest, such as those of a
+set older than manifests, are read for it.
 """
 
+from collections.abc import Mapping
 import contextlib
 import json
 import os
@@ -12,19 +14,21 @@ import pathlib
 import re
 from typing import Any
 
-from swin_jax.data.read import manifest, shards, statistics
+from swin_jax.data.prepare import shard_facts
+from swin_jax.data.read import facts, manifest, shards, statistics
 from swin_jax.terminal import digests, files, json_files
 from swin_jax.terminal.errors import BadInput, Fault, cannot_write
 from swin_jax.terminal.progress import Progress
 
 _PARTS = "manifest-*-of-*.jsonl"
 # Names of the JSON files of a set that are not of a split.
-RESERVED = re.compile("statistics|manifest")
+RESERVED = re.compile("statistics|facts|manifest")
+_FACTS = "facts"  # of the shard, in a line of a part
 _ADVICE = "make it writable, and the same command continues"
 
 
 class Part:
-  """The digests of the shards that one part writes.
+  """The digests and the facts of the shards that one part writes.
 
   Args:
     out: the folder of the set.
@@ -34,13 +38,13 @@ class Part:
   def __init__(self, out: str, part: tuple[int, int]):
     self._path = pathlib.Path(out, f"manifest-{part[0]}-of-{part[1]}.jsonl")
 
-  def add(self, name: str, content: pathlib.Path) -> None:
-    """Enters the digest of a shard whose content is complete, but does not have its name yet.
+  def add(self, name: str, content: pathlib.Path, counts: facts.Counts) -> None:
+    """Enters the digest and the facts of a shard whose content is complete, but does not have its name yet.
 
     Raises:
-      Fault: the digests cannot be written.
+      Fault: they cannot be written.
     """
-    line = json.dumps(digests.seal({}, manifest.NAME, {name: digests.of_file(content)}))
+    line = json.dumps(digests.seal({_FACTS: counts}, manifest.NAME, {name: digests.of_file(content)}))
     try:
       if not os.path.isfile(self._path):  # adding to a pipe would block
         self._path.unlink(missing_ok=True)
@@ -58,7 +62,7 @@ def read(out: str) -> dict[str, digests.Digest]:
   """
   known, newer = manifest.read(out) or {}, {}
   for path in sorted(pathlib.Path(out).glob(_PARTS)):
-    for name, digest in _read_part(path).items():
+    for name, (digest, _) in _read_part(path).items():
       # Of two parts that wrote the same shard, nobody knows which was later: the file will be read.
       newer[name] = digest if newer.get(name, digest) == digest else None
   return {name: digest for name, digest in (known | newer).items() if digest}
@@ -83,8 +87,10 @@ def forget(out: str, split: str) -> None:
     pathlib.Path(manifest.path_of(out)).unlink(missing_ok=True)
 
 
-def finish(out: str) -> None:
-  """Writes the manifest of a set, with the files of its complete splits.
+def finish(out: str, num_threads: int, origin: facts.Origin) -> None:
+  """Writes the facts and the manifest of a set, with the files of its complete splits.
+
+  For the arguments, see `shard_facts.complete`.
 
   Raises:
     Fault: the manifest cannot be written, or a file cannot be read.
@@ -107,10 +113,24 @@ def finish(out: str) -> None:
       f"{error.filename or out} cannot be read: {error.strerror}; once that is solved, the same command"
       " continues"
     ) from error
+  shard_facts.complete(
+    out, {name: known[name] for name in names}, _facts_of_shards(out, known), num_threads, origin
+  )
+  known[facts.NAME] = digests.of_file(facts.path_of(out))
   present = {name: digest for name, digest in known.items() if os.path.exists(folder / name)}
   _write(pathlib.Path(manifest.path_of(out)), present)
   for path in folder.glob(_PARTS):
     path.unlink(missing_ok=True)
+
+
+def count_again(out: str, num_threads: int) -> bool:
+  """Writes the facts of a set that has a manifest, as far as they are missing; returns whether it has one."""
+  known = manifest.read(out)
+  if known is None:
+    return False
+  shard_facts.complete(out, known, {}, num_threads)
+  update(out, facts.NAME)
+  return True
 
 
 def update(out: str, name: str) -> None:
@@ -120,13 +140,28 @@ def update(out: str, name: str) -> None:
     _write(pathlib.Path(manifest.path_of(out)), known | {name: digests.of_file(os.path.join(out, name))})
 
 
-def _read_part(path: pathlib.Path) -> dict[str, digests.Digest]:
-  """Returns the digests of a part, without those of damaged lines, because they can be taken again."""
+def _facts_of_shards(out: str, known: Mapping[str, digests.Digest]) -> dict[str, facts.Counts]:
+  """Returns the facts that the parts of a set have of shards with these digests."""
+  return {
+    name: counts
+    for path in sorted(pathlib.Path(out).glob(_PARTS))
+    for name, (digest, counts) in _read_part(path).items()
+    if counts and known.get(name) == digest
+  }
+
+
+def _read_part(path: pathlib.Path) -> dict[str, tuple[digests.Digest, facts.Counts | None]]:
+  """Returns the digests and facts of a part, without those of damaged lines, because they can be taken again;
+  lines of older versions have no facts.
+  """
   known = {}
   with contextlib.suppress(OSError), files.open_regular(path) as file:
     for line in filter(bytes.strip, file):
       with contextlib.suppress(BadInput, ValueError):
-        known |= digests.read(json_files.parse(line, {digests.GROUP: dict}, path), manifest.NAME)
+        document = json_files.parse(line, {digests.GROUP: dict}, path)
+        counts = document.get(_FACTS)
+        counts = None if json_files.check(counts, facts.SCHEMA) else counts
+        known |= {name: (each, counts) for name, each in digests.read(document, manifest.NAME).items()}
   return known
 
 

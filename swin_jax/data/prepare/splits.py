@@ -112,7 +112,7 @@ def _check_split(name: str) -> None:
   if not re.fullmatch(r"\w[\w .+=@-]{0,99}", name) or sealing.RESERVED.fullmatch(name):
     raise BadInput(
       f"a split cannot be called '{name}': its name becomes part of file names, so it has up to 100 letters,"
-      " digits and _ . - +, is not a path, and is neither statistics nor manifest; rename it"
+      " digits and _ . - +, is not a path, and is not statistics, facts or manifest; rename it"
     )
 
 

@@ -8,8 +8,8 @@ import os
 import pathlib
 from typing import Any
 
-from swin_jax.data.prepare import encoding, measuring, sealing, splits, tiles
-from swin_jax.data.read import roles, shards, statistics
+from swin_jax.data.prepare import counting, encoding, measuring, report, sealing, splits, tiles
+from swin_jax.data.read import facts, roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
@@ -34,6 +34,7 @@ def prepare(
   num_threads: int = 2,
   cut: tiles.Cut = tiles.UNCUT,
   asked: roles.Asked = roles.NOTHING,
+  strict: bool = False,
 ) -> None:
   """Writes the missing shards of this part; see the flags.
 
@@ -52,8 +53,6 @@ def prepare(
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
   for note in plan.notes:
     say(note)
-  if plan.unread:
-    say("files not used: " + ", ".join(f"{count:,} {ending}" for ending, count in plan.unread.items()))
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -92,10 +91,23 @@ def prepare(
     if isinstance(failure, ValueError):
       raise Fault(f"{out} cannot be written: {failure}; the same command continues") from error
     raise cannot_write(out, failure) from error
-  _say_next(out, plan, headers, num_threads)
+  _finish(out, plan, headers, num_threads, strict, facts.Origin(dict(plan.unread)))
 
 
-def describe(out: str, num_threads: int) -> None:
+def describe(out: str, num_threads: int, strict: bool = False) -> None:
+  """Writes the statistics and the facts of a prepared set, unless they exist; prints them.
+
+  Raises:
+    BadInput: see `describe_bands` and `report.show`.
+  """
+  describe_bands(out, num_threads)
+  if sealing.count_again(out, num_threads):
+    report.show(out, strict)
+  else:
+    say(f"{out} has no manifest.json, so its classes are not counted; run the command that prepared it again")
+
+
+def describe_bands(out: str, num_threads: int) -> None:
   """Writes statistics.json of a prepared set from its training split, unless it exists and belongs to this
   set; prints it.
 
@@ -161,9 +173,9 @@ def write_split(
   with futures.ThreadPoolExecutor(num_threads) as pool:
     for shard in todo:
       with files.replacing(pathlib.Path(path[shard])) as partial:
-        writer = shards.open_writer(str(partial))
+        writer, tally = shards.open_writer(str(partial)), counting.Tally()
         try:
-          for record, name, error in _records(
+          for stored, name, error in _records(
             pool, examples, index[shard], short_side, quality, 4 * num_threads
           ):
             if isinstance(error, tiles.NoData):
@@ -171,13 +183,15 @@ def write_split(
             elif error:
               leave_out(shard, name, error)
             else:
+              record, count = stored
               writer.write(record)
+              tally.add(count)
             progress.step()
         finally:
           writer.close()
         # another part may have been started with different settings in the meantime
         shards.check_same_set(out, split, header)
-        digests_of_part.add(os.path.basename(path[shard]), partial)
+        digests_of_part.add(os.path.basename(path[shard]), partial, tally.facts())
   progress.finish(_left_out(sum(left_out.values()), empty))
 
 
@@ -189,8 +203,8 @@ def _left_out(unreadable: int, empty: int) -> str:
 def _records(
   pool, examples: Source, index: Sequence[int], short_side: int, quality: int, ahead: int
 ) -> Iterator[tuple]:
-  """Yields (record, name, None) or (None, name, error) for each example, in order, holding at most `ahead` of
-  them in memory.
+  """Yields (output of `encoding.store`, name, None) or (None, name, error) for each example, in order;
+  holds at most `ahead` of them in memory.
   """
 
   def load(i: int) -> tuple:
@@ -219,8 +233,17 @@ def _records(
       future.cancel()
 
 
-def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], num_threads: int) -> None:
-  """Prints the command that trains on the finished set, or which shards other parts still have to write."""
+def _finish(
+  out: str,
+  plan: splits.Plan,
+  headers: dict[str, dict[str, Any]],
+  num_threads: int,
+  strict: bool,
+  origin: facts.Origin,
+) -> None:
+  """Seals and describes a set whose shards all exist, and prints the command that trains on it; or prints
+  which shards other parts still have to write.
+  """
   missing = [
     path
     for split, header in headers.items()
@@ -233,11 +256,12 @@ def _say_next(out: str, plan: splits.Plan, headers: dict[str, dict[str, Any]], n
       f"{out}: this part is complete; {len(missing)} shards of other parts do not exist yet, such as {first}"
     )
     return
-  sealing.finish(out)
+  sealing.finish(out, num_threads, origin)
   of_rasters = isinstance(next(iter(plan.splits.values()))[0], tiles.Tiles)
   targets = Target(next(iter(headers.values())).get("targets", ""))
   if of_rasters or targets.has_numbers:
-    describe(out, num_threads)
+    describe_bands(out, num_threads)
+  report.show(out, strict)
   images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan.splits)
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"

@@ -11,6 +11,7 @@ The JSON file is written first and gives the number of shards; a shard gets its 
 complete.
 """
 
+from collections.abc import Sequence
 from concurrent import futures
 import copy
 import errno
@@ -46,6 +47,11 @@ _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 def shard_path(path: str, split: str, shard: int, num_shards: int) -> str:
   return os.path.join(path, f"{split}-{shard:05d}-of-{num_shards:05d}.array_record")
+
+
+def names(split: str, num_shards: int) -> list[str]:
+  """Returns the names of the shards of a split."""
+  return [os.path.basename(shard_path("", split, shard, num_shards)) for shard in range(num_shards)]
 
 
 def _header_path(path: str, split: str) -> str:
@@ -92,6 +98,15 @@ def count_records(path: str) -> int:
   if count >= 0:  # a reader that is not ok raises on close
     reader.close()
   return count
+
+
+def open_shard(path: str) -> Sequence[bytes]:
+  """Opens a shard for reading in any number of threads: no records if it is damaged. A damaged record raises
+  RuntimeError, see `explain`.
+  """
+  count = count_records(path)
+  # The record count in the name avoids opening the file again here.
+  return array_record_data_source.ArrayRecordDataSource([f"{path}[0:{count}]"]) if count > 0 else ()
 
 
 def explain(error: RuntimeError, record: str) -> OSError | ValueError:

@@ -1,0 +1,215 @@
+"""Facts of a prepared set: what its owner should look at before training; counted by `data.prepare.counting`
+while the shards are written, read by `prepare` and by every run.
+
+  {path}/facts.json
+    splits: name → what `Tally` of `data.prepare.counting` counted in the stored examples (see `SCHEMA`), and
+      "shards", the digest of the shards that were counted
+    origin: what is known of the source besides its examples, see `Origin`
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+import sys
+from typing import Any, NamedTuple
+
+from swin_jax.data.read import manifest, shards
+from swin_jax.data.read.targets import Target
+from swin_jax.terminal import digests, json_files, rules
+from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import printable
+
+NAME = "facts.json"
+# Hashes of images that are kept: the smallest ones, so that the same image is kept in every split.
+SKETCH = 2048
+
+Counts = dict[str, Any]  # facts of one shard or of one split
+
+_COUNT = rules.Whole(0, 2**63)
+_COUNTER = {"*": _COUNT}
+_NUMBER = rules.Real(-sys.float_info.max, sys.float_info.max)
+_SIDES = rules.Items(rules.Whole(1, 2**31), range(2, 3))
+_ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pairs of a number and its pixels
+_EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
+SCHEMA = {
+  "images": _COUNT,  # readable records
+  "hashes": [int],  # the SKETCH smallest hashes of stored images
+  "smallest?": _SIDES,  # height and width of the image with the fewest pixels
+  "largest?": _SIDES,
+  "bands": _COUNTER,  # number of bands → images
+  "types": _COUNTER,  # file format or array type → images
+  "classes": _COUNTER,  # label of an image, -1 for none → images
+  "pixels": _COUNTER,  # label of a pixel, 255 for none → pixels
+  "images_with": _COUNTER,  # label of a pixel → images in which it occurs
+  "known": _COUNT,  # pixels whose number is known, of maps of numbers
+  "unknown": _COUNT,
+  "extremes": [_EXTREMES],  # of the numbers of each band: the two lowest and highest with their pixels
+  "value_extremes": [_EXTREMES],  # of maps of numbers
+  "wide": _COUNT,  # image files of 16 bits
+  "widest": _COUNT,  # the largest number in them
+  "channel_first": _COUNT,  # arrays that look like [bands, height, width]
+}
+_FILE = {
+  "splits": {"*": SCHEMA | {"shards": str}},
+  "origin": {"unread": _COUNTER, "notes": [rules.Text()], "warnings": [rules.Text()]},
+}
+_OF_LABELS = ("bands", "classes", "pixels", "images_with")  # counters of whole numbers
+_FIRST = ("train", "val", "test")  # prefixes of splits in the order in which they are shown
+
+
+class Origin(NamedTuple):
+  """What is known of the source of a set besides its examples.
+
+  Attributes:
+    unread: ending → number of files that were not read.
+    notes: how the source was understood, in lines.
+    warnings: what is strange about its files, in lines.
+  """
+
+  unread: Mapping[str, int] = {}
+  notes: Sequence[str] = ()
+  warnings: Sequence[str] = ()
+
+
+class Split(NamedTuple):
+  """One split of a prepared set.
+
+  Attributes:
+    name: of the split.
+    class_names: by label.
+    targets: what each pixel carries, see `example.Source`.
+    left_out: number of images or tiles of the source that are not stored.
+    is_cut: whether the images are rasters, of which tiles without data are left out.
+    counts: see `SCHEMA`.
+  """
+
+  name: str
+  class_names: tuple[str, ...]
+  targets: Target
+  left_out: int
+  is_cut: bool
+  counts: Counts
+
+
+class Facts(NamedTuple):
+  """The facts of a prepared set, see the top of this file."""
+
+  splits: tuple[Split, ...]
+  origin: Origin
+
+
+def path_of(path: str) -> str:
+  return os.path.join(path, NAME)
+
+
+def read_file(path: str) -> dict[str, Any]:
+  """Reads the JSON file.
+
+  Raises:
+    BadInput: it is missing or damaged.
+  """
+  manifest.check(path, NAME)
+  advice = "delete it and run the same prepare command again"
+  loaded = json_files.read(path_of(path), _FILE, advice)
+  for name, counts in loaded["splits"].items():
+    keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts[counter]]
+    if wrong := [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]:
+      raise BadInput(f"{path_of(path)} is damaged: splits.{name}.{wrong[0]} is not a number; {advice}")
+  return loaded
+
+
+def read(path: str) -> Facts | None:
+  """Reads the facts of a prepared set; None if it was prepared by a version that did not count them.
+
+  Raises:
+    BadInput: they are damaged.
+  """
+  if not os.path.lexists(path_of(path)) and NAME not in (manifest.read(path) or {}):
+    return None
+  loaded = read_file(path)
+  splits = []
+  for name in sorted(loaded["splits"], key=_rank):
+    header, counts = shards.read_header(path, name), loaded["splits"][name]
+    planned = header["made_from"].get("images")
+    splits.append(
+      Split(
+        name,
+        tuple(map(printable, header["class_names"])),
+        Target(header.get("targets", "")),
+        max(planned - counts["images"], 0) if isinstance(planned, int) else 0,
+        "bands" in header["made_from"],
+        counts,
+      )
+    )
+  return Facts(tuple(splits), Origin(**loaded["origin"]))
+
+
+def _rank(name: str) -> tuple[int, str]:
+  lower = name.lower()
+  return next((i for i, first in enumerate(_FIRST) if lower.startswith(first)), len(_FIRST)), name
+
+
+def identity(known: Iterable[digests.Digest]) -> str:
+  """Returns the digest of the shards with these digests, in any order."""
+  return hashlib.sha256("".join(sorted(digest["sha256"] for digest in known)).encode()).hexdigest()
+
+
+def text(splits: Mapping[str, Counts], origin: Origin) -> str:
+  """Returns the content of the JSON file."""
+  content = {"splits": splits, "origin": origin._asdict()}
+  return json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+# Merging.
+
+
+def merge(parts: Iterable[Counts]) -> Counts:
+  """Returns the facts of all shards of a split, whatever their order."""
+  return functools.reduce(lambda one, other: {key: _merge_key(key, one, other) for key in one | other}, parts)
+
+
+def _merge_key(key: str, one: Counts, other: Counts) -> Any:
+  if key not in one or key not in other:
+    return one.get(key, other.get(key))
+  a, b = one[key], other[key]
+  if key == "hashes":
+    return sorted([*a, *b])[:SKETCH]
+  if key in ("smallest", "largest"):
+    return (min if key == "smallest" else max)(a, b, key=lambda size: (size[0] * size[1], size))
+  if key.endswith("extremes"):
+    return merge_extremes(a, b)
+  if key == "widest":
+    return max(a, b)
+  return add(a, b) if isinstance(a, dict) else a + b
+
+
+def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+  """Returns the sums of two counters."""
+  return {key: one.get(key, 0) + other.get(key, 0) for key in one | other}
+
+
+def merge_extremes(one: list[dict], other: list[dict]) -> list[dict]:
+  """Returns the extremes of two sets of numbers, of each band."""
+  empty = {"pixels": 0, "low": [], "high": []}
+  return [
+    {
+      "pixels": a["pixels"] + b["pixels"],
+      "low": _two([*a["low"], *b["low"]], False),
+      "high": _two([*a["high"], *b["high"]], True),
+    }
+    for a, b in itertools.zip_longest(one, other, fillvalue=empty)
+  ]
+
+
+def _two(pairs: list[list[float]], descending: bool) -> list[list[float]]:
+  """Returns the two lowest, or highest, distinct numbers with their pixels: exact, because a number that is
+  among the two lowest of all is among those of each part.
+  """
+  sums: dict[float, int] = {}
+  for value, count in pairs:
+    sums[value] = sums.get(value, 0) + count
+  return [[value, sums[value]] for value in sorted(sums, reverse=descending)[:2]]

@@ -1,0 +1,207 @@
+"""What is strange in a prepared set: what its owner most likely did not intend, one line each."""
+
+from collections.abc import Iterator, Sequence
+import itertools
+import math
+import re
+import textwrap
+
+from swin_jax.data.read import facts, labels
+from swin_jax.data.read.facts import Facts, Split
+
+_MOSTLY = 0.5  # share from which labels are mostly "no class"
+_SHARED = 0.01  # share of a split's images from which another split holds the same images
+_RECURS = 2  # pixels in which a number recurs
+TWELVE_BITS = 4095  # the largest number
+_NAMED = 3  # classes that a line names
+# Files that lie next to images without being any: nothing is strange about not reading them.
+BESIDE = (
+  ".txt",
+  ".md",
+  ".rst",
+  ".html",
+  ".pdf",
+  ".json",
+  ".jsonl",
+  ".yaml",
+  ".yml",
+  ".xml",
+  ".csv",
+  ".tsv",
+)
+
+
+def find(of: Facts) -> list[str]:
+  """Returns what is strange in a set, each as a line without a full stop; the worst first."""
+  checks = (_without_examples, _single, _same_images, _numbers, _unlabelled, _types, _unread)
+  return list(itertools.chain.from_iterable(check(of) for check in checks))
+
+
+def shown(of: Facts, width: int) -> list[str]:
+  """Returns what is strange in a set in lines for the terminal."""
+  lines = (f"STRANGE: {line}" for line in find(of))
+  return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+
+
+def per_class(split: Split, pixels: bool = True) -> dict[int, int]:
+  """Returns label → images of that class, or with label maps: pixels, or images in which the class occurs."""
+  key = ("pixels" if pixels else "images_with") if split.counts["pixels"] else "classes"
+  return {int(label): count for label, count in split.counts[key].items()}
+
+
+def unlabelled(split: Split) -> int:
+  """Returns the images, or pixels, without a class."""
+  return per_class(split).get(labels.NONE if split.counts["pixels"] else -1, 0)
+
+
+def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
+  """Returns (class names, splits with these classes in which some image or pixel has one)."""
+  splits = [
+    each for each in of.splits if each.class_names and sum(per_class(each).values()) > unlabelled(each)
+  ]
+  names = dict.fromkeys(split.class_names for split in splits)
+  return [(each, [split for split in splits if split.class_names == each]) for each in names]
+
+
+def _name(names: Sequence[str]) -> str:
+  """Returns "class a", "classes a, b", "classes a, b, c and 4 more"."""
+  more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+  return ("class " if len(names) == 1 else "classes ") + ", ".join(names[:_NAMED]) + more
+
+
+def _without_examples(of: Facts) -> Iterator[str]:
+  for names, splits in _labelled(of):
+    what = "pixel" if splits[0].counts["pixels"] else "image"
+    absent = {split.name: set(range(len(names))) - per_class(split).keys() for split in splits}
+    everywhere = set.intersection(*absent.values())
+    where = "the set" if len(splits) > 1 else splits[0].name
+    for name, missing in [(where, everywhere), *((name, absent[name] - everywhere) for name in absent)]:
+      if missing:
+        yield f"{_name([names[label] for label in sorted(missing)])}: no {what} in {name}"
+
+
+def _single(of: Facts) -> Iterator[str]:
+  for names, splits in _labelled(of):
+    totals = [sum(per_class(split, False).get(label, 0) for split in splits) for label in range(len(names))]
+    if single := [name for name, total in zip(names, totals, strict=True) if total == 1]:
+      yield f"{_name(single)}: in only one image" + " each" * (len(single) > 1)
+
+
+def _same_images(of: Facts) -> Iterator[str]:
+  for one, other in itertools.combinations(of.splits, 2):
+    few, many = sorted((other, one), key=lambda split: split.counts["images"])
+    share = _share_in(few.counts["hashes"], many.counts["hashes"])
+    if share == 1 and few.counts["images"] == many.counts["images"]:
+      yield f"{one.name} and {other.name} hold the same images"
+    elif share == 1:
+      yield f"all images of {few.name} are also in {many.name}"
+    elif share >= _SHARED:
+      yield f"{share:.1%} of the images of {few.name} are also in {many.name}".replace("%", " %")
+
+
+def _share_in(few: list[int], many: list[int]) -> float:
+  """Returns the share of a split's images that another split holds; see `facts.SKETCH`."""
+  end = min((hashes[-1] for hashes in (few, many) if len(hashes) == facts.SKETCH), default=math.inf)
+  compared, held = [each for each in few if each <= end], set(many)
+  return sum(each in held for each in compared) / len(compared) if compared else 0.0
+
+
+def _numbers(of: Facts) -> Iterator[str]:
+  """Finds numbers that most likely mark pixels without data, in bands and in maps of numbers."""
+  for key, what, flag in (("extremes", "band", "nodata"), ("value_extremes", "map", "values_nodata")):
+    columns: list[dict] = []
+    for split in of.splits:
+      columns = facts.merge_extremes(columns, split.counts[key])
+    outliers: dict[tuple[float, str], list[int]] = {}
+    for band, column in enumerate(columns):
+      for end in ("low", "high"):
+        if is_outlier(column, end):
+          outliers.setdefault((column[end][0][0], end), []).append(band)
+    for (value, end), bands in outliers.items():
+      share = max(columns[band][end][0][1] / max(columns[band]["pixels"], 1) for band in bands)
+      rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
+      where = f"{what}{'s' * (len(bands) > 1)} {_ranges(bands)}" if what == "band" else "maps of numbers"
+      yield (
+        f"{where}: {number(value)} in {percent(share)} of the pixels, all others from {min(rest):.6g} to"
+        f" {max(rest):.6g}; if it marks pixels without data, give --{flag}={number(value)}"
+      )
+
+
+def is_outlier(column: dict, end: str) -> bool:
+  """Returns whether the lowest or highest number of a band recurs far outside all others.
+
+  Far outside: as far from the others as these are from each other; or of digits 9 and a tenth as far; or the
+  only negative number, if more than noise around 0. Bands of three numbers and fewer are masks or codes.
+  """
+  if len(column["low"]) < 2 or len(column["high"]) < 2 or column["high"][1][0] <= column["low"][1][0]:
+    return False
+  (value, count), (nearest, count_of_nearest) = column[end]
+  farthest = column["high" if end == "low" else "low"][0][0]
+  distance, spread = abs(nearest - value), abs(farthest - nearest)
+  is_only_negative = value < 0 <= nearest and (count > count_of_nearest or count >= column["pixels"] / 100)
+  is_nines = re.fullmatch("-?99+", number(value)) and distance >= spread / 10
+  return count >= _RECURS and (distance >= spread or is_only_negative or bool(is_nines))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+  """Returns "0, 3–7"."""
+  parts = []
+  for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+    run = [number for _, number in run]
+    parts.append(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)))
+  return ", ".join(parts)
+
+
+def _unlabelled(of: Facts) -> Iterator[str]:
+  for split in of.splits:
+    total, without = sum(per_class(split).values()), unlabelled(split)
+    what = "pixels" if split.counts["pixels"] else "images"
+    # a split of images without any labels is a test split, or for pre-training
+    if split.class_names and without > _MOSTLY * total and (what == "pixels" or without < total):
+      yield f"{split.name}: {percent(without / total)} of the {what} have no class"
+    known, unknown = split.counts["known"], split.counts["unknown"]
+    if unknown > _MOSTLY * (known + unknown):
+      yield f"{split.name}: {percent(unknown / (known + unknown))} of the pixels have no known value"
+
+
+def _types(of: Facts) -> Iterator[str]:
+  for split in of.splits:
+    counts, images = split.counts, split.counts["images"]
+    if counts["wide"] and counts["widest"] <= TWELVE_BITS:
+      yield (
+        f"{split.name}: image files of 16 bits that use 12 or fewer: {counts['wide']:,} (largest number"
+        f" {counts['widest']:,}); a run sees them nearly black, so scale them to 0–65,535"
+      )
+    if counts["channel_first"]:
+      yield (
+        f"{split.name}: arrays that look like [bands, height, width]: {counts['channel_first']:,} of"
+        f" {images:,}; they must be [height, width, bands]"
+      )
+
+
+def _unread(of: Facts) -> Iterator[str]:
+  for split in of.splits:
+    if split.left_out and not split.is_cut:
+      yield f"{split.name}: images left out as unreadable or too large: {split.left_out:,}"
+  yield from of.origin.warnings
+  if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
+    yield "files not read: " + endings(odd)
+
+
+def endings(unread: dict[str, int]) -> str:
+  """Returns "12 .gif, 3 no ending", the most frequent first."""
+  pairs = sorted(unread.items(), key=lambda pair: (-pair[1], pair[0]))
+  more = f" and {sum(count for _, count in pairs[8:]):,} others" if len(pairs) > 8 else ""
+  return ", ".join(f"{count:,} {end}" for end, count in pairs[:8]) + more
+
+
+def number(value: float) -> str:
+  """Formats a number as a flag would be given it, as short as it is exact."""
+  return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.9g}"
+
+
+def percent(share: float) -> str:
+  """Formats a share like "4.1 %"; what is not 0 is not shown as 0, what is not all not as 100 %."""
+  if 0 < share < 0.001:
+    return "<0.1 %"
+  return f"{math.floor(share * 1000) / 10 if share > 0.999 else share * 100:.1f} %"

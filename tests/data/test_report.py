@@ -1,0 +1,293 @@
+"""prepare ends with a table, and names what is strange below it; --strict turns that into an error."""
+
+import os
+import re
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from swin_jax.data.prepare import report, tiles
+from swin_jax.data.read import facts, strange
+from swin_jax.data.read.targets import Target
+from tests.support import images, label_sets
+from tests.support.prepared import files, main, run
+from tests.support.rasters import scene, write_tif
+
+
+def found(out) -> list[str]:
+  return strange.find(facts.read(str(out)))
+
+
+def table(capsys) -> list[str]:
+  """Returns the lines from the table on, without those that name paths."""
+  lines = capsys.readouterr().out.splitlines()
+  start = next(i for i, line in enumerate(lines) if re.search(r": .*(split|contents)$", line))
+  end = next(i for i, line in enumerate(lines) if " is complete: " in line)
+  return lines[start + 1 : end]
+
+
+def copies(root, names, size=(10, 8)):
+  """Writes an image per name, random ones by their number."""
+  for i, name in enumerate(names):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(images.encode(i, size))
+  return root
+
+
+# The table.
+
+
+def test_counts_and_shares_in_columns(tmp_path, capsys):
+  names = [f"train/cat/{i}.png" for i in range(3)] + ["train/dog/0.png", "val/cat/0.png", "val/dog/0.png"]
+  run(copies(tmp_path / "in", names), tmp_path / "out")
+  assert table(capsys) == [
+    "                                      train                       val",
+    "  cat                            3   75.0 %                1   50.0 %",
+    "  dog                            1   25.0 %                1   50.0 %",
+    "  images                                  4                         2",
+    "  smallest, h × w                    8 × 10                    8 × 10",
+    "  largest, h × w                     8 × 10                    8 × 10",
+    "  bands                                   3                         3",
+    "  types                                 PNG                       PNG",
+    "nothing looks strange",
+  ]
+
+
+def test_hundreds_of_classes_and_long_names(tmp_path, capsys):
+  names = [
+    f"{'x' * 60 * (label == 7)}{label:03}/{i}.png" for label in range(150) for i in range(1 + label % 7)
+  ]
+  run(copies(tmp_path / "in", names, (3, 2)), tmp_path / "out", hold_out=0.3)
+  lines = table(capsys)
+  assert len(lines) < 45 and max(map(len, lines)) < 110
+  assert sum(re.match(r"  (\d{3}|x{23}…) ", line) is not None for line in lines) == 24
+  (rest,) = (line for line in lines if "… 126 classes between" in line)
+  shares = re.compile(r"(\d+) +[\d.]+ %")
+  shown = [int(number) for line in lines[1:26] if line is not rest for number in shares.findall(line)]
+  assert sum(shown) + sum(map(int, shares.findall(rest))) == len(names)
+
+
+def test_many_splits_and_wide_characters(tmp_path, capsys):
+  splits = ("train", "val", "test", "train2017", "val2017")
+  names = [f"{split}/{name}/{i}.png" for split in splits for name in ("猫", "dog") for i in range(2)]
+  run(copies(tmp_path / "in", names), tmp_path / "out")
+  lines = table(capsys)
+  assert max(map(report.columns_of, lines)) < 110
+  assert [line.split() for line in lines if "val" in line] == [
+    ["train", "train2017", "val"],
+    ["val2017", "test"],
+  ]
+  ends = {report.columns_of(line) for line in lines if line.startswith(("  猫", "  dog"))}
+  assert len(ends) == 2  # three splits and two
+
+
+def test_a_share_is_not_rounded_to_none_or_all():
+  assert [strange.percent(x) for x in (0, 1e-9, 0.5, 1 - 1e-9, 1)] == [
+    "0.0 %",
+    "<0.1 %",
+    "50.0 %",
+    "99.9 %",
+    "100.0 %",
+  ]
+
+
+# What is strange.
+
+
+def test_classes_without_images(tmp_path):
+  names = [f"train/{name}/{i}.png" for name in ("ant", "bee") for i in range(2)]
+  folder = copies(tmp_path / "in", [*names, "train/cat/0.png", "val/ant/0.png"])
+  os.mkdir(folder / "val" / "yak")
+  run(folder, tmp_path / "out")
+  assert (
+    found(tmp_path / "out")
+    == [
+      "class yak: no image in the set",
+      "classes bee, cat: no image in val",
+      "class cat: in only one image",
+      "100.0 % of the images of val are also in train",
+    ][:3]
+  )
+
+
+def test_classes_of_pixels(tmp_path):
+  contents = label_sets.files(splits=("train", "val"))
+  contents = {
+    name: label_sets.png(np.full((20, 30), 255)) if "/labels/" in name else data
+    for name, data in contents.items()
+  }
+  contents["train/labels/0.png"] = label_sets.png(np.tile([0, 1, 0, 1, 0], (20, 6)))
+  contents["val/labels/1.png"] = label_sets.png(np.tile([0, 255, 0, 255, 255], (20, 6)))
+  contents["val/images/1.jpg"] = label_sets.jpeg(20, 30, 99)
+  run(label_sets.write(tmp_path / "in", contents | {"classes.txt": label_sets.CLASSES}), tmp_path / "out")
+  assert found(tmp_path / "out") == [
+    "class car: no pixel in the set",
+    "class road: no pixel in val",
+    "class road: in only one image",
+    "75.0 % of the images of val are also in train",
+    "train: 75.0 % of the pixels have no class",
+    "val: 90.0 % of the pixels have no class",
+  ]
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_the_same_images_in_two_splits(count, tmp_path, monkeypatch):
+  monkeypatch.setattr(facts, "SKETCH", 16)  # fewer than a split has
+  folder = copies(tmp_path / "in", [f"train/{i}.png" for i in range(count)])
+  for split in ("val", "test"):
+    copies(folder, [f"{split}/{i + 5}.png" for i in range(count)][: count if split == "val" else 2])
+  copies(folder, [*(f"{i}.png" for i in range(count)), *(f"test2017/{i}.png" for i in range(4))])
+  for path in folder.glob("*.png"):
+    path.unlink()
+  run(folder, tmp_path / "out")
+  assert found(tmp_path / "out")[:1] == ["train and val hold the same images"]
+  assert "all images of test are also in train" in found(tmp_path / "out")
+  assert not any("test2017" in line for line in found(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+  "dtype,value,text",
+  [("int16", -9999, "-9999"), ("uint16", 65535, "65535"), ("float32", -3.4e38, "-3.39999995e+38")],
+)
+def test_a_number_that_marks_no_data(dtype, value, text, tmp_path):
+  for i in range(4):
+    bands = scene(i, 40, 30).astype(dtype)
+    bands[:5, :7, 1:4] = value
+    write_tif(tmp_path / "in" / "train" / f"{i}.tif", bands)
+  run(tmp_path / "in", tmp_path / "out")
+  (line,) = found(tmp_path / "out")
+  assert line.startswith(f"bands 1–3: {text} in 2.9 % of the pixels") and line.endswith(
+    f"give --nodata={text}"
+  )
+  run(tmp_path / "in", tmp_path / "mended", cut=tiles.Cut(nodata=float(text)))
+  assert not found(tmp_path / "mended")
+
+
+def test_a_number_that_marks_unknown_pixels(tmp_path):
+  for i in range(3):
+    heights = np.random.default_rng(i).uniform(0, 30, (20, 25, 1)).astype(np.float32)
+    heights[:6] = -1
+    write_tif(tmp_path / "in/train/values" / f"{i}.tif", heights)
+    (tmp_path / "in/train/images").mkdir(exist_ok=True)
+    (tmp_path / "in/train/images" / f"{i}.png").write_bytes(images.encode(i, (25, 20)))
+  run(tmp_path / "in", tmp_path / "out")
+  (line,) = found(tmp_path / "out")
+  assert line.startswith("maps of numbers: -1 in 30.0 %") and line.endswith("give --values_nodata=-1")
+  run(tmp_path / "in", tmp_path / "mended", cut=tiles.Cut(values_nodata=-1))
+  assert not found(tmp_path / "mended")
+
+
+@pytest.mark.parametrize(
+  "low,high,expected",
+  [
+    ([[-9999, 9], [3, 1]], [[2900, 1], [2800, 1]], True),
+    ([[-9999, 1], [3, 1]], [[2900, 1], [2800, 1]], False),  # does not recur
+    ([[-9999, 9], [-430, 1]], [[60_000, 1], [2800, 1]], True),  # not as far, but all nines
+    ([[0, 900], [280, 1]], [[310, 1], [309, 1]], True),
+    ([[-1, 900], [0, 8]], [[200, 1], [199, 1]], True),
+    ([[-1, 2], [0, 900]], [[200, 1], [199, 1]], False),  # noise around 0
+    ([[-30, 2], [-29, 9]], [[200, 1], [199, 1]], False),
+    ([[0, 9], [1, 9]], [[1, 9], [0, 9]], False),  # a mask
+    ([[0, 9], [5, 9]], [[6, 9], [5, 9]], False),  # three codes
+    ([[4, 9]], [[4, 9]], False),
+    ([], [], False),
+  ],
+)
+def test_outliers(low, high, expected):
+  assert strange.is_outlier({"pixels": 1000, "low": low, "high": high}, "low") is expected
+  flipped = {"pixels": 1000, "low": [[-v, n] for v, n in high], "high": [[-v, n] for v, n in low]}
+  only_negative = low and low[0][0] == -1
+  assert strange.is_outlier(flipped, "high") is (expected and not only_negative)
+
+
+def test_sixteen_bits_of_which_twelve_are_used(tmp_path, capsys):
+  for i, largest in enumerate((4096, 3000)):
+    folder = tmp_path / f"in{i}" / "train"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, largest + 1, (40, 40), np.uint16)
+    pixels[0, 0] = largest
+    Image.fromarray(pixels).save(folder / "a.png")
+    (folder / "b.png").write_bytes(images.encode(0))
+    run(tmp_path / f"in{i}", tmp_path / f"out{i}")
+  assert not found(tmp_path / "out0")
+  (line,) = found(tmp_path / "out1")
+  assert line.startswith("train: image files of 16 bits that use 12 or fewer: 1 (largest number 3,000)")
+  write_tif(tmp_path / "in2" / "train" / "a.tif", scene(bands=3, dtype=np.uint16))
+  run(tmp_path / "in2", tmp_path / "out2")  # harmless: a run normalises by statistics
+  assert not found(tmp_path / "out2") and re.search(r"numbers +\d+ to \d+, 12 bits", capsys.readouterr().out)
+
+
+def test_arrays_that_look_channel_first(tmp_path):
+  (tmp_path / "in" / "train").mkdir(parents=True)
+  for i in range(2):
+    np.save(tmp_path / "in" / "train" / f"{i}.npy", np.random.default_rng(i).normal(size=(4, 40, 50)))
+  run(tmp_path / "in", tmp_path / "out")
+  assert "train: arrays that look like [bands, height, width]: 2 of 2" in found(tmp_path / "out")[0]
+  (tmp_path / "patches" / "train").mkdir(parents=True)
+  np.save(tmp_path / "patches" / "train" / "a.npy", np.random.default_rng(0).normal(size=(9, 9, 200)))
+  run(tmp_path / "patches", tmp_path / "hyperspectral")  # few pixels of many bands
+  assert not found(tmp_path / "hyperspectral")
+
+
+def test_files_that_are_not_read(tmp_path, capsys):
+  folder = images.make_folder(tmp_path / "in", {"train": 12, "val": 3})
+  for name in ("train/ant/a.psd", "train/ant/b.psd", "train/bee/c.xcf", "train/bee/notes.txt"):
+    (folder / name).write_bytes(b"data")
+  run(folder, tmp_path / "out")
+  assert "files not read: 2 .psd, 1 .xcf" in found(tmp_path / "out")
+  assert "files next to the images, not read: 1 .txt" in table(capsys)
+
+
+def test_images_that_are_unreadable(tmp_path):
+  folder = images.make_folder(tmp_path / "in", {"train": 12})
+  (folder / "train/ant/000.png").write_bytes(b"no image")
+  run(folder, tmp_path / "out", max_bad_fraction=0.2)
+  assert found(tmp_path / "out") == ["train: images left out as unreadable or too large: 1"]
+
+
+def test_what_the_source_said(tmp_path):
+  """Lines of what reads the source are stored with the set."""
+  counts = {
+    "images": 1,
+    "classes": {"-1": 1},
+    "pixels": {},
+    "hashes": [],
+    "extremes": [],
+    "value_extremes": [],
+  }
+  counts |= dict.fromkeys(("known", "unknown", "wide", "widest", "channel_first"), 0)
+  split = facts.Split("train", (), Target.NOTHING, 0, False, counts)
+  assert strange.find(facts.Facts((split,), facts.Origin({}, (), ("palettes differ",)))) == [
+    "palettes differ"
+  ]
+
+
+# --strict.
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_strict(source, tmp_path, capsys):
+  names = [f"train/{name}/{i}.png" for name in ("ant", "bee") for i in range(2)] + ["val/ant/0.png"]
+  words = [f"--source={copies(tmp_path / 'in', names)}"] * source + [f"--out={tmp_path / 'out'}"]
+  assert main(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
+  assert main(f"--out={tmp_path / 'out'}") == 0
+  before = files(tmp_path / "out")
+  capsys.readouterr()
+  assert main(*words, "--strict") == 2
+  (error,) = capsys.readouterr().err.splitlines()
+  assert "--strict" in error and "class bee: no image in val" in error and "leave out --strict" in error
+  assert files(tmp_path / "out") == before
+  assert main(f"--verify={tmp_path / 'out'}") == 0
+  assert main(*words) == 0
+
+
+def test_strict_from_the_start(tmp_path, capsys):
+  names = [f"train/{name}/{i}.png" for name in ("ant", "bee") for i in range(2)] + ["val/ant/9.png"]
+  folder = copies(tmp_path / "in", names)
+  for part in ("0/2", "1/2"):
+    words = (f"--source={folder}", "--shards=2", f"--part={part}", "--strict")
+    assert main(*words, f"--out={tmp_path / 'out'}") == 2 * (part == "1/2")
+  assert main(f"--verify={tmp_path / 'out'}") == 0
+  copies(folder, [*names, "val/bee/7.png"])
+  assert main(f"--source={folder}", f"--out={tmp_path / 'mended'}", "--strict") == 0
