@@ -147,12 +147,14 @@ def at_end(function: Callable[[], None]) -> None:
   _at_end.append(function)
 
 
-def clear() -> None:
-  """Removes everything that this process holds."""
-  for path in list(_held):
+def clear() -> list[pathlib.Path]:
+  """Removes everything that this process holds; returns the paths."""
+  paths = list(_held)
+  for path in paths:
     with contextlib.suppress(OSError):
       remove(path)
     release(path)
+  return paths
 
 
 def end(code: int, line: str = "") -> NoReturn:
@@ -161,11 +163,14 @@ def end(code: int, line: str = "") -> NoReturn:
   while _at_end:
     with contextlib.suppress(Exception):
       _at_end.pop()()
-  clear()
+  paths = clear()
   # In a thread, because a reader that has stopped reading, such as a pager, would hold up the end.
   printing = threading.Thread(target=lambda: (line and warn(line), flush()), daemon=True)
   printing.start()
   printing.join(SECONDS_TO_PRINT)
+  for path in paths:  # a library that was about to open one of them has created it again
+    with contextlib.suppress(OSError):
+      remove(path)
   os._exit(code)
 
 

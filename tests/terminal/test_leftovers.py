@@ -117,3 +117,18 @@ leftovers.end(75, "stopped")
 """
   ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert (ended.returncode, ended.stderr) == (75, "swin_jax: stopped\n")
+
+
+def test_a_file_that_is_created_again_while_the_process_ends_is_removed(tmp_path):
+  """As by a library that was about to open it when the signal came."""
+  code = f"""
+import pathlib
+from swin_jax.terminal import leftovers
+folder = pathlib.Path({str(tmp_path)!r})
+path = leftovers.create(lambda token: folder / token, pathlib.Path.touch)
+leftovers.at_end(lambda: setattr(leftovers, "flush", path.touch))  # flush follows the removal
+leftovers.end(75, "stopped")
+"""
+  ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert (ended.returncode, ended.stderr) == (75, "swin_jax: stopped\n")
+  assert not os.listdir(tmp_path)
