@@ -276,6 +276,6 @@ def _schedule(config: ConfigDict, total_steps: int, num_examples: int) -> str:
   unused = num_examples % size
   left = f", {unused:,} of {num_examples:,} images unused in each" if unused else ""
   return (
-    f"{total_steps:,} steps of {size} images, {total_steps * size / num_examples:.3g} epochs{left}; learning"
+    f"{total_steps:,} steps of {size} images, {total_steps / (num_examples // size):.3g} epochs{left}; learning"
     f" rate {lr:.3g} per 512 images, {lr * size / 512:.3g} for these {size}"
   )
