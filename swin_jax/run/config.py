@@ -273,9 +273,9 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
 def _schedule(config: ConfigDict, total_steps: int, num_examples: int) -> str:
   """Returns batch, steps and rates of a run in a line."""
   size, lr = config.data.batch_size, config.optim.lr
-  unused = num_examples % size
+  per_epoch, unused = divmod(num_examples, size)
   left = f", {unused:,} of {num_examples:,} images unused in each" if unused else ""
   return (
-    f"{total_steps:,} steps of {size} images, {total_steps * size / num_examples:.3g} epochs{left}; learning"
+    f"{total_steps:,} steps of {size} images, {total_steps / per_epoch:.3g} epochs{left}; learning"
     f" rate {lr:.3g} per 512 images, {lr * size / 512:.3g} for these {size}"
   )
