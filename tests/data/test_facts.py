@@ -168,6 +168,30 @@ def test_a_repaired_shard_leaves_the_facts(folder, tmp_path, read_again):
   assert files(tmp_path) == before and not read_again
 
 
+def test_another_shard_of_the_same_set_is_counted(tmp_path, read_again):
+  """As when an image of the source was replaced, and its shard deleted and written again."""
+  folder = images.make_folder(tmp_path / "in", {"train": 6})
+  run(folder, tmp_path / "out", num_shards=2)
+  (folder / "train/ant/000.png").write_bytes(images.encode(99, (50, 60)))
+  for path in (tmp_path / "out").glob("*.array_record"):
+    path.unlink()
+  run(folder, tmp_path / "out", num_shards=2)
+  assert counts(tmp_path / "out")["largest"] == [60, 50] and not read_again
+
+
+def test_facts_of_another_content_of_a_shard_do_not_count(folder, tmp_path):
+  """As when a shard was deleted and written again by another division into parts."""
+  run(folder, tmp_path / "whole", num_shards=3)
+  run(folder, tmp_path / "out", num_shards=3, part=(0, 2))
+  first = (tmp_path / "out" / "manifest-0-of-2.jsonl").read_text().split("\n")[1]
+  (name,) = digests.read(json.loads(first), manifest.NAME)
+  other = json.loads(first)["facts"] | {"images": 999}
+  line = digests.seal({"facts": other}, manifest.NAME, {name: digests.of_bytes(b"")})
+  (tmp_path / "out" / "manifest-1-of-3.jsonl").write_text(json.dumps(line))
+  run(folder, tmp_path / "out", num_shards=3, part=(1, 2))
+  assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
 def test_damage(folder, tmp_path, capsys):
   run(folder, tmp_path)
   before = files(tmp_path)
@@ -192,8 +216,11 @@ def test_facts_is_not_the_name_of_a_split(folder, tmp_path):
 # Merging.
 
 
-def test_merging_does_not_depend_on_the_order(folder, tmp_path, monkeypatch):
+def test_merging_does_not_depend_on_the_order(tmp_path, monkeypatch):
   monkeypatch.setattr(facts, "SKETCH", 5)
+  folder = images.make_folder(tmp_path / "in", {"train": 40})
+  for i in range(10):
+    (folder / "train" / "ant" / f"size{i}.png").write_bytes(images.encode(i, (5 + i, 9)))
   run(folder, tmp_path / "one", num_shards=1)
   run(folder, tmp_path / "seven", num_shards=7)
   one, seven = (dict(counts(tmp_path / name), shards="") for name in ("one", "seven"))
