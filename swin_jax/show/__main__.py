@@ -168,6 +168,7 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.drawing import panels
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
+  from swin_jax.show import truth as truth_maps
 
   image_files = [file for path in arguments.images for file in images.find(path)]
   model, params = pretrained.load(arguments.source, window=arguments.window, image_size=arguments.image_size)
@@ -181,7 +182,7 @@ def _run(arguments: argparse.Namespace) -> None:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
     names = model.description["data"]["class_names"]
-    truth = whole_images.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names), names)
+    truth = truth_maps.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names), names)
   progress = Progress("reading", len(image_files), "files")
   refused, drawn = [], 0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 import functools
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,19 +9,12 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.read import (
-  class_files,
-  class_names,
   image_ops,
-  labelled_files,
-  labels,
-  map_sets,
-  maps,
   places,
   plain_files,
   ranges,
   rasters,
   targets,
-  trees,
 )
 from swin_jax.data.view import dense_views
 from swin_jax.drawing import panels as drawing
@@ -31,7 +23,7 @@ from swin_jax.saved.pretrained import Model
 from swin_jax.show import images
 from swin_jax.tasks import KINDS, dense
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.progress import Progress, say
+from swin_jax.terminal.progress import Progress
 
 _LARGEST = 2048  # largest side of a panel, in pixels
 
@@ -115,88 +107,6 @@ def _decode(file: pathlib.Path, bands: int, is_raster: bool) -> np.ndarray:
     raise ValueError(
       f"is a raster of {actual}, {raster.dtype}; the model takes 8-bit images of {expected}"
     ) from error
-
-
-class Truth:
-  """The ground-truth maps in a folder, of classes or of values, by the name of their image."""
-
-  def __init__(self, flag: str, folder: str, num_classes: int, names: Sequence[str] = ()):
-    """Finds the maps and, for classes, the file that explains their values.
-
-    That file is in the folder or up to two levels above it; without it, the values are the classes. Classes
-    go by name if the model has names; pixels of a class that it does not know have none.
-
-    Args:
-      flag: name of the flag that gave the folder, for messages.
-      folder: of the maps.
-      num_classes: of the model; 0 for values.
-      names: of its classes, by label; () if it has none.
-
-    Raises:
-      BadInput: there is no such folder, the classes are not those of the model, or two maps have the same
-        name.
-    """
-    if not pathlib.Path(folder).is_dir():
-      raise BadInput(f"{flag}={folder} is not a folder")
-    self._tree, classes, self._label_of = trees.Disk(folder), None, None
-    if num_classes:
-      folders = map(str, [folder, *pathlib.Path(folder).resolve().parents[:2]])
-      in_files = (class_files.read(trees.Disk(place), "") for place in folders)
-      numbered = labels.numbered(tuple(map(str, range(num_classes))))
-      stated = next((stated for stated in in_files if stated), None)
-      classes = stated or numbered
-      if stated and len(names):
-        self._label_of = _labels_of_model(stated.names, names, flag, folder)
-      elif len(classes.names) > num_classes:
-        raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
-    paths = [path for path in trees.list_all(self._tree).files if path.lower().endswith(labelled_files.MAPS)]
-    reader = map_sets.understand(self._tree, paths, classes, maps.UNSAID, f"{flag}={folder}")
-    self._split = labelled_files.Split((), (), reader)
-    self._maps: dict[str, str] = {}
-    for path in paths:
-      if (other := self._maps.setdefault(pathlib.PurePath(path).stem, path)) != path:
-        raise BadInput(
-          f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "
-          "them"
-        )
-
-  def of(self, image: Whole) -> np.ndarray:
-    """Returns the map of an image, resized like the image, and unknown where the image holds no data.
-
-    Raises:
-      BadInput: there is no map for the image, or it cannot be read.
-    """
-    if image.name not in self._maps:
-      raise BadInput(f"{self._tree.name} holds no map called {image.name}")
-    try:
-      values = self._split.read_map(self._tree, self._maps[image.name])
-      values = values if self._label_of is None else self._label_of[values]
-      targets.check_size(values.shape, image.size)
-      if image.place and rasters.one_to_a_file(self._maps[image.name]):
-        places.check(places.of(os.path.join(self._tree.name, self._maps[image.name])), image.place)
-    except ValueError as error:
-      raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
-    return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)
-
-
-def _labels_of_model(classes: Sequence[str], names: Sequence[str], flag: str, folder: str) -> np.ndarray:
-  """Returns the model's label of each class of the maps, uint8 [256]; says which classes it does not know.
-
-  Raises:
-    BadInput: it knows none of them.
-  """
-  label_of = class_names.match(classes, names)
-  unknown = [name for name, label in zip(classes, label_of, strict=True) if label < 0]
-  if len(unknown) == len(label_of):
-    raise BadInput(
-      f"{flag}={folder} has classes {class_names.listed(unknown)}, but the model has"
-      f" {class_names.listed(names)}: give maps of its classes"
-    )
-  if unknown:
-    say(f"not known to the model: {class_names.listed(unknown)}; their pixels count as unlabelled")
-  table = np.full(256, labels.NONE, np.uint8)
-  table[: len(label_of)] = [labels.NONE if label < 0 else label for label in label_of]
-  return table
 
 
 def answer(model: Model, params: Any, pixels: np.ndarray) -> np.ndarray:

@@ -57,8 +57,8 @@ def test_damaged_exif_does_not_make_an_image_unreadable(monkeypatch):
 
 def test_images_keep_their_bytes_and_are_shrunk_upright():
   encoded = photograph(6)
-  assert encoding.shrink(encoded, 0, 90) == encoded
-  small = Image.open(io.BytesIO(encoding.shrink(encoded, 10, 95)))
+  assert encoding.shrink(encoded, 0, 90)[0] == encoded
+  small = Image.open(io.BytesIO(encoding.shrink(encoded, 10, 95)[0]))
   assert small.size == (10, 15) and 0x0112 not in small.getexif()
   expected = Image.fromarray(upright(encoded)).resize((10, 15), Image.Resampling.LANCZOS)
   np.testing.assert_allclose(np.asarray(small, int), np.asarray(expected, int), atol=12)

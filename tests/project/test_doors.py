@@ -17,7 +17,8 @@ DOORS = {
   "zlib.decompress": {"run/compilation.py"},  # its own cache
   "tarfile.TarFile": {"data/read/trees.py"},
   "gzip.open": {"data/read/archives.py"},
-  "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py"},
+  # the last reads names and the operations of a pickle, one at a time
+  "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py", "saved/file_kinds.py"},
   # the last belongs to an exported model, which works without this package
   "print": {"terminal/progress.py", "export/loader.py"},
   **{f"logging.{level}": set() for level in ("info", "warning", "error", "exception", "log")},

@@ -132,14 +132,12 @@ def table(path):
 def test_any_split_can_be_predicted(cat_dog, counts, tmp_path, capsys):
   model = tmp_path / "run"
   shutil.copytree(cat_dog, model)
-  data = folder(tmp_path / "data", train=dict(cat=2, dog=2), unlabelled=counts)
-  (data / "unlabelled" / next(iter(counts)) / "01.png").write_bytes(b"no image")
-  written = predict.predict(
-    config(data, data__eval_split="unlabelled", data__max_bad_fraction=0.5), str(model)
-  )
+  data = folder(tmp_path / "data", train=dict(cat=2, dog=2), test=counts)
+  (data / "test" / next(iter(counts)) / "01.png").write_bytes(b"no image")
+  written = predict.predict(config(data, data__eval_split="test", data__max_bad_fraction=0.5), str(model))
   rows = table(written)
-  assert written == model / "predictions-unlabelled.csv" and len(rows) == sum(counts.values()) - 1
-  names = sorted(f"unlabelled/{name}/{i:02}.png" for name, n in counts.items() for i in range(n))
+  assert written == model / "predictions-test.csv" and len(rows) == sum(counts.values()) - 1
+  names = sorted(f"test/{name}/{i:02}.png" for name, n in counts.items() for i in range(n))
   names = [name.replace("//", "/") for name in names if not name.endswith(f"{next(iter(counts))}/01.png")]
   assert sorted(row["name"] for row in rows) == names
   assert all(row["prediction"] == "dog" for row in rows if "zebra" not in row["name"])

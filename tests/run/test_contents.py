@@ -12,9 +12,7 @@ from tests.support.prepared import run
 @pytest.fixture(name="out")
 def _out(tmp_path):
   """A set of 17 training images whose val has no cat."""
-  folder = images.make_folder(tmp_path / "in", {"train": 17, "val": 2})
-  (folder / "train" / ("c" * 30)).mkdir()
-  run(folder, tmp_path / "out")
+  run(images.make_folder(tmp_path / "in", {"train": 17, "val": 2}), tmp_path / "out")
   return tmp_path / "out"
 
 
@@ -25,12 +23,10 @@ def config(out, kind="finetune", **changes):
 
 
 def test_shares_and_what_is_strange(out):
-  name = "c" * 30
   assert contents.describe(config(out)) == [
     f"{out} holds",
-    f"  train: 17 images; ant (35.3 %), bee (35.3 %), cat (29.4 %), {name} (0.0 %)",
-    f"  val: 2 images; ant (50.0 %), bee (50.0 %), cat (0.0 %), {name} (0.0 %)",
-    f"STRANGE: class {name}: no image in the set",
+    "  train: 17 images; ant (35.3 %), bee (35.3 %), cat (29.4 %)",
+    "  val: 2 images; ant (50.0 %), bee (50.0 %), cat (0.0 %)",
     "STRANGE: class cat: no image in val",
   ]
 

@@ -9,6 +9,7 @@ import rasterio
 
 from swin_jax.data.read import image_ops
 from swin_jax.saved import description, pretrained
+from swin_jax.show import truth as truth_maps
 from swin_jax.show import whole_images
 from swin_jax.show.maps import Maps
 from swin_jax.tasks import KINDS
@@ -93,7 +94,7 @@ def test_the_truth_is_unknown_where_there_is_no_data(tmp_path):
   (tmp_path / "values").mkdir()
   write_tif(tmp_path / "values/scene.tif", np.ones((40, 60, 1), np.float32))
   (scene,) = whole_images.read(model, path)
-  truth = whole_images.Truth("--values", str(tmp_path / "values"), 0).of(scene)
+  truth = truth_maps.Truth("--values", str(tmp_path / "values"), 0).of(scene)
   np.testing.assert_array_equal(np.isnan(truth), ~scene.valid)
 
 
@@ -107,13 +108,13 @@ def test_true_classes_go_by_name(tmp_path, capsys, names, expected):
   Image.fromarray(np.uint8([[0, 1, 2, 255]])).save(tmp_path / "labels/x.png")
   image = whole_images.Whole("x", np.zeros((1, 4, 2), np.float32), None, (1, 4))
   folder = str(tmp_path / "labels")
-  truth = whole_images.Truth("--labels", folder, 3, names).of(image)
+  truth = truth_maps.Truth("--labels", folder, 3, names).of(image)
   np.testing.assert_array_equal(truth, [expected])
   assert ("not known to the model: car; their pixels count as unlabelled" in capsys.readouterr().out) == bool(
     names
   )
   with pytest.raises(BadInput, match="has classes road, car, sky, but the model has cat, dog, cow"):
-    whole_images.Truth("--labels", folder, 3, ("cat", "dog", "cow"))
+    truth_maps.Truth("--labels", folder, 3, ("cat", "dog", "cow"))
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -147,6 +148,6 @@ def test_captions_name_the_bands_that_are_shown(tmp_path, monkeypatch):
 def test_the_truth_of_masks_is_understood_like_a_set(tmp_path, capsys):
   Image.fromarray(np.full((31, 31), 255, np.uint8)).save(tmp_path / "x.png")
   (tmp_path / "classes.txt").write_text("background\nobject\n")
-  truth = whole_images.Truth("--labels", str(tmp_path), 2)
+  truth = truth_maps.Truth("--labels", str(tmp_path), 2)
   image = whole_images.Whole("x", np.zeros((31, 31, 2), np.float32), None, (31, 31))
   assert (truth.of(image) == 1).all() and "255 is class object" in capsys.readouterr().out
