@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import report, tiles
-from swin_jax.data.read import facts, strange
+from swin_jax.data.read import facts, maps, strange
 from swin_jax.data.read.targets import Target
 from tests.support import images, label_sets
 from tests.support.prepared import files, main, run
