@@ -15,7 +15,7 @@ DOORS = {
   "Image.open": {"data/read/formats.py"},
   "np.load": {"data/read/array_files.py"},
   "zlib.decompress": {"run/compilation.py"},  # its own cache
-  "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py"},
+  "zipfile.ZipFile": {"data/read/trees.py", "data/prepare/raster_sources.py", "saved/file_kinds.py"},
   # the last belongs to an exported model, which works without this package
   "print": {"terminal/progress.py", "export/loader.py"},
   **{f"logging.{level}": set() for level in ("info", "warning", "error", "exception", "log")},
