@@ -1,6 +1,7 @@
 """Recognises files that hold no plain tensors, so that a refusal can say what they are and what to do."""
 
 from collections.abc import Iterator
+import io
 import pathlib
 import pickletools
 import zipfile
@@ -16,6 +17,7 @@ _BEGINNINGS = (
 _WEB_PAGES = (b"<!doctype html", b"<html")
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle in a file of torch's older format
 _BETWEEN = 2  # pickles between that number and the object
+_MOST = 2**16  # bytes of a pickle that are read: the class of an object stands at its beginning
 
 
 def what_is_wrong(path: pathlib.Path, allow_modules: bool = False) -> str:
@@ -54,7 +56,7 @@ def _wrong_archive(path: pathlib.Path, allow_modules: bool) -> str:
       return ""
     if pickles:
       with archive.open(pickles[0]) as file:
-        return _wrong_object(path, pickletools.genops(file))
+        return _wrong_object(path, pickletools.genops(file.read(_MOST)))
   if names and all(name.endswith(".npy") for name in names):
     return (
       'is a NumPy archive (.npz); if its names are those of PyTorch, convert it: python -c "import numpy,'
@@ -64,14 +66,15 @@ def _wrong_archive(path: pathlib.Path, allow_modules: bool) -> str:
 
 
 def _opcodes(path: pathlib.Path) -> Iterator:
-  """Yields the opcodes of the object in a file of torch's older format, or in a plain pickle."""
+  """Yields the first opcodes of the object in a file of torch's older format, or in a plain pickle."""
   with open(path, "rb") as file:
-    if any(argument == _MAGIC_NUMBER for _, argument, _ in list(pickletools.genops(file))):
-      for _ in range(_BETWEEN):
-        list(pickletools.genops(file))
-    else:
-      file.seek(0)
-    yield from pickletools.genops(file)
+    start = io.BytesIO(file.read(_MOST))
+  if any(argument == _MAGIC_NUMBER for _, argument, _ in list(pickletools.genops(start))):
+    for _ in range(_BETWEEN):
+      list(pickletools.genops(start))
+  else:
+    start.seek(0)
+  return pickletools.genops(start)
 
 
 def _wrong_object(path: pathlib.Path, opcodes: Iterator) -> str:

@@ -53,16 +53,6 @@ def plan(
   description = _describe(saved, layout)
   model = description["model"]
   masked = _MASKED[description["task"]]
-  if layout not in ("official", "openmmlab") and model["extra_norm_every"]:
-    raise BadInput(
-      f"{saved.source} has an extra norm every {model['extra_norm_every']} blocks, which --layout={layout} "
-      "cannot hold"
-    )
-  if masked and layout not in ("official", "hf"):
-    raise BadInput(
-      f"{saved.source} is a masked-image model, which {layout} does not have; --layout=official or hf, or"
-      " fine-tune it first"
-    )
   spelling = layouts.make(layout, model["version"], masked, len(model["depths"]))
   table, makers = {}, collections.defaultdict(list)
   for path, shape in saved.shapes.items():
@@ -119,6 +109,16 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
+    )
+  every = description["model"]["extra_norm_every"]
+  if every and layout not in ("official", "openmmlab"):
+    raise BadInput(
+      f"{saved.source} has an extra norm every {every} blocks, which --layout={layout} cannot hold"
+    )
+  if _MASKED[description["task"]] and layout not in ("official", "hf"):
+    raise BadInput(
+      f"{saved.source} is a masked-image model, which {layout} does not have; --layout=official or hf, or"
+      " fine-tune it first"
     )
   settings, patch = _settings(description, layout), windows.sides(description["model"]["patch_size"], 2)
   if len(set(patch)) > 1:

@@ -220,10 +220,9 @@ def test_a_round_trip_changes_no_bit(name, tmp_path):
     command("import", golden(f"{name}.safetensors"), tmp_path / "ours", f"--layout={layout}", *sizes) == 0
   )
   assert_same_file(golden(f"{name}.safetensors"), export_of(tmp_path / "ours", layout, tmp_path / "direct"))
-  others = [
-    other for other in choices.LAYOUTS if other != layout and not ("simmim" in name and other == "timm")
-  ]
-  for other in others:
+  # the other two say how padding is treated: test_foreign_names.py
+  others = {"official", "timm", "hf"} - {layout} - ({"timm"} if "simmim" in name else set())
+  for other in sorted(others):
     exported = export_of(tmp_path / "ours", other, tmp_path / other)
     # only timm's layout needs flags; the other two state these sizes
     said = [] if other != "timm" else sizes or window_flags(tmp_path / "ours")
@@ -703,14 +702,15 @@ def test_without_torch_it_says_how_to_convert(tmp_path, capsys, monkeypatch):
 
 def test_what_another_layout_cannot_hold(tmp_path, capsys):
   masked = imported(tmp_path, name="masked", simmim=True)
-  assert "which timm does not have" in refusal(
-    capsys, "export", masked, tmp_path / "x.safetensors", "--layout=timm"
-  )
+  for layout in ("timm", "torchvision", "openmmlab"):
+    assert f"is a masked-image model, which {layout} does not have" in refusal(
+      capsys, "export", masked, tmp_path / "x.safetensors", f"--layout={layout}"
+    )
   assert "reconstructs the bands it was trained with; to pre-train on others" in refusal(
     capsys, "adapt", masked, tmp_path / "x", "--bands=5"
   )
   normed = imported(tmp_path, name="normed", depths=(2, 6), extra_norm_every=3)
-  for layout in ("timm", "hf"):
+  for layout in ("timm", "hf", "torchvision"):
     assert "an extra norm every 3 blocks" in refusal(
       capsys, "export", normed, tmp_path / "x.safetensors", f"--layout={layout}"
     )
@@ -719,6 +719,17 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   assert "one square window" in refusal(
     capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=hf"
   )
+  for changes, lack in (
+    (dict(bands=4), "has 4 bands, but torchvision's models have 3"),
+    (dict(classes=0), "has no classes, but torchvision's models have a classifier"),
+    (
+      dict(window=8, depths=(2, 2, 2), num_heads=(2, 4, 8), image_size=64),
+      "has windows ((8, 8), (8, 8), (4, 4)), but torchvision's models have one window for all stages",
+    ),
+    (dict(trained=(8, 8)), "has trained windows ((8, 8), (8, 8)), but torchvision's models use"),
+  ):
+    ours = imported(tmp_path, name=next(iter(changes)), **changes)
+    assert lack in refusal(capsys, "export", ours, tmp_path / "x.safetensors", "--layout=torchvision")
   assert not (tmp_path / "x.safetensors").exists()
 
 
