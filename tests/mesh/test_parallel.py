@@ -344,7 +344,7 @@ def test_a_kernel_divided_by_its_outputs_stays_where_it_is():
 
 def test_the_run_says_what_each_device_holds(tmp_path):
   p, _ = program("giant", (1, 8, 1))
-  data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
+  data = types.SimpleNamespace(train_source=range(1000), eval_source=range(2))
   *_, last = run_config.describe(config("giant", (1, 8, 1)), data, p, 10, str(tmp_path))
   held = [sharding.bytes_per_device(tree) / 1e9 for tree in (p.state.params, p.state.opt_state, p.state.ema)]
   assert (
@@ -364,7 +364,7 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
     (1000, 2000), np.float32, sharding=jax.sharding.NamedSharding(p.mesh, jax.sharding.PartitionSpec())
   )
   state = dataclasses.replace(p.state, params={"encoder": {"kernel": big}}, opt_state=None, ema=None)
-  data = types.SimpleNamespace(train_source=range(3), eval_source=range(2))
+  data = types.SimpleNamespace(train_source=range(1000), eval_source=range(2))
   *_, last = run_config.describe(config("giant", (8, 1, 1)), data, p._replace(state=state), 10, str(tmp_path))
   assert last == (
     "each device holds parameters 0.008 GB; the largest fully replicated array is params/encoder/kernel, 8 MB"
