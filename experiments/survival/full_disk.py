@@ -31,7 +31,7 @@ STEPS = 20
 MEGABYTES = 64  # size of the disk
 SECONDS = 30  # from the full disk to the end of the command
 CAUSES = ("no space left", "No space left")
-_OF_OBSERVERS = re.compile("goes on without it|cannot be stored")  # lines of these end no run
+_OF_OBSERVERS = re.compile("the run goes on|cannot be stored")  # lines of these end no run
 # In the process of the command: fills the disk before the n-th call of a function, and empties it before the
 # next call of another.
 FILLING = """
