@@ -61,7 +61,7 @@ def match_evaluation(data: pipeline.Input, of_model: Sequence[str], model: str) 
 def _count_unknown(source: Source, label_of: Sequence[int]) -> int:
   """Returns the number of images of classes without a label; reads all where labels are not listed."""
   if len(source.labels):
-    return sum(label_of[label] < 0 for label in source.labels)
+    return sum(label >= 0 and label_of[label] < 0 for label in source.labels)
   progress, count = Progress("counting images by class", len(source), "images"), 0
   for index in range(len(source)):
     try:

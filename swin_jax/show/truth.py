@@ -76,6 +76,7 @@ class Truth:
       raise BadInput(f"{self._tree.name} holds no map called {image.name}")
     try:
       values = self._split.read_map(self._tree, self._maps[image.name])
+      values = targets.turned_like(values, image.orientation, image.size)
       values = values if self._label_of is None else self._label_of[values]
       targets.check_size(values.shape, image.size)
       if image.place and rasters.one_to_a_file(self._maps[image.name]):
@@ -100,6 +101,4 @@ def _labels_of_model(classes: Sequence[str], names: Sequence[str], flag: str, fo
     )
   if unknown:
     say(f"not known to the model: {class_names.listed(unknown)}; their pixels count as unlabelled")
-  table = np.full(256, labels.NONE, np.uint8)
-  table[: len(label_of)] = [labels.NONE if label < 0 else label for label in label_of]
-  return table
+  return labels.renumbering(label_of)

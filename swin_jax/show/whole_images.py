@@ -10,6 +10,7 @@ from PIL import Image
 
 from swin_jax.data.read import (
   image_ops,
+  orientation,
   places,
   plain_files,
   ranges,
@@ -40,6 +41,7 @@ class Whole(NamedTuple):
     valid_in_file: bool of that size, which pixels of the file hold data; None for all.
     place: position on Earth, see `places.of`; None if no file gives it.
     band_names: empty if the file gives none.
+    orientation: declared by the file; the pixels are upright.
   """
 
   name: str
@@ -49,6 +51,7 @@ class Whole(NamedTuple):
   valid_in_file: np.ndarray | None = None
   place: places.Place | None = None
   band_names: tuple[str, ...] = ()
+  orientation: int = orientation.UPRIGHT
 
 
 def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
@@ -61,13 +64,16 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
   is_array, is_raster = file.suffix.lower() in images.ARRAYS, rasters.one_to_a_file(file.name)
   try:
     count = rasters.shape(str(file), file.name)[0] if is_array else 1
+    # a model whose bands include alpha was trained with prepare --keep_alpha
+    may_have_alpha = is_raster or not (of_bytes or is_array)
+    keep_alpha = may_have_alpha and rasters.shape(str(file), file.name)[-1] < bands
     if of_bytes and not is_array:
       arrays = [_decode(file, bands, is_raster)]
     else:
-      # a model whose bands include alpha was trained with prepare --keep_alpha
-      keep_alpha = not is_array and rasters.shape(str(file), file.name)[-1] < bands
       arrays = (rasters.read(str(file), file.name, index=i, keep_alpha=keep_alpha) for i in range(count))
       arrays = (rasters.with_bands(array, file.name, bands) for array in arrays)
+    names = rasters.about(str(file), file.name, keep_alpha).names[:bands]
+    declared = orientation.UPRIGHT if is_array or is_raster else orientation.of(plain_files.read(str(file)))
     for i, image in enumerate(arrays):
       if of_bytes and image.dtype.kind in "ui":
         ranges.check(image)
@@ -80,8 +86,7 @@ def read(model: Model, file: pathlib.Path) -> Iterator[Whole]:
       pixels = image if size == image.shape[:2] else image_ops.resize(image, size, _interpolation(model))
       valid, valid_in_file = map(image_ops.valid_pixels, (pixels, image))
       place = places.of(str(file)) if is_raster else None
-      names = rasters.about(str(file), file.name, keep_alpha=True).names[:bands]
-      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place, names)
+      yield Whole(name, pixels, valid, image.shape[:2], valid_in_file, place, names, declared)
   except OSError as error:
     raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
   except ValueError as error:

@@ -236,3 +236,11 @@ def test_flags(tmp_path, capsys):
   assert main(*words, "--by=folder") == 2
   assert "one file holds all these images" in capsys.readouterr().err
   assert main(source, f"--out={tmp_path / 'out'}", "--by=folder", "--hold_out=0.2") == 0
+
+
+def test_a_hidden_table_is_not_a_second_one(tmp_path):
+  """As macOS writes it next to each file."""
+  paths = [f"{i}.png" for i in range(4)]
+  write(tmp_path, paths, [("file", "group"), *((path, str(i // 2)) for i, path in enumerate(paths))])
+  (tmp_path / "._groups.csv").write_bytes(b"\0\5\x16\7")
+  assert group_table.values(trees.Disk(str(tmp_path)), paths, "csv:group") == ["0", "0", "1", "1"]

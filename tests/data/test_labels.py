@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import class_files, decoding, layouts, maps, sources, targets, trees
+from swin_jax.data.read import class_files, decoding, labels, layouts, maps, sources, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
@@ -392,3 +392,10 @@ def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path)
       tmp_path / "out", data__dtype="float32", data__mean=(0.0,) * 5, data__std=(1.0,) * 5, **splits
     )
   )
+
+
+def test_colours_above_255_are_none_of_the_table():
+  """Packed into one number they could equal another colour."""
+  pixels = np.array([[[0, 256, 0], [1, 0, 0]]], np.uint16)
+  with pytest.raises(ValueError, match="has the colour 0,256,0 in 1 pixels"):
+    labels.from_colours(pixels, ((1, 0, 0),))

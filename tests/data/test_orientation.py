@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 import pytest
 
 from swin_jax.data.prepare import encoding
-from swin_jax.data.read import decoding, image_ops, orientation, sources, targets
+from swin_jax.data.read import decoding, facts, image_ops, orientation, sources, targets
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from tests.support import label_sets, prepared
@@ -109,3 +109,11 @@ def test_maps_of_another_size_are_refused():
 
 def test_half_a_turn_leaves_maps_alone():
   np.testing.assert_array_equal(targets.upright(maps(), photograph(3)), maps())
+
+
+def test_the_table_shows_upright_sizes(tmp_path):
+  (tmp_path / "in" / "a").mkdir(parents=True)
+  (tmp_path / "in" / "a" / "0.jpg").write_bytes(photograph(6))
+  prepared.run(tmp_path / "in", tmp_path / "out")
+  (split,) = facts.read(str(tmp_path / "out")).splits
+  assert split.counts["largest"] == [30, 20]

@@ -7,6 +7,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 import pytest
+import rasterio
+from rasterio.enums import ColorInterp
 
 from swin_jax.data.prepare import kept, tiles
 from swin_jax.data.read import array_files, decoding, limits, orientation, rasters, sources, statistics
@@ -293,3 +295,15 @@ def test_a_scan_is_read_by_a_model_of_its_tiles():
   assert (
     rasters.with_bands(image, "x.tif", 3).shape == rasters.with_bands(image, "x.png", 1).shape == (9, 8, 1)
   )
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_pixel_is_transparent_if_any_of_two_alpha_channels_says_so(tmp_path):
+  path = write_tif(tmp_path / "x.tif", np.full((8, 8, 3), 255, np.uint8), nodata=7)
+  with rasterio.open(path, "r+") as file:
+    file.colorinterp = [ColorInterp.gray, ColorInterp.alpha, ColorInterp.alpha]
+    alphas = np.full((2, 8, 8), 255, np.uint8)
+    alphas[0, :2], alphas[1, 6:] = 0, 0
+    file.write(alphas, [2, 3])
+  missing = np.isnan(rasters.read(str(path), "x.tif")[..., 0])
+  np.testing.assert_array_equal(missing, (alphas == 0).any(axis=0))

@@ -18,13 +18,13 @@ from tests.support import tiny
 from tests.support.rasters import round_hole, stripes, with_alpha, write_tif
 
 
-def load(task, interpolation="bicubic", sides=(31, 31)):
-  """Returns a model of two bands without weights; the tests replace its outputs."""
+def load(task, interpolation="bicubic", sides=(31, 31), dtype="float32", bands=2):
+  """Returns a model without weights; the tests replace its outputs."""
   config = tiny.config(
     task=task,
-    data__dtype="float32",
-    data__mean=(0.0, 0.0),
-    data__std=(1.0, 1.0),
+    data__dtype=dtype,
+    data__mean=(0.0,) * bands,
+    data__std=(1.0,) * bands,
     dense__sides=sides,
     augment__interpolation=interpolation,
   )
@@ -151,3 +151,25 @@ def test_the_truth_of_masks_is_understood_like_a_set(tmp_path, capsys):
   truth = truth_maps.Truth("--labels", str(tmp_path), 2)
   image = whole_images.Whole("x", np.zeros((31, 31, 2), np.float32), None, (31, 31))
   assert (truth.of(image) == 1).all() and "255 is class object" in capsys.readouterr().out
+
+
+def test_a_map_that_lies_like_the_stored_pixels_is_turned(tmp_path):
+  """As in prepare and in training."""
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "x.jpg", exif=exif)
+  stored = np.random.default_rng(0).integers(0, 2, (20, 30), np.uint8)
+  (tmp_path / "labels").mkdir()
+  Image.fromarray(stored).save(tmp_path / "labels" / "x.png")
+  (image,) = whole_images.read(load("segmentation", dtype="uint8", bands=1), tmp_path / "x.jpg")
+  truth = truth_maps.Truth("--labels", str(tmp_path / "labels"), 2)
+  np.testing.assert_array_equal(truth.of(image._replace(pixels=np.zeros((30, 20, 1)))), np.rot90(stored, -1))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_bands_keep_their_names_where_alpha_has_none(tmp_path):
+  path = with_alpha(tmp_path / "x.tif", np.ones((31, 31, 2), np.float32), np.full((31, 31), 255))
+  with rasterio.open(path, "r+") as file:
+    file.descriptions = ("red", "near infrared", None)
+  (image,) = whole_images.read(load("segmentation"), path)
+  assert image.band_names == ("red", "near infrared")

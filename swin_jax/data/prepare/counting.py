@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import array_files, facts, formats, shards, targets
+from swin_jax.data.read import array_files, facts, formats, orientation, shards, targets
 from swin_jax.data.read.example import Example
 
 _FEW, _MANY = 16, 32  # an array with fewer rows than _FEW and more bands than _MANY looks channel-first
@@ -31,9 +31,14 @@ class Look(NamedTuple):
   extremes: tuple = ()
 
 
-def look_at_file(image: Image.Image) -> Look:
-  """Looks at an opened image file; decodes it only if it has 16 bits."""
-  size, is_wide = (image.height, image.width), image.mode.startswith("I")
+def look_at_file(image: Image.Image, size: tuple[int, int]) -> Look:
+  """Looks at an opened image file; decodes it only if it has 16 bits.
+
+  Args:
+    image: as Pillow opens it.
+    size: (height, width) of the image when it is upright.
+  """
+  is_wide = image.mode.startswith("I")
   bands = 3 if image.mode == "P" else len(image.getbands())
   return Look(
     size,
@@ -116,7 +121,8 @@ def see_record(record: bytes) -> Count:
   if array_files.is_packed(example.image):
     return see(example, look_at_array(array_files.unpack(example.image)), target)
   with formats.open_image(example.image) as image:
-    return see(example, look_at_file(image), target)
+    size = orientation.upright_size(example.image, image)
+    return see(example, look_at_file(image, size), target)
 
 
 def _hash(content: bytes) -> int:

@@ -71,7 +71,7 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> tuple[bytes, counti
         raise ValueError(
           f"has {math.prod(size):,} pixels, more than training reads; give --short_side or --tile"
         )
-      look = counting.look_at_file(image)
+      look = counting.look_at_file(image, orientation.upright_size(encoded, image))
       image.draft("L", (1, 1))  # reads a JPEG to its end, but decodes it at an eighth of its size
       image.load()
       return encoded, look

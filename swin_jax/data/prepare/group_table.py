@@ -61,7 +61,8 @@ def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str)
       folder + name
       for folder in folders
       for name, is_folder in tree.entries(folder)
-      if not is_folder and (folder + name == file or not file and name.lower().endswith(_ENDINGS))
+      if not is_folder
+      and (folder + name == file or not (file or trees.is_junk(name)) and name.lower().endswith(_ENDINGS))
     ]
     if len(tables) != 1:
       listed = f"{len(tables)} tables: {', '.join(map(printable, tables[:3]))}" if tables else "no table"

@@ -1,6 +1,6 @@
 """The classes of a set, and label maps: uint8 [height, width] with one class per pixel, 255 for none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import io
 from typing import NamedTuple
 
@@ -45,6 +45,17 @@ class Classes(NamedTuple):
 def numbered(names: tuple[str, ...]) -> Classes:
   """Returns classes whose values in maps are their numbers."""
   return Classes(names, {i: i for i in range(len(names))} | {NONE: NONE})
+
+
+def renumbering(label_of: Sequence[int]) -> np.ndarray:
+  """Returns label → new label, uint8 [256], to be indexed by a label map.
+
+  Args:
+    label_of: new label of each class; negative for none.
+  """
+  table = np.full(256, NONE, np.uint8)
+  table[: len(label_of)] = [NONE if label < 0 else label for label in label_of]
+  return table
 
 
 def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None = None) -> np.ndarray:
@@ -95,6 +106,7 @@ def from_colours(
   """
   of_colour = {_packed(colour): i for i, colour in enumerate(colours)}
   labels = _lookup(_packed(np.moveaxis(pixels.astype(np.int64), -1, 0)), of_colour)
+  labels[((pixels < 0) | (pixels > 255)).any(-1)] = -1  # packed, they could equal another colour
   if unknown is not None:
     labels[unknown] = NONE
   if (wrong := labels < 0).any():

@@ -3,7 +3,10 @@
 The orientations are those of EXIF: 1 is upright, 2 to 4 keep the two sides, 5 to 8 exchange them.
 """
 
+import contextlib
+
 import numpy as np
+from PIL import Image
 
 from swin_jax.data.read import formats
 
@@ -45,12 +48,16 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
   return np.ascontiguousarray(_TURNS[orientation](pixels)) if orientation in _TURNS else pixels
 
 
-def upright_size(encoded: bytes) -> tuple[int, int]:
-  """Returns the (height, width) of an image file that is upright.
+def upright_size(encoded: bytes, opened: Image.Image | None = None) -> tuple[int, int]:
+  """Returns the (height, width) of an image file when it is upright.
+
+  Args:
+    encoded: the content of the file.
+    opened: the same, if it is open already.
 
   Raises:
     Exception: see `formats.open_image`.
   """
-  with formats.open_image(encoded) as file:
+  with contextlib.nullcontext(opened) if opened else formats.open_image(encoded) as file:
     width, height = file.size
   return (width, height) if of(encoded) > 4 else (height, width)

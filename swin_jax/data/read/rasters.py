@@ -246,8 +246,8 @@ def _read_gdal(raster, window: Window | None, keep_alpha: bool) -> Stored:
   pixels = np.moveaxis(np.ma.getdata(pixels), 0, -1)
   if len(bands) < raster.count and not any(MaskFlags.alpha in kinds for kinds in flags):
     # a declared value takes the place of the alpha channel in GDAL's masks
-    (alpha,) = set(raster.indexes) - set(bands)
-    transparent = raster.read(alpha, window=box)[..., None] == 0
+    alphas = raster.read(sorted(set(raster.indexes) - set(bands)), window=box)
+    transparent = (alphas == 0).any(axis=0)[..., None]
     missing = transparent if missing is None else missing | transparent
   scales = tuple(np.asarray(numbers)[np.array(bands) - 1] for numbers in (raster.scales, raster.offsets))
   if not np.isfinite(scales).all() or not scales[0].all():

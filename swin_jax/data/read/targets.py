@@ -88,7 +88,11 @@ def upright(target: np.ndarray, image: bytes | np.ndarray) -> np.ndarray:
   """
   if not isinstance(image, bytes) or (declared := orientation.of(image)) == orientation.UPRIGHT:
     return target
-  size = orientation.upright_size(image)
+  return turned_like(target, declared, orientation.upright_size(image))
+
+
+def turned_like(target: np.ndarray, declared: int, size: tuple[int, int]) -> np.ndarray:
+  """Does the same as `upright`, for the declared orientation and the upright (height, width) of an image."""
   return orientation.turn(target, declared) if target.shape == size[::-1] != size else target
 
 

@@ -72,9 +72,14 @@ def list_all(tree: Tree) -> Listing:
   return listing
 
 
+def is_junk(name: str) -> bool:
+  """Returns whether a name is passed over: a hidden one, or one of an operating system."""
+  return name.startswith(".") or name.lower() in _JUNK
+
+
 def _walk(tree: Tree, folder: str, listing: Listing) -> Iterator[str]:
   for name, is_folder in tree.entries(folder):
-    if name.startswith(".") or name.lower() in _JUNK:
+    if is_junk(name):
       listing.junk[".*" if name.startswith(".") else name] += 1
     elif is_folder:
       listing.folders.append(f"{folder}{name}/")

@@ -26,7 +26,5 @@ class Renumbered:
     label = self.label_of[example.label] if example.label >= 0 else class_names.ABSENT
     target = example.target
     if target is not None:
-      of_value = np.full(256, labels.NONE, np.uint8)
-      of_value[: len(self.label_of)] = [labels.NONE if new < 0 else new for new in self.label_of]
-      target = of_value[target]
+      target = labels.renumbering(self.label_of)[target]
     return self.view(example._replace(label=label, target=target), rng)
