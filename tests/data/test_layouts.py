@@ -1,5 +1,7 @@
 """Layouts of folders of images: splits, classes, and what is never taken for classes."""
 
+import os
+
 import pytest
 
 from swin_jax.data.read import layouts, roles
@@ -180,11 +182,18 @@ SENTINEL = [
     ),
     (["s1_VV.tif", "s1_VH.tif", "s2_VV.tif", "s2_VH.tif"], "set/s1_VH.tif set/s1_VV.tif -o stacked/s1.tif"),
     (["one/B01.tif", "one/B02.tif"], "set/one/B01.tif set/one/B02.tif -o stacked/one.tif"),
+    (
+      [f"{name}/T{i}_B0{band}.tif" for name in ("wood", "town") for i in (1, 2) for band in (2, 3)],
+      "set/town/T1_B02.tif set/town/T1_B03.tif -o stacked/town/T1.tif",
+    ),
   ],
 )
 def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, stacked):
   for cut in (False, True):
-    assert f"`rio stack {stacked}`" in refusal(files, rasters=True, cut=cut)
+    said = refusal(files, rasters=True, cut=cut)
+    assert (
+      f" && rio stack {stacked}`" in said and f"`mkdir -p {os.path.dirname(stacked.split()[-1])} &&" in said
+    )
   assert understand(files, flags=asked(folders_are_classes=True), rasters=True).of_rasters
 
 
@@ -192,3 +201,36 @@ def test_images_called_like_bands_are_images_if_they_have_several():
   tree = MemoryTree(paths("b{i}.tif", 4))
   how = layouts.RasterFiles(True, True, lambda path: True, lambda path: 3)
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4
+
+
+# What is taken for classes, but named.
+
+
+def test_folders_that_hold_the_same_folders_may_be_splits():
+  files = paths("{part}/{name}/{i}.jpg", part=["lernen", "pruefen"], name=["cat", "dog"])
+  (line,) = understand(files).warnings
+  assert "each holds the same folders, cat, dog" in line and "--splits=train:lernen,val:pruefen" in line
+  assert not understand(files, flags=asked(splits={"train": "lernen", "val": "pruefen"})).warnings
+  assert not understand(paths("train/{name}/{site}/{i}.jpg", name="ab", site="xy")).warnings
+  assert not understand([*files, "pruefen/cow/0.jpg"]).warnings
+
+
+def test_hidden_folders_with_images_are_named():
+  files = [*paths("train/{name}/{i}.jpg", name=["cat", "dog"]), *paths("train/.5 mm/{i}.jpg"), ".git/config"]
+  (line,) = understand(files).warnings
+  assert "with 4 images: train/.5 mm (4); rename those" in line
+
+
+def test_names_with_one_suffix_are_not_classes():
+  """As x.png and x_gt.png in folders of any names."""
+  files = paths("Aufnahmen/p{i}.png", 12) + paths("Handzeichnung/p{i}_gt.png", 12)
+  assert "--images=Aufnahmen --labels=Handzeichnung" in refusal(files)
+  files = paths("Rotes Auto/p{i}.png", 12) + paths("grün/p{i}-mask.png", 12)
+  assert "--images='Rotes Auto' --labels=grün" in refusal(files)
+  assert counts(understand(paths("a/{i}.png", 12) + paths("b/1{i}.png", 12)))  # a number is no suffix
+
+
+def test_of_several_folders_next_to_maps_none_is_guessed():
+  files = paths("fundus/{i}.tif") + paths("fov/{i}_fov.gif") + paths("1st_manual/{i}_manual1.gif")
+  said = refusal(files)
+  assert "--images=FOLDER, with that of the images (fov, fundus), and --labels=1st_manual" in said

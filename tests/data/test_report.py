@@ -1,5 +1,6 @@
 """prepare ends with a table, and names what is strange below it; --strict turns that into an error."""
 
+import io
 import os
 import re
 
@@ -290,3 +291,17 @@ def test_strict_from_the_start(tmp_path, capsys):
   assert main(f"--verify={tmp_path / 'out'}") == 0
   copies(folder, [*names, "val/bee/7.png"])
   assert main(f"--source={folder}", f"--out={tmp_path / 'mended'}", "--strict") == 0
+
+
+def test_what_maps_warn_of_is_strange_too(tmp_path, capsys):
+  """A value with two colours in two maps; the facts keep the line, and --strict refuses it."""
+  contents = label_sets.files(splits=("train",)) | {"classes.txt": label_sets.CLASSES}
+  for i, name in enumerate(name for name in list(contents) if "/labels/" in name):
+    image = Image.fromarray(np.zeros((20, 30), np.uint8), "P")
+    image.putpalette([i * 50, 0, 0])
+    with io.BytesIO() as out:
+      image.save(out, "PNG")
+      contents[name] = out.getvalue()
+  folder = label_sets.write(tmp_path / "in", contents)
+  assert main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--strict") == 2
+  assert any("give a value another colour" in line for line in found(tmp_path / "out"))

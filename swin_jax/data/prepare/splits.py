@@ -22,17 +22,20 @@ class Plan(NamedTuple):
   Attributes:
     splits: split → (source, indices of its examples in writing order).
     notes: what was understood and left out, a line each.
+    warnings: what its owner most likely did not intend, a line each.
     unread: ending → number of files of the source that are not used.
   """
 
   splits: dict[str, tuple[Source, np.ndarray]]
   notes: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
   unread: Mapping[str, int] = {}
 
 
 class _Sources(NamedTuple):
   by_split: dict[str, Source]
   notes: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
   unread: Mapping[str, int] = {}
 
 
@@ -66,8 +69,10 @@ def make_plan(
       f" another entry, or a very long one, such as {rules.shown(tree.left_out[0])}"
     )
   if tree is None and asked != roles.NOTHING:
-    raise BadInput(f"--images, --labels, --label_suffix, --splits and --classes need a folder, not {source}")
-  by_split, notes, unread = _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
+    raise BadInput(
+      f"--images, --labels, --label_suffix, --splits and --classes need a folder or an archive, not {source}"
+    )
+  by_split, *about = _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
@@ -79,7 +84,7 @@ def make_plan(
     raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
   if not share:
     splits = {name: (examples, _order(examples)) for name, examples in by_split.items()}
-    return Plan(splits, notes, unread)
+    return Plan(splits, *about)
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
       f"--hold_out makes a split val of a source with one split, but {source} has {', '.join(by_split)}:"
@@ -92,7 +97,7 @@ def make_plan(
   if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
     say(f"{out} was divided by chance, not by class, and stays so; prepare another folder for the other")
     parts = chance
-  return Plan({name: (examples, parts.train), "val": (examples, parts.val)}, notes, unread)
+  return Plan({name: (examples, parts.train), "val": (examples, parts.val)}, *about)
 
 
 def _holds(out: str, examples: Source, orders: dict[str, np.ndarray]) -> bool:
@@ -131,7 +136,8 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
     else:
       examples = image_files.ImageFiles(tree, part)
     by_split[name or split or "train"] = examples
-  return _Sources(by_split, layout.notes, layout.unread)
+  of_maps = next((split.reader.warnings for split in mapped.values()), ())  # the same for all splits
+  return _Sources(by_split, layout.notes, (*layout.warnings, *of_maps), layout.unread)
 
 
 def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:

@@ -91,7 +91,7 @@ def prepare(
     if isinstance(failure, ValueError):
       raise Fault(f"{out} cannot be written: {failure}; the same command continues") from error
     raise cannot_write(out, failure) from error
-  _finish(out, plan, headers, num_threads, strict, facts.Origin(dict(plan.unread), plan.notes))
+  _finish(out, plan, headers, num_threads, strict, facts.Origin(dict(plan.unread), plan.notes, plan.warnings))
 
 
 def describe(out: str, num_threads: int, strict: bool = False) -> None:

@@ -37,11 +37,12 @@ def find(
       if name := of_image[image.path]:
         by_class.setdefault(name, []).append(image)
   folders = sorted(by_class)
-  used = ()
+  used, warnings = (), ()
   if check:
     by_class = {name: by_class[name] for name in folders}
     suspicions.check_classes(where, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()
+    warnings = suspicions.find_splits(by_class) if list(by_split) == [""] else ()
     for images in by_split.values():
       suspicions.check_images(where, images)
   number = {name: i for i, name in enumerate(folders)}
@@ -50,7 +51,7 @@ def find(
     labels = [number.get(of_image[image.path], -1) for image in images]
     names_of_split = tuple(map(printable, folders)) if max(labels) >= 0 else ()
     splits[split] = parts.Part(_root(images, base), [i.path for i in images], labels, names_of_split)
-  return parts.Finding(splits, used=used)
+  return parts.Finding(splits, warnings=tuple(warnings), used=used)
 
 
 def _folders(where: str, by_split: Mapping[str, Sequence[Picture]]) -> dict[str, str | None]:

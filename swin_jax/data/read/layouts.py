@@ -116,6 +116,7 @@ def understand(
     finding.of_values,
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
+    (*finding.warnings, *_hidden(tree, listing)),
     dict(sorted(unread.items())),
   )
 
@@ -242,6 +243,20 @@ def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base:
     shown = {"names that begin with a dot" if name == ".*" else name: n for name, n in listing.junk.items()}
     notes.append(f"passed over: {_some(Counter(shown))}")
   return notes
+
+
+def _hidden(tree: trees.Tree, listing: trees.Listing) -> list[str]:
+  """Returns a line on hidden folders that hold images, such as a class called ".5 mm"."""
+  counts = Counter()
+  for folder in listing.hidden:
+    found = sum(path.lower().endswith(_PICTURES) for path in trees.list_all(tree, folder).files)
+    counts.update({folder.rstrip("/"): found} if found else {})
+  if not counts:
+    return []
+  return [
+    f"folders whose names begin with a dot are passed over, with {sum(counts.values()):,} images:"
+    f" {_some(counts)}; rename those that belong to the set"
+  ]
 
 
 def _some(counts: Counter[str], counted: bool = True) -> str:

@@ -207,7 +207,7 @@ def find(
       " --labels= override"
     )
   classes, used = (None, ()) if of_values else _classes(tree, others)
-  return parts.Finding(splits, classes, of_values, tuple(notes), used)
+  return parts.Finding(splits, classes, of_values, tuple(notes), used=used)
 
 
 def _check_left(where: str, pairs: pairing.Pairs) -> None:

@@ -106,7 +106,10 @@ def understand(
   if classes:
     reader = _with_classes(looks, classes, bool(meaning.colours), where)
   _report(looks, reader)
-  return reader
+  warnings = tuple(_warnings(looks, reader))
+  for line in warnings:
+    warn(line)
+  return dataclasses.replace(reader, warnings=warnings)
 
 
 def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
@@ -216,17 +219,21 @@ def _report(looks: _Looks, reader: maps.Reader) -> None:
     say(f"maps: {kinds['three equal channels']:,} {of} have three equal channels, which are read as one")
   if kinds["unknown"]:
     say(f"maps: {kinds['unknown']:,} {of} declare pixels as no data or transparent; these are {unknown}")
+
+
+def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
+  kinds, of, classes = looks.kinds, f"of {looks.count:,} looked at", reader.classes
   lost = {classes.of_value.get(value, NONE) for value in looks.unknown - looks.values} if classes else set()
   if lost := sorted(lost - {NONE}):
     names = ", ".join(classes.names[label] for label in lost[:5])
-    warn(
+    yield (
       f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
       " if that is a mistake, remove the declaration: gdal_edit.py -unsetnodata FILE"
     )
   if kinds["JPEG"]:
-    warn(f"maps: {kinds['JPEG']:,} {of} are JPEG, which changes their values a little")
+    yield (f"maps: {kinds['JPEG']:,} {of} are JPEG, which changes their values a little")
   if kinds["other palette"] and not reader.by_colour:
-    warn(
+    yield (
       f"maps: {kinds['other palette']:,} {of} give a value another colour than the others do; values are"
       " read, not colours, so make sure that values mean the same in all maps"
     )

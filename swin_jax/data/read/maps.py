@@ -43,11 +43,13 @@ class Reader:
     classes: meaning of values and colours; None if the maps hold numbers.
     by_colour: whether classes are known by their colours, in place of values and indices.
     nodata: see `Meaning`.
+    warnings: what is strange about the maps of the set, a line each.
   """
 
   classes: labels.Classes | None
   by_colour: bool = False
   nodata: float | None = None
+  warnings: tuple[str, ...] = ()
 
   @property
   def meaning(self) -> bytes:

@@ -32,6 +32,7 @@ class Finding(NamedTuple):
     classes: meaning of label maps; None if nothing states it.
     of_values: whether the maps hold numbers.
     notes: lines for the user.
+    warnings: what its owner most likely did not intend, a line each.
     used: paths of files that were read in addition to images and maps.
   """
 
@@ -39,6 +40,7 @@ class Finding(NamedTuple):
   classes: labels.Classes | None = None
   of_values: bool = False
   notes: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
   used: tuple[str, ...] = ()
 
 
@@ -51,6 +53,7 @@ class Layout(NamedTuple):
     of_values: whether the maps hold numbers.
     of_rasters: whether the images are rasters.
     notes: what was understood and left out, a line each; empty for a plain layout.
+    warnings: what its owner most likely did not intend, a line each.
     unread: ending → number of files that are not used.
   """
 
@@ -59,6 +62,7 @@ class Layout(NamedTuple):
   of_values: bool
   of_rasters: bool
   notes: tuple[str, ...]
+  warnings: tuple[str, ...]
   unread: dict[str, int]
 
   @property

@@ -46,6 +46,23 @@ def check_classes(
     _check_file(where, folders, *class_file)
 
 
+def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
+  """Returns a line if the class folders may be splits under unknown names: each holds the same folders."""
+  inside = {
+    frozenset(image.after[image.after.index(name) + 1 :][:1] for image in images if name in image.after)
+    for name, images in by_class.items()
+  }
+  (folders,) = inside if len(inside) == 1 else (frozenset(),)
+  if len(by_class) < 2 or len(folders) < 2 or () in folders:
+    return []
+  splits = ",".join(map(":".join, zip(("train", "val", "test"), by_class, strict=False)))
+  return [
+    f"the classes are the folders {_some(list(by_class))}, and each holds the same folders,"
+    f" {_some(sorted(name for (name,) in folders))}; if these are the classes, give"
+    f" --splits={_quoted(splits)}"
+  ]
+
+
 def check_images(where: str, images: Sequence[Picture]) -> None:
   """Checks that no image looks like the map of another one in the same folder.
 
@@ -123,12 +140,14 @@ def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
   for (resolution, _), path in files.items():
     by_resolution.setdefault(resolution, []).append(path)
   most = max(by_resolution.values(), key=len)
-  name = stem.strip("_-. ") or next(reversed(folders), "") or "scene"
+  *around, name = filter(None, (*folders, stem.strip("_-. ") or (None if any(folders) else "scene")))
+  target = "/".join(("stacked", *around))
   paths = " ".join(_quoted(os.path.join(tree.name, path)) for path in most)
   others = "" if len(by_resolution) == 1 else " (those of one resolution)"
   raise BadInput(
     f"{tree.name} holds one file per band, such as {most[0]}: make one raster of the bands of each"
-    f" scene{others}, as in `rio stack {paths} -o {_quoted(f'stacked/{name}.tif')}`, and prepare stacked"
+    f" scene{others}, as in `mkdir -p {_quoted(target)} && rio stack {paths} -o"
+    f" {_quoted(f'{target}/{name}.tif')}`, and prepare stacked"
   )
 
 
@@ -137,24 +156,30 @@ def _check_kinds(where: str, folders: Sequence[str], by_class: Mapping[str, Sequ
   maps = [name for name in folders if names.hints_at(name, Kind.LABEL)]
   others = [name for name in folders if name not in maps]
   if maps and others:
-    _refuse_maps(where, others[0], maps[0])
+    _refuse_maps(where, others, maps[0])
   images = [name for name in folders if names.hints_at(name, Kind.IMAGE) and names.read(name).kind]
   others = [name for name in folders if name not in images]
   if images and others:
-    _refuse_maps(where, images[0], others[0])
+    _refuse_maps(where, images[:1], others[0])
   if len(folders) == 2:
     one, two = (by_class[name] for name in folders)
     if _same_stems(one, two) and (
       not _endings(one) & _endings(two) or not all(_COUNTER.fullmatch(each.stem) for each in one)
     ):
-      _refuse_maps(where, *folders)
+      _refuse_maps(where, folders[:1], folders[1])
+    for images, maps, pictures in ((*folders, (one, two)), (*reversed(folders), (two, one))):
+      if _adds_one_suffix(*pictures):
+        _refuse_maps(where, [images], maps)
 
 
-def _refuse_maps(where: str, images: str, maps: str) -> None:
+def _refuse_maps(where: str, images: Sequence[str], maps: str) -> None:
+  flag = f"--images={_quoted(images[0])}"
+  if len(images) > 1:
+    flag = f"--images=FOLDER, with that of the images ({_some(images)}), and"
   raise BadInput(
-    f"{where} has a folder {printable(images)} next to {printable(maps)}, which do not look like classes of"
-    f" images: if {printable(maps)} holds maps of pixels, give prepare --images={printable(images)}"
-    f" --labels={printable(maps)}, or call it labels (classes) or values (numbers); {ASK}"
+    f"{where} has a folder {printable(images[0])} next to {printable(maps)}, which do not look like classes"
+    f" of images: if {printable(maps)} holds maps of pixels, give prepare {flag} --labels={_quoted(maps)}, or"
+    f" call it labels (classes) or values (numbers); {ASK}"
   )
 
 
@@ -199,6 +224,16 @@ def _same_stems(one: Sequence[Picture], two: Sequence[Picture]) -> bool:
   return len(stems[0]) > 1 and stems[0] == stems[1]
 
 
+def _adds_one_suffix(images: Sequence[Picture], maps: Sequence[Picture]) -> bool:
+  """Returns whether the names of one folder are those of the other with the same suffix, as in x and x_gt."""
+  stems, longer = ({each.stem for each in pictures} for pictures in (images, maps))
+  some = min(longer)
+  suffixes = {some[len(stem) :] for stem in stems if some.startswith(stem)}
+  return len(stems) > 1 and any(
+    not suffix.isdigit() and longer == {stem + suffix for stem in stems} for suffix in suffixes if suffix
+  )
+
+
 def _endings(pictures: Sequence[Picture]) -> set[str]:
   return {names.ending_of(each.path) for each in pictures}
 
@@ -208,4 +243,5 @@ def _some(folders: Sequence[str], count: int = 4) -> str:
 
 
 def _quoted(path: str) -> str:
-  return path if re.fullmatch(r"[\w./+:@=-]+", path) else "'" + path.replace("'", "'\\''") + "'"
+  path = printable(path)
+  return path if re.fullmatch(r"[\w./+:@=,-]+", path) else "'" + path.replace("'", "'\\''") + "'"

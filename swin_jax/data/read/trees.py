@@ -45,12 +45,14 @@ class Listing(NamedTuple):
   Attributes:
     files: paths of all files, sorted folder by folder.
     folders: paths of all folders, with a trailing "/".
+    hidden: paths of folders whose names begin with a dot, with a trailing "/"; what is in them is not listed.
     junk: names of files and folders of operating systems that are passed over → how often; all names that
       begin with a dot count as ".*".
   """
 
   files: list[str]
   folders: list[str]
+  hidden: list[str]
   junk: Counter[str]
 
 
@@ -65,10 +67,10 @@ def open_tree(path: str) -> Tree:
   return Tar(path) if path.lower().endswith(_TARS) else Zip(path)
 
 
-def list_all(tree: Tree) -> Listing:
-  """Lists a tree, reading each of its folders once."""
-  listing = Listing([], [], Counter())
-  listing.files.extend(_walk(tree, "", listing))
+def list_all(tree: Tree, folder: str = "") -> Listing:
+  """Lists a tree, or one of its folders (with a trailing "/"), reading each folder once."""
+  listing = Listing([], [], [], Counter())
+  listing.files.extend(_walk(tree, folder, listing))
   return listing
 
 
@@ -81,6 +83,8 @@ def _walk(tree: Tree, folder: str, listing: Listing) -> Iterator[str]:
   for name, is_folder in tree.entries(folder):
     if is_junk(name):
       listing.junk[".*" if name.startswith(".") else name] += 1
+      if is_folder and name.startswith("."):
+        listing.hidden.append(f"{folder}{name}/")
     elif is_folder:
       listing.folders.append(f"{folder}{name}/")
       yield from _walk(tree, listing.folders[-1], listing)
