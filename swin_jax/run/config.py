@@ -19,6 +19,7 @@ from swin_jax.data.read import statistics
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
 from swin_jax.run import checks, optim
+from swin_jax.run.schedule import Schedule
 from swin_jax.saved import description
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.tasks import kind_of
@@ -228,7 +229,7 @@ def write(config: ConfigDict, workdir: str) -> None:
   files.write(pathlib.Path(workdir, saved_workdir.CONFIG), json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, workdir: str) -> list[str]:
+def describe(config: ConfigDict, data: Any, program: Any, schedule: Schedule, workdir: str) -> list[str]:
   """Returns the lines of a summary of the run, and writes a table of all parameters to the workdir."""
   rows, state = [], program.state
   backbone = backbone_of(config)
@@ -265,17 +266,17 @@ def describe(config: ConfigDict, data: Any, program: Any, total_steps: int, work
     f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
     " train,"
     f" {len(data.eval_source):,} to evaluate",
-    _schedule(config, total_steps, len(data.train_source)),
+    _describe_schedule(config, schedule, len(data.train_source)),
     f"each device holds {held}{whole}",
   ]
 
 
-def _schedule(config: ConfigDict, total_steps: int, num_examples: int) -> str:
+def _describe_schedule(config: ConfigDict, schedule: Schedule, num_examples: int) -> str:
   """Returns batch, steps and rates of a run in a line."""
   size, lr = config.data.batch_size, config.optim.lr
-  per_epoch, unused = divmod(num_examples, size)
+  unused = num_examples % size
   left = f", {unused:,} of {num_examples:,} images unused in each" if unused else ""
   return (
-    f"{total_steps:,} steps of {size} images, {total_steps / per_epoch:.3g} epochs{left}; learning"
+    f"{schedule.total:,} steps of {size} images, {schedule.epoch(schedule.total):.3g} epochs{left}; learning"
     f" rate {lr:.3g} per 512 images, {lr * size / 512:.3g} for these {size}"
   )

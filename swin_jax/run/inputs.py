@@ -19,9 +19,8 @@ def open_sources(config: ConfigDict) -> tuple[Source, Source]:
     BadInput: see `sources.open_source`; or targets or bands of the data do not match the config.
   """
   d, kind = config.data, kind_of(config)
-  train_source, eval_source = (
-    sources.open_source(d.source, d.path, split, kind.needs) for split in (d.train_split, d.eval_split)
-  )
+  splits = (d.train_split, d.eval_split)
+  train_source, eval_source = sources.open_sources(d.source, d.path, splits, kind.needs)
   if kind.needs and train_source.targets not in (kind.needs, Target.NOTHING):
     recipes = (
       f"configs/{name}" for of_rasters in (False, True) for name in train_source.targets.recipes(of_rasters)

@@ -21,7 +21,7 @@ def config_of(workdir: str) -> ConfigDict:
   """
   saved = folder.open_saved(workdir)
   if saved.step is None:
-    raise BadInput(f"{workdir} holds a model, not a run: --mode=eval also needs --config=FILE and its data")
+    raise BadInput(f"{workdir} holds a model, not a run: this mode also needs --config=FILE and its data")
   backbone = {"model": {"backbone": backbone_name(saved.config)}}
   described = backbone_of(saved.config).describe(saved.config)
   values = _merged(DEFAULTS_OF_OLD_FORMATS, backbone, described, saved.config)

@@ -127,7 +127,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
         say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
-    say(*run_config.describe(config, data, program, total_steps, workdir))
+    say(*run_config.describe(config, data, program, schedule, workdir))
     if lines := contents.describe(config):
       say(*lines)
     # 7. Loop.

@@ -302,7 +302,7 @@ def test_bad_parts(part):
   [
     (["--sorce=x"], "--sorce is unknown; did you mean --source?"),
     (["--source=x"], "--out is missing; for example --out=data/prepared"),
-    (["--source=x", "--out=y", "z"], "'z' is not a flag"),
+    (["--source=x", "--out=y", "z"], "unexpected 'z': only SOURCE and FOLDER are words"),
     (
       ["--source=x", "--out=y", "--quality=200"],
       "--quality: '200' must be at least 1 and at most 95",

@@ -105,7 +105,7 @@ REFUSED = [
   ([IMAGES, OUT, "--num_threads=0"], "--num_threads: '0' must be"),
   ([IMAGES, OUT, "--num_threads=100000"], "--num_threads: '100000' must be at least 1 and at most 1,024"),
   ([IMAGES, OUT, "--foo=1"], "--foo is unknown"),
-  ([IMAGES, OUT, "extra"], "'extra' is not a flag"),
+  ([IMAGES, OUT, "extra"], "unexpected 'extra': only SOURCE and FOLDER are words"),
   (["--source=tfds:", OUT], "is not a name like"),
   (["--source=tfds:nonexistent_set", OUT], "has no data set"),
   (["--source=tfds:../../etc", OUT], "is not a name like"),

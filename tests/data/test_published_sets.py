@@ -211,8 +211,8 @@ def test_hold_out_of_a_set_with_splits_says_to_leave_it_out(tmp_path, capsys):
     (("--images=nothing/*.png",), "--images=nothing/*.png matches no file of the source"),
     (("--labels=nothing",), "--labels=nothing matches no file of the source"),
     (("--label_suffix=_nothing",), "--label_suffix=_nothing: no file"),
-    (("more",), "'more' is not a flag"),
-    (("--out=other",), "is not a flag"),
+    (("more",), "unexpected 'more': only SOURCE and FOLDER are words"),
+    (("--out=other",), "only SOURCE and FOLDER are words"),
   ],
 )
 def test_wrong_flags_of_layouts(words, message, tmp_path, capsys):

@@ -163,7 +163,7 @@ def test_one_scan_without_a_folder(tmp_path):
   path = save(tmp_path / "x.png", scan(40, 40))
   prepared.run(path, tmp_path / "out", cut=cut(tile=20))
   assert len(contents(tmp_path / "out")) == 4
-  assert "cannot be opened as a zip file" in prepared.bad(path, tmp_path / "other")
+  assert "is one image; give a folder or an archive" in prepared.bad(path, tmp_path / "other")
 
 
 def test_grey_scans_next_to_colour_ones_become_colour(tmp_path):

@@ -475,3 +475,10 @@ def test_a_tfds_shard_that_comes_back_is_opened_anew(tfds_dir):
   with images.away(shard), pytest.raises(OSError, match=f"symbolic links: '{shard}'"):
     source[0]
   assert source[0].name == "insects/train/0"
+
+
+def test_a_folder_is_understood_aloud_and_once_for_all_splits(tmp_path, capsys):
+  images.make_folder(tmp_path, {"training_set": 4, "dev": 2})
+  train, val = sources.open_sources("folder", str(tmp_path), ("train", "val"))
+  assert (len(train), len(val)) == (4, 2)
+  assert capsys.readouterr().out.count("splits: training_set → train, dev → val") == 1

@@ -240,7 +240,7 @@ def _take_paths(arguments: argparse.Namespace) -> None:
   for word in arguments.paths:
     flag = next((name for name in ("source", "out") if getattr(arguments, name) is None), None)
     if flag is None or arguments.verify is not None:
-      raise BadInput(f"'{word}' is not a flag; flags are written --name=value")
+      raise BadInput(f"unexpected '{word}': only SOURCE and FOLDER are words, and flags are --name=value")
     setattr(arguments, flag, local_path(word))
 
 

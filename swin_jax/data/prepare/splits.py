@@ -154,8 +154,7 @@ def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:
   elif source.lower().endswith(".npz"):
     return {split or "train": npz.Npz(source)}
   else:
-    trees.Zip(source)  # says that a single image is not a zip
-    raise BadInput(f"{source} is not a folder")
+    raise BadInput(f"{source} is one image; give a folder or an archive of images, or --tile to cut it")
   return {name: load(split=name) for name in wanted_splits(source, split, splits)}
 
 

@@ -249,8 +249,8 @@ def _hidden(tree: trees.Tree, listing: trees.Listing) -> list[str]:
   """Returns a line on hidden folders that hold images, such as a class called ".5 mm"."""
   counts = Counter()
   for folder in listing.hidden:
-    found = sum(path.lower().endswith(_PICTURES) for path in trees.list_all(tree, folder).files)
-    counts.update({folder.rstrip("/"): found} if found else {})
+    images = sum(path.lower().endswith(_PICTURES) for path in trees.list_all(tree, folder).files)
+    counts.update({folder.rstrip("/"): images} if images else {})
   if not counts:
     return []
   return [

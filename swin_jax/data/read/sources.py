@@ -1,5 +1,6 @@
 """Opens a source of examples by its name; sources give random access to encoded images."""
 
+from collections.abc import Sequence
 import difflib
 import glob
 import os
@@ -9,6 +10,7 @@ from swin_jax.data.read.example import Source, check_exists, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import addresses
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.progress import say, warn
 
 # name → meaning of data.path
 _PATHS = {
@@ -21,13 +23,20 @@ _PATHS = {
 
 
 def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING) -> Source:
-  """Opens a source by its name in the config.
+  """Opens one split, see `open_sources`."""
+  return open_sources(name, path, (split,), needs)[0]
+
+
+def open_sources(
+  name: str, path: str, splits: Sequence[str], needs: Target = Target.NOTHING
+) -> Sequence[Source]:
+  """Opens splits of a source by its name in the config. Prints what is understood of a folder.
 
   Args:
     name: "digits", "array_record", "folder", "npz" or "tfds".
     path: see `_PATHS`; "" for digits. TFDS takes its data folder from the environment variable TFDS_DATA_DIR,
       default ~/tensorflow_datasets.
-    split: name of an existing split.
+    splits: names of existing splits.
     needs: target that the examples must carry. Maps must exist; the class of an image may be missing.
 
   Raises:
@@ -45,7 +54,7 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
         f"data.source=digits has no {needs} of pixels: give --config.data.source=array_record and"
         " --config.data.path"
       )
-    return digits.InkedDigits(split) if needs.per_pixel else digits.Digits(split)
+    return [digits.InkedDigits(split) if needs.per_pixel else digits.Digits(split) for split in splits]
   if name not in _PATHS:
     known = [*_PATHS, "digits"]
     near = difflib.get_close_matches(name, known, 1, 0.4)
@@ -60,10 +69,19 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
         f"data.source={name} has no {needs} of pixels: use a folder of images and maps, or a set that "
         "prepare wrote from one"
       )
-    return tfds.Tfds(path, split) if name == "tfds" else npz.open_split(path, split)
+    return [tfds.Tfds(path, split) if name == "tfds" else npz.open_split(path, split) for split in splits]
   check_exists(path)
   if name == "folder":
-    return _open_folder(path, split, needs)
+    return _open_folder(path, splits, needs)
+  return [_open_prepared(path, split, needs) for split in splits]
+
+
+def _open_prepared(path: str, split: str, needs: Target) -> Source:
+  """Opens a split of a prepared set.
+
+  Raises:
+    BadInput: the set has no such split, or no maps of the kind.
+  """
   prepared = shards.Shards(path, split)
   if needs.per_pixel and prepared.targets is not needs:
     raise BadInput(
@@ -75,8 +93,8 @@ def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING
   return prepared
 
 
-def _open_folder(path: str, split: str, needs: Target) -> Source:
-  """Opens a split of a folder of image files, with their maps if the task needs them.
+def _open_folder(path: str, names: Sequence[str], needs: Target) -> Sequence[Source]:
+  """Opens splits of a folder of image files, with their maps if the task needs them.
 
   Raises:
     BadInput: the folder has no such split, or no maps of the kind.
@@ -97,19 +115,24 @@ def _open_folder(path: str, split: str, needs: Target) -> Source:
         " some"
       )
     splits = {"train": splits[""]}
+  first = names[0]
   if needs.per_pixel and not layout.has_maps:
     raise BadInput(
-      f"{path} holds no maps: there must be {split}/{labelled_files.IMAGES} and {split}/{needs}, or"
-      f" {labelled_files.IMAGES}/{split} and {needs}/{split}"
+      f"{path} holds no maps: there must be {first}/{labelled_files.IMAGES} and {first}/{needs}, or"
+      f" {labelled_files.IMAGES}/{first} and {needs}/{first}"
     )
-  if split not in splits:
-    raise BadInput(no_split(path, split, splits))
-  part = splits[split]
+  if missing := [name for name in names if name not in splits]:
+    raise BadInput(no_split(path, missing[0], splits))
+  for line in layout.notes:
+    say(line)
+  for line in layout.warnings:
+    warn(line)
   if not needs.per_pixel:
-    return image_files.ImageFiles(tree, part)
-  maps = labelled_files.find(tree, layout._replace(splits=splits))[split]
-  if maps.targets is not needs:
+    return [image_files.ImageFiles(tree, splits[name]) for name in names]
+  maps = labelled_files.find(tree, layout._replace(splits=splits))
+  if maps[first].targets is not needs:
     raise BadInput(
-      f"{path} holds {maps.targets} of pixels, and the task needs {needs}: there must be {split}/{needs}"
+      f"{path} holds {maps[first].targets} of pixels, and the task needs {needs}: there must be"
+      f" {first}/{needs}"
     )
-  return labelled_files.LabelledFiles(tree, maps)
+  return [labelled_files.LabelledFiles(tree, maps[name]) for name in names]
