@@ -8,7 +8,7 @@ hour on two CPU cores.
   python -m swin_jax.main --config=configs/upernet_camvid.py:scratch --workdir=runs/camvid/scratch \
       --config.data.path=DATA
 
-DATA is the output of prepare for a folder or zip with train/images, train/labels, …, and a classes.txt or
+DATA is the output of prepare for a folder or archive with train/images, train/labels, …, and a classes.txt or
 classes.json; PICTURES is its output for any photographs. experiments/segmentation has the commands and the
 results with Tiny ImageNet.
 """

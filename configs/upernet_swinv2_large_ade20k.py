@@ -6,7 +6,7 @@ A2.1).
   python -m swin_jax.main --config=configs/upernet_swinv2_large_ade20k.py:debug \
       --workdir=runs/ade20k_l_debug    # a minute on a CPU
 
-DATA is the output of `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip`. To start from an
+DATA is the output of `python -m swin_jax.data.prepare ADEChallengeData2016.zip DATA`. To start from an
 encoder trained on ImageNet-22K, as the paper does, add --config.init_from=SRC, a run or model folder. The
 kind :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """

@@ -5,7 +5,7 @@
   python -m swin_jax.main --config=configs/upernet_swinv2_tiny_ade20k.py:debug \
       --workdir=runs/ade20k_t_debug    # a minute on a CPU
 
-DATA is the output of `python -m swin_jax.data.prepare --source=ADEChallengeData2016.zip`. To start from an
+DATA is the output of `python -m swin_jax.data.prepare ADEChallengeData2016.zip DATA`. To start from an
 encoder trained on ImageNet, as the paper does, add --config.init_from=SRC, a run or model folder. The kind
 :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """

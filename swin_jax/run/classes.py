@@ -12,7 +12,8 @@ from swin_jax.terminal.progress import Progress, say
 
 
 def match_evaluation(data: pipeline.Input, of_model: Sequence[str], model: str) -> pipeline.Input:
-  """Returns an input pipeline whose evaluation data has the labels of a model; says what has no partner.
+  """Returns an input pipeline whose evaluation data has the labels of a model; reports classes without a
+  match.
 
   Images and pixels of a class that the model does not know are left out of the evaluation.
 

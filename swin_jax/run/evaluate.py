@@ -128,7 +128,7 @@ def _with_classes_of(
 
 
 class Opened(NamedTuple):
-  """A saved model with the evaluation data: the arguments of `evaluate`."""
+  """A saved model and the data to evaluate it on."""
 
   config: ConfigDict
   program: Program

@@ -1,4 +1,4 @@
-"""Fits a run to its training images (`data.fit_to_set`), and names what in a run promises a poor result."""
+"""Fits a run to its training images (`data.fit_to_set`), and warns of settings that may work poorly."""
 
 from collections.abc import Collection
 import math
@@ -101,7 +101,7 @@ def describe(values: dict[str, Any], num_examples: int, is_kept: bool) -> str:
 def warnings(
   config: ConfigDict, steps_per_epoch: int, total_steps: int, changed: Collection[str]
 ) -> list[str]:
-  """Returns what promises a poor result, a line each.
+  """Returns warnings of settings likely to give a poor result, a line each.
 
   Args:
     config: of the run.
@@ -128,7 +128,7 @@ def warnings(
       f"the peak learning rate is {peak:.3g}, not {o.lr:.3g}: optim.lr is per 512 images, and the batch has"
       f" {size}; for {o.lr:.3g} give --config.optim.lr={o.lr * 512 / size:.3g}"
     )
-  return [*lines, *kind_of(config).doubts(config)]
+  return [*lines, *kind_of(config).warnings(config)]
 
 
 def _batch_size(most: int, num_examples: int, unit: int) -> int:

@@ -16,7 +16,7 @@ class Rows(NamedTuple):
   """The saved class of each class.
 
   Attributes:
-    of: for each class, by label; `class_names.ABSENT` for a class that begins anew.
+    of: for each class, by label; `class_names.ABSENT` for a class that is newly initialised.
     how: how they were chosen, for the report.
     file: that holds them; "" if they go by name.
   """
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     return self.of != class_names.ABSENT
 
   def take(self, x: Any) -> Any:
-    """Returns an array [..., saved classes] as [..., classes]; 0 for a class that begins anew."""
+    """Returns an array [..., saved classes] as [..., classes]; 0 for a class that is newly initialised."""
     return np.where(self.known, x[..., np.maximum(self.of, 0)], 0)
 
   def check(self, saved: int, classes: int) -> None:

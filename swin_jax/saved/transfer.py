@@ -88,7 +88,7 @@ class Plan(NamedTuple):
 
 
 def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> Plan:
-  """Determines which parameters a model takes from a saved one: the encoder, and heads of the same shape.
+  """Determines which parameters a model takes from a saved one: the encoder, and heads by their classes.
 
   Args:
     saved: the source.
@@ -188,7 +188,7 @@ def read_all(
 
 
 def start_from(saved: Saved, params: Any, rules: Rules, workdir: str) -> tuple[Any, Report]:
-  """Replaces the encoder in fresh parameters by a saved one, and also a head of the same shape.
+  """Replaces the encoder in fresh parameters by a saved one, and a head by its classes.
 
   Args:
     saved: the source.

@@ -256,7 +256,7 @@ def _fit(config: ConfigDict) -> Mapping[str, int]:
   return {"mask.patch_size": masks.fine_cell(size, math.lcm(*stride), config.mask.patch_size)}
 
 
-def _doubts(config: ConfigDict) -> Sequence[str]:
+def _warnings(config: ConfigDict) -> Sequence[str]:
   rows, columns = (side // config.mask.patch_size for side in config.data.image_size[-2:])
   if min(rows, columns) >= _FEWEST_CELLS:
     return ()
@@ -292,7 +292,7 @@ KIND = TaskKind(
   describe={"masked_pixels": ("target_norm_window",)},
   inputs=_inputs,
   fit=_fit,
-  doubts=_doubts,
+  warnings=_warnings,
   outputs=_outputs,
   summarise=lambda settings: "masked-image model (SimMIM)",
 )

@@ -209,7 +209,7 @@ class TaskKind(NamedTuple):
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
       otherwise from the statistics of a prepared set, which `read(path)` returns.
     fit: config → the values of the task's keys, by key, that suit the images (data.fit_to_set).
-    doubts: config → a line for everything in the task's keys that promises a poor result.
+    warnings: config → a line for every setting among the task's keys that is likely to give a poor result.
     evaluation: config → the `Evaluation`.
     class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
@@ -233,7 +233,7 @@ class TaskKind(NamedTuple):
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
-  doubts: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
+  warnings: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   class_layers: tuple[str, ...] = ()
   pixels: PixelAnswers | None = None

@@ -1,4 +1,4 @@
-"""Exports a saved model to a file with the names and shapes of the official code, timm or Hugging Face."""
+"""Exports a saved model to a file with the names and shapes of another program."""
 
 import collections
 from collections.abc import Callable

@@ -29,6 +29,11 @@ def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
 
 
 def hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
+  """Returns the config.json of transformers for a model.
+
+  Raises:
+    BadInput: transformers cannot represent the model.
+  """
   model, data = description["model"], description["data"]
   window, trained = _windows(description, source)
   if model["version"] == 1 and set(used_windows(description)) != {(window, window)}:

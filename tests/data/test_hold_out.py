@@ -75,7 +75,7 @@ def test_without_classes_the_order_is_that_of_older_sets(tmp_path):
 def test_classes_of_one_image_are_divided_by_chance(tmp_path, capsys):
   run(write(tmp_path / "in", [f"scene{i}/x.png" for i in range(8)]), tmp_path / "out", hold_out=0.25)
   assert len(names_in(tmp_path / "out", "val")) == 2
-  assert "chance decides, because no class is known to have two images" in capsys.readouterr().err
+  assert "splitting at random, because no class is known to have two images" in capsys.readouterr().err
 
 
 def test_a_set_that_an_older_version_divided_goes_on(tmp_path, monkeypatch, capsys):
@@ -89,7 +89,7 @@ def test_a_set_that_an_older_version_divided_goes_on(tmp_path, monkeypatch, caps
   assert "by" not in json.loads(before["val.json"])["made_from"]
   os.remove(shards.shard_path(str(out), "train", 0, 1))
   run(source, out, hold_out=0.1)
-  assert files(out) == before and "divided by chance, not by class, and stays so" in capsys.readouterr().out
+  assert files(out) == before and "already has a random split and keeps it" in capsys.readouterr().out
   run(source, tmp_path / "new", hold_out=0.1)
   assert classes_in(tmp_path / "new", "val") == dict(common=4, rare=1)
   assert "by chance" not in capsys.readouterr().out

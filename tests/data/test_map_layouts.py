@@ -110,7 +110,7 @@ def test_patterns_and_suffixes():
   layout = understand(beside, CLASSES, asked(label_suffix="_1st"))
   assert pairs(layout)["2.jpg"] == "2_1st.png" and layout.unread == {".png": 4}
   assert "matches no file" in refusal(files, CLASSES, asked(images="nothing"))
-  assert "no file of the source is called so" in refusal(files, CLASSES, asked(label_suffix="_nothing"))
+  assert "_nothing ends no file name in the source" in refusal(files, CLASSES, asked(label_suffix="_nothing"))
   only = understand(files, flags=asked(images="{split}/rgb/*.jpg"))
   assert counts(only) == {"train": 4, "val": 4} and only.unread == {".png": 8} and not only.has_maps
 

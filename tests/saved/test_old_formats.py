@@ -82,5 +82,5 @@ def test_its_own_config_evaluates_it(old):
   own = stored.config_of(str(old / "workdir"))
   assert own.data.fit_to_set is False and own.optim.total_steps == 0
   assert own.model.embed_dim == 8 and own.model.depths == (2, 1) and own.data.class_names == ()
-  with pytest.raises(BadInput, match="holds a model, not a run: --mode=eval also needs --config=FILE"):
+  with pytest.raises(BadInput, match="holds a model, not a run: this mode also needs --config=FILE"):
     stored.config_of(str(old / "model"))

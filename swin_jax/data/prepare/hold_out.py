@@ -90,7 +90,7 @@ def divide(examples: Source, order: np.ndarray, share: float, by: str, tree: tre
     held = _of_classes(labels, order, share)
   else:
     if examples.class_names and not examples.targets:
-      warn("--hold_out: chance decides, because no class is known to have two images")
+      warn("--hold_out: splitting at random, because no class is known to have two images")
     return by_chance(order, share)
   if has_labels:
     _name_one_sided(labels, held, examples.class_names)

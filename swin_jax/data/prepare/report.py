@@ -29,7 +29,7 @@ def show(out: str, is_strict: bool) -> None:
   if oddities and is_strict:
     raise BadInput(
       f"--strict: {out} is complete, but strange ({len(oddities)}): {'; '.join(oddities)};"
-      " mend the source and prepare it into another folder, or leave out --strict"
+      " fix the source and prepare it into another folder, or leave out --strict"
     )
 
 

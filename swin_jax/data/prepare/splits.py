@@ -95,7 +95,7 @@ def make_plan(
   parts, chance = hold_out.divide(examples, order, share, by, tree), hold_out.by_chance(order, share)
   differs = not by and not np.array_equal(parts.val, chance.val)
   if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
-    say(f"{out} was divided by chance, not by class, and stays so; prepare another folder for the other")
+    say(f"{out} already has a random split and keeps it; for a split by class, prepare into a new folder")
     parts = chance
   return Plan({name: (examples, parts.train), "val": (examples, parts.val)}, *about)
 

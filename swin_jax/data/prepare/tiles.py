@@ -59,8 +59,8 @@ class Tiles:
 
   Attributes:
     targets: see `example.Source`; maps are cut like their rasters.
-    bands: number of bands that every raster must have: that of the first readable raster. Grey image files
-      next to colour ones become colour.
+    bands: number of bands that every raster must have: that of the first readable raster. Image files have
+      the largest number among them: grey ones next to colour ones become colour.
     band_names: of the first readable raster; empty if it has none.
     listing: file names and raster sizes, to tell one set from another.
   """

@@ -10,7 +10,7 @@ their pixels. All readers of folders use it.
   JPEGImages/x.jpg  with  SegmentationClass/x.png, and lists of names in ImageSets/Segmentation/SPLIT.txt
 
 Other words for splits, images and maps are in `names.py`; splits may be absent. A file next to the maps names
-the classes, see `labels.py`. Maps in a folder called "values" hold numbers.
+the classes, see `class_files.py`. Maps in a folder called "values" hold numbers.
 """
 
 from collections import Counter

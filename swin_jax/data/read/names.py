@@ -23,7 +23,7 @@ _SPLITS = {
   "val": "val valid validation eval evaluation dev",
   "test": "test testing tst",
 }
-_SPLIT_OF = {word: base for base, words in _SPLITS.items() for word in words.split()}
+SPLIT_OF = {word: base for base, words in _SPLITS.items() for word in words.split()}
 _STATED = re.compile(
   r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
 )
@@ -45,7 +45,7 @@ _FILLERS = _words(
 )
 # Written in one, as in "trainannot" and "valmasks".
 _JOINED = re.compile(
-  rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(_LABELS | _IMAGES)}|set|data)"
+  rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})({'|'.join(_LABELS | _IMAGES)}|set|data)"
 )
 _BAND = re.compile(
   r"(?:sr_)?b(?:and)?_?(0?[1-9]a?|1\d|qa)|red|green|blue|nir|swir\d?|rededge\d?|re\d|vv|vh|hh|hv|pan|tir\d?"
@@ -95,9 +95,9 @@ def read(name: str) -> Name:
     return Name(kind=Kind.VALUE)
   parts = set(words(name))
   texts = {word for word in parts if not word.isdigit()}
-  if not texts <= _LABELS | _IMAGES | _PLAIN_IMAGES | _OTHERS | _FILLERS | _SPLIT_OF.keys():
+  if not texts <= _LABELS | _IMAGES | _PLAIN_IMAGES | _OTHERS | _FILLERS | SPLIT_OF.keys():
     return Name()
-  bases = {_SPLIT_OF[word] for word in texts & _SPLIT_OF.keys()}
+  bases = {SPLIT_OF[word] for word in texts & SPLIT_OF.keys()}
   if len(bases) > 1:
     return Name()
   years = [word for word in words(name) if word.isdigit() and len(word) == 4]
@@ -127,7 +127,7 @@ def hints_at(name: str, kind: Kind) -> bool:
 
 def hinted_split(name: str) -> str:
   """Returns the split that a word of a name names, whatever the others are; "" if there is none."""
-  return next((_SPLIT_OF[word] for word in words(name) if word in _SPLIT_OF), "")
+  return next((SPLIT_OF[word] for word in words(name) if word in SPLIT_OF), "")
 
 
 def is_fold(name: str) -> bool:
@@ -141,7 +141,7 @@ def is_resolution(name: str) -> bool:
 
 
 def is_colour(name: str) -> bool:
-  """Returns whether a folder is called like a band that everybody sees, which may also be a class."""
+  """Returns whether a folder is called like a visible band, which may also be a class."""
   return name.lower() in ("red", "green", "blue")
 
 

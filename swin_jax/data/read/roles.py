@@ -128,7 +128,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
     if pattern and kind not in matched:
       raise BadInput(f"{flag}={pattern} matches no file of the source, such as {paths[0]}")
   if asked.label_suffix and not any(picture.kind is Kind.LABEL for picture in pictures):
-    raise BadInput(f"--label_suffix={asked.label_suffix}: no file of the source is called so, see {paths[0]}")
+    raise BadInput(f"--label_suffix={asked.label_suffix} ends no file name in the source; see {paths[0]}")
   if asked.splits:
     if missing := sorted(set(asked.splits) - {picture.split for picture in pictures}):
       raise BadInput(

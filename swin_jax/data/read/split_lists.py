@@ -6,10 +6,7 @@ from typing import NamedTuple
 
 from swin_jax.data.read import names, trees
 
-_LIST = re.compile(
-  r"(train|training|val|valid|validation|dev|test|testing|trainval)\.(txt|lst)", re.IGNORECASE
-)
-_SPLIT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+_LIST = re.compile(rf"({'|'.join(names.SPLIT_OF)}|trainval)\.(txt|lst)", re.IGNORECASE)
 _LONGEST = 2**26  # bytes of a list
 _LEAST = 0.5  # share of the lines of a list that must name images
 
@@ -46,7 +43,7 @@ def find(
     folder, _, name = path.rpartition("/")
     if match := _LIST.fullmatch(name):
       base = match[1].lower()
-      by_folder.setdefault(folder, {})[_SPLIT.get(base, base)] = path
+      by_folder.setdefault(folder, {})[names.SPLIT_OF.get(base, base)] = path
   best, score = None, (0.0, 0)
   lookup = _Lookup(images) if by_folder else None
   for paths in by_folder.values():
