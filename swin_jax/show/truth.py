@@ -55,7 +55,7 @@ class Truth:
         self._label_of = _labels_of_model(stated.names, names, flag, folder)
       elif len(classes.names) > num_classes:
         raise BadInput(f"{flag}={folder} has {len(classes.names)} classes, but the model has {num_classes}")
-    paths = [path for path in trees.list_all(self._tree).files if path.lower().endswith(labelled_files.MAPS)]
+    paths = labelled_files.readable(trees.list_all(self._tree).files, of_values=not num_classes)
     reader = map_sets.understand(self._tree, paths, classes, maps.UNSAID, f"{flag}={folder}")
     self._split = labelled_files.Split((), (), reader)
     self._maps: dict[str, str] = {}

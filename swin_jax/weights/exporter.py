@@ -26,9 +26,6 @@ from swin_jax.weights import layouts, loading
 # Task → whether other programs treat its models as masked-image models; they support no other task's head.
 _MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
 
-# Layouts whose programs let the padding of a map take part in attention.
-_ATTENDING = ("hf", "torchvision", "openmmlab")
-
 # Layouts whose files hold constants, and which of them.
 _CONSTANTS = {"official": ("index", "table", "mask")} | dict.fromkeys(
   ("torchvision", "openmmlab"), ("index", "table")
@@ -139,7 +136,7 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
 def _settings(description: dict[str, Any], layout: str) -> dict[str, Any]:
   """Returns the settings that make a difference and that the program of a layout does not have."""
   settings = changed(description)
-  if not pads(description) or layout in _ATTENDING:
+  if not pads(description) or layout in layouts.ATTENDING:
     settings.pop("padding", None)
   # A shift, which clamping prevents, makes a difference where a window is not smaller than its map.
   maps = [level.map_size(description["data"]["image_size"]) for level in levels_of(description)]

@@ -11,7 +11,7 @@ from swin_jax.saved.tensors import Tensors
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import config_file, satlas, sizes
-from swin_jax.weights.layouts import Layout
+from swin_jax.weights.layouts import ATTENDING, Layout
 
 # normalisation of public models with three bands
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -140,11 +140,9 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
 
 def _attends(layout: Layout) -> bool:
   """Returns whether padding takes part in attention."""
-  return (
-    layout.dense
-    or layout.name in ("torchvision", "openmmlab")
-    or (layout.name == "hf" and not layout.last_norm)
-  )
+  # Hugging Face's classifiers and masked-image models are the official ones, where nothing is padded.
+  is_official = layout.name == "hf" and layout.last_norm
+  return layout.dense or (layout.name in ATTENDING and not is_official)
 
 
 def _normalisation(

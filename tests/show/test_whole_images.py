@@ -173,3 +173,11 @@ def test_bands_keep_their_names_where_alpha_has_none(tmp_path):
     file.descriptions = ("red", "near infrared", None)
   (image,) = whole_images.read(load("segmentation"), path)
   assert image.band_names == ("red", "near infrared")
+
+
+def test_an_array_next_to_a_label_map_is_not_a_second_map(tmp_path):
+  """As in prepare: arrays count only where there are no image files."""
+  Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / "x.png")
+  np.save(tmp_path / "x.npy", np.zeros((4, 4), np.uint8))
+  image = whole_images.Whole("x", np.zeros((4, 4, 2), np.float32), None, (4, 4))
+  assert (truth_maps.Truth("--labels", str(tmp_path), 2).of(image) == 1).all()

@@ -20,6 +20,13 @@ VALUES = Target.VALUES.value
 MAPS = (*dict.fromkeys((".npy", ".jp2", *image_files.EXTENSIONS)),)  # endings of files that maps may have
 
 
+def readable(paths: Sequence[str], of_values: bool) -> list[str]:
+  """Returns the paths of what may be maps; arrays of labels count only where there are no image files."""
+  paths = [path for path in paths if path.lower().endswith(MAPS)]
+  in_images = [path for path in paths if path.lower().endswith(image_files.EXTENSIONS)]
+  return paths if of_values else in_images or paths
+
+
 class Split(NamedTuple):
   """The images of a split and their maps.
 

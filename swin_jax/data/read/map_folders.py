@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import NamedTuple
 
-from swin_jax.data.read import class_files, image_files, labelled_files, labels, names, pairing, parts, trees
+from swin_jax.data.read import class_files, labelled_files, labels, names, pairing, parts, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
@@ -93,11 +93,10 @@ def _without_others(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
-  """Returns the maps whose files can be read; arrays count only where there are no image files."""
-  if of_values:
-    return [each for each in maps if each.path.lower().endswith(labelled_files.MAPS)]
-  in_images = [each for each in maps if each.path.lower().endswith(image_files.EXTENSIONS)]
-  return in_images or list(maps)
+  """Returns the maps whose files can be read, see `labelled_files.readable`."""
+  paths = set(labelled_files.readable([each.path for each in maps], of_values))
+  kept = [each for each in maps if each.path in paths]
+  return kept if of_values else kept or list(maps)
 
 
 def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
