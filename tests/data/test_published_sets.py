@@ -210,7 +210,7 @@ def test_hold_out_of_a_set_with_splits_says_to_leave_it_out(tmp_path, capsys):
     (("--labels=x", "--label_suffix=_x"), "leave one out"),
     (("--images=nothing/*.png",), "--images=nothing/*.png matches no file of the source"),
     (("--labels=nothing",), "--labels=nothing matches no file of the source"),
-    (("--label_suffix=_nothing",), "--label_suffix=_nothing: no file"),
+    (("--label_suffix=_nothing",), "--label_suffix=_nothing ends no file name"),
     (("more",), "unexpected 'more': only SOURCE and FOLDER are words"),
     (("--out=other",), "only SOURCE and FOLDER are words"),
   ],
