@@ -122,11 +122,17 @@ def base() -> Config:
     dict(
       num_classes=0,  # 0 = number of classes of the data
       channels=512,  # width of the UPerNet head
+      auxiliary_channels=256,  # width of the auxiliary classifier, which only training has
+      # Norm of the head: "group", or "batch" with the fixed statistics of imported weights, which training
+      # does not change; from scratch, use "group"
+      norm="group",
     )
   )
   c.pixel_regression = ConfigDict(
     dict(  # one number per pixel: height, biomass, temperature
       channels=512,  # width of the UPerNet head
+      auxiliary_channels=256,  # width of the auxiliary output, which only training has
+      norm="group",  # norm of the head, as in segmentation
       # Mean and standard deviation of the values, in their unit; a deviation of 0 = both from the
       # statistics.json that prepare writes
       value_mean=0.0,

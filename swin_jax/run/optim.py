@@ -17,7 +17,7 @@ from swin_jax.models.backbone import Backbone
 # (pattern of a parameter's path, whether weight decay applies). The first full match wins, and every
 # parameter must match a rule.
 DecayRules = Sequence[tuple[str, bool]]
-_DECAY_RULES = ((r".*/(bias|scale)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
+_DECAY_RULES = ((r".*/(bias|scale|mean|variance)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
 
 WITH_FLOOR, WITH_MILESTONES = ("cosine", "polynomial"), ("step", "multistep")
 SCHEDULES = (*WITH_FLOOR, "linear", *WITH_MILESTONES)  # the first end at `min_lr`

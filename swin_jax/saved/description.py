@@ -36,6 +36,8 @@ DEFAULTS_OF_OLD_FORMATS = {
   "optim": {"total_steps": 0},
   "augment": {"interpolation": "bilinear", "rotate": False},
   "transfer": {"bias_tables": "geometric", "bands": "repeat", "class_map": ""},
+  "segmentation": {"auxiliary_channels": 256, "norm": "group"},
+  "pixel_regression": {"auxiliary_channels": 256, "norm": "group"},
 }
 
 

@@ -152,7 +152,8 @@ def draw(
 
 
 def _module(backbone: Backbone, settings: Settings) -> upernet.UPerNet:
-  return upernet.UPerNet(backbone, 1, settings["pixel_regression"]["channels"])
+  head = {key: settings["pixel_regression"][key] for key in pixel_input.HEAD}
+  return upernet.UPerNet(backbone, num_classes=1, **head)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:
@@ -215,7 +216,7 @@ KIND = TaskKind(
   augment=pixel_input.augment,
   rules={
     **pixel_input.RULES,
-    "pixel_regression.channels": pixel_input.CHANNELS,
+    **{f"pixel_regression.{key}": rule for key, rule in pixel_input.HEAD.items()},
     "pixel_regression.value_mean": rules.MEAN,
     "pixel_regression.value_std": dataclasses.replace(rules.STD, or_zero=True),
   },
@@ -223,7 +224,7 @@ KIND = TaskKind(
   check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),
   module=_module,
   make=_make,
-  describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},
+  describe={"pixel_regression": (*pixel_input.HEAD, "value_mean", "value_std"), **pixel_input.DESCRIBE},
   outputs=_outputs,
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,
