@@ -31,6 +31,7 @@ class Tensors(NamedTuple):
     read: name → the tensor; float32, or int64 for integers.
     folder: folder that may hold a config.json that describes the file.
     notes: what was chosen or left out while opening, for the user.
+    class_names: those that the file states; empty if it states none.
   """
 
   source: str
@@ -38,6 +39,7 @@ class Tensors(NamedTuple):
   read: Callable[[str], np.ndarray]
   folder: pathlib.Path
   notes: tuple[str, ...] = ()
+  class_names: tuple[str, ...] = ()
 
   def without(self, pattern: re.Pattern) -> "Tensors":
     """Returns the tensors whose names do not contain a match of a regular expression.
@@ -198,7 +200,17 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool, entry: str)
     tensor = state[name].detach()
     return _plain((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
-  return Tensors(source, shapes, read, path.parent, notes)
+  return Tensors(source, shapes, read, path.parent, notes, _class_names(loaded))
+
+
+def _class_names(loaded: Any) -> tuple[str, ...]:
+  """Returns the names of the classes in the metadata of OpenMMLab's files, old and new; () without any."""
+  meta = loaded.get("meta") if isinstance(loaded, Mapping) else None
+  meta = meta if isinstance(meta, Mapping) else {}
+  new = meta.get("dataset_meta")
+  names = meta.get("CLASSES") or (new.get("classes") if isinstance(new, Mapping) else None)
+  known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+  return tuple(names) if known else ()
 
 
 def _state(loaded: Any, source: str, entry: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:

@@ -56,6 +56,18 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   return sizes
 
 
+def input_size(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns the image size in Hugging Face's settings of images; empty if they give none to a dense model.
+
+  The config of a dense model only has the image size of its backbone's pre-training.
+  """
+  size = read(folder / "preprocessor_config.json").get("size")
+  if not (read(folder / "config.json").get("backbone_config") and isinstance(size, dict)):
+    return {}
+  sides = [size.get("height"), size.get("width")]
+  return {"image_size": sides} if all(type(side) is int and 0 < side <= _LARGEST for side in sides) else {}
+
+
 def _flat(value: Any) -> list[Any]:
   """Returns the numbers in a number, a list, or a list of lists; other values stay as they are."""
   rows = value if isinstance(value, (list, tuple)) else [value]

@@ -6,7 +6,7 @@ import re
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
-from swin_jax.weights import config_file
+from swin_jax.weights import config_file, upernet
 from swin_jax.weights.layouts import Layout, is_buffer
 
 # Parts of names that only variants of Swin have which are not supported.
@@ -103,6 +103,8 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
     ((outer, head) for outer in (stripped, prefix) for head in heads if f"{outer}{head}.weight" in names),
     (stripped, heads[-1]),
   )
+  if fuse := next((name for name in names if f".{name}".endswith(f".{upernet.FUSE}")), ""):
+    outer = fuse.removesuffix(upernet.FUSE)
   if f"{prefix}decoder.0.weight" in names and f"{outer}decoder.0.weight" not in names:
     outer = prefix
   last = max(
@@ -116,15 +118,16 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
     if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.stage(\d{1,9}))\.weight", name))
     or (m := re.fullmatch(rf"({re.escape(prefix)}norm(\d))\.weight", name))
   }
-  unused = [norms[stage] for stage in norms if stage != last]
+  unused = ()
   if norms:
-    unused += [f"{prefix}{part}layernorm" for part in ("", "swin.") if layout == "hf"]
+    unused = tuple(f"{prefix}{part}layernorm" for part in ("", "swin.") if layout == "hf")
     norm = norms.get(last, "")
   elif f"{norm}.weight" not in names and f"{outer}{head}.weight" not in names:
     norm = ""
   dense = len(norms) > (layout != "hf")  # a classifier of OpenMMLab has a numbered norm too
   renamed = tuple(pair for pair in _OLD_PARTS if any(pair[0] in name for name in own))
-  return Layout(layout, prefix, outer, renamed, norm, head, merge_first, dense, tuple(unused))
+  others = tuple(norms.get(stage, "") for stage in range(last)) if dense else ()
+  return Layout(layout, prefix, outer, renamed, norm, head, merge_first, dense, others, unused)
 
 
 def _what_else(tensors: Tensors, names: Collection[str], lack: str) -> str:

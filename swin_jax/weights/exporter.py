@@ -12,19 +12,26 @@ import jax
 import numpy as np
 
 from swin_jax.models import backbone_of, levels_of, swin, windows
+from swin_jax.models.norms import GROUP
 from swin_jax.models.swin import official
 from swin_jax.models.swin.settings import changed, pads, used_windows
+from swin_jax.saved import choices, tensors
 from swin_jax.saved import description as descriptions
-from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import classification, masked_pixels
+from swin_jax.tasks import classification, masked_pixels, segmentation
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import layouts, loading
+from swin_jax.weights import layouts, loading, upernet
 
-# Task → whether other programs treat its models as masked-image models; they support no other task's head.
-_MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
+# Task → layouts whose programs have its models, and what they are called in messages.
+_LAYOUTS = {
+  classification.KIND.group: (choices.LAYOUTS, ""),
+  masked_pixels.KIND.group: (("official", "hf"), "a masked-image model"),
+  segmentation.KIND.group: (("hf", "openmmlab", "official"), "a UPerNet"),
+}
+# Settings of the backbones of all other programs' dense models.
+_OF_DENSE = {"padding": "attended", "clamp_windows": False}
 
 # Layouts whose files hold constants, and which of them.
 _CONSTANTS = {"official": ("index", "table", "mask")} | dict.fromkeys(
@@ -49,11 +56,12 @@ def plan(
   """
   description = _describe(saved, layout)
   model = description["model"]
-  masked = _MASKED[description["task"]]
-  spelling = layouts.make(layout, model["version"], masked, len(model["depths"]))
+  task, stages = description["task"], len(model["depths"])
+  masked, dense = task == masked_pixels.KIND.group, task == segmentation.KIND.group
+  spelling = layouts.make(layout, model["version"], stages, masked=masked, dense=dense)
   table, makers = {}, collections.defaultdict(list)
   for path, shape in saved.shapes.items():
-    names = official.names(path, model)
+    names = layouts.names(path, model)
     stacked = isinstance(names, list)
     for block, name in enumerate(names if stacked else [names]):
       parts, form, (k, count) = spelling.spell(name), spelling.form(name, model), spelling.part(name)
@@ -61,17 +69,18 @@ def plan(
       for i, part in enumerate(parts):
         table[part] = (whole[0] // len(parts) * count, *whole[1:]), np.dtype(np.float32)
         makers[part].append((path, block if stacked else None, form, (i, len(parts)), (k, count)))
-  constants = {}
+  zero = np.zeros((), np.int64)
+  constants = {counter: lambda: zero for name in table if (counter := upernet.counter(name))}
   if layout in _CONSTANTS:
     for name, make in official.buffers(description).items():
-      if name.endswith(_CONSTANTS[layout]):
+      if name.endswith(_CONSTANTS[layout]) and not (dense and name.endswith("mask")):
         flat = layout == "torchvision" and name.endswith("index")
         constants[spelling.spell(name)[0]] = lambda make=make, flat=flat: (
           make().reshape(-1) if flat else make()
         )
-    for name, make in constants.items():
-      value = make()
-      table[name] = value.shape, value.dtype
+  for name, make in constants.items():
+    value = make()
+    table[name] = value.shape, value.dtype
 
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -102,20 +111,23 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
   description = descriptions.describe(saved.config, saved.source)
   if backbone_of(description) is not swin.KIND:
     raise BadInput(f"{saved.source} is not a Swin Transformer; python -m swin_jax.export exports it")
-  if description["task"] not in _MASKED:
+  if description["task"] not in _LAYOUTS:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
     )
+  known, called = _LAYOUTS[description["task"]]
+  if layout not in known:
+    *others, last = known
+    raise BadInput(
+      f"{saved.source} is {called}, which {layout} does not have; --layout={', '.join(others)} or {last}"
+    )
+  if description["task"] == segmentation.KIND.group:
+    _check_dense(description, saved.source)
   every = description["model"]["extra_norm_every"]
   if every and layout not in ("official", "openmmlab"):
     raise BadInput(
       f"{saved.source} has an extra norm every {every} blocks, which --layout={layout} cannot hold"
-    )
-  if _MASKED[description["task"]] and layout not in ("official", "hf"):
-    raise BadInput(
-      f"{saved.source} is a masked-image model, which {layout} does not have; --layout=official or hf, or"
-      " fine-tune it first"
     )
   settings, patch = _settings(description, layout), windows.sides(description["model"]["patch_size"], 2)
   if len(set(patch)) > 1:
@@ -133,9 +145,32 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
   return description
 
 
+def _check_dense(description: dict[str, Any], source: str) -> None:
+  """Checks that other programs can have a UPerNet.
+
+  Raises:
+    BadInput: its norms or its backbone are of another kind.
+  """
+  norm = description[segmentation.KIND.group]["norm"]
+  why = ""
+  if norm != "batch":
+    why = (
+      f"norms with segmentation.norm={norm!r}, statistics of each image over {GROUP} channels, where other"
+      " programs' UPerNet has batch norm with running statistics"
+    )
+  elif description["model"]["version"] != 1:
+    why = "a backbone of Swin V2, where other programs' UPerNet has V1"
+  if why:
+    raise BadInput(f"{source} has {why}; python -m swin_jax.export exports the whole model")
+
+
 def _settings(description: dict[str, Any], layout: str) -> dict[str, Any]:
   """Returns the settings that make a difference and that the program of a layout does not have."""
   settings = changed(description)
+  if description["task"] == segmentation.KIND.group:
+    model = description["model"]
+    others = {key: value for key, value in settings.items() if key not in _OF_DENSE}
+    return others | {key: model[key] for key, value in _OF_DENSE.items() if model[key] != value}
   if not pads(description) or layout in layouts.ATTENDING:
     settings.pop("padding", None)
   # A shift, which clamping prevents, makes a difference where a window is not smaller than its map.

@@ -12,7 +12,7 @@ from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import detection, inference, layouts
+from swin_jax.weights import detection, inference, layouts, upernet
 
 
 class Import(NamedTuple):
@@ -53,7 +53,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   model, shapes = description["model"], descriptions.parameter_shapes(description)
   pieces, wrong = {}, []
   for path, shape in shapes.items():
-    names = official.names(path, model)
+    names = layouts.names(path, model)
     stacked = isinstance(names, list)
     names = names if stacked else [names]
     if names[0].startswith("norm.") and not detected.last_norm:
@@ -71,10 +71,14 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   used = {part for piece in pieces.values() for parts in piece.names for part in parts}
   groups = {_group(name, detected) for name in used}
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
-  norms = [name for name in left if name.rpartition(".")[0] in detected.unused]
-  others = [name for name in left if name not in norms and _group(name, detected) not in groups]
+  norms = [name for name in left if name.rpartition(".")[0] in {*detected.norms} - {""}]
+  unused = [name for name in left if name.rpartition(".")[0] in detected.unused]
+  rest = [name for name in left if name not in (*norms, *unused)]
+  others = [name for name in rest if _group(name, detected) not in groups]
   problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-  if extra := [name for name in left if name not in norms and not (hints.encoder_only and name in others)]:
+  if extra := [
+    name for name in left if name not in (*norms, *unused) and not (hints.encoder_only and name in others)
+  ]:
     problems.append(f"{len(extra)} tensors are unused: {_some(extra)}")
     if extra == others and not wrong:
       problems.append(
@@ -105,10 +109,12 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     notes.append("there is no last norm: its scale becomes 1 and its bias 0")
   if norms:
     notes.append(f"left out, because they belong to dense heads: {_count_groups(norms, detected)}")
+  if unused:
+    notes.append(f"left out, because no model uses them: {', '.join(unused)}")
   if others:
     notes.append(f"left out, because of --encoder_only: {_count_groups(others, detected)}")
-  rest = "" if norms or others else ", none left over"
-  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{rest}")
+  whole = "" if norms or unused or others else ", none left over"
+  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{whole}")
   return Import(description, detected, shapes, read, notes)
 
 
@@ -157,7 +163,9 @@ def _check_constants(
   names = [
     name
     for name in tensors.shapes
-    if layouts.is_buffer(name) and (groups is None or _group(name, layout) in groups)
+    if layouts.is_buffer(name)
+    and not name.endswith(upernet.COUNTER)
+    and (groups is None or _group(name, layout) in groups)
   ]
   for name in names:
     value = tensors.read(name)
