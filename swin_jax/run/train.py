@@ -28,6 +28,7 @@ from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import duration, say, waiting
+from swin_jax.weights import converted
 
 
 def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict[str, float]:
@@ -174,7 +175,7 @@ def _examples_at_start(workdir: str, now: int, config: ConfigDict) -> int:
 
 def _open_start(init_from: str) -> Saved:
   try:
-    return folder.open_saved(init_from)
+    return folder.open_saved(converted.path(init_from))
   except BadInput as error:
     raise BadInput(f"config.init_from: {error}; --config.init_from= starts from scratch") from error
 

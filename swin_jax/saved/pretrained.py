@@ -212,7 +212,9 @@ def load(
   """Loads a trained model.
 
   Args:
-    path: a model folder, a run's workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP.
+    path: a model folder, a run's workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP. Of
+      `swin_jax.load` also public weights, which are then converted into a cache: hf://OWNER/NAME[/FILE], or a
+      file or folder that `python -m swin_jax.weights import` reads.
     window: tokens, or (height, width); a window other than that of training, for all stages.
     image_size: pixels, or (height, width); needed where V1's windows depend on it.
     dtype: of the matrix products and activations, "float32" (full precision, which is slow on GPUs and

@@ -72,9 +72,8 @@ def _parser() -> cli.Parser:
   common = cli.Parser(add_help=False)
   common.add_argument(
     "source",
-    type=local_path,
     metavar="SRC",
-    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+    help="workdir, WORKDIR/checkpoints/STEP, model folder, or public weights as for swin_jax.load",
   )
   common.add_argument(
     "images",
@@ -169,9 +168,12 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
   from swin_jax.show import truth as truth_maps
+  from swin_jax.weights import converted
 
   image_files = [file for path in arguments.images for file in images.find(path)]
-  model, params = pretrained.load(arguments.source, window=arguments.window, image_size=arguments.image_size)
+  model, params = pretrained.load(
+    converted.path(arguments.source), window=arguments.window, image_size=arguments.image_size
+  )
   task, truth = _TASKS.get(arguments.command), None
   if task and model.kind is not KINDS[task]:
     raise BadInput(

@@ -23,12 +23,12 @@ MAY_IMPORT = {
   "drawing": {"data.read", "terminal"},
   "tasks": {"models", "ops", "drawing", "data.read", "data.view", "mesh", "terminal"},
   "saved": {"tasks", "models", "data.read", "data.view", "mesh", "kernels", "terminal"},
-  "": {"saved"},  # swin_jax/__init__.py
+  "": {"weights"},  # swin_jax/__init__.py
   "weights": MODEL_USERS,
-  "show": MODEL_USERS,
-  "export": MODEL_USERS,
-  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
-  "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
+  "show": MODEL_USERS | {"weights"},
+  "export": MODEL_USERS | {"weights"},
+  "run": {"weights", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
+  "plan": {"run", "weights", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
   "__main__": {"terminal"},
 }
