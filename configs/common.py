@@ -123,9 +123,7 @@ def base() -> Config:
       num_classes=0,  # 0 = number of classes of the data
       channels=512,  # width of the UPerNet head
       auxiliary_channels=256,  # width of the auxiliary classifier, which only training has
-      # Norm of the head: "group", or "batch" with the fixed statistics of imported weights, which training
-      # does not change; from scratch, use "group"
-      norm="group",
+      norm="group",  # of the head: "group", or "batch" with the fixed statistics of imported weights
     )
   )
   c.pixel_regression = ConfigDict(
@@ -133,8 +131,7 @@ def base() -> Config:
       channels=512,  # width of the UPerNet head
       auxiliary_channels=256,  # width of the auxiliary output, which only training has
       norm="group",  # norm of the head, as in segmentation
-      # Mean and standard deviation of the values, in their unit; a deviation of 0 = both from the
-      # statistics.json that prepare writes
+      # Mean and standard deviation of the values, in their unit; 0 = from the statistics.json of prepare
       value_mean=0.0,
       value_std=0.0,
     )
@@ -233,8 +230,7 @@ def base() -> Config:
       b1=0.9,  # b1, b2 and eps of Adam
       b2=0.999,
       eps=1e-8,
-      # Decay per step of the moving average of the parameters, which is then evaluated; 0 = no average;
-      # 0.9999 for long runs
+      # Decay per step of the moving average of parameters that is evaluated; 0 = none; 0.9999 for long runs
       ema_decay=0.0,
       # Steps with a loss or gradient that is not finite to skip before the run stops; 0 = stop at the first
       skip_nonfinite_steps=0,

@@ -31,6 +31,7 @@ HEAD = {  # keys of the head, in the group of the task
   "auxiliary_channels": rules.Whole(1, 16384),
   "norm": rules.Choice(*norms.NORMS),
 }
+OLD_HEAD = {"auxiliary_channels": 256, "norm": "group"}  # see `TaskKind.defaults_of_old_formats`
 READS = ("dense", *augmentation.READS, *pictures.READS)
 # Keys that a model folder keeps: how to resize images and what the model sees of them at once.
 DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}

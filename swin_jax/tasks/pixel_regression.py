@@ -229,5 +229,6 @@ KIND = TaskKind(
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,
   evaluation=pixel_input.evaluation,
+  defaults_of_old_formats=pixel_input.OLD_HEAD,
   pixels=PixelAnswers("regress", "number", lambda scores: scores[..., 0], draw),
 )

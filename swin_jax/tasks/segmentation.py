@@ -195,5 +195,6 @@ KIND = TaskKind(
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
   class_layers=("classifier", "auxiliary_classifier"),
+  defaults_of_old_formats=pixel_input.OLD_HEAD,
   pixels=PixelAnswers("segment", "class", to_map, draw),
 )

@@ -212,6 +212,8 @@ class TaskKind(NamedTuple):
     warnings: config → a line for every setting among the task's keys that is likely to give a poor result.
     evaluation: config → the `Evaluation`.
     class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
+    defaults_of_old_formats: keys of its group that older runs and model folders lack, with the values that
+      were in effect then.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
 
@@ -236,6 +238,7 @@ class TaskKind(NamedTuple):
   warnings: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   class_layers: tuple[str, ...] = ()
+  defaults_of_old_formats: Mapping[str, Any] = {}
   pixels: PixelAnswers | None = None
 
   def num_classes(self, settings: Settings) -> int:

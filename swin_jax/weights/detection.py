@@ -19,7 +19,7 @@ _VARIANTS = (
 )
 # Names that show another architecture, the most specific first.
 _OTHERS = (
-  (r"^encoder/", "a model of swin_jax itself: use its folder as it is, without importing it"),
+  (r"^encoder/", "a model of swin_jax itself: use it with its own config.json, without importing it"),
   (r"swinViT\.", "a Swin UNETR of MONAI, which is for volumes"),
   (r"residual_group|^swin2sr\.|(^|\.)RSTB", "a SwinIR or Swin2SR, which restores images"),
   (r"layers\.\d+\.residual|(^|\.)swin_unet", "a Swin-Unet"),

@@ -19,7 +19,7 @@ from swin_jax.saved import choices, tensors
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.folder import check_free
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import classification, masked_pixels, segmentation
+from swin_jax.tasks import classification, kind_of, masked_pixels, segmentation
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import layouts, loading, upernet
@@ -56,8 +56,8 @@ def plan(
   """
   description = _describe(saved, layout)
   model = description["model"]
-  task, stages = description["task"], len(model["depths"])
-  masked, dense = task == masked_pixels.KIND.group, task == segmentation.KIND.group
+  kind, stages = kind_of(description), len(model["depths"])
+  masked, dense = kind is masked_pixels.KIND, kind is segmentation.KIND
   spelling = layouts.make(layout, model["version"], stages, masked=masked, dense=dense)
   table, makers = {}, collections.defaultdict(list)
   for path, shape in saved.shapes.items():
@@ -122,7 +122,7 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
     raise BadInput(
       f"{saved.source} is {called}, which {layout} does not have; --layout={', '.join(others)} or {last}"
     )
-  if description["task"] == segmentation.KIND.group:
+  if kind_of(description) is segmentation.KIND:
     _check_dense(description, saved.source)
   every = description["model"]["extra_norm_every"]
   if every and layout not in ("official", "openmmlab"):
@@ -167,7 +167,7 @@ def _check_dense(description: dict[str, Any], source: str) -> None:
 def _settings(description: dict[str, Any], layout: str) -> dict[str, Any]:
   """Returns the settings that make a difference and that the program of a layout does not have."""
   settings = changed(description)
-  if description["task"] == segmentation.KIND.group:
+  if kind_of(description) is segmentation.KIND:
     model = description["model"]
     others = {key: value for key, value in settings.items() if key not in _OF_DENSE}
     return others | {key: model[key] for key, value in _OF_DENSE.items() if model[key] != value}
