@@ -26,7 +26,7 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   """
   config, sizes = read(path), {}
   config = next((config[group] for group in _NESTED if config.get(group)), config)
-  if config.get("model_type") in ("swin", "swinv2", "donut-swin"):
+  if config.get("model_type") in ("swin", "swinv2", "donut-swin", "maskformer-swin"):
     theirs = {
       name: config.get(name, model[name])
       for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")

@@ -28,8 +28,8 @@ _OTHERS = (
   (r"(^|\.)(cls_token|class_token)$|(^|\.)vit\.encoder", "a Vision Transformer (ViT, DeiT, BEiT, DINO)"),
   (r"blocks\.\d+\.(conv_dw|dwconv)\.|downsample_layers\.\d|\.\d+\.layer_scale$|^convnext", "a ConvNeXt"),
   (r"attn_grid|grid_attention|partition_attn", "a MaxViT"),
-  (r"(^|\.)layer[1-4]\.\d+\.conv\d\.weight|^resnet\.|(^|\.)conv1\.weight$", "a ResNet or another CNN"),
   (r"denseblock\d", "a DenseNet"),
+  (r"(^|\.)layer[1-4]\.\d+\.conv\d\.weight|^resnet\.|(^|\.)conv1\.weight$", "a ResNet or another CNN"),
   (r"\.(conv_pw|conv_pwl|conv_dw)\.|features\.\d+\.\d+\.(block|conv)\.", "an EfficientNet or MobileNet"),
   (r"features\.\d+\.(weight|bias)$", "a VGG or another CNN"),
   (r"^model\.\d+\.(conv|cv\d|m|bn)\.", "a YOLO detector"),
@@ -42,7 +42,12 @@ _EMBEDDINGS = {  # layout → its patch embedding
   "torchvision": "features.0.0.weight",
 }
 _BLOCKS = {"openmmlab": "stages.0.blocks.0.attn.w_msa.", "torchvision": "features.1.0.attn."}
-_FIRST_BLOCK = re.compile(r"(?:encoder\.)?(?:layers[._]|stages\.)\d+\.blocks\.0\.|features\.1\.0\.")
+_FIRST_BLOCK = {  # layout → its names of the first block of a stage
+  "hf": r"encoder\.layers\.\d+\.blocks\.0\.",
+  "official": r"layers[._]\d+\.blocks\.0\.",
+  "openmmlab": r"stages\.\d+\.blocks\.0\.",
+  "torchvision": r"features\.1\.0\.",
+}
 _OLD_PARTS = (("rpe_mlp", "cpb_mlp"), ("enorm", "norm3"), ("layers_", "layers."))  # (theirs, usual)
 
 
@@ -69,11 +74,11 @@ def detect(tensors: Tensors) -> Layout:
     raise BadInput(_what_else(tensors, names, "no patch embedding"))
   layout, prefix = embeddings[0]
   own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-  if not any(_FIRST_BLOCK.match(name) for name in own):
-    raise BadInput(_what_else(tensors, names, "no layers of blocks"))
   for part, what in _VARIANTS:
     if example := next((name for name in own if part in name), None):
       raise BadInput(f"{tensors.source} has {what} ({prefix}{example}), which Swin V1 and V2 do not have")
+  if not any(re.match(_FIRST_BLOCK[layout], name) for name in own):
+    raise BadInput(_what_else(tensors, names, "no layers of blocks"))
   return _with_details(layout, prefix, own, set(names))
 
 
@@ -113,10 +118,10 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
   )
   norm = prefix + ("layernorm" if layout == "hf" else "norm")
   norms = {
-    int(m[2]) - (layout == "hf"): m[1]
+    int(m[3]) - bool(m[2]): m[1]
     for name in names
-    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.stage(\d{1,9}))\.weight", name))
-    or (m := re.fullmatch(rf"({re.escape(prefix)}norm(\d))\.weight", name))
+    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.(stage)?(\d{1,9}))\.weight", name))
+    or (m := re.fullmatch(rf"({re.escape(prefix)}norm()(\d))\.weight", name))
   }
   unused = ()
   if norms:

@@ -11,6 +11,7 @@ from swin_jax.models.swin import official
 from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
+from swin_jax.saved.transfer import ENCODER
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import detection, inference, layouts, upernet
 
@@ -51,7 +52,7 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   description, notes = inference.infer(tensors, detected, hints)
   description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
-  pieces, wrong = {}, []
+  pieces, wrong = {}, {}  # wrong: description of a tensor → path of the parameter that lacks it
   for path, shape in shapes.items():
     names = layouts.names(path, model)
     stacked = isinstance(names, list)
@@ -64,10 +65,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
       missing = [part for part in parts if part not in tensors.shapes]
       theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path])
       if theirs != shape[stacked:]:
-        wrong.append(
-          f"{' + '.join(missing or parts)}"
-          f" {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
-        )
+        why = "is missing" if missing else f"makes {theirs}, not {shape[stacked:]}"
+        wrong[f"{' + '.join(missing or parts)} {why}"] = path
   used = {part for piece in pieces.values() for parts in piece.names for part in parts}
   groups = {_group(name, detected) for name in used}
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
@@ -75,15 +74,15 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   unused = [name for name in left if name.rpartition(".")[0] in detected.unused]
   rest = [name for name in left if name not in (*norms, *unused)]
   others = [name for name in rest if _group(name, detected) not in groups]
-  problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
-  if extra := [
-    name for name in left if name not in (*norms, *unused) and not (hints.encoder_only and name in others)
-  ]:
+  problems = [f"{len(wrong)} parameters are not filled: {_some([*wrong])}"] if wrong else []
+  if extra := [name for name in rest if not (hints.encoder_only and name in others)]:
     problems.append(f"{len(extra)} tensors are unused: {_some(extra)}")
-    if extra == others and not wrong:
-      problems.append(
-        "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
-      )
+  of_heads = tuple(detected.outer + prefix for prefix in upernet.PREFIXES)
+  whole = not any(path.startswith(ENCODER) for path in wrong.values())
+  if problems and whole and all(name in others or name.startswith(of_heads) for name in extra):
+    problems.append(
+      "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
+    )
   if problems:
     raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(problems)}")
 
@@ -113,8 +112,8 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     notes.append(f"left out, because no model uses them: {', '.join(unused)}")
   if others:
     notes.append(f"left out, because of --encoder_only: {_count_groups(others, detected)}")
-  whole = "" if norms or unused or others else ", none left over"
-  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{whole}")
+  end = "" if norms or unused or others else ", none left over"
+  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{end}")
   return Import(description, detected, shapes, read, notes)
 
 

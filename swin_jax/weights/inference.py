@@ -93,11 +93,8 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
   masked, dense = has_head("decoder.0.weight"), has_head(upernet.FUSE)
-  if dense and not layout.norms:
-    raise BadInput(
-      f"{tensors.source} does not norm the maps that its UPerNet reads, as UPerNet does here; --encoder_only"
-      " imports its encoder"
-    )
+  if dense and (lack := upernet.lack(has, layout.norms)):
+    raise BadInput(f"{tensors.source} {lack}; --encoder_only imports its encoder")
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")

@@ -4,7 +4,7 @@ The common names are those of the official segmentation code, in which mmsegment
 spells some parts differently. They are independent of the names of the backbone (`layouts.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import re
 from typing import Any
 
@@ -15,7 +15,8 @@ from swin_jax.tasks import segmentation
 PREFIXES = ("decode_head.", "auxiliary_head.")
 COUNTER = "num_batches_tracked"  # constant of a batch norm that only training reads
 FUSE = "decode_head.fpn_bottleneck.conv.weight"  # a tensor that only UPerNet has
-_SIDE_IMAGES = 4  # longest side of an image in units of its short side: the official code's 2048 × 512
+_AUXILIARY = "auxiliary_head.convs.0.conv.weight"
+_LONGEST = 4  # long side of an image in units of its short side: the official code's 2048 × 512
 
 _LAYERS = {f"pool{cells}": f"decode_head.psp_modules.{i}.1" for i, cells in enumerate(POOLS)} | {
   "bottleneck": "decode_head.bottleneck",
@@ -70,6 +71,18 @@ def counter(common: str) -> str:
   return f"{common.removesuffix('running_mean')}{COUNTER}" if common.endswith(".running_mean") else ""
 
 
+def lack(has: Callable[[str], bool], norms: Collection[str]) -> str:
+  """Returns what a head lacks that every UPerNet has here, as the end of a sentence; "" if nothing.
+
+  Args:
+    has: common name → whether the file has this tensor.
+    norms: names of the norms of the maps of stages.
+  """
+  if not norms:
+    return "does not norm the maps that its UPerNet reads, as UPerNet does here"
+  return "" if has(_AUXILIARY) else "has a UPerNet without the auxiliary classifier that UPerNet has here"
+
+
 def describe(shape: Callable[[str, int], tuple[int, ...]], image_size: list[int]) -> dict[str, Any]:
   """Returns the groups of a description that belong to a head and to how it sees images.
 
@@ -82,13 +95,13 @@ def describe(shape: Callable[[str, int], tuple[int, ...]], image_size: list[int]
     segmentation.KIND.group: {
       "num_classes": shape("decode_head.conv_seg.weight", 2)[0],
       "channels": shape(FUSE, 4)[0],
-      "auxiliary_channels": shape("auxiliary_head.convs.0.conv.weight", 4)[0],
+      "auxiliary_channels": shape(_AUXILIARY, 4)[0],
       "norm": "batch",
     },
     # whole images with the short side of the crops, as in the published evaluations
     "dense": {
-      "sides": [_SIDE_IMAGES * side, side],
-      "eval_canvas": [_SIDE_IMAGES * side] * 2,
+      "sides": [_LONGEST * side, side],
+      "eval_canvas": [_LONGEST * side] * 2,
       "window": [],
     },
     "augment": {"interpolation": "bilinear"},
