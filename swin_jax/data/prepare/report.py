@@ -129,11 +129,13 @@ def _bits(split: Split) -> str:
 
 
 def _below(of: Facts) -> list[str]:
-  """Returns the lines below the tables: how the source was understood, what was not read, what is strange."""
-  lines, unread = list(of.origin.notes), of.origin.unread
+  """Returns the lines below the tables: what was not read, and what is strange. How the source was understood
+  is printed before it is read.
+  """
+  lines, unread = [], of.origin.unread
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
-    lines.append(f"files next to the images, not read: {strange.endings(beside)}")
-  lines = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
+    line = f"files next to the images, not read: {strange.endings(beside)}"
+    lines += textwrap.wrap(line, _WIDTH, subsequent_indent="  ")
   return lines + (strange.shown(of, _WIDTH) or ["nothing looks strange"])
 
 

@@ -51,8 +51,8 @@ def prepare(
   plan = splits.make_plan(source, split, hold_out, cut, by, out, asked)
   if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.splits.values()):
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
-  for note in plan.notes:
-    say(note)
+  if plan.notes:
+    say(*plan.notes)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -95,13 +95,16 @@ def prepare(
 
 
 def describe(out: str, num_threads: int, strict: bool = False) -> None:
-  """Writes the statistics and the facts of a prepared set, unless they exist; prints them.
+  """Writes the statistics and the facts of a prepared set, unless they exist; prints them, and how its source
+  was understood.
 
   Raises:
     BadInput: see `describe_bands` and `report.show`.
   """
   describe_bands(out, num_threads)
   if sealing.count_again(out, num_threads):
+    if notes := facts.read(out).origin.notes:
+      say(*notes)
     report.show(out, strict)
   else:
     say(f"{out} has no manifest.json, so its classes are not counted; run the command that prepared it again")
