@@ -8,7 +8,7 @@ import os
 import pathlib
 from typing import Any
 
-from swin_jax.data.prepare import counting, encoding, measuring, report, sealing, splits, tiles
+from swin_jax.data.prepare import counting, encoding, measuring, next_commands, report, sealing, splits, tiles
 from swin_jax.data.read import facts, roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
@@ -265,25 +265,11 @@ def _finish(
   if of_rasters or targets.has_numbers:
     describe_bands(out, num_threads)
   report.show(out, strict)
-  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan.splits)
+  num_images = {name: len(shards.Shards(out, name)) for name in plan.splits}
+  images = ", ".join(f"{name} {count:,}" for name, count in num_images.items())
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
-  say(f"{out} is complete: {images} images, {what}. Next:")
-  command = f" --config.data.path={out}"
-  train = next((name for name in plan.splits if name.lower().startswith("train")), next(iter(plan.splits)))
-  evaluate = next(
-    (name for prefix in ("val", "test", "eval") for name in plan.splits if name.lower().startswith(prefix)),
-    train,
+  say(
+    f"{out} is complete: {images} images, {what}. Next:",
+    *next_commands.lines(out, num_images, classes, targets, of_rasters),
   )
-  command += f" --config.data.train_split={train}" if train != "train" else ""
-  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  kinds = {f"{config}.py:pretrain": "pretrain"}
-  kinds |= targets.recipes(of_rasters) or ({f"{config}.py:finetune": "finetune"} if classes else {})
-  for kind, run in kinds.items():
-    say(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
-  if evaluate == train:
-    say(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "
-      "some apart."
-    )
