@@ -10,8 +10,8 @@ _WIDTH = 108
 
 
 def describe(config: ConfigDict) -> list[str]:
-  """Returns a line for each split of the run with the shares of its classes, and a line for each thing that
-  is strange; none if the data are not a prepared set.
+  """Returns a line for each split that the run reads, with the shares of its classes, and a line for each
+  thing that is strange; none if the data are not a prepared set.
 
   Raises:
     BadInput: the facts of the set are damaged.
