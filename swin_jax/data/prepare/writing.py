@@ -184,6 +184,7 @@ def write_split(
             if isinstance(error, tiles.NoData):
               empty += 1
             elif error:
+              tally.add_unreadable()
               leave_out(shard, name, error)
             else:
               record, count = stored

@@ -181,8 +181,9 @@ def _types(of: Facts) -> Iterator[str]:
 
 def _unread(of: Facts) -> Iterator[str]:
   for split in of.splits:
-    if split.left_out and not split.is_cut:
-      yield f"{split.name}: images left out as unreadable or too large: {split.left_out:,}"
+    if split.unreadable:
+      what = "tiles" if split.is_cut else "images"
+      yield f"{split.name}: {what} left out as unreadable or too large: {split.unreadable:,}"
   yield from of.origin.warnings
   if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
     yield "files not read: " + endings(odd)
