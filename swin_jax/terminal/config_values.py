@@ -51,8 +51,8 @@ def _needed(kind: type, value: Any, text: str | None, is_negated: bool) -> str:
   elif kind is tuple:
     holds = {type(entry) for entry in value} if isinstance(value, tuple) else set()
     are_numbers = bool(holds) and holds <= {int, float}
-    numbers = "integers" if holds == {int} else "numbers"
-    parser, noun = tuple_parser.TupleParser(), f"{numbers if are_numbers else 'values'} separated by commas"
+    noun = "integers" if holds == {int} else "numbers" if are_numbers else "one or more entries"
+    parser, noun = tuple_parser.TupleParser(), f"{noun} separated by commas"
   elif kind in _NUMBERS:
     parser, noun = (flags.IntegerParser() if kind is int else flags.FloatParser()), _NUMBERS[kind]
   else:

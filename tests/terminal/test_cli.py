@@ -137,7 +137,10 @@ def test_a_mistake_is_one_line(words, message):
     ("data.mean=a,b", "must be numbers separated by commas"),
     ("model.depths=(1,", "must be integers separated by commas, as in --config.model.depths=2,4"),
     ("model.unroll=maybe", "must be True or False, as in --config.model.unroll=True"),
-    ("optim.milestone_epochs=", "has no value and needs values separated by commas, as in"),
+    (
+      "optim.milestone_epochs=",
+      "has no value and needs one or more entries separated by commas, as in --config.optim.milestone_epochs=()",
+    ),
   ],
 )
 def test_a_value_of_another_type_is_refused_with_an_example(words, message):
