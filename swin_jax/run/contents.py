@@ -31,6 +31,19 @@ def describe(config: ConfigDict) -> list[str]:
   return [f"{path} holds", *lines, *strange.shown(of, _WIDTH)]
 
 
+def largest_image(config: ConfigDict) -> tuple[int, int] | None:
+  """Returns (height, width) of the training image with the most pixels; None where it was not counted.
+
+  Raises:
+    BadInput: the facts of the set are damaged.
+  """
+  known = facts.read(config.data.path) if config.data.source == "array_record" else None
+  for split in known.splits if known else ():
+    if split.name == config.data.train_split and "largest" in split.counts:
+      return tuple(split.counts["largest"])
+  return None
+
+
 def _line(split: facts.Split) -> str:
   """Returns "  train: 85 images; dog (51.8 %), cat (47.1 %), …", the most frequent classes first."""
   text = f"  {split.name}: {split.counts['images']:,} images"

@@ -158,11 +158,13 @@ def _fit(config: ConfigDict) -> Mapping[str, int]:
   return {"mask.patch_size": masks.fine_cell(size, math.lcm(*stride), config.mask.patch_size)}
 
 
-def _warnings(config: ConfigDict) -> Sequence[str]:
+def _warnings(config: ConfigDict, largest: tuple[int, int] | None) -> Sequence[str]:
+  lines = image_input.warnings(config, largest)
   rows, columns = (side // config.mask.patch_size for side in config.data.image_size[-2:])
   if min(rows, columns) >= _FEWEST_CELLS:
-    return ()
+    return lines
   return (
+    *lines,
     f"the mask has only {rows} × {columns} cells of {config.mask.patch_size} px, from which the model learns"
     f" little more than mean colours: give --config.mask.patch_size={_fit(config)['mask.patch_size']}",
   )

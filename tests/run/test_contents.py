@@ -39,11 +39,15 @@ def test_lines_are_short(tmp_path):
 
 
 def test_each_mode_begins_with_them(out, tmp_path, capsys):
-  last = config(out, data__image_size=(32, 32), data__eval_batch_size=2, optim__total_epochs=1.0)
+  last = config(out, data__image_size=(96, 96), data__eval_batch_size=2, optim__total_epochs=1.0)
   last.optim.warmup_epochs = 0.0
   train.train(last, str(tmp_path / "run"))
   lines = capsys.readouterr().out.splitlines()
-  assert lines.index("STRANGE: class cat: no image in val") < lines.index("compiling the train step ...")
+  compiling = lines.index("compiling the train step ...")
+  assert lines.index("STRANGE: class cat: no image in val") < compiling
+  height, width = contents.largest_image(last)
+  (warning,) = (line for line in lines if "data.image_size = (96, 96) enlarges every training image" in line)
+  assert f"{height} × {width} px" in warning and lines.index(warning) < compiling
   for mode in (evaluate.evaluate_checkpoint, predict.predict):
     mode(last, str(tmp_path / "run"))
     lines = capsys.readouterr().out.splitlines()

@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line(words, message):
     ("model.unroll=maybe", "must be True or False, as in --config.model.unroll=True"),
     (
       "optim.milestone_epochs=",
-      "has no value and needs one or more entries separated by commas, as in --config.optim.milestone_epochs=()",
+      "needs one or more entries separated by commas, as in --config.optim.milestone_epochs=()",
     ),
   ],
 )
