@@ -5,8 +5,7 @@ import os
 from ml_collections import ConfigDict
 
 from swin_jax.data.read import facts, manifest, strange
-
-_WIDTH = 108
+from swin_jax.terminal.lines import WIDTH
 
 
 def describe(config: ConfigDict) -> list[str]:
@@ -25,10 +24,10 @@ def describe(config: ConfigDict) -> list[str]:
       f"{path} has no {facts.NAME}, so its classes are not shown; the command that prepared it counts them"
     )
     return [advice] if os.path.exists(manifest.path_of(path)) else []
-  lines = [
+  shown = [
     _line(split) for split in of.splits if split.name in (config.data.train_split, config.data.eval_split)
   ]
-  return [f"{path} holds", *lines, *strange.shown(of, _WIDTH)]
+  return [f"{path} holds", *shown, *strange.shown(of)]
 
 
 def largest_image(config: ConfigDict) -> tuple[int, int] | None:
@@ -55,7 +54,7 @@ def _line(split: facts.Split) -> str:
   for i, (count, name) in enumerate(shares if total else ()):
     more = f"{', ' if i else '; '}{name} ({strange.percent(count / total)})"
     rest = f" and {len(shares) - i:,} more"  # without this class
-    if len(text + more) + len(rest) * (i < len(shares) - 1) > _WIDTH:
+    if len(text + more) + len(rest) * (i < len(shares) - 1) > WIDTH:
       return text + rest
     text += more
   return text

@@ -1,15 +1,14 @@
 """Prints what a prepared set holds: a table of its splits and classes, and below it what is strange."""
 
 from collections.abc import Sequence
-import textwrap
 import unicodedata
 
 from swin_jax.data.read import facts, strange
 from swin_jax.data.read.facts import Facts, Split
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import wrapped
 from swin_jax.terminal.progress import say
 
-_WIDTH = 108
 _MOST_CLASSES, _AT_EACH_END = 40, 12  # classes shown; of more, the most and the least frequent
 _LONGEST_NAME, _COUNT, _SHARE = 24, 17, 9  # characters
 _PER_TABLE = 3  # splits next to each other
@@ -136,11 +135,11 @@ def _below(of: Facts) -> list[str]:
   """Returns the lines below the tables: what was not read, and what is strange. How the source was understood
   is printed before it is read.
   """
-  lines, unread = [], of.origin.unread
+  below, unread = [], of.origin.unread
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
     line = f"files next to the images, not read: {strange.endings(beside)}"
-    lines += textwrap.wrap(line, _WIDTH, subsequent_indent="  ")
-  return lines + (strange.shown(of, _WIDTH) or ["nothing looks strange"])
+    below += wrapped(line)
+  return below + (strange.shown(of) or ["nothing looks strange"])
 
 
 def _shared(count: int, total: int) -> tuple[str, str]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 import itertools
 import math
 import re
-import textwrap
 
 from swin_jax.data.read import facts, labels
 from swin_jax.data.read.facts import Facts, Split
+from swin_jax.terminal.lines import listed, wrapped
 
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
@@ -37,10 +37,9 @@ def find(of: Facts) -> list[str]:
   return list(itertools.chain.from_iterable(check(of) for check in checks))
 
 
-def shown(of: Facts, width: int) -> list[str]:
+def shown(of: Facts) -> list[str]:
   """Returns what is strange in a set in lines for the terminal."""
-  lines = (f"STRANGE: {line}" for line in find(of))
-  return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+  return [part for line in find(of) for part in wrapped(f"STRANGE: {line}")]
 
 
 def per_class(split: Split, pixels: bool = True) -> dict[int, int]:
@@ -65,8 +64,7 @@ def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
 
 def _name(names: Sequence[str]) -> str:
   """Returns "class a", "classes a, b", "classes a, b, c and 4 more"."""
-  more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-  return ("class " if len(names) == 1 else "classes ") + ", ".join(names[:_NAMED]) + more
+  return ("class " if len(names) == 1 else "classes ") + listed(names, _NAMED)
 
 
 def _without_examples(of: Facts) -> Iterator[str]:
