@@ -18,16 +18,18 @@ def describe(config: ConfigDict) -> list[str]:
   path = config.data.path
   if config.data.source != "array_record":
     return []
-  of = facts.read(path)
-  if of is None:  # a set without a manifest has a line of its own, with the same advice
+  counted = facts.read(path)
+  if counted is None:  # a set without a manifest has a line of its own, with the same advice
     advice = (
       f"{path} has no {facts.NAME}, so its classes are not shown; the command that prepared it counts them"
     )
     return [advice] if os.path.exists(manifest.path_of(path)) else []
   shown = [
-    _line(split) for split in of.splits if split.name in (config.data.train_split, config.data.eval_split)
+    _line(split)
+    for split in counted.splits
+    if split.name in (config.data.train_split, config.data.eval_split)
   ]
-  return [f"{path} holds", *shown, *strange.shown(of)]
+  return [f"{path} holds", *shown, *strange.shown(counted)]
 
 
 def largest_image(config: ConfigDict) -> tuple[int, int] | None:
@@ -36,8 +38,8 @@ def largest_image(config: ConfigDict) -> tuple[int, int] | None:
   Raises:
     BadInput: the facts of the set are damaged.
   """
-  known = facts.read(config.data.path) if config.data.source == "array_record" else None
-  for split in known.splits if known else ():
+  counted = facts.read(config.data.path) if config.data.source == "array_record" else None
+  for split in counted.splits if counted else ():
     if split.name == config.data.train_split and "largest" in split.counts:
       return tuple(split.counts["largest"])
   return None

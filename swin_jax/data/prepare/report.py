@@ -22,9 +22,9 @@ def show(out: str, is_strict: bool) -> None:
   Raises:
     BadInput: something is strange, and `is_strict`; or the facts are damaged.
   """
-  of = facts.read(out)
-  oddities = strange.find(of)
-  say(*lines(out, of))
+  counted = facts.read(out)
+  oddities = strange.find(counted)
+  say(*lines(out, counted))
   if oddities and is_strict:
     raise BadInput(
       f"--strict: {out} is complete, but strange ({len(oddities)}): {'; '.join(oddities)};"
@@ -32,22 +32,22 @@ def show(out: str, is_strict: bool) -> None:
     )
 
 
-def lines(out: str, of: Facts) -> list[str]:
+def lines(out: str, counted: Facts) -> list[str]:
   """Returns the table of a set and the lines below it."""
-  return [*_tables(out, of), *_below(of)]
+  return [*_tables(out, counted), *_below(counted)]
 
 
-def _tables(out: str, of: Facts) -> list[str]:
+def _tables(out: str, counted: Facts) -> list[str]:
   """Returns tables of a few splits each: counts and shares of the classes, then sizes, bands and types."""
   lines = []
-  for start in range(0, len(of.splits), _PER_TABLE):
-    splits = of.splits[start : start + _PER_TABLE]
+  for start in range(0, len(counted.splits), _PER_TABLE):
+    splits = counted.splits[start : start + _PER_TABLE]
     rows = [*_classes(splits), *_numbers(splits), *_images(splits)]
     width = min(max(columns_of(title) for title, _ in rows), _LONGEST_NAME)
     names = [(_cut(split.name, _COUNT + _SHARE - 2), "") for split in splits]
     lines += [_line(title, cells, width) for title, cells in [("", names), *rows]]
-  has_classes = any(split.class_names for split in of.splits)
-  unit = "pixels" if any(split.counts["pixels"] for split in of.splits) else "images"
+  has_classes = any(split.class_names for split in counted.splits)
+  unit = "pixels" if any(split.counts["pixels"] for split in counted.splits) else "images"
   return [f"{out}: {f'{unit} by class and split' if has_classes else 'contents'}", *lines]
 
 
@@ -131,15 +131,15 @@ def _bits(split: Split) -> str:
   return ", 12 bits" if uses_few else ""
 
 
-def _below(of: Facts) -> list[str]:
+def _below(counted: Facts) -> list[str]:
   """Returns the lines below the tables: what was not read, and what is strange. How the source was understood
   is printed before it is read.
   """
-  below, unread = [], of.origin.unread
+  below, unread = [], counted.origin.unread
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
     line = f"files next to the images, not read: {strange.endings(beside)}"
     below += wrapped(line)
-  return below + (strange.shown(of) or ["nothing looks strange"])
+  return below + (strange.shown(counted) or ["nothing looks strange"])
 
 
 def _shared(count: int, total: int) -> tuple[str, str]:

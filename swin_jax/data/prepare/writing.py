@@ -119,13 +119,13 @@ def describe_bands(out: str, num_threads: int) -> None:
   """
   split = measuring.training_split(out)
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
-  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not measuring.belongs_to(out, of):
+  made_of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
+  if not measuring.belongs_to(out, made_of):
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
     measured |= {"band_names": header["band_names"]} if "band_names" in header else {}
-    measuring.write(out, measured | of)
+    measuring.write(out, measured | made_of)
     sealing.update(out, statistics.NAME)
   say(*statistics.describe(out))
 
