@@ -100,7 +100,7 @@ def test_lists_of_names_are_splits():
     (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
     (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
     (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
-    (paths("x{i}.jpg") + paths("x{i}.png"), "--images=*.jpg --labels=*.png"),
+    (paths("x{i}.jpg") + paths("x{i}.png"), "--images='*.jpg' --labels='*.png'"),
     (paths("{name}/{i}.jpg", name="ab") + ["a/0_mask.png"], "looks like the map of another image"),
     (paths("{name}/{i}.jpg", name="ab") + paths("a/masks/m{i}m.png"), "which looks like a map"),
     (paths("images/{i}.jpg") + ["annotations/instances.json"], "annotations holds no label map, only .json"),
@@ -234,3 +234,14 @@ def test_of_several_folders_next_to_maps_none_is_guessed():
   files = paths("fundus/{i}.tif") + paths("fov/{i}_fov.gif") + paths("1st_manual/{i}_manual1.gif")
   said = refusal(files)
   assert "--images=FOLDER, with that of the images (fov, fundus), and --labels=1st_manual" in said
+
+
+def test_flags_in_messages_are_quoted_for_a_shell():
+  folds = paths("{name}/{i}.jpg", name=("fold 1", "fold 2"))
+  assert "--splits='train:fold 1,val:fold 2'" in refusal(folds)
+  assert "--label_suffix='_1st HO'" in refusal(paths("x{i}.jpg") + paths("x{i}_1st HO.png"))
+  images, maps = paths("images/x{i}.jpg"), paths("gt fine/x{i}.png")
+  said = refusal([*images, *maps, *paths("labels/x{i}.png")], CLASSES)
+  assert "choose one by --labels='gt fine'" in said
+  said = refusal([*images, *maps, *paths("masks/x{i}_mask.png")], CLASSES)
+  assert "choose by --labels=masks or --labels='gt fine'" in said

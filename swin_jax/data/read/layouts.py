@@ -101,7 +101,7 @@ def understand(
     is_sure = asked.folders_are_classes
     class_file = None if is_sure else _class_file(tree, others)
     finding = class_folders.find(
-      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
+      tree, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:

@@ -9,6 +9,7 @@ from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import quoted
 
 _MAPS = (Kind.LABEL, Kind.VALUE)
 
@@ -221,7 +222,7 @@ def _check_left(where: str, pairs: pairing.Pairs) -> None:
     folder = each.path.rpartition("/")[0]
     if each.key is None and folder not in used and each.split in splits:
       image, target = pairs.pairs[0]
-      flags = [f"--labels={at.rpartition('/')[2]}" for at in (folder, target.path.rpartition("/")[0])]
+      flags = [f"--labels={quoted(at.rpartition('/')[2])}" for at in (folder, target.path.rpartition("/")[0])]
       raise BadInput(
         f"{where} holds {each.path}, which looks like a map, and {target.path} is taken for that of"
         f" {image.path}: choose by {' or '.join(flags)}"

@@ -7,11 +7,10 @@ What is understood is printed, with counts.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 import dataclasses
-import os
 
 import numpy as np
 
-from swin_jax.data.read import class_files, labels, maps, rasters, trees
+from swin_jax.data.read import class_files, labels, maps, samples, trees
 from swin_jax.data.read.labels import NONE, Classes
 from swin_jax.data.read.stored import Stored
 from swin_jax.terminal.errors import BadInput
@@ -19,7 +18,6 @@ from swin_jax.terminal.progress import say, warn
 
 MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
 _PIXELS = 2**26  # in all of them
-_SIDE = 2048  # of the part of a large map that is looked at, in pixels
 _FEW = 300  # different values that are kept
 _NEAR = 64  # from black or white, in a JPEG of both
 _BLURRED = 0.05  # largest share of pixels of such a JPEG that are grey
@@ -134,18 +132,8 @@ def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
   """Yields readable maps of a set: first some from all over it, then the others."""
   first = np.linspace(0, len(paths) - 1, min(len(paths), MOST)).astype(int).tolist() if paths else []
   for i in [*first, *sorted(set(range(len(paths))) - set(first))]:
-    try:
-      if isinstance(tree, trees.Disk) and not rasters.opens_whole(paths[i]):
-        file = os.path.join(tree.name, paths[i])
-        sides = rasters.shape(file, paths[i])[1:3]
-        top, left = (max(side - _SIDE, 0) // 2 for side in sides)
-        window = rasters.Window(top, left, *(min(side, _SIDE) for side in sides))
-      else:
-        file, window = tree.read(paths[i]), None
-      stored = maps.open_map(file, paths[i], window)
-    except (OSError, ValueError):  # named when it is read
-      continue
-    yield stored
+    if stored := samples.read(tree, paths[i]):  # others are named when they are read
+      yield stored
 
 
 def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
