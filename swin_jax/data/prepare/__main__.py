@@ -32,6 +32,7 @@ ImageSets) and ADE20K. For the rest, say where things are:
   --label_suffix=_mask                                 x_mask.png is the map of x.jpg
   --splits=train:fold1,val:fold2                       names of splits and their folders
   --classes=folders                                    folders are classes, whatever they look like
+  --classes=none                                       folders are not classes, and images have none
 
 What looks like maps, splits, bands or resolutions is never taken for classes without that. Files that are not
 used are counted by ending.

@@ -21,8 +21,9 @@ def add_to(parser: cli.Parser) -> None:
   add("--splits", default="", metavar="NAME:FOLDER,…", help="names of the splits and their folders")
   add(
     "--classes",
-    choices=("folders",),
-    help="folders are classes of images, also if they look like something else",
+    choices=("folders", "none"),
+    help="folders: they are classes of images, also if they look like something else; none: they are not, and"
+    " images have no class",
   )
 
 
@@ -37,7 +38,7 @@ def asked(arguments: argparse.Namespace) -> roles.Asked:
     arguments.labels,
     arguments.label_suffix,
     parse_splits(arguments.splits),
-    arguments.classes == "folders",
+    {"folders": True, "none": False}.get(arguments.classes),
   )
   if said.folders_are_classes and said.names_maps:
     raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")

@@ -16,7 +16,7 @@ def find(
   base: str,
   lone_split: str,
   class_file: tuple[str, str] | None,
-  check: bool,
+  are_classes: bool | None,
 ) -> parts.Finding:
   """Returns the splits of images and their classes, which are numbered together in all splits.
 
@@ -25,11 +25,14 @@ def find(
     by_split: split → its images.
     base, lone_split: see `roles.Roles`.
     class_file: path and text of a file of class names.
-    check: whether to refuse folders that do not look like classes.
+    are_classes: see `roles.Asked.folders_are_classes`.
 
   Raises:
     BadInput: a split has class folders and images next to them, or the folders do not look like classes.
   """
+  if are_classes is False:
+    paths = {split: [image.path for image in images] for split, images in by_split.items()}
+    return parts.Finding({split: parts.Part(base, each, [-1] * len(each)) for split, each in paths.items()})
   of_image = _folders(tree.name, by_split)
   by_class: dict[str, list[Picture]] = {}
   for images in by_split.values():
@@ -38,7 +41,7 @@ def find(
         by_class.setdefault(name, []).append(image)
   folders = sorted(by_class)
   used, warnings = (), ()
-  if check:
+  if are_classes is None:
     by_class = {name: by_class[name] for name in folders}
     suspicions.check_classes(tree.name, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()

@@ -98,10 +98,14 @@ def understand(
   if mapped:
     finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
   else:
-    is_sure = asked.folders_are_classes
-    class_file = None if is_sure else _class_file(tree, others)
+    looks_decide = asked.folders_are_classes is None
     finding = class_folders.find(
-      tree, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
+      tree,
+      by_split,
+      tree_roles.base,
+      tree_roles.lone_split,
+      _class_file(tree, others) if looks_decide else None,
+      asked.folders_are_classes,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:

@@ -23,14 +23,15 @@ class Asked(NamedTuple):
       for any folders, `{split}` for the name of a split; a pattern without `*` is a folder, wherever it lies.
     label_suffix: end of the names of label maps, after the name of their image.
     splits: names of splits → their folders.
-    folders_are_classes: whether folders are classes of images, whatever they look like.
+    folders_are_classes: whether folders are classes of images, whatever they look like; None if their looks
+      decide.
   """
 
   images: str = ""
   labels: str = ""
   label_suffix: str = ""
   splits: Mapping[str, str] = {}
-  folders_are_classes: bool = False
+  folders_are_classes: bool | None = None
 
   @property
   def names_maps(self) -> bool:
