@@ -53,9 +53,21 @@ def test_folders_next_to_splits_are_left_out_and_named():
 def test_the_splits_that_the_user_names():
   files = paths("{fold}/{name}/{i}.jpg", fold=("fold1", "fold2", "x/fold3"), name="ab")
   layout = understand(files, flags=asked(splits={"train": "fold1", "val": "x/fold3"}))
-  assert counts(layout) == {"train": 8, "val": 8} and layout.unread == {".jpg": 8}
+  assert counts(layout) == {"train": 8, "val": 8} and layout.excluded == {".jpg": 8}
   assert layout.splits["val"].class_names == ("a", "b")
   assert "no image lies in such a folder" in refusal(files, flags=asked(splits={"train": "nowhere"}))
+
+
+def test_what_flags_leave_out_is_told_from_what_nobody_asked_to_leave_out():
+  files = paths("rgb/{s}/{i}.jpg", s=TWO) + paths("gt/{s}/{i}.png", s=TWO) + ["gt/train/9.png"]
+  files += ["rgb/train/x.heic", "old/x.heic", "old/y.jpg", "old/y_mask.png"]
+  layout = understand(files, CLASSES, asked(images="rgb", labels="gt"))
+  assert layout.excluded == {".heic": 1, ".jpg": 1, ".png": 1} and layout.unread == {".heic": 1, ".png": 1}
+  layout = understand(files, CLASSES, asked(splits={"train": "train", "val": "val"}))
+  assert layout.excluded == {".heic": 1, ".jpg": 1, ".png": 1} and layout.unread == {".heic": 1, ".png": 1}
+  layout = understand(files, CLASSES, asked(images="rgb"))  # maps are found by the names of their folders
+  assert counts(layout) == {"train": 4, "val": 4} and layout.has_maps and layout.unread[".png"] == 1
+  assert not understand(files[:16], CLASSES, asked(labels="gt")).excluded
 
 
 def test_classes_called_like_splits():

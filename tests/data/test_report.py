@@ -239,6 +239,36 @@ def test_files_that_are_not_read(tmp_path, capsys):
   assert "files next to the images, not read: 1 .txt" in table(capsys)
 
 
+@pytest.mark.parametrize(
+  "flag, files",
+  [
+    ("--splits=train:one,val:two", "3 .png, 1 .psd"),
+    ("--images={split}/*/*.png", "1 .psd"),
+    ("--images=*.png", "1 .psd"),
+  ],
+)
+def test_files_that_a_flag_leaves_out_are_no_fault(flag, files, tmp_path, capsys):
+  names = [
+    "one/ant/0.png",
+    "one/bee/1.png",
+    "one/ant/2.png",
+    "one/bee/3.png",
+    "two/ant/4.png",
+    "two/bee/5.png",
+  ]
+  more = ["old/ant/6.png", "old/bee/7.png", "old/bee/8.png"] if "splits" in flag else []
+  folder = copies(tmp_path / "in", [*names, *more])
+  (folder / "old").mkdir(exist_ok=True)
+  (folder / "old" / "x.psd").write_bytes(b"data")
+  classes = [] if "splits" in flag else ["--classes=folders"]
+  assert main(str(folder), str(tmp_path / "out"), flag, *classes, "--strict") == 0
+  said = table(capsys)
+  assert f"left out by {flag.partition('=')[0]}: {files}" in said and "STRANGE" not in said
+  (folder / "one" / "ant" / "x.psd").write_bytes(b"data")
+  strict = main(str(folder), str(tmp_path / "other"), flag, *classes, "--strict")
+  assert strict == (2 if "splits" in flag else 0)
+
+
 def test_images_that_are_unreadable(tmp_path):
   folder = images.make_folder(tmp_path / "in", {"train": 12})
   (folder / "train/ant/000.png").write_bytes(b"no image")

@@ -19,6 +19,7 @@ from swin_jax.data.read import (
   npz,
   roles,
   shards,
+  strange,
   tfds,
   trees,
 )
@@ -154,7 +155,10 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
       examples = image_files.ImageFiles(tree, part)
     by_split[name or split or "train"] = examples
   of_maps = next((split.reader.warnings for split in mapped.values()), ())  # the same for all splits
-  return _Sources(by_split, layout.notes, (*layout.warnings, *of_maps), layout.unread)
+  notes = layout.notes
+  if layout.excluded:
+    notes += (f"left out by {' and '.join(asked.choosing)}: {strange.endings(layout.excluded)}",)
+  return _Sources(by_split, notes, (*layout.warnings, *of_maps), layout.unread)
 
 
 def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:

@@ -113,7 +113,9 @@ def understand(
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
   left = [path for path in paths if path not in used]
   used.update(finding.used, lists)
-  unread = Counter(names.ending_of(path) or "no ending" for path in listing.files if path not in used)
+  unread = [path for path in listing.files if path not in used]
+  pictures = [*tree_roles.pictures, *(mapped.others if mapped else ())]  # of one path, the last role counts
+  excluded = roles.excluded(unread, pictures, asked)
   return parts.Layout(
     {title: finding.parts[split] for split, title in titles.items()},
     finding.classes,
@@ -121,8 +123,13 @@ def understand(
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
     (*finding.warnings, *_hidden(tree, listing)),
-    dict(sorted(unread.items())),
+    _by_ending([path for path in unread if path not in excluded]),
+    _by_ending(excluded),
   )
+
+
+def _by_ending(paths: Collection[str]) -> dict[str, int]:
+  return dict(sorted(Counter(names.ending_of(path) or "no ending" for path in paths).items()))
 
 
 def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool, list[Picture]]:

@@ -20,11 +20,13 @@ class Mapped(NamedTuple):
   Attributes:
     images: what may be images.
     maps: what may be maps.
+    others: pictures that are neither.
     of_values: whether the maps hold numbers.
   """
 
   images: list[Picture]
   maps: list[Picture]
+  others: list[Picture]
   of_values: bool
 
 
@@ -52,7 +54,8 @@ def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | 
     )
   if not asked.names_maps and not pairing.pair(images, maps or values, where, choose=False).pairs:
     return None  # a class may be called like maps
-  return Mapped(images, _readable(maps or values, bool(values)), bool(values))
+  others = by_kind.get(Kind.OTHER, [])
+  return Mapped(images, _readable(maps or values, bool(values)), others, bool(values))
 
 
 def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Picture]:

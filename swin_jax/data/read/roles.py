@@ -4,11 +4,10 @@ are left to name its class or to pair it.
 A picture is a file whose ending is that of an image, a raster or an array.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from swin_jax.data.read import names
+from swin_jax.data.read import names, patterns
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
 
@@ -36,6 +35,12 @@ class Asked(NamedTuple):
   @property
   def names_maps(self) -> bool:
     return bool(self.labels or self.label_suffix)
+
+  @property
+  def choosing(self) -> tuple[str, ...]:
+    """The flags that leave out files on purpose."""
+    given = zip(("--images", "--labels", "--label_suffix", "--splits"), self[:4], strict=True)
+    return tuple(flag for flag, value in given if value)
 
 
 NOTHING = Asked()
@@ -105,7 +110,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   inside = _children(folders)
   base, levels, lone = _find_levels(inside, set(folders), asked)
   place = {folder: _place(folder, base, levels, asked) for folder in folders}
-  match_image, match_label = _matcher(asked.images), _matcher(asked.labels)
+  match_image, match_label = patterns.matcher(asked.images), patterns.matcher(asked.labels)
   pictures, stated, matched = [], {}, set()
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
@@ -118,7 +123,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
         picture = picture._replace(kind=kind, key=key, rest=tuple(n for n in rest if n != split))
         if split:
           name = names.read(split).split
-          picture = picture._replace(split=by_folder.get(split) or name or split)
+          picture = _in_split(picture, split)._replace(split=by_folder.get(split) or name or split)
           if split not in stated.setdefault(picture.split, []):
             stated[picture.split].append(split)
         break
@@ -143,6 +148,37 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
           stated[split].append(name)
   used = {picture.split for picture in pictures}
   return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
+
+
+def _in_split(picture: Picture, folder: str) -> Picture:
+  """Returns a picture whose folders are divided by the one that a pattern takes for its split."""
+  around = (*picture.before, *picture.after)
+  if folder not in around:
+    return picture
+  at = around.index(folder)
+  return picture._replace(before=around[:at], after=around[at + 1 :])
+
+
+def excluded(paths: Sequence[str], pictures: Sequence[Picture], asked: Asked) -> set[str]:
+  """Returns the paths that the user's flags leave out on purpose.
+
+  Args:
+    paths: of files that are not used.
+    pictures: all pictures, with the roles that the flags give them.
+    asked: see `Asked`.
+  """
+  names_files = bool(asked.images or asked.names_maps)
+  roles_of = {each.path: each for each in pictures}
+  matchers = [match for match in (patterns.matcher(asked.images), patterns.matcher(asked.labels)) if match]
+
+  def is_excluded(path: str) -> bool:
+    if picture := roles_of.get(path):
+      return (names_files and picture.kind is Kind.OTHER) or bool(asked.splits and not picture.split)
+    if asked.splits and not _asked_split(path.split("/")[:-1], asked.splits)[0]:
+      return True
+    return bool(asked.images) and not any(match(path) for match in matchers)
+
+  return set(filter(is_excluded, paths))
 
 
 def _unmatched(picture: Picture, asked: Asked) -> Picture:
@@ -257,43 +293,3 @@ def _asked_split(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str, 
       if list(parts[i : i + len(words)]) == words:
         return split, set(range(i, i + len(words)))
   return "", set()
-
-
-def _matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | None] | None:
-  """Returns a function path → (split, key, names of folders that the pattern states), or None if the path
-  does not match; None if there is no pattern.
-  """
-  if not pattern:
-    return None
-  parts = [part for part in pattern.strip("/").split("/") if part not in ("", ".")]
-  is_file = bool(parts) and "*" in parts[-1] and parts[-1] != "**"
-  expression, groups = "(?:.*/)?", 0
-  for i, part in enumerate(parts):
-    last = is_file and i == len(parts) - 1
-    if part == "**":
-      expression += "(?:.*/)?"
-      continue
-    for piece in re.split(r"(\*+|\{split\})", part):
-      if piece == "{split}":
-        expression += "(?P=split)" if "(?P<split>" in expression else "(?P<split>[^/]+?)"
-      elif piece.startswith("*"):
-        groups += last
-        expression += f"(?P<key{groups}>[^/]*)" if last else "[^/]*"
-      else:
-        expression += re.escape(piece)
-    expression += "" if last else "/"
-  expression += "" if is_file else ".*"
-  compiled = re.compile(expression)
-  literal = {part for part in parts if "*" not in part and "{" not in part}
-  keeps_ending = is_file and parts[-1].endswith("*")
-
-  def match(path: str) -> tuple[str, str | None, set[str]] | None:
-    if not (matched := compiled.fullmatch(path)):
-      return None
-    caught = matched.groupdict()
-    key = "\0".join(caught[f"key{i}"] for i in range(1, groups + 1)) if groups else None
-    if key and keeps_ending:
-      key = names.stem_of(key)
-    return caught.get("split") or "", key, literal
-
-  return match
