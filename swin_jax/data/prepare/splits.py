@@ -94,7 +94,7 @@ def make_plan(
   if cut.meaning.nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
   if cut.meaning != maps.UNSAID and not any(target.per_pixel for target in carried):
-    raise BadInput(f"--colours and --label_values apply to maps of classes; {source} has none")
+    raise BadInput(f"{maps.OF_CLASSES}; {source} has none")
   if by and not share:
     raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
   if not share:

@@ -104,6 +104,7 @@ def parse(name: str, text: str, where: str) -> Classes:
     of_value,
     tuple(colours[label] for label in kept) if colours else (),
     ignored is None and values is None and not first,
+    tuple(colours[label] for label in range(len(names)) if label not in kept) if colours else (),
   )
 
 

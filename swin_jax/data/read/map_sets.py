@@ -90,8 +90,8 @@ def understand(
   Raises:
     BadInput: a flag does not fit the set, or most maps cannot be read for a reason that a flag would mend.
   """
-  if classes is None and (meaning.colours or meaning.label_values):
-    raise BadInput(f"--colours and --label_values apply to maps of classes; {where} holds maps of numbers")
+  if classes is None and meaning.of_classes:
+    raise BadInput(f"{maps.OF_CLASSES}; {where} holds maps of numbers")
   classes = classes and _with_flags(classes, meaning, where)
   looks, is_open = _Looks(), classes and classes.are_numbered and len(classes.names) == 2
   pixels = 0
@@ -125,7 +125,29 @@ def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
   if meaning.label_values:
     of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
     classes = classes._replace(of_value=of_value, are_numbered=False)
-  return classes
+  return _with_void(classes, meaning)
+
+
+def _with_void(classes: Classes, meaning: maps.Meaning) -> Classes:
+  """Returns classes with the values and colours that a flag calls no class."""
+  of_value = dict(classes.of_value)
+  for value in meaning.void_values:
+    if (label := of_value.get(value, NONE)) != NONE:
+      raise BadInput(
+        f"--no_class gives {value}, which is class {classes.names[label]}; if its value is another, give"
+        f" --label_values too, one for each of {', '.join(classes.names[:20])}"
+      )
+    of_value[value] = NONE
+  for colour in meaning.void_colours:
+    if colour in classes.colours:
+      name = classes.names[classes.colours.index(colour)]
+      raise BadInput(f"--no_class gives {labels.shown(colour)}, which is the colour of class {name}")
+  return classes._replace(
+    of_value=of_value,
+    void=(*classes.void, *meaning.void_colours),
+    # so that 255 is no second class of black and white masks
+    are_numbered=classes.are_numbered and NONE not in meaning.void_values,
+  )
 
 
 def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
@@ -146,7 +168,7 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       " is: put a class_dict.csv with the columns name,r,g,b next to the maps, write the colours behind the"
       f" names in classes.txt, or give --colours='{example};...' in the order of the classes"
     )
-  table, allowed = set(classes.colours), set(classes.of_value)
+  table, allowed = {*classes.colours, *classes.void} if classes.colours else set(), set(classes.of_value)
   greys = {(value, value, value) for value in looks.values}
   by_colour = bool(table) and bool(
     asked
