@@ -26,6 +26,15 @@ asked = roles.Asked
     (("seg_train/seg_train", "seg_test/seg_test"), ["train", "val"], "seg_train → train, seg_test → val"),
     (("data/my set/train", "data/my set/valid"), ["train", "valid"], None),
     (("TrainSet", "ValidationSet", "TestSet"), ["train", "val", "test"], "TestSet → test"),
+    (("train", "holdout"), ["train", "val"], "holdout → val"),
+    (("train", "hold_out"), ["train", "val"], "hold_out → val"),
+    (("training", "held-out"), ["training", "val"], "held-out → val"),
+    (("train", "val", "Holdout Set"), ["train", "val", "test"], "Holdout Set → test"),
+    (("train_images", "HeldOut_images"), ["train", "val"], "HeldOut_images → val"),
+    (("trainval", "test"), ["train", "test"], "trainval → train"),
+    (("train", "validate", "holdoutset"), ["train", "val", "test"], "validate → val, holdoutset → test"),
+    (("train", "minival"), ["train", "val"], "minival → val"),
+    (("imagesTr", "imagesTs"), ["train", "val"], "imagesTr → train, imagesTs → val"),
   ],
 )
 def test_splits(folders, splits, note):
@@ -33,6 +42,17 @@ def test_splits(folders, splits, note):
   assert list(layout.splits) == splits
   assert all(part.class_names == ("a", "b") and len(part.images) == 8 for part in layout.splits.values())
   assert note in layout.notes[0] if note else not layout.notes
+
+
+def test_short_names_of_splits_are_classes_where_they_stand_alone():
+  layout = understand(paths("{name}/{i}.jpg", name=("de", "te", "tr")))
+  assert layout.splits[""].class_names == ("de", "te", "tr")
+
+
+@pytest.mark.parametrize("name", ["holdout", "hold_out", "HELD-OUT", "heldout"])
+def test_lists_of_what_is_held_out(name):
+  texts = {"train.txt": "0\n1\n", "trainval.txt": "0\n1\n2\n", f"{name}.txt": "3\n"}
+  assert counts(understand(paths("{i}.jpg"), texts)) == {"train": 2, "test": 1}
 
 
 def test_splits_inside_class_folders():
