@@ -24,6 +24,7 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
 NAME = "facts.json"
+FIRST_UNREADABLE = 3  # images that are named
 # Hashes of images that are kept: the smallest ones, so that the same image is kept in every split.
 SKETCH = 2048
 
@@ -37,6 +38,7 @@ _ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pa
 _EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
 SCHEMA = {
   "images": _COUNT,  # readable records
+  "unreadable?": {"images": _COUNT, "first": [rules.Text()]},  # of the source, with what is wrong
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
@@ -178,6 +180,8 @@ def _merge_key(key: str, one: Counts, other: Counts) -> Any:
   a, b = one[key], other[key]
   if key == "hashes":
     return sorted([*a, *b])[:SKETCH]
+  if key == "unreadable":
+    return {"images": a["images"] + b["images"], "first": [*a["first"], *b["first"]][:FIRST_UNREADABLE]}
   if key in ("smallest", "largest"):
     return (min if key == "smallest" else max)(a, b, key=lambda size: (size[0] * size[1], size))
   if key.endswith("extremes"):

@@ -181,8 +181,11 @@ def _types(of: Facts) -> Iterator[str]:
 
 def _unread(of: Facts) -> Iterator[str]:
   for split in of.splits:
-    if split.left_out and not split.is_cut:
-      yield f"{split.name}: images left out as unreadable or too large: {split.left_out:,}"
+    unreadable = split.counts.get("unreadable", {"images": 0, "first": []})
+    # of a raster, tiles without data are left out too
+    if count := unreadable["images"] if split.is_cut else split.left_out:
+      such = f", such as {'; '.join(unreadable['first'])}" if unreadable["first"] else ""
+      yield f"{split.name}: images left out as unreadable or too large: {count:,}{such}"
   yield from of.origin.warnings
   if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
     yield "files not read: " + endings(odd)
