@@ -115,6 +115,22 @@ def test_patterns_and_suffixes():
   assert counts(only) == {"train": 4, "val": 4} and only.excluded == {".png": 8} and not only.has_maps
 
 
+@pytest.mark.parametrize("labels", ["truth", "truth/*.png", "{split}/truth/**/*.png"])
+def test_a_pattern_and_a_suffix_of_maps(labels):
+  files = paths("{split}/photos/c/x{i}.jpg", split=TWO)
+  maps = paths("{split}/truth/c/x{i}_lbl.png", split=TWO)
+  others = paths("{split}/truth/c/x{i}_inst.png", split=TWO) + paths("{split}/more/c/x{i}_lbl.png", split=TWO)
+  if labels == "truth/*.png":
+    files, maps, others = ([path.replace("/c/", "/") for path in each] for each in (files, maps, others))
+  layout = understand(
+    [*files, *maps, *others], CLASSES, asked(images="photos", labels=labels, label_suffix="_lbl")
+  )
+  assert set(pairs(layout).values()) == set(maps) and layout.excluded == {".png": 16}
+  assert pairs(layout)[files[0]] == maps[0]
+  said = refusal([*files, *maps], CLASSES, asked(images="photos", labels=labels, label_suffix="_x"))
+  assert "--label_suffix=_x ends no file name" in said
+
+
 def test_a_split_may_have_maps_only_or_be_the_only_one():
   images = paths("images/train/{i}.jpg")
   layout = understand(images + paths("labels/{split}/{i}.png", split=TWO), CLASSES)

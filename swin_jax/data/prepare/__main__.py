@@ -29,7 +29,8 @@ ImageSets) and ADE20K. For the rest, say where things are:
 
   --images='{split}/rgb/*.jpg' --labels='**/*_gt.png'  * is any part of a name, ** any folders
   --images=photos --labels=truth                       folders of these names, anywhere
-  --label_suffix=_mask                                 x_mask.png is the map of x.jpg
+  --label_suffix=_mask                                 x_mask.png is the map of x.jpg; with --labels=, only
+                                                       those there are maps
   --splits=train:fold1,val:fold2                       names of splits and their folders
   --classes=folders                                    folders are classes, whatever they look like
   --classes=none                                       folders are not classes, and images have none

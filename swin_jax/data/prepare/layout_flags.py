@@ -16,7 +16,7 @@ def add_to(parser: cli.Parser) -> None:
     "--label_suffix",
     default="",
     metavar="END",
-    help="end of the names of label maps, after the names of their images",
+    help="end of the names of label maps, after the names of their images; with --labels, of the maps there",
   )
   add("--splits", default="", metavar="NAME:FOLDER,…", help="names of the splits and their folders")
   add(
@@ -42,8 +42,6 @@ def asked(arguments: argparse.Namespace) -> roles.Asked:
   )
   if said.folders_are_classes and said.names_maps:
     raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")
-  if said.labels and said.label_suffix:
-    raise BadInput("--labels and --label_suffix both say where label maps are; leave one out")
   return said
 
 

@@ -1,6 +1,6 @@
-"""Patterns of paths, as the user gives them for images and label maps; see `roles.Asked`."""
+"""Patterns of paths and folders of splits, as the user gives them; see `roles.Asked`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 import re
 
 from swin_jax.data.read import names
@@ -44,3 +44,13 @@ def matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | 
     return caught.get("split") or "", key, literal
 
   return match
+
+
+def split_of(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str, set[int]]:
+  """Returns (the split that the user gave a folder, numbers of the parts of its path that say it)."""
+  for split, folder in splits.items():
+    words = [name for name in folder.split("/") if name]
+    for i in range(len(parts) - len(words) + 1):
+      if list(parts[i : i + len(words)]) == words:
+        return split, set(range(i, i + len(words)))
+  return "", set()

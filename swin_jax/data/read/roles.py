@@ -20,7 +20,8 @@ class Asked(NamedTuple):
   Attributes:
     images, labels: patterns of the paths of images and of label maps. `*` stands for any part of a name, `**`
       for any folders, `{split}` for the name of a split; a pattern without `*` is a folder, wherever it lies.
-    label_suffix: end of the names of label maps, after the name of their image.
+    label_suffix: end of the names of label maps, after the name of their image; in addition to `labels`, of
+      those that it matches.
     splits: names of splits → their folders.
     folders_are_classes: whether folders are classes of images, whatever they look like; None if their looks
       decide.
@@ -126,6 +127,8 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
           picture = _in_split(picture, split)._replace(split=by_folder.get(split) or name or split)
           if split not in stated.setdefault(picture.split, []):
             stated[picture.split].append(split)
+        if kind is Kind.LABEL and asked.label_suffix:
+          picture = _with_suffix(picture, asked.label_suffix)
         break
     else:
       picture = _unmatched(picture, asked)
@@ -174,20 +177,24 @@ def excluded(paths: Sequence[str], pictures: Sequence[Picture], asked: Asked) ->
   def is_excluded(path: str) -> bool:
     if picture := roles_of.get(path):
       return (names_files and picture.kind is Kind.OTHER) or bool(asked.splits and not picture.split)
-    if asked.splits and not _asked_split(path.split("/")[:-1], asked.splits)[0]:
+    if asked.splits and not patterns.split_of(path.split("/")[:-1], asked.splits)[0]:
       return True
     return bool(asked.images) and not any(match(path) for match in matchers)
 
   return set(filter(is_excluded, paths))
 
 
+def _with_suffix(picture: Picture, suffix: str) -> Picture:
+  """Returns the role of a picture where the names of label maps end in a suffix."""
+  if picture.stem.endswith(suffix) and picture.stem != suffix:
+    return picture._replace(kind=Kind.LABEL, key=picture.stem.removesuffix(suffix))
+  return picture._replace(kind=Kind.OTHER) if picture.kind in _MAPS else picture
+
+
 def _unmatched(picture: Picture, asked: Asked) -> Picture:
   """Returns the role of a picture that no pattern matches."""
-  if asked.label_suffix:
-    stem = picture.stem
-    if stem.endswith(asked.label_suffix) and stem != asked.label_suffix:
-      return picture._replace(kind=Kind.LABEL, key=stem.removesuffix(asked.label_suffix))
-    return picture._replace(kind=Kind.OTHER) if picture.kind in _MAPS else picture
+  if asked.label_suffix and not asked.labels:
+    return _with_suffix(picture, asked.label_suffix)
   if asked.images and not (picture.kind in _MAPS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
   if asked.labels and picture.kind in _MAPS:
@@ -266,7 +273,7 @@ def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -
         says_split.add(i)
     path += name + "/"
   if asked.splits:
-    split, says_split = _asked_split(parts, asked.splits)
+    split, says_split = patterns.split_of(parts, asked.splits)
     at = min(says_split, default=None)
   present = {says.kind for says in kinds}
   kind = next((k for k in (Kind.VALUE, Kind.LABEL) if k in present), None)
@@ -283,13 +290,3 @@ def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -
     tuple(parts[i] for i in keep if at is None or i > at),
     tuple(parts[i] for i in keep if not kinds[i].kind),
   )
-
-
-def _asked_split(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str, set[int]]:
-  """Returns (the split that the user gave a folder, numbers of the parts of its path that say it)."""
-  for split, folder in splits.items():
-    words = [name for name in folder.split("/") if name]
-    for i in range(len(parts) - len(words) + 1):
-      if list(parts[i : i + len(words)]) == words:
-        return split, set(range(i, i + len(words)))
-  return "", set()
