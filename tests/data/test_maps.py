@@ -274,7 +274,7 @@ def test_greys_of_a_table(tmp_path):
 @pytest.mark.parametrize(
   "name, text, message",
   [
-    ("class_dict.csv", "label;r;g;b\nsky;1;2;3\n", "must begin with the line name,r,g,b"),
+    ("class_dict.csv", "label|r|g|b\nsky|1|2|3\n", "must begin with the line name,r,g,b"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2\n", "needs a name and three numbers from 0 to 255 in each row"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,300\n", "needs a name and three numbers from 0 to 255"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,3\nroad,1,2,3\n", "gives two classes the colour 1,2,3"),
@@ -538,3 +538,32 @@ def test_what_cannot_be_no_class(given, message, tmp_path, capsys):
   folder = write(tmp_path / "in", contents)
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", f"--no_class={given}") == 2
   assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize(
+  "name", ["class_dict.csv", "classes.txt", "label_colors.txt", "flag.csv", "flag.tsv"]
+)
+def test_what_divides_the_cells_of_tables_of_colours(name, between, tmp_path):
+  table = TABLE.replace(",", between)
+  if name.endswith(".txt"):
+    table = table.partition("\n")[2]
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  classes = table if name == "classes.txt" else CLASSES
+  contents = a_set({"0.png": rgb(pixels)}, classes)
+  if name.startswith("flag"):
+    (tmp_path / name).write_text(table)
+    (values,) = read_all(tmp_path, contents, f"--colours={tmp_path / name}")
+  else:
+    (values,) = read_all(tmp_path, contents | {name: table})
+  order = ["road", "car", "sky"] if name == "classes.txt" else CLASSES.split()
+  expected = np.array([order.index(each) for each in ("sky", "road", "car")])[DRAWN]
+  np.testing.assert_array_equal(values, expected)
+
+
+def test_a_table_that_is_divided_otherwise_is_refused(tmp_path, capsys):
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE.replace(",", "|")}
+  assert "class_dict.csv must begin with the line name,r,g,b; it has name|r|g|b" in refusal(
+    tmp_path, capsys, contents
+  )

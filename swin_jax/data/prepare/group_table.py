@@ -5,13 +5,11 @@ ending. It is the column that names most of them.
 """
 
 from collections.abc import Iterator, Sequence
-import csv
-import io
 import os
 import re
 from typing import NamedTuple
 
-from swin_jax.data.read import plain_files, trees
+from swin_jax.data.read import plain_files, tables, trees
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
@@ -93,15 +91,10 @@ def _parse(content: bytes, where: str) -> tuple[list[str], list[list[str]]]:
   Raises:
     BadInput: it is empty or malformed.
   """
-  text = content.decode("utf-8-sig", "replace")
-  first = text.partition("\n")[0]
-  delimiter = max(",;\t", key=first.count)
   try:
-    rows = [
-      [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row
-    ]
-  except csv.Error as error:
-    raise BadInput(f"--by: {where} is not a table: {error}") from error
+    rows = tables.rows(content.decode("utf-8-sig", "replace"))
+  except ValueError as error:
+    raise BadInput(f"--by: {where} {error}") from error
   if len(rows) < 2 or len(rows[0]) < 2:
     raise BadInput(
       f"--by: {where} needs a line with the names of two or more columns, and a row for each file"
