@@ -223,10 +223,25 @@ SENTINEL = [
 def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, stacked):
   for cut in (False, True):
     said = refusal(files, rasters=True, cut=cut)
-    assert (
-      f" && rio stack {stacked}`" in said and f"`mkdir -p {os.path.dirname(stacked.split()[-1])} &&" in said
-    )
+    assert f" && rio stack {stacked}" in said and f"`mkdir -p {os.path.dirname(stacked.split()[-1])}" in said
   assert understand(files, flags=asked(folders_are_classes=True), rasters=True).of_rasters
+
+
+def test_scenes_of_bands_are_listed_and_label_maps_named():
+  files = [f"{name}/T{i}_B0{band}.tif" for name in ("a b", "town") for i in range(2) for band in (2, 3)]
+  said = refusal(files, rasters=True)
+  commands = [
+    f"rio stack {quote}set/{name}/T{i}_B02.tif{quote} {quote}set/{name}/T{i}_B03.tif{quote} -o"
+    f" {quote}stacked/{name}/T{i}.tif{quote}"
+    for name, i, quote in (("a b", 0, "'"), ("a b", 1, "'"), ("town", 0, ""))
+  ]
+  assert f"`mkdir -p 'stacked/a b' stacked/town && {' && '.join(commands)}`, and 1 more scenes" in said
+  bands = [f"images/T{i}_B0{band}.tif" for i in range(2) for band in (2, 3)]
+  for maps in (paths("labels/T{i}.png", 2), paths("labels/T{i}.tif", 2)):
+    said = refusal([*bands, *maps], CLASSES, rasters=True)
+    assert (
+      "-o stacked/images/T0.tif && " in said and "`cp -r set/labels stacked`, and prepare stacked" in said
+    )
 
 
 def test_images_called_like_bands_are_images_if_they_have_several():

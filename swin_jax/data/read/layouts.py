@@ -27,8 +27,8 @@ from swin_jax.data.read import (
   parts,
   rasters,
   roles,
+  scenes,
   split_lists,
-  suspicions,
   trees,
 )
 from swin_jax.data.read.names import Kind
@@ -85,26 +85,28 @@ def understand(
   images = mapped.images if mapped else tree_roles.pictures
   if asked.images:
     images = [each for each in images if each.kind is not Kind.OTHER]
-  elif not (mapped or asked.folders_are_classes):
-    map_folders.check_folders(tree.name, listing, _around(paths))
-    map_folders.check_unpaired(tree.name, images)
+  candidates = images
   of_rasters, images = _of_one_kind(images, files)
   if not images:
     raise BadInput(_no_image(tree, listing))
-  if of_rasters and not (asked.images or asked.folders_are_classes):
-    suspicions.check_bands(tree, images, files.bands)
+  looks_decide = not (asked.folders_are_classes or asked.images)
+  if of_rasters and looks_decide:
+    maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
+    scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.bands)
+  if looks_decide and not mapped:
+    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_unpaired(tree.name, candidates)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
   if mapped:
     finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
   else:
-    looks_decide = asked.folders_are_classes is None
     finding = class_folders.find(
       tree,
       by_split,
       tree_roles.base,
       tree_roles.lone_split,
-      _class_file(tree, others) if looks_decide else None,
+      _class_file(tree, others) if asked.folders_are_classes is None else None,
       asked.folders_are_classes,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)

@@ -5,7 +5,7 @@ and their maps, splits, bands or resolutions, and those that a class file contra
 from collections.abc import Mapping, Sequence
 import os
 
-from swin_jax.data.read import names, trees
+from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
@@ -93,60 +93,6 @@ def check_images(where: str, images: Sequence[Picture]) -> None:
         f"{where} holds {file} next to {image}, and more such pairs: if one is the map of the other, give"
         f" prepare {flags}; if all are images, give --classes=folders"
       )
-
-
-def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
-  """Checks that rasters are not single bands of scenes.
-
-  Args:
-    tree: holds the rasters.
-    rasters: all of them.
-    bands_of: path → number of bands.
-
-  Raises:
-    BadInput: they are; the message has the command that makes one raster of a scene.
-  """
-  scenes: dict[tuple, dict[tuple[str, str], str]] = {}
-  for raster in rasters:
-    folder, _, name = raster.path.rpartition("/")
-    stem, band, resolution = names.without_band(names.stem_of(name))
-    if not band:  # as in R10m/x.tif and red/x.tif
-      parts = folder.split("/")
-      band = next((part for part in parts if names.is_band(part)), "")
-      folder = "/".join(part for part in parts if not names.is_band(part))
-    if not band:
-      continue
-    parts = folder.split("/")
-    resolution = resolution or next((part for part in parts if names.is_resolution(part)), "")
-    # folders of bands and resolutions divide a scene
-    rest = tuple(
-      part
-      for part in parts
-      if not (names.is_resolution(part) or any(names.is_band(word) for word in names.words(part)))
-    )
-    scenes.setdefault((rest, stem), {}).setdefault((resolution, band), raster.path)
-  several = {scene: files for scene, files in scenes.items() if len({band for _, band in files}) > 1}
-  if not several or 2 * sum(map(len, several.values())) < len(rasters):
-    return
-  (folders, stem), files = next(iter(several.items()))
-  try:
-    if any(bands_of(path) != 1 for path in list(files.values())[:2]):
-      return
-  except (OSError, ValueError):
-    return  # reported when it is read
-  by_resolution: dict[str, list[str]] = {}
-  for (resolution, _), path in files.items():
-    by_resolution.setdefault(resolution, []).append(path)
-  most = max(by_resolution.values(), key=len)
-  *around, name = filter(None, (*folders, stem.strip("_-. ") or (None if any(folders) else "scene")))
-  target = "/".join(("stacked", *around))
-  paths = " ".join(quoted(os.path.join(tree.name, path)) for path in most)
-  others = "" if len(by_resolution) == 1 else " (those of one resolution)"
-  raise BadInput(
-    f"{tree.name} holds one file per band, such as {most[0]}: make one raster of the bands of each"
-    f" scene{others}, as in `mkdir -p {quoted(target)} && rio stack {paths} -o"
-    f" {quoted(f'{target}/{name}.tif')}`, and prepare stacked"
-  )
 
 
 def _check_kinds(where: str, folders: Sequence[str]) -> None:
