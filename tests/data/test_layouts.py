@@ -292,3 +292,19 @@ def test_flags_in_messages_are_quoted_for_a_shell():
   assert "choose one by --labels='gt fine'" in said
   said = refusal([*images, *maps, *paths("masks/x{i}_mask.png")], CLASSES)
   assert "choose by --labels=masks or --labels='gt fine'" in said
+
+
+@pytest.mark.parametrize(
+  "files",
+  [
+    paths("photo/x{i}.jpg") + paths("truth/x{i}.png"),
+    paths("rot/x{i}.jpg") + paths("x/x{i}_gt.png"),
+    paths("Task_Training_Input/{i}.jpg") + paths("Task_GroundTruth/{i}_s.png"),
+    paths("x{i}.jpg") + paths("x{i}_1stHO.png"),
+    paths("{name}/{i}.jpg", name="ab") + paths("a/masks/m{i}m.png"),
+  ],
+)
+def test_who_is_told_to_name_maps_is_told_where_class_names_come_from(files):
+  mend = "and put a classes.txt next to them, one class name per line"
+  assert mend in refusal(files)
+  assert mend not in refusal(files, CLASSES)

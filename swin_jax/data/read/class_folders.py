@@ -45,10 +45,10 @@ def find(
     by_class = {name: by_class[name] for name in folders}
     suspicions.check_classes(tree.name, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()
-    warnings = twin_folders.check(tree, by_class)
+    warnings = twin_folders.check(tree, by_class, class_file)
     warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
     for images in by_split.values():
-      suspicions.check_images(tree.name, images)
+      suspicions.check_images(tree.name, images, class_file)
   number = {name: i for i, name in enumerate(folders)}
   splits = {}
   for split, images in by_split.items():

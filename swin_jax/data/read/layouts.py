@@ -95,7 +95,7 @@ def understand(
     scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.bands)
   if looks_decide and not mapped:
     map_folders.check_folders(tree.name, listing, _around(paths))
-    map_folders.check_unpaired(tree.name, candidates)
+    map_folders.check_unpaired(tree.name, candidates, others)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
   if mapped:

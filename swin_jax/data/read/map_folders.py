@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import NamedTuple
 
-from swin_jax.data.read import class_files, labelled_files, labels, names, pairing, parts, trees
+from swin_jax.data.read import class_files, labelled_files, labels, names, pairing, parts, suspicions, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
@@ -103,7 +103,7 @@ def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
   return kept if of_values else kept or list(maps)
 
 
-def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
+def check_unpaired(where: str, pictures: Sequence[Picture], others: Sequence[str]) -> None:
   """Checks that no picture in a folder of maps would be taken for an image of a class, or of none.
 
   Raises:
@@ -114,10 +114,11 @@ def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
   # a class may be called "mask": its folder says so, and the check of classes decides
   stray = [each for each in maps if not any(names.hints_at(name, Kind.LABEL) for name in each.after[:1])]
   if stray and images:
+    names_too = "" if of_classes(others) else suspicions.NAMES
     raise BadInput(
       f"{where} holds {stray[0].path}, which looks like a map, but not the map of an image such as"
-      f" {images[0].path}: say which are images and which are maps by prepare --images= and --labels=; if"
-      " folders are classes of images, give prepare --classes=folders"
+      f" {images[0].path}: say which are images and which are maps by prepare --images= and --labels="
+      f"{names_too}; if folders are classes of images, give prepare --classes=folders"
     )
 
 

@@ -12,6 +12,8 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable, quoted
 
 ASK = "if folders are classes of images, give prepare --classes=folders"
+# What a set with label maps needs too, if it has no class file yet.
+NAMES = " and put a classes.txt next to them, one class name per line"
 _SOME = 1000  # files that are compared
 
 
@@ -37,7 +39,7 @@ def check_classes(
       f" --splits={quoted(f'train:{lone_split}')},…; {ASK}"
     )
   if len(folders) > 1:
-    _check_kinds(where, folders)
+    _check_kinds(where, folders, class_file)
     _check_splits(where, folders)
     _check_bands(where, folders, by_class)
   if class_file:
@@ -61,7 +63,7 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   ]
 
 
-def check_images(where: str, images: Sequence[Picture]) -> None:
+def check_images(where: str, images: Sequence[Picture], class_file: tuple[str, str] | None) -> None:
   """Checks that no image looks like the map of another one in the same folder.
 
   Raises:
@@ -91,31 +93,32 @@ def check_images(where: str, images: Sequence[Picture]) -> None:
       )
       raise BadInput(
         f"{where} holds {file} next to {image}, and more such pairs: if one is the map of the other, give"
-        f" prepare {flags}; if all are images, give --classes=folders"
+        f" prepare {flags}{'' if class_file else NAMES}; if all are images, give --classes=folders"
       )
 
 
-def _check_kinds(where: str, folders: Sequence[str]) -> None:
+def _check_kinds(where: str, folders: Sequence[str], class_file: tuple[str, str] | None) -> None:
   """Raises BadInput if some folders look like images, and others like their maps."""
   maps = [name for name in folders if names.hints_at(name, Kind.LABEL)]
   others = [name for name in folders if name not in maps]
   if maps and others:
-    refuse_maps(where, others, maps[0])
+    refuse_maps(where, others, maps[0], class_file)
   images = [name for name in folders if names.hints_at(name, Kind.IMAGE) and names.read(name).kind]
   others = [name for name in folders if name not in images]
   if images and others:
-    refuse_maps(where, images[:1], others[0])
+    refuse_maps(where, images[:1], others[0], class_file)
 
 
-def refuse_maps(where: str, images: Sequence[str], maps: str) -> None:
+def refuse_maps(where: str, images: Sequence[str], maps: str, class_file: tuple[str, str] | None) -> None:
   """Raises BadInput, because folders of images lie next to one that may hold their maps."""
   flag = f"--images={quoted(images[0])}"
   if len(images) > 1:
     flag = f"--images=FOLDER, with that of the images ({_some(images)}), and"
+  names_too = "" if class_file else NAMES
   raise BadInput(
     f"{where} has a folder {printable(images[0])} next to {printable(maps)}, which do not look like classes"
-    f" of images: if {printable(maps)} holds maps of pixels, give prepare {flag} --labels={quoted(maps)}, or"
-    f" call it labels (classes) or values (numbers); {ASK}"
+    f" of images: if {printable(maps)} holds maps of pixels, give prepare {flag}"
+    f" --labels={quoted(maps)}{names_too}, or call it labels (classes) or values (numbers); {ASK}"
   )
 
 

@@ -44,12 +44,15 @@ class _Contrast(NamedTuple):
   map_side: int | None
 
 
-def check(tree: trees.Tree, by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
+def check(
+  tree: trees.Tree, by_class: Mapping[str, Sequence[Picture]], class_file: tuple[str, str] | None
+) -> list[str]:
   """Returns a line if two folders that are taken for classes may be images and their maps.
 
   Args:
     tree: the source.
     by_class: name of a folder → its images.
+    class_file: as in `suspicions.check_classes`.
 
   Raises:
     BadInput: one of two folders looks like the maps of the other.
@@ -59,7 +62,7 @@ def check(tree: trees.Tree, by_class: Mapping[str, Sequence[Picture]]) -> list[s
   folders, (one, two) = list(by_class), by_class.values()
   for images, maps, pictures in ((*folders, (one, two)), (*reversed(folders), (two, one))):
     if _adds_one_suffix(*pictures):
-      suspicions.refuse_maps(tree.name, [images], maps)
+      suspicions.refuse_maps(tree.name, [images], maps, class_file)
   if not suspicions.same_stems(one, two):
     return []
   are_counted = bool(_endings(one) & _endings(two)) and all(_COUNTER.fullmatch(each.stem) for each in one)
@@ -67,12 +70,13 @@ def check(tree: trees.Tree, by_class: Mapping[str, Sequence[Picture]]) -> list[s
   images, maps = reversed(folders) if contrast and contrast.map_side == 0 else folders
   differ = contrast is None or contrast.of_kinds  # of what cannot be read, names alone decide
   if (differ and not are_counted) or (contrast and contrast.map_side is not None):
-    suspicions.refuse_maps(tree.name, [images], maps)
+    suspicions.refuse_maps(tree.name, [images], maps, class_file)
   if are_counted and not (contrast and differ):
     return []
   return [
     f"the classes are the folders {printable(images)} and {printable(maps)}, whose files have the same names;"
     f" if one holds maps of the other, give --images={quoted(images)} --labels={quoted(maps)}"
+    + ("" if class_file else suspicions.NAMES)
   ]
 
 
