@@ -249,9 +249,9 @@ def test_a_colour_that_is_not_in_the_table_is_named(tmp_path, capsys):
   some = {f"{i}.png": rgb(pixels[DRAWN]) for i in range(3)} | {"3.png": rgb(pixels[DRAWN + (DRAWN == 2)])}
   folder = write(tmp_path / "in", a_set(some) | {"class_dict.csv": TABLE})
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
-  assert (
-    "3.png has the colour 1,2,3 in 120 pixels, which is the colour of no class" in capsys.readouterr().err
-  )
+  said = capsys.readouterr().err
+  assert "3.png has the colour 1,2,3 in 120 pixels, which no class has; if it means no class, give" in said
+  assert "prepare --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
 
 
 def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):
@@ -274,7 +274,7 @@ def test_greys_of_a_table(tmp_path):
 @pytest.mark.parametrize(
   "name, text, message",
   [
-    ("class_dict.csv", "label;r;g;b\nsky;1;2;3\n", "must begin with the line name,r,g,b"),
+    ("class_dict.csv", "label|r|g|b\nsky|1|2|3\n", "must begin with the line name,r,g,b"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2\n", "needs a name and three numbers from 0 to 255 in each row"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,300\n", "needs a name and three numbers from 0 to 255"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,3\nroad,1,2,3\n", "gives two classes the colour 1,2,3"),
@@ -379,7 +379,7 @@ def test_flags_that_do_not_fit(tmp_path, capsys, flags, message):
 def test_flags_of_maps_need_maps(tmp_path, capsys):
   contents = {f"train/cat/{i}.jpg": jpeg(9, 9, i) for i in range(2)}
   error = refusal(tmp_path, capsys, contents, "--label_values=0,1")
-  assert "--colours and --label_values apply to maps of classes" in error
+  assert "--colours, --label_values and --no_class apply to maps of classes" in error
 
 
 def test_labels_that_are_no_whole_numbers_are_named(tmp_path, capsys):
@@ -484,3 +484,86 @@ def test_files_of_a_set_as_before_are_read_as_before(tmp_path):
   prepared.run(folder, tmp_path / "out")
   for i, values in enumerate(read(tmp_path / "out")):
     np.testing.assert_array_equal(values, np.asarray(Image.open(folder / f"train/labels/{i}.png")))
+
+
+# No class.
+
+
+def test_values_of_no_class(tmp_path, capsys):
+  drawn = np.where(DRAWN == 2, 9, DRAWN).astype(np.uint8)
+  drawn[0, 0] = 7
+  folder = write(tmp_path / "a", a_set({"0.png": png(drawn)}))
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  said = capsys.readouterr().err
+  assert (
+    "if they mean no class, give prepare --no_class='7;9'; if a class, add its name to classes.txt" in said
+  )
+  (values,) = read_all(tmp_path / "b", a_set({"0.png": png(drawn)}), "--no_class=7;9")
+  np.testing.assert_array_equal(values, np.where(drawn > 2, 255, drawn))
+
+
+def test_colours_of_no_class(tmp_path):
+  pixels = np.array([*COLOURS, (1, 2, 3)], np.uint8)[DRAWN + (DRAWN == 2)]
+  contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE}
+  expected = np.where(DRAWN == 2, 255, DRAWN)
+  for i, given in enumerate(("1,2,3", "#010203", "77;1,2,3")):
+    (values,) = read_all(tmp_path / str(i), contents, f"--no_class={given}")
+    np.testing.assert_array_equal(values, expected)
+  names = {"classes": ["sky", "void", "road", "car"], "ignore_index": 1}
+  names["colours"] = [COLOURS[0], (1, 2, 3), *COLOURS[1:]]
+  contents = a_set({"0.png": rgb(pixels)}) | {"classes.json": json.dumps(names)}
+  contents.pop("classes.txt")
+  (values,) = read_all(tmp_path / "json", contents)
+  np.testing.assert_array_equal(values, expected)
+
+
+def test_255_of_no_class_in_masks(tmp_path):
+  (values,) = read_all(tmp_path, a_set({"0.png": png(HALVES * 255)}, TWO), "--no_class=255")
+  np.testing.assert_array_equal(values, HALVES * 255)
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ("0", "--no_class gives 0, which is class sky; if its value is another, give --label_values too"),
+    ("64,0,128", "--no_class gives 64,0,128, which is the colour of class car"),
+    ("1,2", "must be values, or colours like 255,255,255"),
+    ("x", "must be values, or colours"),
+    ("", "must be values, or colours"),
+    ("3;3", "must be values, or colours"),
+  ],
+)
+def test_what_cannot_be_no_class(given, message, tmp_path, capsys):
+  contents = a_set({"0.png": png(DRAWN)}) | {"class_dict.csv": TABLE}
+  folder = write(tmp_path / "in", contents)
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", f"--no_class={given}") == 2
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize(
+  "name", ["class_dict.csv", "classes.txt", "label_colors.txt", "flag.csv", "flag.tsv"]
+)
+def test_what_divides_the_cells_of_tables_of_colours(name, between, tmp_path):
+  table = TABLE.replace(",", between)
+  if name.endswith(".txt"):
+    table = table.partition("\n")[2]
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  classes = table if name == "classes.txt" else CLASSES
+  contents = a_set({"0.png": rgb(pixels)}, classes)
+  if name.startswith("flag"):
+    (tmp_path / name).write_text(table)
+    (values,) = read_all(tmp_path, contents, f"--colours={tmp_path / name}")
+  else:
+    (values,) = read_all(tmp_path, contents | {name: table})
+  order = ["road", "car", "sky"] if name == "classes.txt" else CLASSES.split()
+  expected = np.array([order.index(each) for each in ("sky", "road", "car")])[DRAWN]
+  np.testing.assert_array_equal(values, expected)
+
+
+def test_a_table_that_is_divided_otherwise_is_refused(tmp_path, capsys):
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE.replace(",", "|")}
+  assert "class_dict.csv must begin with the line name,r,g,b; it has name|r|g|b" in refusal(
+    tmp_path, capsys, contents
+  )

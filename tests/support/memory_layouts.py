@@ -55,7 +55,9 @@ def understand(files, texts=None, flags=roles.NOTHING, **rasters):
   layout = layouts.understand(tree, flags, how)
   used = {path for part in layout.splits.values() for path in (*part.images, *part.maps)}
   assert used <= set(files)
-  left = len(trees.list_all(tree).files) - len(used) - sum(layout.unread.values())
+  left = (
+    len(trees.list_all(tree).files) - len(used) - sum((*layout.unread.values(), *layout.excluded.values()))
+  )
   assert 0 <= left <= len(texts or {})
   return layout
 

@@ -7,11 +7,10 @@ What is understood is printed, with counts.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 import dataclasses
-import os
 
 import numpy as np
 
-from swin_jax.data.read import class_files, labels, maps, rasters, trees
+from swin_jax.data.read import class_files, labels, maps, samples, trees
 from swin_jax.data.read.labels import NONE, Classes
 from swin_jax.data.read.stored import Stored
 from swin_jax.terminal.errors import BadInput
@@ -19,7 +18,6 @@ from swin_jax.terminal.progress import say, warn
 
 MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
 _PIXELS = 2**26  # in all of them
-_SIDE = 2048  # of the part of a large map that is looked at, in pixels
 _FEW = 300  # different values that are kept
 _NEAR = 64  # from black or white, in a JPEG of both
 _BLURRED = 0.05  # largest share of pixels of such a JPEG that are grey
@@ -92,8 +90,8 @@ def understand(
   Raises:
     BadInput: a flag does not fit the set, or most maps cannot be read for a reason that a flag would mend.
   """
-  if classes is None and (meaning.colours or meaning.label_values):
-    raise BadInput(f"--colours and --label_values apply to maps of classes; {where} holds maps of numbers")
+  if classes is None and meaning.of_classes:
+    raise BadInput(f"{maps.OF_CLASSES}; {where} holds maps of numbers")
   classes = classes and _with_flags(classes, meaning, where)
   looks, is_open = _Looks(), classes and classes.are_numbered and len(classes.names) == 2
   pixels = 0
@@ -127,25 +125,37 @@ def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
   if meaning.label_values:
     of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
     classes = classes._replace(of_value=of_value, are_numbered=False)
-  return classes
+  return _with_void(classes, meaning)
+
+
+def _with_void(classes: Classes, meaning: maps.Meaning) -> Classes:
+  """Returns classes with the values and colours that a flag calls no class."""
+  of_value = dict(classes.of_value)
+  for value in meaning.void_values:
+    if (label := of_value.get(value, NONE)) != NONE:
+      raise BadInput(
+        f"--no_class gives {value}, which is class {classes.names[label]}; if its value is another, give"
+        f" --label_values too, one for each of {', '.join(classes.names[:20])}"
+      )
+    of_value[value] = NONE
+  for colour in meaning.void_colours:
+    if colour in classes.colours:
+      name = classes.names[classes.colours.index(colour)]
+      raise BadInput(f"--no_class gives {labels.shown(colour)}, which is the colour of class {name}")
+  return classes._replace(
+    of_value=of_value,
+    void=(*classes.void, *meaning.void_colours),
+    # so that 255 is no second class of black and white masks
+    are_numbered=classes.are_numbered and NONE not in meaning.void_values,
+  )
 
 
 def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
   """Yields readable maps of a set: first some from all over it, then the others."""
   first = np.linspace(0, len(paths) - 1, min(len(paths), MOST)).astype(int).tolist() if paths else []
   for i in [*first, *sorted(set(range(len(paths))) - set(first))]:
-    try:
-      if isinstance(tree, trees.Disk) and not rasters.opens_whole(paths[i]):
-        file = os.path.join(tree.name, paths[i])
-        sides = rasters.shape(file, paths[i])[1:3]
-        top, left = (max(side - _SIDE, 0) // 2 for side in sides)
-        window = rasters.Window(top, left, *(min(side, _SIDE) for side in sides))
-      else:
-        file, window = tree.read(paths[i]), None
-      stored = maps.open_map(file, paths[i], window)
-    except (OSError, ValueError):  # named when it is read
-      continue
-    yield stored
+    if stored := samples.read(tree, paths[i]):  # others are named when they are read
+      yield stored
 
 
 def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
@@ -158,7 +168,7 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       " is: put a class_dict.csv with the columns name,r,g,b next to the maps, write the colours behind the"
       f" names in classes.txt, or give --colours='{example};...' in the order of the classes"
     )
-  table, allowed = set(classes.colours), set(classes.of_value)
+  table, allowed = {*classes.colours, *classes.void} if classes.colours else set(), set(classes.of_value)
   greys = {(value, value, value) for value in looks.values}
   by_colour = bool(table) and bool(
     asked

@@ -23,6 +23,7 @@ class Meaning:
     colours: of the classes, in their order; empty: those that the set states, if any.
     label_values: of the classes, in their order; empty: those that the set states, or their numbers.
     nodata: number that marks unknown pixels in maps of numbers, in addition to the value that they declare.
+    void_values, void_colours: of no class, in addition to what the set states.
     names: of the colours, if a file gives them; else the colours are in the order of the classes.
   """
 
@@ -30,8 +31,16 @@ class Meaning:
   label_values: tuple[int, ...] = ()
   nodata: float | None = None
   names: tuple[str, ...] = ()
+  void_values: tuple[int, ...] = ()
+  void_colours: tuple[labels.Colour, ...] = ()
+
+  @property
+  def of_classes(self) -> bool:
+    """Whether flags say something about maps of classes."""
+    return bool(self.colours or self.label_values or self.void_values or self.void_colours)
 
 
+OF_CLASSES = "--colours, --label_values and --no_class apply to maps of classes"  # for messages
 UNSAID = Meaning()
 
 
@@ -85,7 +94,7 @@ class Reader:
       )
     if stored.numbers.shape[-1] not in (1, 3):
       raise ValueError(f"has {image_ops.count_bands(stored.numbers.shape[-1])}, not three of colours")
-    return labels.from_colours(stored.colours, self.classes.colours, stored.unknown)
+    return labels.from_colours(stored.colours, self.classes, stored.unknown)
 
   def _by_value(self, stored: Stored) -> np.ndarray:
     values, is_mask = stored.numbers[..., 0], self.classes.of_value == MASK
