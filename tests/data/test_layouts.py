@@ -246,7 +246,7 @@ def test_scenes_of_bands_are_listed_and_label_maps_named():
 
 def test_images_called_like_bands_are_images_if_they_have_several():
   tree = MemoryTree(paths("b{i}.tif", 4))
-  how = layouts.RasterFiles(True, True, lambda path: True, lambda path: 3)
+  how = layouts.RasterFiles(True, True, lambda path: True, lambda path: (8, 8, 3))
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4
 
 

@@ -48,13 +48,13 @@ class RasterFiles(NamedTuple):
     asked: whether the user asked for rasters, so that all files that may be rasters are.
     cuts_images: whether images are cut like rasters if there are no rasters.
     is_raster: path → whether the file holds a raster, and is not an image.
-    bands: path → number of bands; raises OSError or ValueError if the file cannot be read.
+    shape: path → (height, width, bands); raises OSError or ValueError if the file cannot be read.
   """
 
   asked: bool
   cuts_images: bool
   is_raster: Callable[[str], bool]
-  bands: Callable[[str], int]
+  shape: Callable[[str], tuple[int, int, int]]
 
 
 def understand(
@@ -92,7 +92,7 @@ def understand(
   looks_decide = not (asked.folders_are_classes or asked.images)
   if of_rasters and looks_decide:
     maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
-    scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.bands)
+    scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.shape)
   if looks_decide and not mapped:
     map_folders.check_folders(tree.name, listing, _around(paths))
     map_folders.check_unpaired(tree.name, candidates, others)

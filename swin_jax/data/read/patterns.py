@@ -7,7 +7,7 @@ from swin_jax.data.read import names
 
 
 def matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | None] | None:
-  """Returns a function path → (split, key, names of folders that the pattern states), or None if the path
+  """Returns a function path → (split, key, names of the folders that the pattern states), or None if the path
   does not match; None if there is no pattern.
   """
   if not pattern:
@@ -31,7 +31,7 @@ def matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | 
     expression += "" if last else "/"
   expression += "" if is_file else ".*"
   compiled = re.compile(expression)
-  literal = {part for part in parts if "*" not in part and "{" not in part}
+  stated = [part for part in parts if "*" not in part]
   keeps_ending = is_file and parts[-1].endswith("*")
 
   def match(path: str) -> tuple[str, str | None, set[str]] | None:
@@ -41,7 +41,8 @@ def matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | 
     key = "\0".join(caught[f"key{i}"] for i in range(1, groups + 1)) if groups else None
     if key and keeps_ending:
       key = names.stem_of(key)
-    return caught.get("split") or "", key, literal
+    split = caught.get("split") or ""
+    return split, key, {part.replace("{split}", split) for part in stated}
 
   return match
 

@@ -109,13 +109,16 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   inside = _children(folders)
   base, levels, lone = _find_levels(inside, set(folders), asked)
   place = {folder: _place(folder, base, levels, asked) for folder in folders}
-  match_image, match_label = patterns.matcher(asked.images), patterns.matcher(asked.labels)
+  # of two patterns that match, the longer decides: "*_mask.png" before "*.png"
+  by_length = sorted([(asked.images, Kind.IMAGE), (asked.labels, Kind.LABEL)], key=lambda each: -len(each[0]))
+  matchers = [(patterns.matcher(pattern), kind) for pattern, kind in by_length]
   pictures, stated, matched = [], {}, set()
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
     picture = place[path.rpartition("/")[0]]._replace(path=path)
-    for match, kind in ((match_image, Kind.IMAGE), (match_label, Kind.LABEL)):
-      if match and (said := match(path)):
+    is_map = bool(asked.label_suffix) and picture.stem.endswith(asked.label_suffix)
+    for match, kind in matchers:
+      if match and not (is_map and kind is Kind.IMAGE) and (said := match(path)):
         matched.add(kind)
         split, key, literal = said
         rest = tuple(name for name in picture.rest if name not in literal)
@@ -275,7 +278,9 @@ def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -
     at = min(says_split, default=None)
   present = {says.kind for says in kinds}
   kind = next((k for k in (Kind.VALUE, Kind.LABEL) if k in present), None)
-  if Kind.OTHER in present and Kind.IMAGE not in present:
+  others = [name for name, says in zip(parts, kinds, strict=True) if says.kind is Kind.OTHER]
+  # Instance_masks/images holds no images
+  if others and (Kind.IMAGE not in present or any(names.hints_at(name, Kind.LABEL) for name in others)):
     kind = Kind.OTHER
   elif kind is None and Kind.IMAGE in present:
     kind = Kind.IMAGE

@@ -13,7 +13,10 @@ _STACKED = "stacked"  # folder of the rasters that the commands make
 
 
 def check(
-  tree: trees.Tree, rasters: Sequence[Picture], maps: Sequence[Picture], bands_of: Callable[[str], int]
+  tree: trees.Tree,
+  rasters: Sequence[Picture],
+  maps: Sequence[Picture],
+  shape_of: Callable[[str], tuple[int, int, int]],
 ) -> None:
   """Checks that rasters are not single bands of scenes.
 
@@ -21,7 +24,7 @@ def check(
     tree: holds the rasters.
     rasters: all of them.
     maps: label maps of the rasters.
-    bands_of: path → number of bands.
+    shape_of: path → (height, width, bands).
 
   Raises:
     BadInput: they are; the message has the commands that make one raster of each scene.
@@ -48,35 +51,38 @@ def check(
   several = {scene: files for scene, files in scenes.items() if len({band for _, band in files}) > 1}
   if not several or 2 * sum(map(len, several.values())) < len(rasters):
     return
-  first = list(next(iter(several.values())).values())
+  shown = list(several.items())[:_SHOWN]
   try:
-    if any(bands_of(path) != 1 for path in first[:2]):
-      return
+    shapes = {path: shape_of(path) for _, files in shown for path in files.values()}
   except (OSError, ValueError):
     return  # reported when it is read
+  if any(bands != 1 for _, _, bands in shapes.values()):
+    return
   unpack, root = ("unpack it; ", "") if os.path.isfile(tree.name) else ("", tree.name)
   commands, folders = [], {}
-  for (around, stem), files in list(several.items())[:_SHOWN]:
+  for (around, stem), files in shown:
     *inner, name = filter(None, (*around, stem.strip("_-. ") or (None if any(around) else "scene")))
     folder = "/".join((_STACKED, *inner))
-    paths = " ".join(quoted(os.path.join(root, path)) for path in _of_one_resolution(files))
+    paths = " ".join(quoted(os.path.join(root, path)) for path in _of_one_resolution(files, shapes))
     commands.append(f"rio stack {paths} -o {quoted(f'{folder}/{name}.tif')}")
     folders[quoted(folder)] = None
   more = f", and {len(several) - _SHOWN:,} more scenes likewise" if len(several) > _SHOWN else ""
-  resolutions = {resolution for files in several.values() for resolution, _ in files}
+  resolutions = {(resolution, shapes[path]) for _, files in shown for (resolution, _), path in files.items()}
   others = "" if len(resolutions) == 1 else " (those of one resolution)"
   command = " && ".join((f"mkdir -p {' '.join(folders)}", *commands))
   raise BadInput(
-    f"{tree.name} holds one file per band, such as {first[0]}: {unpack}make one raster of the bands of each"
-    f" scene{others}: `{command}`{more}{_with_maps(maps, root)}, and prepare {_STACKED}"
+    f"{tree.name} holds one file per band, such as {next(iter(shapes))}: {unpack}make one raster of the bands"
+    f" of each scene{others}: `{command}`{more}{_with_maps(maps, root)}, and prepare {_STACKED}"
   )
 
 
-def _of_one_resolution(files: Mapping[tuple[str, str], str]) -> list[str]:
-  """Returns the paths of the bands of a scene that have the most frequent resolution."""
-  by_resolution: dict[str, list[str]] = {}
+def _of_one_resolution(files: Mapping[tuple[str, str], str], shapes: Mapping[str, tuple]) -> list[str]:
+  """Returns the paths of the bands of a scene that have the most frequent resolution, and one size: rio
+  stacks all in the size of the first.
+  """
+  by_resolution: dict[tuple, list[str]] = {}
   for (resolution, _), path in files.items():
-    by_resolution.setdefault(resolution, []).append(path)
+    by_resolution.setdefault((resolution, shapes[path]), []).append(path)
   return max(by_resolution.values(), key=len)
 
 

@@ -132,7 +132,13 @@ def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequ
 
 
 def _check_splits(where: str, folders: Sequence[str]) -> None:
-  """Raises BadInput if all folders look like splits or folds."""
+  """Raises BadInput if folders look like splits or folds: all, or several that differ only in the split."""
+  by_rest: dict[tuple[str, ...], list[str]] = {}
+  for name in filter(names.hinted_split, folders):
+    rest = tuple(word for word in names.words(name) if word not in names.SPLIT_OF)
+    by_rest.setdefault(rest, []).append(name)
+  alike = max(by_rest.values(), key=len, default=[])
+  folders = alike if len(alike) > 1 else folders
   hinted = [names.hinted_split(name) for name in folders]
   folds = all(map(names.is_fold, folders))
   if folds or (all(hinted) and len(set(hinted)) > 1):
