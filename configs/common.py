@@ -75,8 +75,7 @@ def base() -> Config:
       # The next four are for imported weights. True: a window shrinks to fit a smaller map and is not
       # shifted there. False: odd blocks always shift, as in the official segmentation and detection models
       clamp_windows=True,
-      # Where a map is no larger than the window along one axis only: "each" axis clamps by itself, or "all"
-      # axes do, as in the official image models
+      # Clamp "each" axis of a map by itself, or "all" if one is clamped, as in the official image models
       clamp_axes="each",
       # Whether attention to padding is "masked", or padding is "attended" like tokens, as in the official
       # segmentation, detection and video models
