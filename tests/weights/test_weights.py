@@ -800,8 +800,9 @@ def test_masked_padding_is_not_exported(layout, tmp_path, capsys):
   """Other programs attend to padding, or do not pad. Where maps need none, a masked model is exported."""
   cases = ((40, "masked", False), (32, "masked", True), (40, "attended", layout in ALL[2:]))
   for size, padding, goes in cases:
-    source, bands = tmp_path / f"{padding}{size}", dict(data__mean=(0.5,) * 3, data__std=(0.5,) * 3)
-    write_zeros(source, data__image_size=(size, size), model__padding=padding, **bands)
+    source, three = tmp_path / f"{padding}{size}", dict(data__mean=(0.5,) * 3, data__std=(0.5,) * 3)
+    three["classification__num_classes"] = 3
+    write_zeros(source, data__image_size=(size, size), model__padding=padding, **three)
     words = ("export", source, tmp_path / f"of_{padding}{size}" / "x.safetensors", f"--layout={layout}")
     if goes:
       assert command(*words) == 0
