@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax.data.read import class_files, decoding, labels, maps, rasters, sources
+from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
 from swin_jax.data.read.targets import Target
 from tests.support import prepared
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
@@ -170,6 +170,37 @@ def test_a_jpeg_among_other_maps_is_named(tmp_path, capsys):
   folder = write(tmp_path / "in", a_set(some))
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
   assert "labels/3.jpg is a JPEG, which changes labels; save it as PNG" in capsys.readouterr().err
+
+
+LOSSY = {"avif": dict(quality=100), "webp": dict(quality=90)}
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_other_lossy_formats_are_treated_alike(kind, tmp_path, capsys):
+  contents = a_set({f"0.{kind}": saved(DRAWN * 60, kind.upper(), "RGB", **LOSSY[kind])})
+  error = refusal(tmp_path, capsys, contents)
+  assert f"1 of 1 maps looked at are lossy {'WebP' if kind == 'webp' else 'AVIF'}, which changes" in error
+  classes = "background\nroad\n"
+  masks = a_set(
+    {f"0.{kind}": saved((DRAWN > 0) * np.uint8(255), kind.upper(), "RGB", **LOSSY[kind])}, classes
+  )
+  (values,) = read_all(tmp_path / "masks", masks)
+  assert (values != (DRAWN > 0)).mean() < 0.1 and "changes their values a little" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"])
+def test_a_lossy_webp_is_told_by_its_chunk(alpha, exif):
+  pixels = np.repeat(DRAWN[..., None] * 60, 3, -1)
+  pixels = np.dstack([pixels, np.full_like(DRAWN, 128)]) if alpha else pixels
+  for options, lossy in ((dict(lossless=True), ""), (dict(quality=90), "lossy WebP")):
+    stored = image_arrays.read(saved(pixels, "WEBP", exif=exif, **options), as_colours=False)
+    assert stored.lossy == lossy
+  frames = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+  for options, lossy in ((dict(lossless=True), ""), (dict(quality=90), "lossy WebP")):
+    out = io.BytesIO()
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], **options)
+    assert image_arrays.read(out.getvalue(), as_colours=False).lossy == lossy
 
 
 def test_jpegs_of_colours_are_refused(tmp_path, capsys):
@@ -439,6 +470,24 @@ def test_transparent_pixels_of_a_map_have_no_class(tmp_path, capsys):
   (values,) = read_all(tmp_path, a_set({"0.png": rgb(pixels)}))
   np.testing.assert_array_equal(values, np.where(np.arange(20)[:, None] < 5, 255, DRAWN))
   assert "declare pixels as no data or transparent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("declared", [0, b"\0\xff\xff", 1])
+def test_a_transparent_index_of_a_palette_is_a_class(declared, tmp_path, capsys):
+  image = Image.fromarray(DRAWN).convert("P")
+  image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+  out = io.BytesIO()
+  image.save(out, "PNG", transparency=declared)
+  (values,) = read_all(tmp_path, a_set({"0.png": out.getvalue()}))
+  np.testing.assert_array_equal(values, DRAWN)
+  assert "1 of 1 looked at declare colours as transparent; their pixels keep" in capsys.readouterr().out
+
+
+def test_a_transparent_colour_of_a_map_is_a_class(tmp_path, capsys):
+  encoded = rgb(np.array(COLOURS, np.uint8)[DRAWN], transparency=tuple(COLOURS[0]))
+  (values,) = read_all(tmp_path, a_set({"0.png": encoded}, classes="") | {"class_dict.csv": TABLE})
+  np.testing.assert_array_equal(values, np.array([2, 0, 1])[DRAWN])  # the table's order
+  assert "declare colours as transparent; their pixels keep" in capsys.readouterr().out
 
 
 def test_numbers_are_read_alike(tmp_path):

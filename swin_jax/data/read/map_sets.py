@@ -19,8 +19,8 @@ from swin_jax.terminal.progress import say, warn
 MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
 _PIXELS = 2**26  # in all of them
 _FEW = 300  # different values that are kept
-_NEAR = 64  # from black or white, in a JPEG of both
-_BLURRED = 0.05  # largest share of pixels of such a JPEG that are grey
+_NEAR = 64  # from black or white, in a lossy map of both
+_BLURRED = 0.05  # largest share of pixels of such a map that are grey
 
 
 class _Looks:
@@ -34,7 +34,8 @@ class _Looks:
     colours: colours of maps that are no plain numbers: of three bands, or a palette.
     palette: colour of each index, in the first map that has it.
     of_maps: values of each map of one band.
-    between: whether a JPEG holds more than black and white.
+    lossy: formats of maps that change numbers.
+    between: whether such a map holds more than black and white.
   """
 
   def __init__(self):
@@ -44,11 +45,14 @@ class _Looks:
     self.colours: set[labels.Colour] = set()
     self.palette: dict[int, labels.Colour] = {}
     self.of_maps: list[set[float]] = []
+    self.lossy: set[str] = set()
 
   def add(self, stored: Stored) -> None:
     """Adds a map."""
     self.count += 1
-    self.kinds["JPEG"] += stored.is_lossy
+    self.kinds["lossy"] += bool(stored.lossy)
+    self.lossy |= {stored.lossy} - {""}
+    self.kinds["alpha ignored"] += stored.ignores_alpha
     if stored.unknown is not None and stored.unknown.any():
       self.kinds["unknown"] += 1
       self.unknown |= set(np.unique(stored.numbers[stored.unknown])[:_FEW].tolist())
@@ -66,7 +70,7 @@ class _Looks:
     self.kinds["three equal channels"] += stored.numbers.shape[-1] == 3
     values = stored.numbers[..., 0]
     values = np.unique(values if stored.unknown is None else values[~stored.unknown])
-    if stored.is_lossy:
+    if stored.lossy:
       grey = (stored.numbers >= _NEAR) & (stored.numbers <= 255 - _NEAR)
       self.between |= bool(grey.mean() > _BLURRED)
     elif values.dtype != bool:
@@ -187,13 +191,13 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       f"{where}: the maps hold 0 and 255, but there is only the class {classes.names[0]}: name both values,"
       " the background first, one per line of classes.txt"
     )
-  of_jpeg = looks.kinds["JPEG"] and not looks.between and not looks.values
-  if classes.are_numbered and count == 2 and (black_and_white or of_jpeg):
+  of_lossy = looks.kinds["lossy"] and not looks.between and not looks.values
+  if classes.are_numbered and count == 2 and (black_and_white or of_lossy):
     return maps.Reader(classes._replace(of_value=maps.MASK))
-  if 2 * looks.kinds["JPEG"] >= max(looks.count, 1) and classes.of_value != maps.MASK:
+  if 2 * looks.kinds["lossy"] >= max(looks.count, 1) and classes.of_value != maps.MASK:
     raise BadInput(
-      f"{where}: {looks.kinds['JPEG']} {of} are JPEG, which changes labels, so that classes cannot be told"
-      " apart; convert the maps from their originals to PNG"
+      f"{where}: {looks.kinds['lossy']} {of} are {_either(looks.lossy)}, which changes labels, so that"
+      " classes cannot be told apart; convert the maps from their originals to PNG"
     )
   odd = sum(not held <= allowed for held in looks.of_maps)
   values = sorted(looks.values - {NONE})
@@ -229,6 +233,15 @@ def _report(looks: _Looks, reader: maps.Reader) -> None:
     say(f"maps: {kinds['three equal channels']:,} {of} have three equal channels, which are read as one")
   if kinds["unknown"]:
     say(f"maps: {kinds['unknown']:,} {of} declare pixels as no data or transparent; these are {unknown}")
+  if kinds["alpha ignored"]:
+    say(
+      f"maps: {kinds['alpha ignored']:,} {of} declare colours as transparent; their pixels keep the values or"
+      " colours that the maps store"
+    )
+
+
+def _either(names: set[str]) -> str:
+  return " or ".join(sorted(names))
 
 
 def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
@@ -240,8 +253,8 @@ def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
       f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
       " if that is a mistake, remove the declaration: gdal_edit.py -unsetnodata FILE"
     )
-  if kinds["JPEG"]:
-    yield (f"maps: {kinds['JPEG']:,} {of} are JPEG, which changes their values a little")
+  if kinds["lossy"]:
+    yield (f"maps: {kinds['lossy']:,} {of} are {_either(looks.lossy)}, which changes their values a little")
   if kinds["other palette"] and not reader.by_colour:
     yield (
       f"maps: {kinds['other palette']:,} {of} give a value another colour than the others do; values are"

@@ -12,7 +12,7 @@ from swin_jax.data.read import image_arrays, image_ops, labels, rasters
 from swin_jax.data.read.stored import Stored
 
 MASK = {0: 0, 255: 1}  # value → class, in sets of two classes whose maps are black and white
-_MIDDLE = 128  # of black and white; JPEG changes both a little
+_MIDDLE = 128  # of black and white; lossy formats change both a little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Reader:
     return self._by_colour(stored) if self.by_colour else self._by_value(_one_band(stored))
 
   def _by_colour(self, stored: Stored) -> np.ndarray:
-    if stored.is_lossy:
+    if stored.lossy:
       raise ValueError(
-        "is a JPEG, which changes colours, so that classes cannot be told apart; save it as PNG"
+        f"is a {stored.lossy}, which changes colours, so that classes cannot be told apart; save it as PNG"
       )
     if stored.numbers.shape[-1] not in (1, 3):
       raise ValueError(f"has {image_ops.count_bands(stored.numbers.shape[-1])}, not three of colours")
@@ -98,10 +98,10 @@ class Reader:
 
   def _by_value(self, stored: Stored) -> np.ndarray:
     values, is_mask = stored.numbers[..., 0], self.classes.of_value == MASK
-    if stored.is_lossy and not is_mask:
-      raise ValueError("is a JPEG, which changes labels; save it as PNG")
-    if is_mask and (stored.is_lossy or values.dtype == bool):
-      values = np.where(values >= (_MIDDLE if stored.is_lossy else 1), np.uint8(255), np.uint8(0))
+    if stored.lossy and not is_mask:
+      raise ValueError(f"is a {stored.lossy}, which changes labels; save it as PNG")
+    if is_mask and (stored.lossy or values.dtype == bool):
+      values = np.where(values >= (_MIDDLE if stored.lossy else 1), np.uint8(255), np.uint8(0))
     if stored.scales is not None:
       values = values * stored.scales[0][0] + stored.scales[1][0]
     return labels.from_values(values, self.classes, stored.unknown)
