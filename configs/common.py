@@ -41,8 +41,8 @@ def base() -> Config:
   # "classification", "masked_pixels" (SimMIM), or, with UPerNet, "segmentation" or "pixel_regression"
   c.task = "classification"
   c.seed = 0  # random seed of parameters, data order, augmentation and drop path
-  # Workdir of a run (or its checkpoints/STEP) or model folder whose encoder this run starts from; "" = train
-  # from scratch
+  # Workdir of a run (or its checkpoints/STEP), model folder or public weights (a path, or hf://OWNER/NAME)
+  # whose encoder this run starts from; "" = train from scratch
   c.init_from = ""
   c.transfer = ConfigDict(
     dict(  # how weights of another shape are transferred from init_from; see swin_jax/saved/transfer.py
@@ -61,8 +61,7 @@ def base() -> Config:
     dict(
       backbone="swin",  # the only backbone; the other keys of this group belong to it
       version=2,  # 2 for Swin V2, 1 for Swin V1
-      # Side of a patch in pixels, or one number per axis: (height, width), or (frames, height, width) for
-      # clips
+      # Side of a patch in pixels, or a number per axis: (height, width), (frames, height, width) for clips
       patch_size=config_dict.FieldReference(4, field_type=object),
       # Tokens per axis that are merged into one between stages; (1, 2, 2) for clips
       merge_size=(2, 2),
@@ -72,14 +71,15 @@ def base() -> Config:
       # V2: windows that the weights were trained with, per stage; relative offsets are normalised by them. ()
       # = those of the run in init_from, or else window_sizes
       trained_window_sizes=(),
-      # The next three are for imported weights. True: a window shrinks to fit a smaller map and is not
+      # The next four are for imported weights. True: a window shrinks to fit a smaller map and is not
       # shifted there. False: odd blocks always shift, as in the official segmentation and detection models
       clamp_windows=True,
+      # Clamp "each" axis of a map by itself, or "all" if one is clamped, as in the official image models
+      clamp_axes="each",
       # Whether attention to padding is "masked", or padding is "attended" like tokens, as in the official
       # segmentation, detection and video models
       padding="masked",
-      # V1 on clips: rows of the bias table that a shrunk window reads: those of its "offsets", or the "first"
-      # rows, as in the official video models
+      # V1 on clips: a shrunk window reads the bias rows of its "offsets", or the "first", as official models
       bias_rows="offsets",
       mlp_ratio=4.0,  # hidden units of an MLP per channel
       # Stochastic depth: drop rate of the last block, rising linearly from 0 at the first; higher for larger

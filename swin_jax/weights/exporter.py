@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from swin_jax.models import backbone_of, levels_of, swin, windows
+from swin_jax.models import backbone_of, swin, windows
 from swin_jax.models.norms import GROUP
 from swin_jax.models.swin import official
-from swin_jax.models.swin.settings import changed, pads, used_windows
+from swin_jax.models.swin.settings import changed
 from swin_jax.saved import choices, tensors
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.folder import check_free
@@ -22,7 +22,7 @@ from swin_jax.saved.saved import Saved
 from swin_jax.tasks import classification, kind_of, masked_pixels, segmentation
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import layouts, loading, upernet
+from swin_jax.weights import conventions, layouts, loading, upernet
 
 # Task → layouts whose programs have its models, and what they are called in messages.
 _LAYOUTS = {
@@ -30,8 +30,6 @@ _LAYOUTS = {
   masked_pixels.KIND.group: (("official", "hf"), "a masked-image model"),
   segmentation.KIND.group: (("hf", "openmmlab", "official"), "a UPerNet"),
 }
-# Settings of the backbones of all other programs' dense models.
-_OF_DENSE = {"padding": "attended", "clamp_windows": False}
 
 # Layouts whose files hold constants, and which of them.
 _CONSTANTS = {"official": ("index", "table", "mask")} | dict.fromkeys(
@@ -116,24 +114,31 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
     )
+  dense = kind_of(description) is segmentation.KIND
   known, called = _LAYOUTS[description["task"]]
   if layout not in known:
     *others, last = known
+    advice = "" if dense else ", or fine-tune it first"
     raise BadInput(
-      f"{saved.source} is {called}, which {layout} does not have; --layout={', '.join(others)} or {last}"
+      f"{saved.source} is {called}, which {layout} does not have; --layout={', '.join(others)} or"
+      f" {last}{advice}"
     )
-  if kind_of(description) is segmentation.KIND:
+  if dense:
     _check_dense(description, saved.source)
   every = description["model"]["extra_norm_every"]
   if every and layout not in ("official", "openmmlab"):
     raise BadInput(
       f"{saved.source} has an extra norm every {every} blocks, which --layout={layout} cannot hold"
     )
-  settings, patch = _settings(description, layout), windows.sides(description["model"]["patch_size"], 2)
+  settings = changed(description) | conventions.unlike(description, layout, dense)
+  patch = windows.sides(description["model"]["patch_size"], 2)
   if len(set(patch)) > 1:
     settings["patch_size"] = patch
   trait = " and ".join(f"model.{key} = {value!r}" for key, value in settings.items())
   trait = f"has {trait}" if trait else ""
+  if settings.get("padding") == "masked" and not dense:
+    size = " × ".join(map(str, description["data"]["image_size"]))
+    trait += f" and images of {size} px, whose maps need padding, to which no other program gives a mask"
   if len(description["data"]["image_size"]) != 2:
     trait = "is a model of clips"
   if trait:
@@ -164,23 +169,6 @@ def _check_dense(description: dict[str, Any], source: str) -> None:
     raise BadInput(f"{source} has {why}; python -m swin_jax.export exports the whole model")
 
 
-def _settings(description: dict[str, Any], layout: str) -> dict[str, Any]:
-  """Returns the settings that make a difference and that the program of a layout does not have."""
-  settings = changed(description)
-  if kind_of(description) is segmentation.KIND:
-    model = description["model"]
-    others = {key: value for key, value in settings.items() if key not in _OF_DENSE}
-    return others | {key: model[key] for key, value in _OF_DENSE.items() if model[key] != value}
-  if not pads(description) or layout in layouts.ATTENDING:
-    settings.pop("padding", None)
-  # A shift, which clamping prevents, makes a difference where a window is not smaller than its map.
-  maps = [level.map_size(description["data"]["image_size"]) for level in levels_of(description)]
-  larger = [min(m) > max(w) for m, w in zip(maps, used_windows(description), strict=True)]
-  if layout == "openmmlab" or all(larger):
-    settings.pop("clamp_windows", None)
-  return settings
-
-
 def export(saved: Saved, destination: str, layout: str) -> list[str]:
   """Writes a .safetensors file in another layout; for Hugging Face also its config.json in the same folder.
 
@@ -209,11 +197,4 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     if config:
       partial.write_text(json.dumps(config, indent=2) + "\n")
     tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
-  lines = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
-  if pads(description) and description["model"]["padding"] == "masked":
-    height, width = description["data"]["image_size"]
-    lines.append(
-      f"note: images of {height} × {width} px are padded to whole windows; swin_jax masks the padding, the "
-      "other program attends to it"
-    )
-  return [*lines, how_to_load]
+  return [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}", how_to_load]

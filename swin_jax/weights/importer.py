@@ -13,6 +13,7 @@ from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.saved.transfer import ENCODER
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.weights import detection, inference, layouts, upernet
 
 
@@ -74,9 +75,9 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   unused = [name for name in left if name.rpartition(".")[0] in detected.unused]
   rest = [name for name in left if name not in (*norms, *unused)]
   others = [name for name in rest if _group(name, detected) not in groups]
-  problems = [f"{len(wrong)} parameters are not filled: {_some([*wrong])}"] if wrong else []
+  problems = [f"{len(wrong)} parameters are not filled: {listed([*wrong])}"] if wrong else []
   if extra := [name for name in rest if not (hints.encoder_only and name in others)]:
-    problems.append(f"{len(extra)} tensors are unused: {_some(extra)}")
+    problems.append(f"{len(extra)} tensors are unused: {listed(extra)}")
   of_heads = tuple(detected.outer + prefix for prefix in upernet.PREFIXES)
   whole = not any(path.startswith(ENCODER) for path in wrong.values())
   if problems and whole and all(name in others or name.startswith(of_heads) for name in extra):
@@ -201,7 +202,3 @@ def _shape_of(
     return piece.form.read(_rows(whole, piece.part)).shape
   except (ValueError, IndexError):
     return None
-
-
-def _some(items: list[str]) -> str:
-  return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
