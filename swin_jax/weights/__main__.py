@@ -7,24 +7,27 @@
   python -m swin_jax.weights verify DIR
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
-SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas; V1 and V2. SRC is a .safetensors or
-.pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
-otherwise the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such
-as UPerNet; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
+SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas, V1 or V2, or from a UPerNet
+(semantic segmentation) of transformers, the official code or mmsegmentation. SRC is a .safetensors or .pth file, a
+folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise
+the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such as a
+detector; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
 such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
 window, image size, bands or classes.
 
 `export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or
-OpenMMLab.
+OpenMMLab. UPerNet goes to transformers, the official code and mmsegmentation (openmmlab), if its norm is
+"batch".
 
 `verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
 its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or
 missing, it ends with exit code 2.
 
 A model folder is a valid input of --config.init_from, --mode=eval --workdir, `swin_jax.load`,
-`swin_jax.export` and `swin_jax.show`.
+`swin_jax.export` and `swin_jax.show`. All of these except --mode=eval also take SRC of `import` itself, and
+convert it once into the cache: $SWIN_JAX_CACHE, or swin_jax in $XDG_CACHE_HOME or ~/.cache.
 """
 
 import argparse
