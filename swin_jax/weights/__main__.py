@@ -8,11 +8,11 @@
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
 SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas, V1 or V2, or from a UPerNet
-(semantic segmentation) of transformers, the official code or mmsegmentation. SRC is a .safetensors or .pth file, a
-folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled; otherwise
-the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such as a
-detector; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
-such as model_ema.
+(semantic segmentation) of transformers, the official code or mmsegmentation. SRC is a .safetensors or .pth
+file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
+otherwise the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such
+as a detector; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch
+file, such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
 window, image size, bands or classes.
