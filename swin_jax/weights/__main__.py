@@ -3,6 +3,7 @@
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
                                             [--encoder_only] [--ignore=REGEX] [--entry=NAME]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
+                                           [--padding= --clamp_windows=]
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf|torchvision|openmmlab
   python -m swin_jax.weights verify DIR
 
@@ -15,7 +16,8 @@ as a detector; --ignore leaves out what a regular expression finds; --entry choo
 file, such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
-window, image size, bands or classes.
+window, image size, bands or classes, or with another treatment of maps that windows do not divide
+(--padding=masked|attended, --clamp_windows=true|false).
 
 `export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or
 OpenMMLab. UPerNet goes to transformers, the official code and mmsegmentation (openmmlab), if its norm is
@@ -45,6 +47,8 @@ from swin_jax.terminal import cli, digests, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
+
+_SWITCH = {"true": True, "false": False}
 
 
 def _parser() -> cli.Parser:
@@ -116,6 +120,10 @@ def _parser() -> cli.Parser:
     "--bias_tables",
     choices=choices.BIAS_TABLES,
     help="interpolation of V1 bias tables for another window; default geometric",
+  )
+  command.add_argument("--padding", choices=choices.PADDING, help="attention to padding, as model.padding")
+  command.add_argument(
+    "--clamp_windows", choices=[*_SWITCH], help="whether windows shrink to small maps, as model.clamp_windows"
   )
   command.add_argument("--bands", type=cli.number(rules.BANDS), help="number of image bands")
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
@@ -204,6 +212,13 @@ def _adapt(arguments) -> None:
   description = descriptions.adapt(
     before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes
   )
+  changes = {"padding": arguments.padding, "clamp_windows": _SWITCH.get(arguments.clamp_windows)}
+  changes = {
+    key: value for key, value in changes.items() if value not in (None, description["model"].get(key))
+  }
+  if changes and not changes.keys() <= description["model"].keys():
+    raise BadInput(f"{arguments.source} has no windows; leave out --padding and --clamp_windows")
+  description["model"] |= changes
   drawn = "mask" in kind_of(description).inputs(description, description["data"]["image_size"])
   if drawn and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(
@@ -222,6 +237,11 @@ def _adapt(arguments) -> None:
   folder.write(arguments.destination, description, shapes, read)
   first, *others = descriptions.summary(description, shapes)
   say(f"wrote {arguments.destination}: {first}", *others)
+  for key, value in changes.items():
+    say(
+      f"model.{key} was {before['model'][key]} and is {value}: on maps that windows do not divide or exceed,"
+      " outputs differ from those of the source"
+    )
   if arguments.bands:
     say(
       "; ".join(

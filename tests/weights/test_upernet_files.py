@@ -161,6 +161,18 @@ def test_other_layouts_have_no_upernet(ours, tmp_path, capsys):
   assert "is a UPerNet, which timm does not have; --layout=hf, openmmlab or official" in said
 
 
+def test_padding_and_clamping_can_be_adapted_aloud(ours, tmp_path, capsys):
+  words = ("adapt", ours, tmp_path / "adapted", "--padding=masked", "--clamp_windows=true")
+  assert command(*words) == 0
+  printed = capsys.readouterr().out
+  assert "model.padding was attended and is masked: on maps that" in printed
+  assert "model.clamp_windows was False and is True" in printed
+  before, after = (json.loads((path / "config.json").read_text()) for path in (ours, tmp_path / "adapted"))
+  assert after["model"] == before["model"] | {"padding": "masked", "clamp_windows": True}
+  assert command("adapt", ours, tmp_path / "same", "--padding=attended", "--clamp_windows=false") == 0
+  assert "outputs differ" not in capsys.readouterr().out
+
+
 def test_class_names_come_from_the_files(tmp_path):
   state = torch.load(golden("upernet/upernet_swin_window4_fork.pth"), weights_only=True)
   names = [f"class {letter}" for letter in "abcdef"]
