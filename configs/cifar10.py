@@ -13,7 +13,7 @@ CIFAR10 is any source that `prepare` reads, with the splits train and test. Resu
 experiments/simmim_gain/README.md.
 """
 
-from configs import common
+from . import common
 
 
 def get_config(arg=None):

@@ -2,8 +2,10 @@
 `recipes.py`.
 
 A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
-locked: setting an unknown key, or a value of another type, fails. Configs import nothing from swin_jax, so
-they load in milliseconds, anywhere.
+locked: setting an unknown key, or a value of another type, fails. Configs import nothing else of swin_jax, so
+they load in milliseconds, and import each other relatively: this folder is `configs` in a clone and
+`swin_jax.configs` where the package is installed. A config file anywhere else starts with
+`from swin_jax.configs import common`.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -136,11 +138,11 @@ def base() -> Config:
 
   c.data = ConfigDict(
     dict(
-      # "array_record", "tfds", "folder", "npz", or "digits" (part of scikit-learn, nothing to download)
+      # "array_record", "tfds", "folder", "npz", or "digits" (part of this package, nothing to download)
       source="array_record",
       path="",  # folder or file; for tfds the name of the data set, like "imagenet2012"
-      train_split="train",
-      eval_split="val",
+      train_split="train",  # split of the data to train on
+      eval_split="val",  # split of the data to evaluate on
       image_size=(256, 256),  # (height, width) in pixels; (frames, height, width) for clips
       # Dtype of the pixels in a batch; "float32" for rasters of other types, with NaN where there is no data
       dtype="uint8",
@@ -283,16 +285,23 @@ def base() -> Config:
   return c.lock()
 
 
+class UnknownKind(ValueError):
+  """A config has no such kind of run; `kinds` holds those that it has, the default first."""
+
+  def __init__(self, arg: str, kinds: tuple[str, ...]):
+    names = ", ".join(f":{kind}" for kind in kinds if kind)
+    super().__init__(f"this config has no kind of run ':{arg}'; it has {names}")
+    self.kinds = kinds
+
+
 def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
-  """Returns the kind of run, given after the colon in `--config=FILE:kind`; by default the first of `kinds`.
+  """Returns the kind of run, given after the colon in `--config=NAME:KIND`; by default the first of `kinds`.
 
   Raises:
-    ValueError: the config has no such kind.
+    UnknownKind: the config has no such kind.
   """
   if not arg:
     return kinds[0]
   if arg not in kinds:
-    raise ValueError(
-      f"this config has no kind of run ':{arg}'; it has {', '.join(':' + kind for kind in kinds if kind)}"
-    )
+    raise UnknownKind(arg, kinds)
   return arg

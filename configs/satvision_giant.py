@@ -15,7 +15,7 @@ configs/mim_pretrain_swinv2_satvision_giant_128_onecycle_100ep.yaml at 8f8d9b1; 
 moments take 42 GB, divided over the fsdp axis.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 # pytorch_caney/transforms/modis_toa_scale.py at c037d17: reflectance / 100; temperatures mapped from
 # minimum..maximum to 0..1.

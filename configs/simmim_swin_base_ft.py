@@ -10,7 +10,7 @@ DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run
 `configs/simmim_swin_base.py` in runs/simmim_swin_base, or from another with --config.init_from=WORKDIR.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

@@ -8,7 +8,7 @@ public, so epochs refer to your data. Parameters, gradients and Adam moments tak
 axis.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

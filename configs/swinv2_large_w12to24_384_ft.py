@@ -13,7 +13,7 @@ published weights. The published runs transferred rows of the 22K head:
 initialised.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

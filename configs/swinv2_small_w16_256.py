@@ -8,7 +8,7 @@
 DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

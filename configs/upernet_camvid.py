@@ -13,7 +13,7 @@ classes.json; PICTURES is its output for any photographs. experiments/segmentati
 results with Tiny ImageNet.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

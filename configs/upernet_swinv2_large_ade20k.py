@@ -11,7 +11,7 @@ encoder trained on ImageNet-22K, as the paper does, add --config.init_from=SRC, 
 kind :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

@@ -10,7 +10,7 @@ encoder trained on ImageNet, as the paper does, add --config.init_from=SRC, a ru
 :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

@@ -13,9 +13,9 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import config_keys, leftovers, preemption, rules, user_config
+from swin_jax.terminal import config_help, config_keys, leftovers, preemption, rules, shipped, user_config
 from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
-from swin_jax.terminal.progress import warn
+from swin_jax.terminal.progress import say, warn
 
 FAULT = 74  # EX_IOERR
 # Errors that say that a path cannot be used, wherever it was given.
@@ -75,7 +75,7 @@ class _StoreOnce(argparse.Action):
 
 
 class ConfigParser(Parser):
-  """A parser with --config=FILE[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that file.
+  """A parser with --config=NAME[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that config.
 
   `parse_args` returns the config itself, locked, as `config`. absl parses only the arguments that argparse
   does not know, and its flags exist only during the call, so one process may parse several command lines.
@@ -92,9 +92,18 @@ class ConfigParser(Parser):
     self._config_of = config_of
     self.add_argument(
       "--config",
-      metavar="FILE[:KIND]",
-      help="config file and, after a colon, the kind of run; --config.GROUP.KEY=VALUE changes a key",
+      metavar="NAME[:KIND]",
+      help="name of a config that ships with swin_jax, or path of a config file; after a colon the kind of run;"
+      " --config.GROUP.KEY=VALUE changes a key",
     )
+    self.add_argument(
+      "--help_config",
+      action="store_true",
+      help="print every key of the config, with its value and meaning, and exit; without --config, the defaults",
+    )
+
+  def format_help(self):
+    return "\n".join([super().format_help(), *shipped.described(), ""])
 
   def parse_known_args(self, args=None, namespace=None):
     known, rest = self._parse(args, namespace)
@@ -102,11 +111,16 @@ class ConfigParser(Parser):
       self.refuse(rest[0])
     if known.config:
       config = user_config.load(known.config)
+    elif known.help_config:
+      config = shipped.module("common").base()
     else:
       config = self._config_of(known)
       if config is None:
-        require(known, config="configs/quickstart.py")
+        require(known, config="quickstart:pretrain")
     known.config = self._change(config, rest)
+    if known.help_config:
+      say(*config_help.lines(known.config))
+      self.exit()
     return known, []
 
   def _change(self, loaded: Any, rest: Sequence[str]) -> Any:

@@ -275,10 +275,10 @@ def _finish(
   command += f" --config.data.train_split={train}" if train != "train" else ""
   command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
   config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  kinds = {f"{config}.py:pretrain": "pretrain"}
-  kinds |= targets.recipes(of_rasters) or ({f"{config}.py:finetune": "finetune"} if classes else {})
+  kinds = {f"{config}:pretrain": "pretrain"}
+  kinds |= targets.recipes(of_rasters) or ({f"{config}:finetune": "finetune"} if classes else {})
   for kind, run in kinds.items():
-    say(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
+    say(f"  python -m swin_jax.main --config={kind} --workdir=runs/{folder}/{run}{command}")
   if evaluate == train:
     say(
       "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "

@@ -1,0 +1,76 @@
+"""The configs that ship with this package, by name: `swin_jax.configs` where it is installed, `configs/` in a
+clone.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pathlib
+import sys
+import textwrap
+from types import ModuleType
+
+PACKAGE = "swin_jax.configs"
+_PARTS = ("__init__", "common", "recipes")  # modules that the configs share
+_WIDTH = 110
+
+
+@functools.cache
+def folder() -> pathlib.Path:
+  """Returns the folder of the configs."""
+  package = pathlib.Path(__file__).parent.parent
+  installed = package / "configs"
+  return installed if installed.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+  """Returns the names of the configs."""
+  return sorted(path.stem for path in folder().glob("*.py") if path.stem not in _PARTS)
+
+
+def path_of(name: str) -> str:
+  """Returns the path of a config."""
+  return str(folder() / f"{name}.py")
+
+
+def module(name: str) -> ModuleType:
+  """Returns the module of a config, or of what they share."""
+  provide()
+  return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def provide() -> None:
+  """Makes `swin_jax.configs` importable in a clone too, where the folder is not inside the package."""
+  if PACKAGE in sys.modules or importlib.util.find_spec(PACKAGE):
+    return
+  place = folder()
+  spec = importlib.util.spec_from_file_location(
+    PACKAGE, place / "__init__.py", submodule_search_locations=[str(place)]
+  )
+  sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(sys.modules[PACKAGE])
+
+
+def kinds(name: str) -> tuple[str, ...]:
+  """Returns the kinds of run of a config: the default first, "" for one that needs no name."""
+  config = module(name)
+  try:
+    config.get_config("?")
+  except module("common").UnknownKind as error:
+    return error.kinds
+  raise AssertionError(f"the config {name} accepts any kind of run")
+
+
+def described() -> list[str]:
+  """Returns the lines that list the configs, with their kinds of run and the beginning of their docstrings."""
+  lines = [
+    "configs that ship with swin_jax, for --config=NAME or --config=NAME:KIND; NAME alone takes the first kind:"
+  ]
+  for name in names():
+    every = kinds(name)
+    words = [f":{kind}" for kind in every if kind and not kind.endswith("cpu")]
+    smaller = "; also with ,cpu" if "cpu" in every else ""
+    lines.append(f"  {name} {' '.join(words)}{smaller}")
+    summary = " ".join(module(name).__doc__.partition("\n\n")[0].split())
+    lines += textwrap.wrap(summary, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+  return lines
