@@ -2,7 +2,6 @@
 clone.
 """
 
-import functools
 import importlib
 import importlib.util
 import pathlib
@@ -15,12 +14,17 @@ _PARTS = ("__init__", "common", "recipes")  # modules that the configs share
 _WIDTH = 110
 
 
-@functools.cache
+_ROOT = pathlib.Path(__file__).parent.parent
+
+
+def in_clone() -> bool:
+  """Returns whether this code is a clone, and not an installed package."""
+  return not (_ROOT / "configs").is_dir()
+
+
 def folder() -> pathlib.Path:
   """Returns the folder of the configs."""
-  package = pathlib.Path(__file__).parent.parent
-  installed = package / "configs"
-  return installed if installed.is_dir() else package.parent / "configs"
+  return (_ROOT.parent if in_clone() else _ROOT) / "configs"
 
 
 def names() -> list[str]:
