@@ -1,4 +1,4 @@
-"""Lists the packages of the wheel, where `configs/` becomes `swin_jax.configs`; the rest is in pyproject.toml."""
+"""The packages of the wheel, where `configs/` becomes `swin_jax.configs`; pyproject.toml has the rest."""
 
 from setuptools import find_packages, setup
 

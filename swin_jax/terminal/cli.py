@@ -93,13 +93,14 @@ class ConfigParser(Parser):
     self.add_argument(
       "--config",
       metavar="NAME[:KIND]",
-      help="name of a config that ships with swin_jax, or path of a config file; after a colon the kind of run;"
-      " --config.GROUP.KEY=VALUE changes a key",
+      help="name of a config that ships with swin_jax, or path of a config file; after a colon the kind of"
+      " run; --config.GROUP.KEY=VALUE changes a key",
     )
     self.add_argument(
       "--help_config",
       action="store_true",
-      help="print every key of the config, with its value and meaning, and exit; without --config, the defaults",
+      help="print every key of the config, with its value and meaning, and exit; without --config, the"
+      " defaults",
     )
 
   def format_help(self):

@@ -1,4 +1,4 @@
-"""Every key of a config with its meaning: the comment that stands at its definition in `configs/common.py`."""
+"""Every key of a config with its meaning, the comment at its definition in `configs/common.py`."""
 
 import ast
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ class _Comments:
     self._alone = {number for number in self._texts if text.splitlines()[number - 1].lstrip()[0] == "#"}
 
   def at(self, node: ast.AST) -> str:
-    """Returns the comment above a definition and, on a line of its own, the one at the end of its first line."""
+    """Returns the comment above a definition and, on another line, the one at the end of its first line."""
     first = node.lineno
     while first - 1 in self._alone:
       first -= 1

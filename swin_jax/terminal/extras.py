@@ -5,7 +5,13 @@ from swin_jax.terminal.errors import BadInput
 
 
 def missing(extra: str, need: str, error: ImportError) -> BadInput:
-  """Returns the error for a package of an extra that cannot be imported; `need` says what needs which package."""
+  """Returns the error for a package of an extra that cannot be imported.
+
+  Args:
+    extra: the extra that brings it.
+    need: what needs which package.
+    error: why it cannot be imported.
+  """
   return BadInput(f"{need} ({error}): {command(extra)}")
 
 

@@ -31,7 +31,7 @@ def restart_on_large_pages(module: str) -> None:
   example, a notebook.
 
   Args:
-    module: module name of the command, as after python -m; `swin_jax` runs the same command by its short name.
+    module: module name of the command, as after python -m; `swin_jax` runs it by a short name.
   """
   environment = on_large_pages(os.environ)
   if environment and _RESTARTED not in environment and is_supported() and _is_command(sys.orig_argv, module):

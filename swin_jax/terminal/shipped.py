@@ -66,10 +66,8 @@ def kinds(name: str) -> tuple[str, ...]:
 
 
 def described() -> list[str]:
-  """Returns the lines that list the configs, with their kinds of run and the beginning of their docstrings."""
-  lines = [
-    "configs that ship with swin_jax, for --config=NAME or --config=NAME:KIND; NAME alone takes the first kind:"
-  ]
+  """Returns the lines that list the configs, their kinds of run and what they are."""
+  lines = ["configs that ship with swin_jax, and their kinds of run; NAME alone takes the first kind:"]
   for name in names():
     every = kinds(name)
     words = [f":{kind}" for kind in every if kind and not kind.endswith("cpu")]
