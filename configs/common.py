@@ -1,5 +1,4 @@
-"""Definition and meaning of every config key, table of model sizes, and parsing of `:arg`. Recipes are in
-`recipes.py`.
+"""Definition and meaning of every config key. Recipes are in `recipes.py`, model sizes in `sizes.py`.
 
 A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
 locked: setting an unknown key, or a value of another type, fails. Configs import nothing else of swin_jax, so
@@ -10,20 +9,9 @@ they load in milliseconds, and import each other relatively: this folder is `con
 
 from ml_collections import ConfigDict, config_dict
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .sizes import SIZES
 
-# Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of H and
-# G (V2, section 3.2).
-SIZES = {
-  "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
-  "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
-  "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-  # The published model with 1.06 B parameters; whether it has extra norms is unknown.
-  "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
-  "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
-}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Config(ConfigDict):
@@ -68,6 +56,8 @@ def base() -> Config:
       patch_size=config_dict.FieldReference(4, field_type=object),
       # Tokens per axis that are merged into one between stages; (1, 2, 2) for clips
       merge_size=(2, 2),
+      # Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of
+      # H and G (V2, section 3.2); 0 = no extra norms
       **SIZES["tiny"],
       # Side of a window in tokens, per stage; (height, width) if not square, (time, height, width) for clips
       window_sizes=(8, 8, 8, 8),
@@ -283,25 +273,3 @@ def base() -> Config:
     )
   )
   return c.lock()
-
-
-class UnknownKind(ValueError):
-  """A config has no such kind of run; `kinds` holds those that it has, the default first."""
-
-  def __init__(self, arg: str, kinds: tuple[str, ...]):
-    names = ", ".join(f":{kind}" for kind in kinds if kind)
-    super().__init__(f"this config has no kind of run ':{arg}'; it has {names}")
-    self.kinds = kinds
-
-
-def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
-  """Returns the kind of run, given after the colon in `--config=NAME:KIND`; by default the first of `kinds`.
-
-  Raises:
-    UnknownKind: the config has no such kind.
-  """
-  if not arg:
-    return kinds[0]
-  if arg not in kinds:
-    raise UnknownKind(arg, kinds)
-  return arg

@@ -4,11 +4,11 @@ python -m swin_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/q
 python -m swin_jax.main --config=configs/quickstart.py:finetune --workdir=runs/quickstart/finetune
 """
 
-from . import common
+from . import common, kinds
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune"))
+  kind = kinds.parse(arg, ("pretrain", "finetune"))
   c = common.base()
   c.model.update(
     embed_dim=32,

@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from . import common
-from .common import SIZES
+from .kinds import parse
+from .sizes import SIZES
 
 # Task → changes that `debug` makes to groups that only this task reads.
 _SMALL = {
@@ -110,7 +110,7 @@ def parse_with_cpu(arg: str | None, kinds: tuple[str, ...]) -> tuple[str, bool]:
     UnknownKind: the config has no such kind.
   """
   on_cpu = {"cpu": kinds[0]} | {f"{kind},cpu": kind for kind in kinds}
-  kind = common.parse(arg, (*kinds, *on_cpu))
+  kind = parse(arg, (*kinds, *on_cpu))
   return on_cpu.get(kind, kind), kind in on_cpu
 
 

@@ -46,10 +46,8 @@ def _meanings() -> Iterator[_Meaning]:
   common = shipped.module("common")
   text = (shipped.folder() / "common.py").read_text()
   comments = _Comments(text)
-  module = ast.parse(text).body
-  (base,) = (node for node in module if isinstance(node, ast.FunctionDef) and node.name == "base")
-  tables = {ast.unparse(node.targets[0]): node for node in module if isinstance(node, ast.Assign)}
-  for node in base.body:
+  functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+  for node in functions["base"].body:
     if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)):
       continue
     name, of_node = node.targets[0].attr, comments.at(node)
@@ -58,9 +56,9 @@ def _meanings() -> Iterator[_Meaning]:
       if key.arg:
         yield _Meaning(f"{name}.{key.arg}", comments.at(key) if key.lineno != node.lineno else "")
       else:  # **TABLE["row"]
-        table = key.value.value.id
-        for i, each in enumerate(getattr(common, table)[key.value.slice.value]):
-          yield _Meaning(f"{name}.{each}", "" if i else comments.at(tables[table]))
+        row = getattr(common, key.value.value.id)[key.value.slice.value]
+        for i, each in enumerate(row):
+          yield _Meaning(f"{name}.{each}", "" if i else comments.at(key))
 
 
 def _keywords(value: ast.expr) -> list[ast.keyword]:

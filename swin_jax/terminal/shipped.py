@@ -10,7 +10,7 @@ import textwrap
 from types import ModuleType
 
 PACKAGE = "swin_jax.configs"
-_PARTS = ("__init__", "common", "recipes")  # modules that the configs share
+_PARTS = ("__init__", "common", "kinds", "recipes", "sizes")  # modules that the configs share
 _WIDTH = 110
 
 
@@ -60,7 +60,7 @@ def kinds(name: str) -> tuple[str, ...]:
   config = module(name)
   try:
     config.get_config("?")
-  except module("common").UnknownKind as error:
+  except module("kinds").UnknownKind as error:
     return error.kinds
   raise AssertionError(f"the config {name} accepts any kind of run")
 
