@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Sequence
 import difflib
 import errno
 import gc
-import itertools
 import os
 import re
 import signal
@@ -13,7 +12,17 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import config_help, config_keys, leftovers, preemption, rules, shipped, user_config
+from swin_jax.terminal import (
+  config_help,
+  config_keys,
+  config_values,
+  config_words,
+  leftovers,
+  preemption,
+  rules,
+  shipped,
+  user_config,
+)
 from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
 from swin_jax.terminal.progress import say, warn
 
@@ -26,7 +35,6 @@ COLLECT_EVERY = 50_000
 _OF_ABSL = re.compile("--?(no)?(flagfile|undefok)(=|$)")
 # What ml_collections raises where a key or its value cannot be parsed.
 _MISTAKES = (AttributeError, LookupError, TypeError, ValueError, SyntaxError, ArithmeticError, RecursionError)
-_KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,7 +116,7 @@ class ConfigParser(Parser):
 
   def parse_known_args(self, args=None, namespace=None):
     known, rest = self._parse(args, namespace)
-    if not known.config and rest and not _KEY.match(rest[0]):
+    if not known.config and rest and not config_words.KEY.match(rest[0]):
       self.refuse(rest[0])
     if known.config:
       config = user_config.load(known.config)
@@ -134,11 +142,13 @@ class ConfigParser(Parser):
     for word in rest:
       if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
         self.refuse(word)
-    _check_given_once(rest)
+    given = config_words.given(rest)
     from absl import flags  # --help needs neither
     from ml_collections import config_flags
 
     config_keys.check(given_keys(rest), loaded)
+    for flag, key, text in given:
+      config_values.check(flag, key, text, loaded)
     argv, values = [self.prog, *rest], flags.FlagValues()
     try:
       config = config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
@@ -154,18 +164,7 @@ class ConfigParser(Parser):
 
 def given_keys(argv: Sequence[str]) -> list[str]:
   """Returns the keys that a command line sets by --config.GROUP.KEY, as "GROUP.KEY", each once."""
-  return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
-
-
-def _check_given_once(words: Sequence[str]) -> None:
-  """Raises BadInput if two words set the same key: absl would take the last, or join tuples."""
-  given = {}
-  for word, after in itertools.pairwise([*words, "--"]):
-    if match := _KEY.match(word):
-      flag = word if "=" in word or after.startswith("--") else f"{word}={after}"
-      if before := given.get(match[1]):
-        raise BadInput(f"{before} and {flag} set the same key; give it once")
-      given[match[1]] = flag
+  return list(dict.fromkeys(match[1] for word in argv if (match := config_words.KEY.match(word))))
 
 
 def require(arguments: argparse.Namespace, **examples: str) -> None:

@@ -239,11 +239,31 @@ def test_files_that_are_not_read(tmp_path, capsys):
   assert "files next to the images, not read: 1 .txt" in table(capsys)
 
 
-def test_images_that_are_unreadable(tmp_path):
+def test_images_that_are_unreadable(tmp_path, capsys):
   folder = images.make_folder(tmp_path / "in", {"train": 12})
   (folder / "train/ant/000.png").write_bytes(b"no image")
   run(folder, tmp_path / "out", max_bad_fraction=0.2)
   assert found(tmp_path / "out") == ["train: images left out as unreadable or too large: 1"]
+  assert any(line.split() == ["unreadable", "1"] for line in table(capsys))
+
+
+def test_tiles_that_are_unreadable_and_tiles_without_data_are_two_numbers(tmp_path, capsys):
+  for i in range(8):
+    bands = scene(i, 24, 24)
+    bands[:12, :12] = 7 if i < 3 else bands[:12, :12]
+    write_tif(tmp_path / "in" / "train" / f"{i}.tif", bands, nodata=7)
+  whole = (tmp_path / "in" / "train" / "5.tif").read_bytes()
+  (tmp_path / "in" / "train" / "5.tif").write_bytes(whole[: len(whole) // 2])
+  cut = tiles.Cut(tile=12)
+  run(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.5, cut=cut, num_shards=3)
+  lines = {line.strip().rpartition("  ")[0].strip(): line.split()[-1] for line in table(capsys)}
+  (split,) = facts.read(str(tmp_path / "out")).splits
+  bad = split.unreadable
+  assert 1 <= bad <= 4 and split.empty == 3 and split.counts["images"] == 32 - 3 - bad
+  assert (lines["unreadable"], lines["without data"]) == (str(bad), "3")
+  assert found(tmp_path / "out") == [f"train: tiles left out as unreadable or too large: {bad}"]
+  run(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.5, cut=cut, num_shards=3)  # nothing to write
+  assert facts.read(str(tmp_path / "out")).splits == (split,)
 
 
 def test_what_the_source_said(tmp_path):
@@ -257,7 +277,7 @@ def test_what_the_source_said(tmp_path):
     "value_extremes": [],
   }
   counts |= dict.fromkeys(("known", "unknown", "wide", "widest", "channel_first"), 0)
-  split = facts.Split("train", (), Target.NOTHING, 0, False, counts)
+  split = facts.Split("train", (), Target.NOTHING, 0, 0, False, counts)
   assert strange.find(facts.Facts((split,), facts.Origin({}, (), ("palettes differ",)))) == [
     "palettes differ"
   ]

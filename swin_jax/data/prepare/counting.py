@@ -138,7 +138,7 @@ class Tally:
   def __init__(self):
     self._sizes, self._hashes = set(), []
     self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
-    self._sums = Counter(images=0, known=0, unknown=0, wide=0, channel_first=0)
+    self._sums = Counter(images=0, unreadable=0, known=0, unknown=0, wide=0, channel_first=0)
     self._widest, self._extremes, self._values = 0, [], []
 
   def add(self, count: Count) -> None:
@@ -166,6 +166,10 @@ class Tally:
       self._values = facts.merge_extremes(self._values, [extremes])
       sums["known"] += extremes["pixels"]
       sums["unknown"] += pixels - extremes["pixels"]
+
+  def add_unreadable(self) -> None:
+    """Counts an example that is not stored because it cannot be read."""
+    self._sums["unreadable"] += 1
 
   def facts(self) -> facts.Counts:
     """Returns the facts, see `data.read.facts`."""

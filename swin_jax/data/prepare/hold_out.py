@@ -24,6 +24,7 @@ from swin_jax.data.prepare import group_table
 from swin_jax.data.read import trees
 from swin_jax.data.read.example import Source
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 from swin_jax.terminal.progress import say, warn
 
@@ -170,10 +171,9 @@ def _name_one_sided(labels: np.ndarray, held: np.ndarray, class_names: Sequence[
     (in_val, in_train, "val", "training"),
   ):
     if len(names := [class_names[i] for i in np.flatnonzero(present & ~absent)]):
-      more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
       warn(
         f"--hold_out: {len(names):,} of {count:,} classes cannot be divided, so all their images are in"
-        f" {where} and none in {missing}: {', '.join(names[:3])}{more}"
+        f" {where} and none in {missing}: {listed(names, 3)}"
       )
 
 

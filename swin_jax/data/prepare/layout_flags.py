@@ -32,18 +32,18 @@ def asked(arguments: argparse.Namespace) -> roles.Asked:
   Raises:
     BadInput: they contradict each other, or the value of --splits is malformed.
   """
-  said = roles.Asked(
+  given = roles.Asked(
     arguments.images,
     arguments.labels,
     arguments.label_suffix,
     parse_splits(arguments.splits),
     arguments.classes == "folders",
   )
-  if said.folders_are_classes and said.names_maps:
+  if given.folders_are_classes and given.names_maps:
     raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")
-  if said.labels and said.label_suffix:
+  if given.labels and given.label_suffix:
     raise BadInput("--labels and --label_suffix both say where label maps are; leave one out")
-  return said
+  return given
 
 
 def parse_splits(text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 from typing import Any
 
-from swin_jax.data.prepare import counting, encoding, measuring, report, sealing, splits, tiles
+from swin_jax.data.prepare import counting, encoding, measuring, next_commands, report, sealing, splits, tiles
 from swin_jax.data.read import facts, roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
@@ -51,8 +51,8 @@ def prepare(
   plan = splits.make_plan(source, split, hold_out, cut, by, out, asked)
   if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.splits.values()):
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
-  for note in plan.notes:
-    say(note)
+  if plan.notes:
+    say(*plan.notes)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -95,13 +95,16 @@ def prepare(
 
 
 def describe(out: str, num_threads: int, strict: bool = False) -> None:
-  """Writes the statistics and the facts of a prepared set, unless they exist; prints them.
+  """Writes the statistics and the facts of a prepared set, unless they exist; prints them, and how its source
+  was understood.
 
   Raises:
     BadInput: see `describe_bands` and `report.show`.
   """
   describe_bands(out, num_threads)
   if sealing.count_again(out, num_threads):
+    if notes := facts.read(out).origin.notes:
+      say(*notes)
     report.show(out, strict)
   else:
     say(f"{out} has no manifest.json, so its classes are not counted; run the command that prepared it again")
@@ -116,13 +119,13 @@ def describe_bands(out: str, num_threads: int) -> None:
   """
   split = measuring.training_split(out)
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
-  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not measuring.belongs_to(out, of):
+  made_of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
+  if not measuring.belongs_to(out, made_of):
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
     measured |= {"band_names": header["band_names"]} if "band_names" in header else {}
-    measuring.write(out, measured | of)
+    measuring.write(out, measured | made_of)
     sealing.update(out, statistics.NAME)
   say(*statistics.describe(out))
 
@@ -181,6 +184,7 @@ def write_split(
             if isinstance(error, tiles.NoData):
               empty += 1
             elif error:
+              tally.add_unreadable()
               leave_out(shard, name, error)
             else:
               record, count = stored
@@ -262,25 +266,11 @@ def _finish(
   if of_rasters or targets.has_numbers:
     describe_bands(out, num_threads)
   report.show(out, strict)
-  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan.splits)
+  num_images = {name: len(shards.Shards(out, name)) for name in plan.splits}
+  images = ", ".join(f"{name} {count:,}" for name, count in num_images.items())
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
-  say(f"{out} is complete: {images} images, {what}. Next:")
-  command = f" --config.data.path={out}"
-  train = next((name for name in plan.splits if name.lower().startswith("train")), next(iter(plan.splits)))
-  evaluate = next(
-    (name for prefix in ("val", "test", "eval") for name in plan.splits if name.lower().startswith(prefix)),
-    train,
+  say(
+    f"{out} is complete: {images} images, {what}. Next:",
+    *next_commands.lines(out, num_images, classes, targets, of_rasters),
   )
-  command += f" --config.data.train_split={train}" if train != "train" else ""
-  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  kinds = {f"{config}:pretrain": "pretrain"}
-  kinds |= targets.recipes(of_rasters) or ({f"{config}:finetune": "finetune"} if classes else {})
-  for kind, run in kinds.items():
-    say(f"  python -m swin_jax.main --config={kind} --workdir=runs/{folder}/{run}{command}")
-  if evaluate == train:
-    say(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "
-      "some apart."
-    )

@@ -37,6 +37,7 @@ _ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pa
 _EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
 SCHEMA = {
   "images": _COUNT,  # readable records
+  "unreadable?": _COUNT,  # images or tiles that were left out as such; unknown of shards that were read again
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
@@ -82,15 +83,17 @@ class Split(NamedTuple):
     name: of the split.
     class_names: by label.
     targets: what each pixel carries, see `example.Source`.
-    left_out: number of images or tiles of the source that are not stored.
-    is_cut: whether the images are rasters, of which tiles without data are left out.
+    unreadable: number of images or tiles of the source that are not stored because they cannot be read.
+    empty: number of tiles that are not stored because they hold no data.
+    is_cut: whether the images are tiles of rasters.
     counts: see `SCHEMA`.
   """
 
   name: str
   class_names: tuple[str, ...]
   targets: Target
-  left_out: int
+  unreadable: int
+  empty: int
   is_cut: bool
   counts: Counts
 
@@ -134,14 +137,18 @@ def read(path: str) -> Facts | None:
   splits = []
   for name in sorted(loaded["splits"], key=_rank):
     header, counts = shards.read_header(path, name), loaded["splits"][name]
-    planned = header["made_from"].get("images")
+    planned, is_cut = header["made_from"].get("images"), "bands" in header["made_from"]
+    left_out = max(planned - counts["images"], 0) if isinstance(planned, int) else 0
+    # tiles without data are common in satellite scenes; images always hold data
+    unreadable = min(counts.get("unreadable", 0), left_out) if is_cut else left_out
     splits.append(
       Split(
         name,
         tuple(map(printable, header["class_names"])),
         Target(header.get("targets", "")),
-        max(planned - counts["images"], 0) if isinstance(planned, int) else 0,
-        "bands" in header["made_from"],
+        unreadable,
+        left_out - unreadable,
+        is_cut,
         counts,
       )
     )

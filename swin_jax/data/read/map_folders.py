@@ -10,8 +10,6 @@ from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 
-_MAPS = (Kind.LABEL, Kind.VALUE)
-
 
 class Mapped(NamedTuple):
   """Images and maps.
@@ -63,7 +61,7 @@ def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Pic
   marked, count = pairing.beside(pictures)
   if not marked:
     return pictures
-  if 2 * len(marked) < count and not any(each.kind in _MAPS for each in pictures):
+  if 2 * len(marked) < count and not any(each.kind in names.MAPS for each in pictures):
     raise BadInput(
       f"{where} holds {pictures[min(marked)].path}, which looks like the map of another image, but most"
       " images have none: give prepare --label_suffix= if these are maps, or --classes=folders if all are"

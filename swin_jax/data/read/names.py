@@ -64,6 +64,9 @@ class Kind(enum.Enum):
   OTHER = enum.auto()
 
 
+MAPS = (Kind.LABEL, Kind.VALUE)
+
+
 class Name(NamedTuple):
   """What a name says.
 
@@ -214,7 +217,7 @@ def is_other_stem(stem: str) -> bool:
 def without_band(stem: str) -> tuple[str, str, str]:
   """Returns (stem without its band and resolution, band, resolution); band is "" if the name has none."""
   kept, band, resolution = [], "", ""
-  for part in re.split(r"([_\-. ])", stem):
+  for part in re.split(f"([{re.escape(SEPARATORS)}])", stem):
     if not band and len(part) > 1 and is_band(part):
       band = part
     elif band and not resolution and is_resolution(part):

@@ -12,8 +12,6 @@ from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
 
-_MAPS = (Kind.LABEL, Kind.VALUE)
-
 
 class Asked(NamedTuple):
   """What the user says about a layout; what is empty is found.
@@ -138,7 +136,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   else:
     for level in levels.values():
       for name, split in level.splits.items():
-        if names.read(name).kind not in _MAPS and name not in stated.setdefault(split, []):
+        if names.read(name).kind not in names.MAPS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
   return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
@@ -150,10 +148,10 @@ def _unmatched(picture: Picture, asked: Asked) -> Picture:
     stem = picture.stem
     if stem.endswith(asked.label_suffix) and stem != asked.label_suffix:
       return picture._replace(kind=Kind.LABEL, key=stem.removesuffix(asked.label_suffix))
-    return picture._replace(kind=Kind.OTHER) if picture.kind in _MAPS else picture
-  if asked.images and not (picture.kind in _MAPS and not asked.labels):
+    return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAPS else picture
+  if asked.images and not (picture.kind in names.MAPS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
-  if asked.labels and picture.kind in _MAPS:
+  if asked.labels and picture.kind in names.MAPS:
     return picture._replace(kind=Kind.OTHER)
   return picture
 
