@@ -1,7 +1,7 @@
 """Predicts whether a run fits a TPU slice or GPU nodes before you rent them: memory, collectives, time of a
 step, and what to change if it does not fit.
 
-  python -m swin_jax.plan --config=FILE[:kind] \\
+  python -m swin_jax.plan --config=NAME[:KIND] \\
       --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
 For a TPU slice, the real train step is compiled on this machine. That needs no TPU, only libtpu: pip install

@@ -63,4 +63,4 @@ def test_it_ends_the_command_and_needs_neither_config_nor_workdir(capsys):
   assert not ended.value.code
   printed = capsys.readouterr().out
   assert '--config.task=\'classification\'\n    "classification", "masked_pixels"' in printed
-  assert "(default:" not in printed
+  assert "(default:" not in printed and "\n\n# optim\n\n--config.optim.total_epochs" in printed
