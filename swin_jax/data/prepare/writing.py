@@ -159,8 +159,8 @@ def write_split(
   total = sum(map(len, index.values()))
   progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
 
-  def leave_out(shard: int, name: str, error: str) -> None:
-    warn(f"left out {name}: {error}")
+  def leave_out(shard: int, what: str) -> None:
+    warn(f"left out {what}")
     left_out[shard] = left_out.get(shard, 0) + 1
     bad = sum(left_out.values())
     if bad > max_bad_fraction * total:
@@ -169,8 +169,8 @@ def write_split(
           os.remove(path[each])
       raise BadInput(
         f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
-        f" --max_bad_fraction={max_bad_fraction} of"
-        f" {total}; repair or remove them, or allow more"
+        f" --max_bad_fraction={max_bad_fraction} of {total}, such as {what}; repair or remove what cannot be"
+        f" read, or leave it out by --max_bad_fraction={_enough(bad / total)}"
       )
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
@@ -184,8 +184,8 @@ def write_split(
             if isinstance(error, tiles.NoData):
               empty += 1
             elif error:
-              tally.add_unreadable()
-              leave_out(shard, name, error)
+              tally.leave_out(what := f"{name}: {error}")
+              leave_out(shard, what)
             else:
               record, count = stored
               writer.write(record)
@@ -197,6 +197,11 @@ def write_split(
         shards.check_same_set(out, split, header)
         digests_of_part.add(os.path.basename(path[shard]), partial, tally.facts())
   progress.finish(_left_out(sum(left_out.values()), empty))
+
+
+def _enough(share: float) -> float:
+  """Returns a value of --max_bad_fraction at which a run goes on after this share of unreadable images."""
+  return next((value for value in (0.02, 0.05, 0.1, 0.2, 0.5) if value >= 2 * share), 1.0)
 
 
 def _left_out(unreadable: int, empty: int) -> str:

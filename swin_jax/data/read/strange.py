@@ -181,7 +181,8 @@ def _unread(counted: Facts) -> Iterator[str]:
   for split in counted.splits:
     if split.unreadable:
       what = "tiles" if split.is_cut else "images"
-      yield f"{split.name}: {what} left out as unreadable or too large: {split.unreadable:,}"
+      such = f", such as {'; '.join(split.first_unreadable)}" if split.first_unreadable else ""
+      yield f"{split.name}: {what} left out as unreadable or too large: {split.unreadable:,}{such}"
   yield from counted.origin.warnings
   if odd := {end: count for end, count in counted.origin.unread.items() if end.lower() not in BESIDE}:
     yield "files not read: " + endings(odd)
