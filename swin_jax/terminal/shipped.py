@@ -12,8 +12,6 @@ from types import ModuleType
 PACKAGE = "swin_jax.configs"
 _PARTS = ("__init__", "common", "kinds", "recipes", "sizes")  # modules that the configs share
 _WIDTH = 110
-
-
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -56,13 +54,22 @@ def provide() -> None:
 
 
 def kinds(name: str) -> tuple[str, ...]:
-  """Returns the kinds of run of a config: the default first, "" for one that needs no name."""
-  config = module(name)
+  """Returns the kinds of run of a config: the default first, "" for one that needs no name.
+
+  A file that a user has put into the folder of a clone may have none, or fail: it counts as one unnamed kind.
+  """
   try:
-    config.get_config("?")
-  except module("kinds").UnknownKind as error:
-    return error.kinds
-  raise AssertionError(f"the config {name} accepts any kind of run")
+    module(name).get_config("?")
+  except Exception as error:
+    return getattr(error, "kinds", ("",))
+  return ("",)
+
+
+def _summary(name: str) -> str:
+  try:
+    return " ".join((module(name).__doc__ or "").partition("\n\n")[0].split())
+  except Exception:  # as above
+    return ""
 
 
 def described() -> list[str]:
@@ -72,7 +79,6 @@ def described() -> list[str]:
     every = kinds(name)
     words = [f":{kind}" for kind in every if kind and not kind.endswith("cpu")]
     smaller = "; also with ,cpu" if "cpu" in every else ""
-    lines.append(f"  {name} {' '.join(words)}{smaller}")
-    summary = " ".join(module(name).__doc__.partition("\n\n")[0].split())
-    lines += textwrap.wrap(summary, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    lines.append("  " + " ".join([name, *words]) + smaller)
+    lines += textwrap.wrap(_summary(name), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
   return lines

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -93,3 +94,17 @@ def test_help_lists_every_config_with_its_kinds(capsys):
   assert [line.split()[0] for line in listed if line.startswith("  ") and line[2:3].strip("- ")][
     -len(shipped.names()) :
   ] == shipped.names()
+
+
+@pytest.mark.parametrize(
+  "text", ["def get_config():\n  return None", "def get_config(arg=None):\n  return arg", "1 +"]
+)
+def test_help_lists_a_file_of_the_users_in_the_folder_too(monkeypatch, text):
+  def module(name):
+    made = types.ModuleType(name)
+    exec(text, vars(made))
+    return made
+
+  monkeypatch.setattr(shipped, "names", lambda: ["mine"])
+  monkeypatch.setattr(shipped, "module", module)
+  assert shipped.described()[1:] == ["  mine"]
