@@ -54,10 +54,13 @@ def _of_class(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
   true_positives = np.cumsum(positive)[last]
   selected = last + 1
   recall = np.append(0.0, true_positives / true_positives[-1])
-  false_positives = selected - true_positives
-  false_positive_rate = np.append(0.0, false_positives / false_positives[-1])
   average_precision = np.sum(np.diff(recall) * true_positives / selected)
-  return np.trapezoid(recall, false_positive_rate), average_precision
+  false_positives = selected - true_positives
+  # Points inside a straight piece of the curve add nothing to the area but rounding.
+  bends = (np.diff(false_positives, 2) != 0) | (np.diff(true_positives, 2) != 0)
+  kept = np.append(np.append(True, bends), True)[: len(last)]
+  false_positive_rate = np.append(0.0, false_positives[kept] / false_positives[-1])
+  return np.trapezoid(np.append(0.0, recall[1:][kept]), false_positive_rate), average_precision
 
 
 ONE_VS_REST = RowMetrics(("auroc", "average_precision"), one_vs_rest)
