@@ -1,27 +1,17 @@
-"""Definition and meaning of every config key, table of model sizes, and parsing of `:arg`. Recipes are in
-`recipes.py`.
+"""Definition and meaning of every config key. Recipes are in `recipes.py`, model sizes in `sizes.py`.
 
 A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
-locked: setting an unknown key, or a value of another type, fails. Configs import nothing from swin_jax, so
-they load in milliseconds, anywhere.
+locked: setting an unknown key, or a value of another type, fails. Configs import nothing else of swin_jax, so
+they load in milliseconds, and import each other relatively: this folder is `configs` in a clone and
+`swin_jax.configs` where the package is installed. A config file anywhere else starts with
+`from swin_jax.configs import common`.
 """
 
 from ml_collections import ConfigDict, config_dict
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .sizes import SIZES
 
-# Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of H and
-# G (V2, section 3.2).
-SIZES = {
-  "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
-  "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
-  "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-  # The published model with 1.06 B parameters; whether it has extra norms is unknown.
-  "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
-  "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
-}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Config(ConfigDict):
@@ -65,6 +55,8 @@ def base() -> Config:
       patch_size=config_dict.FieldReference(4, field_type=object),
       # Tokens per axis that are merged into one between stages; (1, 2, 2) for clips
       merge_size=(2, 2),
+      # Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of
+      # H and G (V2, section 3.2); 0 = no extra norms
       **SIZES["tiny"],
       # Side of a window in tokens, per stage; (height, width) if not square, (time, height, width) for clips
       window_sizes=(8, 8, 8, 8),
@@ -139,11 +131,11 @@ def base() -> Config:
 
   c.data = ConfigDict(
     dict(
-      # "array_record", "tfds", "folder", "npz", or "digits" (part of scikit-learn, nothing to download)
+      # "array_record", "tfds", "folder", "npz", or "digits" (part of this package, nothing to download)
       source="array_record",
       path="",  # folder or file; for tfds the name of the data set, like "imagenet2012"
-      train_split="train",
-      eval_split="val",
+      train_split="train",  # split of the data to train on
+      eval_split="val",  # split of the data to evaluate on
       image_size=(256, 256),  # (height, width) in pixels; (frames, height, width) for clips
       # Dtype of the pixels in a batch; "float32" for rasters of other types, with NaN where there is no data
       dtype="uint8",
@@ -283,18 +275,3 @@ def base() -> Config:
     )
   )
   return c.lock()
-
-
-def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
-  """Returns the kind of run, given after the colon in `--config=FILE:kind`; by default the first of `kinds`.
-
-  Raises:
-    ValueError: the config has no such kind.
-  """
-  if not arg:
-    return kinds[0]
-  if arg not in kinds:
-    raise ValueError(
-      f"this config has no kind of run ':{arg}'; it has {', '.join(':' + kind for kind in kinds if kind)}"
-    )
-  return arg

@@ -13,7 +13,7 @@ one GPU; with ,cpu after the kind (:pretrain,cpu) it is half as wide at 64 px, f
 pair must have it, or neither. Batch and steps follow the number of images (data.fit_to_set).
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

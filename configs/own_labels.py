@@ -15,7 +15,7 @@ model narrower, for a CPU; it starts from a run with ,cpu. Batch and steps follo
 (data.fit_to_set).
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

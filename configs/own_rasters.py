@@ -18,7 +18,7 @@ have 2 px because the relevant structures in rasters are often small. With ,cpu 
 it is half as wide at 64 px, for a CPU. Batch and steps follow the number of rasters (data.fit_to_set).
 """
 
-from configs import common, recipes
+from . import common, recipes
 
 
 def get_config(arg=None):

@@ -15,8 +15,8 @@ all, with
   config.json        describes the model: "data" gives the properties of its images, "export" the inputs and
                      outputs
 
-or, instead of the first three, model.onnx for ONNX Runtime. That format needs a separate environment,
-requirements-onnx.txt, and an image size that requires no padding.
+or, instead of the first three, model.onnx for ONNX Runtime. That format needs jax2onnx, in an environment of
+its own (pip install 'swin_jax[onnx]'), and an image size that requires no padding.
 
 The input is images and the output is logits. For a backbone without a head, the output is pooled features.
 For a masked-image model, the input is images and mask and the output is the reconstruction. With --features,

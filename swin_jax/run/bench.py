@@ -1,7 +1,7 @@
 """Measures how fast a run's input pipeline is on this machine, where the time goes, and what would make it
 faster.
 
-  python -m swin_jax.run.bench --config=FILE[:kind] [--seconds=20] [--config.group.key=value]
+  python -m swin_jax.run.bench --config=NAME[:KIND] [--seconds=20] [--config.group.key=value]
 
 It reads, decodes, crops and batches like the run itself, with the same threads and worker processes, but does
 not train. It also times the stages image by image in one thread, and the preprocessing of a batch on the

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from configs import common
+from configs.sizes import SIZES
 from swin_jax.mesh import sharding
 from swin_jax.models import norms, swin, upernet
 from swin_jax.models.backbone import Features
@@ -48,7 +49,7 @@ def make_model(channels=32, **changes):
 
 
 def published(name, version, window):
-  numbers = dict(common.SIZES[name], version=version, window_sizes=(window,) * 4, mlp_ratio=4.0)
+  numbers = dict(SIZES[name], version=version, window_sizes=(window,) * 4, mlp_ratio=4.0)
   return upernet.UPerNet(make_model(**numbers).encoder, 150)
 
 

@@ -492,7 +492,7 @@ def test_what_a_refusal_says():
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(BadInput, match=r"needs libtpu.*pip install -r requirements-plan\.txt"):
+  with pytest.raises(BadInput, match=r"needs libtpu.*pip install -e '\.\[plan\]'"):
     ahead_of_time.devices_of(hardware.parse("v5e:2x2"))
 
 
