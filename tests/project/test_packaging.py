@@ -23,6 +23,7 @@ def lines(name):
   [
     ("requirements.txt", [*PROJECT["dependencies"], *EXTRAS["rasters"], *EXTRAS["tfds"]]),
     ("requirements-test.txt", EXTRAS["dev"]),
+    ("requirements-plan.txt", EXTRAS["plan"]),
   ],
 )
 def test_requirements_are_those_of_the_project(name, requirements):
