@@ -16,7 +16,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import agreement, checks, classes, compatibility, compilation, fit, metrics
+from swin_jax.run import agreement, checks, classes, compatibility, compilation, fit, metrics, source_model
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -152,6 +152,8 @@ def open_checkpoint(
   """
   agreement.check_config(config)
   saved = folder.open_saved(workdir)
+  if config.model_of_source:
+    config = source_model.adopt(config, saved.config, saved.source, given)
   config = run_config.with_statistics(config, saved.config)
   config = fit.apply(config, fit.by_size(config, given) | fit.kept(config, saved.config, given))
   checks.check(config)

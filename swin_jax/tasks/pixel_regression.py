@@ -228,5 +228,6 @@ KIND = TaskKind(
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,
   evaluation=pixel_input.evaluation,
+  head=("channels",),
   pixels=PixelAnswers("regress", "number", lambda scores: scores[..., 0], draw),
 )

@@ -194,6 +194,7 @@ KIND = TaskKind(
   outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
+  head=("channels",),
   class_layers=("classifier", "auxiliary_classifier"),
   pixels=PixelAnswers("segment", "class", to_map, draw),
 )

@@ -211,6 +211,7 @@ class TaskKind(NamedTuple):
     fit: config → the values of the task's keys, by key, that suit the images (data.fit_to_set).
     warnings: config → a line for every setting among the task's keys that is likely to give a poor result.
     evaluation: config → the `Evaluation`.
+    head: keys of its group that, with the number of classes, determine the shapes of its head.
     class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
@@ -235,6 +236,7 @@ class TaskKind(NamedTuple):
   fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
   warnings: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
+  head: tuple[str, ...] = ()
   class_layers: tuple[str, ...] = ()
   pixels: PixelAnswers | None = None
 
