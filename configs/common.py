@@ -1,5 +1,4 @@
-"""Definition and meaning of every config key, table of model sizes, and parsing of `:arg`. Recipes are in
-`recipes.py`.
+"""Definition and meaning of every config key, and parsing of `:arg`. Recipes are in `recipes.py`.
 
 A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
 locked: setting an unknown key, or a value of another type, fails. Configs import nothing from swin_jax, so
@@ -8,20 +7,7 @@ they load in milliseconds, anywhere.
 
 from ml_collections import ConfigDict, config_dict
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-# Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of H and
-# G (V2, section 3.2).
-SIZES = {
-  "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
-  "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
-  "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-  # The published model with 1.06 B parameters; whether it has extra norms is unknown.
-  "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
-  "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
-}
+from configs.sizes import IMAGENET_MEAN, IMAGENET_STD, SIZES
 
 
 class Config(ConfigDict):
@@ -44,8 +30,8 @@ def base() -> Config:
   # Workdir of a run (or its checkpoints/STEP) or model folder whose encoder this run starts from; "" = train
   # from scratch
   c.init_from = ""
-  # True: the sizes of the model, the image size and the normalisation of the bands are those of the weights in
-  # init_from, whatever they are, and the group model decides only how the model is computed
+  # True: the sizes of the model, the image size and the normalisation of the bands are those of the weights
+  # in init_from, whatever they are, and the group model decides only how the model is computed
   c.model_of_source = False
   c.transfer = ConfigDict(
     dict(  # how weights of another shape are transferred from init_from; see swin_jax/saved/transfer.py

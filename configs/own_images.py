@@ -14,8 +14,9 @@ public weights; or, for comparison, training from scratch.
 DATA is the output of `python -m swin_jax.data.prepare` for your folder. The model is Swin V2-T at 256 px, for
 one GPU; with ,cpu after the kind (:pretrain,cpu) it is half as wide at 64 px, for a CPU. Both commands of a
 pair must have it, or neither. :from_public takes model, image size and normalisation from SRC: a model
-folder, the workdir of a run, or public weights; with ,cpu it computes in float32. --config.optim.freeze_encoder
-trains only the head. Batch and steps follow the number of images (data.fit_to_set).
+folder, the workdir of a run, or public weights; with ,cpu it computes in float32.
+--config.optim.freeze_encoder=True trains only the head. Batch and steps follow the number of images
+(data.fit_to_set).
 """
 
 from configs import common, recipes

@@ -14,9 +14,9 @@ DATA is the output of `python -m swin_jax.data.prepare` for images and label map
 of numbers, like depth. The first and the last command start from runs/own/pretrain, a run of own_images.py,
 or from --config.init_from=SRC. :from_public takes the encoder, its normalisation and, from a UPerNet, the
 width of the head from SRC: a model folder, the workdir of a run, or public weights; for maps of numbers, add
---config.model_of_source=True to :regress. With ,cpu after the kind (:scratch,cpu) images and crops are smaller and the
-model narrower, for a CPU; it starts from a run with ,cpu. Batch and steps follow the number of images
-(data.fit_to_set).
+--config.model_of_source=True to :regress. With ,cpu after the kind (:scratch,cpu) images and crops are
+smaller and the model narrower, for a CPU; it starts from a run with ,cpu. Batch and steps follow the number
+of images (data.fit_to_set).
 """
 
 from configs import common, recipes

@@ -18,11 +18,12 @@ of the rasters, or on classes or numbers of their pixels.
 DATA is the output of `python -m swin_jax.data.prepare --tile=160` for your GeoTIFFs. The number of bands and
 their normalisation are read from its statistics.json. LABELLED is the same for rasters with a label map each,
 and MEASURED for rasters with a one-band raster of target values each. :segment and :regress train UPerNet on
-the pre-trained encoder. :from_public, :segment_from_public and :regress_from_public take the model from SRC: a
-model folder, the workdir of a run, or public weights. If SRC was trained on the same type of pixels and number
-of bands, they are normalised as there, otherwise by statistics.json. The model of the other kinds is a small
-Swin V2 with 12 M parameters at 128 px, for one GPU; its patches have 2 px because the relevant structures in
-rasters are often small. With ,cpu after the kind (:segment,cpu) it is half as wide at 64 px, for a CPU. Batch and steps follow the number of rasters (data.fit_to_set).
+the pre-trained encoder. :from_public, :segment_from_public and :regress_from_public take the model from SRC:
+a model folder, the workdir of a run, or public weights. If SRC was trained on the same type of pixels and
+number of bands, they are normalised as there, otherwise by statistics.json. The model of the other kinds is a
+small Swin V2 with 12 M parameters at 128 px, for one GPU; its patches have 2 px because the relevant
+structures in rasters are often small. With ,cpu after the kind (:segment,cpu) it is half as wide at 64 px,
+for a CPU. Batch and steps follow the number of rasters (data.fit_to_set).
 """
 
 from configs import common, recipes

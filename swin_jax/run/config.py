@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import math
 import os
 import pathlib
 from typing import Any

@@ -134,6 +134,6 @@ def refuse_flags(config: ConfigDict, keys: Collection[str]) -> None:
   fixed = {"model.backbone", *backbone.weights, *backbone.applied}
   if config.model_of_source and (wrong := [key for key in keys if key.partition("[")[0] in fixed]):
     raise BadInput(
-      f"--config.{wrong[0]} has no effect: this config takes its model from the weights in init_from; leave it"
-      " out, or use a kind of run with a model of its own"
+      f"--config.{wrong[0]} has no effect: this config takes its model from the weights in init_from; leave"
+      " it out, or use a kind of run with a model of its own"
     )

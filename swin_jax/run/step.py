@@ -55,8 +55,8 @@ def make_step(
     augment: (batch, rng) → batch, applied before the loss; None for no augmentation.
     optimizer: optimizer of the state's parameters.
     rate: optimizer state → learning rate of its next update, for logging.
-    gradient_shardings: tree like the trained parameters. Gradients are reduced over devices directly into these
-      shards; no device ever holds a whole gradient.
+    gradient_shardings: tree like the trained parameters. Gradients are reduced over devices directly into
+      these shards; no device ever holds a whole gradient.
     trained: parameters → those that are trained; the others never change, nor does their average.
     seed: seed of RandAugment, mixing, erasing and drop path.
     accumulation_steps: number of parts of the batch, computed one after the other, whose gradients are

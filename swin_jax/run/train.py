@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.mesh import distributed
-from swin_jax.run import agreement, checks, classes, compatibility, contents, fit, source_model, summary
+from swin_jax.run import agreement, best, checks, classes, compatibility, contents, fit, source_model, summary
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.inputs import connect, open_sources
@@ -59,6 +59,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   fitted = fit.kept(config, stored, given) if stored else fit.by_size(config, given)
   config = fit.apply(config, fitted)
   checks.check(config)
+  best.ranking_of(config)  # fails early if the task has no such metric
   distributed.check_shared(workdir)
   # 2. Input pipeline.
   with waiting("opening the data"):
@@ -92,6 +93,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   # 3.-5. Mesh and sharding, model, train step.
   with waiting("preparing the model"):
     program = build(config, steps_per_epoch, total_steps)
+  ranking = best.ranking_of(config)
+  best.check_rows(program, ranking, len(data.eval_source))
   if start:  # fails early if the weights do not fit
     shapes = {
       path: leaf.shape
@@ -105,9 +108,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       raise BadInput(f"another process has just trained in --workdir={workdir}; give the command again")
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
-    checkpoints = checkpoint.Checkpoints(
-      workdir, c.keep_latest, schedule.every["keep"], c.keep_best, program.task.best
-    )
+    checkpoints = checkpoint.Checkpoints(workdir, c.keep_latest, schedule.every["keep"], c.keep_best, ranking)
     stack.callback(checkpoints.close)
     with waiting("reading the checkpoint"):
       restored = checkpoints.restore(program.state)
@@ -143,7 +144,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       clock,
       schedule,
       first=restored.step,
-      best=program.task.best[0],
+      best=ranking.metric,
       eval_batches=len(data.eval_source) / config.data.batch_size,
       sums=restored.data["interval"],
       evaluation=restored.evaluation,
@@ -151,15 +152,14 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     )
     profiler = Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
-    run = Run(config, data, num_examples, program, schedule, checkpoints, log, profiler)
+    run = Run(config, data, num_examples, program, schedule, ranking, checkpoints, log, profiler)
     with waiting(log.position):
-      evaluation = loop(run, restored)
+      ended = loop(run, restored)
   took = duration(time.perf_counter() - started)
-  say(
-    f"done in {took}  {in_short(evaluation)}  checkpoint"
-    f" {checkpoints.folder}/{max(restored.step, total_steps)}"
-  )
-  return evaluation
+  say(f"done in {took}  {in_short(ended.evaluation)}  checkpoint {checkpoints.folder}/{ended.step}")
+  for line in best.describe(ended.best, ended.step, total_steps, checkpoints.folder):
+    say(line)
+  return ended.evaluation
 
 
 def _examples_at_start(workdir: str, now: int, config: ConfigDict) -> int:

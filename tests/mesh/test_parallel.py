@@ -17,9 +17,7 @@ import pytest
 from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
-from swin_jax.run import config as run_config
-from swin_jax.run import summary
-from swin_jax.run import train
+from swin_jax.run import summary, train
 from swin_jax.run.program import build
 from swin_jax.run.schedule import Schedule
 from swin_jax.run.state import TrainState
