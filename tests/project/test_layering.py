@@ -27,6 +27,7 @@ MAY_IMPORT = {
   "weights": MODEL_USERS,
   "show": MODEL_USERS,
   "export": MODEL_USERS,
+  "probe": MODEL_USERS | {"data.feed"},
   "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
