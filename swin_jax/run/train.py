@@ -11,7 +11,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.mesh import distributed
-from swin_jax.run import agreement, best, checks, classes, compatibility, contents, fit, source_model, summary
+from swin_jax.run import (
+  agreement,
+  best,
+  checks,
+  classes,
+  compatibility,
+  contents,
+  curves,
+  fit,
+  source_model,
+  summary,
+)
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.inputs import connect, open_sources
@@ -59,6 +70,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   fitted = fit.kept(config, stored, given) if stored else fit.by_size(config, given)
   config = fit.apply(config, fitted)
   checks.check(config)
+  weights_and_biases.check(config)
   best.ranking_of(config)  # fails early if the task has no such metric
   distributed.check_shared(workdir)
   # 2. Input pipeline.
@@ -136,7 +148,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       say(*lines)
     # 7. Loop.
     written = restored.data.get("written", {})  # old checkpoints have none
-    writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
+    also = weights_and_biases.sinks(workdir, config)
+    writer = Writer(workdir, restored.step, restored.evaluation is not None, written, also)
     stack.callback(writer.close)
     clock = Clock(config.data.batch_size, program.train_flops)
     log = TrainLog(
@@ -157,8 +170,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       ended = loop(run, restored)
   took = duration(time.perf_counter() - started)
   say(f"done in {took}  {in_short(ended.evaluation)}  checkpoint {checkpoints.folder}/{ended.step}")
-  for line in best.describe(ended.best, ended.step, total_steps, checkpoints.folder):
-    say(line)
+  say(*best.describe(ended.best, ended.step, total_steps, checkpoints.folder))
+  curves.draw(workdir)
   return ended.evaluation
 
 

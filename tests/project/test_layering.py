@@ -28,7 +28,7 @@ MAY_IMPORT = {
   "show": MODEL_USERS,
   "export": MODEL_USERS,
   "probe": MODEL_USERS | {"data.feed"},
-  "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
+  "run": {"saved", "tasks", "models", "drawing", "data", "ops", "mesh", "kernels", "terminal"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "main": {"run", "mesh", "terminal"},
   "__main__": {"terminal"},

@@ -128,7 +128,7 @@ def test_a_run_speaks_at_once_without_banners_and_is_evaluated_by_its_folder_alo
   known = r"(train in|starting|opening|warning:|preparing|reading|initialising|masked_pixels,|6 steps"
   known += r" of 16"
   known += r"|(no GPU found|JAX_PLATFORMS=cpu): training on|each device holds"
-  known += r"|compiling|train step:|step \d+/6  epoch|saving|evaluati|done in)"
+  known += r"|compiling|train step:|step \d+/6  epoch|saving|evaluati|done in|drew)"
   assert not [line for line in lines if not re.match(known, line)], output
   trained = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["eval/loss"]
   process = command("--mode=eval", f"--workdir={tmp_path / 'run'}", "--config.data.num_threads=2")
