@@ -22,6 +22,7 @@ from swin_jax.run import (
   fit,
   source_model,
   summary,
+  weights_and_biases,
 )
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
