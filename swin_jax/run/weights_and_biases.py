@@ -5,7 +5,6 @@ A run does not need it to go on: whatever it raises is one line.
 
 from collections.abc import Callable, Mapping
 import importlib.util
-import io
 import os
 import pathlib
 import secrets
@@ -13,7 +12,7 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from PIL import Image
+import numpy as np
 
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
@@ -68,9 +67,9 @@ class WeightsAndBiases:
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     self._try(lambda: self._run.log(dict(values), step=step))
 
-  def picture(self, step: int, name: str, png: bytes, height: int, width: int) -> None:
-    del height, width
-    self._try(lambda: self._run.log({name: self._image(Image.open(io.BytesIO(png)))}, step=step))
+  def picture(self, step: int, name: str, grid: np.ndarray, png: bytes) -> None:
+    del png
+    self._try(lambda: self._run.log({name: self._image(grid)}, step=step))
 
   def close(self) -> None:
     self._try(lambda: self._run.finish())

@@ -26,7 +26,7 @@ class Sink(Protocol):
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
-  def picture(self, step: int, name: str, png: bytes, height: int, width: int) -> None: ...
+  def picture(self, step: int, name: str, grid: np.ndarray, png: bytes) -> None: ...  # the same, encoded
 
   def close(self) -> None: ...
 
@@ -105,7 +105,7 @@ class Writer:
     grid, encoded = legend(picture_grid(images)), io.BytesIO()
     Image.fromarray(grid).save(encoded, "PNG")
     for sink in self._sinks:
-      sink.picture(step, name, encoded.getvalue(), *grid.shape[:2])
+      sink.picture(step, name, grid, encoded.getvalue())
     path = self._workdir / "pictures" / f"{name}-{step:07d}.png"
     try:
       path.parent.mkdir(exist_ok=True)

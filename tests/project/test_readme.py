@@ -43,7 +43,7 @@ def test_the_configs_it_names_are_all_there_are():
       stem = name
       match = re.search(r"\{([^}]*)\}", name)
       names |= {name.replace(match[0], part) for part in match[1].split(",")} if match else {name}
-  others = {"__init__", "common", "recipes", "quickstart"}
+  others = {"__init__", "common", "recipes", "sizes", "quickstart"}
   assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - others
 
 

@@ -18,7 +18,7 @@ class StandIn(types.ModuleType):
     super().__init__("wandb")
     self.__spec__ = types.SimpleNamespace(origin="wandb.py")
     self.started, self.logged, self.finished, self.fails = [], [], 0, set()
-    self.Image = lambda picture: picture.size
+    self.Image = lambda picture: picture.shape
     self.url = "https://example/run"
 
   def init(self, **settings):
@@ -62,7 +62,7 @@ def test_a_run_sends_what_its_metrics_file_holds_and_its_pictures(wandb, tmp_pat
   expected = [(e["step"], {k: v for k, v in e.items() if k not in about}) for e in entries]
   pictures = [each for each in wandb.logged if "reconstruction" in each[1]]
   assert [each for each in wandb.logged if each not in pictures] == expected
-  assert [step for step, _ in pictures] == [6] and pictures[0][1]["reconstruction"][0] == 300
+  assert [step for step, _ in pictures] == [6] and pictures[0][1]["reconstruction"][1] == 300
 
 
 def test_a_run_that_continues_is_the_same_run_there(wandb, tmp_path):
