@@ -13,11 +13,10 @@ of the rasters, or on classes or numbers of their pixels; or fine-tuning of publ
       --config.init_from=SRC --config.data.path=DATA
 
 DATA is the output of `python -m swin_jax.data.prepare --tile=160` for your GeoTIFFs, LABELLED and MEASURED
-the same with a label map or a one-band raster of values for each; its statistics.json normalises the bands.
-:from_public fine-tunes the model in SRC (a run, a model folder, public weights) on classes; so do :segment
-and :regress, UPerNet on pixels, with --config.model_of_source=True --config.init_from=SRC. The model of the
-other kinds has 12 M parameters at 128 px, for one GPU, and patches of 2 px for small structures; ,cpu after
-the kind (:segment,cpu) makes it narrower, at 64 px. Batch and steps follow the number of rasters.
+the same with a label map or a raster of values for each; its statistics.json normalises the bands. SRC is a
+run, a model folder or public weights; :segment and :regress (UPerNet) also start from its model with
+--config.model_of_source=True --config.init_from=SRC. The model of the other kinds has 12 M parameters at 128
+px, for one GPU, and patches of 2 px for small structures; ,cpu after the kind makes it narrower, at 64 px.
 """
 
 from configs import common, recipes
@@ -25,7 +24,7 @@ from configs import common, recipes
 
 def get_config(arg=None):
   kind, on_cpu = recipes.parse_with_cpu(arg, ("pretrain", "finetune", "segment", "regress", "from_public"))
-  c = common.base()
+  c, dense = common.base(), kind in ("segment", "regress")
   c.model.update(patch_size=2, embed_dim=64, depths=(2, 2, 6, 2), num_heads=(2, 4, 8, 16), drop_path_rate=0.1)
   if kind == "pretrain":
     recipes.set_simmim(c)
@@ -34,7 +33,7 @@ def get_config(arg=None):
   elif kind == "finetune":
     recipes.set_fine_tuning_from_simmim(c, layer_decay=0.9)
     c.classification.num_classes = 0
-  elif kind in ("segment", "regress"):
+  elif dense:
     # Tiles keep their size, apart from a random scale of 3/4 to 4/3 in training.
     c.task = "segmentation" if kind == "segment" else "pixel_regression"
     recipes.set_dense(c, c.task, sides=(), crop=(128, 128), canvas=(320, 320))
@@ -45,16 +44,17 @@ def get_config(arg=None):
   c.data.update(fit_to_set=True, batch_size=128, eval_batch_size=128)
   # Augmentation for arbitrary numbers in images from above: flips, rotations, and moderate changes of scale.
   c.augment.update(interpolation="bilinear", rotate=True)
-  c.augment.update(crop_scale=(0.5, 1.0), rand_augment_operations=0)
   c.optim.update(total_epochs=100.0, warmup_epochs=10.0, lr=1e-3, warmup_lr=1e-6, min_lr=1e-6)
-  if kind in ("segment", "regress"):
+  if dense:
     c.data.update(batch_size=16, eval_batch_size=16)
     c.optim.update(lr=1e-4 * 32, warmup_lr=0.0, min_lr=0.0)  # 1e-4 at batch 16
+  else:
+    c.augment.update(crop_scale=(0.5, 1.0), rand_augment_operations=0)
   c.log.update(every_steps=10, eval_every_epochs=5.0)
   if kind == "from_public":
     recipes.set_from_public(c)
   if on_cpu:
     recipes.set_cpu(c, embed_dim=32)
-    if kind in ("segment", "regress"):
+    if dense:
       c[c.task].channels = 32
   return c
