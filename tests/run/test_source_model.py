@@ -144,6 +144,14 @@ def test_the_normalisation_is_taken_where_the_data_can_have_it(tmp_path, colours
     assert (taken.data.dtype, taken.data.mean) == (c.data.dtype, c.data.mean)
 
 
+def test_weights_of_8_bits_do_not_normalise_other_numbers(tmp_path, colours, monkeypatch):
+  c = own_rasters.get_config("from_public,cpu")
+  c.data.path, c.init_from = colours, imported(tmp_path, bands=3, **OTHER)
+  measured = source_model.statistics.read(colours)
+  monkeypatch.setattr(source_model.statistics, "read", lambda path: measured | {"dtype": "uint16"})
+  assert source_model.with_model(c).data.mean == ()
+
+
 @pytest.mark.parametrize("name", ["from_public,cpu", "from_public"])
 def test_a_dense_task_keeps_its_crop_and_takes_the_encoder(source, name):
   c = own_labels.get_config(name)
