@@ -171,7 +171,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       ended = loop(run, restored)
   took = duration(time.perf_counter() - started)
   say(f"done in {took}  {in_short(ended.evaluation)}  checkpoint {checkpoints.folder}/{ended.step}")
-  say(*best.describe(ended.best, ended.step, total_steps, checkpoints.folder))
+  if lines := best.describe(ended.best, ended.step, total_steps, checkpoints.folder):
+    say(*lines)
   curves.draw(workdir)
   return ended.evaluation
 
