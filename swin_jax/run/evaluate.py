@@ -23,6 +23,7 @@ from swin_jax.run import (
   classes,
   compatibility,
   compilation,
+  contents,
   fit,
   metrics,
   source_model,
@@ -192,6 +193,8 @@ def open_checkpoint(
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
+  if lines := contents.describe(config):
+    say(*lines)
   return Opened(config, program, data, state)
 
 

@@ -135,6 +135,7 @@ KIND = TaskKind(
     "classification.erase_probability": rules.Real(0, 1),
   },
   check=image_input.check,
+  warnings=image_input.warnings,
   module=_module,
   make=_make,
   metrics=_metrics,
