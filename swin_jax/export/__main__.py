@@ -35,7 +35,7 @@ if __name__ == "__main__":
   preemption.listen()  # before the slow imports
   quiet.libraries()
 
-from swin_jax.terminal import cli
+from swin_jax.terminal import cli, files
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
@@ -92,7 +92,7 @@ def _export(arguments) -> None:
   from swin_jax.saved import description as descriptions
   from swin_jax.saved import folder, pretrained
 
-  folder.check_free(arguments.destination)
+  files.check_free(arguments.destination)
   model, params = pretrained.load(
     arguments.source,
     window=arguments.window,

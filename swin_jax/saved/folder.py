@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from swin_jax.saved import hub, parameters, workdir
 from swin_jax.saved import tensors as tensor_files
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import addresses, digests, files, json_files
-from swin_jax.terminal.errors import BadInput, cannot_write
+from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import Progress, say
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -133,25 +132,6 @@ def check_no_model(path: str) -> None:
     )
 
 
-def check_free(destination: str) -> None:
-  """Checks that a destination can be created, and that it does not exist or is an empty folder.
-
-  Raises:
-    BadInput: the destination exists, or cannot be created.
-  """
-  path = pathlib.Path(destination)
-  try:
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-      raise BadInput(f"{destination} already exists; choose another name")
-    if not path.name:  # ".", or the root
-      raise BadInput(f"{destination} cannot be created there; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
-      pass
-  except OSError as error:
-    raise cannot_write(destination, error, done="created") from error
-
-
 @contextlib.contextmanager
 def new(destination: str) -> Iterator[pathlib.Path]:
   """Yields a folder to fill, which becomes the destination; if the block fails, nothing is left.
@@ -159,7 +139,7 @@ def new(destination: str) -> Iterator[pathlib.Path]:
   Raises:
     BadInput: the destination already exists or cannot be created.
   """
-  check_free(destination)
+  files.check_free(destination)
   with files.making_folder(pathlib.Path(destination)) as partial:
     yield partial
 

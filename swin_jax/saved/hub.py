@@ -9,7 +9,7 @@ from swin_jax.terminal.files import is_plain_name
 from swin_jax.terminal.progress import waiting
 
 SCHEME = "hf://"
-_SECONDS = 3  # to wait for the hub's answer
+_SECONDS = 4.5  # to wait for the hub's answer: a slow one takes 4, and the command is to end within 5
 
 
 def is_address(source: str) -> bool:

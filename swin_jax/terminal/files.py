@@ -10,10 +10,11 @@ import os
 import pathlib
 import re
 import stat
+import tempfile
 from typing import BinaryIO
 
 from swin_jax.terminal import leftovers
-from swin_jax.terminal.errors import is_of_storage
+from swin_jax.terminal.errors import BadInput, cannot_write, is_of_storage
 
 PARTIAL = ".partial"  # suffix of files being written, or left by a process that died
 _OF_PARTIAL = rf"\.[0-9a-f]{{1,16}}\{PARTIAL}"  # earlier versions wrote shorter numbers
@@ -146,3 +147,22 @@ def _sync_folder(path: pathlib.Path) -> None:
   except OSError as error:
     if error.errno not in _CANNOT_SYNC:
       raise
+
+
+def check_free(destination: str) -> None:
+  """Checks that a destination can be created, and that it does not exist or is an empty folder.
+
+  Raises:
+    BadInput: the destination exists, or cannot be created.
+  """
+  path = pathlib.Path(destination)
+  try:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+      raise BadInput(f"{destination} already exists; choose another name")
+    if not path.name:  # ".", or the root
+      raise BadInput(f"{destination} cannot be created there; choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):  # os.access knows nothing of file systems like /proc
+      pass
+  except OSError as error:
+    raise cannot_write(destination, error, done="created") from error

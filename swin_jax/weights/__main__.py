@@ -38,7 +38,7 @@ if __name__ == "__main__":
   quiet.libraries()
 
 from swin_jax.saved import choices
-from swin_jax.terminal import cli, digests, rules
+from swin_jax.terminal import cli, digests, files, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
@@ -164,11 +164,14 @@ def main(argv: list[str]) -> int:
 
 
 def _import(arguments) -> None:
-  from swin_jax.saved import description, folder, tensors  # late, because importing jax takes seconds
+  from swin_jax.saved import tensors
+
+  files.check_free(arguments.destination)
+  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle, arguments.entry)
+  # late, because importing jax takes seconds, in which a hub that does not answer is already reported
+  from swin_jax.saved import description, folder
   from swin_jax.weights import importer, inference
 
-  folder.check_free(arguments.destination)
-  opened = tensors.open_tensors(arguments.source, arguments.allow_pickle, arguments.entry)
   if arguments.ignore:
     opened = opened.without(arguments.ignore)
   hints = inference.Hints(**{name: getattr(arguments, name) for name in inference.Hints._fields})
@@ -188,7 +191,7 @@ def _adapt(arguments) -> None:
   from swin_jax.saved import description as descriptions
   from swin_jax.tasks import kind_of
 
-  folder.check_free(arguments.destination)
+  files.check_free(arguments.destination)
   saved = folder.open_saved(arguments.source)
   if arguments.bands is None and arguments.band_rule:
     raise BadInput("--band_rule says how --bands are derived; give both")

@@ -16,7 +16,6 @@ from swin_jax.models.swin import official
 from swin_jax.models.swin.settings import changed
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
-from swin_jax.saved.folder import check_free
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal import files
@@ -157,7 +156,7 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     else loading.in_python(description, path, layout, saved.source)
   )
   targets = [path] + ([path.with_name("config.json")] if config else [])
-  check_free(destination)
+  files.check_free(destination)
   if existing := [str(target) for target in targets if target.exists()]:
     raise BadInput(f"{existing[0]} already exists; choose another name")
   table, read = plan(saved, layout)

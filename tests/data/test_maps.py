@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 import pytest
+import rasterio
 
 from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
 from swin_jax.data.read.targets import Target
@@ -186,6 +187,22 @@ def test_other_lossy_formats_are_treated_alike(kind, tmp_path, capsys):
   )
   (values,) = read_all(tmp_path / "masks", masks)
   assert (values != (DRAWN > 0)).mean() < 0.1 and "changes their values a little" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+  "name, options, lossy",
+  [
+    ("x.tif", dict(driver="GTiff", compress="jpeg"), "lossy TIFF"),
+    ("x.tif", dict(driver="GTiff", compress="deflate"), ""),
+    ("x.jp2", dict(driver="JP2OpenJPEG"), "lossy JPEG 2000"),
+    ("x.jp2", dict(driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES"), ""),
+  ],
+)
+def test_a_lossy_raster_is_told_by_what_it_declares(name, options, lossy, tmp_path):
+  with rasterio.open(tmp_path / name, "w", width=30, height=20, count=1, dtype="uint8", **options) as file:
+    file.write(DRAWN[None])
+  assert maps.open_map(str(tmp_path / name), name).lossy == lossy
 
 
 @pytest.mark.parametrize("alpha", [False, True])

@@ -158,6 +158,27 @@ def test_image_files_of_all_endings_are_tried(tmp_path, capsys):
     assert run(folder, tmp_path / f"{end}_out") == 0
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM"])
+def test_images_without_an_ending_are_told_by_their_content(kind, tmp_path, capsys):
+  for name in ("cat", "dog"):
+    files = {f"{i:04x}": images.encode(i, kind=kind) for i in range(3)}
+    write(tmp_path / "in" / name, files | {"README": "BMW", "LICENSE": b"GIF8 and no more"})
+  assert run(tmp_path / "in", tmp_path / "out") == 0
+  said = capsys.readouterr().out
+  assert len(read(tmp_path / "out")) == 6 and "files not read: 4 no ending" in said
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path, capsys):
+  pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif, which is optional, is not installed")
+  pillow_heif.register_heif_opener()
+  for name in ("cat", "dog"):
+    encoded = images.encode(1, kind="HEIF")
+    files = {f"{name}_{path}": encoded for path in ("x.heic", "y.HEIF", "bare")}
+    write(tmp_path / "in" / name, files | {f"{name}.jpg": jpeg(8, 8, 1)})
+  assert run(tmp_path / "in", tmp_path / "out") == 0
+  assert len(read(tmp_path / "out")) == 8 and "files not read" not in capsys.readouterr().out
+
+
 def test_a_preview_next_to_rasters_does_not_make_images_of_them(tmp_path, capsys):
   for i in range(4):
     write_tif(tmp_path / "in" / f"scene{i}.tif", scene(i, bands=6))

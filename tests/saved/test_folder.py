@@ -14,6 +14,7 @@ from swin_jax.run import evaluate, train
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, tensors
 from swin_jax.show import __main__ as show
+from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput, Fault
 from swin_jax.weights import __main__ as weights
 from tests.support import damages, images, seals, tiny
@@ -188,7 +189,7 @@ def test_a_full_disk_is_not_the_fault_of_the_destination(number, kind, tmp_path,
   def fail(**_):
     raise OSError(number, os.strerror(number))
 
-  monkeypatch.setattr(folder.tempfile, "TemporaryFile", fail)
+  monkeypatch.setattr(files.tempfile, "TemporaryFile", fail)
   with pytest.raises(BadInput, match="new cannot be created: ") as error:
-    folder.check_free(str(tmp_path / "new"))
+    files.check_free(str(tmp_path / "new"))
   assert type(error.value) is kind

@@ -276,3 +276,24 @@ def test_bands_and_normalisation_of_satlas(stem, prefix, tmp_path):
 def test_bands_of_other_libraries_are_not_those_of_satlas(tmp_path):
   state = official_state(2, bands=9)
   assert plan(save(tmp_path / "x.safetensors", state)).description["data"]["std"] == [1.0] * 9
+
+
+@pytest.mark.parametrize("layout", ["official", "torchvision", "openmmlab"])
+@pytest.mark.parametrize(
+  "size, matters", [((32, 64), True), ((64, 32), True), ((32, 32), False), ((64, 96), False)]
+)
+def test_how_a_layout_clamps_windows(layout, size, matters, tmp_path, capsys):
+  """With windows of 4 tokens, the last map of 32 × 64 px has one row of windows."""
+  state = official_state(1, buffers=False)
+  state = state if layout == "official" else named(layout, state, 1)
+  theirs = plan(save(tmp_path / "x.safetensors", state), image_size=size)
+  axes = "all" if matters and layout != "torchvision" else "each"
+  assert theirs.description["model"]["clamp_axes"] == axes
+  words = ("import", tmp_path / "x.safetensors", tmp_path / "ours", f"--image_size={size[0]},{size[1]}")
+  assert command(*words) == 0
+  for other, goes in (("official", axes == "all" or not matters), ("timm", axes == "each")):
+    words = ("export", tmp_path / "ours", tmp_path / f"{other}.safetensors", f"--layout={other}")
+    if goes:
+      assert command(*words) == 0
+    else:
+      assert f"has model.clamp_axes = '{axes}', which --layout={other}" in refusal(capsys, *words)

@@ -6,13 +6,14 @@ import os
 import numpy as np
 
 from swin_jax.data.read.example import Example
+from swin_jax.data.read.formats import HAS_HEIF
 from swin_jax.data.read.parts import Part
 from swin_jax.data.read.targets import Target
 from swin_jax.data.read.trees import Tree, read_named
 
 EXTENSIONS = (
   *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".avif"),
-  ".jp2",
+  *(".jp2", *((".heic", ".heif") if HAS_HEIF else ())),
 )
 
 

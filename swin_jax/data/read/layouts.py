@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from swin_jax.data.read import (
   class_folders,
+  formats,
   image_files,
   map_folders,
   names,
@@ -71,7 +72,7 @@ def understand(
     BadInput: it holds no image, or it is unclear what it holds.
   """
   listing = trees.list_all(tree)
-  is_picture = [path.lower().endswith(_PICTURES) for path in listing.files]
+  is_picture = [path.lower().endswith(_PICTURES) or _is_bare_image(tree, path) for path in listing.files]
   paths, others = (
     [path for path, kept in zip(listing.files, is_picture, strict=True) if kept is kind]
     for kind in (True, False)
@@ -137,7 +138,11 @@ def _by_ending(paths: Collection[str]) -> dict[str, int]:
 def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool, list[Picture]]:
   """Returns (whether the images are rasters, those that are what most are)."""
   ends = lambda endings: [each for each in images if each.path.lower().endswith(endings)]
-  may_be_rasters, may_be_images = ends(rasters.EXTENSIONS), ends(image_files.EXTENSIONS)
+  may_be_rasters = ends(rasters.EXTENSIONS)
+  bare = {each.path for each in images if not names.ending_of(each.path)}  # images by their content
+  may_be_images = [
+    each for each in images if each.path in bare or each.path.lower().endswith(image_files.EXTENSIONS)
+  ]
   if files is None or not may_be_rasters:
     return files is not None and files.cuts_images, may_be_images
   only_images = [each for each in may_be_images if not each.path.lower().endswith(rasters.EXTENSIONS)]
@@ -154,6 +159,16 @@ def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool
   # an array with the name of an image describes it
   own = [each for each in arrays if not any(head in stems for head in _heads(names.stem_of(each.path)))]
   return (True, may_be_rasters) if len(own) > len(may_be_images) else (False, may_be_images)
+
+
+def _is_bare_image(tree: trees.Tree, path: str) -> bool:
+  """Returns whether a file without an ending is an image by its content."""
+  if names.ending_of(path):
+    return False
+  try:
+    return formats.is_image(tree.read(path))
+  except (OSError, ValueError):
+    return False
 
 
 def _heads(stem: str) -> list[str]:

@@ -253,7 +253,15 @@ def _read_gdal(raster, window: Window | None, keep_alpha: bool) -> Stored:
   if not np.isfinite(scales).all() or not scales[0].all():
     raise ValueError("declares a scale of 0, or a scale or offset that is not finite")
   plain = (scales[0] == 1).all() and not scales[1].any()
-  return Stored(pixels, missing, None if plain else scales, _palette(raster))
+  return Stored(pixels, missing, None if plain else scales, _palette(raster), _lossy(raster))
+
+
+def _lossy(raster) -> str:
+  """Returns what a raster is if its compression changes numbers; "" if it does not."""
+  stored = raster.tags(ns="IMAGE_STRUCTURE")
+  if stored.get("COMPRESSION_REVERSIBILITY") == "LOSSY" or "JPEG" in stored.get("COMPRESSION", ""):
+    return "lossy JPEG 2000" if raster.driver.startswith("JP2") else "lossy TIFF"
+  return ""
 
 
 def _palette(raster) -> np.ndarray | None:

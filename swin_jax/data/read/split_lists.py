@@ -42,7 +42,7 @@ def find(
   for path in others:
     folder, _, name = path.rpartition("/")
     if match := _LIST.fullmatch(name):
-      (word,) = names.words(match[1])
+      (word,) = names.words(match[1].lower())
       by_folder.setdefault(folder, {})[word if word == "trainval" else names.SPLIT_OF[word]] = path
   best, score = None, (0.0, 0)
   lookup = _Lookup(images) if by_folder else None

@@ -104,7 +104,7 @@ def _kind(stored: Stored) -> _Kind:
   equal = (colours[:, 1:] == colours[:, :-1]).all(-1)
   large_areas = count <= _FEW_OF_LARGE_AREAS and equal.size and equal.mean() >= _EQUAL
   # a picture of one value may be either
-  if not stored.is_lossy and count > 1 and (large_areas or count <= min(_FEW, pixels // 16)):
+  if not stored.lossy and count > 1 and (large_areas or count <= min(_FEW, pixels // 16)):
     return _Kind.MAP
   is_grey = bool((colours == colours[..., :1]).all())
   return _Kind.GREY if is_grey else _Kind.COLOURS
