@@ -34,6 +34,9 @@ def base() -> Config:
   # Workdir of a run (or its checkpoints/STEP), model folder or public weights (a path, or hf://OWNER/NAME)
   # whose encoder this run starts from; "" = train from scratch
   c.init_from = ""
+  # True: the sizes of the model, the image size and the normalisation of the bands are those of the weights
+  # in init_from, whatever they are, and the group model decides only how the model is computed
+  c.model_of_source = False
   c.transfer = ConfigDict(
     dict(  # how weights of another shape are transferred from init_from; see swin_jax/saved/transfer.py
       # Interpolation of V1's bias tables to another window: "geometric", or "bicubic" (ImageNet-22K to 1K)
@@ -217,6 +220,9 @@ def base() -> Config:
       weight_decay=0.05,  # of AdamW
       # Also decay the bias MLP and the logit scale, as the official SimMIM code does by mistake
       official_pretraining_decay=False,
+      # True: only the head is trained; the encoder gets no updates and no optimizer state, and nothing is
+      # dropped in it
+      freeze_encoder=False,
       layer_decay=1.0,  # factor from the rate of a layer to that of the layer below; 0.75-0.9 for fine-tuning
       clip_norm=5.0,  # largest global norm of the gradient; 0 = no clipping
       b1=0.9,  # b1, b2 and eps of Adam
@@ -253,7 +259,12 @@ def base() -> Config:
     dict(
       every_epochs=1.0,  # interval of the saves
       keep_latest=2,  # newest saves to keep, at least 2: if the newest is damaged, the one before is used
-      keep_best=1,  # best saves to keep, by the task's evaluation metric
+      # Evaluation metric that ranks saves, such as "auroc"; "" = that of the task, such as top1
+      best_by="",
+      keep_best=1,  # best saves to keep, by that metric
+      # Early stopping: number of evaluations in a row without a better value of that metric after which the
+      # run ends; 0 = never
+      patience=0,
       keep_every=0,  # keep every n-th save permanently; 0 = none
       longer_schedule=False,  # allow continuing a run after total_epochs has changed
     )
@@ -262,6 +273,9 @@ def base() -> Config:
     dict(
       every_steps=50,  # interval of the training metrics
       eval_every_epochs=1.0,  # interval of the evaluations
+      # Project of Weights & Biases that the metrics and pictures are also sent to, where wandb is installed;
+      # "" = none
+      wandb="",
       num_pictures=8,  # pictures of predictions after each evaluation, if the task has any; 0 = none
       # Bands to show in pictures, from 0: three as red, green and blue, or one as grey; () = the first three,
       # or the first if there are fewer

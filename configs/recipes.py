@@ -72,6 +72,17 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   )
 
 
+def set_from_public(c: ConfigDict) -> None:
+  """Sets fine-tuning of public weights, or of any other model, on a small set: the model is the one in
+  init_from; short, with layer-wise rates, and over when evaluations stop improving.
+  """
+  c.model_of_source = True
+  c.optim.update(total_epochs=30.0, warmup_epochs=3.0, lr=4e-3, warmup_lr=4e-6, min_lr=4e-6, layer_decay=0.8)
+  c.classification.update(mixup_alpha=0.0, cutmix_alpha=0.0)
+  c.checkpoint.update(every_epochs=1.0, patience=10)
+  c.log.update(every_steps=10, eval_every_epochs=1.0)
+
+
 def set_dense(
   c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
 ) -> None:

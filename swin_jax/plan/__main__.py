@@ -119,8 +119,9 @@ def main(argv: Sequence[str]) -> int:
     from swin_jax.plan import report as fit
     from swin_jax.run import reads
 
-    reads.check_flags(arguments.config, cli.given_keys(argv))
-    config = fit.ready(arguments.config, arguments.batch)
+    given = cli.given_keys(argv)
+    reads.check_flags(arguments.config, given)
+    config = fit.ready(arguments.config, arguments.batch, given)
     if place:
       report = fit.check(config, place, analytic=arguments.analytic, patiently=patiently)
     else:

@@ -32,7 +32,7 @@ from swin_jax.data.feed import pipeline, reading
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
 from swin_jax.ops import mixing
-from swin_jax.run import checks, inputs, reads
+from swin_jax.run import checks, inputs, reads, source_model
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import cli, rules
@@ -89,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
     reads.check_flags(arguments.config, cli.given_keys(argv))
-    ready = run_config.with_statistics(arguments.config)
+    given = cli.given_keys(argv)
+    ready = run_config.with_statistics(source_model.with_model(arguments.config, given))
     checks.check(ready)
     data = inputs.open_input(ready)
     measured = measure(data, arguments.seconds)
