@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 import functools
+import os
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from swin_jax.data.read import ranges
 from swin_jax.kernels import window_attention
 from swin_jax.models import backbone_of
+from swin_jax.models.backbone import Features
 from swin_jax.saved import description as descriptions
-from swin_jax.saved import folder, transfer
+from swin_jax.saved import folder, presented, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
@@ -30,6 +33,7 @@ class Model:
     kind: the properties of its task, see `tasks.task.TaskKind`.
     backbone: the properties of its backbone, see `models.backbone.BackboneKind`.
     module: the linen module.
+    presented: how evaluation shows images to the model, see `presented.Presented`.
     image_size: (height, width), or (frames, height, width) of clips, that it was loaded for; V2 accepts any
       other size too.
     mean, std: per band, see `normalise`.
@@ -41,6 +45,7 @@ class Model:
     self.description, self.kind, self.backbone = description, kind_of(description), backbone_of(description)
     self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
+    self.presented = presented.Presented(description)
     self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
 
   @property
@@ -57,6 +62,21 @@ class Model:
   def class_names(self) -> list[str]:
     """The names of all classes, of images or of pixels; empty if the model has no classes."""
     return [self.class_name(label) for label in range(self.kind.num_classes(self.description))]
+
+  def preprocess(self, image: str | os.PathLike | np.ndarray | Image.Image) -> np.ndarray:
+    """Returns the input of the other methods for one image, exactly as evaluation and `predict` make it.
+
+    Args:
+      image: see `presented.Presented`.
+
+    Returns:
+      float32 [height, width, bands], cropped, resized and normalised; `np.stack` makes a batch of several. A
+      model that predicts pixels gets the whole image.
+
+    Raises:
+      BadInput: the image cannot be read, or has a different number of bands, type or range.
+    """
+    return self.normalise(self.presented(image))
 
   def normalise(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """Returns (images - mean) / std, float32, the input of the other methods.
@@ -139,6 +159,14 @@ class Model:
       self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
 
+  def pooled(self, params: Any, images: jax.Array) -> jax.Array:
+    """Returns the mean over the tokens of the last stage, normed, float32 [B, C]: what a classifier reads.
+
+    Args, raises: as in `features`.
+    """
+    self._check(images)
+    return self._pool(params, images)
+
   def fix_bias(self, params: Any) -> Any:
     """Returns parameters for inference at `image_size`: each V2 bias MLP is replaced by its output.
 
@@ -172,13 +200,24 @@ class Model:
   @functools.cached_property
   def _pyramid(self):
     def run(params, images, stages):
-      with self._precision():
-        features = self.module.apply(
-          {"params": params}, images, method=lambda module, images: module.encoder(images)
-        )
-      return [features.levels[stage] for stage in stages]
+      levels = self._encode(params, images).levels
+      return [levels[stage] for stage in stages]
 
     return jax.jit(run, static_argnums=2)
+
+  @functools.cached_property
+  def _pool(self):
+    def run(params, images):
+      last = self._encode(params, images).last.astype(jnp.float32)
+      return jnp.mean(last, axis=tuple(range(1, last.ndim - 1)))
+
+    return jax.jit(run)
+
+  def _encode(self, params: Any, images: jax.Array) -> Features:
+    with self._precision():
+      return self.module.apply(
+        {"params": params}, images, method=lambda module, images: module.encoder(images)
+      )
 
   def _precision(self):
     """Returns a context in which float32 products have full precision.

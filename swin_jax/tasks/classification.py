@@ -131,6 +131,7 @@ KIND = TaskKind(
   module=_module,
   make=_make,
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
+  view=image_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=_summarise,
   class_layers=("head",),

@@ -290,6 +290,7 @@ KIND = TaskKind(
   module=_module,
   make=_make,
   describe={"masked_pixels": ("target_norm_window",)},
+  view=image_input.SAVED_VIEW,
   inputs=_inputs,
   fit=_fit,
   warnings=_warnings,

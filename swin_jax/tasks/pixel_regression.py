@@ -224,6 +224,7 @@ KIND = TaskKind(
   module=_module,
   make=_make,
   describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},
+  view=pixel_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,

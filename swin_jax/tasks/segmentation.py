@@ -191,6 +191,7 @@ KIND = TaskKind(
   module=_module,
   make=_make,
   describe={"segmentation": ("num_classes", "channels"), **pixel_input.DESCRIBE},
+  view=pixel_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,
