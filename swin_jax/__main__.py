@@ -14,7 +14,7 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
 
 # In the order in which a user meets them.
-COMMANDS = ("data.prepare", "main", "show", "weights", "export", "plan", "run.bench")
+COMMANDS = ("data.prepare", "main", "predict", "show", "weights", "export", "plan", "run.bench")
 
 
 def summary(command: str) -> str:

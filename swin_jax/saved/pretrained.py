@@ -269,12 +269,17 @@ def load(
     raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
   if kernel not in window_attention.CHOICES:
     raise BadInput(f"kernel must be one of {window_attention.CHOICES}, not {kernel!r}")
-  device = jax.local_devices()[0]
-  window_attention.check(kernel, device.platform)
-  saved = folder.open_saved(str(path))
+  window_attention.check(kernel, jax.local_devices()[0].platform)
+  return open_model(folder.open_saved(str(path)), window, image_size, dtype, kernel)
+
+
+def open_model(
+  saved: Saved, window: Any = None, image_size: Any = None, dtype: str = "float32", kernel: str = "auto"
+) -> tuple[Model, Any]:
+  """Loads a saved model that is already open; see `load`."""
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
-  return Model(description, dtype, kernel=window_attention.choose(kernel, device)), params
+  return Model(description, dtype, kernel=window_attention.choose(kernel, jax.local_devices()[0])), params
 
 
 def read(

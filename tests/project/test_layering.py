@@ -25,7 +25,8 @@ MAY_IMPORT = {
   "saved": {"tasks", "models", "data.read", "data.view", "mesh", "kernels", "terminal"},
   "": {"saved"},  # swin_jax/__init__.py
   "weights": MODEL_USERS,
-  "show": MODEL_USERS,
+  "show": MODEL_USERS | {"predict"},
+  "predict": MODEL_USERS | {"data.feed"},
   "export": MODEL_USERS,
   "run": {"saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
   "plan": {"run", "saved", "tasks", "models", "data", "ops", "mesh", "kernels", "terminal"},
