@@ -60,7 +60,7 @@ class Batch(NamedTuple):
   pixels: np.ndarray
 
 
-def batch(source: Source, indices: range, shape: tuple[int, ...], dtype: str, size: int) -> Batch:
+def batch(source: Source, shape: tuple[int, ...], dtype: str, size: int, indices: range) -> Batch:
   """Reads a batch of images that all have one shape, padded to `size`."""
   loaded = [source.load(index) for index in indices]
   pixels = np.zeros((size, *shape), dtype)
