@@ -127,6 +127,11 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     "trained_window_sizes": inferred["trained_window"],
   }
   description["data"] |= _normalisation(tensors, layout, bands, hints, origins)
+  description["augment"] = config_file.evaluation_view(tensors.folder, inferred["image_size"])
+  view = description["augment"]
+  origins.append(
+    f"evaluation crops {view['eval_crop_fraction']:g} of the short side, {view['interpolation']}"
+  )
   if masked:
     target = (
       f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"
