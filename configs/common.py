@@ -72,9 +72,11 @@ def base() -> Config:
       # V2: windows that the weights were trained with, per stage; relative offsets are normalised by them. ()
       # = those of the run in init_from, or else window_sizes
       trained_window_sizes=(),
-      # The next three are for imported weights. True: a window shrinks to fit a smaller map and is not
+      # The next four are for imported weights. True: a window shrinks to fit a smaller map and is not
       # shifted there. False: odd blocks always shift, as in the official segmentation and detection models
       clamp_windows=True,
+      # Clamp "each" axis of a map by itself, or "all" if one is clamped, as in the official image models
+      clamp_axes="each",
       # Whether attention to padding is "masked", or padding is "attended" like tokens, as in the official
       # segmentation, detection and video models
       padding="masked",

@@ -19,18 +19,25 @@ Size = tuple[int, ...]
 
 
 def window_and_shift(
-  map_size: Size, window_size: Size, shifted: bool, *, clamp: bool = True
+  map_size: Size, window_size: Size, shifted: bool, *, clamp: bool = True, axes: str = "each"
 ) -> tuple[Size, Size]:
   """Returns the window that a map actually uses and its shift, in tokens.
 
-  Along an axis where the map is no larger than the window (the equal case included), the map is one window
-  and is not shifted. The shift is half the *configured* window. This follows the block construction of the
-  official Swin V2 code, applied to each axis independently, so that maps and windows of any proportions work.
-  Without `clamp`, a window keeps its size on any map and is always shifted, as in the official code of dense
-  models.
+  The shift is half the *configured* window. Programs treat a map that is no larger than its window (the equal
+  case included) in three ways, which agree on square maps and windows that are clamped:
+
+  * `axes` = "each": along such an axis, the map is one window and is not shifted; the other axes keep window
+    and shift. So do the official video code and timm, and our own models, because maps and windows of any
+    proportions then work.
+  * `axes` = "all": if one axis is such, the window is a square of the map's shortest side and no axis is
+    shifted. So do the official image code (V1, V2 and SimMIM), transformers' V1 and OpenMMLab's classifiers.
+  * without `clamp`: a window keeps its size on any map and is always shifted, as in the official code of
+    dense models.
   """
   if not clamp:
     return tuple(window_size), tuple(w // 2 if shifted else 0 for w in window_size)
+  if axes == "all" and any(m <= w for w, m in zip(window_size, map_size, strict=True)):
+    return tuple(min(w, *map_size) for w in window_size), (0,) * len(window_size)
   window = tuple(min(w, m) for w, m in zip(window_size, map_size, strict=True))
   shift = tuple(w // 2 if shifted and m > w else 0 for w, m in zip(window_size, map_size, strict=True))
   return window, shift

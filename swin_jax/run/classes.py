@@ -8,6 +8,7 @@ from swin_jax.data.read import class_names
 from swin_jax.data.read.example import Source
 from swin_jax.data.view.renumbered import Renumbered
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import Progress, say
 
 
@@ -38,8 +39,8 @@ def match_evaluation(data: pipeline.Input, of_model: Sequence[str], model: str) 
   unknown = [name for name, label in zip(of_data, label_of, strict=True) if label < 0]
   if len(unknown) == len(of_data):
     raise BadInput(
-      f"none of the classes of the evaluation data ({class_names.listed(of_data)}) is one of {model}"
-      f" ({class_names.listed(of_model)}): use data with the same names; or, where the names differ but mean"
+      f"none of the classes of the evaluation data ({listed(of_data)}) is one of {model}"
+      f" ({listed(of_model)}): use data with the same names; or, where the names differ but mean"
       " the same, evaluate with --config.transfer.class_map=FILE, one line per class of the data with the"
       " number, from 0, of the class of the model"
     )
@@ -52,10 +53,10 @@ def match_evaluation(data: pipeline.Input, of_model: Sequence[str], model: str) 
       if count == len(source):
         raise BadInput(
           f"all {count:,} images of the evaluation data are of classes that {model} does not know:"
-          f" {class_names.listed(unknown)}; use data with the same classes"
+          f" {listed(unknown)}; use data with the same classes"
         )
       left_out = f"their {count:,} of {len(source):,} images"
-    say(f"not known to {model}: {class_names.listed(unknown)}; {left_out} are left out of the evaluation")
+    say(f"not known to {model}: {listed(unknown)}; {left_out} are left out of the evaluation")
   return dataclasses.replace(data, eval_view=Renumbered(data.eval_view, label_of))
 
 

@@ -17,6 +17,7 @@ from swin_jax.run import reads
 from swin_jax.saved.description import DEFAULTS_OF_OLD_FORMATS
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 
 flatten = functools.partial(flax.traverse_util.flatten_dict, sep=".")
 
@@ -66,8 +67,7 @@ def check_same_run(config: ConfigDict, stored: dict[str, Any], workdir: str) -> 
   if differing:
     longer = all(each.startswith(_LENGTH) for each in differing)
     hint = "; another length of the run needs --config.checkpoint.longer_schedule" if longer else ""
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    shown = f"{', '.join(differing[:5])}{more}{hint}"
+    shown = listed(differing) + hint
     raise BadInput(
       f"{workdir} holds a run with another config: {shown}; choose another --workdir, or use that config"
     )

@@ -5,13 +5,12 @@ import os
 from ml_collections import ConfigDict
 
 from swin_jax.data.read import facts, manifest, strange
-
-_WIDTH = 108
+from swin_jax.terminal.lines import WIDTH
 
 
 def describe(config: ConfigDict) -> list[str]:
-  """Returns a line for each split of the run with the shares of its classes, and a line for each thing that
-  is strange; none if the data are not a prepared set.
+  """Returns a line for each split that the run reads, with the shares of its classes, and a line for each
+  thing that is strange; none if the data are not a prepared set.
 
   Raises:
     BadInput: the facts of the set are damaged.
@@ -19,16 +18,31 @@ def describe(config: ConfigDict) -> list[str]:
   path = config.data.path
   if config.data.source != "array_record":
     return []
-  of = facts.read(path)
-  if of is None:  # a set without a manifest has a line of its own, with the same advice
+  counted = facts.read(path)
+  if counted is None:  # a set without a manifest has a line of its own, with the same advice
     advice = (
       f"{path} has no {facts.NAME}, so its classes are not shown; the command that prepared it counts them"
     )
     return [advice] if os.path.exists(manifest.path_of(path)) else []
-  lines = [
-    _line(split) for split in of.splits if split.name in (config.data.train_split, config.data.eval_split)
+  shown = [
+    _line(split)
+    for split in counted.splits
+    if split.name in (config.data.train_split, config.data.eval_split)
   ]
-  return [f"{path} holds", *lines, *strange.shown(of, _WIDTH)]
+  return [f"{path} holds", *shown, *strange.shown(counted)]
+
+
+def largest_image(config: ConfigDict) -> tuple[int, int] | None:
+  """Returns (height, width) of the training image with the most pixels; None where it was not counted.
+
+  Raises:
+    BadInput: the facts of the set are damaged.
+  """
+  counted = facts.read(config.data.path) if config.data.source == "array_record" else None
+  for split in counted.splits if counted else ():
+    if split.name == config.data.train_split and "largest" in split.counts:
+      return tuple(split.counts["largest"])
+  return None
 
 
 def _line(split: facts.Split) -> str:
@@ -42,7 +56,7 @@ def _line(split: facts.Split) -> str:
   for i, (count, name) in enumerate(shares if total else ()):
     more = f"{', ' if i else '; '}{name} ({strange.percent(count / total)})"
     rest = f" and {len(shares) - i:,} more"  # without this class
-    if len(text + more) + len(rest) * (i < len(shares) - 1) > _WIDTH:
+    if len(text + more) + len(rest) * (i < len(shares) - 1) > WIDTH:
       return text + rest
     text += more
   return text

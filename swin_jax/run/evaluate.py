@@ -16,7 +16,7 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import agreement, checks, classes, compatibility, compilation, fit, metrics
+from swin_jax.run import agreement, checks, classes, compatibility, compilation, contents, fit, metrics
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -188,6 +188,8 @@ def open_checkpoint(
     + (f" (its own: {own})" if used != own else "")
     + adapted
   )
+  if lines := contents.describe(config):
+    say(*lines)
   return Opened(config, program, data, state)
 
 

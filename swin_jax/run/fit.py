@@ -99,7 +99,11 @@ def describe(values: dict[str, Any], num_examples: int, is_kept: bool) -> str:
 
 
 def warnings(
-  config: ConfigDict, steps_per_epoch: int, total_steps: int, changed: Collection[str]
+  config: ConfigDict,
+  steps_per_epoch: int,
+  total_steps: int,
+  changed: Collection[str],
+  largest: tuple[int, int] | None,
 ) -> list[str]:
   """Returns warnings of settings likely to give a poor result, a line each.
 
@@ -108,6 +112,7 @@ def warnings(
     steps_per_epoch, total_steps: of the run.
     changed: keys whose value is not the config file's. A file whose rate and batch were made for each other
       needs no remark on the rate.
+    largest: (height, width) of the largest training image; None where it is unknown.
   """
   o, size = config.optim, config.data.batch_size
   warmup_steps = run_config.warmup_steps(config, steps_per_epoch)
@@ -128,7 +133,7 @@ def warnings(
       f"the peak learning rate is {peak:.3g}, not {o.lr:.3g}: optim.lr is per 512 images, and the batch has"
       f" {size}; for {o.lr:.3g} give --config.optim.lr={o.lr * 512 / size:.3g}"
     )
-  return [*lines, *kind_of(config).warnings(config)]
+  return [*lines, *kind_of(config).warnings(config, largest)]
 
 
 def _batch_size(most: int, num_examples: int, unit: int) -> int:

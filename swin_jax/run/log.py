@@ -8,10 +8,10 @@ from swin_jax.run.metrics import Mean
 from swin_jax.run.schedule import Schedule
 from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.run.writer import Writer
+from swin_jax.terminal.lines import WIDTH
 from swin_jax.terminal.progress import duration, say
 
 INPUT_BOUND = 0.2  # fraction of the time spent waiting for data above which the log mentions it
-_WIDTH = 109  # of a line in characters
 
 
 class TrainLog:
@@ -101,7 +101,7 @@ class TrainLog:
     waiting = data / max(compute + data, 1e-9)
     end += [f"{waiting:.0%} waiting for data"] if waiting > INPUT_BOUND else []
     whole = [*line, *metric, *end]
-    return _fitted(whole if len("  ".join(whole)) <= _WIDTH else [*line, *end])
+    return _fitted(whole if len("  ".join(whole)) <= WIDTH else [*line, *end])
 
   def _left(self, step: int) -> float:
     """Returns the seconds until the end of the run, with the evaluations and saves that are due from here."""
@@ -127,6 +127,6 @@ def _fitted(parts: list[str]) -> str:
   """Joins as many of the parts as fit into a line."""
   line = parts[0]
   for part in parts[1:]:
-    if len(line) + 2 + len(part) <= _WIDTH:
+    if len(line) + 2 + len(part) <= WIDTH:
       line += f"  {part}"
   return line

@@ -84,7 +84,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   if fitted:
     say(fit.describe(fitted, num_examples, stored is not None))
   changed = fit.changes(file_config, fitted).union(given)
-  for warning in fit.warnings(config, steps_per_epoch, total_steps, changed):
+  largest = contents.largest_image(config)
+  for warning in fit.warnings(config, steps_per_epoch, total_steps, changed, largest):
     say(f"warning: {warning}")
   # 3.-5. Mesh and sharding, model, train step.
   with waiting("preparing the model"):

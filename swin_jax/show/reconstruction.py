@@ -10,7 +10,7 @@ from swin_jax.data.read import image_ops
 from swin_jax.data.view import masks
 from swin_jax.drawing import panels as drawing
 from swin_jax.saved.pretrained import Model
-from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import masked_loss, masked_pixels
 from swin_jax.terminal.errors import BadInput
 
 
@@ -59,11 +59,11 @@ def reconstruct(
     raise BadInput(f"{error}; see --mask_patch, --mask_ratio, --image_size") from error
   normalised = model.normalise(image)[None]
   window = model.description[masked_pixels.KIND.group]["target_norm_window"]
-  out = masked_pixels.in_pixels(
+  out = masked_loss.in_pixels(
     model.apply(params, normalised, mask[None]), normalised, window, image_ops.valid_bands(image)[None]
   )
   return np.asarray(out)[0] * model.std + model.mean, np.asarray(
-    masked_pixels.pixel_mask(mask, levels[0].stride, image.shape[:2])
+    masked_loss.pixel_mask(mask, levels[0].stride, image.shape[:2])
   )
 
 

@@ -20,6 +20,7 @@ from swin_jax.data.read import (
 )
 from swin_jax.predict.whole_images import Whole
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import say
 
 
@@ -96,9 +97,9 @@ def _labels_of_model(classes: Sequence[str], names: Sequence[str], flag: str, fo
   unknown = [name for name, label in zip(classes, label_of, strict=True) if label < 0]
   if len(unknown) == len(label_of):
     raise BadInput(
-      f"{flag}={folder} has classes {class_names.listed(unknown)}, but the model has"
-      f" {class_names.listed(names)}: give maps of its classes"
+      f"{flag}={folder} has classes {listed(unknown)}, but the model has"
+      f" {listed(names)}: give maps of its classes"
     )
   if unknown:
-    say(f"not known to the model: {class_names.listed(unknown)}; their pixels count as unlabelled")
+    say(f"not known to the model: {listed(unknown)}; their pixels count as unlabelled")
   return labels.renumbering(label_of)

@@ -128,6 +128,7 @@ KIND = TaskKind(
     "classification.erase_probability": rules.Real(0, 1),
   },
   check=image_input.check,
+  warnings=image_input.warnings,
   module=_module,
   make=_make,
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features

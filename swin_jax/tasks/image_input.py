@@ -1,6 +1,7 @@
 """Config keys and batches of the tasks whose input is whole images: classification and masked pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from swin_jax.tasks.task import Fields, SavedView
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
+_STEP, _LEAST_SIDE = 32, 64  # pixels, of the image size that a warning proposes
 READS = ("augment",)
 RULES = {
   **augmentation.RULES,
@@ -126,3 +128,18 @@ def check(config: ConfigDict) -> None:
       f"config.augment.crop_padding = {a.crop_padding} must be less than the sides of data.image_size ="
       f" {d.image_size}, or some crops hold nothing of the image"
     )
+
+
+def warnings(config: ConfigDict, largest: tuple[int, int] | None) -> Sequence[str]:
+  """Returns a line if data.image_size enlarges every training image; see `TaskKind.warnings`."""
+  size = tuple(config.data.image_size[-2:])
+  if largest is None:
+    return ()
+  scale = min(1.0, *(side / shown for side, shown in zip(largest, size, strict=True)))
+  proposed = tuple(min(shown, max(_LEAST_SIDE, math.ceil(shown * scale / _STEP) * _STEP)) for shown in size)
+  if proposed == size:
+    return ()
+  return (
+    f"data.image_size = {size} enlarges every training image, the largest of {largest[0]} × {largest[1]} px,"
+    f" which takes time and adds no detail: give --config.data.image_size={','.join(map(str, proposed))}",
+  )

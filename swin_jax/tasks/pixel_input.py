@@ -1,6 +1,6 @@
 """Config keys and batches of the tasks with a target for every pixel: images, each with a map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 
 import jax
@@ -29,6 +29,7 @@ RULES = {
   "dense.scales": rules.Items(rules.Real(0.1, 10), range(1, 33)),
   "dense.mirrored": rules.FLAG,
 }
+_ENLARGED = 2  # times; less is within the random scales of training
 CHANNELS = rules.Whole(upernet.GROUP, 16384)  # of the head, in the group of the task
 READS = ("dense", *augmentation.READS, *pictures.READS)
 # Keys that a model folder keeps: how to resize images and what the model sees of them at once.
@@ -135,6 +136,21 @@ def check(config: ConfigDict, group: str) -> None:
       f"photometric distortion needs uint8 RGB, not {config.data.dtype} of {bands} bands: set"
       " dense.photometric=False"
     )
+
+
+def warnings(config: ConfigDict, largest: tuple[int, int] | None) -> Sequence[str]:
+  """Returns a line if dense.sides enlarges every training image; see `TaskKind.warnings`."""
+  sides = config.dense.sides
+  if largest is None or not sides:
+    return ()
+  scale = min(side / held for side, held in zip(sorted(sides), sorted(largest), strict=True))
+  if scale < _ENLARGED:
+    return ()
+  return (
+    f"dense.sides = {tuple(sides)} enlarges every training image {scale:.3g} times, the largest of"
+    f" {largest[0]} × {largest[1]} px, which takes time and adds no detail: --config.dense.sides=() keeps"
+    " their size",
+  )
 
 
 def check_head(settings: ConfigDict, group: str) -> None:

@@ -220,6 +220,7 @@ KIND = TaskKind(
     "pixel_regression.value_std": dataclasses.replace(rules.STD, or_zero=True),
   },
   check=lambda config: pixel_input.check(config, "pixel_regression"),
+  warnings=pixel_input.warnings,
   check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),
   module=_module,
   make=_make,

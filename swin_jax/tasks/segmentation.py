@@ -187,6 +187,7 @@ KIND = TaskKind(
     "segmentation.channels": pixel_input.CHANNELS,
   },
   check=lambda config: pixel_input.check(config, "segmentation"),
+  warnings=pixel_input.warnings,
   check_saved=lambda settings: pixel_input.check_head(settings, "segmentation"),
   module=_module,
   make=_make,

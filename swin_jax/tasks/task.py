@@ -224,7 +224,8 @@ class TaskKind(NamedTuple):
       They come from `trained`, the config of the trained weights, if such weights are evaluated, and
       otherwise from the statistics of a prepared set, which `read(path)` returns.
     fit: config → the values of the task's keys, by key, that suit the images (data.fit_to_set).
-    warnings: config → a line for every setting among the task's keys that is likely to give a poor result.
+    warnings: (config, (height, width) of the largest training image, or None where it is unknown) → a line
+      for every setting among the task's keys that is likely to give a poor result.
     evaluation: config → the `Evaluation`.
     class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
@@ -249,7 +250,7 @@ class TaskKind(NamedTuple):
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}
   fill: Callable[[ConfigDict, Settings | None, Callable[[str], dict]], None] = _fill_nothing
   fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
-  warnings: Callable[[ConfigDict], Sequence[str]] = lambda config: ()
+  warnings: Callable[[ConfigDict, tuple[int, int] | None], Sequence[str]] = lambda config, largest: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
   class_layers: tuple[str, ...] = ()
   pixels: PixelAnswers | None = None

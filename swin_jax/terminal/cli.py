@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import config_keys, leftovers, preemption, rules, user_config
+from swin_jax.terminal import config_keys, config_values, leftovers, preemption, rules, user_config
 from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
 from swin_jax.terminal.progress import warn
 
@@ -26,7 +26,7 @@ COLLECT_EVERY = 50_000
 _OF_ABSL = re.compile("--?(no)?(flagfile|undefok)(=|$)")
 # What ml_collections raises where a key or its value cannot be parsed.
 _MISTAKES = (AttributeError, LookupError, TypeError, ValueError, SyntaxError, ArithmeticError, RecursionError)
-_KEY = re.compile(r"--?(?:no)?config\.([^=]+)")  # --noconfig.group.key sets a key to False
+_KEY = re.compile(r"--?(?:no)?config\.([^=]*)")  # --noconfig.group.key sets a key to False
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,11 +119,14 @@ class ConfigParser(Parser):
     for word in rest:
       if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
         self.refuse(word)
-    _check_given_once(rest)
+    given = _given(rest)
+    _check_given_once(given)
     from absl import flags  # --help needs neither
     from ml_collections import config_flags
 
     config_keys.check(given_keys(rest), loaded)
+    for flag, key, text in given:
+      config_values.check(flag, key, text, loaded)
     argv, values = [self.prog, *rest], flags.FlagValues()
     try:
       config = config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
@@ -142,15 +145,25 @@ def given_keys(argv: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
 
 
-def _check_given_once(words: Sequence[str]) -> None:
-  """Raises BadInput if two words set the same key: absl would take the last, or join tuples."""
-  given = {}
+def _given(words: Sequence[str]) -> list[tuple[str, str, str | None]]:
+  """Returns the flags that set keys, each as it is written, its key, and what it gives; None for nothing."""
+  given = []
   for word, after in itertools.pairwise([*words, "--"]):
     if match := _KEY.match(word):
-      flag = word if "=" in word or after.startswith("--") else f"{word}={after}"
-      if before := given.get(match[1]):
-        raise BadInput(f"{before} and {flag} set the same key; give it once")
-      given[match[1]] = flag
+      _, equals, text = word.partition("=")
+      if not equals and not after.startswith("--"):
+        word, equals, text = f"{word}={after}", "=", after
+      given.append((word, match[1], text if equals else None))
+  return given
+
+
+def _check_given_once(given: Sequence[tuple[str, str, str | None]]) -> None:
+  """Raises BadInput if two flags set the same key: absl would take the last, or join tuples."""
+  before = {}
+  for flag, key, _ in given:
+    if key in before:
+      raise BadInput(f"{before[key]} and {flag} set the same key; give it once")
+    before[key] = flag
 
 
 def require(arguments: argparse.Namespace, **examples: str) -> None:

@@ -14,6 +14,12 @@ def printable(text: object) -> str:
   return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
+def quoted(text: object) -> str:
+  """Returns a text as one word of a shell, printable; in quotes where it needs them."""
+  text = printable(text)
+  return text if re.fullmatch(r"[\w./+:@=,-]+", text) else "'" + text.replace("'", "'\\''") + "'"
+
+
 def clean(text: str) -> str:
   """Returns a text without its unprintable characters."""
   return _UNPRINTABLE.sub("", text)

@@ -54,26 +54,6 @@ class Progress:
     say(f"{self._what}  {self._done:,.0f} {self._unit} in {seconds:.1f} s{before}{note}")
 
 
-def patiently(what: str, function: Callable[[], Any]) -> Any:
-  """Runs a function of unknown progress; prints the operation and its duration every few seconds.
-
-  The function runs in a thread, so that Ctrl-C is handled meanwhile.
-  """
-  start, result = time.perf_counter(), concurrent.futures.Future()
-
-  def run():
-    try:
-      result.set_result(function())
-    except BaseException as error:  # raised again by the waiting thread
-      result.set_exception(error)
-
-  say(f"{what} ...")
-  threading.Thread(target=run, daemon=True).start()
-  while not concurrent.futures.wait([result], timeout=SECONDS_BETWEEN_LINES).done:
-    say(f"{what} ... {time.perf_counter() - start:.0f} s")
-  return result.result()
-
-
 @contextlib.contextmanager
 def waiting(what: str | Callable[[], str]):
   """Prints a line whenever this block has been silent for long; of nested blocks, the innermost does.
@@ -99,6 +79,24 @@ def waiting(what: str | Callable[[], str]):
     ended.set()
     thread.join()
     _waits.remove(block)
+
+
+def patiently(what: str, function: Callable[[], Any]) -> Any:
+  """Says what a function does, runs it in a thread, so that Ctrl-C is handled meanwhile, and says in a long
+  silence that it is still running.
+  """
+  result = concurrent.futures.Future()
+
+  def run():
+    try:
+      result.set_result(function())
+    except BaseException as error:  # raised again by the waiting thread
+      result.set_exception(error)
+
+  say(f"{what} ...")
+  with waiting(what):
+    threading.Thread(target=run, daemon=True).start()
+    return result.result()
 
 
 def set_process(index: int) -> None:

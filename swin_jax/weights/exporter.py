@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from swin_jax.models import backbone_of, levels_of, swin, windows
+from swin_jax.models import backbone_of, swin, windows
 from swin_jax.models.swin import official
-from swin_jax.models.swin.settings import changed, pads, used_windows
+from swin_jax.models.swin.settings import changed
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import tensors
 from swin_jax.saved.folder import check_free
@@ -21,7 +21,7 @@ from swin_jax.saved.saved import Saved
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import layouts, loading
+from swin_jax.weights import conventions, layouts, loading
 
 # Task → whether other programs treat its models as masked-image models; they support no other task's head.
 _MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
@@ -117,11 +117,15 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
       f"{saved.source} is a masked-image model, which {layout} does not have; --layout=official or hf, or"
       " fine-tune it first"
     )
-  settings, patch = _settings(description, layout), windows.sides(description["model"]["patch_size"], 2)
+  settings = changed(description) | conventions.unlike(description, layout)
+  patch = windows.sides(description["model"]["patch_size"], 2)
   if len(set(patch)) > 1:
     settings["patch_size"] = patch
   trait = " and ".join(f"model.{key} = {value!r}" for key, value in settings.items())
   trait = f"has {trait}" if trait else ""
+  if settings.get("padding") == "masked":
+    size = " × ".join(map(str, description["data"]["image_size"]))
+    trait += f" and images of {size} px, whose maps need padding, to which no other program gives a mask"
   if len(description["data"]["image_size"]) != 2:
     trait = "is a model of clips"
   if trait:
@@ -131,19 +135,6 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
     )
   description["model"] |= {"patch_size": patch[0]}  # a number, even where the model has one for each axis
   return description
-
-
-def _settings(description: dict[str, Any], layout: str) -> dict[str, Any]:
-  """Returns the settings that make a difference and that the program of a layout does not have."""
-  settings = changed(description)
-  if not pads(description) or layout in layouts.ATTENDING:
-    settings.pop("padding", None)
-  # A shift, which clamping prevents, makes a difference where a window is not smaller than its map.
-  maps = [level.map_size(description["data"]["image_size"]) for level in levels_of(description)]
-  larger = [min(m) > max(w) for m, w in zip(maps, used_windows(description), strict=True)]
-  if layout == "openmmlab" or all(larger):
-    settings.pop("clamp_windows", None)
-  return settings
 
 
 def export(saved: Saved, destination: str, layout: str) -> list[str]:
@@ -174,11 +165,4 @@ def export(saved: Saved, destination: str, layout: str) -> list[str]:
     if config:
       partial.write_text(json.dumps(config, indent=2) + "\n")
     tensors.write(path, ((name, shape, dtype) for name, (shape, dtype) in table.items()), read)
-  lines = [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}"]
-  if pads(description) and description["model"]["padding"] == "masked":
-    height, width = description["data"]["image_size"]
-    lines.append(
-      f"note: images of {height} × {width} px are padded to whole windows; swin_jax masks the padding, the "
-      "other program attends to it"
-    )
-  return [*lines, how_to_load]
+  return [f"wrote {destination}: {len(table)} tensors, names and shapes of {layout}", how_to_load]

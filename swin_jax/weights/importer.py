@@ -12,6 +12,7 @@ from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.weights import detection, inference, layouts
 
 
@@ -73,9 +74,9 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
   norms = [name for name in left if name.rpartition(".")[0] in detected.unused]
   others = [name for name in left if name not in norms and _group(name, detected) not in groups]
-  problems = [f"{len(wrong)} parameters are not filled: {_some(wrong)}"] if wrong else []
+  problems = [f"{len(wrong)} parameters are not filled: {listed(wrong)}"] if wrong else []
   if extra := [name for name in left if name not in norms and not (hints.encoder_only and name in others)]:
-    problems.append(f"{len(extra)} tensors are unused: {_some(extra)}")
+    problems.append(f"{len(extra)} tensors are unused: {listed(extra)}")
     if extra == others and not wrong:
       problems.append(
         "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
@@ -194,7 +195,3 @@ def _shape_of(
     return piece.form.read(_rows(whole, piece.part)).shape
   except (ValueError, IndexError):
     return None
-
-
-def _some(items: list[str]) -> str:
-  return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")

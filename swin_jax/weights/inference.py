@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from swin_jax.saved.tensors import Tensors
 from swin_jax.tasks import classification, masked_pixels
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import config_file, satlas, sizes
-from swin_jax.weights.layouts import ATTENDING, Layout
+from swin_jax.weights import config_file, conventions, satlas, sizes
+from swin_jax.weights.layouts import Layout
 
 # normalisation of public models with three bands
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -108,8 +108,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       "num_heads": num_heads,
       "mlp_ratio": shape("layers.0.blocks.0.mlp.fc1.weight", 2)[0] / embed_dim,
       "extra_norm_every": _extra_norm_every(depths, has_norm, tensors.source),
-      "padding": "attended" if _attends(layout) else "masked",
-      "clamp_windows": not (layout.dense and version == 1),  # V2 of Hugging Face clamps in dense models too
+      **conventions.clamping(layout, version),
     },
     # 8-bit images practically never have more than four bands.
     "data": {
@@ -126,6 +125,9 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
     "window_sizes": inferred["window"],
     "trained_window_sizes": inferred["trained_window"],
   }
+  settings, doubts = conventions.imported(layout, description)
+  description["model"] |= settings
+  origins += doubts
   description["data"] |= _normalisation(tensors, layout, bands, hints, origins)
   description["augment"] = config_file.evaluation_view(tensors.folder, inferred["image_size"])
   view = description["augment"]
@@ -141,13 +143,6 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       + (" (if not: --target_norm_window)" if hints.target_norm_window is None else "")
     )
   return description, origins
-
-
-def _attends(layout: Layout) -> bool:
-  """Returns whether padding takes part in attention."""
-  # Hugging Face's classifiers and masked-image models are the official ones, where nothing is padded.
-  is_official = layout.name == "hf" and layout.last_norm
-  return layout.dense or (layout.name in ATTENDING and not is_official)
 
 
 def _normalisation(

@@ -49,8 +49,6 @@ _PARTS = {  # layout → (part of the official names, theirs), replaced in this 
     ("mlp.fc2", "ffn.layers.1"),
   ),
 }
-# Layouts whose programs let the padding of a map take part in attention.
-ATTENDING = ("hf", "torchvision", "openmmlab")
 _HEADS = {"hf": "classifier", "timm": "head.fc", "openmmlab": "head.fc"}
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 from PIL import EpsImagePlugin, Image
@@ -9,6 +11,8 @@ import pytest
 
 from swin_jax.data.read import formats, image_ops, labels, limits
 from tests.support import attacks, images, prepared
+from tests.support.paths import ROOT
+from tests.support.rasters import scene, write_tif
 
 # A drawing that Ghostscript, a programming language, would draw.
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n0 0 moveto\n%%EOF\n"
@@ -83,3 +87,12 @@ def test_a_pipe_is_no_image(tmp_path):
   os.mkfifo(tmp_path / "x.png")
   with pytest.raises(ValueError, match="is not a plain file"):
     formats.open_image(str(tmp_path / "x.png"))
+
+
+def test_what_pillow_logs_does_not_reach_the_user(tmp_path):
+  """Rasters of many bands are tried as images first; in another process, as pytest catches what is logged."""
+  for name in "ab":
+    write_tif(tmp_path / "in" / name / "x.tif", scene(bands=13, dtype=np.uint16))
+  command = [sys.executable, "-m", "swin_jax.data.prepare", tmp_path / "in", tmp_path / "out"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 0 and not done.stderr

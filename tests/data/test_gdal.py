@@ -129,7 +129,7 @@ def test_other_formats_and_virtual_paths_are_refused(tmp_path):
     other = memory.read()
   for content, message in (
     (other, "it is none of GeoTIFF, JPEG 2000 and PNG"),
-    (b"", "it is empty"),
+    (b"", "the file is empty"),
     (b"\xef\xbb\xbf <WMTS/>", "holds XML"),
   ):
     with pytest.raises(ValueError, match=message):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from swin_jax.data.prepare import group_table, hold_out, tiles
-from swin_jax.data.read import shards, trees
+from swin_jax.data.read import facts, shards, trees
+from swin_jax.data.read import strange as strange_lines
 from tests.support import images, label_sets, rasters
 from tests.support.prepared import bad, files, main, read, run
 
@@ -164,7 +165,7 @@ def test_tables_name_files_in_several_ways(tmp_path):
       rows += [[str(i), group, of(path)] for i, (path, group) in enumerate(zip(paths, expected, strict=True))]
       rows += [["99", "another", "that_is_absent.jpg"]]
       file.write_text("\ufeff" + "\r\n".join(map(delimiter.join, rows)))
-      assert group_table.values(trees.Disk(str(tmp_path)), paths, f"csv:{file}:group") == expected
+      assert group_table.read(trees.Disk(str(tmp_path)), paths, f"csv:{file}:group").values == expected
 
 
 def test_a_table_in_a_zip(tmp_path):
@@ -243,4 +244,95 @@ def test_a_hidden_table_is_not_a_second_one(tmp_path):
   paths = [f"{i}.png" for i in range(4)]
   write(tmp_path, paths, [("file", "group"), *((path, str(i // 2)) for i, path in enumerate(paths))])
   (tmp_path / "._groups.csv").write_bytes(b"\0\5\x16\7")
-  assert group_table.values(trees.Disk(str(tmp_path)), paths, "csv:group") == ["0", "0", "1", "1"]
+  assert group_table.read(trees.Disk(str(tmp_path)), paths, "csv:group").values == ["0", "0", "1", "1"]
+
+
+def strange(out):
+  return strange_lines.find(facts.read(str(out)))
+
+
+@pytest.mark.parametrize(
+  "names, share, by, line",
+  [
+    (
+      [f"{kind}/site{site}/{i}.png" for kind in "ab" for site in range(2) for i in range(5)],
+      0.2,
+      "folder",
+      "--hold_out=0.2 asks for 4 of 20 images, but val has 10 (50 %): groups stay whole (the largest of 2",
+    ),
+    (
+      [
+        f"{x}/{site}/{i}.png"
+        for x in "ab"
+        for site, count in (("big", 27), ("small", 1))
+        for i in range(count)
+      ],
+      0.2,
+      "folder",
+      "asks for 11 of 56 images, but val has 2 (4 %): groups stay whole (the largest of 2 has 54 images)",
+    ),
+    (
+      [f"{kind}/{i}.png" for kind in "abcdefgh" for i in range(2)],
+      0.1,
+      "",
+      "asks for 2 of 16 images, but val has 8 (50 %): every class of two or more images is in both parts",
+    ),
+    (
+      [f"{kind}/{kind}{i}/{j}.png" for kind in "ab" for i in range(10) for j in range(3)],
+      0.2,
+      "folder",
+      None,
+    ),
+    (of_each(a=5, b=5), 0.1, "", None),  # 2 of 10, one of each class, is only one more
+  ],
+)
+def test_a_share_that_is_far_from_the_one_asked_for_is_strange(names, share, by, line, tmp_path, capsys):
+  source = write(tmp_path / "in", names)
+  run(source, tmp_path / "out", hold_out=share, by=by)
+  found = [each for each in strange(tmp_path / "out") if each.startswith("--hold_out")]
+  assert [line in each for each in found] == ([True] if line else [])
+  assert ("STRANGE: --hold_out" in capsys.readouterr().out) == bool(line)
+  flags = [f"--hold_out={share}", "--strict", *([f"--by={by}"] if by else [])]
+  assert main(str(source), str(tmp_path / "strict"), *flags) == (2 if line else 0)
+
+
+@pytest.mark.parametrize(
+  "by, folders, group",
+  [
+    ("csv:patient", [f"p{i}" for i in range(5)], "{}"),
+    ("csv:patient", [f"p{i}{eye}" for i in range(5) for eye in "lr"], "{:.2}"),
+    ("(p[0-9])", [f"p{i}" for i in range(5)], ""),
+  ],
+)
+def test_folders_that_are_the_groups_are_no_classes(by, folders, group, tmp_path):
+  """One folder for each patient, or several for one; and the mend that the message gives."""
+  names = [f"{folder}/{i}.png" for folder in folders for i in range(3)]
+  rows = [(name, group.format(name.split("/")[0])) for name in names]
+  source = write(tmp_path / "in", names, [("file", "patient"), *rows] if group else None)
+  message = bad(source, tmp_path / "out", hold_out=0.2, by=by)
+  assert "lies in one of the 5 groups" in message and "give --classes=none" in message
+  assert not (tmp_path / "out").exists()
+  assert main(str(source), str(tmp_path / "out"), "--classes=none", "--hold_out=0.2", f"--by={by}") == 0
+  assert not shards.read_header(str(tmp_path / "out"), "val")["class_names"]
+  assert len({name[:2] for name in names_in(tmp_path / "out", "val")}) == 1
+
+
+def test_groups_of_folders_without_folders_below_them(tmp_path):
+  source = write(tmp_path / "in", of_each(p1=3, p2=3, p3=3))
+  message = bad(source, tmp_path / "out", hold_out=0.3, by="folder")
+  assert "because no folders divide those of the classes" in message and "--classes=none" in message
+  assert main(str(source), str(tmp_path / "out"), "--classes=none", "--hold_out=0.3", "--by=folder") == 0
+
+
+@pytest.mark.parametrize("by", ["csv:patient", "csv:groups.csv:patient", "csv:{source}/groups.csv:patient"])
+@pytest.mark.parametrize("others", [[], ["more.csv"]])
+def test_the_table_of_the_groups_counts_as_read(by, others, tmp_path):
+  names = of_each(a=6, b=6)
+  source = write(tmp_path / "in", names, [("file", "patient"), *((name, "p" + name[2]) for name in names)])
+  for name in others:
+    (source / name).write_text("x,y\n1,2\n")
+  if others and by == "csv:patient":
+    assert "holds 2 tables" in bad(source, tmp_path / "out", hold_out=1 / 3, by=by)
+    return
+  run(source, tmp_path / "out", hold_out=1 / 3, by=by.format(source=source))
+  assert facts.read(str(tmp_path / "out")).origin.unread == ({".csv": 1} if others else {})

@@ -398,4 +398,4 @@ def test_colours_above_255_are_none_of_the_table():
   """Packed into one number they could equal another colour."""
   pixels = np.array([[[0, 256, 0], [1, 0, 0]]], np.uint16)
   with pytest.raises(ValueError, match="has the colour 0,256,0 in 1 pixels"):
-    labels.from_colours(pixels, ((1, 0, 0),))
+    labels.from_colours(pixels, labels.numbered(("a",))._replace(colours=((1, 0, 0),)))

@@ -26,6 +26,15 @@ asked = roles.Asked
     (("seg_train/seg_train", "seg_test/seg_test"), ["train", "val"], "seg_train → train, seg_test → val"),
     (("data/my set/train", "data/my set/valid"), ["train", "valid"], None),
     (("TrainSet", "ValidationSet", "TestSet"), ["train", "val", "test"], "TestSet → test"),
+    (("train", "holdout"), ["train", "val"], "holdout → val"),
+    (("train", "hold_out"), ["train", "val"], "hold_out → val"),
+    (("training", "held-out"), ["training", "val"], "held-out → val"),
+    (("train", "val", "Holdout Set"), ["train", "val", "test"], "Holdout Set → test"),
+    (("train_images", "HeldOut_images"), ["train", "val"], "HeldOut_images → val"),
+    (("trainval", "test"), ["train", "test"], "trainval → train"),
+    (("train", "validate", "holdoutset"), ["train", "val", "test"], "validate → val, holdoutset → test"),
+    (("train", "minival"), ["train", "val"], "minival → val"),
+    (("imagesTr", "imagesTs"), ["train", "val"], "imagesTr → train, imagesTs → val"),
   ],
 )
 def test_splits(folders, splits, note):
@@ -33,6 +42,17 @@ def test_splits(folders, splits, note):
   assert list(layout.splits) == splits
   assert all(part.class_names == ("a", "b") and len(part.images) == 8 for part in layout.splits.values())
   assert note in layout.notes[0] if note else not layout.notes
+
+
+def test_short_names_of_splits_are_classes_where_they_stand_alone():
+  layout = understand(paths("{name}/{i}.jpg", name=("de", "te", "tr")))
+  assert layout.splits[""].class_names == ("de", "te", "tr")
+
+
+@pytest.mark.parametrize("name", ["holdout", "hold_out", "HELD-OUT", "heldout"])
+def test_lists_of_what_is_held_out(name):
+  texts = {"train.txt": "0\n1\n", "trainval.txt": "0\n1\n2\n", f"{name}.txt": "3\n"}
+  assert counts(understand(paths("{i}.jpg"), texts)) == {"train": 2, "test": 1}
 
 
 def test_splits_inside_class_folders():
@@ -53,9 +73,21 @@ def test_folders_next_to_splits_are_left_out_and_named():
 def test_the_splits_that_the_user_names():
   files = paths("{fold}/{name}/{i}.jpg", fold=("fold1", "fold2", "x/fold3"), name="ab")
   layout = understand(files, flags=asked(splits={"train": "fold1", "val": "x/fold3"}))
-  assert counts(layout) == {"train": 8, "val": 8} and layout.unread == {".jpg": 8}
+  assert counts(layout) == {"train": 8, "val": 8} and layout.excluded == {".jpg": 8}
   assert layout.splits["val"].class_names == ("a", "b")
   assert "no image lies in such a folder" in refusal(files, flags=asked(splits={"train": "nowhere"}))
+
+
+def test_what_flags_leave_out_is_told_from_what_nobody_asked_to_leave_out():
+  files = paths("rgb/{s}/{i}.jpg", s=TWO) + paths("gt/{s}/{i}.png", s=TWO) + ["gt/train/9.png"]
+  files += ["rgb/train/x.heic", "old/x.heic", "old/y.jpg", "old/y_mask.png"]
+  layout = understand(files, CLASSES, asked(images="rgb", labels="gt"))
+  assert layout.excluded == {".heic": 1, ".jpg": 1, ".png": 1} and layout.unread == {".heic": 1, ".png": 1}
+  layout = understand(files, CLASSES, asked(splits={"train": "train", "val": "val"}))
+  assert layout.excluded == {".heic": 1, ".jpg": 1, ".png": 1} and layout.unread == {".heic": 1, ".png": 1}
+  layout = understand(files, CLASSES, asked(images="rgb"))  # maps are found by the names of their folders
+  assert counts(layout) == {"train": 4, "val": 4} and layout.has_maps and layout.unread[".png"] == 1
+  assert not understand(files[:16], CLASSES, asked(labels="gt")).excluded
 
 
 def test_classes_called_like_splits():
@@ -100,7 +132,7 @@ def test_lists_of_names_are_splits():
     (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
     (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
     (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
-    (paths("x{i}.jpg") + paths("x{i}.png"), "--images=*.jpg --labels=*.png"),
+    (paths("x{i}.jpg") + paths("x{i}.png"), "--images='*.jpg' --labels='*.png'"),
     (paths("{name}/{i}.jpg", name="ab") + ["a/0_mask.png"], "looks like the map of another image"),
     (paths("{name}/{i}.jpg", name="ab") + paths("a/masks/m{i}m.png"), "which looks like a map"),
     (paths("images/{i}.jpg") + ["annotations/instances.json"], "annotations holds no label map, only .json"),
@@ -191,15 +223,30 @@ SENTINEL = [
 def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, stacked):
   for cut in (False, True):
     said = refusal(files, rasters=True, cut=cut)
-    assert (
-      f" && rio stack {stacked}`" in said and f"`mkdir -p {os.path.dirname(stacked.split()[-1])} &&" in said
-    )
+    assert f" && rio stack {stacked}" in said and f"`mkdir -p {os.path.dirname(stacked.split()[-1])}" in said
   assert understand(files, flags=asked(folders_are_classes=True), rasters=True).of_rasters
+
+
+def test_scenes_of_bands_are_listed_and_label_maps_named():
+  files = [f"{name}/T{i}_B0{band}.tif" for name in ("a b", "town") for i in range(2) for band in (2, 3)]
+  said = refusal(files, rasters=True)
+  commands = [
+    f"rio stack {quote}set/{name}/T{i}_B02.tif{quote} {quote}set/{name}/T{i}_B03.tif{quote} -o"
+    f" {quote}stacked/{name}/T{i}.tif{quote}"
+    for name, i, quote in (("a b", 0, "'"), ("a b", 1, "'"), ("town", 0, ""))
+  ]
+  assert f"`mkdir -p 'stacked/a b' stacked/town && {' && '.join(commands)}`, and 1 more scenes" in said
+  bands = [f"images/T{i}_B0{band}.tif" for i in range(2) for band in (2, 3)]
+  for maps in (paths("labels/T{i}.png", 2), paths("labels/T{i}.tif", 2)):
+    said = refusal([*bands, *maps], CLASSES, rasters=True)
+    assert (
+      "-o stacked/images/T0.tif && " in said and "`cp -r set/labels stacked`, and prepare stacked" in said
+    )
 
 
 def test_images_called_like_bands_are_images_if_they_have_several():
   tree = MemoryTree(paths("b{i}.tif", 4))
-  how = layouts.RasterFiles(True, True, lambda path: True, lambda path: 3)
+  how = layouts.RasterFiles(True, True, lambda path: True, lambda path: (8, 8, 3))
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4
 
 
@@ -234,3 +281,30 @@ def test_of_several_folders_next_to_maps_none_is_guessed():
   files = paths("fundus/{i}.tif") + paths("fov/{i}_fov.gif") + paths("1st_manual/{i}_manual1.gif")
   said = refusal(files)
   assert "--images=FOLDER, with that of the images (fov, fundus), and --labels=1st_manual" in said
+
+
+def test_flags_in_messages_are_quoted_for_a_shell():
+  folds = paths("{name}/{i}.jpg", name=("fold 1", "fold 2"))
+  assert "--splits='train:fold 1,val:fold 2'" in refusal(folds)
+  assert "--label_suffix='_1st HO'" in refusal(paths("x{i}.jpg") + paths("x{i}_1st HO.png"))
+  images, maps = paths("images/x{i}.jpg"), paths("gt fine/x{i}.png")
+  said = refusal([*images, *maps, *paths("labels/x{i}.png")], CLASSES)
+  assert "choose one by --labels='gt fine'" in said
+  said = refusal([*images, *maps, *paths("masks/x{i}_mask.png")], CLASSES)
+  assert "choose by --labels=masks or --labels='gt fine'" in said
+
+
+@pytest.mark.parametrize(
+  "files",
+  [
+    paths("photo/x{i}.jpg") + paths("truth/x{i}.png"),
+    paths("rot/x{i}.jpg") + paths("x/x{i}_gt.png"),
+    paths("Task_Training_Input/{i}.jpg") + paths("Task_GroundTruth/{i}_s.png"),
+    paths("x{i}.jpg") + paths("x{i}_1stHO.png"),
+    paths("{name}/{i}.jpg", name="ab") + paths("a/masks/m{i}m.png"),
+  ],
+)
+def test_who_is_told_to_name_maps_is_told_where_class_names_come_from(files):
+  mend = "and put a classes.txt next to them, one class name per line"
+  assert mend in refusal(files)
+  assert mend not in refusal(files, CLASSES)

@@ -66,7 +66,7 @@ def test_several_maps_of_an_image_are_refused():
   more = paths("gtFine/{split}/c/c_{i}_gtFine_labelTrainIds.png", split=TWO)
   assert "choose one by --label_suffix=_gtFine_labelIds" in refusal(files + maps + more, CLASSES)
   layout = understand(files + maps + more, CLASSES, asked(label_suffix="_gtFine_labelTrainIds"))
-  assert set(pairs(layout).values()) == set(more) and layout.unread == {".png": 16}
+  assert set(pairs(layout).values()) == set(more) and layout.excluded == {".png": 16}
   coarse = paths("gtCoarse/{split}/c/c_{i}_gtCoarse_labelIds.png", split=TWO)
   assert "choose one by --labels=gtCoarse" in refusal(files + maps + coarse, CLASSES)
   assert set(pairs(understand(files + maps + coarse, CLASSES, asked(labels="gtFine"))).values()) == {
@@ -83,7 +83,7 @@ def test_another_folder_of_maps_is_not_passed_over():
   ]
   assert "choose by --labels=1st_manual or --labels=mask" in refusal(files, CLASSES)
   layout = understand(files, CLASSES, asked(labels="1st_manual"))
-  assert counts(layout) == {"training": 2, "test": 2} and layout.unread == {".gif": 4}
+  assert counts(layout) == {"training": 2, "test": 2} and layout.excluded == {".gif": 4}
   assert pairs(layout)["test/images/1_test.tif"] == "test/1st_manual/1_manual1.gif"
 
 
@@ -108,11 +108,27 @@ def test_patterns_and_suffixes():
     assert pairs(layout)["val/rgb/a3_rgb.jpg"] == "val/x/a3_ground.png"
   beside = paths("{i}.jpg") + paths("{i}_1st.png") + paths("{i}_2nd.png")
   layout = understand(beside, CLASSES, asked(label_suffix="_1st"))
-  assert pairs(layout)["2.jpg"] == "2_1st.png" and layout.unread == {".png": 4}
+  assert pairs(layout)["2.jpg"] == "2_1st.png" and layout.excluded == {".png": 4}
   assert "matches no file" in refusal(files, CLASSES, asked(images="nothing"))
   assert "_nothing ends no file name in the source" in refusal(files, CLASSES, asked(label_suffix="_nothing"))
   only = understand(files, flags=asked(images="{split}/rgb/*.jpg"))
-  assert counts(only) == {"train": 4, "val": 4} and only.unread == {".png": 8} and not only.has_maps
+  assert counts(only) == {"train": 4, "val": 4} and only.excluded == {".png": 8} and not only.has_maps
+
+
+@pytest.mark.parametrize("labels", ["truth", "truth/*.png", "{split}/truth/**/*.png"])
+def test_a_pattern_and_a_suffix_of_maps(labels):
+  files = paths("{split}/photos/c/x{i}.jpg", split=TWO)
+  maps = paths("{split}/truth/c/x{i}_lbl.png", split=TWO)
+  others = paths("{split}/truth/c/x{i}_inst.png", split=TWO) + paths("{split}/more/c/x{i}_lbl.png", split=TWO)
+  if labels == "truth/*.png":
+    files, maps, others = ([path.replace("/c/", "/") for path in each] for each in (files, maps, others))
+  layout = understand(
+    [*files, *maps, *others], CLASSES, asked(images="photos", labels=labels, label_suffix="_lbl")
+  )
+  assert set(pairs(layout).values()) == set(maps) and layout.excluded == {".png": 16}
+  assert pairs(layout)[files[0]] == maps[0]
+  said = refusal([*files, *maps], CLASSES, asked(images="photos", labels=labels, label_suffix="_x"))
+  assert "--label_suffix=_x ends no file name" in said
 
 
 def test_a_split_may_have_maps_only_or_be_the_only_one():

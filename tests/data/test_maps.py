@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from swin_jax.data.read import class_files, decoding, labels, maps, rasters, sources
+from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
 from swin_jax.data.read.targets import Target
 from tests.support import prepared
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
@@ -172,6 +172,37 @@ def test_a_jpeg_among_other_maps_is_named(tmp_path, capsys):
   assert "labels/3.jpg is a JPEG, which changes labels; save it as PNG" in capsys.readouterr().err
 
 
+LOSSY = {"avif": dict(quality=100), "webp": dict(quality=90)}
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_other_lossy_formats_are_treated_alike(kind, tmp_path, capsys):
+  contents = a_set({f"0.{kind}": saved(DRAWN * 60, kind.upper(), "RGB", **LOSSY[kind])})
+  error = refusal(tmp_path, capsys, contents)
+  assert f"1 of 1 maps looked at are lossy {'WebP' if kind == 'webp' else 'AVIF'}, which changes" in error
+  classes = "background\nroad\n"
+  masks = a_set(
+    {f"0.{kind}": saved((DRAWN > 0) * np.uint8(255), kind.upper(), "RGB", **LOSSY[kind])}, classes
+  )
+  (values,) = read_all(tmp_path / "masks", masks)
+  assert (values != (DRAWN > 0)).mean() < 0.1 and "changes their values a little" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"])
+def test_a_lossy_webp_is_told_by_its_chunk(alpha, exif):
+  pixels = np.repeat(DRAWN[..., None] * 60, 3, -1)
+  pixels = np.dstack([pixels, np.full_like(DRAWN, 128)]) if alpha else pixels
+  for options, lossy in ((dict(lossless=True), ""), (dict(quality=90), "lossy WebP")):
+    stored = image_arrays.read(saved(pixels, "WEBP", exif=exif, **options), as_colours=False)
+    assert stored.lossy == lossy
+  frames = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+  for options, lossy in ((dict(lossless=True), ""), (dict(quality=90), "lossy WebP")):
+    out = io.BytesIO()
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], **options)
+    assert image_arrays.read(out.getvalue(), as_colours=False).lossy == lossy
+
+
 def test_jpegs_of_colours_are_refused(tmp_path, capsys):
   contents = a_set({"0.jpg": rgb(np.array(COLOURS)[DRAWN], "JPEG")}) | {"class_dict.csv": TABLE}
   assert "0.jpg is a JPEG, which changes colours" in "".join(
@@ -249,9 +280,9 @@ def test_a_colour_that_is_not_in_the_table_is_named(tmp_path, capsys):
   some = {f"{i}.png": rgb(pixels[DRAWN]) for i in range(3)} | {"3.png": rgb(pixels[DRAWN + (DRAWN == 2)])}
   folder = write(tmp_path / "in", a_set(some) | {"class_dict.csv": TABLE})
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
-  assert (
-    "3.png has the colour 1,2,3 in 120 pixels, which is the colour of no class" in capsys.readouterr().err
-  )
+  said = capsys.readouterr().err
+  assert "3.png has the colour 1,2,3 in 120 pixels, which no class has; if it means no class, give" in said
+  assert "prepare --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
 
 
 def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):
@@ -274,7 +305,7 @@ def test_greys_of_a_table(tmp_path):
 @pytest.mark.parametrize(
   "name, text, message",
   [
-    ("class_dict.csv", "label;r;g;b\nsky;1;2;3\n", "must begin with the line name,r,g,b"),
+    ("class_dict.csv", "label|r|g|b\nsky|1|2|3\n", "must begin with the line name,r,g,b"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2\n", "needs a name and three numbers from 0 to 255 in each row"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,300\n", "needs a name and three numbers from 0 to 255"),
     ("class_dict.csv", "name,r,g,b\nsky,1,2,3\nroad,1,2,3\n", "gives two classes the colour 1,2,3"),
@@ -379,7 +410,7 @@ def test_flags_that_do_not_fit(tmp_path, capsys, flags, message):
 def test_flags_of_maps_need_maps(tmp_path, capsys):
   contents = {f"train/cat/{i}.jpg": jpeg(9, 9, i) for i in range(2)}
   error = refusal(tmp_path, capsys, contents, "--label_values=0,1")
-  assert "--colours and --label_values apply to maps of classes" in error
+  assert "--colours, --label_values and --no_class apply to maps of classes" in error
 
 
 def test_labels_that_are_no_whole_numbers_are_named(tmp_path, capsys):
@@ -441,6 +472,24 @@ def test_transparent_pixels_of_a_map_have_no_class(tmp_path, capsys):
   assert "declare pixels as no data or transparent" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("declared", [0, b"\0\xff\xff", 1])
+def test_a_transparent_index_of_a_palette_is_a_class(declared, tmp_path, capsys):
+  image = Image.fromarray(DRAWN).convert("P")
+  image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+  out = io.BytesIO()
+  image.save(out, "PNG", transparency=declared)
+  (values,) = read_all(tmp_path, a_set({"0.png": out.getvalue()}))
+  np.testing.assert_array_equal(values, DRAWN)
+  assert "1 of 1 looked at declare colours as transparent; their pixels keep" in capsys.readouterr().out
+
+
+def test_a_transparent_colour_of_a_map_is_a_class(tmp_path, capsys):
+  encoded = rgb(np.array(COLOURS, np.uint8)[DRAWN], transparency=tuple(COLOURS[0]))
+  (values,) = read_all(tmp_path, a_set({"0.png": encoded}, classes="") | {"class_dict.csv": TABLE})
+  np.testing.assert_array_equal(values, np.array([2, 0, 1])[DRAWN])  # the table's order
+  assert "declare colours as transparent; their pixels keep" in capsys.readouterr().out
+
+
 def test_numbers_are_read_alike(tmp_path):
   values = np.random.default_rng(0).integers(0, 200, (20, 30), np.uint8)
   reader = maps.Reader(None, nodata=7.0)
@@ -484,3 +533,86 @@ def test_files_of_a_set_as_before_are_read_as_before(tmp_path):
   prepared.run(folder, tmp_path / "out")
   for i, values in enumerate(read(tmp_path / "out")):
     np.testing.assert_array_equal(values, np.asarray(Image.open(folder / f"train/labels/{i}.png")))
+
+
+# No class.
+
+
+def test_values_of_no_class(tmp_path, capsys):
+  drawn = np.where(DRAWN == 2, 9, DRAWN).astype(np.uint8)
+  drawn[0, 0] = 7
+  folder = write(tmp_path / "a", a_set({"0.png": png(drawn)}))
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  said = capsys.readouterr().err
+  assert (
+    "if they mean no class, give prepare --no_class='7;9'; if a class, add its name to classes.txt" in said
+  )
+  (values,) = read_all(tmp_path / "b", a_set({"0.png": png(drawn)}), "--no_class=7;9")
+  np.testing.assert_array_equal(values, np.where(drawn > 2, 255, drawn))
+
+
+def test_colours_of_no_class(tmp_path):
+  pixels = np.array([*COLOURS, (1, 2, 3)], np.uint8)[DRAWN + (DRAWN == 2)]
+  contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE}
+  expected = np.where(DRAWN == 2, 255, DRAWN)
+  for i, given in enumerate(("1,2,3", "#010203", "77;1,2,3")):
+    (values,) = read_all(tmp_path / str(i), contents, f"--no_class={given}")
+    np.testing.assert_array_equal(values, expected)
+  names = {"classes": ["sky", "void", "road", "car"], "ignore_index": 1}
+  names["colours"] = [COLOURS[0], (1, 2, 3), *COLOURS[1:]]
+  contents = a_set({"0.png": rgb(pixels)}) | {"classes.json": json.dumps(names)}
+  contents.pop("classes.txt")
+  (values,) = read_all(tmp_path / "json", contents)
+  np.testing.assert_array_equal(values, expected)
+
+
+def test_255_of_no_class_in_masks(tmp_path):
+  (values,) = read_all(tmp_path, a_set({"0.png": png(HALVES * 255)}, TWO), "--no_class=255")
+  np.testing.assert_array_equal(values, HALVES * 255)
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ("0", "--no_class gives 0, which is class sky; if its value is another, give --label_values too"),
+    ("64,0,128", "--no_class gives 64,0,128, which is the colour of class car"),
+    ("1,2", "must be values, or colours like 255,255,255"),
+    ("x", "must be values, or colours"),
+    ("", "must be values, or colours"),
+    ("3;3", "must be values, or colours"),
+  ],
+)
+def test_what_cannot_be_no_class(given, message, tmp_path, capsys):
+  contents = a_set({"0.png": png(DRAWN)}) | {"class_dict.csv": TABLE}
+  folder = write(tmp_path / "in", contents)
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", f"--no_class={given}") == 2
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize(
+  "name", ["class_dict.csv", "classes.txt", "label_colors.txt", "flag.csv", "flag.tsv"]
+)
+def test_what_divides_the_cells_of_tables_of_colours(name, between, tmp_path):
+  table = TABLE.replace(",", between)
+  if name.endswith(".txt"):
+    table = table.partition("\n")[2]
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  classes = table if name == "classes.txt" else CLASSES
+  contents = a_set({"0.png": rgb(pixels)}, classes)
+  if name.startswith("flag"):
+    (tmp_path / name).write_text(table)
+    (values,) = read_all(tmp_path, contents, f"--colours={tmp_path / name}")
+  else:
+    (values,) = read_all(tmp_path, contents | {name: table})
+  order = ["road", "car", "sky"] if name == "classes.txt" else CLASSES.split()
+  expected = np.array([order.index(each) for each in ("sky", "road", "car")])[DRAWN]
+  np.testing.assert_array_equal(values, expected)
+
+
+def test_a_table_that_is_divided_otherwise_is_refused(tmp_path, capsys):
+  pixels = np.array(COLOURS, np.uint8)[DRAWN]
+  contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE.replace(",", "|")}
+  assert "class_dict.csv must begin with the line name,r,g,b; it has name|r|g|b" in refusal(
+    tmp_path, capsys, contents
+  )

@@ -207,7 +207,7 @@ def test_hold_out_of_a_set_with_splits_says_to_leave_it_out(tmp_path, capsys):
     (("--splits=train:nowhere",), "no image lies in such a folder"),
     (("--classes=files",), "invalid choice: 'files'"),
     (("--classes=folders", "--labels=x"), "leave it out, or leave out --labels"),
-    (("--labels=x", "--label_suffix=_x"), "leave one out"),
+    (("--labels=x", "--label_suffix=_x"), "--labels=x matches no file"),
     (("--images=nothing/*.png",), "--images=nothing/*.png matches no file of the source"),
     (("--labels=nothing",), "--labels=nothing matches no file of the source"),
     (("--label_suffix=_nothing",), "--label_suffix=_nothing ends no file name"),

@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import report, tiles
-from swin_jax.data.read import facts, maps, strange
+from swin_jax.data.read import facts, maps, shards, strange
 from swin_jax.data.read.targets import Target
 from tests.support import images, label_sets
 from tests.support.prepared import files, main, run
@@ -239,11 +239,100 @@ def test_files_that_are_not_read(tmp_path, capsys):
   assert "files next to the images, not read: 1 .txt" in table(capsys)
 
 
-def test_images_that_are_unreadable(tmp_path):
+@pytest.mark.parametrize(
+  "flag, files",
+  [
+    ("--splits=train:one,val:two", "3 .png, 1 .psd"),
+    ("--images={split}/*/*.png", "1 .psd"),
+    ("--images=*.png", "1 .psd"),
+  ],
+)
+def test_files_that_a_flag_leaves_out_are_no_fault(flag, files, tmp_path, capsys):
+  names = [
+    "one/ant/0.png",
+    "one/bee/1.png",
+    "one/ant/2.png",
+    "one/bee/3.png",
+    "two/ant/4.png",
+    "two/bee/5.png",
+  ]
+  more = ["old/ant/6.png", "old/bee/7.png", "old/bee/8.png"] if "splits" in flag else []
+  folder = copies(tmp_path / "in", [*names, *more])
+  (folder / "old").mkdir(exist_ok=True)
+  (folder / "old" / "x.psd").write_bytes(b"data")
+  classes = [] if "splits" in flag else ["--classes=folders"]
+  assert main(str(folder), str(tmp_path / "out"), flag, *classes, "--strict") == 0
+  said = capsys.readouterr().out
+  assert f"left out by {flag.partition('=')[0]}: {files}" in said and "STRANGE" not in said
+  (folder / "one" / "ant" / "x.psd").write_bytes(b"data")
+  strict = main(str(folder), str(tmp_path / "other"), flag, *classes, "--strict")
+  assert strict == (2 if "splits" in flag else 0)
+
+
+def test_images_that_are_unreadable(tmp_path, capsys):
   folder = images.make_folder(tmp_path / "in", {"train": 12})
   (folder / "train/ant/000.png").write_bytes(b"no image")
   run(folder, tmp_path / "out", max_bad_fraction=0.2)
-  assert found(tmp_path / "out") == ["train: images left out as unreadable or too large: 1"]
+  (line,) = found(tmp_path / "out")
+  assert line.startswith(
+    "train: images left out as unreadable or too large: 1, such as train/ant/000.png: it"
+  )
+  assert any(line.split() == ["unreadable", "1"] for line in table(capsys))
+
+
+def test_tiles_that_are_unreadable_and_tiles_without_data_are_two_numbers(tmp_path, capsys):
+  for i in range(8):
+    bands = scene(i, 24, 24)
+    bands[:12, :12] = 7 if i < 3 else bands[:12, :12]
+    write_tif(tmp_path / "in" / "train" / f"{i}.tif", bands, nodata=7)
+  whole = (tmp_path / "in" / "train" / "5.tif").read_bytes()
+  (tmp_path / "in" / "train" / "5.tif").write_bytes(whole[: len(whole) // 2])
+  cut = tiles.Cut(tile=12)
+  run(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.5, cut=cut, num_shards=3)
+  lines = {line.strip().rpartition("  ")[0].strip(): line.split()[-1] for line in table(capsys)}
+  (split,) = facts.read(str(tmp_path / "out")).splits
+  bad = split.unreadable
+  assert 1 <= bad <= 4 and split.empty == 3 and split.counts["images"] == 32 - 3 - bad
+  assert (lines["unreadable"], lines["without data"]) == (str(bad), "3")
+  (line,) = found(tmp_path / "out")
+  assert line.startswith(f"train: tiles left out as unreadable or too large: {bad}, such as ")
+  run(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.5, cut=cut, num_shards=3)  # nothing to write
+  assert facts.read(str(tmp_path / "out")).splits == (split,)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "npy"])
+def test_empty_files_are_called_so(kind, tmp_path, capsys):
+  """In images, rasters and arrays; one stops the command, which names the file and the flag that goes on."""
+  for i in range(6):
+    values = np.random.default_rng(i).random((40, 40, 4), np.float32)
+    if kind == "tif":
+      write_tif(tmp_path / "in" / f"{i}.tif", values)
+    else:
+      (tmp_path / "in").mkdir(exist_ok=True)
+      path = tmp_path / "in" / f"{i}.{kind}"
+      np.save(path, values) if kind == "npy" else path.write_bytes(images.encode(i))
+  for name in ("empty", "void"):
+    (tmp_path / "in" / f"{name}.{kind}").write_bytes(b"")
+  assert main(str(tmp_path / "in"), str(tmp_path / "out")) == 2
+  last = capsys.readouterr().err.splitlines()[-1]
+  named = [f"{name}.{kind}" in last for name in ("empty", "void")]
+  assert sum(named) == 1 and "the file is empty (0 bytes)" in last
+  assert last.endswith("or leave it out by --max_bad_fraction=0.5")
+  assert main(str(tmp_path / "in"), str(tmp_path / "out"), "--max_bad_fraction=0.5") == 0
+  (line,) = (line for line in found(tmp_path / "out") if "left out" in line)
+  assert "unreadable or too large: 2, such as" in line and f"empty.{kind}" in line and f"void.{kind}" in line
+  os.remove(shards.shard_path(str(tmp_path / "out"), "train", 0, 1))
+  assert main(str(tmp_path / "in"), str(tmp_path / "out"), "--max_bad_fraction=0.5", "--strict") == 2
+  assert line in capsys.readouterr().err
+
+
+def test_of_many_unreadable_images_the_first_are_named(tmp_path):
+  folder = images.make_folder(tmp_path / "in", {"train": 24})
+  for path in sorted(folder.rglob("*.png"))[::2]:
+    path.write_bytes(b"")
+  run(folder, tmp_path / "out", max_bad_fraction=1.0, num_shards=3)
+  (line,) = (line for line in found(tmp_path / "out") if "left out" in line)
+  assert "unreadable or too large: 12, such as" in line and line.count("the file is empty") == 3
 
 
 def test_what_the_source_said(tmp_path):
@@ -257,7 +346,7 @@ def test_what_the_source_said(tmp_path):
     "value_extremes": [],
   }
   counts |= dict.fromkeys(("known", "unknown", "wide", "widest", "channel_first"), 0)
-  split = facts.Split("train", (), Target.NOTHING, 0, False, counts)
+  split = facts.Split("train", (), Target.NOTHING, 0, (), 0, False, counts)
   assert strange.find(facts.Facts((split,), facts.Origin({}, (), ("palettes differ",)))) == [
     "palettes differ"
   ]

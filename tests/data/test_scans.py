@@ -11,7 +11,16 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from swin_jax.data.prepare import kept, tiles
-from swin_jax.data.read import array_files, decoding, limits, orientation, rasters, sources, statistics
+from swin_jax.data.read import (
+  array_files,
+  decoding,
+  image_arrays,
+  limits,
+  orientation,
+  rasters,
+  sources,
+  statistics,
+)
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from tests.support import label_sets, prepared
@@ -215,6 +224,44 @@ def test_transparent_parts_of_a_scan_hold_no_data(tmp_path, capsys):
     np.testing.assert_array_equal(image, pixels[top : top + 20, left : left + 20, :3])
   prepared.run(tmp_path / "in", tmp_path / "kept", cut=cut(tile=20, keep_alpha=True))
   assert [image.shape for image in contents(tmp_path / "kept").values()] == [(20, 20, 4)] * 4
+
+
+def declared(kind: str) -> tuple[bytes, np.ndarray, np.ndarray]:
+  """Returns a PNG file that declares a transparent colour, its pixels, and where they are opaque."""
+  values = np.where(half() == 0, 3, np.random.default_rng(0).integers(10, 200, (40, 40))).astype(np.uint8)
+  colours, transparency = values[..., None], 3
+  image, palette = Image.fromarray(values), np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+  if kind.startswith("palette"):
+    image.putpalette(palette.tobytes())
+    colours, transparency = palette[values], b"\xff\xff\xff\0" if kind == "palettes" else 3
+  elif kind == "colours":
+    image, colours = image.convert("RGB"), np.repeat(values[..., None], 3, -1)
+    transparency = (3, 3, 3)
+  elif kind == "16 bits":
+    colours = values[..., None].astype(np.uint16) * 257
+    image, transparency = Image.fromarray(colours[..., 0]), 3 * 257
+  out = io.BytesIO()
+  image.save(out, "PNG", transparency=transparency)
+  return out.getvalue(), colours, half()[..., None] != 0
+
+
+@pytest.mark.parametrize("kind", ["grey", "palette", "palettes", "colours", "16 bits"])
+def test_a_declared_colour_is_transparent_like_an_alpha_channel(kind, tmp_path, capsys):
+  encoded, colours, opaque = declared(kind)
+  bands = colours.shape[-1]
+  assert image_arrays.shape(encoded) == (40, 40, bands)
+  assert image_arrays.shape(encoded, keep_alpha=True) == (40, 40, bands + 1)
+  stored = image_arrays.read(encoded)
+  np.testing.assert_array_equal(stored.numbers, colours)
+  np.testing.assert_array_equal(stored.missing, ~opaque)
+  kept = image_arrays.read(encoded, keep_alpha=True)
+  assert kept.missing is None and kept.numbers.dtype == colours.dtype
+  np.testing.assert_array_equal(kept.numbers, np.dstack([colours, opaque * np.iinfo(colours.dtype).max]))
+  path = tmp_path / "in/0.png"
+  path.parent.mkdir()
+  path.write_bytes(encoded)
+  prepared.run(tmp_path / "in", tmp_path / "out", cut=cut(tile=20))
+  assert ", 2 without data left out" in capsys.readouterr().out
 
 
 def test_a_scan_above_the_limit_is_cut_if_the_limit_is_raised(tmp_path, monkeypatch, capsys):

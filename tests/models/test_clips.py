@@ -12,7 +12,7 @@ from swin_jax.models import layers, windows
 from swin_jax.models.heads import Classifier
 from swin_jax.models.simmim import SimMim
 from swin_jax.models.swin import make_encoder
-from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import masked_loss
 from tests.support import blocks, slow_block
 
 rng = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def test_targets_of_a_clip_are_normalised_frame_by_frame(holes):
   clips = rng.normal(size=(2, 3, 9, 7, 2)).astype(np.float32)
   valid = rng.random(clips.shape) < 0.7 if holes else None
   clips = np.where(valid, clips, 0) if holes else clips
-  normalise = jax.jit(masked_pixels.normalise_target, static_argnums=1)
+  normalise = jax.jit(masked_loss.normalise_target, static_argnums=1)
   ours = normalise(clips, 5, valid)
   for frame in range(3):
     theirs = normalise(clips[:, frame], 5, valid[:, frame] if holes else None)

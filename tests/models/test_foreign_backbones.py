@@ -61,13 +61,15 @@ def torchvision_model(version):
   return torchvision, model
 
 
-@pytest.mark.parametrize("size", [128, 144])
+@pytest.mark.parametrize("size", [(128, 128), (144, 144), (128, 256)])
 @pytest.mark.parametrize("version", [1, 2])
 def test_torchvision(version, size, tmp_path, capsys):
-  """At 144 px, maps have 36, 18, 9 and 5 tokens, so that padding takes part in attention."""
+  """At 144 px, maps have 36, 18, 9 and 5 tokens, so that padding takes part in attention. At 128 × 256 px,
+  the last map is shifted along one axis.
+  """
   torchvision, theirs = torchvision_model(version)
   torch.save(theirs.state_dict(), tmp_path / "x.pth")
-  flags = [f"--image_size={size}"] if size != 128 else []
+  flags = [f"--image_size={size[0]},{size[1]}"] if size != (128, 128) else []
   assert command("import", tmp_path / "x.pth", tmp_path / "ours", *flags) == 0
   images = peers.pixels(2, size)
   maps, x = [], peers.to_torch(images)
@@ -75,7 +77,7 @@ def test_torchvision(version, size, tmp_path, capsys):
     x = layer(x)
     maps.append(x)
   model, params = swin_jax.load(tmp_path / "ours")
-  assert model.image_size == (size, size)
+  assert model.image_size == size
   for ours, expected in zip(model.features(params, images), maps[1::2], strict=True):
     peers.check(ours, expected, 2e-5)
   logits = theirs(peers.to_torch(images))

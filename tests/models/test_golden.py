@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from swin_jax.saved import description, tensors
-from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import masked_loss
 from swin_jax.weights import importer, inference
 from tests.support.golden import golden
 
@@ -67,10 +67,10 @@ def test_simmim(name):
   check(nchw(features), values["features"])
   reconstruction = jax.jit(model.apply)(params, images, mask)
   check(nchw(reconstruction), values["reconstruction"])
-  target = masked_pixels.normalise_target(images, 47) if spec["norm_target"] else images
+  target = masked_loss.normalise_target(images, 47) if spec["norm_target"] else images
   if spec["norm_target"]:
     check(nchw(target), values["target"])
-  check(masked_pixels.masked_l1(reconstruction, target, mask, model.encoder.levels[0].stride), values["loss"])
+  check(masked_loss.masked_l1(reconstruction, target, mask, model.encoder.levels[0].stride), values["loss"])
 
 
 SIZES = dict(image_size=64, window=4, trained_window=0)  # these files do not state the sizes
@@ -94,7 +94,7 @@ def test_hugging_face():
   reconstruction = jax.jit(model.apply)(params, images, mask)
   check(nchw(reconstruction), values["reconstruction"], 1e-4)
   check(
-    masked_pixels.masked_l1(reconstruction, images, mask, model.encoder.levels[0].stride),
+    masked_loss.masked_l1(reconstruction, images, mask, model.encoder.levels[0].stride),
     values["loss"],
     1e-4,
   )

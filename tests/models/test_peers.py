@@ -118,10 +118,14 @@ def test_bicubic_is_that_of_torch(old, new):
   np.testing.assert_allclose(ours, theirs.reshape(3, -1).T.numpy(), atol=1e-5)
 
 
-# (version, image, window, trained windows). All maps are multiples of their windows, because we mask padding
-# and transformers does not.
+# (version, image, window, trained windows). At 160 px, the last map has 5 × 5 tokens and needs padding, which
+# takes part in attention. At 64 × 128 and 128 × 256 px, a map of 4 × 8 tokens is shifted along no axis.
 SIZES = [
   (2, 64, 4, (0, 0, 0, 0)),
+  (2, 160, 4, (0, 0, 0, 0)),
+  (1, 160, 4, ()),
+  (2, (64, 128), 4, (0, 0, 0, 0)),
+  (1, (128, 256), 4, ()),
   (2, 32, 4, (0, 0, 0, 0)),
   (2, 96, 6, (0, 0, 0, 0)),
   (2, 128, 8, (4, 4, 4, 2)),
@@ -193,7 +197,14 @@ def test_transformers_masked_images(size, window, trained, bands, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "version, size, window, trained", [(2, 64, 4, (0, 0, 0, 0)), (2, 128, 8, (4, 4, 4, 2)), (1, 64, 4, ())]
+  "version, size, window, trained",
+  [
+    (2, 64, 4, (0, 0, 0, 0)),
+    (2, 128, 8, (4, 4, 4, 2)),
+    (1, 64, 4, ()),
+    (2, (128, 256), 4, (0, 0, 0, 0)),  # the last map, of 4 × 8 tokens, is shifted along one axis
+    (1, (128, 256), 4, ()),
+  ],
 )
 def test_timm(version, size, window, trained, tmp_path, capsys):
   timm = pytest.importorskip("timm", reason=f"timm {NEEDS}, on Python 3.12 or newer")
@@ -213,7 +224,8 @@ def test_timm(version, size, window, trained, tmp_path, capsys):
     make = lambda: timm.models.swin_transformer.SwinTransformer(**arguments)
   theirs = peers.randomise(make())
   torch.save(theirs.state_dict(), tmp_path / "x.pth")
-  sizes = [f"--image_size={size}", f"--window={window}"] if version == 2 else [f"--image_size={size}"]
+  sizes = [f"--image_size={size if isinstance(size, int) else ','.join(map(str, size))}"]
+  sizes += [f"--window={window}"] if version == 2 else []
   sizes += [f"--trained_window={','.join(map(str, trained))}"] if version == 2 else []
   assert command("import", tmp_path / "x.pth", tmp_path / "ours", "--layout=timm", *sizes) == 0
   images = peers.pixels(2, size)

@@ -126,6 +126,25 @@ def test_window_and_shift(map_size, window_size, shifted, expected):
 
 
 @pytest.mark.parametrize(
+  "map_size, window, expected",
+  [
+    ((8, 8), 4, ((4, 4), (2, 2))),
+    ((8, 16), 8, ((8, 8), (0, 0))),  # equal along one axis: no shift along either
+    ((16, 8), 8, ((8, 8), (0, 0))),
+    ((9, 16), 8, ((8, 8), (4, 4))),
+    ((6, 16), 8, ((6, 6), (0, 0))),  # a square of the shortest side
+    ((6, 7), 8, ((6, 6), (0, 0))),
+  ],
+)
+def test_all_axes_are_clamped_as_in_the_official_image_models(map_size, window, expected):
+  assert windows.window_and_shift(map_size, (window,) * 2, True, axes="all") == expected
+  shift, side = window // 2, window  # the rule of the official block
+  if min(map_size) <= side:
+    shift, side = 0, min(map_size)
+  assert expected == ((side,) * 2, (shift,) * 2)
+
+
+@pytest.mark.parametrize(
   "image, window, effective, shifting",
   [
     (256, 8, (8, 8, 8, 8), (0, 1, 2)),

@@ -3,7 +3,7 @@
 import pytest
 
 from swin_jax.data.read import facts
-from swin_jax.run import contents, train
+from swin_jax.run import contents, evaluate, predict, train
 from swin_jax.terminal.errors import BadInput
 from tests.support import damages, images, seals, tiny
 from tests.support.prepared import run
@@ -38,12 +38,24 @@ def test_lines_are_short(tmp_path):
   assert max(map(len, lines[1:])) < 110 and lines[1].endswith(" and 38 more")
 
 
-def test_a_run_begins_with_them(out, tmp_path, capsys):
-  last = config(out, data__image_size=(32, 32), data__eval_batch_size=2, optim__total_epochs=1.0)
+def test_each_mode_begins_with_them(out, tmp_path, capsys):
+  last = config(out, data__image_size=(96, 96), data__eval_batch_size=2, optim__total_epochs=1.0)
   last.optim.warmup_epochs = 0.0
   train.train(last, str(tmp_path / "run"))
   lines = capsys.readouterr().out.splitlines()
-  assert lines.index("STRANGE: class cat: no image in val") < lines.index("compiling the train step ...")
+  compiling = lines.index("compiling the train step ...")
+  assert lines.index("STRANGE: class cat: no image in val") < compiling
+  height, width = contents.largest_image(last)
+  (warning,) = (line for line in lines if "data.image_size = (96, 96) enlarges every training image" in line)
+  assert f"{height} × {width} px" in warning and lines.index(warning) < compiling
+  for mode in (evaluate.evaluate_checkpoint, predict.predict):
+    mode(last, str(tmp_path / "run"))
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(f"{out} holds")
+    assert lines[start + 1 : start + 3] == [
+      "  val: 2 images; ant (50.0 %), bee (50.0 %), cat (0.0 %)",
+      "STRANGE: class cat: no image in val",
+    ]
 
 
 def test_sets_of_older_versions(out):

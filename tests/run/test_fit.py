@@ -6,8 +6,9 @@ import pytest
 
 from configs import own_images, own_labels, own_rasters
 from swin_jax.data.read.digits import Digits
-from swin_jax.run import compatibility, fit, reads, train
+from swin_jax.run import checks, compatibility, fit, reads, train
 from swin_jax.run import config as run_config
+from swin_jax.tasks import image_input
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.runs import lines
@@ -18,8 +19,8 @@ def fitted(config, num_examples, given=()):
   return fit.apply(config, fit.by_number(config, num_examples, given))
 
 
-def warned(config, num_examples, changed=()):
-  return fit.warnings(config, *run_config.count_steps(config, num_examples), changed)
+def warned(config, num_examples, changed=(), largest=None):
+  return fit.warnings(config, *run_config.count_steps(config, num_examples), changed, largest)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,48 @@ def test_what_promises_a_poor_result_is_named(changes, given, words):
     config[group][name] = value
   (warning,) = warned(config, 244, given)
   assert all(word in warning for word in words), warning
+
+
+@pytest.mark.parametrize(
+  "module, kind, largest, words",
+  [
+    (own_images, "pretrain", (64, 64), "data.image_size = (256, 256)|64 × 64|--config.data.image_size=64,64"),
+    (own_images, "finetune", (28, 28), "--config.data.image_size=64,64"),
+    (own_images, "scratch", (100, 500), "the largest of 100 × 500|--config.data.image_size=128,128"),
+    (own_rasters, "pretrain", (70, 60), "(128, 128)|--config.data.image_size=64,64"),
+    (own_labels, "scratch", (96, 128), "dense.sides = (1024, 512)|5.33 times|--config.dense.sides=()"),
+    (own_labels, "regress", (64, 64), "8 times"),
+    (own_images, "pretrain", (256, 300), ""),
+    (own_images, "pretrain", (250, 300), ""),  # a multiple of 32 is 256 again
+    (own_images, "cpu", (48, 64), ""),
+    (own_labels, "scratch", (300, 400), ""),
+    (own_rasters, "segment", (32, 32), ""),  # tiles keep their size
+    (own_images, "pretrain", None, ""),
+  ],
+)
+def test_images_that_are_enlarged_are_named(module, kind, largest, words):
+  config = module.get_config(kind)
+  config = fit.apply(config, fit.by_size(config, ()))
+  config.optim.update(total_epochs=300.0, warmup_epochs=10.0)
+  lines = warned(config, 5000, (), largest)
+  assert len(lines) == bool(words) and all(word in "".join(lines) for word in words.split("|"))
+
+
+@pytest.mark.parametrize("module", [own_images, own_rasters])
+@pytest.mark.parametrize("side", [64, 96, 160])
+def test_the_image_size_that_is_proposed_suits_the_config_and_its_masks(module, side):
+  """Cells follow data.image_size, which the images are resized to: the same share of an image at any size."""
+  for kind in ("pretrain", "finetune"):
+    config = module.get_config(kind)
+    config.data.image_size = (256, 256)
+    (line,) = image_input.warnings(config, (side, side + 20))
+    proposed = tuple(map(int, line.rpartition("=")[2].split(",")))
+    assert proposed == (side, side)
+    config.data.update(image_size=proposed, mean=(0.5,) * 3, std=(0.5,) * 3)
+    config = fit.apply(config, fit.by_size(config, ()))
+    checks.check(config)
+    assert config.task != "masked_pixels" or side // config.mask.patch_size >= 4
+    assert image_input.warnings(config, (side, side + 20)) == ()
 
 
 def test_a_warm_up_longer_than_the_steps_is_refused():

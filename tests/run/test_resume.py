@@ -177,7 +177,7 @@ def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(fi
   assert description.describe(stored, "an old run")["data"]["class_names"] == []
   younger = {"data": ["dtype"], "augment": ["rotate"], "log": ["picture_bands"]}
   younger["transfer"] = list(stored["transfer"])
-  younger["model"] = ["backbone", "merge_size", "clamp_windows", "padding", "bias_rows"]
+  younger["model"] = ["backbone", "merge_size", "clamp_windows", "clamp_axes", "padding", "bias_rows"]
   for group, keys in younger.items():
     for key in keys:
       del stored[group][key]
@@ -191,7 +191,14 @@ def test_names_of_classes_must_stay_and_runs_from_before_they_were_kept_go_on(fi
   compatibility.check_same_model(config, stored, str(finished))
   described = description.describe(stored, "an old run")
   assert described["data"]["dtype"] == "uint8"
-  assert [described["model"][key] for key in younger["model"]] == ["swin", [2, 2], True, "masked", "offsets"]
+  assert [described["model"][key] for key in younger["model"]] == [
+    "swin",
+    [2, 2],
+    True,
+    "each",
+    "masked",
+    "offsets",
+  ]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from swin_jax.saved import folder, pretrained
 from swin_jax.show import __main__ as command
 from swin_jax.show import attention, features, images, reconstruction
 from swin_jax.show.grad_cam import grad_cam
-from swin_jax.tasks import masked_pixels
+from swin_jax.tasks import masked_loss
 from swin_jax.terminal.errors import BadInput
 from tests.support import blocks, slow_block
 
@@ -299,17 +299,15 @@ def test_reconstruction_is_the_models_in_pixels(window):
   normalised = (image - model.mean) / model.std
   out = np.asarray(model.apply(params, normalised[None], mask[None]))[0]
   if window:
-    mean, std = (np.asarray(x)[0] for x in masked_pixels.local_statistics(normalised[None], window))
+    mean, std = (np.asarray(x)[0] for x in masked_loss.local_statistics(normalised[None], window))
     out = out * std + mean
   np.testing.assert_allclose(reconstructed, out * model.std + model.mean, atol=1e-5 * np.abs(out).max())
 
 
 def test_the_normalisation_of_targets_is_undone():
   x = photo()[None]
-  np.testing.assert_allclose(
-    masked_pixels.in_pixels(masked_pixels.normalise_target(x, 5), x, 5), x, atol=1e-5
-  )
-  assert masked_pixels.in_pixels(x, 2 * x, 0) is x
+  np.testing.assert_allclose(masked_loss.in_pixels(masked_loss.normalise_target(x, 5), x, 5), x, atol=1e-5)
+  assert masked_loss.in_pixels(x, 2 * x, 0) is x
 
 
 def test_picture_of_a_reconstruction():

@@ -20,7 +20,9 @@ def randomise(model, seed=0):
 
 
 def pixels(batch, size, bands=3):
-  return np.random.default_rng(1).normal(size=(batch, size, size, bands)).astype(np.float32)
+  """Returns images of `size` pixels, one number or (height, width)."""
+  size = (size, size) if isinstance(size, int) else size
+  return np.random.default_rng(1).normal(size=(batch, *size, bands)).astype(np.float32)
 
 
 def to_torch(images):

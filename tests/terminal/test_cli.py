@@ -81,10 +81,8 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--config.epochs=1"), "did you mean config.optim.total_epochs?"),
     ((QUICKSTART, "--config.data.image_sizes[0]=1"), "did you mean config.data.image_size?"),
     ((QUICKSTART, "--config.optim.learning_rate=1"), "optim.learning_rate; configs/common.py lists all keys"),
-    ((QUICKSTART, "--config.optim.lr=fast"), "could not convert string to float: 'fast'"),
     ((QUICKSTART, "--config.optim.lr.x=1"), "config.optim.lr"),
-    ((QUICKSTART, "--config.optim=1"), "config.optim"),
-    ((QUICKSTART, "--config.model.depths[9]=1"), "config.model.depths[9]"),
+    ((QUICKSTART, "--config.=1"), "no config key config.; configs/common.py lists all keys"),
     (
       (QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"),
       "--config.model.depths=(1,) and --config.model.depths=(2,) set the same key; give it once",
@@ -117,6 +115,66 @@ def test_a_mistake_is_one_line(words, message):
   with pytest.raises(BadInput) as error:
     parse(*words)
   assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "words, message",
+  [
+    ("optim=1", "config.optim is a group and has no value of its own; set one of its keys, as in"),
+    ("model=3", "they are attention_chunks, "),
+    ("data=", "they are batch_size, "),
+    ("optim[0]=3", "config.optim is a group"),
+    ("optim.lr=fast", "must be a number, as in --config.optim.lr=0.008"),
+    ("optim.lr=", "has no value and needs a number, as in --config.optim.lr=0.008"),
+    ("data.batch_size=1.5", "must be an integer, as in --config.data.batch_size=128"),
+    ("data.batch_size=", "has no value and needs an integer, as in --config.data.batch_size=128"),
+    ("data.batch_size", "has no value and needs an integer"),
+    ("data.path", "has no value and needs a value"),
+    ("data.image_size=64,x", "must be integers separated by commas, as in --config.data.image_size=32,32"),
+    ("data.image_size=", "has no value and needs integers separated by commas"),
+    ("model.depths[1]=3", "config.model.depths is set as a whole, as in --config.model.depths=2,4"),
+    ("optim.lr[0]=3", "config.optim.lr is set as a whole, as in --config.optim.lr=0.008"),
+    ("data.mean=a,b", "must be numbers separated by commas"),
+    ("model.depths=(1,", "must be integers separated by commas, as in --config.model.depths=2,4"),
+    ("model.unroll=maybe", "must be True or False, as in --config.model.unroll=True"),
+    (
+      "optim.milestone_epochs=",
+      "needs one or more entries separated by commas, as in --config.optim.milestone_epochs=()",
+    ),
+  ],
+)
+def test_a_value_of_another_type_is_refused_with_an_example(words, message):
+  """The line begins with the flag, and says which type is needed or which keys there are."""
+  for rest in ((), ("--config.seed=1",)):
+    with pytest.raises(BadInput) as error:
+      parse(QUICKSTART, f"--config.{words}", *rest)
+    assert str(error.value).startswith(f"--config.{words}: ")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_only_keys_that_are_true_or_false_are_negated():
+  with pytest.raises(BadInput, match=r"^--noconfig.optim.lr: must be a number; only keys that are True or"):
+    parse(QUICKSTART, "--noconfig.optim.lr")
+
+
+@pytest.mark.parametrize(
+  "words, value",
+  [
+    ("data.batch_size=0x10", 16),
+    ("data.image_size=(64,)", (64,)),
+    ("data.image_size=64,64,", (64, 64)),
+    ("data.path=", ""),
+    ("model.patch_size=4,4", (4, 4)),  # an integer in the file
+    ("mesh.data=-1", -1),
+    ("optim.lr=1", 1.0),
+    ("optim.milestone_epochs=()", ()),
+    ("optim.milestone_epochs=3,4.5", (3, 4.5)),
+  ],
+)
+def test_a_value_of_the_type_of_a_key_is_taken(words, value):
+  config = parse(QUICKSTART, f"--config.{words}").config
+  group, name = words.partition("=")[0].partition("[")[0].split(".")
+  assert config[group][name] == value
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Progress lines: how far, at what rate, how much time is left; printed once for several processes."""
 
+import hashlib
 import os
+import signal
+import threading
 import time
 
 import pytest
@@ -66,12 +69,35 @@ def test_only_process_0_prints(capsys):
 
 
 def test_work_of_unknown_length(monkeypatch, capsys):
-  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.05)
-  assert progress.patiently("compiling", lambda: time.sleep(0.2) or 7) == 7
-  first, *others = capsys.readouterr().out.splitlines()
-  assert first == "compiling ..." and others and set(others) == {"compiling ... 0 s"}
+  monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.2)
+  assert progress.patiently("compiling", lambda: time.sleep(0.8) or 7) == 7
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == "compiling ..." and len(lines) > 1 and set(lines) == {"compiling ..."}
   with pytest.raises(KeyError, match="gone"):
     progress.patiently("looking", lambda: {}["gone"])
+
+
+def test_ctrl_c_does_not_wait_for_the_function():
+  """Which may be a call of seconds into native code, such as a compilation."""
+  seconds, started = [], threading.Event()
+
+  def stop():
+    started.wait()
+    seconds.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+  def native():
+    started.set()
+    return hashlib.pbkdf2_hmac("sha256", b"", b"", 8_000_000)
+
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+      progress.patiently("compiling", native)
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert time.perf_counter() - seconds[0] < 1
 
 
 def test_an_output_that_cannot_be_written_is_reported_once(monkeypatch, capsys):

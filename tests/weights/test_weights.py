@@ -795,10 +795,19 @@ def test_settings_that_make_no_difference_do_not_prevent_an_export(tmp_path, cap
     assert command("export", tmp_path / "ours", path, f"--layout={layout}") == 0
 
 
-def test_padding_that_takes_part_needs_no_note(tmp_path, capsys):
-  for padding, noted in (("masked", True), ("attended", False)):
-    write_zeros(tmp_path / padding, **PADDED, model__padding=padding)
-    capsys.readouterr()
-    path = tmp_path / f"hf_{padding}" / "x.safetensors"
-    assert command("export", tmp_path / padding, path, "--layout=hf") == 0
-    assert ("swin_jax masks the padding" in capsys.readouterr().out) == noted
+@pytest.mark.parametrize("layout", ALL)
+def test_masked_padding_is_not_exported(layout, tmp_path, capsys):
+  """Other programs attend to padding, or do not pad. Where maps need none, a masked model is exported."""
+  cases = ((40, "masked", False), (32, "masked", True), (40, "attended", layout in ALL[2:]))
+  for size, padding, goes in cases:
+    source, three = tmp_path / f"{padding}{size}", dict(data__mean=(0.5,) * 3, data__std=(0.5,) * 3)
+    three["classification__num_classes"] = 3
+    write_zeros(source, data__image_size=(size, size), model__padding=padding, **three)
+    words = ("export", source, tmp_path / f"of_{padding}{size}" / "x.safetensors", f"--layout={layout}")
+    if goes:
+      assert command(*words) == 0
+      continue
+    said = refusal(capsys, *words)
+    assert f"has model.padding = '{padding}'" in said
+    assert ("images of 40 × 40 px, whose maps need padding" in said) == (padding == "masked")
+    assert not words[2].exists()

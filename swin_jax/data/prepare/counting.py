@@ -9,7 +9,9 @@ from PIL import Image
 
 from swin_jax.data.read import array_files, facts, formats, orientation, shards, targets
 from swin_jax.data.read.example import Example
+from swin_jax.terminal.printable import printable
 
+_LONGEST = 200  # characters that say why an image cannot be read
 _FEW, _MANY = 16, 32  # an array with fewer rows than _FEW and more bands than _MANY looks channel-first
 
 
@@ -140,6 +142,11 @@ class Tally:
     self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
     self._sums = Counter(images=0, known=0, unknown=0, wide=0, channel_first=0)
     self._widest, self._extremes, self._values = 0, [], []
+    self._unreadable: list[str] = []
+
+  def leave_out(self, what: str) -> None:
+    """Counts an image of the source that cannot be read; `what` says which and why."""
+    self._unreadable.append(printable(what)[:_LONGEST])
 
   def add(self, count: Count) -> None:
     look, counters, sums = count.look, self._counters, self._sums
@@ -172,10 +179,12 @@ class Tally:
     sizes = (
       {"smallest": list(min(self._sizes)[1:]), "largest": list(max(self._sizes)[1:])} if self._sizes else {}
     )
+    left_out = {"images": len(self._unreadable), "first": self._unreadable[: facts.FIRST_UNREADABLE]}
     return (
       {key: dict(counter) for key, counter in self._counters.items()}
       | dict(self._sums)
       | sizes
+      | ({"unreadable": left_out} if self._unreadable else {})
       | {
         "hashes": sorted(self._hashes)[: facts.SKETCH],
         "widest": self._widest,

@@ -50,6 +50,13 @@ def add_to(parser: cli.Parser) -> None:
     " '0,0,0;128,64,128;...'",
   )
   add(
+    "--no_class",
+    type=_void,
+    default=((), ()),
+    metavar="V;V;...",
+    help="values and colours in label maps that mean no class, in addition to 255, like '9;255,255,255'",
+  )
+  add(
     "--keep_alpha",
     action="store_true",
     help="treat an alpha channel as a band; else its transparent pixels hold no data",
@@ -59,7 +66,8 @@ def add_to(parser: cli.Parser) -> None:
 def cut(arguments: argparse.Namespace) -> tiles.Cut:
   """Returns what the flags say about rasters and maps."""
   names, colours = arguments.colours
-  meaning = maps.Meaning(colours, arguments.label_values, arguments.values_nodata, names)
+  nodata, void = arguments.values_nodata, arguments.no_class
+  meaning = maps.Meaning(colours, arguments.label_values, nodata, names, *void)
   return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
 
 
@@ -87,6 +95,21 @@ def _label_values(text: str) -> tuple[int, ...]:
       f"'{text}' must be a different whole number for each class, like 0,100,200"
     )
   return values
+
+
+def _void(text: str) -> tuple[tuple[int, ...], tuple[labels.Colour, ...]]:
+  """Parses a flag: returns values and colours."""
+  parts = [part.strip() for part in text.split(";")]
+  values = [part for part in parts if "," not in part and not part.startswith("#")]
+  try:
+    numbers = _label_values(",".join(values)) if values else ()
+    others = ";".join(part for part in parts if part not in values)
+    colours = class_files.parse_colours(others) if others else ()
+  except (ValueError, argparse.ArgumentTypeError) as error:
+    raise argparse.ArgumentTypeError(
+      f"'{text}' must be values, or colours like 255,255,255, with ';' between them"
+    ) from error
+  return numbers, colours
 
 
 def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:

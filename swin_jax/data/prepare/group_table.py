@@ -5,12 +5,11 @@ ending. It is the column that names most of them.
 """
 
 from collections.abc import Iterator, Sequence
-import csv
-import io
 import os
 import re
+from typing import NamedTuple
 
-from swin_jax.data.read import plain_files, trees
+from swin_jax.data.read import plain_files, tables, trees
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
@@ -18,8 +17,20 @@ _ENDINGS = (".csv", ".tsv")
 _SAMPLE = 200  # files that decide which column names them
 
 
-def values(tree: trees.Tree, paths: Sequence[str], by: str) -> list[str]:
-  """Returns the value of a column in the row of each file.
+class Column(NamedTuple):
+  """A column of a table.
+
+  Attributes:
+    values: of each file.
+    table: path of the table in the tree of the files; "" if it lies elsewhere.
+  """
+
+  values: list[str]
+  table: str
+
+
+def read(tree: trees.Tree, paths: Sequence[str], by: str) -> Column:
+  """Returns the values of a column in the row of each file.
 
   Args:
     tree: that holds the files.
@@ -32,7 +43,7 @@ def values(tree: trees.Tree, paths: Sequence[str], by: str) -> list[str]:
   named = re.fullmatch(r"csv:(?:(.+\.(?:csv|tsv)):)?(.+)", by, re.IGNORECASE | re.DOTALL)
   if not named:
     raise BadInput(f"--by={by} is not csv:COLUMN or csv:FILE:COLUMN")
-  where, content = _open(tree, paths, *named.groups())
+  where, content, table = _open(tree, paths, *named.groups())
   header, rows = _parse(content, where)
   if header.count(named[2]) != 1:
     raise BadInput(
@@ -47,14 +58,15 @@ def values(tree: trees.Tree, paths: Sequence[str], by: str) -> list[str]:
       f"--by={by}: {len(without):,} of {len(paths):,} files have no row, or no value in their row, in {where}"
       f", such as {printable(without[0])}"
     )
-  return groups
+  return Column(groups, table)
 
 
-def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str) -> tuple[str, bytes]:
-  """Returns (path for messages, content) of the table."""
+def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str) -> tuple[str, bytes, str]:
+  """Returns (path for messages, content, `Column.table`) of the table."""
   try:
     if file and os.path.lexists(file):
-      return file, plain_files.read(file)
+      inside = os.path.relpath(os.path.realpath(file), os.path.realpath(tree.name))
+      return file, plain_files.read(file), "" if inside.startswith("..") else inside
     around = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     folders = [""] + [around[: match.end()] + "/" for match in re.finditer(r"[^/]+", around)]
     tables = [
@@ -68,7 +80,7 @@ def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str)
       listed = f"{len(tables)} tables: {', '.join(map(printable, tables[:3]))}" if tables else "no table"
       name = f"the table {file}" if file else "one .csv or .tsv file next to the images"
       raise BadInput(f"--by needs {name}, but {tree.name} holds {listed}; give --by=csv:FILE:{column}")
-    return os.path.join(tree.name, tables[0]), tree.read(tables[0])
+    return os.path.join(tree.name, tables[0]), tree.read(tables[0]), tables[0]
   except (OSError, ValueError) as error:
     raise BadInput(f"--by: the table {file or tables[0]} cannot be read: {error}") from error
 
@@ -79,15 +91,10 @@ def _parse(content: bytes, where: str) -> tuple[list[str], list[list[str]]]:
   Raises:
     BadInput: it is empty or malformed.
   """
-  text = content.decode("utf-8-sig", "replace")
-  first = text.partition("\n")[0]
-  delimiter = max(",;\t", key=first.count)
   try:
-    rows = [
-      [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row
-    ]
-  except csv.Error as error:
-    raise BadInput(f"--by: {where} is not a table: {error}") from error
+    rows = tables.rows(content.decode("utf-8-sig", "replace"))
+  except ValueError as error:
+    raise BadInput(f"--by: {where} {error}") from error
   if len(rows) < 2 or len(rows[0]) < 2:
     raise BadInput(
       f"--by: {where} needs a line with the names of two or more columns, and a row for each file"

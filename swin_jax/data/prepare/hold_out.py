@@ -10,10 +10,11 @@ A group is one of these, see `Groups`:
   csv:COLUMN       the value in a column of the only table next to the images, see `group_table`
   csv:FILE:COLUMN  the same with another table, on disk or in the source
 
-All tiles of a raster belong to the group of its file; the pattern (.+) makes each file a group.
+All tiles of a raster belong to the group of its file; the pattern (.+) makes each file a group. If
+every class lies in one group, the folders are most likely the groups themselves, which is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import os
 import re
 from typing import NamedTuple
@@ -24,18 +25,32 @@ from swin_jax.data.prepare import group_table
 from swin_jax.data.read import trees
 from swin_jax.data.read.example import Source
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 from swin_jax.terminal.progress import say, warn
 
 _PASSES = 20  # of the search over groups; two or three are usual
+_FAR = 1 / 3  # of the smaller part that was asked for; a part that is off by more is named
+_IF_GROUPS = (
+  "if these folders are groups and not classes, put each into the folder of its class (CLASS/GROUP/x.jpg), or"
+  " give --classes=none for images without classes"
+)
 _MISSING = 10.0  # cost of a class that is in one part only, in units of a class that is wholly misjudged
 
 
 class Parts(NamedTuple):
-  """Indices of the examples of both parts, in writing order."""
+  """Both parts.
+
+  Attributes:
+    train, val: indices of their examples, in writing order.
+    warnings: what the user most likely did not intend, a line each.
+    table: path of the table of groups in the source; "" if none was read.
+  """
 
   train: np.ndarray
   val: np.ndarray
+  warnings: tuple[str, ...] = ()
+  table: str = ""
 
 
 class Groups(NamedTuple):
@@ -44,10 +59,12 @@ class Groups(NamedTuple):
   Attributes:
     of: number of the group of each example, int [examples].
     count: number of groups.
+    table: see `Parts`.
   """
 
   of: np.ndarray
   count: int
+  table: str
 
 
 def by_chance(order: np.ndarray, share: float) -> Parts:
@@ -78,23 +95,52 @@ def divide(examples: Source, order: np.ndarray, share: float, by: str, tree: tre
   labels = np.asarray([] if examples.targets else examples.labels, np.int64)
   has_labels = len(labels) == len(order) and labels.max() >= 0
   labels = labels if has_labels else np.zeros(len(order), np.int64)
+  table = ""
   if by:
     groups = _groups(examples, by, tree)
+    table = groups.table
+    if has_labels:
+      _check_classes_divide(labels, groups, by, tree.name)
     held = _of_groups(labels, groups, order, share)
     counts = [len(np.unique(groups.of[side])) for side in (held, ~held)]
     say(
       f"--by={by}: {groups.count:,} groups, {counts[0]:,} with {held.sum():,} of {len(order):,} images in val"
       f" and {counts[1]:,} in training"
     )
+    largest = np.bincount(groups.of).max()
+    reason = f"groups stay whole (the largest of {groups.count:,} has {largest:,} images), and every class"
+    reason += " that can be is in both parts"
   elif has_labels and (np.bincount(labels) > 1).any():
     held = _of_classes(labels, order, share)
+    reason = "every class of two or more images is in both parts, and those of one image are in training"
   else:
     if examples.class_names and not examples.targets:
       warn("--hold_out: splitting at random, because no class is known to have two images")
     return by_chance(order, share)
   if has_labels:
     _name_one_sided(labels, held, examples.class_names)
-  return Parts(order[~held[order]], order[held[order]])
+  return Parts(order[~held[order]], order[held[order]], tuple(_far(held, share, reason)), table)
+
+
+def _far(held: np.ndarray, share: float, reason: str) -> Iterator[str]:
+  """Yields a line if the share that is held out is far from the one that was asked for."""
+  goal = share * len(held)
+  if abs(held.sum() - goal) > max(_FAR * min(goal, len(held) - goal), 1):
+    yield (
+      f"--hold_out={share:g} asks for {round(goal):,} of {len(held):,} images, but val has {held.sum():,}"
+      f" ({held.mean():.0%}): {reason}".replace("%)", " %)")
+    )
+
+
+def _check_classes_divide(labels: np.ndarray, groups: Groups, by: str, where: str) -> None:
+  """Raises BadInput if each of several classes lies in one group, so that no class can be in both parts."""
+  pairs = np.unique(np.stack([labels, groups.of]), axis=1)
+  if not len(np.unique(labels)) == pairs.shape[1] > 1:
+    return
+  raise BadInput(
+    f"--by={by}: each class folder of {where} lies in one of the {groups.count:,} groups, so no class would"
+    f" be in both parts; {_IF_GROUPS}; if they are classes, give another --by"
+  )
 
 
 def _of_classes(labels: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
@@ -158,6 +204,9 @@ def _of_groups(labels: np.ndarray, groups: Groups, order: np.ndarray, share: flo
           held[label] += sign * count
     if not moved:
       break
+  # single moves cannot exchange the parts
+  if sum(cost(i, totals[i] - held[i]) - cost(i, held[i]) for i in range(len(held))) < -1e-9:
+    is_held = ~is_held
   return is_held[groups.of]
 
 
@@ -170,10 +219,9 @@ def _name_one_sided(labels: np.ndarray, held: np.ndarray, class_names: Sequence[
     (in_val, in_train, "val", "training"),
   ):
     if len(names := [class_names[i] for i in np.flatnonzero(present & ~absent)]):
-      more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
       warn(
         f"--hold_out: {len(names):,} of {count:,} classes cannot be divided, so all their images are in"
-        f" {where} and none in {missing}: {', '.join(names[:3])}{more}"
+        f" {where} and none in {missing}: {listed(names, 3)}"
       )
 
 
@@ -187,7 +235,7 @@ def _groups(examples: Source, by: str, tree: trees.Tree | None) -> Groups:
     raise BadInput(f"--by={by} needs a folder or an archive of files, but one file holds all these images")
   indices: dict[str, int] = {}
   of_example = np.asarray([indices.setdefault(path, len(indices)) for path in examples.files], np.int64)
-  paths = list(indices)
+  paths, table = list(indices), ""
   if by == "folder":
     labels = np.full(len(paths), -1, np.int64)
     labels[of_example] = examples.labels if len(examples.labels) else -1
@@ -196,17 +244,22 @@ def _groups(examples: Source, by: str, tree: trees.Tree | None) -> Groups:
       for path, label in zip(paths, labels.tolist(), strict=True)
     ]
   elif by.startswith("csv:"):
-    keys = group_table.values(tree, paths, by)
+    keys, table = group_table.read(tree, paths, by)
   else:
     keys = _matches(paths, by)
   numbers: dict[str, int] = {}
   of_path = np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+  if len(numbers) < 2 and by == "folder":
+    raise BadInput(
+      f"--by=folder puts all {len(paths):,} files into one group, because no folders divide those of the"
+      f" classes; {_IF_GROUPS}"
+    )
   if len(numbers) < 2:
     raise BadInput(
       f"--by={by} puts all {len(paths):,} files into one group, '{printable(keys[0])}', which cannot be in"
       " both parts; give a pattern with one group that matches what differs, such as --by='([^/]+)/[^/]+$'"
     )
-  return Groups(of_path[of_example], len(numbers))
+  return Groups(of_path[of_example], len(numbers), table)
 
 
 def _folder(path: str, class_name: str | None) -> str:

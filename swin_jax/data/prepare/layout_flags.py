@@ -16,13 +16,14 @@ def add_to(parser: cli.Parser) -> None:
     "--label_suffix",
     default="",
     metavar="END",
-    help="end of the names of label maps, after the names of their images",
+    help="end of the names of label maps, after the names of their images; with --labels, of the maps there",
   )
   add("--splits", default="", metavar="NAME:FOLDER,…", help="names of the splits and their folders")
   add(
     "--classes",
-    choices=("folders",),
-    help="folders are classes of images, also if they look like something else",
+    choices=("folders", "none"),
+    help="folders: they are classes of images, also if they look like something else; none: they are not, and"
+    " images have no class",
   )
 
 
@@ -32,18 +33,16 @@ def asked(arguments: argparse.Namespace) -> roles.Asked:
   Raises:
     BadInput: they contradict each other, or the value of --splits is malformed.
   """
-  said = roles.Asked(
+  given = roles.Asked(
     arguments.images,
     arguments.labels,
     arguments.label_suffix,
     parse_splits(arguments.splits),
-    arguments.classes == "folders",
+    {"folders": True, "none": False}.get(arguments.classes),
   )
-  if said.folders_are_classes and said.names_maps:
+  if given.folders_are_classes and given.names_maps:
     raise BadInput("--classes=folders is for images with one class each; leave it out, or leave out --labels")
-  if said.labels and said.label_suffix:
-    raise BadInput("--labels and --label_suffix both say where label maps are; leave one out")
-  return said
+  return given
 
 
 def parse_splits(text: str) -> dict[str, str]:

@@ -171,13 +171,13 @@ def _merge(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Sequence[n
   return count, one[1] + apart * share, squares, np.minimum(one[3], other[3]), np.maximum(one[4], other[4])
 
 
-def belongs_to(path: str, of: dict[str, Any]) -> bool:
+def belongs_to(path: str, made_of: dict[str, Any]) -> bool:
   """Returns whether the statistics exist and belong to this set."""
   try:
     existing = read(path)
   except BadInput:
     return False
-  return all(existing.get(key) == value for key, value in json.loads(json.dumps(of)).items())
+  return all(existing.get(key) == value for key, value in json.loads(json.dumps(made_of)).items())
 
 
 def write(path: str, values: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def raster_files(tree: trees.Tree, cut: Cut) -> layouts.RasterFiles:
     cut.asks_for_rasters,
     bool(cut.tile),
     lambda path: _is_raster(path, lambda: _content(tree, path)),
-    lambda path: rasters.shape(_content(tree, path, as_bytes=True), path, cut.array)[-1],
+    lambda path: rasters.shape(_content(tree, path, as_bytes=True), path, cut.array)[1:],
   )
 
 

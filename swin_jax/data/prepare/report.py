@@ -1,15 +1,14 @@
 """Prints what a prepared set holds: a table of its splits and classes, and below it what is strange."""
 
 from collections.abc import Sequence
-import textwrap
 import unicodedata
 
 from swin_jax.data.read import facts, strange
 from swin_jax.data.read.facts import Facts, Split
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import wrapped
 from swin_jax.terminal.progress import say
 
-_WIDTH = 108
 _MOST_CLASSES, _AT_EACH_END = 40, 12  # classes shown; of more, the most and the least frequent
 _LONGEST_NAME, _COUNT, _SHARE = 24, 17, 9  # characters
 _PER_TABLE = 3  # splits next to each other
@@ -23,9 +22,9 @@ def show(out: str, is_strict: bool) -> None:
   Raises:
     BadInput: something is strange, and `is_strict`; or the facts are damaged.
   """
-  of = facts.read(out)
-  oddities = strange.find(of)
-  say(*lines(out, of))
+  counted = facts.read(out)
+  oddities = strange.find(counted)
+  say(*lines(out, counted))
   if oddities and is_strict:
     raise BadInput(
       f"--strict: {out} is complete, but strange ({len(oddities)}): {'; '.join(oddities)};"
@@ -33,22 +32,22 @@ def show(out: str, is_strict: bool) -> None:
     )
 
 
-def lines(out: str, of: Facts) -> list[str]:
+def lines(out: str, counted: Facts) -> list[str]:
   """Returns the table of a set and the lines below it."""
-  return [*_tables(out, of), *_below(of)]
+  return [*_tables(out, counted), *_below(counted)]
 
 
-def _tables(out: str, of: Facts) -> list[str]:
+def _tables(out: str, counted: Facts) -> list[str]:
   """Returns tables of a few splits each: counts and shares of the classes, then sizes, bands and types."""
   lines = []
-  for start in range(0, len(of.splits), _PER_TABLE):
-    splits = of.splits[start : start + _PER_TABLE]
+  for start in range(0, len(counted.splits), _PER_TABLE):
+    splits = counted.splits[start : start + _PER_TABLE]
     rows = [*_classes(splits), *_numbers(splits), *_images(splits)]
     width = min(max(columns_of(title) for title, _ in rows), _LONGEST_NAME)
     names = [(_cut(split.name, _COUNT + _SHARE - 2), "") for split in splits]
     lines += [_line(title, cells, width) for title, cells in [("", names), *rows]]
-  has_classes = any(split.class_names for split in of.splits)
-  unit = "pixels" if any(split.counts["pixels"] for split in of.splits) else "images"
+  has_classes = any(split.class_names for split in counted.splits)
+  unit = "pixels" if any(split.counts["pixels"] for split in counted.splits) else "images"
   return [f"{out}: {f'{unit} by class and split' if has_classes else 'contents'}", *lines]
 
 
@@ -102,15 +101,19 @@ def _images(splits: Sequence[Split]) -> list[Row]:
 
   rows = [
     row("tiles" if any(split.is_cut for split in splits) else "images", lambda x: f"{x.counts['images']:,}"),
-    row("left out", lambda x: f"{x.left_out:,}"),
+    row("unreadable", lambda x: f"{x.unreadable:,}"),
+    row("without data", lambda x: f"{x.empty:,}"),
     row("smallest, h × w", lambda x: " × ".join(map(str, x.counts.get("smallest", ())))),
     row("largest, h × w", lambda x: " × ".join(map(str, x.counts.get("largest", ())))),
     row("bands", lambda x: ", ".join(sorted(x.counts["bands"], key=int))),
     row("types", lambda x: ", ".join(sorted(x.counts["types"], key=x.counts["types"].get, reverse=True))),
     row("numbers", lambda x: _span(x.counts["extremes"]) + _bits(x)),
   ]
-  shown = {"left out": any(split.left_out for split in splits)}
-  shown["numbers"] = any(split.counts["extremes"] for split in splits)
+  shown = {
+    "unreadable": any(split.unreadable for split in splits),
+    "without data": any(split.empty for split in splits),
+    "numbers": any(split.counts["extremes"] for split in splits),
+  }
   return [each for each in rows if shown.get(each[0], True)]
 
 
@@ -128,13 +131,15 @@ def _bits(split: Split) -> str:
   return ", 12 bits" if uses_few else ""
 
 
-def _below(of: Facts) -> list[str]:
-  """Returns the lines below the tables: how the source was understood, what was not read, what is strange."""
-  lines, unread = list(of.origin.notes), of.origin.unread
+def _below(counted: Facts) -> list[str]:
+  """Returns the lines below the tables: what was not read, and what is strange. How the source was understood
+  is printed before it is read.
+  """
+  below, unread = [], counted.origin.unread
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
-    lines.append(f"files next to the images, not read: {strange.endings(beside)}")
-  lines = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ")]
-  return lines + (strange.shown(of, _WIDTH) or ["nothing looks strange"])
+    line = f"files next to the images, not read: {strange.endings(beside)}"
+    below += wrapped(line)
+  return below + (strange.shown(counted) or ["nothing looks strange"])
 
 
 def _shared(count: int, total: int) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Plans what `prepare` writes: the splits of an image set and the order of their examples."""
 
+from collections import Counter
 from collections.abc import Mapping
 import functools
 import re
@@ -9,7 +10,19 @@ import zlib
 import numpy as np
 
 from swin_jax.data.prepare import hold_out, raster_sources, sealing, tiles
-from swin_jax.data.read import image_files, labelled_files, layouts, maps, npz, roles, shards, tfds, trees
+from swin_jax.data.read import (
+  image_files,
+  labelled_files,
+  layouts,
+  maps,
+  names,
+  npz,
+  roles,
+  shards,
+  strange,
+  tfds,
+  trees,
+)
 from swin_jax.data.read.example import Source, wanted_splits
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
@@ -72,19 +85,21 @@ def make_plan(
     raise BadInput(
       f"--images, --labels, --label_suffix, --splits and --classes need a folder or an archive, not {source}"
     )
-  by_split, *about = _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
+  by_split, notes, warnings, unread = (
+    _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
+  )
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}
   if cut.meaning.nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
   if cut.meaning != maps.UNSAID and not any(target.per_pixel for target in carried):
-    raise BadInput(f"--colours and --label_values apply to maps of classes; {source} has none")
+    raise BadInput(f"{maps.OF_CLASSES}; {source} has none")
   if by and not share:
     raise BadInput(f"--by={by} chooses what --hold_out sets apart; give both")
   if not share:
     splits = {name: (examples, _order(examples)) for name, examples in by_split.items()}
-    return Plan(splits, *about)
+    return Plan(splits, notes, warnings, unread)
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
       f"--hold_out makes a split val of a source with one split, but {source} has {', '.join(by_split)}:"
@@ -97,7 +112,10 @@ def make_plan(
   if differs and _holds(out, examples, {name: chance.train, "val": chance.val}):
     say(f"{out} already has a random split and keeps it; for a split by class, prepare into a new folder")
     parts = chance
-  return Plan({name: (examples, parts.train), "val": (examples, parts.val)}, *about)
+  if parts.table:
+    unread = Counter(unread) - Counter([names.ending_of(parts.table)])
+  splits = {name: (examples, parts.train), "val": (examples, parts.val)}
+  return Plan(splits, notes, (*warnings, *parts.warnings), unread)
 
 
 def _holds(out: str, examples: Source, orders: dict[str, np.ndarray]) -> bool:
@@ -137,7 +155,10 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
       examples = image_files.ImageFiles(tree, part)
     by_split[name or split or "train"] = examples
   of_maps = next((split.reader.warnings for split in mapped.values()), ())  # the same for all splits
-  return _Sources(by_split, layout.notes, (*layout.warnings, *of_maps), layout.unread)
+  notes = layout.notes
+  if layout.excluded:
+    notes += (f"left out by {' and '.join(asked.choosing)}: {strange.endings(layout.excluded)}",)
+  return _Sources(by_split, notes, (*layout.warnings, *of_maps), layout.unread)
 
 
 def _find(source: str, split: str, cut: tiles.Cut) -> dict[str, Source]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 from typing import Any
 
-from swin_jax.data.prepare import counting, encoding, measuring, report, sealing, splits, tiles
+from swin_jax.data.prepare import counting, encoding, measuring, next_commands, report, sealing, splits, tiles
 from swin_jax.data.read import facts, roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
@@ -51,8 +51,8 @@ def prepare(
   plan = splits.make_plan(source, split, hold_out, cut, by, out, asked)
   if short_side and any(isinstance(examples, tiles.Tiles) for examples, _ in plan.splits.values()):
     raise BadInput("--short_side applies to images; rasters keep their resolution: leave it out")
-  for note in plan.notes:
-    say(note)
+  if plan.notes:
+    say(*plan.notes)
   name = os.path.basename(os.path.abspath(source))
   made_from = dict(
     source=name, hold_out=hold_out, short_side=short_side, quality=quality if short_side else 0
@@ -95,13 +95,16 @@ def prepare(
 
 
 def describe(out: str, num_threads: int, strict: bool = False) -> None:
-  """Writes the statistics and the facts of a prepared set, unless they exist; prints them.
+  """Writes the statistics and the facts of a prepared set, unless they exist; prints them, and how its source
+  was understood.
 
   Raises:
     BadInput: see `describe_bands` and `report.show`.
   """
   describe_bands(out, num_threads)
   if sealing.count_again(out, num_threads):
+    if notes := facts.read(out).origin.notes:
+      say(*notes)
     report.show(out, strict)
   else:
     say(f"{out} has no manifest.json, so its classes are not counted; run the command that prepared it again")
@@ -116,13 +119,13 @@ def describe_bands(out: str, num_threads: int) -> None:
   """
   split = measuring.training_split(out)
   examples, header = shards.Shards(out, split), shards.read_header(out, split)
-  of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
-  if not measuring.belongs_to(out, of):
+  made_of = {"split": split, "records": len(examples), "made_from": header["made_from"]}
+  if not measuring.belongs_to(out, made_of):
     progress = Progress("statistics", len(examples), "images")
     measured = measuring.measure(examples, num_threads, progress.step)
     progress.finish(_left_out(measured["unreadable"], 0))
     measured |= {"band_names": header["band_names"]} if "band_names" in header else {}
-    measuring.write(out, measured | of)
+    measuring.write(out, measured | made_of)
     sealing.update(out, statistics.NAME)
   say(*statistics.describe(out))
 
@@ -156,8 +159,8 @@ def write_split(
   total = sum(map(len, index.values()))
   progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
 
-  def leave_out(shard: int, name: str, error: str) -> None:
-    warn(f"left out {name}: {error}")
+  def leave_out(shard: int, what: str) -> None:
+    warn(f"left out {what}")
     left_out[shard] = left_out.get(shard, 0) + 1
     bad = sum(left_out.values())
     if bad > max_bad_fraction * total:
@@ -166,8 +169,8 @@ def write_split(
           os.remove(path[each])
       raise BadInput(
         f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
-        f" --max_bad_fraction={max_bad_fraction} of"
-        f" {total}; repair or remove them, or allow more"
+        f" --max_bad_fraction={max_bad_fraction} of {total}, such as {what}; repair or remove what cannot be"
+        f" read, or leave it out by --max_bad_fraction={_enough(bad / total)}"
       )
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
@@ -181,7 +184,8 @@ def write_split(
             if isinstance(error, tiles.NoData):
               empty += 1
             elif error:
-              leave_out(shard, name, error)
+              tally.leave_out(what := f"{name}: {error}")
+              leave_out(shard, what)
             else:
               record, count = stored
               writer.write(record)
@@ -193,6 +197,11 @@ def write_split(
         shards.check_same_set(out, split, header)
         digests_of_part.add(os.path.basename(path[shard]), partial, tally.facts())
   progress.finish(_left_out(sum(left_out.values()), empty))
+
+
+def _enough(share: float) -> float:
+  """Returns a value of --max_bad_fraction at which a run goes on after this share of unreadable images."""
+  return next((value for value in (0.02, 0.05, 0.1, 0.2, 0.5) if value >= 2 * share), 1.0)
 
 
 def _left_out(unreadable: int, empty: int) -> str:
@@ -262,25 +271,11 @@ def _finish(
   if of_rasters or targets.has_numbers:
     describe_bands(out, num_threads)
   report.show(out, strict)
-  images = ", ".join(f"{name} {len(shards.Shards(out, name)):,}" for name in plan.splits)
+  num_images = {name: len(shards.Shards(out, name)) for name in plan.splits}
+  images = ", ".join(f"{name} {count:,}" for name, count in num_images.items())
   classes = len(next(iter(headers.values()))["class_names"])
   what = "one value per pixel" if targets.has_numbers else f"{classes} classes"
-  say(f"{out} is complete: {images} images, {what}. Next:")
-  command = f" --config.data.path={out}"
-  train = next((name for name in plan.splits if name.lower().startswith("train")), next(iter(plan.splits)))
-  evaluate = next(
-    (name for prefix in ("val", "test", "eval") for name in plan.splits if name.lower().startswith(prefix)),
-    train,
+  say(
+    f"{out} is complete: {images} images, {what}. Next:",
+    *next_commands.lines(out, num_images, classes, targets, of_rasters),
   )
-  command += f" --config.data.train_split={train}" if train != "train" else ""
-  command += f" --config.data.eval_split={evaluate}" if evaluate != "val" else ""
-  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
-  kinds = {f"{config}.py:pretrain": "pretrain"}
-  kinds |= targets.recipes(of_rasters) or ({f"{config}.py:finetune": "finetune"} if classes else {})
-  for kind, run in kinds.items():
-    say(f"  python -m swin_jax.main --config=configs/{kind} --workdir=runs/{folder}/{run}{command}")
-  if evaluate == train:
-    say(
-      "There is one split, so this evaluates on the training images; --hold_out=0.1 into another folder sets "
-      "some apart."
-    )

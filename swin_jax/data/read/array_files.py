@@ -70,7 +70,7 @@ def load(file: str | IO[bytes], mmap_mode: str | None = None) -> np.ndarray | np
   if start.startswith(np.lib.format.MAGIC_PREFIX):
     shape(start, size)
   elif not start.startswith(b"PK"):
-    raise ValueError("it is damaged, or neither .npy nor .npz")
+    raise ValueError("it is damaged, or neither .npy nor .npz" if size else limits.EMPTY)
   with _PARSING:
     return np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
 

@@ -4,7 +4,7 @@
                      colour: "sky 128,128,128" or "sky #808080"
   classes.json       {"classes": [names by label]} and, optional, "ignore_index": a label that is not a class,
                      "label_values": [value of each class], "colours": [[red, green, blue] of each class]
-  class_dict.csv     a row for each class, with the columns name, r, g, b
+  class_dict.csv     a row for each class, with the columns name, r, g, b; divided by , or ; or tabs
   labelmap.txt       as CVAT writes it: "sky:128,128,128::"
   label_colors.txt   as in CamVid: "128 128 128 Sky"
   objectInfo150.txt  of ADE20K: 0 means no class, 1 the first class of the table
@@ -14,12 +14,10 @@ gives the names, and the next one with colours gives the colours, by name.
 """
 
 from collections.abc import Sequence
-import csv
-import io
 import os
 import re
 
-from swin_jax.data.read import trees
+from swin_jax.data.read import tables, trees
 from swin_jax.data.read.labels import LARGEST, NONE, Classes, Colour, shown
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
@@ -79,7 +77,7 @@ def parse(name: str, text: str, where: str) -> Classes:
   elif name == "objectInfo150.txt":
     rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     names, first = [row[-1].split(",")[0].strip() for row in rows[1:]], 1
-  elif name.endswith(".csv"):
+  elif name.lower().endswith((".csv", ".tsv")):
     names, colours = _parse_csv(text, where)
   else:
     lines = [line.strip() for line in text.splitlines()]
@@ -104,6 +102,7 @@ def parse(name: str, text: str, where: str) -> Classes:
     of_value,
     tuple(colours[label] for label in kept) if colours else (),
     ignored is None and values is None and not first,
+    tuple(colours[label] for label in range(len(names)) if label not in kept) if colours else (),
   )
 
 
@@ -124,7 +123,10 @@ def _parse_json(text: str, where: str) -> tuple[list[str], int | None, list[int]
 
 
 def _parse_csv(text: str, where: str) -> tuple[list[str], list[Colour]]:
-  rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(row)]
+  try:
+    rows = tables.rows(text)
+  except ValueError as error:
+    raise BadInput(f"{where} {error}") from error
   head = [cell.lower() for cell in rows[0]] if rows else []
   columns = [
     next((i for i, cell in enumerate(head) if re.fullmatch(form, cell)), None)
@@ -142,7 +144,7 @@ def _parse_csv(text: str, where: str) -> tuple[list[str], list[Colour]]:
   return names, colours
 
 
-_NUMBERS = r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})"
+_NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
 _LINES = (  # name and colour, as three numbers or in hexadecimal; the colour may come first
   re.compile(rf"(?P<name>.*?\S)(?:\s*[:,;]\s*|\s+)[(\[]?{_NUMBERS}[)\]]?(?::.*)?"),
   re.compile(rf"[(\[]?{_NUMBERS}[)\]]?(?:\s*[:,;]\s*|\s+)(?P<name>\S.*)"),

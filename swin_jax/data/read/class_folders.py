@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 
-from swin_jax.data.read import names, parts, suspicions
+from swin_jax.data.read import names, parts, suspicions, trees, twin_folders
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
@@ -11,26 +11,29 @@ from swin_jax.terminal.printable import printable
 
 
 def find(
-  where: str,
+  tree: trees.Tree,
   by_split: Mapping[str, Sequence[Picture]],
   base: str,
   lone_split: str,
   class_file: tuple[str, str] | None,
-  check: bool,
+  are_classes: bool | None,
 ) -> parts.Finding:
   """Returns the splits of images and their classes, which are numbered together in all splits.
 
   Args:
-    where: the source, for messages.
+    tree: the source.
     by_split: split → its images.
     base, lone_split: see `roles.Roles`.
     class_file: path and text of a file of class names.
-    check: whether to refuse folders that do not look like classes.
+    are_classes: see `roles.Asked.folders_are_classes`.
 
   Raises:
     BadInput: a split has class folders and images next to them, or the folders do not look like classes.
   """
-  of_image = _folders(where, by_split)
+  if are_classes is False:
+    paths = {split: [image.path for image in images] for split, images in by_split.items()}
+    return parts.Finding({split: parts.Part(base, each, [-1] * len(each)) for split, each in paths.items()})
+  of_image = _folders(tree.name, by_split)
   by_class: dict[str, list[Picture]] = {}
   for images in by_split.values():
     for image in images:
@@ -38,13 +41,14 @@ def find(
         by_class.setdefault(name, []).append(image)
   folders = sorted(by_class)
   used, warnings = (), ()
-  if check:
+  if are_classes is None:
     by_class = {name: by_class[name] for name in folders}
-    suspicions.check_classes(where, by_class, lone_split, class_file)
+    suspicions.check_classes(tree.name, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()
-    warnings = suspicions.find_splits(by_class) if list(by_split) == [""] else ()
+    warnings = twin_folders.check(tree, by_class, class_file)
+    warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
     for images in by_split.values():
-      suspicions.check_images(where, images)
+      suspicions.check_images(tree.name, images, class_file)
   number = {name: i for i, name in enumerate(folders)}
   splits = {}
   for split, images in by_split.items():

@@ -22,9 +22,3 @@ def _distinct(names: Sequence[str]) -> list[tuple[str, int]]:
     distinct.append((name, count[name]))
     count[name] += 1
   return distinct
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-  """Returns the first names of a list and the number of the others, for messages."""
-  more = f" and {len(names) - most:,} more" if len(names) > most else ""
-  return ", ".join(names[:most]) + more

@@ -24,6 +24,7 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
 NAME = "facts.json"
+FIRST_UNREADABLE = 3  # images that are named
 # Hashes of images that are kept: the smallest ones, so that the same image is kept in every split.
 SKETCH = 2048
 
@@ -37,6 +38,7 @@ _ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pa
 _EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
 SCHEMA = {
   "images": _COUNT,  # readable records
+  "unreadable?": {"images": _COUNT, "first": [rules.Text()]},  # of the source, with what is wrong
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
@@ -82,15 +84,19 @@ class Split(NamedTuple):
     name: of the split.
     class_names: by label.
     targets: what each pixel carries, see `example.Source`.
-    left_out: number of images or tiles of the source that are not stored.
-    is_cut: whether the images are rasters, of which tiles without data are left out.
+    unreadable: number of images or tiles of the source that are not stored because they cannot be read.
+    first_unreadable: the first of them, with what is wrong.
+    empty: number of tiles that are not stored because they hold no data.
+    is_cut: whether the images are tiles of rasters.
     counts: see `SCHEMA`.
   """
 
   name: str
   class_names: tuple[str, ...]
   targets: Target
-  left_out: int
+  unreadable: int
+  first_unreadable: Sequence[str]
+  empty: int
   is_cut: bool
   counts: Counts
 
@@ -134,14 +140,20 @@ def read(path: str) -> Facts | None:
   splits = []
   for name in sorted(loaded["splits"], key=_rank):
     header, counts = shards.read_header(path, name), loaded["splits"][name]
-    planned = header["made_from"].get("images")
+    planned, is_cut = header["made_from"].get("images"), "bands" in header["made_from"]
+    left_out = max(planned - counts["images"], 0) if isinstance(planned, int) else 0
+    # tiles without data are common in satellite scenes; images always hold data
+    named = counts.get("unreadable", {"images": 0, "first": []})
+    unreadable = min(named["images"], left_out) if is_cut else left_out
     splits.append(
       Split(
         name,
         tuple(map(printable, header["class_names"])),
         Target(header.get("targets", "")),
-        max(planned - counts["images"], 0) if isinstance(planned, int) else 0,
-        "bands" in header["made_from"],
+        unreadable,
+        named["first"],
+        left_out - unreadable,
+        is_cut,
         counts,
       )
     )
@@ -178,6 +190,8 @@ def _merge_key(key: str, one: Counts, other: Counts) -> Any:
   a, b = one[key], other[key]
   if key == "hashes":
     return sorted([*a, *b])[:SKETCH]
+  if key == "unreadable":
+    return {"images": a["images"] + b["images"], "first": [*a["first"], *b["first"]][:FIRST_UNREADABLE]}
   if key in ("smallest", "largest"):
     return (min if key == "smallest" else max)(a, b, key=lambda size: (size[0] * size[1], size))
   if key.endswith("extremes"):

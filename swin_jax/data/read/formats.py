@@ -2,6 +2,7 @@
 
 import functools
 import io
+import logging
 from typing import IO
 
 from PIL import Image
@@ -16,6 +17,7 @@ ALLOWED = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "WEBP", "GIF", "JPEG2000", "AVIF
 @functools.cache
 def _allowed() -> tuple[str, ...]:
   Image.init()
+  logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it raises what it logs, such as too many bands
   return tuple(name for name in ALLOWED if name in Image.OPEN)
 
 
@@ -23,13 +25,13 @@ def open_image(file: str | bytes | IO[bytes]) -> Image.Image:
   """Opens an image file and reads its header; a context manager, like Pillow's images.
 
   Raises:
-    ValueError: the file has another format, too many pixels, or is not a plain file.
+    ValueError: the file is empty, has another format, too many pixels, or is not a plain file.
     Exception: the header is damaged; Pillow raises whatever a format's parser raises.
   """
+  if file == b"" or (isinstance(file, str) and not plain_files.check(file)):
+    raise ValueError(limits.EMPTY)
   if isinstance(file, bytes):
     file = io.BytesIO(file)
-  elif isinstance(file, str):
-    plain_files.check(file)
   try:
     image = Image.open(file, formats=_allowed())
   except Image.UnidentifiedImageError:  # its text is only the address of a buffer

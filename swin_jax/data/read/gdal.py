@@ -110,7 +110,7 @@ def _driver_of(head: bytes) -> str:
     if head.startswith(start):
       return driver
   if not head:
-    raise ValueError("cannot be read as a raster: it is empty")
+    raise ValueError(f"cannot be read as a raster: {limits.EMPTY}")
   if tag := re.match(rb"[\s\xef\xbb\xbf]*<(?:\?xml[^>]*>\s*<)?(\w+)", head):
     raise ValueError(
       f"cannot be read as a raster: it holds XML ({tag[1].decode()}), which names pixels in other files or on"

@@ -13,6 +13,8 @@ from swin_jax.data.read.stored import Stored
 _BANDS = {"1": 1, "L": 1, "LA": 1, "La": 1, "I": 1, "F": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1}
 _BANDS |= {"P": 3, "PA": 3, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 3, "YCbCr": 3, "LAB": 3, "HSV": 3}
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+# Formats that change numbers. AVIF and HEIF do so even at their best quality: they convert colours.
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "lossy AVIF", "HEIF": "lossy HEIF"}
 
 
 def shape(file: str | bytes, keep_alpha: bool = False) -> tuple[int, int, int]:
@@ -23,7 +25,8 @@ def shape(file: str | bytes, keep_alpha: bool = False) -> tuple[int, int, int]:
   """
   with _opened(file) as (image, turned):
     width, height = image.size
-    bands = _BANDS.get(image.mode, len(image.getbands())) + (keep_alpha and image.mode in _WITH_ALPHA)
+    has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
+    bands = _BANDS.get(image.mode, len(image.getbands())) + (keep_alpha and has_alpha)
   return (width, height, bands) if turned > 4 else (height, width, bands)
 
 
@@ -32,7 +35,8 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
 
   Args:
     file: path of the file, or its content.
-    as_colours: convert palettes to colours; else the numbers are indices.
+    as_colours: for an image: palettes become colours, and transparent colours hold no data. Else for a map:
+      the numbers are indices, and a palette's or an RGB file's transparent colours are classes like others.
     keep_alpha: transparency is a band, not missing data.
 
   Raises:
@@ -40,22 +44,65 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
     ValueError: the file cannot be read.
   """
   with _opened(file) as (image, turned):
-    is_lossy, is_gif, palette, missing = image.format in ("JPEG", "MPO"), image.format == "GIF", None, None
-    grey = image.info.get("transparency") if _BANDS.get(image.mode) == 1 and not is_gif else None
+    lossy, is_gif, palette, missing = _lossy(image), image.format == "GIF", None, None
+    alpha = _declared_alpha(image) if as_colours or not is_gif else None
+    ignored = not as_colours and alpha is not None and _BANDS[image.mode] == 3
     if image.mode in ("P", "PA"):
       palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
       if as_colours or is_gif:  # the indices of a GIF are its encoder's choice
-        image, palette = image.convert("RGB"), None
+        image, palette = image.convert("RGBA" if image.mode == "PA" and as_colours else "RGB"), None
     elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (image.mode == "1" and as_colours):
       image = image.convert("L" if image.mode == "1" else "RGB")
     numbers = np.asarray(image)
     numbers = numbers[..., None] if numbers.ndim == 2 else numbers
-    if image.mode in _WITH_ALPHA and not keep_alpha:
+    if alpha is not None and not ignored:
+      numbers = np.concatenate([numbers, alpha], axis=-1, dtype=numbers.dtype, casting="unsafe")
+    if (image.mode in _WITH_ALPHA or (alpha is not None and not ignored)) and not keep_alpha:
       numbers, missing = numbers[..., :-1], numbers[..., -1:] == 0
-    elif isinstance(grey, int):
-      missing = numbers == grey
   missing = missing if missing is None else orientation.turn(missing, turned)
-  return Stored(orientation.turn(numbers, turned), missing, None, palette, is_lossy)
+  is_ignored = ignored and not alpha.all()
+  return Stored(orientation.turn(numbers, turned), missing, None, palette, lossy, is_ignored)
+
+
+def _declared_alpha(image: Image.Image) -> np.ndarray | None:
+  """Returns the alpha, [height, width, 1], of an image without such a channel that declares a colour, or
+  entries of its palette, as transparent; None if it declares none.
+  """
+  declared = image.info.get("transparency")
+  if declared is None or image.mode in _WITH_ALPHA:
+    return None
+  numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
+  if image.mode == "P":
+    of_entry = np.full(256, 255, np.uint8)
+    if isinstance(declared, bytes):
+      of_entry[: len(declared)] = np.frombuffer(declared, np.uint8)
+    else:
+      of_entry[declared] = 0
+    return of_entry[numbers][..., None]
+  transparent = (numbers.reshape(*numbers.shape[:2], -1) == np.asarray(declared)).all(-1, keepdims=True)
+  opaque = 255 if numbers.dtype == np.uint8 else 65535
+  return np.where(transparent, 0, opaque)
+
+
+def _lossy(image: Image.Image) -> str:
+  """Returns the name of the format if the file's compression changes numbers; "" if it does not."""
+  if image.format == "WEBP":
+    image.fp.seek(0)
+    return "lossy WebP" if _has_lossy_chunk(image.fp.read()) else ""
+  return _LOSSY.get(image.format, "")
+
+
+def _has_lossy_chunk(encoded: bytes) -> bool:
+  """Returns whether the first frame of a WebP file is compressed with loss: it is in a chunk "VP8 ", and not
+  in "VP8L". Pillow does not tell.
+  """
+  start = 12
+  while start + 8 <= len(encoded):
+    name, size = encoded[start : start + 4], int.from_bytes(encoded[start + 4 : start + 8], "little")
+    if name in (b"VP8 ", b"VP8L"):
+      return name == b"VP8 "
+    start += 8 + (16 if name == b"ANMF" else size + size % 2)  # a frame holds chunks of its own
+  return False
 
 
 @contextlib.contextmanager

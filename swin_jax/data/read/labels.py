@@ -11,6 +11,7 @@ from swin_jax.data.read import formats
 
 NONE = 255
 LARGEST = 2**53  # whole numbers above it are not exact in float64
+_LISTED = 8  # values and colours in a message
 _SPAN = 2**16  # range of values for which a table is faster than a search
 
 Colour = tuple[int, int, int]
@@ -24,12 +25,14 @@ class Classes(NamedTuple):
     of_value: value in a map → its class; NONE for no class. Other values are not allowed.
     colours: by class; empty if the set does not state them.
     are_numbered: whether values are the numbers of the classes because nothing states other values.
+    void: colours of no class.
   """
 
   names: tuple[str, ...]
   of_value: Mapping[int, int]
   colours: tuple[Colour, ...] = ()
   are_numbered: bool = True
+  void: tuple[Colour, ...] = ()
 
   @property
   def meaning(self) -> bytes:
@@ -38,7 +41,7 @@ class Classes(NamedTuple):
     others = {value: label for value, label in self.of_value.items() if not 0 <= value <= 255}
     for value in self.of_value.keys() - others.keys():
       table[value] = self.of_value[value]
-    more = (sorted(others.items()), self.colours)
+    more = (sorted(others.items()), self.colours, *([self.void] if self.void else []))
     return table.tobytes() + (repr(more).encode() if any(more) else b"")
 
 
@@ -86,25 +89,25 @@ def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None
     more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
-      f" ({_range(classes)})"
+      f" ({_range(classes)}); {_mend([str(value) for value in held.tolist()])}; if a class,"
+      f" add its name to classes.txt{'' if classes.are_numbered else ' and its value to --label_values'}"
     )
   return labels.astype(np.uint8)
 
 
-def from_colours(
-  pixels: np.ndarray, colours: tuple[Colour, ...], unknown: np.ndarray | None = None
-) -> np.ndarray:
+def from_colours(pixels: np.ndarray, classes: Classes, unknown: np.ndarray | None = None) -> np.ndarray:
   """Returns the label map of a picture whose colours stand for classes.
 
   Args:
     pixels: [height, width, 3], whole numbers.
-    colours: by class.
+    classes: with colours.
     unknown: as in `from_values`.
 
   Raises:
     ValueError: a colour is not in the table.
   """
-  of_colour = {_packed(colour): i for i, colour in enumerate(colours)}
+  of_colour = {_packed(colour): NONE for colour in classes.void}
+  of_colour |= {_packed(colour): i for i, colour in enumerate(classes.colours)}
   labels = _lookup(_packed(np.moveaxis(pixels.astype(np.int64), -1, 0)), of_colour)
   labels[((pixels < 0) | (pixels > 255)).any(-1)] = -1  # packed, they could equal another colour
   if unknown is not None:
@@ -113,9 +116,18 @@ def from_colours(
     held, counts = np.unique(pixels[wrong], axis=0, return_counts=True)
     more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
     raise ValueError(
-      f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which is the colour of no class"
+      f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which no class has;"
+      f" {_mend([shown(colour) for colour in held.tolist()])}; if a class, add a"
+      f" line like 'NAME {shown(held[0])}' to classes.txt"
     )
   return labels.astype(np.uint8)
+
+
+def _mend(strays: Sequence[str]) -> str:
+  """Returns what makes values or colours mean no class."""
+  what = "they mean" if len(strays) > 1 else "it means"
+  listed = ";".join(strays[:_LISTED]) + ";..." * (len(strays) > _LISTED)
+  return f"if {what} no class, give prepare --no_class='{listed}'"
 
 
 def _packed(colour):

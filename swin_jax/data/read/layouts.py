@@ -27,8 +27,8 @@ from swin_jax.data.read import (
   parts,
   rasters,
   roles,
+  scenes,
   split_lists,
-  suspicions,
   trees,
 )
 from swin_jax.data.read.names import Kind
@@ -48,13 +48,13 @@ class RasterFiles(NamedTuple):
     asked: whether the user asked for rasters, so that all files that may be rasters are.
     cuts_images: whether images are cut like rasters if there are no rasters.
     is_raster: path → whether the file holds a raster, and is not an image.
-    bands: path → number of bands; raises OSError or ValueError if the file cannot be read.
+    shape: path → (height, width, bands); raises OSError or ValueError if the file cannot be read.
   """
 
   asked: bool
   cuts_images: bool
   is_raster: Callable[[str], bool]
-  bands: Callable[[str], int]
+  shape: Callable[[str], tuple[int, int, int]]
 
 
 def understand(
@@ -85,23 +85,29 @@ def understand(
   images = mapped.images if mapped else tree_roles.pictures
   if asked.images:
     images = [each for each in images if each.kind is not Kind.OTHER]
-  elif not (mapped or asked.folders_are_classes):
-    map_folders.check_folders(tree.name, listing, _around(paths))
-    map_folders.check_unpaired(tree.name, images)
+  candidates = images
   of_rasters, images = _of_one_kind(images, files)
   if not images:
     raise BadInput(_no_image(tree, listing))
-  if of_rasters and not (asked.images or asked.folders_are_classes):
-    suspicions.check_bands(tree, images, files.bands)
+  looks_decide = not (asked.folders_are_classes or asked.images)
+  if of_rasters and looks_decide:
+    maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
+    scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.shape)
+  if looks_decide and not mapped:
+    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_unpaired(tree.name, candidates, others)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
   if mapped:
     finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
   else:
-    is_sure = asked.folders_are_classes
-    class_file = None if is_sure else _class_file(tree, others)
     finding = class_folders.find(
-      tree.name, by_split, tree_roles.base, tree_roles.lone_split, class_file, not is_sure
+      tree,
+      by_split,
+      tree_roles.base,
+      tree_roles.lone_split,
+      _class_file(tree, others) if asked.folders_are_classes is None else None,
+      asked.folders_are_classes,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
@@ -109,7 +115,9 @@ def understand(
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
   left = [path for path in paths if path not in used]
   used.update(finding.used, lists)
-  unread = Counter(names.ending_of(path) or "no ending" for path in listing.files if path not in used)
+  unread = [path for path in listing.files if path not in used]
+  pictures = [*tree_roles.pictures, *(mapped.others if mapped else ())]  # of one path, the last role counts
+  excluded = roles.excluded(unread, pictures, asked)
   return parts.Layout(
     {title: finding.parts[split] for split, title in titles.items()},
     finding.classes,
@@ -117,8 +125,13 @@ def understand(
     of_rasters,
     (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
     (*finding.warnings, *_hidden(tree, listing)),
-    dict(sorted(unread.items())),
+    _by_ending([path for path in unread if path not in excluded]),
+    _by_ending(excluded),
   )
+
+
+def _by_ending(paths: Collection[str]) -> dict[str, int]:
+  return dict(sorted(Counter(names.ending_of(path) or "no ending" for path in paths).items()))
 
 
 def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool, list[Picture]]:

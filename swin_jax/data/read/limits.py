@@ -17,6 +17,8 @@ NUMBERS = 4
 # Bytes of a file that is read whole, for each allowed pixel: four bands of the widest type, not compressed.
 _BYTES = 32
 
+EMPTY = "the file is empty (0 bytes)"  # for messages
+
 _pixels = MAX_PIXELS
 
 

@@ -4,13 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import NamedTuple
 
-from swin_jax.data.read import class_files, labelled_files, labels, names, pairing, parts, trees
+from swin_jax.data.read import class_files, labelled_files, labels, names, pairing, parts, suspicions, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
-
-_MAPS = (Kind.LABEL, Kind.VALUE)
+from swin_jax.terminal.printable import quoted
 
 
 class Mapped(NamedTuple):
@@ -19,11 +18,13 @@ class Mapped(NamedTuple):
   Attributes:
     images: what may be images.
     maps: what may be maps.
+    others: pictures that are neither.
     of_values: whether the maps hold numbers.
   """
 
   images: list[Picture]
   maps: list[Picture]
+  others: list[Picture]
   of_values: bool
 
 
@@ -51,7 +52,8 @@ def separate(pictures: Sequence[Picture], asked: Asked, where: str) -> Mapped | 
     )
   if not asked.names_maps and not pairing.pair(images, maps or values, where, choose=False).pairs:
     return None  # a class may be called like maps
-  return Mapped(images, _readable(maps or values, bool(values)), bool(values))
+  others = by_kind.get(Kind.OTHER, [])
+  return Mapped(images, _readable(maps or values, bool(values)), others, bool(values))
 
 
 def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Picture]:
@@ -63,7 +65,7 @@ def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Pic
   marked, count = pairing.beside(pictures)
   if not marked:
     return pictures
-  if 2 * len(marked) < count and not any(each.kind in _MAPS for each in pictures):
+  if 2 * len(marked) < count and not any(each.kind in names.MAPS for each in pictures):
     raise BadInput(
       f"{where} holds {pictures[min(marked)].path}, which looks like the map of another image, but most"
       " images have none: give prepare --label_suffix= if these are maps, or --classes=folders if all are"
@@ -99,7 +101,7 @@ def _readable(maps: Sequence[Picture], of_values: bool) -> list[Picture]:
   return kept if of_values else kept or list(maps)
 
 
-def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
+def check_unpaired(where: str, pictures: Sequence[Picture], others: Sequence[str]) -> None:
   """Checks that no picture in a folder of maps would be taken for an image of a class, or of none.
 
   Raises:
@@ -110,10 +112,11 @@ def check_unpaired(where: str, pictures: Sequence[Picture]) -> None:
   # a class may be called "mask": its folder says so, and the check of classes decides
   stray = [each for each in maps if not any(names.hints_at(name, Kind.LABEL) for name in each.after[:1])]
   if stray and images:
+    names_too = "" if of_classes(others) else suspicions.NAMES
     raise BadInput(
       f"{where} holds {stray[0].path}, which looks like a map, but not the map of an image such as"
-      f" {images[0].path}: say which are images and which are maps by prepare --images= and --labels=; if"
-      " folders are classes of images, give prepare --classes=folders"
+      f" {images[0].path}: say which are images and which are maps by prepare --images= and --labels="
+      f"{names_too}; if folders are classes of images, give prepare --classes=folders"
     )
 
 
@@ -221,7 +224,7 @@ def _check_left(where: str, pairs: pairing.Pairs) -> None:
     folder = each.path.rpartition("/")[0]
     if each.key is None and folder not in used and each.split in splits:
       image, target = pairs.pairs[0]
-      flags = [f"--labels={at.rpartition('/')[2]}" for at in (folder, target.path.rpartition("/")[0])]
+      flags = [f"--labels={quoted(at.rpartition('/')[2])}" for at in (folder, target.path.rpartition("/")[0])]
       raise BadInput(
         f"{where} holds {each.path}, which looks like a map, and {target.path} is taken for that of"
         f" {image.path}: choose by {' or '.join(flags)}"

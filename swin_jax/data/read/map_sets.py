@@ -7,11 +7,10 @@ What is understood is printed, with counts.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 import dataclasses
-import os
 
 import numpy as np
 
-from swin_jax.data.read import class_files, labels, maps, rasters, trees
+from swin_jax.data.read import class_files, labels, maps, samples, trees
 from swin_jax.data.read.labels import NONE, Classes
 from swin_jax.data.read.stored import Stored
 from swin_jax.terminal.errors import BadInput
@@ -19,10 +18,9 @@ from swin_jax.terminal.progress import say, warn
 
 MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
 _PIXELS = 2**26  # in all of them
-_SIDE = 2048  # of the part of a large map that is looked at, in pixels
 _FEW = 300  # different values that are kept
-_NEAR = 64  # from black or white, in a JPEG of both
-_BLURRED = 0.05  # largest share of pixels of such a JPEG that are grey
+_NEAR = 64  # from black or white, in a lossy map of both
+_BLURRED = 0.05  # largest share of pixels of such a map that are grey
 
 
 class _Looks:
@@ -36,7 +34,8 @@ class _Looks:
     colours: colours of maps that are no plain numbers: of three bands, or a palette.
     palette: colour of each index, in the first map that has it.
     of_maps: values of each map of one band.
-    between: whether a JPEG holds more than black and white.
+    lossy: formats of maps that change numbers.
+    between: whether such a map holds more than black and white.
   """
 
   def __init__(self):
@@ -46,11 +45,14 @@ class _Looks:
     self.colours: set[labels.Colour] = set()
     self.palette: dict[int, labels.Colour] = {}
     self.of_maps: list[set[float]] = []
+    self.lossy: set[str] = set()
 
   def add(self, stored: Stored) -> None:
     """Adds a map."""
     self.count += 1
-    self.kinds["JPEG"] += stored.is_lossy
+    self.kinds["lossy"] += bool(stored.lossy)
+    self.lossy |= {stored.lossy} - {""}
+    self.kinds["alpha ignored"] += stored.ignores_alpha
     if stored.unknown is not None and stored.unknown.any():
       self.kinds["unknown"] += 1
       self.unknown |= set(np.unique(stored.numbers[stored.unknown])[:_FEW].tolist())
@@ -68,7 +70,7 @@ class _Looks:
     self.kinds["three equal channels"] += stored.numbers.shape[-1] == 3
     values = stored.numbers[..., 0]
     values = np.unique(values if stored.unknown is None else values[~stored.unknown])
-    if stored.is_lossy:
+    if stored.lossy:
       grey = (stored.numbers >= _NEAR) & (stored.numbers <= 255 - _NEAR)
       self.between |= bool(grey.mean() > _BLURRED)
     elif values.dtype != bool:
@@ -92,8 +94,8 @@ def understand(
   Raises:
     BadInput: a flag does not fit the set, or most maps cannot be read for a reason that a flag would mend.
   """
-  if classes is None and (meaning.colours or meaning.label_values):
-    raise BadInput(f"--colours and --label_values apply to maps of classes; {where} holds maps of numbers")
+  if classes is None and meaning.of_classes:
+    raise BadInput(f"{maps.OF_CLASSES}; {where} holds maps of numbers")
   classes = classes and _with_flags(classes, meaning, where)
   looks, is_open = _Looks(), classes and classes.are_numbered and len(classes.names) == 2
   pixels = 0
@@ -127,25 +129,37 @@ def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
   if meaning.label_values:
     of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
     classes = classes._replace(of_value=of_value, are_numbered=False)
-  return classes
+  return _with_void(classes, meaning)
+
+
+def _with_void(classes: Classes, meaning: maps.Meaning) -> Classes:
+  """Returns classes with the values and colours that a flag calls no class."""
+  of_value = dict(classes.of_value)
+  for value in meaning.void_values:
+    if (label := of_value.get(value, NONE)) != NONE:
+      raise BadInput(
+        f"--no_class gives {value}, which is class {classes.names[label]}; if its value is another, give"
+        f" --label_values too, one for each of {', '.join(classes.names[:20])}"
+      )
+    of_value[value] = NONE
+  for colour in meaning.void_colours:
+    if colour in classes.colours:
+      name = classes.names[classes.colours.index(colour)]
+      raise BadInput(f"--no_class gives {labels.shown(colour)}, which is the colour of class {name}")
+  return classes._replace(
+    of_value=of_value,
+    void=(*classes.void, *meaning.void_colours),
+    # so that 255 is no second class of black and white masks
+    are_numbered=classes.are_numbered and NONE not in meaning.void_values,
+  )
 
 
 def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
   """Yields readable maps of a set: first some from all over it, then the others."""
   first = np.linspace(0, len(paths) - 1, min(len(paths), MOST)).astype(int).tolist() if paths else []
   for i in [*first, *sorted(set(range(len(paths))) - set(first))]:
-    try:
-      if isinstance(tree, trees.Disk) and not rasters.opens_whole(paths[i]):
-        file = os.path.join(tree.name, paths[i])
-        sides = rasters.shape(file, paths[i])[1:3]
-        top, left = (max(side - _SIDE, 0) // 2 for side in sides)
-        window = rasters.Window(top, left, *(min(side, _SIDE) for side in sides))
-      else:
-        file, window = tree.read(paths[i]), None
-      stored = maps.open_map(file, paths[i], window)
-    except (OSError, ValueError):  # named when it is read
-      continue
-    yield stored
+    if stored := samples.read(tree, paths[i]):  # others are named when they are read
+      yield stored
 
 
 def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
@@ -158,7 +172,7 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       " is: put a class_dict.csv with the columns name,r,g,b next to the maps, write the colours behind the"
       f" names in classes.txt, or give --colours='{example};...' in the order of the classes"
     )
-  table, allowed = set(classes.colours), set(classes.of_value)
+  table, allowed = {*classes.colours, *classes.void} if classes.colours else set(), set(classes.of_value)
   greys = {(value, value, value) for value in looks.values}
   by_colour = bool(table) and bool(
     asked
@@ -177,13 +191,13 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       f"{where}: the maps hold 0 and 255, but there is only the class {classes.names[0]}: name both values,"
       " the background first, one per line of classes.txt"
     )
-  of_jpeg = looks.kinds["JPEG"] and not looks.between and not looks.values
-  if classes.are_numbered and count == 2 and (black_and_white or of_jpeg):
+  of_lossy = looks.kinds["lossy"] and not looks.between and not looks.values
+  if classes.are_numbered and count == 2 and (black_and_white or of_lossy):
     return maps.Reader(classes._replace(of_value=maps.MASK))
-  if 2 * looks.kinds["JPEG"] >= max(looks.count, 1) and classes.of_value != maps.MASK:
+  if 2 * looks.kinds["lossy"] >= max(looks.count, 1) and classes.of_value != maps.MASK:
     raise BadInput(
-      f"{where}: {looks.kinds['JPEG']} {of} are JPEG, which changes labels, so that classes cannot be told"
-      " apart; convert the maps from their originals to PNG"
+      f"{where}: {looks.kinds['lossy']} {of} are {_either(looks.lossy)}, which changes labels, so that"
+      " classes cannot be told apart; convert the maps from their originals to PNG"
     )
   odd = sum(not held <= allowed for held in looks.of_maps)
   values = sorted(looks.values - {NONE})
@@ -219,6 +233,15 @@ def _report(looks: _Looks, reader: maps.Reader) -> None:
     say(f"maps: {kinds['three equal channels']:,} {of} have three equal channels, which are read as one")
   if kinds["unknown"]:
     say(f"maps: {kinds['unknown']:,} {of} declare pixels as no data or transparent; these are {unknown}")
+  if kinds["alpha ignored"]:
+    say(
+      f"maps: {kinds['alpha ignored']:,} {of} declare colours as transparent; their pixels keep the values or"
+      " colours that the maps store"
+    )
+
+
+def _either(names: set[str]) -> str:
+  return " or ".join(sorted(names))
 
 
 def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
@@ -230,8 +253,8 @@ def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
       f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
       " if that is a mistake, remove the declaration: gdal_edit.py -unsetnodata FILE"
     )
-  if kinds["JPEG"]:
-    yield (f"maps: {kinds['JPEG']:,} {of} are JPEG, which changes their values a little")
+  if kinds["lossy"]:
+    yield (f"maps: {kinds['lossy']:,} {of} are {_either(looks.lossy)}, which changes their values a little")
   if kinds["other palette"] and not reader.by_colour:
     yield (
       f"maps: {kinds['other palette']:,} {of} give a value another colour than the others do; values are"

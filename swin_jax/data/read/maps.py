@@ -12,7 +12,7 @@ from swin_jax.data.read import image_arrays, image_ops, labels, rasters
 from swin_jax.data.read.stored import Stored
 
 MASK = {0: 0, 255: 1}  # value → class, in sets of two classes whose maps are black and white
-_MIDDLE = 128  # of black and white; JPEG changes both a little
+_MIDDLE = 128  # of black and white; lossy formats change both a little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Meaning:
     colours: of the classes, in their order; empty: those that the set states, if any.
     label_values: of the classes, in their order; empty: those that the set states, or their numbers.
     nodata: number that marks unknown pixels in maps of numbers, in addition to the value that they declare.
+    void_values, void_colours: of no class, in addition to what the set states.
     names: of the colours, if a file gives them; else the colours are in the order of the classes.
   """
 
@@ -30,8 +31,16 @@ class Meaning:
   label_values: tuple[int, ...] = ()
   nodata: float | None = None
   names: tuple[str, ...] = ()
+  void_values: tuple[int, ...] = ()
+  void_colours: tuple[labels.Colour, ...] = ()
+
+  @property
+  def of_classes(self) -> bool:
+    """Whether flags say something about maps of classes."""
+    return bool(self.colours or self.label_values or self.void_values or self.void_colours)
 
 
+OF_CLASSES = "--colours, --label_values and --no_class apply to maps of classes"  # for messages
 UNSAID = Meaning()
 
 
@@ -79,20 +88,20 @@ class Reader:
     return self._by_colour(stored) if self.by_colour else self._by_value(_one_band(stored))
 
   def _by_colour(self, stored: Stored) -> np.ndarray:
-    if stored.is_lossy:
+    if stored.lossy:
       raise ValueError(
-        "is a JPEG, which changes colours, so that classes cannot be told apart; save it as PNG"
+        f"is a {stored.lossy}, which changes colours, so that classes cannot be told apart; save it as PNG"
       )
     if stored.numbers.shape[-1] not in (1, 3):
       raise ValueError(f"has {image_ops.count_bands(stored.numbers.shape[-1])}, not three of colours")
-    return labels.from_colours(stored.colours, self.classes.colours, stored.unknown)
+    return labels.from_colours(stored.colours, self.classes, stored.unknown)
 
   def _by_value(self, stored: Stored) -> np.ndarray:
     values, is_mask = stored.numbers[..., 0], self.classes.of_value == MASK
-    if stored.is_lossy and not is_mask:
-      raise ValueError("is a JPEG, which changes labels; save it as PNG")
-    if is_mask and (stored.is_lossy or values.dtype == bool):
-      values = np.where(values >= (_MIDDLE if stored.is_lossy else 1), np.uint8(255), np.uint8(0))
+    if stored.lossy and not is_mask:
+      raise ValueError(f"is a {stored.lossy}, which changes labels; save it as PNG")
+    if is_mask and (stored.lossy or values.dtype == bool):
+      values = np.where(values >= (_MIDDLE if stored.lossy else 1), np.uint8(255), np.uint8(0))
     if stored.scales is not None:
       values = values * stored.scales[0][0] + stored.scales[1][0]
     return labels.from_values(values, self.classes, stored.unknown)

@@ -19,11 +19,13 @@ def _words(text: str) -> frozenset[str]:
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _SPLITS = {
-  "train": "train training trn",
-  "val": "val valid validation eval evaluation dev",
-  "test": "test testing tst",
+  "train": "train training trn trainval",
+  "val": "val valid validate validation eval evaluation dev minival",
+  "test": "test testing tst holdout",
 }
 SPLIT_OF = {word: base for base, words in _SPLITS.items() for word in words.split()}
+# Splits only together with other words, as in imagesTr: alone they may be languages or countries.
+_SHORT_SPLITS = {"tr": "train", "va": "val", "ts": "test", "te": "test"}
 _STATED = re.compile(
   r"(train|training|val|valid|validation|eval|evaluation|test|testing)(\d{4})?", re.IGNORECASE
 )
@@ -64,6 +66,9 @@ class Kind(enum.Enum):
   OTHER = enum.auto()
 
 
+MAPS = (Kind.LABEL, Kind.VALUE)
+
+
 class Name(NamedTuple):
   """What a name says.
 
@@ -84,8 +89,11 @@ def words(name: str) -> tuple[str, ...]:
   split_up = []
   for word in map(str.lower, _WORD.findall(name)):
     joined = _JOINED.fullmatch(word)
-    split_up += joined.groups() if joined and word not in _LABELS else (word,)
-  return tuple(split_up)
+    split_up += joined.groups() if joined and word not in _LABELS | SPLIT_OF.keys() else (word,)
+  for at, pair in reversed([*enumerate(zip(split_up, split_up[1:], strict=False))]):
+    if pair in (("hold", "out"), ("held", "out")):
+      split_up[at : at + 2] = ["holdout"]
+  return tuple("holdout" if word == "heldout" else word for word in split_up)
 
 
 @functools.lru_cache(100_000)
@@ -95,6 +103,8 @@ def read(name: str) -> Name:
     return Name(kind=Kind.VALUE)
   parts = set(words(name))
   texts = {word for word in parts if not word.isdigit()}
+  if texts & (_LABELS | _IMAGES):
+    texts = {_SHORT_SPLITS.get(word, word) for word in texts}
   if not texts <= _LABELS | _IMAGES | _PLAIN_IMAGES | _OTHERS | _FILLERS | SPLIT_OF.keys():
     return Name()
   bases = {SPLIT_OF[word] for word in texts & SPLIT_OF.keys()}
@@ -214,7 +224,7 @@ def is_other_stem(stem: str) -> bool:
 def without_band(stem: str) -> tuple[str, str, str]:
   """Returns (stem without its band and resolution, band, resolution); band is "" if the name has none."""
   kept, band, resolution = [], "", ""
-  for part in re.split(r"([_\-. ])", stem):
+  for part in re.split(f"([{re.escape(SEPARATORS)}])", stem):
     if not band and len(part) > 1 and is_band(part):
       band = part
     elif band and not resolution and is_resolution(part):

@@ -8,6 +8,7 @@ from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.printable import quoted
 
 
 class Pair(NamedTuple):
@@ -154,11 +155,11 @@ def _choose(candidates: Sequence[Picture], image: Picture, where: str) -> Pictur
   shown = f"{os.path.join(where, image.path)} has several maps, {one} and {two}"
   pairs = zip(one.split("/")[:-1], two.split("/")[:-1], strict=False)
   if other := next((mine for mine, others in pairs if mine != others), None):
-    raise BadInput(f"{shown}: choose one by --labels={other}")
+    raise BadInput(f"{shown}: choose one by --labels={quoted(other)}")
   stem = os.path.commonprefix([*ends, image.path.rpartition("/")[2]])
   at = max(map(stem.rfind, "_-. "))
   cut = at if at > 0 else len(stem)
-  raise BadInput(f"{shown}: choose one by --label_suffix={names.stem_of(ends[0])[cut:]}")
+  raise BadInput(f"{shown}: choose one by --label_suffix={quoted(names.stem_of(ends[0])[cut:])}")
 
 
 def _shared(one: str, two: str) -> tuple[str, str, str]:

@@ -55,6 +55,7 @@ class Layout(NamedTuple):
     notes: what was understood and left out, a line each; empty for a plain layout.
     warnings: what its owner most likely did not intend, a line each.
     unread: ending → number of files that are not used.
+    excluded: ending → number of files that the user's flags leave out on purpose; `unread` has the others.
   """
 
   splits: dict[str, Part]
@@ -64,6 +65,7 @@ class Layout(NamedTuple):
   notes: tuple[str, ...]
   warnings: tuple[str, ...]
   unread: dict[str, int]
+  excluded: dict[str, int]
 
   @property
   def has_maps(self) -> bool:

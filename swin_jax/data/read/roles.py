@@ -4,15 +4,12 @@ are left to name its class or to pair it.
 A picture is a file whose ending is that of an image, a raster or an array.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from swin_jax.data.read import names
+from swin_jax.data.read import names, patterns
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
-
-_MAPS = (Kind.LABEL, Kind.VALUE)
 
 
 class Asked(NamedTuple):
@@ -21,20 +18,28 @@ class Asked(NamedTuple):
   Attributes:
     images, labels: patterns of the paths of images and of label maps. `*` stands for any part of a name, `**`
       for any folders, `{split}` for the name of a split; a pattern without `*` is a folder, wherever it lies.
-    label_suffix: end of the names of label maps, after the name of their image.
+    label_suffix: end of the names of label maps, after the name of their image; in addition to `labels`, of
+      those that it matches.
     splits: names of splits → their folders.
-    folders_are_classes: whether folders are classes of images, whatever they look like.
+    folders_are_classes: whether folders are classes of images, whatever they look like; None if their looks
+      decide.
   """
 
   images: str = ""
   labels: str = ""
   label_suffix: str = ""
   splits: Mapping[str, str] = {}
-  folders_are_classes: bool = False
+  folders_are_classes: bool | None = None
 
   @property
   def names_maps(self) -> bool:
     return bool(self.labels or self.label_suffix)
+
+  @property
+  def choosing(self) -> tuple[str, ...]:
+    """The flags that leave out files on purpose."""
+    given = zip(("--images", "--labels", "--label_suffix", "--splits"), self[:4], strict=True)
+    return tuple(flag for flag, value in given if value)
 
 
 NOTHING = Asked()
@@ -104,22 +109,27 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   inside = _children(folders)
   base, levels, lone = _find_levels(inside, set(folders), asked)
   place = {folder: _place(folder, base, levels, asked) for folder in folders}
-  match_image, match_label = _matcher(asked.images), _matcher(asked.labels)
+  # of two patterns that match, the longer decides: "*_mask.png" before "*.png"
+  by_length = sorted([(asked.images, Kind.IMAGE), (asked.labels, Kind.LABEL)], key=lambda each: -len(each[0]))
+  matchers = [(patterns.matcher(pattern), kind) for pattern, kind in by_length]
   pictures, stated, matched = [], {}, set()
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
     picture = place[path.rpartition("/")[0]]._replace(path=path)
-    for match, kind in ((match_image, Kind.IMAGE), (match_label, Kind.LABEL)):
-      if match and (said := match(path)):
+    is_map = bool(asked.label_suffix) and picture.stem.endswith(asked.label_suffix)
+    for match, kind in matchers:
+      if match and not (is_map and kind is Kind.IMAGE) and (said := match(path)):
         matched.add(kind)
         split, key, literal = said
         rest = tuple(name for name in picture.rest if name not in literal)
         picture = picture._replace(kind=kind, key=key, rest=tuple(n for n in rest if n != split))
         if split:
           name = names.read(split).split
-          picture = picture._replace(split=by_folder.get(split) or name or split)
+          picture = _in_split(picture, split)._replace(split=by_folder.get(split) or name or split)
           if split not in stated.setdefault(picture.split, []):
             stated[picture.split].append(split)
+        if kind is Kind.LABEL and asked.label_suffix:
+          picture = _with_suffix(picture, asked.label_suffix)
         break
     else:
       picture = _unmatched(picture, asked)
@@ -138,22 +148,57 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   else:
     for level in levels.values():
       for name, split in level.splits.items():
-        if names.read(name).kind not in _MAPS and name not in stated.setdefault(split, []):
+        if names.read(name).kind not in names.MAPS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
   return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
 
 
+def _in_split(picture: Picture, folder: str) -> Picture:
+  """Returns a picture whose folders are divided by the one that a pattern takes for its split."""
+  around = (*picture.before, *picture.after)
+  if folder not in around:
+    return picture
+  at = around.index(folder)
+  return picture._replace(before=around[:at], after=around[at + 1 :])
+
+
+def excluded(paths: Sequence[str], pictures: Sequence[Picture], asked: Asked) -> set[str]:
+  """Returns the paths that the user's flags leave out on purpose.
+
+  Args:
+    paths: of files that are not used.
+    pictures: all pictures, with the roles that the flags give them.
+    asked: see `Asked`.
+  """
+  names_files = bool(asked.images or asked.names_maps)
+  roles_of = {each.path: each for each in pictures}
+  matchers = [match for match in (patterns.matcher(asked.images), patterns.matcher(asked.labels)) if match]
+
+  def is_excluded(path: str) -> bool:
+    if picture := roles_of.get(path):
+      return (names_files and picture.kind is Kind.OTHER) or bool(asked.splits and not picture.split)
+    if asked.splits and not patterns.split_of(path.split("/")[:-1], asked.splits)[0]:
+      return True
+    return bool(asked.images) and not any(match(path) for match in matchers)
+
+  return set(filter(is_excluded, paths))
+
+
+def _with_suffix(picture: Picture, suffix: str) -> Picture:
+  """Returns the role of a picture where the names of label maps end in a suffix."""
+  if picture.stem.endswith(suffix) and picture.stem != suffix:
+    return picture._replace(kind=Kind.LABEL, key=picture.stem.removesuffix(suffix))
+  return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAPS else picture
+
+
 def _unmatched(picture: Picture, asked: Asked) -> Picture:
   """Returns the role of a picture that no pattern matches."""
-  if asked.label_suffix:
-    stem = picture.stem
-    if stem.endswith(asked.label_suffix) and stem != asked.label_suffix:
-      return picture._replace(kind=Kind.LABEL, key=stem.removesuffix(asked.label_suffix))
-    return picture._replace(kind=Kind.OTHER) if picture.kind in _MAPS else picture
-  if asked.images and not (picture.kind in _MAPS and not asked.labels):
+  if asked.label_suffix and not asked.labels:
+    return _with_suffix(picture, asked.label_suffix)
+  if asked.images and not (picture.kind in names.MAPS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
-  if asked.labels and picture.kind in _MAPS:
+  if asked.labels and picture.kind in names.MAPS:
     return picture._replace(kind=Kind.OTHER)
   return picture
 
@@ -229,11 +274,13 @@ def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -
         says_split.add(i)
     path += name + "/"
   if asked.splits:
-    split, says_split = _asked_split(parts, asked.splits)
+    split, says_split = patterns.split_of(parts, asked.splits)
     at = min(says_split, default=None)
   present = {says.kind for says in kinds}
   kind = next((k for k in (Kind.VALUE, Kind.LABEL) if k in present), None)
-  if Kind.OTHER in present and Kind.IMAGE not in present:
+  others = [name for name, says in zip(parts, kinds, strict=True) if says.kind is Kind.OTHER]
+  # Instance_masks/images holds no images
+  if others and (Kind.IMAGE not in present or any(names.hints_at(name, Kind.LABEL) for name in others)):
     kind = Kind.OTHER
   elif kind is None and Kind.IMAGE in present:
     kind = Kind.IMAGE
@@ -246,53 +293,3 @@ def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -
     tuple(parts[i] for i in keep if at is None or i > at),
     tuple(parts[i] for i in keep if not kinds[i].kind),
   )
-
-
-def _asked_split(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str, set[int]]:
-  """Returns (the split that the user gave a folder, numbers of the parts of its path that say it)."""
-  for split, folder in splits.items():
-    words = [name for name in folder.split("/") if name]
-    for i in range(len(parts) - len(words) + 1):
-      if list(parts[i : i + len(words)]) == words:
-        return split, set(range(i, i + len(words)))
-  return "", set()
-
-
-def _matcher(pattern: str) -> Callable[[str], tuple[str, str | None, set[str]] | None] | None:
-  """Returns a function path → (split, key, names of folders that the pattern states), or None if the path
-  does not match; None if there is no pattern.
-  """
-  if not pattern:
-    return None
-  parts = [part for part in pattern.strip("/").split("/") if part not in ("", ".")]
-  is_file = bool(parts) and "*" in parts[-1] and parts[-1] != "**"
-  expression, groups = "(?:.*/)?", 0
-  for i, part in enumerate(parts):
-    last = is_file and i == len(parts) - 1
-    if part == "**":
-      expression += "(?:.*/)?"
-      continue
-    for piece in re.split(r"(\*+|\{split\})", part):
-      if piece == "{split}":
-        expression += "(?P=split)" if "(?P<split>" in expression else "(?P<split>[^/]+?)"
-      elif piece.startswith("*"):
-        groups += last
-        expression += f"(?P<key{groups}>[^/]*)" if last else "[^/]*"
-      else:
-        expression += re.escape(piece)
-    expression += "" if last else "/"
-  expression += "" if is_file else ".*"
-  compiled = re.compile(expression)
-  literal = {part for part in parts if "*" not in part and "{" not in part}
-  keeps_ending = is_file and parts[-1].endswith("*")
-
-  def match(path: str) -> tuple[str, str | None, set[str]] | None:
-    if not (matched := compiled.fullmatch(path)):
-      return None
-    caught = matched.groupdict()
-    key = "\0".join(caught[f"key{i}"] for i in range(1, groups + 1)) if groups else None
-    if key and keeps_ending:
-      key = names.stem_of(key)
-    return caught.get("split") or "", key, literal
-
-  return match

@@ -30,6 +30,7 @@ from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import files, json_files, rules
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 
 VERSION = 1
@@ -202,10 +203,9 @@ class Shards:
     damage = {name: f"{name} ({why})" for name, why in manifest.find_damage(path, names).items()}
     damage |= {name: name for name, count in zip(names, counts, strict=True) if count < 0}
     if damage:
-      more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
       raise BadInput(
         f"{path}: {len(damage)} of {len(paths)} shards are missing or damaged:"
-        f" {', '.join(sorted(damage.values())[:3])}{more}; run prepare again: it writes only these"
+        f" {listed(sorted(damage.values()), 3)}; run prepare again: it writes only these"
       )
     if not sum(counts):
       raise BadInput(

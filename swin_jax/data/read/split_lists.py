@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from swin_jax.data.read import names, trees
 
-_LIST = re.compile(rf"({'|'.join(names.SPLIT_OF)}|trainval)\.(txt|lst)", re.IGNORECASE)
+_LIST = re.compile(rf"({'|'.join(names.SPLIT_OF)}|hold[_-]out|held[_-]?out)\.(txt|lst)", re.IGNORECASE)
 _LONGEST = 2**26  # bytes of a list
 _LEAST = 0.5  # share of the lines of a list that must name images
 
@@ -42,8 +42,8 @@ def find(
   for path in others:
     folder, _, name = path.rpartition("/")
     if match := _LIST.fullmatch(name):
-      base = match[1].lower()
-      by_folder.setdefault(folder, {})[names.SPLIT_OF.get(base, base)] = path
+      (word,) = names.words(match[1])
+      by_folder.setdefault(folder, {})[word if word == "trainval" else names.SPLIT_OF[word]] = path
   best, score = None, (0.0, 0)
   lookup = _Lookup(images) if by_folder else None
   for paths in by_folder.values():

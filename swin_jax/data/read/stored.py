@@ -14,14 +14,17 @@ class Stored(NamedTuple):
       none.
     scales: (scale, offset) of every band; None if numbers mean themselves.
     palette: uint8 [entries, 3], colours of the numbers; None if the file has no palette.
-    is_lossy: whether the format of the file changes numbers.
+    lossy: name of the file's format if it changes numbers, "" if it does not.
+    ignores_alpha: whether colours of a map are declared transparent, which leaves them the classes that they
+      are.
   """
 
   numbers: np.ndarray
   missing: np.ndarray | None = None
   scales: tuple[np.ndarray, np.ndarray] | None = None
   palette: np.ndarray | None = None
-  is_lossy: bool = False
+  lossy: str = ""
+  ignores_alpha: bool = False
 
   def part(self, slices: tuple[slice, slice]) -> "Stored":
     """Returns a box of pixels."""

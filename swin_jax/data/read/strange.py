@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 import itertools
 import math
 import re
-import textwrap
 
 from swin_jax.data.read import facts, labels
 from swin_jax.data.read.facts import Facts, Split
+from swin_jax.terminal.lines import listed, wrapped
 
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
@@ -31,16 +31,15 @@ BESIDE = (
 )
 
 
-def find(of: Facts) -> list[str]:
+def find(counted: Facts) -> list[str]:
   """Returns what is strange in a set, each as a line without a full stop; the worst first."""
   checks = (_without_examples, _single, _same_images, _numbers, _unlabelled, _types, _unread)
-  return list(itertools.chain.from_iterable(check(of) for check in checks))
+  return list(itertools.chain.from_iterable(check(counted) for check in checks))
 
 
-def shown(of: Facts, width: int) -> list[str]:
+def shown(counted: Facts) -> list[str]:
   """Returns what is strange in a set in lines for the terminal."""
-  lines = (f"STRANGE: {line}" for line in find(of))
-  return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+  return [part for line in find(counted) for part in wrapped(f"STRANGE: {line}")]
 
 
 def per_class(split: Split, pixels: bool = True) -> dict[int, int]:
@@ -54,10 +53,10 @@ def unlabelled(split: Split) -> int:
   return per_class(split).get(labels.NONE if split.counts["pixels"] else -1, 0)
 
 
-def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
+def _labelled(counted: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
   """Returns (class names, splits with these classes in which some image or pixel has one)."""
   splits = [
-    each for each in of.splits if each.class_names and sum(per_class(each).values()) > unlabelled(each)
+    each for each in counted.splits if each.class_names and sum(per_class(each).values()) > unlabelled(each)
   ]
   names = dict.fromkeys(split.class_names for split in splits)
   return [(each, [split for split in splits if split.class_names == each]) for each in names]
@@ -65,12 +64,11 @@ def _labelled(of: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
 
 def _name(names: Sequence[str]) -> str:
   """Returns "class a", "classes a, b", "classes a, b, c and 4 more"."""
-  more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-  return ("class " if len(names) == 1 else "classes ") + ", ".join(names[:_NAMED]) + more
+  return ("class " if len(names) == 1 else "classes ") + listed(names, _NAMED)
 
 
-def _without_examples(of: Facts) -> Iterator[str]:
-  for names, splits in _labelled(of):
+def _without_examples(counted: Facts) -> Iterator[str]:
+  for names, splits in _labelled(counted):
     what = "pixel" if splits[0].counts["pixels"] else "image"
     absent = {split.name: set(range(len(names))) - per_class(split).keys() for split in splits}
     everywhere = set.intersection(*absent.values())
@@ -80,15 +78,15 @@ def _without_examples(of: Facts) -> Iterator[str]:
         yield f"{_name([names[label] for label in sorted(missing)])}: no {what} in {name}"
 
 
-def _single(of: Facts) -> Iterator[str]:
-  for names, splits in _labelled(of):
+def _single(counted: Facts) -> Iterator[str]:
+  for names, splits in _labelled(counted):
     totals = [sum(per_class(split, False).get(label, 0) for split in splits) for label in range(len(names))]
     if single := [name for name, total in zip(names, totals, strict=True) if total == 1]:
       yield f"{_name(single)}: in only one image" + " each" * (len(single) > 1)
 
 
-def _same_images(of: Facts) -> Iterator[str]:
-  for one, other in itertools.combinations(of.splits, 2):
+def _same_images(counted: Facts) -> Iterator[str]:
+  for one, other in itertools.combinations(counted.splits, 2):
     few, many = sorted((other, one), key=lambda split: split.counts["images"])
     share = _share_in(few.counts["hashes"], many.counts["hashes"])
     if share == 1 and few.counts["images"] == many.counts["images"]:
@@ -106,11 +104,11 @@ def _share_in(few: list[int], many: list[int]) -> float:
   return sum(each in held for each in compared) / len(compared) if compared else 0.0
 
 
-def _numbers(of: Facts) -> Iterator[str]:
+def _numbers(counted: Facts) -> Iterator[str]:
   """Finds numbers that most likely mark pixels without data, in bands and in maps of numbers."""
   for key, what, flag in (("extremes", "band", "nodata"), ("value_extremes", "map", "values_nodata")):
     columns: list[dict] = []
-    for split in of.splits:
+    for split in counted.splits:
       columns = facts.merge_extremes(columns, split.counts[key])
     outliers: dict[tuple[float, str], list[int]] = {}
     for band, column in enumerate(columns):
@@ -152,8 +150,8 @@ def _ranges(numbers: Sequence[int]) -> str:
   return ", ".join(parts)
 
 
-def _unlabelled(of: Facts) -> Iterator[str]:
-  for split in of.splits:
+def _unlabelled(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
     total, without = sum(per_class(split).values()), unlabelled(split)
     what = "pixels" if split.counts["pixels"] else "images"
     # a split of images without any labels is a test split, or for pre-training
@@ -164,8 +162,8 @@ def _unlabelled(of: Facts) -> Iterator[str]:
       yield f"{split.name}: {percent(unknown / (known + unknown))} of the pixels have no known value"
 
 
-def _types(of: Facts) -> Iterator[str]:
-  for split in of.splits:
+def _types(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
     counts, images = split.counts, split.counts["images"]
     if counts["wide"] and counts["widest"] <= TWELVE_BITS:
       yield (
@@ -179,12 +177,14 @@ def _types(of: Facts) -> Iterator[str]:
       )
 
 
-def _unread(of: Facts) -> Iterator[str]:
-  for split in of.splits:
-    if split.left_out and not split.is_cut:
-      yield f"{split.name}: images left out as unreadable or too large: {split.left_out:,}"
-  yield from of.origin.warnings
-  if odd := {end: count for end, count in of.origin.unread.items() if end.lower() not in BESIDE}:
+def _unread(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    if split.unreadable:
+      what = "tiles" if split.is_cut else "images"
+      such = f", such as {'; '.join(split.first_unreadable)}" if split.first_unreadable else ""
+      yield f"{split.name}: {what} left out as unreadable or too large: {split.unreadable:,}{such}"
+  yield from counted.origin.warnings
+  if odd := {end: count for end, count in counted.origin.unread.items() if end.lower() not in BESIDE}:
     yield "files not read: " + endings(odd)
 
 

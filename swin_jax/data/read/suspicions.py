@@ -4,16 +4,16 @@ and their maps, splits, bands or resolutions, and those that a class file contra
 
 from collections.abc import Mapping, Sequence
 import os
-import re
 
-from swin_jax.data.read import names, trees
+from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.printable import printable
+from swin_jax.terminal.printable import printable, quoted
 
 ASK = "if folders are classes of images, give prepare --classes=folders"
-_COUNTER = re.compile(r"\D*\d+|\D")
+# What a set with label maps needs too, if it has no class file yet.
+NAMES = " and put a classes.txt next to them, one class name per line"
 _SOME = 1000  # files that are compared
 
 
@@ -36,10 +36,10 @@ def check_classes(
     others = _some([name for name in folders if name != lone_split])
     raise BadInput(
       f"{where} has a folder {lone_split} next to {others}: if these are splits, give prepare"
-      f" --splits=train:{lone_split},…; {ASK}"
+      f" --splits={quoted(f'train:{lone_split}')},…; {ASK}"
     )
   if len(folders) > 1:
-    _check_kinds(where, folders, by_class)
+    _check_kinds(where, folders, class_file)
     _check_splits(where, folders)
     _check_bands(where, folders, by_class)
   if class_file:
@@ -59,11 +59,11 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   return [
     f"the classes are the folders {_some(list(by_class))}, and each holds the same folders,"
     f" {_some(sorted(name for (name,) in folders))}; if these are the classes, give"
-    f" --splits={_quoted(splits)}"
+    f" --splits={quoted(splits)}"
   ]
 
 
-def check_images(where: str, images: Sequence[Picture]) -> None:
+def check_images(where: str, images: Sequence[Picture], class_file: tuple[str, str] | None) -> None:
   """Checks that no image looks like the map of another one in the same folder.
 
   Raises:
@@ -87,105 +87,44 @@ def check_images(where: str, images: Sequence[Picture]) -> None:
     if len(companions) > 1 and 2 * len(companions) >= len(images[:_SOME]) - len(companions):
       image, file = companions[0]
       flags = (
-        f"--label_suffix={end}"
+        f"--label_suffix={quoted(end)}"
         if end
-        else f"--images=*{names.ending_of(image)} --labels=*{names.ending_of(file)}"
+        else f"--images='*{names.ending_of(image)}' --labels='*{names.ending_of(file)}'"
       )
       raise BadInput(
         f"{where} holds {file} next to {image}, and more such pairs: if one is the map of the other, give"
-        f" prepare {flags}; if all are images, give --classes=folders"
+        f" prepare {flags}{'' if class_file else NAMES}; if all are images, give --classes=folders"
       )
 
 
-def check_bands(tree: trees.Tree, rasters: Sequence[Picture], bands_of) -> None:
-  """Checks that rasters are not single bands of scenes.
-
-  Args:
-    tree: holds the rasters.
-    rasters: all of them.
-    bands_of: path → number of bands.
-
-  Raises:
-    BadInput: they are; the message has the command that makes one raster of a scene.
-  """
-  scenes: dict[tuple, dict[tuple[str, str], str]] = {}
-  for raster in rasters:
-    folder, _, name = raster.path.rpartition("/")
-    stem, band, resolution = names.without_band(names.stem_of(name))
-    if not band:  # as in R10m/x.tif and red/x.tif
-      parts = folder.split("/")
-      band = next((part for part in parts if names.is_band(part)), "")
-      folder = "/".join(part for part in parts if not names.is_band(part))
-    if not band:
-      continue
-    parts = folder.split("/")
-    resolution = resolution or next((part for part in parts if names.is_resolution(part)), "")
-    # folders of bands and resolutions divide a scene
-    rest = tuple(
-      part
-      for part in parts
-      if not (names.is_resolution(part) or any(names.is_band(word) for word in names.words(part)))
-    )
-    scenes.setdefault((rest, stem), {}).setdefault((resolution, band), raster.path)
-  several = {scene: files for scene, files in scenes.items() if len({band for _, band in files}) > 1}
-  if not several or 2 * sum(map(len, several.values())) < len(rasters):
-    return
-  (folders, stem), files = next(iter(several.items()))
-  try:
-    if any(bands_of(path) != 1 for path in list(files.values())[:2]):
-      return
-  except (OSError, ValueError):
-    return  # reported when it is read
-  by_resolution: dict[str, list[str]] = {}
-  for (resolution, _), path in files.items():
-    by_resolution.setdefault(resolution, []).append(path)
-  most = max(by_resolution.values(), key=len)
-  *around, name = filter(None, (*folders, stem.strip("_-. ") or (None if any(folders) else "scene")))
-  target = "/".join(("stacked", *around))
-  paths = " ".join(_quoted(os.path.join(tree.name, path)) for path in most)
-  others = "" if len(by_resolution) == 1 else " (those of one resolution)"
-  raise BadInput(
-    f"{tree.name} holds one file per band, such as {most[0]}: make one raster of the bands of each"
-    f" scene{others}, as in `mkdir -p {_quoted(target)} && rio stack {paths} -o"
-    f" {_quoted(f'{target}/{name}.tif')}`, and prepare stacked"
-  )
-
-
-def _check_kinds(where: str, folders: Sequence[str], by_class: Mapping[str, Sequence[Picture]]) -> None:
+def _check_kinds(where: str, folders: Sequence[str], class_file: tuple[str, str] | None) -> None:
   """Raises BadInput if some folders look like images, and others like their maps."""
   maps = [name for name in folders if names.hints_at(name, Kind.LABEL)]
   others = [name for name in folders if name not in maps]
   if maps and others:
-    _refuse_maps(where, others, maps[0])
+    refuse_maps(where, others, maps[0], class_file)
   images = [name for name in folders if names.hints_at(name, Kind.IMAGE) and names.read(name).kind]
   others = [name for name in folders if name not in images]
   if images and others:
-    _refuse_maps(where, images[:1], others[0])
-  if len(folders) == 2:
-    one, two = (by_class[name] for name in folders)
-    if _same_stems(one, two) and (
-      not _endings(one) & _endings(two) or not all(_COUNTER.fullmatch(each.stem) for each in one)
-    ):
-      _refuse_maps(where, folders[:1], folders[1])
-    for images, maps, pictures in ((*folders, (one, two)), (*reversed(folders), (two, one))):
-      if _adds_one_suffix(*pictures):
-        _refuse_maps(where, [images], maps)
+    refuse_maps(where, images[:1], others[0], class_file)
 
 
-def _refuse_maps(where: str, images: Sequence[str], maps: str) -> None:
-  flag = f"--images={_quoted(images[0])}"
+def refuse_maps(where: str, images: Sequence[str], maps: str, class_file: tuple[str, str] | None) -> None:
+  """Raises BadInput, because folders of images lie next to one that may hold their maps."""
+  flag = f"--images={quoted(images[0])}"
   if len(images) > 1:
     flag = f"--images=FOLDER, with that of the images ({_some(images)}), and"
+  names_too = "" if class_file else NAMES
   raise BadInput(
     f"{where} has a folder {printable(images[0])} next to {printable(maps)}, which do not look like classes"
-    f" of images: if {printable(maps)} holds maps of pixels, give prepare {flag} --labels={_quoted(maps)}, or"
-    f" call it labels (classes) or values (numbers); {ASK}"
+    f" of images: if {printable(maps)} holds maps of pixels, give prepare {flag}"
+    f" --labels={quoted(maps)}{names_too}, or call it labels (classes) or values (numbers); {ASK}"
   )
 
 
 def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequence[Picture]]) -> None:
   """Raises BadInput if the folders look like bands or resolutions of the same images."""
-  if all(map(names.is_colour, folders)) or not _same_stems(*(by_class[name] for name in folders[:2])):
+  if all(map(names.is_colour, folders)) or not same_stems(*(by_class[name] for name in folders[:2])):
     return
   for what, looks in (("bands", names.is_band), ("resolutions", names.is_resolution)):
     if all(map(looks, folders)):
@@ -193,12 +132,18 @@ def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequ
 
 
 def _check_splits(where: str, folders: Sequence[str]) -> None:
-  """Raises BadInput if all folders look like splits or folds."""
+  """Raises BadInput if folders look like splits or folds: all, or several that differ only in the split."""
+  by_rest: dict[tuple[str, ...], list[str]] = {}
+  for name in filter(names.hinted_split, folders):
+    rest = tuple(word for word in names.words(name) if word not in names.SPLIT_OF)
+    by_rest.setdefault(rest, []).append(name)
+  alike = max(by_rest.values(), key=len, default=[])
+  folders = alike if len(alike) > 1 else folders
   hinted = [names.hinted_split(name) for name in folders]
   folds = all(map(names.is_fold, folders))
   if folds or (all(hinted) and len(set(hinted)) > 1):
     pairs = zip(["train", "val"], folders, strict=False) if folds else zip(hinted, folders, strict=True)
-    flag = ",".join(f"{split}:{printable(folder)}" for split, folder in pairs)
+    flag = quoted(",".join(f"{split}:{folder}" for split, folder in pairs))
     raise BadInput(
       f"the folders {_some(folders)} of {where} look like parts of a divided set, not classes; give prepare"
       f" --splits={flag}; {ASK}"
@@ -218,30 +163,11 @@ def _check_file(where: str, folders: Sequence[str], path: str, text: str) -> Non
   )
 
 
-def _same_stems(one: Sequence[Picture], two: Sequence[Picture]) -> bool:
+def same_stems(one: Sequence[Picture], two: Sequence[Picture]) -> bool:
   """Returns whether the files in two folders have the same names without endings."""
   stems = [{names.shorten(each.stem) for each in pictures} for pictures in (one, two)]
   return len(stems[0]) > 1 and stems[0] == stems[1]
 
 
-def _adds_one_suffix(images: Sequence[Picture], maps: Sequence[Picture]) -> bool:
-  """Returns whether the names of one folder are those of the other with the same suffix, as in x and x_gt."""
-  stems, longer = ({each.stem for each in pictures} for pictures in (images, maps))
-  some = min(longer)
-  suffixes = {some[len(stem) :] for stem in stems if some.startswith(stem)}
-  return len(stems) > 1 and any(
-    not suffix.isdigit() and longer == {stem + suffix for stem in stems} for suffix in suffixes if suffix
-  )
-
-
-def _endings(pictures: Sequence[Picture]) -> set[str]:
-  return {names.ending_of(each.path) for each in pictures}
-
-
 def _some(folders: Sequence[str], count: int = 4) -> str:
   return ", ".join(map(printable, folders[:count])) + (", …" if len(folders) > count else "")
-
-
-def _quoted(path: str) -> str:
-  path = printable(path)
-  return path if re.fullmatch(r"[\w./+:@=,-]+", path) else "'" + path.replace("'", "'\\''") + "'"

@@ -27,6 +27,7 @@ RULES = {
   "model.window_sizes": rules.Items(_SIDE, _STAGES),
   "model.trained_window_sizes": rules.Items(_SIDE, range(9)),
   "model.clamp_windows": rules.FLAG,
+  "model.clamp_axes": rules.Choice("each", "all"),
   "model.padding": rules.Choice("masked", "attended"),
   "model.bias_rows": rules.Choice("offsets", "first"),
   "model.mlp_ratio": rules.Real(0, 64, above=True),

@@ -27,6 +27,8 @@ class SwinConfig:
       the offsets; () for the windows that are actually used.
     clamp_windows: whether a window that is not smaller than its map shrinks to the map and is not shifted; if
       not, windows keep their size and odd blocks always shift, as in the official dense models.
+    clamp_axes: "each" to clamp windows along each axis by itself, "all" to clamp them along all axes if they
+      are clamped along one, see `windows.window_and_shift`.
     padding: "masked", or "attended" for models in which padding takes part in attention: the official dense
       and video models.
     bias_rows: which rows of V1's table a window reads if it was shrunk to its map: "offsets" for the rows of
@@ -52,6 +54,7 @@ class SwinConfig:
   window_sizes: tuple[Size, ...] = ((8, 8),) * 4
   trained_window_sizes: tuple[Size, ...] = ()
   clamp_windows: bool = True
+  clamp_axes: str = "each"
   padding: str = "masked"
   bias_rows: str = "offsets"
   mlp_ratio: float = 4.0

@@ -45,7 +45,7 @@ def stage_geometry(config: SwinConfig, stage: int, map_size: Size) -> StageGeome
     BadInput: a window has too many tokens.
   """
   window, shift = windows.window_and_shift(
-    map_size, config.window_sizes[stage], True, clamp=config.clamp_windows
+    map_size, config.window_sizes[stage], True, clamp=config.clamp_windows, axes=config.clamp_axes
   )
   if math.prod(window) > _MOST_TOKENS:
     raise BadInput(

@@ -26,10 +26,16 @@ WEIGHTS = (
   "extra_norm_every",
 )
 # Keys that change how the same weights are applied; a model folder keeps the values used in training.
-APPLIED = ("clamp_windows", "padding", "bias_rows")
+APPLIED = ("clamp_windows", "clamp_axes", "padding", "bias_rows")
 KEPT = (*WEIGHTS, "window_sizes", "trained_window_sizes", *APPLIED)
 # Keys that older runs and model folders lack, with the values that were in effect then.
-_OLD = {"merge_size": [2, 2], "clamp_windows": True, "padding": "masked", "bias_rows": "offsets"}
+_OLD = {
+  "merge_size": [2, 2],
+  "clamp_windows": True,
+  "clamp_axes": "each",
+  "padding": "masked",
+  "bias_rows": "offsets",
+}
 _NAMES = {  # (width, blocks) → name in the papers and on the hub
   (96, (2, 2, 6, 2)): "T",
   (96, (2, 2, 18, 2)): "S",
@@ -55,6 +61,12 @@ def used_windows(settings: Settings, size: Sequence[int] = ()) -> tuple[Size, ..
   """Returns the windows that are used on images of `size` pixels, or of data.image_size, per stage."""
   stages = geometry(_config(settings), tuple(size or settings["data"]["image_size"]))
   return tuple(stage.window for stage in stages)
+
+
+def windows_and_shifts(settings: Settings) -> tuple[tuple[Size, Size], ...]:
+  """Returns window and shift of each stage on images of data.image_size."""
+  stages = geometry(_config(settings), tuple(settings["data"]["image_size"]))
+  return tuple((stage.window, stage.shift) for stage in stages)
 
 
 def trained_windows(settings: Settings) -> tuple[Size, ...]:
@@ -121,15 +133,19 @@ def refusal(settings: Settings, size: Sequence[int]) -> str:
 def pads(settings: Settings) -> bool:
   """Returns whether images of data.image_size need padding for patches, windows or merging."""
   config, size = _config(settings), tuple(settings["data"]["image_size"])
-  return windows.padded_size(size, config.stride(config.stages - 1)) != size or any(
-    stage.padded != stage.map for stage in geometry(config, size)
-  )
+  return windows.padded_size(size, config.stride(config.stages - 1)) != size or pads_windows(settings)
+
+
+def pads_windows(settings: Settings) -> bool:
+  """Returns whether maps of images of data.image_size need padding for windows."""
+  stages = geometry(_config(settings), tuple(settings["data"]["image_size"]))
+  return any(stage.padded != stage.map for stage in stages)
 
 
 def changed(settings: Settings) -> dict[str, Any]:
-  """Returns the settings that the official image models fix and this model changes: key → its value."""
+  """Returns the settings that all other programs fix and this model changes: key → its value."""
   config, default = _config(settings), SwinConfig()
-  values = {key: getattr(config, key) for key in ("merge_size", *APPLIED)}
+  values = {key: getattr(config, key) for key in ("merge_size", "bias_rows")}
   return {key: value for key, value in values.items() if value != getattr(default, key)}
 
 
