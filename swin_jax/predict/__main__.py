@@ -95,11 +95,11 @@ def _run(arguments: argparse.Namespace) -> None:
   say(*images.notes, f"predicting {len(images):,} image{'s' * (len(images) != 1)} with {saved.source}")
   keys = ("top", "features", "batch_size")
   flags = " ".join(f"--{key}={getattr(arguments, key)}" for key in keys if getattr(arguments, key))
-  wanted = predicting.Wanted(
+  request = predicting.Request(
     **{key: getattr(arguments, key) for key in keys}, num_threads=arguments.num_threads, flags=flags
   )
   with waiting("predicting"):
-    predicting.predict(model, params, saved.source, images, wanted, arguments.out)
+    predicting.predict(model, params, saved.source, images, request, arguments.out)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ class Answer:
       if unread:
         yield _good(*unread)
       unread = batch.loaded, outputs  # one batch late: the devices never wait for the host
-    yield _good(*unread)
+    if unread:
+      yield _good(*unread)
 
   def write(self, ledger: Ledger, names: Sequence[str], outputs: Any) -> None:
     """Writes the answers for the images of these names, which could be read."""

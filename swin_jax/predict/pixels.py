@@ -55,7 +55,7 @@ class PixelMaps(Answer):
       wholes = [(first + i, each.image) for i, each in enumerate(group) if not each.problem]
       scores = whole_images.answers(model, forward, [each.pixels for _, each in wholes], at_once)
       maps = (whole_images.to_map(model, each, x) for (_, each), x in zip(wholes, scores, strict=True))
-      yield group, [(i, each, found) for (i, each), found in zip(wholes, maps, strict=True)]
+      yield group, [(i, each, x) for (i, each), x in zip(wholes, maps, strict=True)]
       first += len(group)
 
   def write(self, ledger: Ledger, names: list[str], outputs: list[Any]) -> None:

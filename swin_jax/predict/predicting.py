@@ -26,7 +26,7 @@ _MOST_NAMED = 10  # unreadable images named on the terminal; the table names all
 _MOST_AT_START = 100  # so many unreadable images, with no other before them, end the command
 
 
-class Wanted(NamedTuple):
+class Request(NamedTuple):
   """What is asked for.
 
   Attributes:
@@ -43,34 +43,34 @@ class Wanted(NamedTuple):
   flags: str
 
 
-def predict(model: Model, params: Any, source: str, images: Images, wanted: Wanted, out: str) -> None:
+def predict(model: Model, params: Any, source: str, images: Images, request: Request, out: str) -> None:
   """Writes the answers for all images to a folder, or finishes it.
 
   Args:
     model, params: the model.
     source: its name.
     images: the images.
-    wanted: what to answer.
+    request: what to answer.
     out: the folder.
 
   Raises:
     BadInput: the folder holds something else, or images could not be read; the others have their answers.
     Preempted: the command was asked to stop.
   """
-  answer = _choose(model, params, images, wanted)
+  answer = _choose(model, params, images, request)
   made_by = {
     "model": source,
     "weights": _digest(model, params),
     "images": len(images),
     "names": images.identity,
-    "flags": wanted.flags,
+    "flags": request.flags,
   }
   ledger = Ledger(out, made_by, answer.headers | {BAD: row("path", "problem")})
   if ledger.is_finished:
     say(f"{out} is finished already")
   else:
     try:
-      _fill(ledger, answer, Work(model, params, images, Devices(), wanted.batch_size, wanted.num_threads))
+      _fill(ledger, answer, Work(model, params, images, Devices(), request.batch_size, request.num_threads))
     finally:
       ledger.close()
   say(f"wrote {out}: answers for {ledger.rows:,} image{'s' * (ledger.rows != 1)}")
@@ -81,14 +81,14 @@ def predict(model: Model, params: Any, source: str, images: Images, wanted: Want
     )
 
 
-def _choose(model: Model, params: Any, images: Images, wanted: Wanted) -> Answer:
+def _choose(model: Model, params: Any, images: Images, request: Request) -> Answer:
   """Returns the kind of answer that a model gives.
 
   Raises:
     BadInput: the model gives none, or not for these images.
   """
-  if wanted.features:
-    return Features(model, params, wanted.features)
+  if request.features:
+    return Features(model, params, request.features)
   if model.kind.pixels:
     return PixelMaps(model, images)
   if model.masked:
@@ -97,7 +97,7 @@ def _choose(model: Model, params: Any, images: Images, wanted: Wanted) -> Answer
     return Values(model, params)
   if not model.class_names:
     raise BadInput("the model has no head, so it predicts no classes; --features=pooled gives its features")
-  return Classes(model, wanted.top)
+  return Classes(model, request.top)
 
 
 def _fill(ledger: Ledger, answer: Answer, work: Work) -> None:

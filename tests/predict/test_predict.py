@@ -152,6 +152,25 @@ def test_a_killed_command_goes_on_to_the_same_bytes(
   assert contents(tmp_path / "out") == contents(tmp_path / "whole" if features else answered)
 
 
+@pytest.mark.parametrize("place", ["finish", "_move"])
+def test_a_command_killed_at_its_end_is_finished_by_the_next(
+  run, photos, tmp_path, monkeypatch, answered, place
+):
+  words = (run, photos / "val", f"--out={tmp_path / 'out'}", "--batch_size=4")
+  monkeypatch.setattr(ledger, "SECONDS_BETWEEN_COMMITS", 0)
+
+  def die(self):
+    raise Stopped
+
+  with monkeypatch.context() as patch:
+    patch.setattr(ledger.Ledger, place, die)
+    patch.setattr(command.cli, "exit_code", lambda body: body())
+    with pytest.raises(Stopped):
+      predict(*words)
+  assert predict(*words) == 0
+  assert contents(tmp_path / "out") == contents(answered)
+
+
 def test_a_signal_stops_it_between_two_batches(run, photos, tmp_path, monkeypatch, answered, capsys):
   words = (run, photos / "val", f"--out={tmp_path / 'out'}", "--batch_size=4")
   write = ledger.Ledger.write
