@@ -22,6 +22,7 @@ from swin_jax.terminal.progress import say
 COMMANDS = {
   "prepare": "swin_jax.data.prepare",
   "train": "swin_jax.main",
+  "predict": "swin_jax.predict",
   "probe": "swin_jax.probe",
   "show": "swin_jax.show",
   "weights": "swin_jax.weights",

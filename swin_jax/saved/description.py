@@ -4,7 +4,7 @@ The config.json of a model folder holds one. Its keys are those of `configs/comm
 folders are read in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import copy
 import math
 from typing import Any
@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from swin_jax.models import BACKBONES, backbone_name, backbone_of, levels_of, windows
 from swin_jax.tasks import KINDS, kind_of
+from swin_jax.tasks.task import TaskKind
 from swin_jax.terminal import json_files, rules
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
@@ -63,6 +65,9 @@ def describe(config: dict[str, Any], source: str) -> dict[str, Any]:
       group: {key: _value(config, group, key) for key in keys}
       for group, keys in ({"data": DATA} | kind.describe).items()
     }
+    for group, keys in _shown(kind).items():  # only what is known: older model folders lack these groups
+      if known := {key: value for key, value in _known(config, group).items() if key in keys}:
+        description[group] = known | description.get(group, {})
     description["task"] = config["task"]
     description["data"]["class_names"] = list(map(printable, description["data"]["class_names"]))
   except KeyError as error:
@@ -88,8 +93,8 @@ def _find_damage(config: Any) -> str:
   kind, backbone = kind_of(config), backbone_of(config)
   table = {f"data.{key}": rule for key, rule in DATA.items()}
   table |= {key: rule for key, rule in backbone.rules.items() if key not in backbone.may_differ}
-  described = (f"{group}.{key}" for group, keys in kind.describe.items() for key in keys)
-  table |= {key: kind.rules[key] for key in described}
+  for kept in (kind.describe, _shown(kind)):
+    table |= {f"{group}.{key}": kind.rules[f"{group}.{key}"] for group, keys in kept.items() for key in keys}
   schema = {}
   for name, rule in table.items():
     group, _, key = name.partition(".")
@@ -123,6 +128,33 @@ def _value(config: dict[str, Any], group: str, key: str) -> Any:
   """Returns the value of a config key; for a config older than the key, the value that was in effect then."""
   old = DEFAULTS_OF_OLD_FORMATS.get(group)
   return (config[group] if old is None else old | config.get(group, {}))[key]
+
+
+def _shown(kind: TaskKind) -> Mapping[str, Mapping[str, Any]]:
+  """Returns the keys of the view of a trained model, by group, with their defaults."""
+  return kind.view.defaults if kind.view else {}
+
+
+def _known(config: dict[str, Any], group: str) -> dict[str, Any]:
+  """Returns a group as far as the config states it or, for an older run, as it was in effect then."""
+  return DEFAULTS_OF_OLD_FORMATS.get(group, {}) | config[group] if config.get(group) else {}
+
+
+def view_of(description: dict[str, Any]) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+  """Returns how evaluation shows an image to a model, see `tasks.task.SavedView`, and what had to be assumed
+  because an older model folder does not state it; "" for nothing.
+
+  Raises:
+    BadInput: the task does not say it.
+  """
+  kind, settings, assumed = kind_of(description), dict(description), []
+  if not kind.view:
+    raise BadInput(f"task={description['task']} does not say how evaluation shows images to the model")
+  for group, defaults in kind.view.defaults.items():
+    known = settings.get(group, {})
+    assumed += [f"{group}.{key}={value}" for key, value in defaults.items() if key not in known]
+    settings[group] = {**defaults, **known}
+  return kind.view.of(settings), ", ".join(assumed)
 
 
 def adapt(

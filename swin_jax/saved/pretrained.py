@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 import functools
+import os
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from swin_jax.data.read import ranges
 from swin_jax.kernels import window_attention
 from swin_jax.models import backbone_of
 from swin_jax.models.backbone import Features
 from swin_jax.saved import description as descriptions
-from swin_jax.saved import folder, transfer
+from swin_jax.saved import folder, presented, transfer
 from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
@@ -31,6 +33,7 @@ class Model:
     kind: the properties of its task, see `tasks.task.TaskKind`.
     backbone: the properties of its backbone, see `models.backbone.BackboneKind`.
     module: the linen module.
+    presented: how evaluation shows images to the model, see `presented.Presented`.
     image_size: (height, width), or (frames, height, width) of clips, that it was loaded for; V2 accepts any
       other size too.
     mean, std: per band, see `normalise`.
@@ -42,6 +45,7 @@ class Model:
     self.description, self.kind, self.backbone = description, kind_of(description), backbone_of(description)
     self.module = descriptions.make_module(description, dtype, unroll, kernel)
     self.image_size = tuple(description["data"]["image_size"])
+    self.presented = presented.Presented(description)
     self.mean, self.std = (np.asarray(description["data"][name], np.float32) for name in ("mean", "std"))
 
   @property
@@ -58,6 +62,21 @@ class Model:
   def class_names(self) -> list[str]:
     """The names of all classes, of images or of pixels; empty if the model has no classes."""
     return [self.class_name(label) for label in range(self.kind.num_classes(self.description))]
+
+  def preprocess(self, image: str | os.PathLike | np.ndarray | Image.Image) -> np.ndarray:
+    """Returns the input of the other methods for one image, exactly as evaluation and `predict` make it.
+
+    Args:
+      image: see `presented.Presented`.
+
+    Returns:
+      float32 [height, width, bands], cropped, resized and normalised; `np.stack` makes a batch of several. A
+      model that predicts pixels gets the whole image.
+
+    Raises:
+      BadInput: the image cannot be read, or has a different number of bands, type or range.
+    """
+    return self.normalise(self.presented(image))
 
   def normalise(self, images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """Returns (images - mean) / std, float32, the input of the other methods.
@@ -252,12 +271,17 @@ def load(
     raise BadInput(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
   if kernel not in window_attention.CHOICES:
     raise BadInput(f"kernel must be one of {window_attention.CHOICES}, not {kernel!r}")
-  device = jax.local_devices()[0]
-  window_attention.check(kernel, device.platform)
-  saved = folder.open_saved(str(path))
+  window_attention.check(kernel, jax.local_devices()[0].platform)
+  return open_model(folder.open_saved(str(path)), window, image_size, dtype, kernel)
+
+
+def open_model(
+  saved: Saved, window: Any = None, image_size: Any = None, dtype: str = "float32", kernel: str = "auto"
+) -> tuple[Model, Any]:
+  """Loads a saved model that is already open; see `load`."""
   description = descriptions.adapt(descriptions.describe(saved.config, saved.source), window, image_size)
   params, _ = read(saved, description)
-  return Model(description, dtype, kernel=window_attention.choose(kernel, device)), params
+  return Model(description, dtype, kernel=window_attention.choose(kernel, jax.local_devices()[0])), params
 
 
 def read(

@@ -35,6 +35,7 @@ workdir.
 
 import argparse
 from collections.abc import Iterator
+import functools
 import sys
 from typing import Any
 
@@ -192,8 +193,9 @@ def _save(picture: Any, name: str, arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.drawing import panels
+  from swin_jax.predict import whole_images
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
-  from swin_jax.show import images, whole_images
+  from swin_jax.show import images
   from swin_jax.show import truth as truth_maps
   from swin_jax.weights import converted
 
@@ -272,18 +274,20 @@ def _answers(
   model: Any, params: Any, examples: Iterator[tuple[str, Any]], arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Any]]:
   """Yields (name, picture) for each (name, (image, truth)); writes the maps if they are requested."""
-  from swin_jax.show import whole_images
-  from swin_jax.show.maps import Maps
+  from swin_jax.predict import whole_images
+  from swin_jax.predict.maps import Maps
+  from swin_jax.show.whole_images import picture as picture_of
 
   maps = None
   for name, (image, truth) in examples:
     if arguments.maps and not maps:
       output.folder("--out", arguments.out)
-      maps = Maps(output.folder("--maps", arguments.maps), model.class_names)
+      folder = output.folder("--maps", arguments.maps)
+      maps = Maps(folder, model.class_names)
     predictions = whole_images.predict(model, params, image)
-    picture = whole_images.picture(model, image, predictions, truth, arguments.bands)
+    picture = picture_of(model, image, predictions, truth, arguments.bands)
     if maps:
-      say(f"wrote {maps.write(image, predictions)}")
+      say(f"wrote {maps.write(image, predictions, functools.partial(output.new_file, folder, name))}")
     yield name, picture
 
 

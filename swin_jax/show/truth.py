@@ -18,7 +18,7 @@ from swin_jax.data.read import (
   targets,
   trees,
 )
-from swin_jax.show.whole_images import Whole
+from swin_jax.predict.whole_images import Whole
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import say

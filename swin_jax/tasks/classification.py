@@ -140,6 +140,7 @@ KIND = TaskKind(
   make=_make,
   metrics=_metrics,
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
+  view=image_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=_summarise,
   class_layers=("head",),

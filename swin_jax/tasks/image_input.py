@@ -6,12 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from swin_jax.data.view import views
 from swin_jax.mesh import axes, sharding
+from swin_jax.models.backbone import Settings
 from swin_jax.ops import rand_augment
 from swin_jax.tasks import augmentation
-from swin_jax.tasks.task import Fields
+from swin_jax.tasks.task import Fields, SavedView
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
@@ -58,7 +60,21 @@ def image_views(config: ConfigDict) -> tuple[views.Augment, views.EvalView]:
     flip_probability=a.flip_probability,
     rotate=a.rotate,
   )
-  return augmented, views.EvalView(d.image_size, a.eval_crop_fraction, a.interpolation)
+  return augmented, _eval_view(config)
+
+
+def _eval_view(settings: Settings) -> views.EvalView:
+  size, shown = tuple(settings["data"]["image_size"]), settings["augment"]
+  return views.EvalView(size, shown["eval_crop_fraction"], shown["interpolation"])
+
+
+def _saved_view(settings: Settings) -> Callable[[np.ndarray], np.ndarray]:
+  view = _eval_view(settings)
+  return lambda image: view(image, None)["image"]
+
+
+# the defaults are those of the config
+SAVED_VIEW = SavedView(_saved_view, {"augment": {"interpolation": "bicubic", "eval_crop_fraction": 0.875}})
 
 
 def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:

@@ -194,6 +194,7 @@ KIND = TaskKind(
   make=_make,
   metrics=lambda settings: {"loss": False},
   describe={"masked_pixels": ("target_norm_window",)},
+  view=image_input.SAVED_VIEW,
   inputs=_inputs,
   fit=_fit,
   warnings=_warnings,

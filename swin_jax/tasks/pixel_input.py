@@ -6,12 +6,15 @@ import math
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
+from swin_jax.data.read import image_ops
 from swin_jax.data.view import dense_views
 from swin_jax.models import levels_of, norms
+from swin_jax.models.backbone import Settings
 from swin_jax.ops import photometric
 from swin_jax.tasks import augmentation, dense, pictures
-from swin_jax.tasks.task import Evaluation, Fields
+from swin_jax.tasks.task import Evaluation, Fields, SavedView
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
@@ -62,6 +65,20 @@ def views(config: ConfigDict, target: str) -> tuple[dense_views.Augment, dense_v
     rotate=a.rotate,
   )
   return augmented, dense_views.EvalView(c.eval_canvas, c.sides, a.interpolation, fill, target)
+
+
+def _saved_view(settings: Settings) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the view of whole images: fitted into `dense.sides`."""
+  sides, interpolation = tuple(settings["dense"]["sides"]), settings["augment"]["interpolation"]
+
+  def show(image: np.ndarray) -> np.ndarray:
+    size = dense_views.fit(image.shape[:2], sides)
+    return image if size == image.shape[:2] else image_ops.resize(image, size, interpolation)
+
+  return show
+
+
+SAVED_VIEW = SavedView(_saved_view)
 
 
 def augment(config: ConfigDict) -> Callable[[dict, jax.Array], dict] | None:

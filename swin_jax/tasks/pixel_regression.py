@@ -229,6 +229,7 @@ KIND = TaskKind(
   make=_make,
   metrics=lambda settings: dict.fromkeys(_METRICS, False),
   describe={"pixel_regression": (*pixel_input.HEAD, "value_mean", "value_std"), **pixel_input.DESCRIBE},
+  view=pixel_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,

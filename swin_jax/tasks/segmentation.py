@@ -192,6 +192,7 @@ KIND = TaskKind(
   make=_make,
   metrics=lambda settings: {"mean_iou": True, "pixel_accuracy": True, "iou/": True, "loss": False},
   describe={"segmentation": ("num_classes", *pixel_input.HEAD), **pixel_input.DESCRIBE},
+  view=pixel_input.SAVED_VIEW,
   outputs=_outputs,
   summarise=lambda settings: f"UPerNet of {settings['segmentation']['num_classes']} classes",
   evaluation=pixel_input.evaluation,

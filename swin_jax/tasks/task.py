@@ -133,6 +133,20 @@ class Outputs(NamedTuple):
   finish: Callable[[jax.Array], jax.Array] = lambda output: output
 
 
+class SavedView(NamedTuple):
+  """How evaluation shows an image to a trained model.
+
+  Attributes:
+    of: settings → (image uint8 or float32 [height, width, bands] → the pixels that the model gets, not
+      normalised).
+    defaults: "group" → key → value, for the keys that a model folder keeps for this view, but that older ones
+      lack.
+  """
+
+  of: Callable[[Settings], Callable[[np.ndarray], np.ndarray]]
+  defaults: Mapping[str, Mapping[str, Any]] = {}
+
+
 class Drawing(NamedTuple):
   """Picture of the predictions for the pixels of an image.
 
@@ -198,6 +212,7 @@ class TaskKind(NamedTuple):
     describe: group → keys that a model folder keeps, in addition to those of the backbone and the data. Keys
       of the task's own group define what the weights mean; the others say how images are presented to them.
       A group without such keys may be left out.
+    view: how evaluation shows images to a trained model; None if the task does not say it.
     outputs: settings → the `Outputs` of a trained model.
     summarise: settings → a summary of the model in a few words.
     augment: config → (training batch, rng) → the batch augmented on the device, before `Task.loss`; None for
@@ -232,6 +247,7 @@ class TaskKind(NamedTuple):
   outputs: Callable[[Settings], Outputs]
   summarise: Callable[[Settings], str]
   decode: Callable[[int, str], Callable[[Example], Decoded]] = DecodeImage
+  view: SavedView | None = None
   augment: Callable[[ConfigDict], Callable[[dict, jax.Array], dict] | None] = lambda config: None
   check_saved: Callable[[ConfigDict], None] = lambda settings: None
   inputs: Callable[[Settings, tuple[int, int]], Fields] = lambda settings, image_size: {}

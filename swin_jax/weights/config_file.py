@@ -14,6 +14,7 @@ from swin_jax.terminal.printable import clean
 _LARGEST = 2**20  # pixels or tokens; more is certainly a mistake
 # A name of timm: window → window it is fine-tuned with, image size → larger one.
 _TIMM = "^swin.*?_window({0})(?:to({0}))?_({0})(?:to({0}))?".format("[1-9][0-9]{0,5}")
+_UNCROPPED = 384  # pixels from which on the official recipes evaluate whole images
 _NESTED = ("backbone_config", "encoder")  # groups that describe the encoder of a larger model
 _GROUPS = ("id2label", "model_args", "pretrained_cfg", *_NESTED)  # keys whose values are objects, or null
 
@@ -93,6 +94,25 @@ def normalisation(folder: pathlib.Path) -> dict[str, list[float]]:
         f"{folder}: its settings state {name} = {rules.shown(stored[name])}: {wrong}; give --{name}="
       )
   return stored
+
+
+def evaluation_view(folder: pathlib.Path, image_size: Any) -> dict[str, Any]:
+  """Returns interpolation and crop of evaluation, under the keys of our config, from timm's or Hugging Face's
+  settings in a folder; where these state none, those of the official recipes.
+
+  Args:
+    folder: of the weights.
+    image_size: pixels of the model, a number or (height, width).
+  """
+  timm = read(folder / "config.json").get("pretrained_cfg") or {}
+  resample = read(folder / "preprocessor_config.json").get("resample")
+  interpolation = timm.get("interpolation", {2: "bilinear", 3: "bicubic"}.get(resample))
+  fraction = timm.get("crop_pct", 1.0 if min(windows.pair(image_size)) >= _UNCROPPED else None)
+  known = interpolation in ("bilinear", "bicubic"), not rules.Real(0.01, 1).problem(fraction)
+  return {
+    "interpolation": interpolation if known[0] else "bicubic",
+    "eval_crop_fraction": float(fraction) if known[1] else 0.875,
+  }
 
 
 def class_names(path: pathlib.Path, count: int) -> list[str]:

@@ -132,6 +132,12 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   else:
     description[kind.group] = {"num_classes": shape("head.weight", 2)[0] if has_head("head.weight") else 0}
   description["data"]["class_names"] = _class_names(tensors, description[kind.group].get("num_classes", 0))
+  if not dense:
+    view = config_file.evaluation_view(tensors.folder, inferred["image_size"])
+    description["augment"] = view
+    origins.append(
+      f"evaluation crops {view['eval_crop_fraction']:g} of the short side, {view['interpolation']}"
+    )
   if masked:
     target = (
       f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"

@@ -25,7 +25,8 @@ MAY_IMPORT = {
   "saved": {"tasks", "models", "data.read", "data.view", "mesh", "kernels", "terminal"},
   "": {"weights"},  # swin_jax/__init__.py
   "weights": MODEL_USERS,
-  "show": MODEL_USERS | {"weights"},
+  "show": MODEL_USERS | {"weights", "predict"},
+  "predict": MODEL_USERS | {"weights", "data.feed"},
   "export": MODEL_USERS | {"weights"},
   "probe": MODEL_USERS | {"weights", "data.feed"},
   "run": {"weights", "saved", "tasks", "models", "drawing", "data", "ops", "mesh", "kernels", "terminal"},

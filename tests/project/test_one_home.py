@@ -19,6 +19,7 @@ TASKS, TARGETS, BACKBONES = ("tasks/",), ("data/read/targets.py",), ("models/swi
 OTHER_WORDS = {
   ("data/read/npz.py", "labels"): "array in an .npz file",
   ("drawing/legend.py", "values"): "word in a picture",
+  ("predict/tables.py", "class"): "column of a table",
 }
 COMPARED = {"task", "kind", "needs", "target", "targets", "backbone"}
 TYPES = {"Task", "TaskKind", "Target", "BackboneKind"}

@@ -2,16 +2,20 @@
 prediction.
 """
 
+import functools
+
 import numpy as np
 from PIL import Image
 import pytest
 import rasterio
 
 from swin_jax.data.read import image_ops
+from swin_jax.predict import whole_images
+from swin_jax.predict.maps import Maps
 from swin_jax.saved import description, pretrained
+from swin_jax.show import output
 from swin_jax.show import truth as truth_maps
-from swin_jax.show import whole_images
-from swin_jax.show.maps import Maps
+from swin_jax.show import whole_images as pictures
 from swin_jax.tasks import KINDS
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
@@ -70,10 +74,11 @@ def test_no_pixel_without_data_is_given_an_answer(tmp_path, monkeypatch, image, 
   lacking = np.isnan(scene.pixels).all(-1)
   assert scene.pixels.shape[:2] == (21, 31) and not lacking.all()
   np.testing.assert_array_equal(unknown(prediction), lacking)
-  written = read_map(Maps(tmp_path / "maps", model.class_names).write(scene, prediction))
+  path_of = functools.partial(output.new_file, tmp_path / "maps", scene.name)
+  written = read_map(Maps(tmp_path / "maps", model.class_names).write(scene, prediction, path_of))
   assert written.shape == (40, 60) and unknown(written)[np.isnan(image).all(-1)].all()
-  monkeypatch.setattr(whole_images, "_LARGEST", 17)
-  pixels, valid, smaller, truth = whole_images.for_a_picture(scene, "bicubic", prediction, None)
+  monkeypatch.setattr(pictures, "_LARGEST", 17)
+  pixels, valid, smaller, truth = pictures.for_a_picture(scene, "bicubic", prediction, None)
   assert pixels.shape[:2] == smaller.shape == (12, 17) and truth is None
   np.testing.assert_array_equal(valid, ~np.isnan(pixels).all(-1))
   assert unknown(smaller)[~valid].all() and not unknown(smaller).all()
@@ -137,11 +142,11 @@ def test_captions_name_the_bands_that_are_shown(tmp_path, monkeypatch):
     file.descriptions = ("red", "near infrared")
   (image,) = whole_images.read(model, path)
   captions = []
-  sheet = whole_images.sheet
-  monkeypatch.setattr(whole_images, "sheet", lambda *words: captions.append(words[2]) or sheet(*words))
+  sheet = pictures.sheet
+  monkeypatch.setattr(pictures, "sheet", lambda *words: captions.append(words[2]) or sheet(*words))
   predictions = whole_images.predict(model, None, image)
-  whole_images.picture(model, image, predictions, bands=(1,))
-  whole_images.picture(model, image._replace(band_names=()), predictions)
+  pictures.picture(model, image, predictions, bands=(1,))
+  pictures.picture(model, image._replace(band_names=()), predictions)
   assert captions == ["image: near infrared", "image"]
 
 

@@ -17,8 +17,9 @@ import swin_jax
 from swin_jax.data.read import image_ops, targets
 from swin_jax.data.view import dense_views
 from swin_jax.drawing import label_pictures, legend
+from swin_jax.predict import whole_images
 from swin_jax.run import compatibility, evaluate, metrics, optim, train
-from swin_jax.show import whole_images
+from swin_jax.show import whole_images as pictures
 from swin_jax.show.__main__ import main as show
 from swin_jax.tasks import dense, segmentation
 from swin_jax.terminal.errors import BadInput
@@ -185,9 +186,9 @@ def test_pictures_of_large_scenes_are_made_smaller(monkeypatch):
     np.repeat([[0, 1]], 100, 0).repeat(25, 1).astype(np.uint8),
   )
   scene = whole_images.Whole("scene", pixels, None, (100, 50))
-  assert whole_images.for_a_picture(scene, "bilinear", prediction)[0] is pixels
-  monkeypatch.setattr(whole_images, "_LARGEST", 40)
-  image, valid, prediction, truth = whole_images.for_a_picture(scene, "bilinear", prediction, None)
+  assert pictures.for_a_picture(scene, "bilinear", prediction)[0] is pixels
+  monkeypatch.setattr(pictures, "_LARGEST", 40)
+  image, valid, prediction, truth = pictures.for_a_picture(scene, "bilinear", prediction, None)
   assert truth is None and valid is None
   assert (
     image.shape == (40, 20, 3) and prediction.tolist() == np.repeat([[0, 1]], 40, 0).repeat(10, 1).tolist()

@@ -3,7 +3,7 @@ damaged records.
 
 The two cases are kept apart because only damage is a property of the record. A replacement depends on the
 index alone, so a batch is the same for any number of hosts, threads and workers, and storage that fails for a
-while does not change it. Hence an OSError outside `_ANSWERS` never replaces a record.
+while does not change it. Hence an OSError outside `ANSWERS` never replaces a record.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]  # takes
 # Seconds between tries: a file server that fails over or restarts is back within half a minute or not soon.
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # Errors of storage that responds but cannot provide this one file: trying again would not help.
-_ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+ANSWERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # This many unreadable records in a row mean that files are missing, not that records are damaged.
 _MAX_BAD_IN_A_ROW = 100
 # Set from a read that was given up until one succeeds, so that other threads give up without waiting as long.
@@ -41,7 +41,7 @@ def read(source: sources.Source, index: int) -> Example:
 
   Raises:
     ValueError, RuntimeError: the record is damaged.
-    OSError: one of `_ANSWERS`.
+    OSError: one of `ANSWERS`.
     Fault: the storage still fails.
   """
   waits = iter(WAITS)
@@ -50,7 +50,7 @@ def read(source: sources.Source, index: int) -> Example:
       example = source[index]
       gone.clear()
       return example
-    except _ANSWERS:
+    except ANSWERS:
       raise
     except OSError as error:
       reason = f"record {index} cannot be read: {' '.join(str(error).split())}"
@@ -88,7 +88,7 @@ class Load:
       try:
         example = read(self.source, i)
         decoded = self.decode(example)
-      except (ValueError, RuntimeError, *_ANSWERS) as error:
+      except (ValueError, RuntimeError, *ANSWERS) as error:
         reason = (
           f"{example.name if example else f'record {i}'} cannot be read: {' '.join(str(error).split())}"
         )

@@ -72,16 +72,25 @@ def _read(encoded: bytes, bands: int) -> np.ndarray:
       pass
   try:
     with formats.open_image(encoded) as file:
-      if file.mode.startswith("I"):  # `convert` would clip values above 255 to white
-        wide = np.asarray(file)
-        if wide.min() < 0 or wide.max() > 65535:
-          raise ValueError("holds more than 16 bits")
-        return (wide >> 8).astype(np.uint8)
-      if file.mode == "F":
-        raise ValueError("holds floating-point numbers, whose range is unknown")
-      return np.asarray(file.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else file)
+      return of_pillow(file, bands)
   except Exception as error:  # Pillow's readers raise whatever their format's parser raises
     raise ValueError(f"cannot be read as an image: {error}") from error
+
+
+def of_pillow(image: Image.Image, bands: int) -> np.ndarray:
+  """Converts Pillow's image to uint8 [height, width] or [height, width, bands], as `decode` does; not turned.
+
+  Raises:
+    ValueError: it holds more than 16 bits.
+  """
+  if image.mode.startswith("I"):  # `convert` would clip values above 255 to white
+    wide = np.asarray(image)
+    if wide.min() < 0 or wide.max() > 65535:
+      raise ValueError("holds more than 16 bits")
+    return (wide >> 8).astype(np.uint8)
+  if image.mode == "F":
+    raise ValueError("holds floating-point numbers, whose range is unknown")
+  return np.asarray(image.convert("L" if bands == 1 else "RGB") if bands in (1, 3) else image)
 
 
 def valid_bands(image: np.ndarray) -> np.ndarray | None:

@@ -37,9 +37,14 @@ def of(encoded: bytes) -> int:
     return UPRIGHT
   try:
     with formats.open_image(encoded) as file:
-      declared = file.getexif().get(_TAG, UPRIGHT)
+      return of_opened(file)
   except Exception:  # Pillow raises whatever a parser of EXIF raises; the pixels may still be fine
     return UPRIGHT
+
+
+def of_opened(image: Image.Image) -> int:
+  """Returns the orientation of the pixels of Pillow's image; 1 as in `of`."""
+  declared = image.getexif().get(_TAG, UPRIGHT)
   return declared if declared in _TURNS else UPRIGHT
 
 

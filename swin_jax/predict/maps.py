@@ -3,7 +3,7 @@
 The files are georeferenced GeoTIFFs, PNGs of classes, or TIFFs of values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import pathlib
 
 import numpy as np
@@ -11,8 +11,7 @@ from PIL import Image
 
 from swin_jax.data.read import places, targets
 from swin_jax.drawing import legend
-from swin_jax.show import output
-from swin_jax.show.whole_images import Whole
+from swin_jax.predict.whole_images import Whole
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
 
@@ -38,17 +37,23 @@ class Maps:
     if names:
       files.write(path, names)
 
-  def write(self, image: Whole, predictions: np.ndarray) -> pathlib.Path:
+  def write(
+    self, image: Whole, predictions: np.ndarray, path_of: Callable[[str], pathlib.Path]
+  ) -> pathlib.Path:
     """Writes the predicted classes (uint8) or values (float32) [height, width] of an image.
 
     The map has the size of the image's file, and is unknown where the file holds no data.
+
+    Args:
+      image, predictions: image and map.
+      path_of: ending → path of the file; its folder must exist.
 
     Returns:
       The file written.
     """
     predictions = targets.where_valid(targets.resize(predictions, image.size), image.valid_in_file)
     of_classes = predictions.dtype == np.uint8
-    path = output.new_file(self._folder, image.name, ".png" if of_classes and not image.place else ".tif")
+    path = path_of(".png" if of_classes and not image.place else ".tif")
     if path.suffix == ".png":
       file = Image.fromarray(predictions, "P")
       # All 256 colours: with fewer, Pillow writes fewer bits per pixel, and 255 would become a class.
