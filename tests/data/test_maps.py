@@ -195,6 +195,8 @@ def test_other_lossy_formats_are_treated_alike(kind, tmp_path, capsys):
   [
     ("x.tif", dict(driver="GTiff", compress="jpeg"), "lossy TIFF"),
     ("x.tif", dict(driver="GTiff", compress="deflate"), ""),
+    ("x.tif", dict(driver="GTiff", compress="lerc", MAX_Z_ERROR=1), "lossy TIFF"),
+    ("x.tif", dict(driver="GTiff", compress="lerc"), ""),
     ("x.jp2", dict(driver="JP2OpenJPEG"), "lossy JPEG 2000"),
     ("x.jp2", dict(driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES"), ""),
   ],
@@ -203,6 +205,25 @@ def test_a_lossy_raster_is_told_by_what_it_declares(name, options, lossy, tmp_pa
   with rasterio.open(tmp_path / name, "w", width=30, height=20, count=1, dtype="uint8", **options) as file:
     file.write(DRAWN[None])
   assert maps.open_map(str(tmp_path / name), name).lossy == lossy
+  if options.get("compress") != "lerc":  # which only GDAL reads
+    assert maps.open_map((tmp_path / name).read_bytes(), "x.png").lossy == lossy  # by Pillow
+
+
+@pytest.mark.parametrize(
+  "kind, options, lossy",
+  [
+    ("TIFF", dict(compression="jpeg"), "lossy TIFF"),
+    ("TIFF", dict(compression="tiff_lzw"), ""),
+    ("JPEG2000", dict(irreversible=True), "lossy JPEG 2000"),
+    ("JPEG2000", dict(irreversible=False), ""),
+  ],
+)
+@pytest.mark.parametrize("name", ["x", "x.png", "x.ending"])
+def test_a_lossy_file_of_pillow_is_told(kind, options, lossy, name):
+  name = name.replace("ending", {"TIFF": "tif", "JPEG2000": "jp2"}[kind])
+  out = io.BytesIO()
+  Image.fromarray(DRAWN).save(out, kind, **options)
+  assert maps.open_map(out.getvalue(), name).lossy == lossy
 
 
 @pytest.mark.parametrize("alpha", [False, True])

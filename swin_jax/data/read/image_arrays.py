@@ -15,6 +15,7 @@ _BANDS |= {"P": 3, "PA": 3, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 3, "YCbCr": 
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 # Formats that change numbers. AVIF and HEIF do so even at their best quality: they convert colours.
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "lossy AVIF", "HEIF": "lossy HEIF"}
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # Pillow's names of compressions
 
 
 def shape(file: str | bytes, keep_alpha: bool = False) -> tuple[int, int, int]:
@@ -89,7 +90,21 @@ def _lossy(image: Image.Image) -> str:
   if image.format == "WEBP":
     image.fp.seek(0)
     return "lossy WebP" if _has_lossy_chunk(image.fp.read()) else ""
+  if image.format == "TIFF":
+    return "lossy TIFF" if image.info.get("compression") in _LOSSY_TIFF else ""
+  if image.format == "JPEG2000":
+    image.fp.seek(0)
+    return "lossy JPEG 2000" if _has_real_wavelet(image.fp.read()) else ""
   return _LOSSY.get(image.format, "")
+
+
+def _has_real_wavelet(encoded: bytes) -> bool:
+  """Returns whether a JPEG 2000 file uses the wavelet of real numbers, which loses some: its marker COD, which
+  follows the sizes of the image, says so. Pillow does not tell.
+  """
+  sizes = encoded.find(b"\xff\x4f\xff\x51")
+  style = encoded.find(b"\xff\x52", sizes) + 13
+  return 0 <= sizes < style < len(encoded) and encoded[style] == 0
 
 
 def _has_lossy_chunk(encoded: bytes) -> bool:
