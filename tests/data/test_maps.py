@@ -15,6 +15,7 @@ import rasterio
 
 from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
 from swin_jax.data.read.targets import Target
+from swin_jax.show.truth import Truth
 from tests.support import prepared
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
 from tests.support.rasters import scene, write_tif
@@ -320,7 +321,7 @@ def test_a_colour_that_is_not_in_the_table_is_named(tmp_path, capsys):
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
   said = capsys.readouterr().err
   assert "3.png has the colour 1,2,3 in 120 pixels, which no class has; if it means no class, give" in said
-  assert "prepare --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
+  assert "give --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
 
 
 def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):
@@ -582,9 +583,7 @@ def test_values_of_no_class(tmp_path, capsys):
   folder = write(tmp_path / "a", a_set({"0.png": png(drawn)}))
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
   said = capsys.readouterr().err
-  assert (
-    "if they mean no class, give prepare --no_class='7;9'; if a class, add its name to classes.txt" in said
-  )
+  assert "if they mean no class, give --no_class='7;9'; if a class, add its name to classes.txt" in said
   (values,) = read_all(tmp_path / "b", a_set({"0.png": png(drawn)}), "--no_class=7;9")
   np.testing.assert_array_equal(values, np.where(drawn > 2, 255, drawn))
 
@@ -593,7 +592,7 @@ def test_colours_of_no_class(tmp_path):
   pixels = np.array([*COLOURS, (1, 2, 3)], np.uint8)[DRAWN + (DRAWN == 2)]
   contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE}
   expected = np.where(DRAWN == 2, 255, DRAWN)
-  for i, given in enumerate(("1,2,3", "#010203", "77;1,2,3")):
+  for i, given in enumerate(("1,2,3", "#010203", "7,7,7;1,2,3")):
     (values,) = read_all(tmp_path / str(i), contents, f"--no_class={given}")
     np.testing.assert_array_equal(values, expected)
   names = {"classes": ["sky", "void", "road", "car"], "ignore_index": 1}
@@ -602,6 +601,64 @@ def test_colours_of_no_class(tmp_path):
   contents.pop("classes.txt")
   (values,) = read_all(tmp_path / "json", contents)
   np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+  "pixels, given, message",
+  [
+    (
+      DRAWN,
+      "224,224,192",
+      "gives the colour 224,224,192, but the maps of {} are read by value; give the value",
+    ),
+    (
+      np.array(COLOURS, np.uint8)[DRAWN],
+      "9",
+      "gives the value 9, but the maps of {} are read by colour; give the",
+    ),
+    (
+      np.array(COLOURS, np.uint8)[DRAWN],
+      "9;1,2,3",
+      "gives the value 9, but the maps of {} are read by colour",
+    ),
+  ],
+)
+def test_no_class_gives_what_the_maps_hold(pixels, given, message, tmp_path, capsys):
+  encoded = png(pixels) if pixels.ndim == 2 else rgb(pixels)
+  contents = a_set({"0.png": encoded}) | ({"class_dict.csv": TABLE} if pixels.ndim == 3 else {})
+  said = refusal(tmp_path, capsys, contents, f"--no_class={given}")
+  assert f"--no_class {message.format(tmp_path / 'in')}" in said
+
+
+def test_a_stray_value_names_a_flag_only_where_it_can_be_given(tmp_path, capsys):
+  drawn = np.where(DRAWN == 2, 9, DRAWN).astype(np.uint8)
+  folder = write(tmp_path / "in", a_set({"0.png": png(drawn)}))
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  assert "; if it means no class, give --no_class='9'; if a class, add its name to" in capsys.readouterr().err
+  with pytest.raises(
+    ValueError, match="; if it means no class, prepare the folder with --no_class='9'; if a"
+  ):
+    sources.open_source("folder", folder, "train", Target.LABELS)[0]
+  truth = Truth("--labels", f"{folder}/train/labels", 3)
+  with pytest.raises(ValueError, match=r"only 3 classes \(0–2\); if a class, add its name to classes.txt"):
+    truth._split.read_map(truth._tree, "0.png")
+
+
+def test_many_stray_values_are_not_listed():
+  classes = labels.numbered(("sky", "road"))
+  eight, nine = (np.arange(2, 2 + count, dtype=np.uint8)[None] for count in (8, 9))
+  with pytest.raises(ValueError, match="if they mean no class, give --no_class='2;3;4;5;6;7;8;9'; if"):
+    labels.from_values(eight, classes, void_by="give --no_class")
+  with pytest.raises(
+    ValueError, match="if they mean no class, give --no_class, with all of them; if a class"
+  ):
+    labels.from_values(nine, classes, void_by="give --no_class")
+
+
+def test_a_stray_value_of_classes_with_values_is_added_to_them():
+  classes = labels.Classes(("sky",), {100: 0}, are_numbered=False)
+  with pytest.raises(ValueError, match="if a class, add its name and its value to the classes of the set"):
+    labels.from_values(np.zeros((1, 1), np.uint8), classes)
 
 
 def test_255_of_no_class_in_masks(tmp_path):

@@ -99,7 +99,7 @@ def _lossy(image: Image.Image) -> str:
 
 
 def _has_real_wavelet(encoded: bytes) -> bool:
-  """Returns whether a JPEG 2000 file uses the wavelet of real numbers, which loses some: its marker COD, which
+  """Returns whether a JPEG 2000 file uses the wavelet of real numbers, which is lossy: its marker COD, which
   follows the sizes of the image, says so. Pillow does not tell.
   """
   sizes = encoded.find(b"\xff\x4f\xff\x51")

@@ -129,7 +129,8 @@ def _open_folder(path: str, names: Sequence[str], needs: Target) -> Sequence[Sou
     warn(line)
   if not needs.per_pixel:
     return [image_files.ImageFiles(tree, splits[name]) for name in names]
-  maps = labelled_files.find(tree, layout._replace(splits=splits))
+  layout = layout._replace(splits=splits)
+  maps = labelled_files.find(tree, layout, void_by="prepare the folder with --no_class")
   if maps[first].targets is not needs:
     raise BadInput(
       f"{path} holds {maps[first].targets} of pixels, and the task needs {needs}: there must be"
