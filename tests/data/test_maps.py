@@ -13,11 +13,12 @@ from PIL import Image
 import pytest
 import rasterio
 
-from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
+from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters
 from swin_jax.data.read.targets import Target
 from swin_jax.show.truth import Truth
 from tests.support import prepared
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
+from tests.support.opened import open_source
 from tests.support.rasters import scene, write_tif
 
 TWO = "background\nobject\n"
@@ -25,6 +26,7 @@ COLOURS = ((128, 128, 128), (128, 64, 128), (64, 0, 128))
 TABLE = "name,r,g,b\nroad,128,64,128\ncar,64,0,128\nsky,128,128,128\n"  # in another order than classes.txt
 TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 DRAWN = np.repeat([[0, 1, 2, 1, 0]], 20, 0).repeat(6, 1).astype(np.uint8)
+PAINTED = np.array(COLOURS, np.uint8)[DRAWN]
 HALVES = np.repeat([[0, 1]], 20, 0).repeat(15, 1).astype(np.uint8)
 
 
@@ -51,7 +53,7 @@ def a_set(maps_by_name, classes=CLASSES, split="train", size=(20, 30)) -> dict:
 
 
 def read(path, split="train", name="array_record") -> list[np.ndarray]:
-  source = sources.open_source(name, str(path), split, Target.LABELS)
+  source = open_source(name, str(path), split, Target.LABELS)
   by_name = {source[i].name: decoding.DecodeMapped(3)(source[i]).target for i in range(len(source))}
   return [by_name[name] for name in sorted(by_name)]
 
@@ -476,7 +478,7 @@ def test_a_declared_value_is_no_class_whatever_the_size_tile_or_container(tmp_pa
     for source in ("in", "in.zip"):
       out = tmp_path / f"{source}-{tile}"
       assert prepared.main(f"--source={tmp_path / source}", f"--out={out}", f"--tile={tile}") == 0
-      stored = sources.open_source("array_record", str(out), "train", Target.LABELS)
+      stored = open_source("array_record", str(out), "train", Target.LABELS)
       for i in range(len(stored)):
         name, _, corner = stored[i].name.partition(" at ")
         top, left = map(int, corner.split(",")) if corner else (0, 0)
@@ -606,39 +608,27 @@ def test_colours_of_no_class(tmp_path):
 @pytest.mark.parametrize(
   "pixels, given, message",
   [
-    (
-      DRAWN,
-      "224,224,192",
-      "gives the colour 224,224,192, but the maps of {} are read by value; give the value",
-    ),
-    (
-      np.array(COLOURS, np.uint8)[DRAWN],
-      "9",
-      "gives the value 9, but the maps of {} are read by colour; give the",
-    ),
-    (
-      np.array(COLOURS, np.uint8)[DRAWN],
-      "9;1,2,3",
-      "gives the value 9, but the maps of {} are read by colour",
-    ),
+    (DRAWN, "224,224,192", "colour 224,224,192, but the maps of {} are read by value; give the value"),
+    (DRAWN, "9;224,224,192", "colour 224,224,192, but the maps of {} are read by value; give the value"),
+    (PAINTED, "9", "value 9, but the maps of {} are read by colour; give the colour"),
+    (PAINTED, "9;1,2,3", "value 9, but the maps of {} are read by colour; give the colour"),
   ],
 )
 def test_no_class_gives_what_the_maps_hold(pixels, given, message, tmp_path, capsys):
   encoded = png(pixels) if pixels.ndim == 2 else rgb(pixels)
   contents = a_set({"0.png": encoded}) | ({"class_dict.csv": TABLE} if pixels.ndim == 3 else {})
   said = refusal(tmp_path, capsys, contents, f"--no_class={given}")
-  assert f"--no_class {message.format(tmp_path / 'in')}" in said
+  assert f"--no_class gives the {message.format(tmp_path / 'in')}" in said
 
 
 def test_a_stray_value_names_a_flag_only_where_it_can_be_given(tmp_path, capsys):
-  drawn = np.where(DRAWN == 2, 9, DRAWN).astype(np.uint8)
+  drawn = DRAWN.copy()
+  drawn[0, 0] = 9
   folder = write(tmp_path / "in", a_set({"0.png": png(drawn)}))
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
   assert "; if it means no class, give --no_class='9'; if a class, add its name to" in capsys.readouterr().err
-  with pytest.raises(
-    ValueError, match="; if it means no class, prepare the folder with --no_class='9'; if a"
-  ):
-    sources.open_source("folder", folder, "train", Target.LABELS)[0]
+  with pytest.raises(ValueError, match="; if it means no class, prepare the folder with --no_class='9'; "):
+    open_source("folder", folder, "train", Target.LABELS)[0]
   truth = Truth("--labels", f"{folder}/train/labels", 3)
   with pytest.raises(ValueError, match=r"only 3 classes \(0–2\); if a class, add its name to classes.txt"):
     truth._split.read_map(truth._tree, "0.png")

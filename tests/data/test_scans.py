@@ -18,12 +18,12 @@ from swin_jax.data.read import (
   limits,
   orientation,
   rasters,
-  sources,
   statistics,
 )
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from tests.support import label_sets, prepared
+from tests.support.opened import open_source
 from tests.support.rasters import scene, with_alpha, write_tif
 
 cut = tiles.Cut
@@ -128,7 +128,7 @@ def test_labels_have_no_class_where_the_image_is_transparent(tmp_path):
   label_map = np.ones((48, 48), np.uint8)
   contents = {"train/labels/x.png": label_sets.png(label_map), "classes.txt": label_sets.CLASSES}
   prepared.run(label_sets.write(tmp_path / "in", contents), tmp_path / "out", cut=cut(tile=48))
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   target = decoding.DecodeMapped(3, "float32")(source[0]).target
   np.testing.assert_array_equal(target, np.where(half(48, 48) == 0, 255, 1))
 
@@ -203,7 +203,7 @@ def test_scans_are_cut_upright_with_their_maps(tmp_path):
   save(tmp_path / "in/train/images/0.png", pixels, exif=exif)
   files = {"train/labels/0.png": label_sets.png(label_map), "classes.txt": label_sets.CLASSES}
   prepared.run(label_sets.write(tmp_path / "in", files), tmp_path / "out", cut=cut(tile=10))
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   assert len(source) == 6
   for i in range(6):
     image, target, _ = decoding.DecodeMapped(3)(source[i])

@@ -90,9 +90,10 @@ def from_values(
   if (wrong := labels < 0).any():
     held, counts = np.unique(values[wrong], return_counts=True)
     more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
+    mend = _mend(list(map(str, held.tolist())), void_by)
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
-      f" ({_range(classes)}); {_mend([str(value) for value in held.tolist()], void_by)}if a class, add its name"
+      f" ({_range(classes)}); {mend}if a class, add its name"
       f" {'to classes.txt' if classes.are_numbered else 'and its value to the classes of the set'}"
     )
   return labels.astype(np.uint8)
@@ -129,7 +130,7 @@ def from_colours(
 
 
 def _mend(strays: Sequence[str], void_by: str) -> str:
-  """Returns how to make values or colours mean no class, to be followed by another clause; "" if no flag does."""
+  """Returns how to make values or colours mean no class, before another clause; "" if no flag does."""
   if not void_by:
     return ""
   if len(strays) > _LISTED:

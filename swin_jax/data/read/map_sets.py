@@ -228,13 +228,13 @@ def _check_void(reader: maps.Reader, meaning: maps.Meaning, where: str) -> None:
   """
   if meaning.void_colours and not reader.by_colour:
     raise BadInput(
-      f"--no_class gives the colour {labels.shown(meaning.void_colours[0])}, but the maps of {where} are read by"
-      " value; give the value"
+      f"--no_class gives the colour {labels.shown(meaning.void_colours[0])}, but the maps of {where} are read"
+      " by value; give the value"
     )
   if meaning.void_values and reader.by_colour:
     raise BadInput(
-      f"--no_class gives the value {meaning.void_values[0]}, but the maps of {where} are read by colour; give the"
-      " colour, like 224,224,192"
+      f"--no_class gives the value {meaning.void_values[0]}, but the maps of {where} are read by colour; give"
+      " the colour, like 224,224,192"
     )
 
 

@@ -52,8 +52,8 @@ class Reader:
     classes: meaning of values and colours; None if the maps hold numbers.
     by_colour: whether classes are known by their colours, in place of values and indices.
     nodata: see `Meaning`.
-    void_by: how the user says what means no class, like "give --no_class", for messages; "" if the command that
-      reads the maps has no such flag.
+    void_by: how the user says what means no class, like "give --no_class", for messages; "" if the command
+      that reads the maps has no such flag.
     warnings: what is strange about the maps of the set, a line each.
   """
 

@@ -22,11 +22,6 @@ _PATHS = {
 }
 
 
-def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING) -> Source:
-  """Opens one split, see `open_sources`."""
-  return open_sources(name, path, (split,), needs)[0]
-
-
 def open_sources(
   name: str, path: str, splits: Sequence[str], needs: Target = Target.NOTHING
 ) -> Sequence[Source]:
