@@ -83,10 +83,11 @@ import os
 import re
 import sys
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from swin_jax.data.prepare import cut_flags, layout_flags, writing
 from swin_jax.data.read import limits, manifest
