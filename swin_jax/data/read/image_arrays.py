@@ -15,6 +15,7 @@ _BANDS |= {"P": 3, "PA": 3, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 3, "YCbCr": 
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 # Formats that change numbers. AVIF and HEIF do so even at their best quality: they convert colours.
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "lossy AVIF", "HEIF": "lossy HEIF"}
+_SCALES = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies greys of 2 and 4 bits, but not a declared one
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # Pillow's names of compressions
 
 
@@ -68,10 +69,13 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
 def _declared_alpha(image: Image.Image) -> np.ndarray | None:
   """Returns the alpha, [height, width, 1], of an image without such a channel that declares a colour, or
   entries of its palette, as transparent; None if it declares none.
+
+  Colours of 16 bits are compared by their high bytes, which are all that Pillow reads of them.
   """
   declared = image.info.get("transparency")
   if declared is None or image.mode in _WITH_ALPHA:
     return None
+  stored = image.tile[0].args if image.tile else ""  # before the pixels are decoded
   numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
   if image.mode == "P":
     of_entry = np.full(256, 255, np.uint8)
@@ -80,7 +84,8 @@ def _declared_alpha(image: Image.Image) -> np.ndarray | None:
     else:
       of_entry[declared] = 0
     return of_entry[numbers][..., None]
-  transparent = (numbers.reshape(*numbers.shape[:2], -1) == np.asarray(declared)).all(-1, keepdims=True)
+  declared = np.asarray(declared) * _SCALES.get(stored, 1) // (256 if stored == "RGB;16B" else 1)
+  transparent = (numbers.reshape(*numbers.shape[:2], -1) == declared).all(-1, keepdims=True)
   opaque = 255 if numbers.dtype == np.uint8 else 65535
   return np.where(transparent, 0, opaque)
 
