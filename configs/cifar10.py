@@ -13,11 +13,11 @@ CIFAR10 is any source that `prepare` reads, with the splits train and test. Resu
 experiments/simmim_gain/README.md.
 """
 
-from configs import common
+from . import common, kinds
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
+  kind = kinds.parse(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
   c.model.update(
     patch_size=2,

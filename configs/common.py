@@ -1,27 +1,17 @@
-"""Definition and meaning of every config key, table of model sizes, and parsing of `:arg`. Recipes are in
-`recipes.py`.
+"""Definition and meaning of every config key. Recipes are in `recipes.py`, model sizes in `sizes.py`.
 
 A config file calls `base()`, changes the keys that its run needs, and returns the result. The result is
-locked: setting an unknown key, or a value of another type, fails. Configs import nothing from swin_jax, so
-they load in milliseconds, anywhere.
+locked: setting an unknown key, or a value of another type, fails. Configs import nothing else of swin_jax, so
+they load in milliseconds, and import each other relatively: this folder is `configs` in a clone and
+`swin_jax.configs` where the package is installed. A config file anywhere else starts with
+`from swin_jax.configs import common`.
 """
 
 from ml_collections import ConfigDict, config_dict
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .sizes import SIZES
 
-# Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of H and
-# G (V2, section 3.2).
-SIZES = {
-  "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), extra_norm_every=0),
-  "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), extra_norm_every=0),
-  "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), extra_norm_every=0),
-  "huge": dict(embed_dim=352, depths=(2, 2, 18, 2), num_heads=(11, 22, 44, 88), extra_norm_every=6),
-  # The published model with 1.06 B parameters; whether it has extra norms is unknown.
-  "giant_1b": dict(embed_dim=448, depths=(2, 2, 18, 2), num_heads=(14, 28, 56, 112), extra_norm_every=0),
-  "giant": dict(embed_dim=512, depths=(2, 2, 42, 4), num_heads=(16, 32, 64, 128), extra_norm_every=6),
-}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Config(ConfigDict):
@@ -41,9 +31,12 @@ def base() -> Config:
   # "classification", "masked_pixels" (SimMIM), or, with UPerNet, "segmentation" or "pixel_regression"
   c.task = "classification"
   c.seed = 0  # random seed of parameters, data order, augmentation and drop path
-  # Workdir of a run (or its checkpoints/STEP) or model folder whose encoder this run starts from; "" = train
-  # from scratch
+  # Workdir of a run (or its checkpoints/STEP), model folder or public weights (a path, or hf://OWNER/NAME)
+  # whose encoder this run starts from; "" = train from scratch
   c.init_from = ""
+  # True: the sizes of the model, the image size and the normalisation of the bands are those of the weights
+  # in init_from, whatever they are, and the group model decides only how the model is computed
+  c.model_of_source = False
   c.transfer = ConfigDict(
     dict(  # how weights of another shape are transferred from init_from; see swin_jax/saved/transfer.py
       # Interpolation of V1's bias tables to another window: "geometric", or "bicubic" (ImageNet-22K to 1K)
@@ -61,11 +54,12 @@ def base() -> Config:
     dict(
       backbone="swin",  # the only backbone; the other keys of this group belong to it
       version=2,  # 2 for Swin V2, 1 for Swin V1
-      # Side of a patch in pixels, or one number per axis: (height, width), or (frames, height, width) for
-      # clips
+      # Side of a patch in pixels, or a number per axis: (height, width), (frames, height, width) for clips
       patch_size=config_dict.FieldReference(4, field_type=object),
       # Tokens per axis that are merged into one between stages; (1, 2, 2) for clips
       merge_size=(2, 2),
+      # Width of the first stage, blocks and heads per stage, and the interval in blocks of the extra norms of
+      # H and G (V2, section 3.2); 0 = no extra norms
       **SIZES["tiny"],
       # Side of a window in tokens, per stage; (height, width) if not square, (time, height, width) for clips
       window_sizes=(8, 8, 8, 8),
@@ -80,8 +74,7 @@ def base() -> Config:
       # Whether attention to padding is "masked", or padding is "attended" like tokens, as in the official
       # segmentation, detection and video models
       padding="masked",
-      # V1 on clips: rows of the bias table that a shrunk window reads: those of its "offsets", or the "first"
-      # rows, as in the official video models
+      # V1 on clips: a shrunk window reads the bias rows of its "offsets", or the "first", as official models
       bias_rows="offsets",
       mlp_ratio=4.0,  # hidden units of an MLP per channel
       # Stochastic depth: drop rate of the last block, rising linearly from 0 at the first; higher for larger
@@ -124,13 +117,16 @@ def base() -> Config:
     dict(
       num_classes=0,  # 0 = number of classes of the data
       channels=512,  # width of the UPerNet head
+      auxiliary_channels=256,  # width of the auxiliary classifier, which only training has
+      norm="group",  # of the head: "group", or "batch" with the fixed statistics of imported weights
     )
   )
   c.pixel_regression = ConfigDict(
     dict(  # one number per pixel: height, biomass, temperature
       channels=512,  # width of the UPerNet head
-      # Mean and standard deviation of the values, in their unit; a deviation of 0 = both from the
-      # statistics.json that prepare writes
+      auxiliary_channels=256,  # width of the auxiliary output, which only training has
+      norm="group",  # norm of the head, as in segmentation
+      # Mean and standard deviation of the values, in their unit; 0 = from the statistics.json of prepare
       value_mean=0.0,
       value_std=0.0,
     )
@@ -138,11 +134,11 @@ def base() -> Config:
 
   c.data = ConfigDict(
     dict(
-      # "array_record", "tfds", "folder", "npz", or "digits" (part of scikit-learn, nothing to download)
+      # "array_record", "tfds", "folder", "npz", or "digits" (part of this package, nothing to download)
       source="array_record",
       path="",  # folder or file; for tfds the name of the data set, like "imagenet2012"
-      train_split="train",
-      eval_split="val",
+      train_split="train",  # split of the data to train on
+      eval_split="val",  # split of the data to evaluate on
       image_size=(256, 256),  # (height, width) in pixels; (frames, height, width) for clips
       # Dtype of the pixels in a batch; "float32" for rasters of other types, with NaN where there is no data
       dtype="uint8",
@@ -224,13 +220,15 @@ def base() -> Config:
       weight_decay=0.05,  # of AdamW
       # Also decay the bias MLP and the logit scale, as the official SimMIM code does by mistake
       official_pretraining_decay=False,
+      # True: only the head is trained; the encoder gets no updates and no optimizer state, and nothing is
+      # dropped in it
+      freeze_encoder=False,
       layer_decay=1.0,  # factor from the rate of a layer to that of the layer below; 0.75-0.9 for fine-tuning
       clip_norm=5.0,  # largest global norm of the gradient; 0 = no clipping
       b1=0.9,  # b1, b2 and eps of Adam
       b2=0.999,
       eps=1e-8,
-      # Decay per step of the moving average of the parameters, which is then evaluated; 0 = no average;
-      # 0.9999 for long runs
+      # Decay per step of the moving average of parameters that is evaluated; 0 = none; 0.9999 for long runs
       ema_decay=0.0,
       # Steps with a loss or gradient that is not finite to skip before the run stops; 0 = stop at the first
       skip_nonfinite_steps=0,
@@ -261,7 +259,12 @@ def base() -> Config:
     dict(
       every_epochs=1.0,  # interval of the saves
       keep_latest=2,  # newest saves to keep, at least 2: if the newest is damaged, the one before is used
-      keep_best=1,  # best saves to keep, by the task's evaluation metric
+      # Evaluation metric that ranks saves, such as "auroc"; "" = that of the task, such as top1
+      best_by="",
+      keep_best=1,  # best saves to keep, by that metric
+      # Early stopping: number of evaluations in a row without a better value of that metric after which the
+      # run ends; 0 = never
+      patience=0,
       keep_every=0,  # keep every n-th save permanently; 0 = none
       longer_schedule=False,  # allow continuing a run after total_epochs has changed
     )
@@ -270,6 +273,9 @@ def base() -> Config:
     dict(
       every_steps=50,  # interval of the training metrics
       eval_every_epochs=1.0,  # interval of the evaluations
+      # Project of Weights & Biases that the metrics and pictures are also sent to, where wandb is installed;
+      # "" = none
+      wandb="",
       num_pictures=8,  # pictures of predictions after each evaluation, if the task has any; 0 = none
       # Bands to show in pictures, from 0: three as red, green and blue, or one as grey; () = the first three,
       # or the first if there are fewer
@@ -283,18 +289,3 @@ def base() -> Config:
     )
   )
   return c.lock()
-
-
-def parse(arg: str | None, kinds: tuple[str, ...]) -> str:
-  """Returns the kind of run, given after the colon in `--config=FILE:kind`; by default the first of `kinds`.
-
-  Raises:
-    ValueError: the config has no such kind.
-  """
-  if not arg:
-    return kinds[0]
-  if arg not in kinds:
-    raise ValueError(
-      f"this config has no kind of run ':{arg}'; it has {', '.join(':' + kind for kind in kinds if kind)}"
-    )
-  return arg

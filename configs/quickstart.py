@@ -1,14 +1,14 @@
-"""A miniature Swin V2 on the handwritten digits of scikit-learn: SimMIM pre-training, then fine-tuning.
+"""A miniature Swin V2 on handwritten digits, which ship with swin_jax: SimMIM pre-training, then fine-tuning.
 
 python -m swin_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
 python -m swin_jax.main --config=configs/quickstart.py:finetune --workdir=runs/quickstart/finetune
 """
 
-from configs import common
+from . import common, kinds
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune"))
+  kind = kinds.parse(arg, ("pretrain", "finetune"))
   c = common.base()
   c.model.update(
     embed_dim=32,

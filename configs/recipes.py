@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from configs import common
-from configs.common import SIZES
+from .kinds import parse
+from .sizes import SIZES
 
 # Task → changes that `debug` makes to groups that only this task reads.
 _SMALL = {
@@ -72,6 +72,17 @@ def set_fine_tuning_from_simmim(c: ConfigDict, layer_decay: float) -> None:
   )
 
 
+def set_from_public(c: ConfigDict) -> None:
+  """Sets fine-tuning of public weights, or of any other model, on a small set: the model is the one in
+  init_from; short, with layer-wise rates, and over when evaluations stop improving.
+  """
+  c.model_of_source = True
+  c.optim.update(total_epochs=30.0, warmup_epochs=3.0, lr=4e-3, warmup_lr=4e-6, min_lr=4e-6, layer_decay=0.8)
+  c.classification.update(mixup_alpha=0.0, cutmix_alpha=0.0)
+  c.checkpoint.update(every_epochs=1.0, patience=10)
+  c.log.update(every_steps=10, eval_every_epochs=1.0)
+
+
 def set_dense(
   c: ConfigDict, task: str, sides: tuple[int, ...], crop: tuple[int, int], canvas: tuple[int, int]
 ) -> None:
@@ -107,10 +118,10 @@ def parse_with_cpu(arg: str | None, kinds: tuple[str, ...]) -> tuple[str, bool]:
   first of `kinds`.
 
   Raises:
-    ValueError: the config has no such kind.
+    UnknownKind: the config has no such kind.
   """
   on_cpu = {"cpu": kinds[0]} | {f"{kind},cpu": kind for kind in kinds}
-  kind = common.parse(arg, (*kinds, *on_cpu))
+  kind = parse(arg, (*kinds, *on_cpu))
   return on_cpu.get(kind, kind), kind in on_cpu
 
 
@@ -126,8 +137,8 @@ def set_multiscale(c: ConfigDict) -> None:
 
 
 def debug(c: ConfigDict) -> ConfigDict:
-  """Shrinks a run of a four-stage model to about a minute on a CPU with the digits of scikit-learn, keeping
-  its recipe, windows and extra norms.
+  """Shrinks a run of a four-stage model to about a minute on a CPU with the digits, keeping its recipe,
+  windows and extra norms.
   """
   depths = (2, 2, 6, 2) if c.model.extra_norm_every else (2, 2, 2, 2)
   c.model.update(embed_dim=16, depths=depths, num_heads=(1, 2, 4, 8), dtype="float32", unroll=False)

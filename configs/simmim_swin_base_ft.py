@@ -10,11 +10,11 @@ DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run
 `configs/simmim_swin_base.py` in runs/simmim_swin_base, or from another with --config.init_from=WORKDIR.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.1)
   recipes.set_fine_tuning_from_simmim(c, layer_decay=0.8)

@@ -9,11 +9,11 @@ after fine-tuning.
 DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="base", window=12, image_size=192, drop_path_rate=0.1)
   recipes.set_simmim(c)

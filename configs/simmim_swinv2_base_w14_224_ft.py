@@ -11,11 +11,11 @@ DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K. The run
 --config.init_from=WORKDIR.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="base", window=14, image_size=224, drop_path_rate=0.1)
   recipes.set_fine_tuning_from_simmim(c, layer_decay=0.75)

@@ -7,11 +7,11 @@
 DATA is the output of `python -m swin_jax.data.prepare` for ImageNet-1K.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=1, size="base", window=7, image_size=224, drop_path_rate=0.5)
   c.classification.num_classes = 1000

@@ -8,11 +8,11 @@ public, so epochs refer to your data. Parameters, gradients and Adam moments tak
 axis.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="giant", window=12, image_size=192, drop_path_rate=0.0)
   recipes.set_simmim(c)

@@ -13,11 +13,11 @@ published weights. The published runs transferred rows of the 22K head:
 initialised.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "debug"))
+  kind = kinds.parse(arg, ("", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="large", window=24, image_size=384, drop_path_rate=0.2)
   recipes.set_fine_tuning_from_22k(c)

@@ -13,11 +13,11 @@ classes.json; PICTURES is its output for any photographs. experiments/segmentati
 results with Tiny ImageNet.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("pretrain", "finetune", "scratch"))
+  kind = kinds.parse(arg, ("pretrain", "finetune", "scratch"))
   c = common.base()
   c.model.update(
     embed_dim=32,

@@ -10,11 +10,11 @@ encoder trained on ImageNet, as the paper does, add --config.init_from=SRC, a ru
 :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "multiscale", "debug"))
+  kind = kinds.parse(arg, ("", "multiscale", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="base", window=16, image_size=512, drop_path_rate=0.3)
   recipes.set_ade20k(c, side=512, batch_size=16, steps=160_000, warmup_steps=1500)

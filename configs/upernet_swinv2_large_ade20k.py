@@ -11,11 +11,11 @@ encoder trained on ImageNet-22K, as the paper does, add --config.init_from=SRC, 
 kind :multiscale with --mode=eval evaluates a run at six scales with left-right flips.
 """
 
-from configs import common, recipes
+from . import common, kinds, recipes
 
 
 def get_config(arg=None):
-  kind = common.parse(arg, ("", "multiscale", "debug"))
+  kind = kinds.parse(arg, ("", "multiscale", "debug"))
   c = common.base()
   recipes.set_model(c, version=2, size="large", window=40, image_size=640, drop_path_rate=0.3)
   recipes.set_ade20k(c, side=640, batch_size=64, steps=40_000, warmup_steps=375)

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
   if name == "load":  # imported late: jax takes seconds, and a mistyped flag should fail at once
-    from swin_jax.saved.pretrained import load
+    from swin_jax.weights.load import load
 
     return load
   raise AttributeError(f"module 'swin_jax' has no attribute '{name}'")

@@ -1,11 +1,13 @@
 """Trains, evaluates or applies the model that a config describes.
 
-  python -m swin_jax.main --config=FILE[:kind] --workdir=DIR [--config.group.key=value]
+  python -m swin_jax.main --config=NAME[:KIND] --workdir=DIR [--config.group.key=value]
                           [--mode=train|eval|predict]
 
+NAME is a config that ships with swin_jax, listed below, or the path of a config file. --help_config prints
+every key with its value and its meaning.
+
 The same command, given again, continues the run in its workdir. --mode=eval --workdir=DIR alone evaluates a
-run with its own config, as --mode=predict does. Every config key is in configs/common.py, with its meaning
-and default.
+run with its own config, as --mode=predict does.
 
 Compiled programs are cached for later runs, in the folder that --compile_cache=FOLDER names.
 

@@ -4,7 +4,6 @@ and the processes it starts.
 
 import gc
 import importlib.metadata
-import importlib.util
 import os
 import signal
 import tempfile
@@ -25,9 +24,7 @@ import jax.extend  # noqa: E402
 import pytest  # noqa: E402
 
 from swin_jax.terminal import cli  # noqa: E402
-
-if importlib.util.find_spec("grain"):  # absent where requirements-onnx.txt is installed: nothing trains there
-  from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
+from tests.support.programs import shared_programs  # noqa: E402, F401  (a fixture of every module)
 
 gc.set_threshold(cli.COLLECT_EVERY)
 # `nohup` has it ignored, which a command respects: here and in the processes that tests start it arrives.

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from configs import common
+from configs.sizes import SIZES
 from experiments.benchmark.contract import (
   CHECKED,
   CLASSES,
@@ -20,7 +20,7 @@ def transformers(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """Returns Hugging Face's model, and the library's version."""
   import transformers as library  # only the library in use is imported
 
-  size = common.SIZES[work["size"]]
+  size = SIZES[work["size"]]
   config = library.Swinv2Config(
     image_size=work["image_size"],
     window_size=work["window"],
@@ -37,7 +37,7 @@ def timm(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """Returns timm's model, and the library's version."""
   import timm as library
 
-  size = common.SIZES[work["size"]]
+  size = SIZES[work["size"]]
   model = library.models.swin_transformer_v2.SwinTransformerV2(
     img_size=work["image_size"],
     window_size=work["window"],
@@ -58,7 +58,7 @@ def torchvision(work: dict[str, Any]) -> tuple[torch.nn.Module, str]:
   """
   import torchvision as library
 
-  size, parts = common.SIZES[work["size"]], library.models.swin_transformer
+  size, parts = SIZES[work["size"]], library.models.swin_transformer
   model = parts.SwinTransformer(
     patch_size=[4, 4],
     embed_dim=size["embed_dim"],

@@ -15,8 +15,8 @@ all, with
   config.json        describes the model: "data" gives the properties of its images, "export" the inputs and
                      outputs
 
-or, instead of the first three, model.onnx for ONNX Runtime. That format needs a separate environment,
-requirements-onnx.txt, and an image size that requires no padding.
+or, instead of the first three, model.onnx for ONNX Runtime. That format needs jax2onnx, in an environment of
+its own (pip install 'swin_jax[onnx]'), and an image size that requires no padding.
 
 The input is images and the output is logits. For a backbone without a head, the output is pooled features.
 For a masked-image model, the input is images and mask and the output is the reconstruction. With --features,
@@ -48,9 +48,8 @@ def _parser() -> cli.Parser:
   parser = cli.Parser(prog="python -m swin_jax.export", description=__doc__)
   parser.add_argument(
     "source",
-    type=local_path,
     metavar="SRC",
-    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+    help="workdir, WORKDIR/checkpoints/STEP, model folder, or public weights as for swin_jax.load",
   )
   parser.add_argument("destination", type=local_path, metavar="DST", help="folder to create")
   parser.add_argument(
@@ -91,10 +90,11 @@ def _export(arguments) -> None:
   from swin_jax.export import onnx, stablehlo
   from swin_jax.saved import description as descriptions
   from swin_jax.saved import folder, pretrained
+  from swin_jax.weights import converted
 
   files.check_free(arguments.destination)
   model, params = pretrained.load(
-    arguments.source,
+    converted.path(arguments.source),
     window=arguments.window,
     image_size=arguments.image_size,
     dtype=arguments.dtype,

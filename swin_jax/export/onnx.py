@@ -1,4 +1,4 @@
-"""Exports a forward pass to ONNX with jax2onnx, which needs a separate environment: requirements-onnx.txt."""
+"""Exports a forward pass to ONNX with jax2onnx, which needs an older jax: the extra onnx."""
 
 import logging
 import pathlib
@@ -8,7 +8,7 @@ import jax
 from jax.extend import core
 
 from swin_jax.export.forward import Forward
-from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal import extras
 
 MODEL = "model.onnx"
 
@@ -30,8 +30,8 @@ def write(path: pathlib.Path, forward: Forward) -> dict[str, Any]:
     import jax2onnx
     import onnx
   except ImportError as error:
-    raise BadInput(
-      f"--format=onnx: {error}; in a separate environment: pip install -r requirements-onnx.txt"
+    raise extras.missing(
+      "onnx", "--format=onnx needs jax2onnx, in an environment of its own", error
     ) from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about every constant
   # Traced here because jax2onnx traces with a patched jax.numpy, which breaks flax's scan.

@@ -159,7 +159,8 @@ class BackboneKind(NamedTuple):
     may_differ: keys that may change when a run is continued, because they do not change results.
     rules: "group.key" → rule of the value, for every key that `reads` covers; checked before `check`.
     check: config → None; raises BadInput if values contradict each other.
-    make: (config, device) → the module for training on this kind of device.
+    make: (config, device) → the module for training on this kind of device; with optim.freeze_encoder, one
+      that computes the same in training as in evaluation.
     restore: (settings, dtype=, unroll=, kernel=) → the module for inference.
     describe: settings → group → key → value: the settings that a model folder keeps. A key that did
       not exist yet when the settings were written gets the value that was in effect then. Raises KeyError for

@@ -12,36 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from swin_jax.mesh import axes
-from swin_jax.models import layers
+from swin_jax.models import layers, norms
 from swin_jax.models.backbone import Backbone, Losses
 from swin_jax.terminal.errors import BadInput
 
 POOLS = (1, 2, 3, 6)  # cells per side of the pooled maps; UPerNet, section 3.1, after PSPNet
-GROUP = 16  # number of channels that share statistics in a norm
 AUXILIARY_WEIGHT = 0.4  # weight of the auxiliary loss in the recipes of Swin V1 and V2
 DROPOUT = 0.1  # dropout rate of the input channels of a classifier, from the segmentation configs of Swin
-
-
-def group_norm(dtype: jnp.dtype, name: str | None = None) -> nn.GroupNorm:
-  """Returns a norm of each image over its map and groups of `GROUP` channels: eps 1e-5, two-pass variance,
-  float32 inside, result in `dtype`.
-
-  The published models use batch norm with statistics over all devices. This norm has the same parameters but
-  does not depend on other images: any batch on any mesh gives the same result, devices exchange nothing,
-  evaluation computes the same function as training, and there is no state in addition to the parameters. A
-  group of several channels has a variance even if pooling leaves a map of one token, which a norm of single
-  channels would set to zero.
-  """
-  return nn.GroupNorm(
-    num_groups=None,
-    group_size=GROUP,
-    epsilon=1e-5,
-    use_fast_variance=False,
-    dtype=dtype,
-    scale_init=layers.boxed(nn.initializers.ones, None),
-    bias_init=layers.boxed(nn.initializers.zeros, None),
-    name=name,
-  )
 
 
 class ConvNorm(nn.Module):
@@ -51,9 +28,10 @@ class ConvNorm(nn.Module):
     features: output channels.
     size: size of the kernel in tokens per side; odd.
     dtype: dtype of the convolution and of the result.
+    norm: which norm, a key of `norms.NORMS`.
 
   Raises:
-    BadInput: `GROUP` does not divide `features`.
+    BadInput: a group norm cannot divide `features` into groups.
 
   Shapes:
     x   [B, H, W, C]
@@ -63,11 +41,14 @@ class ConvNorm(nn.Module):
   features: int
   size: int
   dtype: jnp.dtype
+  norm: str = "group"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    if self.features % GROUP:
-      raise BadInput(f"{self.name} has {self.features} channels, which do not divide into groups of {GROUP}")
+    if self.norm == "group" and self.features % norms.GROUP:
+      raise BadInput(
+        f"{self.name} has {self.features} channels, which do not divide into groups of {norms.GROUP}"
+      )
     names = (None, None, axes.EMBED, axes.MLP)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # the default of the published code
     kernel = self.param(
@@ -80,7 +61,7 @@ class ConvNorm(nn.Module):
     )
     x = layers.constrain(x, axes.BATCH, None, None, axes.MLP)
     # flax reads x twice; in float32, the two gradients are added before they are rounded.
-    x = nn.relu(group_norm(self.dtype, name="norm")(x.astype(jnp.float32)))
+    x = nn.relu(norms.NORMS[self.norm](self.dtype, name="norm")(x.astype(jnp.float32)))
     return layers.constrain(x, axes.BATCH, None, None, None)  # the next layer reads all channels
 
 
@@ -95,8 +76,10 @@ class UPerNet(nn.Module):
   Attributes:
     encoder: the backbone; convolutions have its dtype. Norms and classifiers compute in float32.
     num_classes: outputs of both classifiers.
-    channels: channels of every level. `GROUP` must divide both `channels` and `aux_channels`.
-    aux_channels: channels of the auxiliary classifier, which exists only in training.
+    channels: channels of every level.
+    auxiliary_channels: channels of the auxiliary classifier, which exists only in training.
+    norm: of all convolutions: "group", which must divide both numbers of channels into groups, or "batch",
+      with the fixed statistics of imported weights.
 
   Raises:
     BadInput: see `ConvNorm`; or the backbone has only one stage.
@@ -111,7 +94,8 @@ class UPerNet(nn.Module):
   encoder: Backbone
   num_classes: int
   channels: int = 512
-  aux_channels: int = 256
+  auxiliary_channels: int = 256
+  norm: str = "group"
 
   @nn.compact
   def __call__(
@@ -121,7 +105,7 @@ class UPerNet(nn.Module):
     dtype = self.encoder.dtype
 
     def conv(size: int, x: jax.Array, name: str) -> jax.Array:
-      return ConvNorm(self.channels, size, dtype, name=name)(x)
+      return ConvNorm(self.channels, size, dtype, self.norm, name=name)(x)
 
     last, maps, losses = self.encoder(images, train=train)
     if len(maps) < 2:
@@ -138,7 +122,7 @@ class UPerNet(nn.Module):
     logits = self._classify(conv(3, x, "fuse"), "classifier", train)
     if not (train or self.is_initializing()):
       return logits
-    x = ConvNorm(self.aux_channels, 3, dtype, name="auxiliary")(maps[-1])
+    x = ConvNorm(self.auxiliary_channels, 3, dtype, self.norm, name="auxiliary")(maps[-1])
     return (logits, self._classify(x, "auxiliary_classifier", train)), losses
 
   def _classify(self, x: jax.Array, name: str, train: bool) -> jax.Array:
@@ -196,7 +180,7 @@ def _convolutions(model: UPerNet, image_size: tuple[int, int]) -> list[_Size]:
   for n, c in zip(tokens[:-1], channels[:-1], strict=True):
     pyramid += [_Size(n, c, width, 1), _Size(n, width, width, 3)]
   fuse = _Size(tokens[0], len(tokens) * width, width, 3)
-  return [*pooled, bottleneck, *pyramid, fuse, _Size(tokens[-2], channels[-2], model.aux_channels, 3)]
+  return [*pooled, bottleneck, *pyramid, fuse, _Size(tokens[-2], channels[-2], model.auxiliary_channels, 3)]
 
 
 def flops(model: UPerNet, image_size: tuple[int, int], bands: int) -> int:

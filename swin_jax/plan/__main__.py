@@ -1,12 +1,12 @@
 """Predicts whether a run fits a TPU slice or GPU nodes before you rent them: memory, collectives, time of a
 step, and what to change if it does not fit.
 
-  python -m swin_jax.plan --config=FILE[:kind] \\
+  python -m swin_jax.plan --config=NAME[:KIND] \\
       --topology=v5p:4x4x4 [--batch=N] [--json=OUT] [--config.group.key=value]
 
 For a TPU slice, the real train step is compiled on this machine. That needs no TPU, only libtpu: pip install
--r requirements-plan.txt. It takes minutes, as long as the run's own compilation. JAX_OPTIMIZATION_LEVEL=O1 in
-the environment cuts this to between a third and a half; the plan then applies to runs with the same setting.
+'swin_jax[plan]'. It takes minutes, as long as the run's own compilation. JAX_OPTIMIZATION_LEVEL=O1 in the
+environment cuts this to between a third and a half; the plan then applies to runs with the same setting.
 GPUs (h100:8, h200:16, eight per node) are estimated by formula, and so are TPUs with --analytic.
 --topology=v5p searches for the smallest slice of v5p that fits. No data is opened. The exit code is 0 whether
 or not the run fits.
@@ -119,8 +119,9 @@ def main(argv: Sequence[str]) -> int:
     from swin_jax.plan import report as fit
     from swin_jax.run import reads
 
-    reads.check_flags(arguments.config, cli.given_keys(argv))
-    config = fit.ready(arguments.config, arguments.batch)
+    given = cli.given_keys(argv)
+    reads.check_flags(arguments.config, given)
+    config = fit.ready(arguments.config, arguments.batch, given)
     if place:
       report = fit.check(config, place, analytic=arguments.analytic, patiently=patiently)
     else:

@@ -13,9 +13,8 @@ import jax
 from jax.experimental import topologies
 
 from swin_jax.mesh.hardware import Slice
+from swin_jax.terminal import extras
 from swin_jax.terminal.errors import BadInput
-
-INSTALL = "pip install -r requirements-plan.txt"
 
 
 class Compiled(NamedTuple):
@@ -46,7 +45,8 @@ def devices_of(place: Slice) -> Sequence:
   """
   if importlib.util.find_spec("libtpu") is None:
     raise BadInput(
-      f"--topology={place} needs libtpu to compile for: {INSTALL}; or add --analytic for the formula alone"
+      f"--topology={place} needs libtpu to compile for: {extras.command('plan')}; or add --analytic for the"
+      " formula alone"
     )
 
   options = {"chip_config_name": "megacore"} if place.generation == "v4" else {}  # two cores as one device

@@ -2,7 +2,7 @@
 advice on what to change if it does not.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 import contextlib
 import importlib.metadata
 from typing import Any
@@ -15,7 +15,7 @@ from swin_jax.mesh.hardware import Slice
 from swin_jax.models import backbone_of
 from swin_jax.plan import ahead_of_time, hlo, roofline
 from swin_jax.plan.formula import Formula, activations, breakdown, by_formula
-from swin_jax.run import checks
+from swin_jax.run import checks, source_model
 from swin_jax.run import config as run_config
 from swin_jax.run.program import build
 from swin_jax.tasks import kind_of
@@ -27,17 +27,18 @@ EFFICIENCY = 0.5
 ARGUMENTS = ("parameters", "optimizer", "ema", "batch")
 
 
-def ready(config: ConfigDict, batch_size: int = 0) -> ConfigDict:
+def ready(config: ConfigDict, batch_size: int = 0, given: Collection[str] = ()) -> ConfigDict:
   """Returns the config as the run would see it, without opening the data.
 
   Args:
     config: as given.
     batch_size: replaces the config's batch sizes of training and evaluation; 0 keeps them.
+    given: keys that flags set; a model of other weights leaves them alone.
 
   Raises:
     BadInput: the config is invalid, or leaves the number of classes to the data.
   """
-  config = run_config.with_statistics(config)
+  config = run_config.with_statistics(source_model.with_model(config, given))
   if batch_size:
     config.data.update(batch_size=batch_size, eval_batch_size=batch_size)
   checks.check(config)

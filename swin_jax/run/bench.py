@@ -1,7 +1,7 @@
 """Measures how fast a run's input pipeline is on this machine, where the time goes, and what would make it
 faster.
 
-  python -m swin_jax.run.bench --config=FILE[:kind] [--seconds=20] [--config.group.key=value]
+  python -m swin_jax.run.bench --config=NAME[:KIND] [--seconds=20] [--config.group.key=value]
 
 It reads, decodes, crops and batches like the run itself, with the same threads and worker processes, but does
 not train. It also times the stages image by image in one thread, and the preprocessing of a batch on the
@@ -32,7 +32,7 @@ from swin_jax.data.feed import pipeline, reading
 from swin_jax.mesh import distributed, sharding
 from swin_jax.models import backbone_of
 from swin_jax.ops import mixing
-from swin_jax.run import checks, inputs, reads
+from swin_jax.run import checks, inputs, reads, source_model
 from swin_jax.run import config as run_config
 from swin_jax.tasks import kind_of
 from swin_jax.terminal import cli, rules
@@ -89,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     distributed.check_devices()
     reads.check_flags(arguments.config, cli.given_keys(argv))
-    ready = run_config.with_statistics(arguments.config)
+    given = cli.given_keys(argv)
+    ready = run_config.with_statistics(source_model.with_model(arguments.config, given))
     checks.check(ready)
     data = inputs.open_input(ready)
     measured = measure(data, arguments.seconds)

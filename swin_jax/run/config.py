@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import math
 import os
 import pathlib
 from typing import Any
@@ -16,10 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from swin_jax.data.read import statistics
-from swin_jax.mesh import distributed, sharding
+from swin_jax.mesh import distributed
 from swin_jax.models import backbone_of
 from swin_jax.run import checks, optim
-from swin_jax.run.schedule import Schedule
 from swin_jax.saved import description
 from swin_jax.saved import workdir as saved_workdir
 from swin_jax.tasks import kind_of
@@ -227,56 +225,3 @@ def write(config: ConfigDict, workdir: str) -> None:
   if jax.process_index() > 0:
     return
   files.write(pathlib.Path(workdir, saved_workdir.CONFIG), json.dumps(config.to_dict(), indent=2) + "\n")
-
-
-def describe(config: ConfigDict, data: Any, program: Any, schedule: Schedule, workdir: str) -> list[str]:
-  """Returns the lines of a summary of the run, and writes a table of all parameters to the workdir."""
-  rows, state = [], program.state
-  backbone = backbone_of(config)
-  mask = jax.tree.leaves(optim.decay_mask(state.params, optim.decay_rules(backbone.decay(config))))
-  for (path, leaf), decay in zip(jax.tree_util.tree_leaves_with_path(state.params), mask, strict=True):
-    rows.append(
-      (
-        sharding.path_name(path),
-        leaf.shape,
-        leaf.sharding.spec,
-        sharding.bytes_per_device(leaf),
-        "decays" if decay else "",
-      )
-    )
-  if jax.process_index() == 0:
-    lines = ["parameter | shape | partition | bytes per device | weight decay"] + [
-      " | ".join(map(str, row)).rstrip() for row in rows
-    ]
-    files.write(pathlib.Path(workdir, saved_workdir.PARAMETERS), "\n".join(lines) + "\n")
-  count = sum(math.prod(row[1]) for row in rows)
-  mesh = " × ".join(f"{name} {size}" for name, size in program.mesh.shape.items())
-  held = {"parameters": state.params, "optimizer state": state.opt_state, "average": state.ema}
-  held = ", ".join(
-    f"{name} {sharding.bytes_per_device(tree) / 1e9:.3g} GB"
-    for name, tree in held.items()
-    if tree is not None
-  )
-  path, whole = sharding.largest_replicated(state)
-  whole = f"; the largest fully replicated array is {path}, {whole / 1e6:.0f} MB" if whole > 4e6 else ""
-  return [
-    f"{config.task}, {backbone.summarise(config).name}: {count:,} parameters,"
-    f" {program.flops / 1e9:.3g} GFLOP per image; {sum(mask)} of {len(mask)} arrays decay"
-    f" ({workdir}/{saved_workdir.PARAMETERS})",
-    f"{jax.device_count()} {jax.devices()[0].device_kind} as {mesh}; {len(data.train_source):,} images to"
-    " train,"
-    f" {len(data.eval_source):,} to evaluate",
-    _describe_schedule(config, schedule, len(data.train_source)),
-    f"each device holds {held}{whole}",
-  ]
-
-
-def _describe_schedule(config: ConfigDict, schedule: Schedule, num_examples: int) -> str:
-  """Returns batch, steps and rates of a run in a line."""
-  size, lr = config.data.batch_size, config.optim.lr
-  unused = num_examples % size
-  left = f", {unused:,} of {num_examples:,} images unused in each" if unused else ""
-  return (
-    f"{schedule.total:,} steps of {size} images, {schedule.epoch(schedule.total):.3g} epochs{left}; learning"
-    f" rate {lr:.3g} per 512 images, {lr * size / 512:.3g} for these {size}"
-  )

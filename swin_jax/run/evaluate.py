@@ -16,7 +16,18 @@ import numpy as np
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
 from swin_jax.models import backbone_of
-from swin_jax.run import agreement, checks, classes, compatibility, compilation, contents, fit, metrics
+from swin_jax.run import (
+  agreement,
+  best,
+  checks,
+  classes,
+  compatibility,
+  compilation,
+  contents,
+  fit,
+  metrics,
+  source_model,
+)
 from swin_jax.run import config as run_config
 from swin_jax.run.inputs import open_input
 from swin_jax.run.log import in_short
@@ -53,9 +64,6 @@ def evaluate(
 
   Returns:
     eval/NAME → value of each metric; None if the evaluation was stopped.
-
-  Raises:
-    BadInput: the metric that ranks checkpoints has no value for these examples.
   """
   num_examples = len(data.eval_source)
   mean, gathered = metrics.Mean(), metrics.Gathered(program.task.row_metrics, num_examples)
@@ -80,11 +88,6 @@ def evaluate(
       progress.step()
     read()
     values = mean.compute("eval/", class_names) | gathered.compute("eval/")
-    if program.task.best[0] not in values:
-      raise BadInput(
-        f"the evaluation data has nothing to score: no example defines {program.task.best[0]}, by which"
-        " checkpoints are ranked"
-      )
     if program.pictures and writer:
       # an incomplete batch is padded with repeated images
       pictures = np.asarray(program.pictures(state.eval_params, first))[:num_examples]
@@ -152,6 +155,8 @@ def open_checkpoint(
   """
   agreement.check_config(config)
   saved = folder.open_saved(workdir)
+  if config.model_of_source:
+    config = source_model.adopt(config, saved.config, saved.source, given)
   config = run_config.with_statistics(config, saved.config)
   config = fit.apply(config, fit.by_size(config, given) | fit.kept(config, saved.config, given))
   checks.check(config)
@@ -208,6 +213,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: str, given: Collection[str]
     values = evaluate(program, data, state, config.data.class_names, stop=preemption.requested)
   if values is None:
     raise Preempted("stopped while evaluating; the same command starts again")
+  best.ranking_of(config).check(values)
   say(
     in_short(values),
     *(f"  {name} {value:.4f}" for name, value in values.items() if name.count("/") > 1),

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from swin_jax.run.record_file import RecordFile
 from swin_jax.terminal.progress import warn
 
@@ -43,7 +45,8 @@ class Events:
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     self._add(step, [{"tag": _tag(name), "simple_value": float(value)} for name, value in values.items()])
 
-  def picture(self, step: int, name: str, png: bytes, height: int, width: int) -> None:
+  def picture(self, step: int, name: str, grid: np.ndarray, png: bytes) -> None:
+    height, width, _ = grid.shape
     image = {"height": height, "width": width, "colorspace": 3, "encoded_image_string": png}
     self._add(step, [{"tag": _tag(name), "image": image}])
 

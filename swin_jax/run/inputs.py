@@ -23,7 +23,7 @@ def open_sources(config: ConfigDict) -> tuple[Source, Source]:
   train_source, eval_source = sources.open_sources(d.source, d.path, splits, kind.needs)
   if kind.needs and train_source.targets not in (kind.needs, Target.NOTHING):
     recipes = (
-      f"configs/{name}" for of_rasters in (False, True) for name in train_source.targets.recipes(of_rasters)
+      f"--config={name}" for of_rasters in (False, True) for name in train_source.targets.recipes(of_rasters)
     )
     raise BadInput(
       f"{d.path} has {train_source.targets} of pixels, not of images, so task={config.task} is not possible; "

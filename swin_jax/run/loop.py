@@ -10,7 +10,8 @@ import numpy as np
 
 from swin_jax.data.feed import pipeline
 from swin_jax.mesh import sharding
-from swin_jax.run import compilation
+from swin_jax.run import best, compilation
+from swin_jax.run.best import Ranking
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.log import TrainLog
 from swin_jax.run.profiler import Profiler
@@ -31,22 +32,30 @@ class Run(NamedTuple):
   num_examples: int
   program: Program
   schedule: Schedule
+  ranking: Ranking
   checkpoints: checkpoint.Checkpoints
   log: TrainLog
   profiler: Profiler
 
 
-def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
-  """Trains from a restored state to the last step; saves, evaluates and logs at the run's intervals.
+class Ended(NamedTuple):
+  """How a run ended: its last step, the metrics of its last evaluation, and its best evaluation."""
 
-  Returns:
-    The metrics of the last evaluation.
+  step: int
+  evaluation: dict[str, float]
+  best: best.Best
+
+
+def loop(run: Run, restored: checkpoint.Restored) -> Ended:
+  """Trains from a restored state to the last step, or until `checkpoint.patience` is exhausted; saves,
+  evaluates and logs at the run's intervals.
 
   Raises:
     BadInput, Fault, Preempted: see `train.train`.
   """
   program, clock, state = run.program, run.log.clock, restored.state
   nonfinite_steps, evaluation = restored.data["nonfinite_steps"], restored.evaluation
+  so_far = best.restored(restored.data.get("best"), run.ranking)  # without the evaluation of the saved step
   batches = train_step = last = None
   saved_step = restored.step
 
@@ -71,6 +80,7 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
       "num_examples": run.num_examples,
       "interval": run.log.sums,
       "nonfinite_steps": nonfinite_steps,
+      "best": so_far._asdict(),
       "written": run.log.writer.digests,
     }
     with clock.measure("checkpoint"), waiting(f"saving step {step}"):
@@ -87,7 +97,11 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
   # the run was stopped while evaluating
   if evaluation is None and run.schedule.is_due("evaluate", restored.step):
     evaluation = _evaluate(run, restored.step, state) or stop(saved_step)
+  if evaluation is not None:
+    so_far = so_far.after(run.ranking, restored.step, evaluation)
   for step in range(restored.step + 1, run.schedule.total + 1):
+    if so_far.is_over(run.config.checkpoint.patience):
+      return Ended(step - 1, evaluation, so_far)
     if train_step is None:
       batches = run.data.train(restored.step, program.batch_sharding)
     try:
@@ -126,7 +140,8 @@ def loop(run: Run, restored: checkpoint.Restored) -> dict[str, float]:
         stop(step)
       if run.schedule.is_due("evaluate", step):
         evaluation = _evaluate(run, step, state) or stop(step)
-  return evaluation
+        so_far = so_far.after(run.ranking, step, evaluation)
+  return Ended(max(restored.step, run.schedule.total), evaluation, so_far)
 
 
 def _evaluate(run: Run, step: int, state: TrainState) -> dict[str, float] | None:
@@ -149,6 +164,7 @@ def _evaluate(run: Run, step: int, state: TrainState) -> dict[str, float] | None
         return None
       raise
     if evaluation:
+      run.ranking.check(evaluation)
       run.log.add_evaluation(step, evaluation, time.perf_counter() - start, compile_seconds())
   if evaluation:
     with run.log.clock.measure("checkpoint"):

@@ -17,6 +17,11 @@ from swin_jax.terminal.progress import say
 MOST_NUMBERS = 2**24
 
 
+def rows_width(rows: Rows) -> int:
+  """Returns the number of values in the rows of one example."""
+  return sum(math.prod(array.shape[1:]) for array in rows.values())
+
+
 class Mean:
   """Accumulates sums and counts by name and divides them once. Each is a number, or an array [classes]."""
 
@@ -72,7 +77,7 @@ class Gathered:
       host_batch: the part of a batch that this process supplied, with index [b] and weight [b].
       rows: rows of the whole batch.
     """
-    width = sum(math.prod(array.shape[1:]) for array in rows.values())
+    width = rows_width(rows)
     if self._num_examples * width > MOST_NUMBERS:
       self._excess = f"{self._num_examples:,} examples × {width:,} numbers are more than {MOST_NUMBERS:,}"
     if self._excess or not rows:

@@ -17,10 +17,18 @@ from swin_jax.models.backbone import Backbone
 # (pattern of a parameter's path, whether weight decay applies). The first full match wins, and every
 # parameter must match a rule.
 DecayRules = Sequence[tuple[str, bool]]
-_DECAY_RULES = ((r".*/(bias|scale)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
+_DECAY_RULES = ((r".*/(bias|scale|mean|variance)", False), (r"(.*/)?mask_token", False), (r".*/kernel", True))
 
 WITH_FLOOR, WITH_MILESTONES = ("cosine", "polynomial"), ("step", "multistep")
 SCHEDULES = (*WITH_FLOOR, "linear", *WITH_MILESTONES)  # the first end at `min_lr`
+
+
+ENCODER = "encoder"  # name of the backbone among the parameters of every model
+
+
+def trained(params: dict[str, Any], freeze_encoder: bool) -> dict[str, Any]:
+  """Returns the parameters that are trained: all, or all but those of the encoder."""
+  return {name: tree for name, tree in params.items() if not (freeze_encoder and name == ENCODER)}
 
 
 def learning_rate(
@@ -113,9 +121,9 @@ def layer_scales(params: Any, backbone: Backbone, decay: float) -> Any:
     name = sharding.path_name(path)
     if name == "mask_token":
       return decay**backbone.num_layers
-    if not name.startswith("encoder/"):
+    if not name.startswith(f"{ENCODER}/"):
       return 1.0
-    factor = decay ** (backbone.num_layers - backbone.layer_of(name.removeprefix("encoder/")))
+    factor = decay ** (backbone.num_layers - backbone.layer_of(name.removeprefix(f"{ENCODER}/")))
     if isinstance(factor, float):
       return factor
     return factor.astype(np.float32).reshape(-1, *(1,) * (leaf.ndim - 1))
@@ -140,7 +148,7 @@ def make_optimizer(
   """Returns the optimizer: clipping by global norm, Adam, decoupled weight decay, layer-wise learning rates.
 
   Args:
-    params: abstract or real; names and shapes determine decay and layer.
+    params: those that are trained, abstract or real; names and shapes determine decay and layer.
     rate: (step, peak) → learning rate; see `learning_rate`.
     peak_lr: peak rate of the top layer.
     weight_decay: of AdamW, multiplied by the learning rate in each update.

@@ -5,6 +5,7 @@ config. The modules below them receive config groups or plain values.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from swin_jax.models import backbone_of
 from swin_jax.run import config as run_config
 from swin_jax.run import optim
 from swin_jax.run.state import TrainState, abstract_state, make_init
-from swin_jax.run.step import make_step
+from swin_jax.run.step import FORWARD_PASSES, make_step
 from swin_jax.tasks import kind_of
 from swin_jax.tasks.task import Measured, Task
 
@@ -36,6 +37,7 @@ class Program(NamedTuple):
     eval_step: (params, batch) → `Measured`; its sums are replicated, its rows are sharded like the batch.
     pictures: (params, batch) → uint8 pictures; None if the run logs none.
     flops: FLOPs of the forward pass of one image.
+    train_flops: FLOPs of a train step for one image.
   """
 
   task: Task
@@ -51,6 +53,7 @@ class Program(NamedTuple):
   eval_step: Any
   pictures: Any
   flops: int
+  train_flops: int
 
 
 def build(
@@ -110,11 +113,12 @@ def build(
       eps=o.eps,
     )
 
+  trained = functools.partial(optim.trained, freeze_encoder=o.freeze_encoder)
   state, optimizer, gradients = abstract_state(
-    init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules
+    init_params, make_optimizer, o.ema_decay > 0, mesh, rules, config.sharding_rules, trained
   )
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  init = make_init(init_params, optimizer, state)
+  init = make_init(init_params, optimizer, state, trained)
 
   # Steps.
   step = make_step(
@@ -123,6 +127,7 @@ def build(
     optimizer,
     lambda opt_state: optim.next_rate(opt_state, rate, peak_lr),
     jax.tree.map(lambda leaf: leaf.sharding, gradients),
+    trained=trained,
     seed=config.seed,
     accumulation_steps=o.accumulation_steps,
     ema_decay=o.ema_decay,
@@ -133,6 +138,8 @@ def build(
     images = jax.tree.map(lambda x: x[: -(-count // parts) * parts], batch)  # same number per device
     return task.pictures(params, images, config.log.picture_bands)[:count]
 
+  size = config.data.image_size, len(config.data.mean)
+  flops, frozen_flops = task.flops(*size), backbone.flops(*size) if o.freeze_encoder else 0
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   shows_pictures = task.pictures is not None and config.log.num_pictures > 0
   on_params = dict(in_shardings=(state_shardings.params, eval_batch_sharding))
@@ -154,5 +161,6 @@ def build(
     ),
     eval_step=jax.jit(task.measure, **on_params, out_shardings=Measured(everywhere, eval_batch_sharding)),
     pictures=jax.jit(first_pictures, **on_params, out_shardings=everywhere) if shows_pictures else None,
-    flops=task.flops(config.data.image_size, len(config.data.mean)),
+    flops=flops,
+    train_flops=FORWARD_PASSES * flops - (FORWARD_PASSES - 1) * frozen_flops,
   )

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from swin_jax.models import BACKBONES, backbone_name, backbone_of
 from swin_jax.models.backbone import Settings
-from swin_jax.run import checks
+from swin_jax.run import checks, source_model
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 
@@ -16,6 +16,7 @@ COMMON = (
   "task",
   "seed",
   "init_from",
+  "model_of_source",
   "transfer",
   "model.backbone",
   "data",
@@ -26,6 +27,7 @@ COMMON = (
   "checkpoint",
   "log.every_steps",
   "log.eval_every_epochs",
+  "log.wandb",
   "profile",
 )
 
@@ -53,6 +55,7 @@ def check_flags(config: ConfigDict, keys: Iterable[str]) -> None:
   """
   checks.check_values(config)
   keys = list(keys)
+  source_model.refuse_flags(config, keys)
   if "optim.total_epochs" in keys and config.optim.total_steps:
     raise BadInput(
       f"--config.optim.total_epochs has no effect, because optim.total_steps = {config.optim.total_steps}"

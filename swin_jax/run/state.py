@@ -42,16 +42,18 @@ def abstract_state(
   mesh: Mesh,
   rules: Sequence[sharding.Rule],
   state_rules: Sequence[sharding.Rule] | None = None,
+  trained: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[TrainState, optax.GradientTransformation, Any]:
   """Returns the abstract state, its optimizer, and the abstract gradients, all with shardings; computes
   nothing.
 
   Args:
     init_params: rng → boxed parameters.
-    make_optimizer: abstract parameters → optimizer (its masks and rates depend on names and shapes).
+    make_optimizer: abstract trained parameters → optimizer (its masks and rates depend on names and shapes).
     with_ema: whether the state holds an average.
     mesh, rules: see `sharding.py`.
     state_rules: sharding rules of gradients, optimizer moments and average; None for those of the parameters.
+    trained: parameters → those that are trained; only these have gradients and optimizer moments.
 
   Raises:
     BadInput: the rules cannot place a parameter.
@@ -66,16 +68,23 @@ def abstract_state(
       leaf.shape, leaf.dtype, sharding=everywhere if like is None else like.sharding
     )
 
-  optimizer = make_optimizer(params)
+  optimizer, gradients = make_optimizer(trained(params)), trained(divided)
   opt_state = optax.tree_utils.tree_map_params(
-    optimizer, place, jax.eval_shape(optimizer.init, params), divided, transform_non_params=place
+    optimizer,
+    place,
+    jax.eval_shape(optimizer.init, trained(params)),
+    gradients,
+    transform_non_params=place,
   )
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, divided
+  return TrainState(step, params, opt_state, divided if with_ema else None), optimizer, gradients
 
 
 def make_init(
-  init_params: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation, abstract: TrainState
+  init_params: Callable[[jax.Array], Any],
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
+  trained: Callable[[Any], Any],
 ) -> Callable[[jax.Array], TrainState]:
   """Returns the function rng → fresh state; every array is created directly on the devices that hold it."""
 
@@ -83,6 +92,6 @@ def make_init(
     params = flax.core.meta.unbox(init_params(rng))
     # The average starts as a copy: donating the state must not donate the same buffer twice.
     ema = None if abstract.ema is None else jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trained(params)), ema)
 
   return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))

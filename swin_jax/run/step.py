@@ -39,6 +39,7 @@ def make_step(
   rate: Callable[[Any], jax.Array],
   gradient_shardings: Any,
   *,
+  trained: Callable[[Any], Any] = lambda params: params,
   seed: int,
   accumulation_steps: int,
   ema_decay: float,
@@ -54,8 +55,9 @@ def make_step(
     augment: (batch, rng) → batch, applied before the loss; None for no augmentation.
     optimizer: optimizer of the state's parameters.
     rate: optimizer state → learning rate of its next update, for logging.
-    gradient_shardings: tree like the parameters. Gradients are reduced over devices directly into these
-      shards; no device ever holds a whole gradient.
+    gradient_shardings: tree like the trained parameters. Gradients are reduced over devices directly into
+      these shards; no device ever holds a whole gradient.
+    trained: parameters → those that are trained; the others never change, nor does their average.
     seed: seed of RandAugment, mixing, erasing and drop path.
     accumulation_steps: number of parts of the batch, computed one after the other, whose gradients are
       averaged.
@@ -66,7 +68,8 @@ def make_step(
 
   def gradient(params, batch, rng):
     batch = augment(batch, jax.random.fold_in(rng, _AUGMENT)) if augment else batch
-    (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, rng)
+    of_trained = jax.value_and_grad(lambda part: loss({**params, **part}, batch, rng), has_aux=True)
+    (_, sums), grads = of_trained(trained(params))
     return jax.lax.with_sharding_constraint(grads, gradient_shardings), sums
 
   def accumulate(params, batch, rng):
@@ -90,12 +93,13 @@ def make_step(
   def step(state, batch):
     grads, sums = accumulate(state.params, batch, jax.random.fold_in(jax.random.key(seed), state.step))
     grad_norm = optax.tree.norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params, ema = optax.apply_updates(state.params, updates), state.ema
+    before, ema = trained(state.params), state.ema
+    updates, opt_state = optimizer.update(grads, state.opt_state, before)
+    params = {**state.params, **optax.apply_updates(before, updates)}
     if ema is not None:
       # The average follows faster in early steps; otherwise it would retain the initialisation for long.
       decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-      ema = optax.incremental_update(params, ema, 1.0 - decay)
+      ema = {**ema, **optax.incremental_update(trained(params), trained(ema), 1.0 - decay)}
     finite = jnp.isfinite(sums["loss"][0]) & jnp.isfinite(grad_norm)
     new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)

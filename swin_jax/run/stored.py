@@ -25,7 +25,7 @@ def config_of(workdir: str) -> ConfigDict:
   backbone = {"model": {"backbone": backbone_name(saved.config)}}
   described = backbone_of(saved.config).describe(saved.config)
   values = _merged(DEFAULTS_OF_OLD_FORMATS, backbone, described, saved.config)
-  config = ConfigDict(_with_tuples(values))
+  config = ConfigDict(with_tuples(values))
   config.data.class_names = ()
   try:
     checks.check_values(config)
@@ -43,8 +43,8 @@ def _merged(*each: Mapping[str, Any]) -> dict[str, Any]:
   return values
 
 
-def _with_tuples(value: Any) -> Any:
+def with_tuples(value: Any) -> Any:
   """Returns values read from JSON with tuples in place of lists, as a config has them."""
   if isinstance(value, Mapping):
-    return {key: _with_tuples(each) for key, each in value.items()}
-  return tuple(map(_with_tuples, value)) if isinstance(value, (list, tuple)) else value
+    return {key: with_tuples(each) for key, each in value.items()}
+  return tuple(map(with_tuples, value)) if isinstance(value, (list, tuple)) else value

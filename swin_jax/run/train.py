@@ -11,7 +11,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.mesh import distributed
-from swin_jax.run import agreement, checks, classes, compatibility, contents, fit
+from swin_jax.run import (
+  agreement,
+  best,
+  checks,
+  classes,
+  compatibility,
+  contents,
+  curves,
+  fit,
+  source_model,
+  summary,
+  weights_and_biases,
+)
 from swin_jax.run import config as run_config
 from swin_jax.run.clock import Clock
 from swin_jax.run.inputs import connect, open_sources
@@ -20,11 +32,9 @@ from swin_jax.run.loop import Run, loop
 from swin_jax.run.profiler import Profiler
 from swin_jax.run.program import build
 from swin_jax.run.schedule import Schedule
-from swin_jax.run.step import FORWARD_PASSES
 from swin_jax.run.writer import Writer
 from swin_jax.saved import checkpoint, folder, transfer
 from swin_jax.saved import workdir as saved_workdir
-from swin_jax.saved.saved import Saved
 from swin_jax.tasks import kind_of
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import duration, say, waiting
@@ -52,13 +62,18 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   saved_workdir.check(workdir)
   folder.check_no_model(workdir)
   stored = checkpoint.stored_config(workdir)
+  start = None if stored else source_model.open_start(config)
+  if config.model_of_source:
+    weights = (stored, workdir) if stored else (start.config, start.source)
+    config = source_model.adopt(config, *weights, given)
   file_config = config
   config = run_config.with_statistics(config, stored if config.data.fit_to_set else None)
   fitted = fit.kept(config, stored, given) if stored else fit.by_size(config, given)
   config = fit.apply(config, fitted)
   checks.check(config)
+  weights_and_biases.check(config)
+  best.ranking_of(config)  # fails early if the task has no such metric
   distributed.check_shared(workdir)
-  start = _open_start(config.init_from) if config.init_from and not stored else None
   # 2. Input pipeline.
   with waiting("opening the data"):
     sources = open_sources(config)
@@ -77,7 +92,9 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     num_examples = _examples_at_start(workdir, num_examples, config)
   elif start:
     compatibility.check_same_encoder(config, start.config)
-    if note := compatibility.other_normalisation(config, start.config):
+    if config.model_of_source:
+      say(*source_model.describe(config, start))
+    elif note := compatibility.other_normalisation(config, start.config):
       say(note)
   steps_per_epoch, total_steps = run_config.count_steps(config, num_examples)
   schedule = Schedule(steps_per_epoch, total_steps, run_config.intervals(config, steps_per_epoch))
@@ -90,6 +107,8 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
   # 3.-5. Mesh and sharding, model, train step.
   with waiting("preparing the model"):
     program = build(config, steps_per_epoch, total_steps)
+  ranking = best.ranking_of(config)
+  best.check_rows(program, ranking, len(data.eval_source))
   if start:  # fails early if the weights do not fit
     shapes = {
       path: leaf.shape
@@ -103,9 +122,7 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       raise BadInput(f"another process has just trained in --workdir={workdir}; give the command again")
     # 6. Checkpoint: (1) this workdir, (2) init_from, (3) scratch.
     c = config.checkpoint
-    checkpoints = checkpoint.Checkpoints(
-      workdir, c.keep_latest, schedule.every["keep"], c.keep_best, program.task.best
-    )
+    checkpoints = checkpoint.Checkpoints(workdir, c.keep_latest, schedule.every["keep"], c.keep_best, ranking)
     stack.callback(checkpoints.close)
     with waiting("reading the checkpoint"):
       restored = checkpoints.restore(program.state)
@@ -121,27 +138,28 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
       with waiting("initialising the model"):
         state = program.init()
       if config.init_from:
-        start = start or _open_start(config.init_from)  # None if all checkpoints in workdir are damaged
+        start = start or source_model.open_start(config)  # None if all checkpoints in workdir are damaged
         with waiting(f"reading the weights in {config.init_from}"):
           params, report = transfer.start_from(start, state.params, _transfer_rules(config), workdir)
         state = dataclasses.replace(state, params=params, ema=state.ema and jax.tree.map(jnp.copy, params))
         say(f"{report.lines()[0]}; every name is in {workdir}/{saved_workdir.TRANSFER}")
       restored = checkpoint.Restored(0, state, {"interval": {}, "nonfinite_steps": 0}, None)
     run_config.write(config, workdir)
-    say(*run_config.describe(config, data, program, schedule, workdir))
+    say(*summary.describe(config, data, program, schedule, workdir))
     if lines := contents.describe(config):
       say(*lines)
     # 7. Loop.
     written = restored.data.get("written", {})  # old checkpoints have none
-    writer = Writer(workdir, restored.step, restored.evaluation is not None, written)
+    also = weights_and_biases.sinks(workdir, config)
+    writer = Writer(workdir, restored.step, restored.evaluation is not None, written, also)
     stack.callback(writer.close)
-    clock = Clock(config.data.batch_size, FORWARD_PASSES * program.flops)
+    clock = Clock(config.data.batch_size, program.train_flops)
     log = TrainLog(
       writer,
       clock,
       schedule,
       first=restored.step,
-      best=program.task.best[0],
+      best=ranking.metric,
       eval_batches=len(data.eval_source) / config.data.batch_size,
       sums=restored.data["interval"],
       evaluation=restored.evaluation,
@@ -149,15 +167,15 @@ def train(config: ConfigDict, workdir: str, given: Collection[str] = ()) -> dict
     )
     profiler = Profiler(workdir, **config.profile)
     stack.callback(profiler.close)
-    run = Run(config, data, num_examples, program, schedule, checkpoints, log, profiler)
+    run = Run(config, data, num_examples, program, schedule, ranking, checkpoints, log, profiler)
     with waiting(log.position):
-      evaluation = loop(run, restored)
+      ended = loop(run, restored)
   took = duration(time.perf_counter() - started)
-  say(
-    f"done in {took}  {in_short(evaluation)}  checkpoint"
-    f" {checkpoints.folder}/{max(restored.step, total_steps)}"
-  )
-  return evaluation
+  say(f"done in {took}  {in_short(ended.evaluation)}  checkpoint {checkpoints.folder}/{ended.step}")
+  if lines := best.describe(ended.best, ended.step, total_steps, checkpoints.folder):
+    say(*lines)
+  curves.draw(workdir)
+  return ended.evaluation
 
 
 def _examples_at_start(workdir: str, now: int, config: ConfigDict) -> int:
@@ -171,13 +189,6 @@ def _examples_at_start(workdir: str, now: int, config: ConfigDict) -> int:
   if before < now:
     say(f"split '{config.data.train_split}' has grown from {before:,} to {now:,} images; the schedule stays")
   return before
-
-
-def _open_start(init_from: str) -> Saved:
-  try:
-    return folder.open_saved(init_from)
-  except BadInput as error:
-    raise BadInput(f"config.init_from: {error}; --config.init_from= starts from scratch") from error
 
 
 def _transfer_rules(config: ConfigDict) -> transfer.Rules:

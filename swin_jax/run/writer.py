@@ -3,10 +3,11 @@
 None of it is needed to continue the run, so a failure of the storage is one line, and the run goes on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import io
 import json
 import pathlib
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -14,9 +15,20 @@ from PIL import Image
 
 from swin_jax.run.events import Events
 from swin_jax.run.record_file import RecordFile
+from swin_jax.saved import workdir as saved_workdir
 from swin_jax.terminal import files
 from swin_jax.terminal.digests import Digest
 from swin_jax.terminal.progress import warn
+
+
+class Sink(Protocol):
+  """Where metrics and pictures go in addition to the files in the workdir; no method may fail."""
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+  def picture(self, step: int, name: str, grid: np.ndarray, png: bytes) -> None: ...  # the same, encoded
+
+  def close(self) -> None: ...
 
 
 class Writer:
@@ -27,20 +39,28 @@ class Writer:
     step: step that the run continues from; lines of later steps, written before an interruption, are dropped.
     evaluated: whether the evaluation of this step is complete; if not, its lines are dropped too.
     written: `digests` when this step was saved.
+    also: further sinks of the metrics and the pictures.
   """
 
-  def __init__(self, workdir: str, step: int, evaluated: bool, written: Mapping[str, Digest]):
+  def __init__(
+    self,
+    workdir: str,
+    step: int,
+    evaluated: bool,
+    written: Mapping[str, Digest],
+    also: Sequence[Sink] = (),
+  ):
     self._workdir = pathlib.Path(workdir)
     self.nonfinite_path = self._workdir / "nonfinite.jsonl"
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    paths = self._workdir / "metrics.jsonl", self.nonfinite_path
+    paths = self._workdir / saved_workdir.METRICS, self.nonfinite_path
     self._records = {path.name: RecordFile(path) for path in paths}
     self._lines, self._nonfinite = self._records.values()
     for name, file in self._records.items():
       file.keep_lines(lambda entry: _is_before(entry, step, evaluated), written.get(name))
-    self._events = Events(self._workdir / "tensorboard", step + 1)
+    self._sinks = (Events(self._workdir / "tensorboard", step + 1), *also)
     self._lacks_pictures = False
 
   @property
@@ -58,7 +78,8 @@ class Writer:
     """
     if self._active:
       self._lines.add(_line({"step": step, **about, **values}))
-      self._events.scalars(step, values)
+      for sink in self._sinks:
+        sink.scalars(step, values)
 
   def nonfinite(self, step: int, records: list[int]) -> None:
     """Records the indices of the examples of a skipped step in `nonfinite.jsonl`."""
@@ -83,7 +104,8 @@ class Writer:
       return None
     grid, encoded = legend(picture_grid(images)), io.BytesIO()
     Image.fromarray(grid).save(encoded, "PNG")
-    self._events.picture(step, name, encoded.getvalue(), *grid.shape[:2])
+    for sink in self._sinks:
+      sink.picture(step, name, grid, encoded.getvalue())
     path = self._workdir / "pictures" / f"{name}-{step:07d}.png"
     try:
       path.parent.mkdir(exist_ok=True)
@@ -98,7 +120,7 @@ class Writer:
 
   def close(self) -> None:
     if self._active:
-      for file in (*self._records.values(), self._events):
+      for file in (*self._records.values(), *self._sinks):
         file.close()
 
 

@@ -29,13 +29,17 @@ DATA = {
   "std": rules.Items(rules.STD, range(rules.BANDS.high + 1)),
   "class_names": rules.Items(rules.Text(), range(1_000_001)),  # by label; may be empty
 }
-# Keys that older runs and model folders lack, with the values that were in effect then. A backbone fills in
-# its own (`BackboneKind.describe`).
+# Keys that older runs and model folders lack, with the values that were in effect then. Tasks state their
+# own, and a backbone fills in its own (`BackboneKind.describe`).
 DEFAULTS_OF_OLD_FORMATS = {
   "data": {"class_names": [], "dtype": "uint8", "fit_to_set": False},
-  "optim": {"total_steps": 0},
+  "model_of_source": False,
+  "optim": {"total_steps": 0, "freeze_encoder": False},
+  "checkpoint": {"best_by": "", "patience": 0},
+  "log": {"wandb": ""},
   "augment": {"interpolation": "bilinear", "rotate": False},
   "transfer": {"bias_tables": "geometric", "bands": "repeat", "class_map": ""},
+  **{kind.group: kind.defaults_of_old_formats for kind in KINDS.values()},
 }
 
 

@@ -86,9 +86,9 @@ def fetch(address: str) -> pathlib.Path:
       with waiting(f"downloading {file} of {address}"):
         downloaded = huggingface_hub.hf_hub_download(f"{owner}/{name}", file, local_files_only=bool(wrong))
       return pathlib.Path(downloaded)
-    except errors.LocalEntryNotFoundError:
-      raise
-    except errors.EntryNotFoundError:
+    except errors.EntryNotFoundError as error:
+      if isinstance(error, errors.LocalEntryNotFoundError) and not wrong:
+        raise  # the connection was lost
       return None
 
   try:
@@ -105,6 +105,8 @@ def fetch(address: str) -> pathlib.Path:
       fetched = index.parent
     else:
       fetched = one("pytorch_model.bin")
+    if fetched is None and wrong:
+      raise errors.LocalEntryNotFoundError(wrong)
     if fetched is None:
       names = huggingface_hub.HfApi().list_repo_files(f"{owner}/{name}")
       weights = [file for file in names if file.endswith((".safetensors", ".pth", ".pt", ".bin"))]
@@ -116,6 +118,13 @@ def fetch(address: str) -> pathlib.Path:
       f"{address} cannot be fetched: {wrong or 'the connection was lost'}. On a machine that reaches it,"
       f" download {url} and {url.removesuffix(weights)}config.json into one folder, copy that here, and give"
       f" python -m swin_jax.weights import FOLDER/{weights} models/{name}"
+    ) from error
+  except errors.GatedRepoError as error:
+    page = f"{huggingface_hub.constants.ENDPOINT}/{owner}/{name}"
+    raise BadInput(f"{address} is gated: accept its terms on {page}, then: hf auth login") from error
+  except errors.RepositoryNotFoundError as error:
+    raise BadInput(
+      f"{address}: the hub has no model {owner}/{name}, or it is private: check the name, or: hf auth login"
     ) from error
   except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
     raise BadInput(f"{address} cannot be fetched: {str(error).strip().splitlines()[0]}") from error

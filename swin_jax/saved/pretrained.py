@@ -12,6 +12,7 @@ import numpy as np
 from swin_jax.data.read import ranges
 from swin_jax.kernels import window_attention
 from swin_jax.models import backbone_of
+from swin_jax.models.backbone import Features
 from swin_jax.saved import description as descriptions
 from swin_jax.saved import folder, transfer
 from swin_jax.saved.saved import Saved
@@ -139,6 +140,14 @@ class Model:
       self.check_stage(stage)
     return self._pyramid(params, images, tuple(stages))
 
+  def pooled(self, params: Any, images: jax.Array) -> jax.Array:
+    """Returns the mean over the tokens of the last stage, normed, float32 [B, C]: what a classifier reads.
+
+    Args, raises: as in `features`.
+    """
+    self._check(images)
+    return self._pool(params, images)
+
   def fix_bias(self, params: Any) -> Any:
     """Returns parameters for inference at `image_size`: each V2 bias MLP is replaced by its output.
 
@@ -172,13 +181,24 @@ class Model:
   @functools.cached_property
   def _pyramid(self):
     def run(params, images, stages):
-      with self._precision():
-        features = self.module.apply(
-          {"params": params}, images, method=lambda module, images: module.encoder(images)
-        )
-      return [features.levels[stage] for stage in stages]
+      levels = self._encode(params, images).levels
+      return [levels[stage] for stage in stages]
 
     return jax.jit(run, static_argnums=2)
+
+  @functools.cached_property
+  def _pool(self):
+    def run(params, images):
+      last = self._encode(params, images).last.astype(jnp.float32)
+      return jnp.mean(last, axis=tuple(range(1, last.ndim - 1)))
+
+    return jax.jit(run)
+
+  def _encode(self, params: Any, images: jax.Array) -> Features:
+    with self._precision():
+      return self.module.apply(
+        {"params": params}, images, method=lambda module, images: module.encoder(images)
+      )
 
   def _precision(self):
     """Returns a context in which float32 products have full precision.
@@ -212,7 +232,9 @@ def load(
   """Loads a trained model.
 
   Args:
-    path: a model folder, a run's workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP.
+    path: a model folder, a run's workdir (its newest intact checkpoint), or one WORKDIR/checkpoints/STEP. Of
+      `swin_jax.load` also public weights, which are then converted into a cache: hf://OWNER/NAME[/FILE], or a
+      file or folder that `python -m swin_jax.weights import` reads.
     window: tokens, or (height, width); a window other than that of training, for all stages.
     image_size: pixels, or (height, width); needed where V1's windows depend on it.
     dtype: of the matrix products and activations, "float32" (full precision, which is slow on GPUs and

@@ -3,7 +3,7 @@
 This lets a laptop convert a model of 3 B parameters.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import json
 import pathlib
 import pickle
@@ -20,6 +20,7 @@ from swin_jax.terminal.progress import Progress
 
 # Entries that hold the weights in torch checkpoints: official, DeepSpeed, Lightning.
 ENTRIES = ("model", "module", "state_dict")
+IN_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # the first is read
 _DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
@@ -30,15 +31,22 @@ class Tensors(NamedTuple):
     source: name of the source, for messages.
     shapes: of every tensor, by name.
     read: name → the tensor; float32, or int64 for integers.
-    folder: folder that may hold a config.json that describes the file.
+    files: that hold them.
     notes: what was chosen or left out while opening, for the user.
+    class_names: those that the file states; empty if it states none.
   """
 
   source: str
   shapes: dict[str, tuple[int, ...]]
   read: Callable[[str], np.ndarray]
-  folder: pathlib.Path
+  files: tuple[pathlib.Path, ...]
   notes: tuple[str, ...] = ()
+  class_names: tuple[str, ...] = ()
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """The folder that may hold a config.json that describes the files."""
+    return self.files[0].parent
 
   def without(self, pattern: re.Pattern) -> "Tensors":
     """Returns the tensors whose names do not contain a match of a regular expression.
@@ -75,10 +83,9 @@ def open_tensors(source: str, allow_pickle: bool = False, entry: str = "") -> Te
     addresses.check_local("", source)
     path = pathlib.Path(source)
   if path.is_dir():
-    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    file = next((path / name for name in names if (path / name).exists()), None)
+    file = next((path / name for name in IN_FOLDERS if (path / name).exists()), None)
     if file is None:
-      raise BadInput(f"{source} holds none of {', '.join(names)}; name the file")
+      raise BadInput(f"{source} holds none of {', '.join(IN_FOLDERS)}; name the file")
     path = file
   if not path.is_file():
     raise BadInput(f"{source}: no such file")
@@ -125,7 +132,7 @@ def write(
         progress.step(value.nbytes / 1e6)
 
 
-def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
+def _open_safetensors(paths: Sequence[pathlib.Path], source: str) -> Tensors:
   import safetensors
 
   files = {}
@@ -142,7 +149,7 @@ def _open_safetensors(paths: Iterable[pathlib.Path], source: str) -> Tensors:
       ) from error
     files |= dict.fromkeys(file.keys(), file)
   shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
-  return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), path.parent)
+  return Tensors(source, shapes, lambda name: _plain(files[name].get_tensor(name)), tuple(paths))
 
 
 def _open_parts(index: pathlib.Path, source: str) -> Tensors:
@@ -198,7 +205,17 @@ def _open_torch(path: pathlib.Path, source: str, allow_pickle: bool, entry: str)
     tensor = state[name].detach()
     return _plain((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
-  return Tensors(source, shapes, read, path.parent, notes)
+  return Tensors(source, shapes, read, (path,), notes, _class_names(loaded))
+
+
+def _class_names(loaded: Any) -> tuple[str, ...]:
+  """Returns the names of the classes in the metadata of OpenMMLab's files, old and new; () without any."""
+  meta = loaded.get("meta") if isinstance(loaded, Mapping) else None
+  meta = meta if isinstance(meta, Mapping) else {}
+  new = meta.get("dataset_meta")
+  names = meta.get("CLASSES") or (new.get("classes") if isinstance(new, Mapping) else None)
+  known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+  return tuple(names) if known else ()
 
 
 def _state(loaded: Any, source: str, entry: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:

@@ -10,6 +10,8 @@ CHECKPOINTS = "checkpoints"  # folder of checkpoints, one a step
 CONFIG = "config.json"  # the resolved config
 PARAMETERS = "parameters.txt"  # table of all parameters
 TRANSFER = "transfer.txt"  # what became of every array of the model that the run started from
+METRICS = "metrics.jsonl"  # metrics by step, a line each
+CURVES = "curves.png"  # the metrics as pictures, drawn when the run ends
 LOCK = ".lock"  # locked while a process trains
 # Files that a run replaces. Logs are not among them: a run goes on without them.
 _FILES = (CONFIG, PARAMETERS, TRANSFER, LOCK)

@@ -6,6 +6,7 @@
   python -m swin_jax.show features SRC IMAGES… --out=DIR [--bands=]
   python -m swin_jax.show segment SRC IMAGES… --out=DIR [--labels=FOLDER] [--maps=DIR] [--bands=]
   python -m swin_jax.show regress SRC IMAGES… --out=DIR [--values=FOLDER] [--maps=DIR] [--bands=]
+  python -m swin_jax.show curves RUN… --out=DIR
 
 SRC is a run's workdir, WORKDIR/checkpoints/STEP or a model folder. IMAGES are image files, folders of them,
 or .npy and .npz arrays [height, width, bands] or [n, height, width, bands] with any number of bands: uint8,
@@ -27,6 +28,9 @@ has a label map of the same name, the errors, in magenta. `regress` does the sam
 regression: errors are blue where the prediction is too low, red where it is too high. --maps also writes the
 predicted classes or values, in files named like the images: georeferenced GeoTIFFs if the image is
 georeferenced, otherwise PNGs of classes, together with a classes.txt, or TIFFs of values.
+
+`curves` shows loss, learning rate and the metrics of the evaluations of one or several runs, each in a
+workdir.
 """
 
 import argparse
@@ -40,7 +44,7 @@ if __name__ == "__main__":
   preemption.listen()  # before the slow imports
   quiet.libraries()
 
-from swin_jax.show import output
+from swin_jax.show import curves, output
 from swin_jax.tasks import KINDS
 from swin_jax.terminal import cli, files, rules
 from swin_jax.terminal.addresses import local_path
@@ -69,12 +73,13 @@ def _head(text: str) -> int | None:
 
 
 def _parser() -> cli.Parser:
-  common = cli.Parser(add_help=False)
+  out = cli.Parser(add_help=False)
+  out.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for the pictures")
+  common = cli.Parser(add_help=False, parents=[out])
   common.add_argument(
     "source",
-    type=local_path,
     metavar="SRC",
-    help="workdir, WORKDIR/checkpoints/STEP or model folder",
+    help="workdir, WORKDIR/checkpoints/STEP, model folder, or public weights as for swin_jax.load",
   )
   common.add_argument(
     "images",
@@ -83,7 +88,6 @@ def _parser() -> cli.Parser:
     nargs="+",
     help="image files, folders of them, .npy, .npz",
   )
-  common.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for the pictures")
   common.add_argument(
     "--window",
     type=cli.sizes((1, 2)),
@@ -103,7 +107,9 @@ def _parser() -> cli.Parser:
 
   parser = cli.Parser(prog="python -m swin_jax.show", description=__doc__)
   commands = parser.add_subparsers(
-    dest="command", required=True, metavar="|".join(("reconstruct", "attention", "features", *_TASKS))
+    dest="command",
+    required=True,
+    metavar="|".join(("reconstruct", "attention", "features", *_TASKS, "curves")),
   )
 
   command = commands.add_parser(
@@ -156,12 +162,32 @@ def _parser() -> cli.Parser:
       help=f"maps of {maps}, named like their images",
     )
     command.add_argument("--maps", type=local_path, metavar="DIR", help="folder for the predicted maps")
+
+  command = commands.add_parser("curves", parents=[out], help="metrics of runs")
+  command.add_argument("runs", type=local_path, metavar="RUN", nargs="+", help="workdirs of runs")
   return parser
 
 
 def main(argv: list[str]) -> int:
   """Runs the command and returns its exit code."""
-  return cli.exit_code(lambda: _run(_parser().parse_args(argv[1:])))
+
+  def body():
+    arguments = _parser().parse_args(argv[1:])
+    if arguments.command == "curves":
+      _save(curves.picture(arguments.runs), "curves", arguments)
+    else:
+      _run(arguments)
+
+  return cli.exit_code(body)
+
+
+def _save(picture: Any, name: str, arguments: argparse.Namespace) -> None:
+  """Writes a picture to the folder of the pictures."""
+  folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
+  path = output.new_file(folder, name, ".png")
+  with files.replacing(path) as partial:
+    picture.save(partial, "PNG")
+  say(f"wrote {path}")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -169,9 +195,12 @@ def _run(arguments: argparse.Namespace) -> None:
   from swin_jax.saved import pretrained  # late, because importing jax takes seconds
   from swin_jax.show import images, whole_images
   from swin_jax.show import truth as truth_maps
+  from swin_jax.weights import converted
 
   image_files = [file for path in arguments.images for file in images.find(path)]
-  model, params = pretrained.load(arguments.source, window=arguments.window, image_size=arguments.image_size)
+  model, params = pretrained.load(
+    converted.path(arguments.source), window=arguments.window, image_size=arguments.image_size
+  )
   task, truth = _TASKS.get(arguments.command), None
   if task and model.kind is not KINDS[task]:
     raise BadInput(
@@ -199,12 +228,8 @@ def _run(arguments: argparse.Namespace) -> None:
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
-    folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
-    path = output.new_file(folder, name, f"-{arguments.command}.png")
-    with files.replacing(path) as partial:
-      picture.save(partial, "PNG")
+    _save(picture, f"{name}-{arguments.command}", arguments)
     drawn += 1
-    say(f"wrote {path}")
   if refused:
     others, more = len(refused) - 1, ""
     if others:

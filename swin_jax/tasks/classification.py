@@ -16,6 +16,8 @@ from swin_jax.tasks import image_input, ranking
 from swin_jax.tasks.task import Fields, Measured, Outputs, Task, TaskKind
 from swin_jax.terminal import rules
 
+_TOP = 5  # top-5 accuracy needs more classes
+
 
 def make_task(
   model: Classifier,
@@ -68,13 +70,12 @@ def make_task(
       "top1": jnp.sum((rank <= 1) * weight),
       "majority_share": jnp.sum(each, axis=0),
     }
-    if model.num_classes > 5:
-      sums["top5"] = jnp.sum((rank <= 5) * weight)
+    if model.num_classes > _TOP:
+      sums["top5"] = jnp.sum((rank <= _TOP) * weight)
     rows = {"logits": logits, "label": label}
     return Measured({name: (value, count) for name, value in sums.items()}, rows)
 
-  best, cost = ("eval/top1", True), model.encoder.flops
-  return Task(model, init, prepare, loss, measure, best, cost, row_metrics=ranking.ONE_VS_REST)
+  return Task(model, init, prepare, loss, measure, model.encoder.flops, row_metrics=ranking.ONE_VS_REST)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:
@@ -100,6 +101,12 @@ def _views(config: ConfigDict) -> tuple[Labelled, Labelled]:
 
 def _module(backbone: Backbone, settings: Settings) -> Classifier:
   return Classifier(backbone, settings["classification"]["num_classes"])
+
+
+def _metrics(settings: Settings) -> dict[str, bool]:
+  """Returns the metrics that can rank evaluations; the number of classes is 0 before the data is opened."""
+  top5 = {} if 0 < settings["classification"]["num_classes"] <= _TOP else {"top5": True}
+  return {"top1": True, **top5, **dict.fromkeys(ranking.ONE_VS_REST.names, True), "loss": False}
 
 
 def _outputs(settings: Settings) -> Outputs:
@@ -131,6 +138,7 @@ KIND = TaskKind(
   warnings=image_input.warnings,
   module=_module,
   make=_make,
+  metrics=_metrics,
   describe={"classification": ("num_classes",)},  # 0: no head; the model returns pooled features
   outputs=_outputs,
   summarise=_summarise,

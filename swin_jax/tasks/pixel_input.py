@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swin_jax.data.view import dense_views
-from swin_jax.models import levels_of, upernet
+from swin_jax.models import levels_of, norms
 from swin_jax.ops import photometric
 from swin_jax.tasks import augmentation, dense, pictures
 from swin_jax.tasks.task import Evaluation, Fields
@@ -26,8 +26,13 @@ RULES = {
   "dense.scales": rules.Items(rules.Real(0.1, 10), range(1, 33)),
   "dense.mirrored": rules.FLAG,
 }
+HEAD = {  # keys of the head, in the group of the task
+  "channels": rules.Whole(1, 16384),
+  "auxiliary_channels": rules.Whole(1, 16384),
+  "norm": rules.Choice(*norms.NORMS),
+}
+OLD_HEAD = {"auxiliary_channels": 256, "norm": "group"}  # see `TaskKind.defaults_of_old_formats`
 _ENLARGED = 2  # times; less is within the random scales of training
-CHANNELS = rules.Whole(upernet.GROUP, 16384)  # of the head, in the group of the task
 READS = ("dense", *augmentation.READS, *pictures.READS)
 # Keys that a model folder keeps: how to resize images and what the model sees of them at once.
 DESCRIBE = {"dense": ("sides", "eval_canvas", "window"), "augment": ("interpolation",)}
@@ -85,7 +90,7 @@ def evaluation(config: ConfigDict) -> Evaluation:
 
 
 def check(config: ConfigDict, group: str) -> None:
-  """Checks the keys of `READS`, and the channels of the head, `group`.channels.
+  """Checks the keys of `READS`, and the head, whose keys are in the group `group`.
 
   Raises:
     BadInput: the backbone or the images do not allow a value; the message names the keys.
@@ -137,16 +142,16 @@ def warnings(config: ConfigDict, largest: tuple[int, int] | None) -> Sequence[st
 
 
 def check_head(settings: ConfigDict, group: str) -> None:
-  """Checks the channels of the head, `group`.channels, and the stages of the backbone.
+  """Checks the channels of the head, in the group `group`, and the stages of the backbone.
 
   Raises:
     BadInput: UPerNet does not allow them; the message names the keys.
   """
-  channels, levels = settings[group].channels, levels_of(settings)
-  if channels % upernet.GROUP:
-    raise BadInput(
-      f"config.{group}.channels = {channels} must be a multiple of {upernet.GROUP}, the group size of the"
-      " norm"
-    )
+  head, levels = settings[group], levels_of(settings)
+  for key in ("channels", "auxiliary_channels"):
+    if head.norm == "group" and head[key] % norms.GROUP:
+      raise BadInput(
+        f"config.{group}.{key} = {head[key]} must be a multiple of {norms.GROUP}, the group size of the norm"
+      )
   if len(levels) < 2:
     raise BadInput(f"UPerNet needs at least two stages, but the backbone has {len(levels)}")

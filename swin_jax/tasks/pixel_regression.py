@@ -22,6 +22,9 @@ from swin_jax.tasks.task import Drawing, Measured, Outputs, PixelAnswers, Task, 
 from swin_jax.terminal import rules
 from swin_jax.terminal.errors import BadInput
 
+# Evaluation metrics, all errors; the first ranks evaluations by default.
+_METRICS = ("mean_absolute_error", "mean_squared_error", "relative_squared_error", "loss")
+
 
 def make_task(
   model: upernet.UPerNet,
@@ -81,7 +84,6 @@ def make_task(
     normalised(mean, std),
     loss,
     measure,
-    ("eval/mean_absolute_error", False),
     functools.partial(upernet.flops, model),
     pictures,
     pictures_show="regression",
@@ -152,7 +154,8 @@ def draw(
 
 
 def _module(backbone: Backbone, settings: Settings) -> upernet.UPerNet:
-  return upernet.UPerNet(backbone, 1, settings["pixel_regression"]["channels"])
+  head = {key: settings["pixel_regression"][key] for key in pixel_input.HEAD}
+  return upernet.UPerNet(backbone, num_classes=1, **head)
 
 
 def _make(backbone: Backbone, config: ConfigDict) -> Task:
@@ -215,7 +218,7 @@ KIND = TaskKind(
   augment=pixel_input.augment,
   rules={
     **pixel_input.RULES,
-    "pixel_regression.channels": pixel_input.CHANNELS,
+    **{f"pixel_regression.{key}": rule for key, rule in pixel_input.HEAD.items()},
     "pixel_regression.value_mean": rules.MEAN,
     "pixel_regression.value_std": dataclasses.replace(rules.STD, or_zero=True),
   },
@@ -224,10 +227,13 @@ KIND = TaskKind(
   check_saved=lambda settings: pixel_input.check_head(settings, "pixel_regression"),
   module=_module,
   make=_make,
-  describe={"pixel_regression": ("channels", "value_mean", "value_std"), **pixel_input.DESCRIBE},
+  metrics=lambda settings: dict.fromkeys(_METRICS, False),
+  describe={"pixel_regression": (*pixel_input.HEAD, "value_mean", "value_std"), **pixel_input.DESCRIBE},
   outputs=_outputs,
   summarise=lambda settings: "UPerNet of one value",
   fill=_fill,
   evaluation=pixel_input.evaluation,
+  head=tuple(pixel_input.HEAD),
+  defaults_of_old_formats=pixel_input.OLD_HEAD,
   pixels=PixelAnswers("regress", "number", lambda scores: scores[..., 0], draw),
 )

@@ -22,8 +22,7 @@ def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
   Raises:
     Undefined: all examples have the same class, or a logit is not finite.
   """
-  from scipy.special import log_softmax  # late, as both take a second or more to import
-  from sklearn.metrics import average_precision_score, roc_auc_score
+  from scipy.special import log_softmax  # late, because it takes long to import
 
   logits, label = rows["logits"], rows["label"]
   present = np.unique(label)
@@ -36,12 +35,32 @@ def one_vs_rest(rows: Mapping[str, np.ndarray]) -> tuple[float, float]:
   # In float64, because float32 rounds different probabilities near 1 to 1.
   scores = log_softmax(logits.astype(np.float64), axis=1)
   positives = [1] if logits.shape[1] == 2 else present
-  values = [
-    [score(label == each, scores[:, each]) for score in (roc_auc_score, average_precision_score)]
-    for each in positives
-  ]
+  values = [_of_class(label == each, scores[:, each]) for each in positives]
   auroc, average_precision = np.mean(values, axis=0)
   return float(auroc), float(average_precision)
+
+
+def _of_class(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+  """Returns AUROC and average precision of one class.
+
+  Args:
+    positive: bool [examples], with examples of both kinds.
+    score: float64 [examples].
+  """
+  order = np.argsort(-score)
+  score, positive = score[order], positive[order]
+  # Every distinct score is a threshold: the last of the examples that share it.
+  last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+  true_positives = np.cumsum(positive)[last]
+  selected = last + 1
+  recall = np.append(0.0, true_positives / true_positives[-1])
+  average_precision = np.sum(np.diff(recall) * true_positives / selected)
+  false_positives = selected - true_positives
+  # Points inside a straight piece of the curve add nothing to the area but rounding.
+  bends = (np.diff(false_positives, 2) != 0) | (np.diff(true_positives, 2) != 0)
+  kept = np.append(np.append(True, bends), True)[: len(last)]
+  false_positive_rate = np.append(0.0, false_positives[kept] / false_positives[-1])
+  return np.trapezoid(np.append(0.0, recall[1:][kept]), false_positive_rate), average_precision
 
 
 ONE_VS_REST = RowMetrics(("auroc", "average_precision"), one_vs_rest)

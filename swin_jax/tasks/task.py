@@ -71,8 +71,6 @@ class Task(NamedTuple):
       backbone (see `backbone.Features`), which the step adds to the first.
     measure: (params, batch) → `Measured` of an evaluation batch, whose "weight" is 1 for the examples that
       count and 0 for the others.
-    best: evaluation metric that ranks checkpoints, as logged ("eval/" and its name in `measure`), and whether
-      higher is better.
     flops: (image_size, bands) → FLOPs of one image's forward pass.
     pictures: (params, batch, bands) → uint8 [B, panels, height, width, 1 or 3] to log; None if the task has
       no pictures. `bands` are three, shown as red, green and blue, or one, shown as grey; () for the first
@@ -91,7 +89,6 @@ class Task(NamedTuple):
   prepare: Callable[[dict, jax.Array], dict]
   loss: Callable[[Any, dict, jax.Array], tuple[jax.Array, Sums, Losses]]
   measure: Callable[[Any, dict], Measured]
-  best: tuple[str, bool]
   flops: Callable[[tuple[int, int], int], int]
   pictures: Callable[[Any, dict, tuple[int, ...]], jax.Array] | None = None
   pictures_show: str = ""
@@ -196,6 +193,8 @@ class TaskKind(NamedTuple):
     check: config → None; raises BadInput for contradictions that show without data or devices.
     module: (backbone, settings) → the linen module.
     make: (backbone, config) → the `Task`.
+    metrics: settings → the metrics that can rank evaluations, and whether higher is better; the first does
+      by default. A name that ends with "/" stands for one metric per class.
     describe: group → keys that a model folder keeps, in addition to those of the backbone and the data. Keys
       of the task's own group define what the weights mean; the others say how images are presented to them.
       A group without such keys may be left out.
@@ -212,7 +211,10 @@ class TaskKind(NamedTuple):
     warnings: (config, (height, width) of the largest training image, or None where it is unknown) → a line
       for every setting among the task's keys that is likely to give a poor result.
     evaluation: config → the `Evaluation`.
+    head: keys of its group that, with the number of classes, determine the shapes of its head.
     class_layers: layers whose outputs are the classes; weights of other classes are transferred by name.
+    defaults_of_old_formats: keys of its group that older runs and model folders lack, with the values that
+      were in effect then.
     pixels: how `show` draws the predictions of a task that predicts every pixel; None for other tasks.
   """
 
@@ -225,6 +227,7 @@ class TaskKind(NamedTuple):
   check: Callable[[ConfigDict], None]
   module: Callable[[Any, Settings], nn.Module]
   make: Callable[[Any, ConfigDict], Task]
+  metrics: Callable[[Settings], Mapping[str, bool]]
   describe: Mapping[str, tuple[str, ...]]
   outputs: Callable[[Settings], Outputs]
   summarise: Callable[[Settings], str]
@@ -236,7 +239,9 @@ class TaskKind(NamedTuple):
   fit: Callable[[ConfigDict], Mapping[str, Any]] = _fit_nothing
   warnings: Callable[[ConfigDict, tuple[int, int] | None], Sequence[str]] = lambda config, largest: ()
   evaluation: Callable[[ConfigDict], Evaluation] = lambda config: Evaluation(tuple(config.data.image_size))
+  head: tuple[str, ...] = ()
   class_layers: tuple[str, ...] = ()
+  defaults_of_old_formats: Mapping[str, Any] = {}
   pixels: PixelAnswers | None = None
 
   def num_classes(self, settings: Settings) -> int:

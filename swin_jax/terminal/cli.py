@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Sequence
 import difflib
 import errno
 import gc
-import itertools
 import os
 import re
 import signal
@@ -13,9 +12,19 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from swin_jax.terminal import config_keys, config_values, leftovers, preemption, rules, user_config
+from swin_jax.terminal import (
+  config_help,
+  config_keys,
+  config_values,
+  config_words,
+  leftovers,
+  preemption,
+  rules,
+  shipped,
+  user_config,
+)
 from swin_jax.terminal.errors import BadInput, Fault, Preempted, is_of_storage, reason
-from swin_jax.terminal.progress import warn
+from swin_jax.terminal.progress import say, warn
 
 FAULT = 74  # EX_IOERR
 # Errors that say that a path cannot be used, wherever it was given.
@@ -26,7 +35,6 @@ COLLECT_EVERY = 50_000
 _OF_ABSL = re.compile("--?(no)?(flagfile|undefok)(=|$)")
 # What ml_collections raises where a key or its value cannot be parsed.
 _MISTAKES = (AttributeError, LookupError, TypeError, ValueError, SyntaxError, ArithmeticError, RecursionError)
-_KEY = re.compile(r"--?(?:no)?config\.([^=]*)")  # --noconfig.group.key sets a key to False
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,7 +83,7 @@ class _StoreOnce(argparse.Action):
 
 
 class ConfigParser(Parser):
-  """A parser with --config=FILE[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that file.
+  """A parser with --config=NAME[:KIND] and a flag --config.GROUP.KEY=VALUE for every key of that config.
 
   `parse_args` returns the config itself, locked, as `config`. absl parses only the arguments that argparse
   does not know, and its flags exist only during the call, so one process may parse several command lines.
@@ -92,21 +100,36 @@ class ConfigParser(Parser):
     self._config_of = config_of
     self.add_argument(
       "--config",
-      metavar="FILE[:KIND]",
-      help="config file and, after a colon, the kind of run; --config.GROUP.KEY=VALUE changes a key",
+      metavar="NAME[:KIND]",
+      help="name of a config that ships with swin_jax, or path of a config file; after a colon the kind of"
+      " run; --config.GROUP.KEY=VALUE changes a key",
     )
+    self.add_argument(
+      "--help_config",
+      action="store_true",
+      help="print every key of the config, with its value and meaning, and exit; without --config, the"
+      " defaults",
+    )
+
+  def format_help(self):
+    return "\n".join([super().format_help(), *shipped.described(), ""])
 
   def parse_known_args(self, args=None, namespace=None):
     known, rest = self._parse(args, namespace)
-    if not known.config and rest and not _KEY.match(rest[0]):
+    if not known.config and rest and not config_words.KEY.match(rest[0]):
       self.refuse(rest[0])
     if known.config:
       config = user_config.load(known.config)
+    elif known.help_config:
+      config = shipped.module("common").base()
     else:
       config = self._config_of(known)
       if config is None:
-        require(known, config="configs/quickstart.py")
+        require(known, config="quickstart:pretrain")
     known.config = self._change(config, rest)
+    if known.help_config:
+      say(*config_help.lines(known.config))
+      self.exit()
     return known, []
 
   def _change(self, loaded: Any, rest: Sequence[str]) -> Any:
@@ -119,8 +142,7 @@ class ConfigParser(Parser):
     for word in rest:
       if _OF_ABSL.match(word):  # absl would read files of flags, or ignore unknown flags
         self.refuse(word)
-    given = _given(rest)
-    _check_given_once(given)
+    given = config_words.given(rest)
     from absl import flags  # --help needs neither
     from ml_collections import config_flags
 
@@ -142,28 +164,7 @@ class ConfigParser(Parser):
 
 def given_keys(argv: Sequence[str]) -> list[str]:
   """Returns the keys that a command line sets by --config.GROUP.KEY, as "GROUP.KEY", each once."""
-  return list(dict.fromkeys(match[1] for word in argv if (match := _KEY.match(word))))
-
-
-def _given(words: Sequence[str]) -> list[tuple[str, str, str | None]]:
-  """Returns the flags that set keys, each as it is written, its key, and what it gives; None for nothing."""
-  given = []
-  for word, after in itertools.pairwise([*words, "--"]):
-    if match := _KEY.match(word):
-      _, equals, text = word.partition("=")
-      if not equals and not after.startswith("--"):
-        word, equals, text = f"{word}={after}", "=", after
-      given.append((word, match[1], text if equals else None))
-  return given
-
-
-def _check_given_once(given: Sequence[tuple[str, str, str | None]]) -> None:
-  """Raises BadInput if two flags set the same key: absl would take the last, or join tuples."""
-  before = {}
-  for flag, key, _ in given:
-    if key in before:
-      raise BadInput(f"{before[key]} and {flag} set the same key; give it once")
-    before[key] = flag
+  return list(dict.fromkeys(match[1] for word in argv if (match := config_words.KEY.match(word))))
 
 
 def require(arguments: argparse.Namespace, **examples: str) -> None:

@@ -19,9 +19,14 @@ def check(given: Sequence[str], config: Any) -> None:
       continue
     near = max(known, key=lambda other: _nearness(key, other))
     advice = (
-      f"did you mean config.{near}?" if _nearness(key, near) > _NEAR else "configs/common.py lists all keys"
+      f"did you mean config.{near}?" if _nearness(key, near) > _NEAR else "--help_config lists all keys"
     )
     raise BadInput(f"there is no config key config.{key}; {advice}")
+
+
+def values(config: Any) -> dict[str, Any]:
+  """Returns the value of every key of a config, by its name with the names of its groups."""
+  return {name: config[name] for name in _flat(config) if not hasattr(config[name], "keys")}
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[str]:

@@ -4,7 +4,7 @@ XLA allocates and frees its CPU buffers at every run of a program, and Linux cle
 first touched. With the default pages of 4 KiB, this takes up to a third of the time of a forward pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import importlib.metadata
 import importlib.util
 import itertools
@@ -31,16 +31,17 @@ def restart_on_large_pages(module: str) -> None:
   example, a notebook.
 
   Args:
-    module: module name of the command, as after python -m.
+    module: module name of the command, as after python -m; `swin_jax` runs it by a short name.
   """
   environment = on_large_pages(os.environ)
-  if (
-    environment
-    and _RESTARTED not in environment
-    and is_supported()
-    and ("-m", module) in itertools.pairwise(sys.orig_argv)
-  ):
+  if environment and _RESTARTED not in environment and is_supported() and _is_command(sys.orig_argv, module):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment | {_RESTARTED: "1"})
+
+
+def _is_command(argv: Sequence[str], module: str) -> bool:
+  """Returns whether a process was started as a command: as python -m, or as the program swin_jax."""
+  pairs = {*itertools.pairwise(argv)}
+  return bool(pairs & {("-m", module), ("-m", "swin_jax")}) or "swin_jax" in map(os.path.basename, argv[1:2])
 
 
 def on_large_pages(environment: Mapping[str, str]) -> dict[str, str] | None:

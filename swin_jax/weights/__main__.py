@@ -3,28 +3,33 @@
   python -m swin_jax.weights import SRC DST [--layout=auto] [--image_size= --window= --trained_window=]
                                             [--encoder_only] [--ignore=REGEX] [--entry=NAME]
   python -m swin_jax.weights adapt SRC DST [--window= --image_size= --bands= --class_map=]
+                                           [--padding= --clamp_windows=]
   python -m swin_jax.weights export SRC DST.safetensors --layout=official|timm|hf|torchvision|openmmlab
   python -m swin_jax.weights verify DIR
 
 `import` creates a model folder from a public checkpoint: of the official code (supervised, 22K to 1K,
-SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas; V1 and V2. SRC is a .safetensors or
-.pth file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
+SimMIM), timm, Hugging Face, torchvision, OpenMMLab, SatVision or Satlas, V1 or V2, or from a UPerNet
+(semantic segmentation) of transformers, the official code or mmsegmentation. SRC is a .safetensors or .pth
+file, a folder with one, or hf://OWNER/NAME[/FILE]. Every tensor must be used and every parameter filled;
 otherwise the command fails and reports the mismatch. --encoder_only takes the encoder of a larger model, such
-as UPerNet; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch file,
-such as model_ema.
+as a detector; --ignore leaves out what a regular expression finds; --entry chooses an entry of a PyTorch
+file, such as model_ema.
 
 `adapt` creates a model folder from a run's workdir or from another model folder: unchanged, or for another
-window, image size, bands or classes.
+window, image size, bands or classes, or with another treatment of maps that windows do not divide
+(--padding=masked|attended, --clamp_windows=true|false).
 
 `export` writes a workdir or a model folder for the official code, timm, transformers, torchvision or
-OpenMMLab.
+OpenMMLab. UPerNet goes to transformers, the official code and mmsegmentation (openmmlab), if its norm is
+"batch".
 
 `verify` reads every file of a model folder, or of a folder that swin_jax.export wrote, and compares it with
 its SHA-256 in config.json. It names each file that is damaged, missing or unexpected; if any is damaged or
 missing, it ends with exit code 2.
 
 A model folder is a valid input of --config.init_from, --mode=eval --workdir, `swin_jax.load`,
-`swin_jax.export` and `swin_jax.show`.
+`swin_jax.export` and `swin_jax.show`. All of these except --mode=eval also take SRC of `import` itself, and
+convert it once into the cache: $SWIN_JAX_CACHE, or swin_jax in $XDG_CACHE_HOME or ~/.cache.
 """
 
 import argparse
@@ -42,6 +47,8 @@ from swin_jax.terminal import cli, digests, files, rules
 from swin_jax.terminal.addresses import local_path
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say
+
+_SWITCH = {"true": True, "false": False}
 
 
 def _parser() -> cli.Parser:
@@ -113,6 +120,10 @@ def _parser() -> cli.Parser:
     "--bias_tables",
     choices=choices.BIAS_TABLES,
     help="interpolation of V1 bias tables for another window; default geometric",
+  )
+  command.add_argument("--padding", choices=choices.PADDING, help="attention to padding, as model.padding")
+  command.add_argument(
+    "--clamp_windows", choices=[*_SWITCH], help="whether windows shrink to small maps, as model.clamp_windows"
   )
   command.add_argument("--bands", type=cli.number(rules.BANDS), help="number of image bands")
   command.add_argument("--band_rule", choices=choices.BANDS, help="how new bands are derived; default repeat")
@@ -204,6 +215,13 @@ def _adapt(arguments) -> None:
   description = descriptions.adapt(
     before, arguments.window, arguments.image_size, arguments.bands, band_rule, classes
   )
+  changes = {"padding": arguments.padding, "clamp_windows": _SWITCH.get(arguments.clamp_windows)}
+  changes = {
+    key: value for key, value in changes.items() if value not in (None, description["model"].get(key))
+  }
+  if changes and not changes.keys() <= description["model"].keys():
+    raise BadInput(f"{arguments.source} has no windows; leave out --padding and --clamp_windows")
+  description["model"] |= changes
   drawn = "mask" in kind_of(description).inputs(description, description["data"]["image_size"])
   if drawn and len(description["data"]["mean"]) != len(before["data"]["mean"]):
     raise BadInput(
@@ -222,6 +240,11 @@ def _adapt(arguments) -> None:
   folder.write(arguments.destination, description, shapes, read)
   first, *others = descriptions.summary(description, shapes)
   say(f"wrote {arguments.destination}: {first}", *others)
+  for key, value in changes.items():
+    say(
+      f"model.{key} was {before['model'][key]} and is {value}: on maps that windows do not divide or exceed,"
+      " outputs differ from those of the source"
+    )
   if arguments.bands:
     say(
       "; ".join(

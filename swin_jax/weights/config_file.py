@@ -26,7 +26,7 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
   """
   config, sizes = read(path), {}
   config = next((config[group] for group in _NESTED if config.get(group)), config)
-  if config.get("model_type") in ("swin", "swinv2", "donut-swin"):
+  if config.get("model_type") in ("swin", "swinv2", "donut-swin", "maskformer-swin"):
     theirs = {
       name: config.get(name, model[name])
       for name in ("embed_dim", "depths", "num_heads", "patch_size", "mlp_ratio")
@@ -54,6 +54,18 @@ def sizes_of(path: pathlib.Path, model: dict[str, Any]) -> dict[str, Any]:
     if not all(type(size) is int and 0 <= size <= _LARGEST for size in _flat(value)):
       raise BadInput(f"{path}: {name} is {value!r}, not numbers of pixels or tokens; give --{name}=")
   return sizes
+
+
+def input_size(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns the image size in Hugging Face's settings of images; empty if they give none to a dense model.
+
+  The config of a dense model only has the image size of its backbone's pre-training.
+  """
+  size = read(folder / "preprocessor_config.json").get("size")
+  if not (read(folder / "config.json").get("backbone_config") and isinstance(size, dict)):
+    return {}
+  sides = [size.get("height"), size.get("width")]
+  return {"image_size": sides} if all(type(side) is int and 0 < side <= _LARGEST for side in sides) else {}
 
 
 def _flat(value: Any) -> list[Any]:

@@ -13,6 +13,8 @@ from swin_jax.weights.layouts import Layout
 _ATTENDING = ("hf", "torchvision", "openmmlab")
 # Programs in which a map with one side no larger than the window has square windows and no shift.
 _CLAMP_ALL = ("official", "hf", "openmmlab")
+# Settings of the backbones of all other programs' UPerNet, which is for images of any size.
+_OF_DENSE = {"clamp_windows": False, "padding": "attended"}
 
 
 def clamping(layout: Layout, version: int) -> dict[str, Any]:
@@ -52,11 +54,13 @@ def imported(layout: Layout, description: dict[str, Any]) -> tuple[dict[str, Any
   return settings, []
 
 
-def unlike(description: dict[str, Any], layout: str) -> dict[str, Any]:
-  """Returns the settings of a model that make a difference on images of its own size and that the program of
-  a layout does not have.
+def unlike(description: dict[str, Any], layout: str, dense: bool = False) -> dict[str, Any]:
+  """Returns the settings of a model that make a difference on images of its own size, or of a dense model on
+  any, and that the program of a layout does not have.
   """
   model, settings = description["model"], {}
+  if dense:
+    return {key: model[key] for key, value in _OF_DENSE.items() if model[key] != value}
   if pads_windows(description) and (model["padding"] == "masked" or layout not in _ATTENDING):
     settings["padding"] = model["padding"]
   if not model["clamp_windows"] and layout == "openmmlab":  # its code can be told not to clamp

@@ -6,7 +6,7 @@ import re
 from swin_jax.saved.tensors import Tensors
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
-from swin_jax.weights import config_file
+from swin_jax.weights import config_file, upernet
 from swin_jax.weights.layouts import Layout, is_buffer
 
 # Parts of names that only variants of Swin have which are not supported.
@@ -19,7 +19,7 @@ _VARIANTS = (
 )
 # Names that show another architecture, the most specific first.
 _OTHERS = (
-  (r"^encoder/", "a model of swin_jax itself: use its folder as it is, without importing it"),
+  (r"^encoder/", "a model of swin_jax itself: use it with its own config.json, without importing it"),
   (r"swinViT\.", "a Swin UNETR of MONAI, which is for volumes"),
   (r"residual_group|^swin2sr\.|(^|\.)RSTB", "a SwinIR or Swin2SR, which restores images"),
   (r"layers\.\d+\.residual|(^|\.)swin_unet", "a Swin-Unet"),
@@ -28,8 +28,8 @@ _OTHERS = (
   (r"(^|\.)(cls_token|class_token)$|(^|\.)vit\.encoder", "a Vision Transformer (ViT, DeiT, BEiT, DINO)"),
   (r"blocks\.\d+\.(conv_dw|dwconv)\.|downsample_layers\.\d|\.\d+\.layer_scale$|^convnext", "a ConvNeXt"),
   (r"attn_grid|grid_attention|partition_attn", "a MaxViT"),
-  (r"(^|\.)layer[1-4]\.\d+\.conv\d\.weight|^resnet\.|(^|\.)conv1\.weight$", "a ResNet or another CNN"),
   (r"denseblock\d", "a DenseNet"),
+  (r"(^|\.)layer[1-4]\.\d+\.conv\d\.weight|^resnet\.|(^|\.)conv1\.weight$", "a ResNet or another CNN"),
   (r"\.(conv_pw|conv_pwl|conv_dw)\.|features\.\d+\.\d+\.(block|conv)\.", "an EfficientNet or MobileNet"),
   (r"features\.\d+\.(weight|bias)$", "a VGG or another CNN"),
   (r"^model\.\d+\.(conv|cv\d|m|bn)\.", "a YOLO detector"),
@@ -42,7 +42,12 @@ _EMBEDDINGS = {  # layout → its patch embedding
   "torchvision": "features.0.0.weight",
 }
 _BLOCKS = {"openmmlab": "stages.0.blocks.0.attn.w_msa.", "torchvision": "features.1.0.attn."}
-_FIRST_BLOCK = re.compile(r"(?:encoder\.)?(?:layers[._]|stages\.)\d+\.blocks\.0\.|features\.1\.0\.")
+_FIRST_BLOCK = {  # layout → its names of the first block of a stage
+  "hf": r"encoder\.layers\.\d+\.blocks\.0\.",
+  "official": r"layers[._]\d+\.blocks\.0\.",
+  "openmmlab": r"stages\.\d+\.blocks\.0\.",
+  "torchvision": r"features\.1\.0\.",
+}
 _OLD_PARTS = (("rpe_mlp", "cpb_mlp"), ("enorm", "norm3"), ("layers_", "layers."))  # (theirs, usual)
 
 
@@ -69,11 +74,11 @@ def detect(tensors: Tensors) -> Layout:
     raise BadInput(_what_else(tensors, names, "no patch embedding"))
   layout, prefix = embeddings[0]
   own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-  if not any(_FIRST_BLOCK.match(name) for name in own):
-    raise BadInput(_what_else(tensors, names, "no layers of blocks"))
   for part, what in _VARIANTS:
     if example := next((name for name in own if part in name), None):
       raise BadInput(f"{tensors.source} has {what} ({prefix}{example}), which Swin V1 and V2 do not have")
+  if not any(re.match(_FIRST_BLOCK[layout], name) for name in own):
+    raise BadInput(_what_else(tensors, names, "no layers of blocks"))
   return _with_details(layout, prefix, own, set(names))
 
 
@@ -103,6 +108,8 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
     ((outer, head) for outer in (stripped, prefix) for head in heads if f"{outer}{head}.weight" in names),
     (stripped, heads[-1]),
   )
+  if fuse := next((name for name in names if f".{name}".endswith(f".{upernet.FUSE}")), ""):
+    outer = fuse.removesuffix(upernet.FUSE)
   if f"{prefix}decoder.0.weight" in names and f"{outer}decoder.0.weight" not in names:
     outer = prefix
   last = max(
@@ -111,20 +118,21 @@ def _with_details(layout: str, prefix: str, own: Collection[str], names: Collect
   )
   norm = prefix + ("layernorm" if layout == "hf" else "norm")
   norms = {
-    int(m[2]) - (layout == "hf"): m[1]
+    int(m[3]) - bool(m[2]): m[1]
     for name in names
-    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.stage(\d{1,9}))\.weight", name))
-    or (m := re.fullmatch(rf"({re.escape(prefix)}norm(\d))\.weight", name))
+    if (m := re.fullmatch(r"((?:.*\.)?hidden_states_norms\.(stage)?(\d{1,9}))\.weight", name))
+    or (m := re.fullmatch(rf"({re.escape(prefix)}norm()(\d))\.weight", name))
   }
-  unused = [norms[stage] for stage in norms if stage != last]
+  unused = ()
   if norms:
-    unused += [f"{prefix}{part}layernorm" for part in ("", "swin.") if layout == "hf"]
+    unused = tuple(f"{prefix}{part}layernorm" for part in ("", "swin.") if layout == "hf")
     norm = norms.get(last, "")
   elif f"{norm}.weight" not in names and f"{outer}{head}.weight" not in names:
     norm = ""
   dense = len(norms) > (layout != "hf")  # a classifier of OpenMMLab has a numbered norm too
   renamed = tuple(pair for pair in _OLD_PARTS if any(pair[0] in name for name in own))
-  return Layout(layout, prefix, outer, renamed, norm, head, merge_first, dense, tuple(unused))
+  others = tuple(norms.get(stage, "") for stage in range(last)) if dense else ()
+  return Layout(layout, prefix, outer, renamed, norm, head, merge_first, dense, others, unused)
 
 
 def _what_else(tensors: Tensors, names: Collection[str], lack: str) -> str:

@@ -12,18 +12,23 @@ import jax
 import numpy as np
 
 from swin_jax.models import backbone_of, swin, windows
+from swin_jax.models.norms import GROUP
 from swin_jax.models.swin import official
 from swin_jax.models.swin.settings import changed
+from swin_jax.saved import choices, tensors
 from swin_jax.saved import description as descriptions
-from swin_jax.saved import tensors
 from swin_jax.saved.saved import Saved
-from swin_jax.tasks import classification, masked_pixels
+from swin_jax.tasks import classification, kind_of, masked_pixels, segmentation
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import conventions, layouts, loading
+from swin_jax.weights import conventions, layouts, loading, upernet
 
-# Task → whether other programs treat its models as masked-image models; they support no other task's head.
-_MASKED = {classification.KIND.group: False, masked_pixels.KIND.group: True}
+# Task → layouts whose programs have its models, and what they are called in messages.
+_LAYOUTS = {
+  classification.KIND.group: (choices.LAYOUTS, ""),
+  masked_pixels.KIND.group: (("official", "hf"), "a masked-image model"),
+  segmentation.KIND.group: (("hf", "openmmlab", "official"), "a UPerNet"),
+}
 
 # Layouts whose files hold constants, and which of them.
 _CONSTANTS = {"official": ("index", "table", "mask")} | dict.fromkeys(
@@ -48,11 +53,12 @@ def plan(
   """
   description = _describe(saved, layout)
   model = description["model"]
-  masked = _MASKED[description["task"]]
-  spelling = layouts.make(layout, model["version"], masked, len(model["depths"]))
+  kind, stages = kind_of(description), len(model["depths"])
+  masked, dense = kind is masked_pixels.KIND, kind is segmentation.KIND
+  spelling = layouts.make(layout, model["version"], stages, masked=masked, dense=dense)
   table, makers = {}, collections.defaultdict(list)
   for path, shape in saved.shapes.items():
-    names = official.names(path, model)
+    names = layouts.names(path, model)
     stacked = isinstance(names, list)
     for block, name in enumerate(names if stacked else [names]):
       parts, form, (k, count) = spelling.spell(name), spelling.form(name, model), spelling.part(name)
@@ -60,17 +66,18 @@ def plan(
       for i, part in enumerate(parts):
         table[part] = (whole[0] // len(parts) * count, *whole[1:]), np.dtype(np.float32)
         makers[part].append((path, block if stacked else None, form, (i, len(parts)), (k, count)))
-  constants = {}
+  zero = np.zeros((), np.int64)
+  constants = {counter: lambda: zero for name in table if (counter := upernet.counter(name))}
   if layout in _CONSTANTS:
     for name, make in official.buffers(description).items():
-      if name.endswith(_CONSTANTS[layout]):
+      if name.endswith(_CONSTANTS[layout]) and not (dense and name.endswith("mask")):
         flat = layout == "torchvision" and name.endswith("index")
         constants[spelling.spell(name)[0]] = lambda make=make, flat=flat: (
           make().reshape(-1) if flat else make()
         )
-    for name, make in constants.items():
-      value = make()
-      table[name] = value.shape, value.dtype
+  for name, make in constants.items():
+    value = make()
+    table[name] = value.shape, value.dtype
 
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -101,28 +108,34 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
   description = descriptions.describe(saved.config, saved.source)
   if backbone_of(description) is not swin.KIND:
     raise BadInput(f"{saved.source} is not a Swin Transformer; python -m swin_jax.export exports it")
-  if description["task"] not in _MASKED:
+  if description["task"] not in _LAYOUTS:
     raise BadInput(
       f"{saved.source} is a model of {description['task']}, whose head no other layout has; python -m "
       "swin_jax.export exports the whole model"
     )
+  dense = kind_of(description) is segmentation.KIND
+  known, called = _LAYOUTS[description["task"]]
+  if layout not in known:
+    *others, last = known
+    advice = "" if dense else ", or fine-tune it first"
+    raise BadInput(
+      f"{saved.source} is {called}, which {layout} does not have; --layout={', '.join(others)} or"
+      f" {last}{advice}"
+    )
+  if dense:
+    _check_dense(description, saved.source)
   every = description["model"]["extra_norm_every"]
   if every and layout not in ("official", "openmmlab"):
     raise BadInput(
       f"{saved.source} has an extra norm every {every} blocks, which --layout={layout} cannot hold"
     )
-  if _MASKED[description["task"]] and layout not in ("official", "hf"):
-    raise BadInput(
-      f"{saved.source} is a masked-image model, which {layout} does not have; --layout=official or hf, or"
-      " fine-tune it first"
-    )
-  settings = changed(description) | conventions.unlike(description, layout)
+  settings = changed(description) | conventions.unlike(description, layout, dense)
   patch = windows.sides(description["model"]["patch_size"], 2)
   if len(set(patch)) > 1:
     settings["patch_size"] = patch
   trait = " and ".join(f"model.{key} = {value!r}" for key, value in settings.items())
   trait = f"has {trait}" if trait else ""
-  if settings.get("padding") == "masked":
+  if settings.get("padding") == "masked" and not dense:
     size = " × ".join(map(str, description["data"]["image_size"]))
     trait += f" and images of {size} px, whose maps need padding, to which no other program gives a mask"
   if len(description["data"]["image_size"]) != 2:
@@ -134,6 +147,25 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
     )
   description["model"] |= {"patch_size": patch[0]}  # a number, even where the model has one for each axis
   return description
+
+
+def _check_dense(description: dict[str, Any], source: str) -> None:
+  """Checks that other programs can have a UPerNet.
+
+  Raises:
+    BadInput: its norms or its backbone are of another kind.
+  """
+  norm = description[segmentation.KIND.group]["norm"]
+  why = ""
+  if norm != "batch":
+    why = (
+      f"norms with segmentation.norm={norm!r}, statistics of each image over {GROUP} channels, where other"
+      " programs' UPerNet has batch norm with running statistics"
+    )
+  elif description["model"]["version"] != 1:
+    why = "a backbone of Swin V2, where other programs' UPerNet has V1"
+  if why:
+    raise BadInput(f"{source} has {why}; python -m swin_jax.export exports the whole model")
 
 
 def export(saved: Saved, destination: str, layout: str) -> list[str]:

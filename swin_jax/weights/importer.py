@@ -11,9 +11,10 @@ from swin_jax.models.swin import official
 from swin_jax.models.swin.settings import used_windows
 from swin_jax.saved import description as descriptions
 from swin_jax.saved.tensors import Tensors
+from swin_jax.saved.transfer import ENCODER
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.lines import listed
-from swin_jax.weights import detection, inference, layouts
+from swin_jax.weights import detection, inference, layouts, upernet
 
 
 class Import(NamedTuple):
@@ -52,9 +53,9 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
   description, notes = inference.infer(tensors, detected, hints)
   description = descriptions.describe(description, tensors.source)
   model, shapes = description["model"], descriptions.parameter_shapes(description)
-  pieces, wrong = {}, []
+  pieces, wrong = {}, {}  # wrong: description of a tensor → path of the parameter that lacks it
   for path, shape in shapes.items():
-    names = official.names(path, model)
+    names = layouts.names(path, model)
     stacked = isinstance(names, list)
     names = names if stacked else [names]
     if names[0].startswith("norm.") and not detected.last_norm:
@@ -65,22 +66,24 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
       missing = [part for part in parts if part not in tensors.shapes]
       theirs = None if missing else _shape_of(parts, tensors.shapes, pieces[path])
       if theirs != shape[stacked:]:
-        wrong.append(
-          f"{' + '.join(missing or parts)}"
-          f" {'is missing' if missing else f'makes {theirs}, not {shape[stacked:]}'}"
-        )
+        why = "is missing" if missing else f"makes {theirs}, not {shape[stacked:]}"
+        wrong[f"{' + '.join(missing or parts)} {why}"] = path
   used = {part for piece in pieces.values() for parts in piece.names for part in parts}
   groups = {_group(name, detected) for name in used}
   left = sorted(name for name in tensors.shapes if name not in used and not layouts.is_buffer(name))
-  norms = [name for name in left if name.rpartition(".")[0] in detected.unused]
-  others = [name for name in left if name not in norms and _group(name, detected) not in groups]
-  problems = [f"{len(wrong)} parameters are not filled: {listed(wrong)}"] if wrong else []
-  if extra := [name for name in left if name not in norms and not (hints.encoder_only and name in others)]:
+  norms = [name for name in left if name.rpartition(".")[0] in {*detected.norms} - {""}]
+  unused = [name for name in left if name.rpartition(".")[0] in detected.unused]
+  rest = [name for name in left if name not in (*norms, *unused)]
+  others = [name for name in rest if _group(name, detected) not in groups]
+  problems = [f"{len(wrong)} parameters are not filled: {listed([*wrong])}"] if wrong else []
+  if extra := [name for name in rest if not (hints.encoder_only and name in others)]:
     problems.append(f"{len(extra)} tensors are unused: {listed(extra)}")
-    if extra == others and not wrong:
-      problems.append(
-        "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
-      )
+  of_heads = tuple(detected.outer + prefix for prefix in upernet.PREFIXES)
+  whole = not any(path.startswith(ENCODER) for path in wrong.values())
+  if problems and whole and all(name in others or name.startswith(of_heads) for name in extra):
+    problems.append(
+      "the encoder is complete: --encoder_only imports it alone, --ignore=REGEX leaves out names"
+    )
   if problems:
     raise BadInput(f"{tensors.source} is not a known form of Swin V{model['version']}: {'; '.join(problems)}")
 
@@ -106,10 +109,12 @@ def plan(tensors: Tensors, hints: inference.Hints, layout: str = "auto") -> Impo
     notes.append("there is no last norm: its scale becomes 1 and its bias 0")
   if norms:
     notes.append(f"left out, because they belong to dense heads: {_count_groups(norms, detected)}")
+  if unused:
+    notes.append(f"left out, because no model uses them: {', '.join(unused)}")
   if others:
     notes.append(f"left out, because of --encoder_only: {_count_groups(others, detected)}")
-  rest = "" if norms or others else ", none left over"
-  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{rest}")
+  end = "" if norms or unused or others else ", none left over"
+  notes.append(f"{len(used)} tensors used, {constants} constants that follow from the windows{end}")
   return Import(description, detected, shapes, read, notes)
 
 
@@ -158,7 +163,9 @@ def _check_constants(
   names = [
     name
     for name in tensors.shapes
-    if layouts.is_buffer(name) and (groups is None or _group(name, layout) in groups)
+    if layouts.is_buffer(name)
+    and not name.endswith(upernet.COUNTER)
+    and (groups is None or _group(name, layout) in groups)
   ]
   for name in names:
     value = tensors.read(name)

@@ -8,9 +8,10 @@ import pathlib
 from typing import Any, NamedTuple
 
 from swin_jax.saved.tensors import Tensors
-from swin_jax.tasks import classification, masked_pixels
+from swin_jax.tasks import classification, masked_pixels, segmentation
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import config_file, conventions, satlas, sizes
+from swin_jax.terminal.printable import clean
+from swin_jax.weights import config_file, conventions, satlas, sizes, upernet
 from swin_jax.weights.layouts import Layout
 
 # normalisation of public models with three bands
@@ -91,13 +92,14 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       layout.spell(first.format(0, leaf))[0] for leaf in ("logit_scale", "relative_position_bias_table")
     ]
     raise BadInput(f"{tensors.source} is neither Swin V2 nor V1: it has no {' and no '.join(names)}")
-  masked = has_head("decoder.0.weight")
-  num_classes = shape("head.weight", 2)[0] if has_head("head.weight") and not masked else 0
+  masked, dense = has_head("decoder.0.weight"), has_head(upernet.FUSE)
+  if dense and (lack := upernet.lack(has, layout.norms)):
+    raise BadInput(f"{tensors.source} {lack}; --encoder_only imports its encoder")
 
   def has_norm(stage, block):
     return layout.name != "hf" and has(f"layers.{stage}.blocks.{block}.norm3.weight")
 
-  kind = masked_pixels.KIND if masked else classification.KIND
+  kind = segmentation.KIND if dense else masked_pixels.KIND if masked else classification.KIND
   description = {
     "task": kind.group,
     "model": {
@@ -111,13 +113,7 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       **conventions.clamping(layout, version),
     },
     # 8-bit images practically never have more than four bands.
-    "data": {
-      "dtype": "uint8" if bands <= 4 else "float32",
-      "class_names": config_file.class_names(tensors.folder / "config.json", num_classes),
-    },
-    kind.group: {"target_norm_window": hints.target_norm_window or 0}
-    if masked
-    else {"num_classes": num_classes},
+    "data": {"dtype": "uint8" if bands <= 4 else "float32"},
   }
   inferred, origins = sizes.infer(tensors, layout, description["model"], hints._asdict())
   description["data"]["image_size"] = inferred["image_size"]
@@ -129,6 +125,13 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
   description["model"] |= settings
   origins += doubts
   description["data"] |= _normalisation(tensors, layout, bands, hints, origins)
+  if dense:
+    description |= upernet.describe(shape, inferred["image_size"])
+  elif masked:
+    description[kind.group] = {"target_norm_window": hints.target_norm_window or 0}
+  else:
+    description[kind.group] = {"num_classes": shape("head.weight", 2)[0] if has_head("head.weight") else 0}
+  description["data"]["class_names"] = _class_names(tensors, description[kind.group].get("num_classes", 0))
   if masked:
     target = (
       f"normalised by {hints.target_norm_window} px around them" if hints.target_norm_window else "unchanged"
@@ -138,6 +141,12 @@ def infer(tensors: Tensors, layout: Layout, hints: Hints) -> tuple[dict[str, Any
       + (" (if not: --target_norm_window)" if hints.target_norm_window is None else "")
     )
   return description, origins
+
+
+def _class_names(tensors: Tensors, count: int) -> list[str]:
+  """Returns the names of the classes in the file or in a file next to it; empty if there are not as many."""
+  inside = [clean(name) for name in tensors.class_names]
+  return inside if len(inside) == count else config_file.class_names(tensors.folder / "config.json", count)
 
 
 def _normalisation(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swin_jax.models.swin import official
+from swin_jax.weights import upernet
 
 _HF_WHOLE = {
   "patch_embed.proj": "embeddings.patch_embeddings.projection",
@@ -64,7 +65,8 @@ class Layout(NamedTuple):
     head: the classifier's last layer, without the outer prefix.
     merge_first: whether merging is the first layer of the next stage, and not the last of the one before.
     dense: whether the file holds a backbone of a dense model, which norms the maps of stages.
-    unused: names of layers that the encoder does not use: the norms of the other stages' maps.
+    norms: the whole names of the norms of the maps of the stages before the last; "" for one without a norm.
+    unused: names of layers that no model uses.
   """
 
   name: str
@@ -75,6 +77,7 @@ class Layout(NamedTuple):
   head: str = "head"
   merge_first: bool = False
   dense: bool = False
+  norms: tuple[str, ...] = ()
   unused: tuple[str, ...] = ()
 
   def spell(self, name: str) -> tuple[str, ...]:
@@ -83,6 +86,10 @@ class Layout(NamedTuple):
       return (self.outer + self.head + name.removeprefix("head"),)
     if name.startswith("decoder."):
       return (self.outer + name,)
+    if name.startswith(upernet.PREFIXES):
+      return (self.outer + upernet.spell(name, self.name),)
+    if m := re.fullmatch(r"norm(\d+)(\..*)", name):
+      return ((self.norms[int(m[1])] or f"{self.encoder}norm{m[1]}") + m[2],)
     if name.startswith("norm."):
       return (self.last_norm + name.removeprefix("norm"),)
     parts = self._spell_encoder(name)
@@ -116,6 +123,8 @@ class Layout(NamedTuple):
 
   def form(self, name: str, model: dict[str, Any]) -> official.Form:
     """Returns the conversions between this layout's tensor of an official name and our parameter."""
+    if name.startswith(upernet.PREFIXES):
+      return upernet.form(name)
     form = official.form(name, model)
     merging = ".downsample.reduction." in name or (".downsample.norm." in name and model["version"] == 1)
     if self.name == "openmmlab" and merging:
@@ -144,17 +153,35 @@ def _by_channel(x: np.ndarray) -> np.ndarray:
   return np.moveaxis(x.reshape(*x.shape[:-1], 2, 2, -1).swapaxes(-3, -2), -1, -3).reshape(x.shape)
 
 
-def make(layout: str, version: int, masked: bool, stages: int) -> Layout:
-  """Returns the layout that its own library writes, for a masked-image model or a classifier."""
+def names(path: str, model: dict[str, Any]) -> list[str] | str:
+  """Returns the official names of a parameter of any model, as `official.names` does for the backbone."""
+  return upernet.name(path) or official.names(path, model)
+
+
+def make(layout: str, version: int, stages: int, *, masked: bool = False, dense: bool = False) -> Layout:
+  """Returns the layout that its own library writes for a classifier, a masked-image or a dense model."""
   encoder = {"hf": "swinv2." if version == 2 else "swin.", "openmmlab": "backbone."}.get(layout, "")
+  norm = {"hf": "layernorm", "openmmlab": f"norm{stages - 1}"}.get(layout, "norm")
+  norms = []
   if masked and layout == "official":
     encoder = "encoder."
-  norm = {"hf": "layernorm", "openmmlab": f"norm{stages - 1}"}.get(layout, "norm")
+  elif dense:
+    encoder = "backbone."
+    names = (f"hidden_states_norms.stage{i + 1}" if layout == "hf" else f"norm{i}" for i in range(stages))
+    *norms, norm = names
   merge_first = layout == "timm" or (layout == "openmmlab" and version == 2)
   head = _HEADS.get(layout, "head")
-  return Layout(layout, encoder, last_norm=encoder + norm, head=head, merge_first=merge_first)
+  return Layout(
+    layout,
+    encoder,
+    last_norm=encoder + norm,
+    head=head,
+    merge_first=merge_first,
+    dense=dense,
+    norms=tuple(encoder + norm for norm in norms),
+  )
 
 
 def is_buffer(name: str) -> bool:
-  """Returns whether a tensor is a constant that follows from the geometry."""
-  return name.rpartition(".")[2] in official.BUFFERS
+  """Returns whether a tensor is a constant: one that follows from the geometry, or a counter of training."""
+  return name.rpartition(".")[2] in (*official.BUFFERS, upernet.COUNTER)

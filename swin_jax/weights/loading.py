@@ -5,8 +5,9 @@ from typing import Any
 
 from swin_jax.models import windows
 from swin_jax.models.swin.settings import trained_windows, used_windows
-from swin_jax.tasks import kind_of, masked_pixels
+from swin_jax.tasks import kind_of, masked_pixels, segmentation
 from swin_jax.terminal.errors import BadInput
+from swin_jax.weights import upernet
 
 
 def _windows(description: dict[str, Any], source: str) -> tuple[int, list[int]]:
@@ -65,11 +66,14 @@ def hf_config(description: dict[str, Any], source: str) -> dict[str, Any]:
   }
   if model["version"] == 2:
     config["pretrained_window_sizes"] = trained
+  labels = {}
   if classes:
     names = data["class_names"]
-    labels = {i: names[i] if i < len(names) else f"LABEL_{i}" for i in range(classes)}
-    config |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
-  return config
+    labels["id2label"] = {i: names[i] if i < len(names) else f"LABEL_{i}" for i in range(classes)}
+    labels["label2id"] = {label: i for i, label in labels["id2label"].items()}
+  if kind_of(description) is segmentation.KIND:
+    return upernet.hf_config(config, description, labels)
+  return config | labels
 
 
 def with_transformers(config: dict[str, Any], path: pathlib.Path) -> str:
@@ -81,6 +85,8 @@ def with_transformers(config: dict[str, Any], path: pathlib.Path) -> str:
 def in_python(description: dict[str, Any], path: pathlib.Path, layout: str, source: str) -> str:
   """Returns a line of Python that loads the file with the program of the layout."""
   load = f"model.load_state_dict(safetensors.torch.load_file('{path}')"
+  if kind_of(description) is segmentation.KIND:  # mmsegmentation does not load the constants
+    return f"{load}, strict=False)  # in an EncoderDecoder of a SwinTransformer and a UPerHead of these sizes"
   if layout == "openmmlab":  # its code does not load the constants
     return f"{load}, strict=False)  # in a model whose backbone is a SwinTransformer of these sizes"
   if layout == "torchvision":

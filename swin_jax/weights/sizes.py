@@ -37,6 +37,7 @@ def infer(
     for where, known in (
       (f"--{name}", flags),
       ("the file", buffers),
+      ("preprocessor_config.json next to it", config_file.input_size(tensors.folder)),
       ("config.json next to it", config),
       (f"torchvision's models with such windows (if not: --{name})", usual),
     ):

@@ -86,15 +86,15 @@ def raster_values(folder):
 @pytest.mark.parametrize(
   "make, kinds",
   [
-    (photographs, {"own_images.py": "pretrain finetune scratch"}),
-    (without_classes, {"own_images.py": "pretrain"}),
-    (one_class, {"own_images.py": "pretrain"}),
-    (label_maps, {"own_images.py": "pretrain", "own_labels.py": "finetune scratch"}),
-    (value_maps, {"own_images.py": "pretrain", "own_labels.py": "regress regress"}),
-    (rasters, {"own_rasters.py": "pretrain"}),
-    (raster_classes, {"own_rasters.py": "pretrain finetune finetune"}),
-    (raster_labels, {"own_rasters.py": "pretrain segment segment"}),
-    (raster_values, {"own_rasters.py": "pretrain regress regress"}),
+    (photographs, {"own_images": "pretrain finetune scratch"}),
+    (without_classes, {"own_images": "pretrain"}),
+    (one_class, {"own_images": "pretrain"}),
+    (label_maps, {"own_images": "pretrain", "own_labels": "finetune scratch"}),
+    (value_maps, {"own_images": "pretrain", "own_labels": "regress regress"}),
+    (rasters, {"own_rasters": "pretrain"}),
+    (raster_classes, {"own_rasters": "pretrain finetune finetune"}),
+    (raster_labels, {"own_rasters": "pretrain segment segment"}),
+    (raster_values, {"own_rasters": "pretrain regress regress"}),
   ],
 )
 def test_the_next_commands_are_accepted(make, kinds, tmp_path, capsys, monkeypatch):
@@ -104,7 +104,7 @@ def test_the_next_commands_are_accepted(make, kinds, tmp_path, capsys, monkeypat
   out = tmp_path / "a set, 'quoted'"
   assert main(tmp_path / "in", out) == 0
   commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m ")]
-  expected = [f"configs/{file}:{kind}" for file in kinds for kind in kinds[file].split()]
+  expected = [f"{file}:{kind}" for file in kinds for kind in kinds[file].split()]
   assert [shlex.split(line)[3].removeprefix("--config=") for line in commands] == [
     *expected,
     *(f"{name},cpu" for name in expected),

@@ -379,7 +379,7 @@ def test_sets_of_other_bands_or_types_are_refused_before_they_are_read(tmp_path)
   splits = dict(data__train_split="train", data__eval_split="train")
   with pytest.raises(
     BadInput,
-    match="holds int16 of 5 bands, but data.dtype is uint8: use configs/own_rasters.py",
+    match="holds int16 of 5 bands, but data.dtype is uint8: use --config=own_rasters",
   ):
     open_input(segmentation(tmp_path / "out", **splits))
   with pytest.raises(BadInput, match="has images of 5 bands, but data.mean has 4"):

@@ -310,7 +310,7 @@ def test_statistics_fill_the_config(folder, tmp_path):
   for changes, message in (
     (
       dict(data__dtype="uint8"),
-      "holds float32 of 5 bands, but data.dtype is uint8: use configs/own_rasters.py or --config.data",
+      "holds float32 of 5 bands, but data.dtype is uint8: use --config=own_rasters or --config.data",
     ),
     (
       dict(data__source="digits", data__path=""),

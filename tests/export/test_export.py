@@ -266,7 +266,7 @@ def test_bad_input_is_said_in_one_line(models, tmp_path, capsys, monkeypatch):
   assert "did you mean --weights" in refused(models / "v2", out, "--weight=beside")
   assert "leave out --dtype and --weights" in refused(models / "v2", out, "--format=onnx", "--weights=beside")
   monkeypatch.setitem(sys.modules, "jax2onnx", None)
-  assert "pip install -r requirements-onnx.txt" in refused(models / "v1", out, "--format=onnx")
+  assert "pip install -e '.[onnx]'" in refused(models / "v1", out, "--format=onnx")
   monkeypatch.setattr(command, "LARGEST_BYTES", 10)
   assert "give --weights=beside" in refused(models / "v2", out)
   assert not list(tmp_path.iterdir())
@@ -274,7 +274,7 @@ def test_bad_input_is_said_in_one_line(models, tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def onnxruntime():
-  pytest.importorskip("jax2onnx", reason="in an environment of its own, requirements-onnx.txt")
+  pytest.importorskip("jax2onnx", reason="in an environment of its own: pip install -e '.[onnx]'")
   return pytest.importorskip("onnxruntime")
 
 

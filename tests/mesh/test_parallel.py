@@ -17,8 +17,7 @@ import pytest
 from swin_jax.data.read import targets
 from swin_jax.kernels import gpu, tpu
 from swin_jax.mesh import sharding
-from swin_jax.run import config as run_config
-from swin_jax.run import train
+from swin_jax.run import summary, train
 from swin_jax.run.program import build
 from swin_jax.run.schedule import Schedule
 from swin_jax.run.state import TrainState
@@ -347,7 +346,7 @@ def test_a_kernel_divided_by_its_outputs_stays_where_it_is():
 def test_the_run_says_what_each_device_holds(tmp_path):
   p, _ = program("giant", (1, 8, 1))
   data = types.SimpleNamespace(train_source=range(1000), eval_source=range(2))
-  *_, last = run_config.describe(config("giant", (1, 8, 1)), data, p, TEN_STEPS, str(tmp_path))
+  *_, last = summary.describe(config("giant", (1, 8, 1)), data, p, TEN_STEPS, str(tmp_path))
   held = [sharding.bytes_per_device(tree) / 1e9 for tree in (p.state.params, p.state.opt_state, p.state.ema)]
   assert (
     "each device holds parameters {:.3g} GB, optimizer state {:.3g} GB, average {:.3g} GB".format(*held)
@@ -367,7 +366,7 @@ def test_the_run_names_what_is_large_and_whole(tmp_path):
   )
   state = dataclasses.replace(p.state, params={"encoder": {"kernel": big}}, opt_state=None, ema=None)
   data = types.SimpleNamespace(train_source=range(1000), eval_source=range(2))
-  *_, last = run_config.describe(
+  *_, last = summary.describe(
     config("giant", (8, 1, 1)), data, p._replace(state=state), TEN_STEPS, str(tmp_path)
   )
   assert last == (

@@ -15,6 +15,7 @@ import optax
 import pytest
 
 from configs import common
+from configs.sizes import SIZES
 from swin_jax.mesh import axes, sharding
 from swin_jax.models import layers, swin
 from swin_jax.models.heads import Classifier
@@ -44,7 +45,7 @@ def boxed_giant(version=2, task="simmim"):
     remat="none",
     unroll=False,
     dtype="bfloat16",
-    **common.SIZES["giant"],
+    **SIZES["giant"],
   )
   model = SimMim(encoder) if task == "simmim" else Classifier(encoder, 21841)
   inputs = (jnp.zeros((1, 192, 192, 3)), jnp.zeros((1, 48, 48), bool))[: 2 if task == "simmim" else 1]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.common import SIZES
+from configs.sizes import SIZES
 from swin_jax.mesh import axes
 from swin_jax.models import layers, remat, swin
 from swin_jax.models.heads import Classifier

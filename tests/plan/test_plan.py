@@ -349,7 +349,7 @@ def test_flops_of_upernet_against_those_of_the_real_gradient():
   batch = {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in program.batch.items()}
   gradient = jax.grad(lambda params, batch: program.task.loss(params, batch, jax.random.key(0))[0])
   counted = dot_flops(jax.make_jaxpr(gradient)(program.state.params, batch).jaxpr) / 2
-  auxiliary = 3 * 2 * 16**2 * program.task.model.aux_channels * (9 * 32 + 3)
+  auxiliary = 3 * 2 * 16**2 * program.task.model.auxiliary_channels * (9 * 32 + 3)
   work = roofline.work(program.flops, formula.breakdown(config), 1)
   assert work.model == pytest.approx(counted - auxiliary, rel=0.15) and work.recomputed == 0
 
@@ -492,7 +492,7 @@ def test_what_a_refusal_says():
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(BadInput, match=r"needs libtpu.*pip install -r requirements-plan\.txt"):
+  with pytest.raises(BadInput, match=r"needs libtpu.*pip install -e '\.\[plan\]'"):
     ahead_of_time.devices_of(hardware.parse("v5e:2x2"))
 
 

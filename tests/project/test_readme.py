@@ -12,6 +12,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.read import labels
+from swin_jax.terminal import shipped
 from tests.support import folders, official, rasters, runs
 from tests.support.folders import imported
 from tests.support.paths import ROOT
@@ -43,8 +44,7 @@ def test_the_configs_it_names_are_all_there_are():
       stem = name
       match = re.search(r"\{([^}]*)\}", name)
       names |= {name.replace(match[0], part) for part in match[1].split(",")} if match else {name}
-  others = {"__init__", "common", "recipes", "quickstart"}
-  assert names == {p.stem for p in (ROOT / "configs").glob("*.py")} - others
+  assert names == {*shipped.names()} - {"quickstart"}
 
 
 def commands_of(heading, flags):

@@ -18,6 +18,7 @@ from swin_jax.data.read.targets import Target
 from swin_jax.mesh import sharding
 from swin_jax.run import config as run_config
 from swin_jax.run import metrics
+from swin_jax.run.best import Ranking
 from swin_jax.run.evaluate import evaluate
 from swin_jax.run.inputs import open_input
 from swin_jax.run.program import build
@@ -67,7 +68,6 @@ def shades(
   damaged=(),
   label=(0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1),
   reads=lambda step: step,
-  best=("eval/loss", False),
 ):
   """Returns a program whose output is the brightness, its data, and a state for it, in the form that
   `evaluate` takes.
@@ -84,7 +84,7 @@ def shades(
     return Measured({"loss": (count, count)}, {"logits": logits, "label": batch["label"]})
 
   program = types.SimpleNamespace(
-    task=types.SimpleNamespace(row_metrics=ranking.ONE_VS_REST, best=best),
+    task=types.SimpleNamespace(row_metrics=ranking.ONE_VS_REST),
     mesh=mesh,
     rules=config.sharding_rules,
     eval_batch_sharding=rows,
@@ -125,10 +125,10 @@ def test_a_set_of_one_class_is_named(capsys):
 
 
 def test_a_metric_of_rows_ranks_checkpoints():
-  best = ("eval/average_precision", True)
-  assert 0 < evaluate(*shades(4, best=best), ())[best[0]] < 1
+  ranked = Ranking("eval/average_precision", True)
+  ranked.check(evaluate(*shades(4), ()))
   with pytest.raises(BadInput, match="nothing to score: no example defines eval/average_precision"):
-    evaluate(*shades(4, label=(1,) * 9, best=best), ())
+    ranked.check(evaluate(*shades(4, label=(1,) * 9), ()))
 
 
 def test_rows_that_would_be_too_many_are_left_out(monkeypatch, capsys):

@@ -74,7 +74,8 @@ def two(tmp_path_factory):
   ]
   done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-3000:]
-  assert "[0] 4 cpu as data 1 × fsdp 4 × model 1" in done.stdout and "[0] step 30/30" in done.stdout
+  assert "each as 4 devices, in 2 processes; mesh data 1 × fsdp 4 × model 1" in done.stdout
+  assert "[0] step 30/30" in done.stdout
   assert "[1] step 30/30" not in done.stdout, "only process 0 talks"
   return workdir
 

@@ -35,7 +35,7 @@ def config(task):
     ("classification", "mask.ratio", "task=classification does not read it"),
     ("classification", "dense.photometric", "it reads no key of config.dense"),
     ("masked_pixels", "classification.num_classes", "task=masked_pixels does not read it"),
-    ("classification", "log.num_pictures", "of this group it reads eval_every_epochs, every_steps$"),
+    ("classification", "log.num_pictures", "of this group it reads eval_every_epochs, every_steps, wandb$"),
     ("classification", "log.picture_bands", "task=classification does not read it"),
   ],
 )

@@ -30,7 +30,7 @@ def make_task(drawn=False):
     value = factor * jnp.sum(params["head"]["kernel"]) * jnp.mean(batch["image"])
     return value, {"loss": (value, jnp.ones(())), "drawn": (jnp.asarray(factor), jnp.ones(()))}, {}
 
-  return Task(None, None, None, loss, None, ("eval/loss", False), None)
+  return Task(None, None, None, loss, None, None)
 
 
 def run(steps, *, optimizer=None, rate=None, ema=False, task=None, augment=None, **changes):

@@ -6,10 +6,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from swin_jax.models.swin import Swin, SwinConfig
+from swin_jax.run.best import ranking_of
 from swin_jax.run.state import TrainState
 from swin_jax.saved import checkpoint, parameters
-from swin_jax.tasks import KINDS
 from tests.support import meshes, tiny
 
 pytestmark = pytest.mark.every_python
@@ -62,11 +61,7 @@ def test_an_evaluation_without_the_metric_ranks_nothing(tmp_path):
   ],
 )
 def test_accuracies_are_better_the_higher_and_errors_the_lower(name, best):
-  config = tiny.config(task=name, pixel_regression__value_std=1.0)
-  if KINDS[name].needs.has_classes:
-    config[name].num_classes = 3
-  backbone = Swin(SwinConfig(embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_sizes=((4, 4),) * 2))
-  assert KINDS[name].make(backbone, config).best == best
+  assert ranking_of(tiny.config(task=name)) == best
 
 
 @pytest.mark.parametrize("average, value", [(7.0, 7.0), (None, 1.0)])

@@ -98,7 +98,7 @@ def of_another_program(path):
     (not_a_number, "is damaged: it is not valid JSON .it holds NaN"),
     (latin, "is damaged: it is not UTF-8"),
     (deep, "is damaged: it is not valid JSON, but nested too deeply"),
-    (of_another_program, "is not a swin_jax model folder"),
+    (of_another_program, "but a model of swin_jax itself: use it with its own config.json"),
   ],
 )
 def test_a_model_folder_without_a_readable_config_is_one_line(model, damage, message):

@@ -1,6 +1,5 @@
 """Models of the Hugging Face hub, fetched by the real library from a server on this machine."""
 
-import hashlib
 import http.server
 import json
 import os
@@ -15,51 +14,10 @@ import pytest
 from swin_jax.saved import hub
 from swin_jax.terminal.errors import BadInput
 from swin_jax.weights import config_file
+from tests.support import hub as stand_in
 from tests.support import official
 from tests.support.folders import TINY, refusal, save
 from tests.support.paths import ROOT
-
-
-class Hub:
-  """A local server with the part of the Hugging Face hub that its library requests."""
-
-  def __init__(self, root):
-    class Handler(http.server.BaseHTTPRequestHandler):
-      def do_HEAD(self):
-        self.answer(body=False)
-
-      def do_GET(self):
-        self.answer(body=True)
-
-      def answer(self, body):
-        parts = self.path.split("?")[0].strip("/").split("/")
-        data, kind = None, "application/octet-stream"
-        if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
-          names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-          data = json.dumps(
-            [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
-          ).encode()
-          kind = "application/json"
-        elif parts[2:4] == ["resolve", "main"] and (root / "/".join(parts[4:])).is_file():
-          data = (root / "/".join(parts[4:])).read_bytes()
-        self.send_response(200 if data is not None else 404)
-        if data is None:
-          self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("ETag", f'"{hashlib.sha256(data or b"").hexdigest()}"')
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data or b"")))
-        self.end_headers()
-        if body and data:
-          self.wfile.write(data)
-
-      def log_message(self, *args):
-        pass
-
-    self.server = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
-    self.url = f"http://localhost:{self.server.server_port}"
-    threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
 
 OUTSIDE = ["../x.safetensors", "/x.safetensors", "a/x.safetensors", "..", "", "x.bin", "a\\x.safetensors"]
 
@@ -155,12 +113,12 @@ def test_settings_of_another_type_are_refused(settings, tmp_path):
 @pytest.mark.slow
 def test_the_hub(tmp_path):
   """Fetches a model in the way users do: with the real library, from our own server."""
-  hub = tmp_path / "hub"
+  files = tmp_path / "hub"
   state = official.random(official.state_dict(2, **TINY | dict(buffers=False)))
-  save(hub / "model.safetensors", state)
-  save(hub / "models" / "other.safetensors", official.random(official.state_dict(2, **TINY)))
-  (hub / "config.json").write_text(json.dumps(dict(model_type="swinv2", image_size=32, window_size=4)))
-  server = Hub(hub)
+  save(files / "model.safetensors", state)
+  save(files / "models" / "other.safetensors", official.random(official.state_dict(2, **TINY)))
+  (files / "config.json").write_text(json.dumps(dict(model_type="swinv2", image_size=32, window_size=4)))
+  server = stand_in.Hub(files)
   environment = os.environ | {
     "HF_ENDPOINT": server.url,
     "HF_HOME": str(tmp_path / "cache"),
@@ -194,9 +152,6 @@ def test_the_hub(tmp_path):
 
 def test_a_hub_that_cannot_be_reached_ends_with_what_to_do(tmp_path, monkeypatch, capsys):
   """A port that nobody listens on, and one that takes connections but never answers."""
-  import huggingface_hub.constants  # late, as it takes a second
-  import huggingface_hub.file_download
-
   cached = tmp_path / "cache"
   for silent in (False, True):
     with socket.socket() as listener:
@@ -204,14 +159,7 @@ def test_a_hub_that_cannot_be_reached_ends_with_what_to_do(tmp_path, monkeypatch
       if silent:
         listener.listen()
       endpoint = f"http://localhost:{listener.getsockname()[1]}"
-      for module in (huggingface_hub.constants, huggingface_hub.file_download):
-        for name, value in (("ENDPOINT", endpoint), ("HF_HUB_CACHE", str(cached))):
-          monkeypatch.setattr(module, name, value, raising=False)
-      template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-      monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-      monkeypatch.setattr(
-        huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
-      )
+      stand_in.use(monkeypatch, endpoint, cached)
       start = time.perf_counter()
       line = refusal(capsys, "import", "hf://owner/name", tmp_path / "out")
       assert time.perf_counter() - start < 5

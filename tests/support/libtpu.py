@@ -6,5 +6,5 @@ import pytest
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
-  reason="compiling for a TPU needs libtpu: pip install -r requirements-plan.txt",
+  reason="compiling for a TPU needs libtpu: pip install -e '.[plan]'",
 )

@@ -145,7 +145,7 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
     assert statistics.read(path)["values"]["mean"][0] == pytest.approx(depth.mean())
     assert (
       "one value per pixel" in said
-      and f"configs/own_labels.py:regress --workdir=runs/own/values --config.data.path={path}\n" in said
+      and f"--config=own_labels:regress --workdir=runs/own/values --config.data.path={path}\n" in said
     )
   records = open_source(source, path, "val", Target.VALUES)
   image, values, _ = DecodeMapped(3)(records[0])

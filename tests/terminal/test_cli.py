@@ -64,7 +64,7 @@ def test_keys_that_a_command_line_sets():
 @pytest.mark.parametrize(
   "words, message",
   [
-    ((), "--config is missing; for example --config=configs/quickstart.py"),
+    ((), "--config is missing; for example --config=quickstart:pretrain"),
     (("--confg=x",), "--confg is unknown; did you mean --config?"),
     ((QUICKSTART, "--workdirr=x"), "--workdirr is unknown; did you mean --workdir?"),
     ((QUICKSTART, "--xyz=1"), "--xyz is unknown; --help lists all flags"),
@@ -80,9 +80,9 @@ def test_keys_that_a_command_line_sets():
     ((QUICKSTART, "--config.data.mask_ratio=1"), "did you mean config.mask.ratio?"),
     ((QUICKSTART, "--config.epochs=1"), "did you mean config.optim.total_epochs?"),
     ((QUICKSTART, "--config.data.image_sizes[0]=1"), "did you mean config.data.image_size?"),
-    ((QUICKSTART, "--config.optim.learning_rate=1"), "optim.learning_rate; configs/common.py lists all keys"),
+    ((QUICKSTART, "--config.optim.learning_rate=1"), "optim.learning_rate; --help_config lists all keys"),
     ((QUICKSTART, "--config.optim.lr.x=1"), "config.optim.lr"),
-    ((QUICKSTART, "--config.=1"), "no config key config.; configs/common.py lists all keys"),
+    ((QUICKSTART, "--config.=1"), "no config key config.; --help_config lists all keys"),
     (
       (QUICKSTART, "--config.model.depths=(1,)", "--config.model.depths=(2,)"),
       "--config.model.depths=(1,) and --config.model.depths=(2,) set the same key; give it once",
@@ -103,7 +103,13 @@ def test_keys_that_a_command_line_sets():
     (("--workdir=a", "--workdir=b", QUICKSTART), "--workdir is given twice, 'a' and 'b'; give it once"),
     ((QUICKSTART, "--flagfile=/etc/passwd"), "--flagfile is unknown"),
     ((QUICKSTART, "--undefok=workdirr", "--workdirr=x"), "--undefok is unknown"),
-    (("--config=nowhere.py:kind", "--config.optim.lr=1"), "--config=nowhere.py: no such file"),
+    (
+      ("--config=nowhere.py:kind", "--config.optim.lr=1"),
+      "--config=nowhere.py: no such file or config; --help lists",
+    ),
+    (("--config=configs/quickstrat.py:finetune",), "did you mean --config=quickstart:finetune?"),
+    (("--config=own_image",), "did you mean --config=own_images?"),
+    (("--config=common",), "--config=common: no such file or config"),
     (("--config=configs",), "--config=configs: not a file"),
     (("--config=/dev/zero",), "--config=/dev/zero: not a file"),
     (("--config=/etc/passwd",), "--config=/etc/passwd: SyntaxError: invalid syntax (line 1)"),
@@ -273,14 +279,14 @@ def test_a_command_called_again_starts_anew(capsys, tmp_path):
     assert message in printed and printed.startswith("swin_jax: ") and printed.count("\n") == 1
 
 
-def test_help_needs_neither_jax_nor_absl():
+def test_help_needs_neither_jax_nor_numpy():
   code = """
 import sys
 from swin_jax import main
 try:
   main.main(["main", "--help"])
 except SystemExit as end:
-  sys.exit(end.code or any(name in sys.modules for name in ("jax", "absl", "numpy")))
+  sys.exit(end.code or any(name in sys.modules for name in ("jax", "numpy")))
 """
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr

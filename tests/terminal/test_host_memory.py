@@ -89,19 +89,22 @@ def test_what_malloc_has_been_told_stands():
 
 
 @pytest.mark.parametrize(
-  "module, libc, pages, restarted, again",
+  "words, libc, pages, restarted, again",
   [
-    ("swin_jax.main", ("glibc", "2.35"), "always [madvise] never", False, True),
-    ("swin_jax.main", ("glibc", "2.36"), "[always] madvise never", False, True),
-    ("ipykernel_launcher", ("glibc", "2.36"), "always [madvise] never", False, False),
-    ("swin_jax.main", ("glibc", "2.34"), "always [madvise] never", False, False),
-    ("swin_jax.main", ("", ""), "always [madvise] never", False, False),
-    ("swin_jax.main", ("glibc", "2.36"), "always madvise [never]", False, False),
-    ("swin_jax.main", ("glibc", "2.36"), None, False, False),
-    ("swin_jax.main", ("glibc", "2.36"), "always [madvise] never", True, False),
+    ("-m swin_jax.main", ("glibc", "2.35"), "always [madvise] never", False, True),
+    ("-m swin_jax.main", ("glibc", "2.36"), "[always] madvise never", False, True),
+    ("-m swin_jax train", ("glibc", "2.36"), "always [madvise] never", False, True),
+    ("/usr/bin/swin_jax train", ("glibc", "2.36"), "always [madvise] never", False, True),
+    ("-m ipykernel_launcher", ("glibc", "2.36"), "always [madvise] never", False, False),
+    ("script.py swin_jax", ("glibc", "2.36"), "always [madvise] never", False, False),
+    ("-m swin_jax.main", ("glibc", "2.34"), "always [madvise] never", False, False),
+    ("-m swin_jax.main", ("", ""), "always [madvise] never", False, False),
+    ("-m swin_jax.main", ("glibc", "2.36"), "always madvise [never]", False, False),
+    ("-m swin_jax.main", ("glibc", "2.36"), None, False, False),
+    ("-m swin_jax.main", ("glibc", "2.36"), "always [madvise] never", True, False),
   ],
 )
-def test_it_starts_again_only_where_it_gains(monkeypatch, tmp_path, module, libc, pages, restarted, again):
+def test_it_starts_again_only_where_it_gains(monkeypatch, tmp_path, words, libc, pages, restarted, again):
   started = []
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
@@ -112,12 +115,12 @@ def test_it_starts_again_only_where_it_gains(monkeypatch, tmp_path, module, libc
     (tmp_path / "enabled").write_text(pages)
   monkeypatch.setattr(host_memory, "_LARGE_PAGES", tmp_path / "enabled")
   monkeypatch.setattr(platform, "libc_ver", lambda: libc)
-  monkeypatch.setattr(sys, "orig_argv", ["python", "-m", module, "--flag"])
+  monkeypatch.setattr(sys, "orig_argv", ["python", *words.split(), "--flag"])
   monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
   host_memory.restart_on_large_pages("swin_jax.main")
   assert len(started) == again
   if again:
     assert (
-      started[0][1] == [sys.executable, "-m", module, "--flag"]
+      started[0][1] == [sys.executable, *words.split(), "--flag"]
       and started[0][2]["GLIBC_TUNABLES"] == host_memory.TUNABLES
     )

@@ -69,8 +69,7 @@ def make(backbone, config):
     return Measured({"loss": (error, jnp.sum(weight)), "relative_error": (error, chance)})
 
   prepare = normalised(config.data.mean, config.data.std)
-  best = ("eval/relative_error", False)
-  return Task(model, init, prepare, loss, measure, best, backbone.flops)
+  return Task(model, init, prepare, loss, measure, backbone.flops)
 
 
 def module(backbone, settings):
@@ -89,6 +88,7 @@ KIND = TaskKind(
   check=image_input.check,
   module=module,
   make=make,
+  metrics=lambda settings: {"relative_error": False, "loss": False},
   describe={"bright_pixels": ("typical",)},
   outputs=lambda settings: Outputs("share", lambda out: settings["bright_pixels"]["typical"] + out[:, 0]),
   summarise=lambda settings: "share of bright pixels",

@@ -28,7 +28,7 @@ def parts(state, leaf):
 
 def hugging_face(state, version):
   """Returns the state under Hugging Face's names."""
-  layout, named = layouts.make("hf", version, masked=False, stages=2), {}
+  layout, named = layouts.make("hf", version, 2), {}
   for name, value in state.items():
     head, attention, leaf = name.partition(".attn.qkv.")
     if not attention:
@@ -59,6 +59,6 @@ def test_they_go_out_by_their_names(version, tmp_path):
   assert command("import", path, tmp_path / "ours") == 0
   assert command("export", tmp_path / "ours", tmp_path / "hf/model.safetensors", "--layout=hf") == 0
   written = load_file(tmp_path / "hf/model.safetensors")
-  prefix = layouts.make("hf", version, masked=False, stages=2).encoder + ATTENTION
+  prefix = layouts.make("hf", version, 2).encoder + ATTENTION
   for part, value in parts(state, "weight").items():
     np.testing.assert_array_equal(written[f"{prefix}.{part}.weight"], value)

@@ -9,8 +9,8 @@ _SMALL = 2000  # training images, up to which a run on a CPU takes minutes
 # Config and kind of run that starts from pre-trained weights → the one that needs none, and its workdir. The
 # other configs start from scratch by a flag.
 _SCRATCH = {
-  "own_images.py:finetune": ("own_images.py:scratch", "scratch"),
-  "own_labels.py:finetune": ("own_labels.py:scratch", "labels_scratch"),
+  "own_images:finetune": ("own_images:scratch", "scratch"),
+  "own_labels:finetune": ("own_labels:scratch", "labels_scratch"),
 }
 
 
@@ -30,10 +30,10 @@ def lines(
   flags = [f"--config.data.path={out}"]
   flags += [f"--config.data.train_split={train}"] * (train != "train")
   flags += [f"--config.data.eval_split={evaluate}"] * (evaluate != "val")
-  config, folder = ("own_rasters.py", "rasters") if of_rasters else ("own_images.py", "own")
+  config, folder = ("own_rasters", "rasters") if of_rasters else ("own_images", "own")
 
   def command(recipe: str, workdir: str, *more: str) -> str:
-    words = [f"--config=configs/{recipe}", f"--workdir=runs/{folder}/{workdir}", *more, *flags]
+    words = [f"--config={recipe}", f"--workdir=runs/{folder}/{workdir}", *more, *flags]
     return f"  python -m swin_jax.main {shlex.join(words)}"
 
   learnt = targets.recipes(of_rasters) or {f"{config}:finetune": "finetune"}

@@ -10,10 +10,12 @@ import math
 import os
 import pathlib
 import re
+from types import ModuleType
 from typing import Any
 import warnings
 
 from swin_jax.data.read import limits, plain_files
+from swin_jax.terminal import extras
 
 # Content at the beginning of a file → driver that opens it.
 _DRIVERS = {
@@ -48,11 +50,11 @@ def opened(file: str | bytes) -> Iterator[Any]:
     OSError: the file does not exist or cannot be opened.
     ValueError: it is not one of `FORMATS`, is damaged or too large, or refers to other files; also for errors
       of GDAL inside the block.
+    BadInput: rasterio is not installed.
   """
-  import rasterio  # slow to import, and only needed to read a raster
+  rasterio = _rasterio()
   from rasterio.errors import RasterioIOError
 
-  _be_quiet()
   driver = _driver_of(file[:512] if isinstance(file, bytes) else plain_files.head(file, 512))
   with contextlib.ExitStack() as stack:
     stack.enter_context(rasterio.Env(**_OPTIONS))
@@ -95,11 +97,9 @@ def creating(path: str, **profile: Any) -> Iterator[Any]:
 
   Raises:
     OSError: the file cannot be written.
+    BadInput: rasterio is not installed.
   """
-  import rasterio
-
-  _be_quiet()
-  with rasterio.MemoryFile() as memory:
+  with _rasterio().MemoryFile() as memory:
     with memory.open(driver="GTiff", **profile) as raster:
       yield raster
     pathlib.Path(path).write_bytes(memory.getbuffer())
@@ -120,11 +120,16 @@ def _driver_of(head: bytes) -> str:
 
 
 @functools.cache
-def _be_quiet() -> None:
-  """Silences rasterio's warning about rasters without georeferencing, which are just as usable.
+def _rasterio() -> ModuleType:
+  """Imports rasterio, which is slow to import and only needed for rasters.
 
-  Runs once, because warning filters apply to all threads.
+  Silences its warning about rasters without georeferencing, which are just as usable; once, because warning
+  filters apply to all threads.
   """
-  from rasterio.errors import NotGeoreferencedWarning
-
+  try:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+  except ImportError as error:
+    raise extras.missing("rasters", "rasters as GeoTIFF or JPEG 2000 need rasterio", error) from error
   warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+  return rasterio

@@ -57,7 +57,7 @@ def check_type(path: str, measured: dict[str, Any], dtype: str) -> None:
   if dtype == "uint8" and measured["dtype"] != "uint8":
     raise BadInput(
       f"{path} holds {measured['dtype']} of {len(measured['mean'])} bands, but data.dtype is uint8: use "
-      "configs/own_rasters.py or --config.data.dtype=float32"
+      "--config=own_rasters or --config.data.dtype=float32"
     )
 
 

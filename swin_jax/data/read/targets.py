@@ -42,10 +42,10 @@ class Target(enum.StrEnum):
 
 
 _RECIPES = {  # (kind of target, whether the images are rasters) → see `Target.recipes`
-  (Target.LABELS, False): {"own_labels.py:finetune": "labels"},
-  (Target.LABELS, True): {"own_rasters.py:segment": "segment"},
-  (Target.VALUES, False): {"own_labels.py:regress": "values"},
-  (Target.VALUES, True): {"own_rasters.py:regress": "regress"},
+  (Target.LABELS, False): {"own_labels:finetune": "labels"},
+  (Target.LABELS, True): {"own_rasters:segment": "segment"},
+  (Target.VALUES, False): {"own_labels:regress": "values"},
+  (Target.VALUES, True): {"own_rasters:regress": "regress"},
 }
 
 

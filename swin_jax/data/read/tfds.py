@@ -8,6 +8,7 @@ import re
 from swin_jax.data.read import shards
 from swin_jax.data.read.example import Example, no_split
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal import extras
 from swin_jax.terminal.errors import BadInput
 
 
@@ -15,9 +16,13 @@ def open_builder(name: str):
   """Opens a TFDS builder whose data is stored in a format with random access, which does not need TensorFlow.
 
   Raises:
-    BadInput: the name is unknown, or the data is not prepared or is stored as tfrecord.
+    BadInput: the name is unknown, the data is not prepared or is stored as tfrecord, or tensorflow-datasets
+      is not installed.
   """
-  import tensorflow_datasets as tfds  # slow to import, and few runs need it
+  try:
+    import tensorflow_datasets as tfds  # slow to import, and few runs need it
+  except ImportError as error:
+    raise extras.missing("tfds", "sets of TFDS need tensorflow-datasets", error) from error
 
   if not re.fullmatch(r"\w+([/:][\w.+=,*-]+)*", name) or ".." in name:
     raise BadInput(f"tfds: '{name}' is not a name like imagenet2012 or imagenet2012:5.1.0")
@@ -63,9 +68,9 @@ class Tfds:
     Raises:
       BadInput: see `open_builder`; or no such split, no feature "image", or missing files.
     """
+    builder = open_builder(name)
     import tensorflow_datasets as tfds
 
-    builder = open_builder(name)
     features = builder.info.features
     if "image" not in features or not isinstance(features["image"], tfds.features.Image):
       raise BadInput(f"tfds: {name} has no image called 'image'; it has {', '.join(features)}")

@@ -12,8 +12,8 @@ from swin_jax.models.swin.swin import Swin, make_encoder
 
 def _make(config: ConfigDict, device: jax.Device) -> Swin:
   """Returns the backbone with the attention kernel for a device."""
-  kernel = window_attention.choose(config.model.attention_kernel, device)
-  return make_encoder(**{**config.model, "attention_kernel": kernel})
+  model = {**config.model, "attention_kernel": window_attention.choose(config.model.attention_kernel, device)}
+  return make_encoder(**model | ({"drop_path_rate": 0.0} if config.optim.freeze_encoder else {}))
 
 
 def _restore(values: Settings, dtype: str = "float32", unroll: bool = False, kernel: str = "xla") -> Swin:
