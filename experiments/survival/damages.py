@@ -162,7 +162,7 @@ def _use_set(folder: pathlib.Path) -> Any:
 
   results = [statistics.read(str(folder))]
   for split in ("train", "val"):
-    source = sources.open_source("array_record", str(folder), split)
+    source = sources.open_sources("array_record", str(folder), (split,))[0]
     for i in range(len(source)):
       try:
         results.append(source[i]._asdict())

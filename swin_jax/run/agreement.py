@@ -23,6 +23,7 @@ from swin_jax.data.read.example import Source
 from swin_jax.mesh import distributed
 from swin_jax.terminal import digests
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 
 CODE = pathlib.Path(__file__).parents[1]
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
@@ -83,8 +84,7 @@ def difference(processes: list[Mapping[str, str]]) -> str:
 
 
 def _numbers(indices: list[int]) -> str:
-  shown = ", ".join(map(str, indices[:5])) + f" and {len(indices) - 5} more" * (len(indices) > 5)
-  return f"process{'es' * (len(indices) > 1)} {shown}"
+  return f"process{'es' * (len(indices) > 1)} {listed(list(map(str, indices)))}"
 
 
 def _short(value: str) -> str:

@@ -16,7 +16,7 @@ def open_sources(config: ConfigDict) -> tuple[Source, Source]:
   """Returns the sources of the training and the evaluation images.
 
   Raises:
-    BadInput: see `sources.open_source`; or targets or bands of the data do not match the config.
+    BadInput: see `sources.open_sources`; or targets or bands of the data do not match the config.
   """
   d, kind = config.data, kind_of(config)
   splits = (d.train_split, d.eval_split)

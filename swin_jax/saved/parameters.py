@@ -16,6 +16,7 @@ from swin_jax.mesh import distributed, sharding
 from swin_jax.saved import manifest, workdir
 from swin_jax.terminal import json_files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import warn
 
 # Files of a checkpoint that hold the config of its run, and the position in the data.
@@ -163,9 +164,8 @@ def compare(saved: dict, expected: dict, where: str) -> None:
   ):
     if paths:
       shown = [
-        f"{p} {saved[p][0]} ≠ {expected[p][0]}" if p in saved and p in expected else p
-        for p in sorted(paths)[:3]
+        f"{p} {saved[p][0]} ≠ {expected[p][0]}" if p in saved and p in expected else p for p in sorted(paths)
       ]
-      parts.append(f"{title}: {', '.join(shown)}" + (f" and {len(paths) - 3} more" if len(paths) > 3 else ""))
+      parts.append(f"{title}: {listed(shown, 3)}")
   if parts:
     raise BadInput(f"the checkpoint {where} belongs to another model or optimizer; " + "; ".join(parts))

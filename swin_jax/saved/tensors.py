@@ -15,6 +15,7 @@ import numpy as np
 from swin_jax.saved import file_kinds, hub
 from swin_jax.terminal import addresses, files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import Progress
 
 # Entries that hold the weights in torch checkpoints: official, DeepSpeed, Lightning.
@@ -61,8 +62,7 @@ class Tensors(NamedTuple):
         f" {', '.join(sorted(self.shapes)[:3])}"
       )
     shapes = {name: shape for name, shape in self.shapes.items() if name not in left_out}
-    some = ", ".join(left_out[:8]) + (f" and {len(left_out) - 8} more" if len(left_out) > 8 else "")
-    note = f"--ignore leaves out {len(left_out)} tensor{'s' * (len(left_out) > 1)}: {some}"
+    note = f"--ignore leaves out {len(left_out)} tensor{'s' * (len(left_out) > 1)}: {listed(left_out, 8)}"
     return self._replace(shapes=shapes, notes=(*self.notes, note))
 
 

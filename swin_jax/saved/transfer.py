@@ -25,6 +25,7 @@ from swin_jax.saved import workdir as saved_workdir
 from swin_jax.saved.saved import Saved
 from swin_jax.terminal import files
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 
 ENCODER = "encoder/"  # prefix of the paths of the backbone's parameters
@@ -125,10 +126,9 @@ def plan(saved: Saved, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> P
   )
   if wrong := [path for path in report.fresh + report.dropped if path.startswith(ENCODER)]:
     shown = [
-      f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong[:3]
+      f"{path} {saved.shapes.get(path, '(absent)')} ≠ {shapes.get(path, '(absent)')}" for path in wrong
     ]
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    raise BadInput(f"the encoder in {saved.source} differs (saved ≠ this model's): {'; '.join(shown)}{more}")
+    raise BadInput(f"the encoder in {saved.source} differs (saved ≠ this model's): {listed(shown, 3)}")
   return Plan({path: function for path, (_, function) in adapt.items()}, report)
 
 

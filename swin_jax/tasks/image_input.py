@@ -132,14 +132,16 @@ def check(config: ConfigDict) -> None:
 
 def warnings(config: ConfigDict, largest: tuple[int, int] | None) -> Sequence[str]:
   """Returns a line if data.image_size enlarges every training image; see `TaskKind.warnings`."""
-  size = tuple(config.data.image_size[-2:])
+  *frames, height, width = config.data.image_size
+  size = (height, width)
   if largest is None:
     return ()
   scale = min(1.0, *(side / shown for side, shown in zip(largest, size, strict=True)))
   proposed = tuple(min(shown, max(_LEAST_SIDE, math.ceil(shown * scale / _STEP) * _STEP)) for shown in size)
   if proposed == size:
     return ()
+  given, proposed = tuple(config.data.image_size), (*frames, *proposed)
   return (
-    f"data.image_size = {size} enlarges every training image, the largest of {largest[0]} × {largest[1]} px,"
+    f"data.image_size = {given} enlarges every training image, the largest of {largest[0]} × {largest[1]} px,"
     f" which takes time and adds no detail: give --config.data.image_size={','.join(map(str, proposed))}",
   )

@@ -40,7 +40,8 @@ def read(path: str | os.PathLike, schema: Schema, advice: str = "", nan: bool = 
   """
   try:
     with files.open_regular(path) as file:
-      data = file.read(MOST_BYTES + 1)
+      size = os.fstat(file.fileno()).st_size  # a buffer of the bound would take as much memory, each time
+      data = file.read(min(size, MOST_BYTES) + 1)
   except (OSError, ValueError) as error:  # ValueError: a null character in the name
     raise BadInput(
       _message(path, f"cannot be read: {getattr(error, 'strerror', None) or error}", advice)

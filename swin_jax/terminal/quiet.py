@@ -2,6 +2,7 @@
 
 import glob
 import importlib.util
+import logging
 import os
 
 # What libtpu otherwise asks a metadata server for, and complains about; any values do without a TPU.
@@ -14,11 +15,19 @@ WITHOUT_TPU = {
 
 
 def libraries() -> None:
-  """Silences what XLA and its plugins log. Their errors are exceptions too. Call it before importing jax."""
+  """Silences what XLA, its plugins and Pillow log. Their errors are exceptions too. Call it before importing
+  jax.
+  """
+  pillow()
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   if importlib.util.find_spec("libtpu") and not has_tpu():
     for name, value in WITHOUT_TPU.items():
       os.environ.setdefault(name, value)
+
+
+def pillow() -> None:
+  """Silences what Pillow logs in this process, such as too many bands: it raises that too."""
+  logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def has_tpu() -> bool:

@@ -9,15 +9,16 @@ from PIL import Image
 import pytest
 import rasterio
 
-from swin_jax.data.read import array_files, labels, sources, targets
+from swin_jax.data.read import array_files, labels, targets
 from swin_jax.data.read.targets import Target
 from tests.support import cases
+from tests.support.opened import open_source
 from tests.support.prepared import main, read
 
 
 def pixels(out, split="train", target=Target.LABELS) -> dict[int, int]:
   """Returns {class: pixels} of a split of a set with label maps."""
-  prepared_set = sources.open_source("array_record", str(out), split, target)
+  prepared_set = open_source("array_record", str(out), split, target)
   maps = [targets.decode(prepared_set[i].target) for i in range(len(prepared_set))]
   return dict(sorted(collections.Counter(np.concatenate([each.ravel() for each in maps]).tolist()).items()))
 
@@ -86,7 +87,7 @@ def test_03_pixel_layouts_a(name, images, maps, splits, left, tmp_path, capsys):
   assert ("STRANGE: files not read: " + left in said) == bool(left)
   names = tuple((source / "classes.txt").read_text().split())
   for split, count in splits.items():
-    prepared_set = sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
+    prepared_set = open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
     assert len(prepared_set) == count and prepared_set.class_names == names
     stems = [prepared_set[i].name.rpartition("/")[2].partition(".")[0] for i in range(count)]
     expected = collections.Counter()

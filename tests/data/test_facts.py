@@ -216,6 +216,15 @@ def test_facts_is_not_the_name_of_a_split(folder, tmp_path):
 # Merging.
 
 
+def test_what_is_unknown_of_one_shard_is_unknown_of_all():
+  known = counting.Tally()
+  known.leave_out("x: is damaged")
+  known = known.facts()
+  assert facts.merge([known, known])["unreadable"]["images"] == 2
+  unknown = {key: value for key, value in known.items() if key != "unreadable"}
+  assert "unreadable" not in facts.merge([known, unknown])
+
+
 def test_merging_does_not_depend_on_the_order(tmp_path, monkeypatch):
   monkeypatch.setattr(facts, "SKETCH", 5)
   folder = images.make_folder(tmp_path / "in", {"train": 40})

@@ -1,14 +1,17 @@
 """Image files from strangers: their content decides the format, and only formats that decode pixels open."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 from PIL import EpsImagePlugin, Image
 import pytest
 
+from swin_jax.data.feed import workers
 from swin_jax.data.read import formats, image_ops, labels, limits
 from tests.support import attacks, images, prepared
 from tests.support.paths import ROOT
@@ -87,6 +90,24 @@ def test_a_pipe_is_no_image(tmp_path):
   os.mkfifo(tmp_path / "x.png")
   with pytest.raises(ValueError, match="is not a plain file"):
     formats.open_image(str(tmp_path / "x.png"))
+
+
+def test_a_program_that_reads_images_keeps_the_log_of_pillow():
+  code = (
+    "import logging; from swin_jax.data.read import formats; formats._allowed();"
+    "print(logging.getLogger('PIL').level, logging.getLogger('PIL.x').isEnabledFor(logging.WARNING))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+  assert done.stdout == "0 True\n"
+
+
+def test_a_worker_that_reads_images_has_no_log_of_pillow(monkeypatch):
+  logger = logging.getLogger("PIL")
+  monkeypatch.setattr(logger, "level", logging.NOTSET)
+  monkeypatch.setattr(workers, "threading", mock.Mock())  # or this process would end with its parent
+  monkeypatch.setattr(workers.exchange, "name_shared_memory", lambda token: None)
+  workers._begin("token", 0, 1)
+  assert logger.level == logging.CRITICAL
 
 
 def test_what_pillow_logs_does_not_reach_the_user(tmp_path):

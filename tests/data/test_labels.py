@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import raster_sources, tiles
-from swin_jax.data.read import class_files, decoding, labels, layouts, maps, sources, targets, trees
+from swin_jax.data.read import class_files, decoding, labels, layouts, maps, targets, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.run import config as run_config
@@ -20,6 +20,7 @@ from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.batches import WHOLE
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
+from tests.support.opened import open_source
 from tests.support.prepared import main as run
 from tests.support.rasters import scene, write_tif
 
@@ -100,9 +101,9 @@ def test_a_set_becomes_batches(tmp_path, layout, kind):
     for name, data in contents.items():
       file.writestr(name, data)
   assert run(f"--source={tmp_path / 'set.zip'}", f"--out={tmp_path / 'out'}") == 0
-  source = sources.open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "val", Target.LABELS)
   assert source.targets is Target.LABELS and source.class_names == ("sky", "road", "car") and len(source) == 4
-  straight = sources.open_source("folder", write(tmp_path / "set", contents), "val", Target.LABELS)
+  straight = open_source("folder", write(tmp_path / "set", contents), "val", Target.LABELS)
   by_name = {straight[i].name: straight[i] for i in range(len(straight))}
   for example in map(source.__getitem__, range(len(source))):
     other = by_name[example.name]
@@ -167,7 +168,7 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
 def test_shrunk_maps_fit_their_images(tmp_path):
   folder = write(tmp_path / "set", files(splits=("train",), size=(40, 60)) | {"classes.txt": CLASSES})
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   for example in map(source.__getitem__, range(4)):
     assert (
       targets.decode(example.target).shape == (10, 15) == Image.open(io.BytesIO(example.image)).size[::-1]
@@ -184,12 +185,12 @@ def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   assert "images/2.jpg has no map of the same name in" in capsys.readouterr().err
   plain = write(tmp_path / "c", {"train/cat/1.jpg": jpeg(9, 9, 0), "val/cat/1.jpg": jpeg(9, 9, 0)})
   with pytest.raises(BadInput, match="holds no maps: there must be train/images and train/labels"):
-    sources.open_source("folder", plain, "train", Target.LABELS)
+    open_source("folder", plain, "train", Target.LABELS)
   assert run(f"--source={plain}", f"--out={tmp_path / 'images'}") == 0
   with pytest.raises(BadInput, match="holds no labels of pixels"):
-    sources.open_source("array_record", str(tmp_path / "images"), "train", Target.LABELS)
+    open_source("array_record", str(tmp_path / "images"), "train", Target.LABELS)
   with pytest.raises(BadInput, match="data.source=npz has no labels of pixels"):
-    sources.open_source("npz", "x_{split}.npz", "train", Target.LABELS)
+    open_source("npz", "x_{split}.npz", "train", Target.LABELS)
   whole = write(tmp_path / "d", files() | {"classes.txt": CLASSES})
   assert run(f"--source={whole}", f"--out={tmp_path / 'maps'}") == 0
   config = tiny.config("finetune", data__source="array_record", data__path=str(tmp_path / "maps"))
@@ -216,7 +217,7 @@ def test_rasters_and_their_maps_are_cut_alike(tmp_path):
       write_tif(tmp_path / "set" / split / "images" / f"{i}.tif", values, nodata=-9999)
       write(tmp_path / "set", {f"{split}/labels/{i}.png": png(classes), "classes.txt": CLASSES})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--tile=16") == 0
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   assert len(source) == 3 * 2 * 3 and source.class_names == ("sky", "road", "car")
   config = run_config.with_statistics(
     segmentation(
@@ -272,7 +273,7 @@ def test_one_split_in_a_folder_around_all(tmp_path):
     run(f"--source={write(tmp_path / 'in', contents)}", f"--out={tmp_path / 'out'}", "--hold_out=0.25") == 0
   )
   assert [
-    len(sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS))
+    len(open_source("array_record", str(tmp_path / "out"), split, Target.LABELS))
     for split in ("train", "val")
   ] == [3, 1]
 
@@ -331,7 +332,7 @@ def test_rasters_are_known_by_the_folder_of_images(tmp_path, suffix):
     )
     == 0
   )
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   decode = decoding.DecodeMapped(5, "float32")
   if suffix == ".npy":
     image, read, _ = decode(source[0])

@@ -7,9 +7,10 @@ import shutil
 import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
-from swin_jax.data.read import facts, manifest, sources, statistics
+from swin_jax.data.read import facts, manifest, statistics
 from swin_jax.terminal.errors import BadInput
 from tests.support import damages, images, prepared, seals
+from tests.support.opened import open_source
 
 SHARD, OTHER = (f"train-{i:05d}-of-00002.array_record" for i in range(2))
 FILES = [
@@ -42,7 +43,7 @@ def _folder(intact, tmp_path):
 
 def refusal(folder, split="train"):
   with pytest.raises(BadInput) as error:
-    sources.open_source("array_record", str(folder), split)
+    open_source("array_record", str(folder), split)
     statistics.read(str(folder))
     facts.read(str(folder))
   assert "\n" not in str(error.value)
@@ -59,7 +60,7 @@ def test_the_manifest_lists_every_file(folder, capsys):
   assert sorted(manifest.read(str(folder))) == sorted(FILES)
   assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, manifest.NAME])
   for split in ("train", "val"):
-    sources.open_source("array_record", str(folder), split)
+    open_source("array_record", str(folder), split)
   statistics.read(str(folder))
   assert not capsys.readouterr().out
   code, out, err = verify(folder, capsys)
@@ -119,7 +120,7 @@ def test_files_that_the_manifest_does_not_list(folder, capsys):
   code, out, err = verify(folder, capsys)
   assert (code, err) == (0, "")
   assert "test.json is unexpected: manifest.json does not list it\n" in out
-  sources.open_source("array_record", str(folder), "train")
+  open_source("array_record", str(folder), "train")
   assert "test-00000-of-00001.array_record (is not listed in manifest.json); run prepare again" in refusal(
     folder, "test"
   )
@@ -141,7 +142,7 @@ def test_a_set_without_manifest_loads_with_one_line(folder, capsys):
   seals.unseal(folder)
   capsys.readouterr()
   for split in ("train", "val"):
-    sources.open_source("array_record", str(folder), split)
+    open_source("array_record", str(folder), split)
   statistics.read(str(folder))
   assert capsys.readouterr().out == (
     f"{folder} has no manifest.json, so damage to it cannot be detected; run the command that prepared it"
@@ -156,7 +157,7 @@ def test_a_changed_description_is_accepted_without_manifest(folder):
   (folder / "train.json").write_text(json.dumps(header | {"class_names": ["ant", "bee", "cow"]}))
   assert "if you changed it yourself, delete manifest.json" in refusal(folder)
   seals.unseal(folder)
-  assert sources.open_source("array_record", str(folder), "train").class_names[2] == "cow"
+  assert open_source("array_record", str(folder), "train").class_names[2] == "cow"
 
 
 def test_verify_stands_alone(folder, capsys):

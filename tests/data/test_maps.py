@@ -13,10 +13,12 @@ from PIL import Image
 import pytest
 import rasterio
 
-from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters, sources
+from swin_jax.data.read import class_files, decoding, image_arrays, labels, maps, rasters
 from swin_jax.data.read.targets import Target
+from swin_jax.show.truth import Truth
 from tests.support import prepared
 from tests.support.label_sets import CLASSES, files, jpeg, png, rgb, write
+from tests.support.opened import open_source
 from tests.support.rasters import scene, write_tif
 
 TWO = "background\nobject\n"
@@ -24,6 +26,7 @@ COLOURS = ((128, 128, 128), (128, 64, 128), (64, 0, 128))
 TABLE = "name,r,g,b\nroad,128,64,128\ncar,64,0,128\nsky,128,128,128\n"  # in another order than classes.txt
 TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 DRAWN = np.repeat([[0, 1, 2, 1, 0]], 20, 0).repeat(6, 1).astype(np.uint8)
+PAINTED = np.array(COLOURS, np.uint8)[DRAWN]
 HALVES = np.repeat([[0, 1]], 20, 0).repeat(15, 1).astype(np.uint8)
 
 
@@ -50,7 +53,7 @@ def a_set(maps_by_name, classes=CLASSES, split="train", size=(20, 30)) -> dict:
 
 
 def read(path, split="train", name="array_record") -> list[np.ndarray]:
-  source = sources.open_source(name, str(path), split, Target.LABELS)
+  source = open_source(name, str(path), split, Target.LABELS)
   by_name = {source[i].name: decoding.DecodeMapped(3)(source[i]).target for i in range(len(source))}
   return [by_name[name] for name in sorted(by_name)]
 
@@ -195,6 +198,8 @@ def test_other_lossy_formats_are_treated_alike(kind, tmp_path, capsys):
   [
     ("x.tif", dict(driver="GTiff", compress="jpeg"), "lossy TIFF"),
     ("x.tif", dict(driver="GTiff", compress="deflate"), ""),
+    ("x.tif", dict(driver="GTiff", compress="lerc", MAX_Z_ERROR=1), "lossy TIFF"),
+    ("x.tif", dict(driver="GTiff", compress="lerc"), ""),
     ("x.jp2", dict(driver="JP2OpenJPEG"), "lossy JPEG 2000"),
     ("x.jp2", dict(driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES"), ""),
   ],
@@ -203,6 +208,25 @@ def test_a_lossy_raster_is_told_by_what_it_declares(name, options, lossy, tmp_pa
   with rasterio.open(tmp_path / name, "w", width=30, height=20, count=1, dtype="uint8", **options) as file:
     file.write(DRAWN[None])
   assert maps.open_map(str(tmp_path / name), name).lossy == lossy
+  if options.get("compress") != "lerc":  # which only GDAL reads
+    assert maps.open_map((tmp_path / name).read_bytes(), "x.png").lossy == lossy  # by Pillow
+
+
+@pytest.mark.parametrize(
+  "kind, options, lossy",
+  [
+    ("TIFF", dict(compression="jpeg"), "lossy TIFF"),
+    ("TIFF", dict(compression="tiff_lzw"), ""),
+    ("JPEG2000", dict(irreversible=True), "lossy JPEG 2000"),
+    ("JPEG2000", dict(irreversible=False), ""),
+  ],
+)
+@pytest.mark.parametrize("name", ["x", "x.png", "x.ending"])
+def test_a_lossy_file_of_pillow_is_told(kind, options, lossy, name):
+  name = name.replace("ending", {"TIFF": "tif", "JPEG2000": "jp2"}[kind])
+  out = io.BytesIO()
+  Image.fromarray(DRAWN).save(out, kind, **options)
+  assert maps.open_map(out.getvalue(), name).lossy == lossy
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -299,7 +323,7 @@ def test_a_colour_that_is_not_in_the_table_is_named(tmp_path, capsys):
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
   said = capsys.readouterr().err
   assert "3.png has the colour 1,2,3 in 120 pixels, which no class has; if it means no class, give" in said
-  assert "prepare --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
+  assert "give --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
 
 
 def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):
@@ -454,7 +478,7 @@ def test_a_declared_value_is_no_class_whatever_the_size_tile_or_container(tmp_pa
     for source in ("in", "in.zip"):
       out = tmp_path / f"{source}-{tile}"
       assert prepared.main(f"--source={tmp_path / source}", f"--out={out}", f"--tile={tile}") == 0
-      stored = sources.open_source("array_record", str(out), "train", Target.LABELS)
+      stored = open_source("array_record", str(out), "train", Target.LABELS)
       for i in range(len(stored)):
         name, _, corner = stored[i].name.partition(" at ")
         top, left = map(int, corner.split(",")) if corner else (0, 0)
@@ -561,9 +585,7 @@ def test_values_of_no_class(tmp_path, capsys):
   folder = write(tmp_path / "a", a_set({"0.png": png(drawn)}))
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
   said = capsys.readouterr().err
-  assert (
-    "if they mean no class, give prepare --no_class='7;9'; if a class, add its name to classes.txt" in said
-  )
+  assert "if they mean no class, give --no_class='7;9'; if a class, add its name to classes.txt" in said
   (values,) = read_all(tmp_path / "b", a_set({"0.png": png(drawn)}), "--no_class=7;9")
   np.testing.assert_array_equal(values, np.where(drawn > 2, 255, drawn))
 
@@ -572,7 +594,7 @@ def test_colours_of_no_class(tmp_path):
   pixels = np.array([*COLOURS, (1, 2, 3)], np.uint8)[DRAWN + (DRAWN == 2)]
   contents = a_set({"0.png": rgb(pixels)}) | {"class_dict.csv": TABLE}
   expected = np.where(DRAWN == 2, 255, DRAWN)
-  for i, given in enumerate(("1,2,3", "#010203", "77;1,2,3")):
+  for i, given in enumerate(("1,2,3", "#010203", "7,7,7;1,2,3")):
     (values,) = read_all(tmp_path / str(i), contents, f"--no_class={given}")
     np.testing.assert_array_equal(values, expected)
   names = {"classes": ["sky", "void", "road", "car"], "ignore_index": 1}
@@ -581,6 +603,52 @@ def test_colours_of_no_class(tmp_path):
   contents.pop("classes.txt")
   (values,) = read_all(tmp_path / "json", contents)
   np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+  "pixels, given, message",
+  [
+    (DRAWN, "224,224,192", "colour 224,224,192, but the maps of {} are read by value; give the value"),
+    (DRAWN, "9;224,224,192", "colour 224,224,192, but the maps of {} are read by value; give the value"),
+    (PAINTED, "9", "value 9, but the maps of {} are read by colour; give the colour"),
+    (PAINTED, "9;1,2,3", "value 9, but the maps of {} are read by colour; give the colour"),
+  ],
+)
+def test_no_class_gives_what_the_maps_hold(pixels, given, message, tmp_path, capsys):
+  encoded = png(pixels) if pixels.ndim == 2 else rgb(pixels)
+  contents = a_set({"0.png": encoded}) | ({"class_dict.csv": TABLE} if pixels.ndim == 3 else {})
+  said = refusal(tmp_path, capsys, contents, f"--no_class={given}")
+  assert f"--no_class gives the {message.format(tmp_path / 'in')}" in said
+
+
+def test_a_stray_value_names_a_flag_only_where_it_can_be_given(tmp_path, capsys):
+  drawn = DRAWN.copy()
+  drawn[0, 0] = 9
+  folder = write(tmp_path / "in", a_set({"0.png": png(drawn)}))
+  assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
+  assert "; if it means no class, give --no_class='9'; if a class, add its name to" in capsys.readouterr().err
+  with pytest.raises(ValueError, match="; if it means no class, prepare the folder with --no_class='9'; "):
+    open_source("folder", folder, "train", Target.LABELS)[0]
+  truth = Truth("--labels", f"{folder}/train/labels", 3)
+  with pytest.raises(ValueError, match=r"only 3 classes \(0–2\); if a class, add its name to classes.txt"):
+    truth._split.read_map(truth._tree, "0.png")
+
+
+def test_many_stray_values_are_not_listed():
+  classes = labels.numbered(("sky", "road"))
+  eight, nine = (np.arange(2, 2 + count, dtype=np.uint8)[None] for count in (8, 9))
+  with pytest.raises(ValueError, match="if they mean no class, give --no_class='2;3;4;5;6;7;8;9'; if"):
+    labels.from_values(eight, classes, void_by="give --no_class")
+  with pytest.raises(
+    ValueError, match="if they mean no class, give --no_class, with all of them; if a class"
+  ):
+    labels.from_values(nine, classes, void_by="give --no_class")
+
+
+def test_a_stray_value_of_classes_with_values_is_added_to_them():
+  classes = labels.Classes(("sky",), {100: 0}, are_numbered=False)
+  with pytest.raises(ValueError, match="if a class, add its name and its value to the classes of the set"):
+    labels.from_values(np.zeros((1, 1), np.uint8), classes)
 
 
 def test_255_of_no_class_in_masks(tmp_path):

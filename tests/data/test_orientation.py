@@ -7,10 +7,11 @@ from PIL import Image, ImageOps
 import pytest
 
 from swin_jax.data.prepare import encoding
-from swin_jax.data.read import decoding, facts, image_ops, orientation, sources, targets
+from swin_jax.data.read import decoding, facts, image_ops, orientation, targets
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from tests.support import label_sets, prepared
+from tests.support.opened import open_source
 
 
 def photograph(declared, size=(20, 30), kind="JPEG", **options) -> bytes:
@@ -86,7 +87,7 @@ def test_maps_lie_like_their_upright_images(tmp_path, declared, way):
   if way != "folder":
     prepared.run(folder, tmp_path / "out", short_side=10 if way == "shrunk" else 0)
   name, path = ("folder", folder) if way == "folder" else ("array_record", str(tmp_path / "out"))
-  source = sources.open_source(name, path, "train", Target.LABELS)
+  source = open_source(name, path, "train", Target.LABELS)
   size = (15, 10) if way == "shrunk" else (30, 20)
   expected = targets.resize(orientation.turn(maps(), declared), size)
   assert len(source) == 2

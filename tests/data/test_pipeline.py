@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from swin_jax.data.feed import pipeline
-from swin_jax.data.read.sources import open_source
 from swin_jax.mesh import sharding
 from swin_jax.terminal.errors import BadInput
 from tests.support import meshes
 from tests.support.batches import make_input
+from tests.support.opened import open_source
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.devices(8), pytest.mark.every_python]

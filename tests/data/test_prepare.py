@@ -16,11 +16,12 @@ import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import encoding, writing
-from swin_jax.data.read import shards, sources
+from swin_jax.data.read import shards
 from swin_jax.terminal import cli, progress
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.files import PARTIAL
 from tests.support import images
+from tests.support.opened import open_source
 from tests.support.paths import ROOT
 from tests.support.prepared import bad, files, main, read, run
 
@@ -49,7 +50,7 @@ def make_zip(path, folder, prefix="") -> pathlib.Path:
 def test_zip_is_the_folder(folder, tmp_path, prefix):
   run(make_zip(tmp_path / "set.zip", folder, prefix), tmp_path / "out")
   for split in ("train", "val"):
-    original = sources.open_source("folder", str(folder), split)
+    original = open_source("folder", str(folder), split)
     assert images.contents(read(tmp_path / "out", split)) == images.contents(original)
     assert read(tmp_path / "out", split).class_names == original.class_names
 
@@ -65,7 +66,7 @@ def test_folder_without_splits_and_hold_out(folder, tmp_path):
   assert [len(train), len(val)] == [30, 10]
   assert sorted(images.contents(train) + images.contents(val)) == images.contents(whole)
   assert train.class_names == val.class_names == ("ant", "bee", "cat")
-  assert images.contents(whole) == images.contents(sources.open_source("folder", str(folder), "train"))
+  assert images.contents(whole) == images.contents(open_source("folder", str(folder), "train"))
 
 
 def test_images_without_classes(tmp_path):
@@ -82,7 +83,7 @@ def test_npz_file_and_pattern(tmp_path):
     images.make_npz(tmp_path / f"set_{split}.npz", count)
   run(tmp_path / "set_{split}.npz", tmp_path / "both")
   run(tmp_path / "set_test.npz", tmp_path / "one", split="val")
-  original = images.contents(sources.open_source("npz", str(tmp_path / "set_{split}.npz"), "test"))
+  original = images.contents(open_source("npz", str(tmp_path / "set_{split}.npz"), "test"))
   assert (
     images.contents(read(tmp_path / "both", "test"))
     == images.contents(read(tmp_path / "one", "val"))

@@ -13,10 +13,11 @@ import pytest
 import rasterio
 
 from swin_jax.data.prepare import splits
-from swin_jax.data.read import array_files, sources, targets
+from swin_jax.data.read import array_files, targets
 from swin_jax.data.read.targets import Target
 from tests.support import images
 from tests.support.label_sets import CLASSES, jpeg, png, write
+from tests.support.opened import open_source
 from tests.support.prepared import main as run
 from tests.support.prepared import read
 from tests.support.rasters import scene, write_tif
@@ -102,7 +103,7 @@ def test_every_pixel_of_every_class_arrives(make, packing, tmp_path):
   source = packed(tmp_path / packing, tmp_path / "set") if packing else tmp_path / "set"
   assert run(source, tmp_path / "out") == 0
   for split, expected in maps.items():
-    prepared = sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
+    prepared = open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
     assert len(prepared) == len(expected) and prepared.class_names == ("sky", "road", "car")
     counted = sum((counts(targets.decode(prepared[i].target)) for i in range(len(prepared))), counts([]))
     stored = (Image.open(tmp_path / "set" / path) for path in expected)
@@ -120,13 +121,13 @@ def test_a_folder_is_read_in_the_same_way_without_prepare(make, tmp_path):
   folder = write(tmp_path / "set", contents)
   assert run(folder, tmp_path / "out") == 0
   for split in maps:
-    straight = sources.open_source("folder", folder, split, Target.LABELS)
-    prepared = sources.open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
+    straight = open_source("folder", folder, split, Target.LABELS)
+    prepared = open_source("array_record", str(tmp_path / "out"), split, Target.LABELS)
     by_name = {straight[i].name: straight[i] for i in range(len(straight))}
     assert len(by_name) == len(prepared)
     for example in map(prepared.__getitem__, range(len(prepared))):
       np.testing.assert_array_equal(targets.decode(example.target), by_name[example.name].target)
-    assert len(sources.open_source("folder", folder, split)) == len(prepared)  # images without maps
+    assert len(open_source("folder", folder, split)) == len(prepared)  # images without maps
 
 
 # Small cases of other kinds, with real files.

@@ -14,10 +14,10 @@ from swin_jax.data.feed import reading
 from swin_jax.data.prepare import writing
 from swin_jax.data.read import trees
 from swin_jax.data.read.example import Example
-from swin_jax.data.read.sources import open_source
 from swin_jax.terminal.errors import BadInput, Fault
 from tests.support import images
 from tests.support.batches import WHOLE, assert_same, make_input, take
+from tests.support.opened import open_source
 
 STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "/data/shard 3")
 

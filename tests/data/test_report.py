@@ -1,6 +1,7 @@
 """prepare ends with a table, and names what is strange below it; --strict turns that into an error."""
 
 import io
+import json
 import os
 import re
 
@@ -11,7 +12,7 @@ import pytest
 from swin_jax.data.prepare import report, tiles
 from swin_jax.data.read import facts, maps, shards, strange
 from swin_jax.data.read.targets import Target
-from tests.support import images, label_sets
+from tests.support import images, label_sets, seals
 from tests.support.prepared import files, main, run
 from tests.support.rasters import scene, write_tif
 
@@ -298,6 +299,38 @@ def test_tiles_that_are_unreadable_and_tiles_without_data_are_two_numbers(tmp_pa
   assert line.startswith(f"train: tiles left out as unreadable or too large: {bad}, such as ")
   run(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.5, cut=cut, num_shards=3)  # nothing to write
   assert facts.read(str(tmp_path / "out")).splits == (split,)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_tiles_left_out_before_their_shards_are_counted_again(kept, tmp_path, capsys):
+  """Earlier facts say how many of them could not be read; without these, it is not known."""
+  for i in range(4):
+    bands = scene(i, 24, 24)
+    bands[:12, :12] = 7 if i < 2 else bands[:12, :12]
+    write_tif(tmp_path / "in" / "train" / f"{i}.tif", bands, nodata=7)
+  whole = (tmp_path / "in" / "train" / "3.tif").read_bytes()
+  (tmp_path / "in" / "train" / "3.tif").write_bytes(whole[: len(whole) // 2])
+  out = tmp_path / "out"
+  run(tmp_path / "in", out, max_bad_fraction=0.5, cut=tiles.Cut(tile=12))
+  (before,) = facts.read(str(out)).splits
+  assert before.unreadable and before.empty and not before.left_out
+  if kept:
+    content = json.loads((out / facts.NAME).read_text())
+    content["splits"]["train"]["shards"] = "of others"
+    (out / facts.NAME).write_text(json.dumps(content))
+  else:
+    (out / facts.NAME).unlink()
+  seals.reseal(out)
+  capsys.readouterr()
+  assert main(f"--out={out}") == 0
+  (split,) = facts.read(str(out)).splits
+  rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+  if kept:
+    assert split == before and ["unreadable", str(before.unreadable)] in rows
+  else:
+    assert (split.unreadable, split.empty) == (0, 0) and not any(row[:1] == ["without"] for row in rows)
+    assert split.left_out == before.unreadable + before.empty
+    assert ["left", "out", str(split.left_out)] in rows
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "npy"])

@@ -1,8 +1,10 @@
 """Alpha channels are masks, and scans in image formats are cut like rasters."""
 
 import io
+import struct
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -18,12 +20,12 @@ from swin_jax.data.read import (
   limits,
   orientation,
   rasters,
-  sources,
   statistics,
 )
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from tests.support import label_sets, prepared
+from tests.support.opened import open_source
 from tests.support.rasters import scene, with_alpha, write_tif
 
 cut = tiles.Cut
@@ -128,7 +130,7 @@ def test_labels_have_no_class_where_the_image_is_transparent(tmp_path):
   label_map = np.ones((48, 48), np.uint8)
   contents = {"train/labels/x.png": label_sets.png(label_map), "classes.txt": label_sets.CLASSES}
   prepared.run(label_sets.write(tmp_path / "in", contents), tmp_path / "out", cut=cut(tile=48))
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   target = decoding.DecodeMapped(3, "float32")(source[0]).target
   np.testing.assert_array_equal(target, np.where(half(48, 48) == 0, 255, 1))
 
@@ -203,7 +205,7 @@ def test_scans_are_cut_upright_with_their_maps(tmp_path):
   save(tmp_path / "in/train/images/0.png", pixels, exif=exif)
   files = {"train/labels/0.png": label_sets.png(label_map), "classes.txt": label_sets.CLASSES}
   prepared.run(label_sets.write(tmp_path / "in", files), tmp_path / "out", cut=cut(tile=10))
-  source = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
+  source = open_source("array_record", str(tmp_path / "out"), "train", Target.LABELS)
   assert len(source) == 6
   for i in range(6):
     image, target, _ = decoding.DecodeMapped(3)(source[i])
@@ -262,6 +264,31 @@ def test_a_declared_colour_is_transparent_like_an_alpha_channel(kind, tmp_path, 
   path.write_bytes(encoded)
   prepared.run(tmp_path / "in", tmp_path / "out", cut=cut(tile=20))
   assert ", 2 without data left out" in capsys.readouterr().out
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+  return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize(
+  "depth, colour_type, samples, declared, transparent",
+  [
+    (1, 0, [0, 1, 1, 0, 1, 0, 0, 0], [1], [0, 1, 1, 0, 1, 0, 0, 0]),
+    (2, 0, [0, 1, 2, 3], [1], [0, 1, 0, 0]),
+    (4, 0, [0, 3, 14, 15], [14], [0, 0, 1, 0]),
+    (8, 0, [0, 3, 14, 255], [14], [0, 0, 1, 0]),
+    (16, 0, [0, 300, 65_535], [300], [0, 1, 0]),
+    (16, 2, [256, 513, 1000, 256, 769, 1000], [256, 513, 1000], [1, 0]),
+  ],
+)
+def test_a_declared_colour_of_any_depth_is_transparent(depth, colour_type, samples, declared, transparent):
+  bits = "".join(f"{sample:0{depth}b}" for sample in samples)
+  header = struct.pack(">2I5B", len(transparent), 1, depth, colour_type, 0, 0, 0)
+  row = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+  chunks = {b"IHDR": header, b"tRNS": struct.pack(f">{len(declared)}H", *declared)}
+  chunks |= {b"IDAT": zlib.compress(row), b"IEND": b""}
+  stored = image_arrays.read(b"\x89PNG\r\n\x1a\n" + b"".join(map(png_chunk, chunks, chunks.values())))
+  np.testing.assert_array_equal(stored.unknown[0], np.array(transparent, bool))
 
 
 def test_a_scan_above_the_limit_is_cut_if_the_limit_is_raised(tmp_path, monkeypatch, capsys):

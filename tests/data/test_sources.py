@@ -19,11 +19,10 @@ from swin_jax.data.read.example import Example
 from swin_jax.terminal.errors import BadInput
 from tests.support import images, seals
 from tests.support.batches import WHOLE, assert_same, make_input, take
+from tests.support.opened import open_source
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.every_python
-
-open_source = sources.open_source
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -115,7 +114,7 @@ def test_tfds_is_the_folder_without_tensorflow(folder, tfds_dir):
 
 
 def test_tfds_finds_its_folder_in_the_environment(tfds_set):
-  code = "from swin_jax.data.read import sources; print(len(sources.open_source('tfds', 'insects', 'train')))"
+  code = "from tests.support.opened import open_source; print(len(open_source('tfds', 'insects', 'train')))"
   env = os.environ | {"TFDS_DATA_DIR": str(tfds_set), "PYTHONPATH": str(ROOT)}
   assert (
     subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout

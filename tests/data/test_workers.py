@@ -19,11 +19,11 @@ import pytest
 
 from swin_jax.data.feed import exchange
 from swin_jax.data.feed.workers import watch
-from swin_jax.data.read import sources
 from swin_jax.data.read.example import Example
 from swin_jax.terminal import preemption
 from swin_jax.terminal.errors import Fault
 from tests.support.batches import WHOLE, make_input
+from tests.support.opened import open_source
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.every_python
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.every_python
 PARENT = """
 import multiprocessing, signal, sys
 from swin_jax.data.feed import exchange
-from swin_jax.data.read import sources
 from swin_jax.terminal import leftovers
 from tests.support.batches import make_input, WHOLE
+from tests.support.opened import open_source
 
 def main():
   heard, kept = set(), []
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: heard.add(number))
-  batches = make_input(sources.open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
+  batches = make_input(open_source("digits", "", "train"), workers=2).train_batches(0, WHOLE)
   print("ready", exchange.token(), flush=True)
   for line in sys.stdin:
     if line == "end\\n":
@@ -172,7 +172,7 @@ def test_signals_of_the_whole_group_are_the_parents_alone(parent):
 )
 def test_a_worker_that_is_killed_is_named(number, workers, hint):
   before = set(multiprocessing.active_children())
-  batches = make_input(sources.open_source("digits", "", "train"), workers=workers).train_batches(0, WHOLE)
+  batches = make_input(open_source("digits", "", "train"), workers=workers).train_batches(0, WHOLE)
   for _ in range(4):
     next(batches)
   worker = (set(multiprocessing.active_children()) - before).pop()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from swin_jax.data.read import manifest, sources
+from swin_jax.data.read import manifest
 from swin_jax.data.read.example import Example
 from swin_jax.run import agreement
 from swin_jax.terminal.errors import BadInput
+from tests.support.opened import open_source
 
 
 @pytest.fixture(name="processes")
@@ -122,7 +123,7 @@ def test_a_set_with_other_checksums_is_named(tmp_path):
 
 
 def test_a_set_agrees_with_itself():
-  source = sources.open_source("digits", "", "train")
+  source = open_source("digits", "", "train")
   assert about(source) == about(source) and not agreement.difference([about(source)] * 3)
 
 

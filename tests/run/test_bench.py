@@ -12,12 +12,12 @@ import time
 import pytest
 
 from swin_jax.data.read import image_ops
-from swin_jax.data.read.sources import open_source
 from swin_jax.data.view import crops
 from swin_jax.run import bench
 from swin_jax.terminal.errors import BadInput
 from tests.support import tiny
 from tests.support.batches import make_input
+from tests.support.opened import open_source
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.devices(8)

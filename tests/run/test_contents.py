@@ -1,9 +1,11 @@
 """A run shows what its data hold before it trains."""
 
+import ml_collections
 import pytest
 
 from swin_jax.data.read import facts
 from swin_jax.run import contents, evaluate, predict, train
+from swin_jax.tasks import image_input
 from swin_jax.terminal.errors import BadInput
 from tests.support import damages, images, seals, tiny
 from tests.support.prepared import run
@@ -36,6 +38,13 @@ def test_lines_are_short(tmp_path):
   run(images.make_folder(tmp_path / "in", {"train": 80}, names), tmp_path / "out")
   lines = contents.describe(config(tmp_path / "out"))
   assert max(map(len, lines[1:])) < 110 and lines[1].endswith(" and 38 more")
+
+
+def test_a_proposed_size_of_clips_keeps_their_frames():
+  config = ml_collections.ConfigDict({"data": {"image_size": (4, 224, 224)}})
+  (line,) = image_input.warnings(config, (100, 120))
+  assert "data.image_size = (4, 224, 224) enlarges" in line
+  assert "give --config.data.image_size=4,128,128" in line
 
 
 def test_each_mode_begins_with_them(out, tmp_path, capsys):

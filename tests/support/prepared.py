@@ -6,8 +6,9 @@ import pytest
 
 from swin_jax.data.prepare import __main__ as prepare
 from swin_jax.data.prepare import writing
-from swin_jax.data.read import array_files, sources
+from swin_jax.data.read import array_files
 from swin_jax.terminal.errors import BadInput
+from tests.support.opened import open_source
 
 
 def main(*words) -> int:
@@ -34,7 +35,7 @@ def files(out: pathlib.Path) -> dict[str, bytes]:
 
 def read(out, split="train"):
   """Opens one split of a folder that `prepare` wrote."""
-  return sources.open_source("array_record", str(out), split)
+  return open_source("array_record", str(out), split)
 
 
 def pixels(example) -> bytes:

@@ -15,7 +15,7 @@ import rasterio
 
 import swin_jax
 from swin_jax.data.prepare import tiles, writing
-from swin_jax.data.read import rasters, sources, statistics, targets
+from swin_jax.data.read import rasters, statistics, targets
 from swin_jax.data.read.decoding import Decoded, DecodeMapped
 from swin_jax.data.read.targets import Target
 from swin_jax.data.view import dense_views
@@ -30,6 +30,7 @@ from swin_jax.tasks import pixel_regression
 from swin_jax.terminal.errors import BadInput
 from tests.support import runs, tiny
 from tests.support.label_sets import files, jpeg, write
+from tests.support.opened import open_source
 from tests.support.prepared import main as run
 from tests.support.rasters import scene, write_tif
 
@@ -91,7 +92,7 @@ def _folder(tmp_path_factory):
 
 
 def test_rasters_and_their_numbers_are_cut_alike(folder):
-  source = sources.open_source("array_record", str(folder / "out"), "train", Target.VALUES)
+  source = open_source("array_record", str(folder / "out"), "train", Target.VALUES)
   assert len(source) == 3 * 2 * 2 and source.targets is Target.VALUES and source.num_classes == 0
   known = 0
   for i in range(len(source)):
@@ -146,7 +147,7 @@ def test_photographs_with_sixteen_bits_of_depth(tmp_path, source, capsys):
       "one value per pixel" in said
       and f"--config=own_labels:regress --workdir=runs/own/values --config.data.path={path}\n" in said
     )
-  records = sources.open_source(source, path, "val", Target.VALUES)
+  records = open_source(source, path, "val", Target.VALUES)
   image, values, _ = DecodeMapped(3)(records[0])
   assert image.dtype == np.uint8 and values.dtype == np.float32
   np.testing.assert_array_equal(values, depth)
@@ -168,7 +169,7 @@ def test_a_number_may_stand_for_nothing(folder, tmp_path, tile):
     run(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}", f"--tile={tile}", "--values_nodata=-7")
     == 0
   )
-  records = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)
+  records = open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)
   maps = [DecodeMapped(3, "float32")(records[i]).target for i in range(len(records))]
   assert sum(np.isnan(values).sum() for values in maps) == 2 * 40 * 20
   assert statistics.read(str(tmp_path / "out"))["values"]["min"][0] > -1000 != -7
@@ -192,7 +193,7 @@ def test_shrunk_values_fit_their_images(tmp_path):
   write_tif(tmp_path / "set/train/values/1.tif", values)
   write(tmp_path / "set", {"train/images/1.jpg": jpeg(20, 30, 1)})
   assert run(f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'out'}", "--short_side=10") == 0
-  example = sources.open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)[0]
+  example = open_source("array_record", str(tmp_path / "out"), "train", Target.VALUES)[0]
   shrunk = targets.decode(example.target)
   assert shrunk.shape == (10, 15)
   np.testing.assert_allclose(
@@ -290,7 +291,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   with pytest.raises(
     BadInput, match="holds labels of pixels, and the task needs values: there must be train/values"
   ):
-    sources.open_source("folder", labelled, "train", Target.VALUES)
+    open_source("folder", labelled, "train", Target.VALUES)
   assert run(f"--source={labelled}", f"--out={tmp_path / 'labels'}") == 0
   assert run(f"--out={tmp_path / 'labels'}") == 0  # also computes the statistics
   with pytest.raises(
@@ -313,7 +314,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys):
   with pytest.raises(
     BadInput, match="holds both labels and values, such as .*; prepare each from a separate"
   ):
-    sources.open_source("folder", both, "train", Target.VALUES)
+    open_source("folder", both, "train", Target.VALUES)
   for where in (labelled, str(folder / "in/train/images")):
     capsys.readouterr()
     assert run(f"--source={where}", f"--out={tmp_path / 'none'}", "--values_nodata=0") == 2

@@ -1,6 +1,7 @@
 """The reader of JSON files: whatever is wrong with one is one line with the file and the key."""
 
 import os
+import tracemalloc
 
 import pytest
 
@@ -100,3 +101,13 @@ def test_a_file_larger_than_any_of_ours_is_not_parsed(tmp_path, monkeypatch):
   (tmp_path / "a.json").write_text(GOOD)
   with pytest.raises(BadInput, match="it has more than 10 bytes"):
     json_files.read(tmp_path / "a.json", dict)
+
+
+def test_reading_takes_memory_for_the_file_alone(tmp_path):
+  (tmp_path / "a.json").write_text(GOOD)
+  tracemalloc.start()
+  try:
+    json_files.read(tmp_path / "a.json", SCHEMA)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+  finally:
+    tracemalloc.stop()

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import swin_jax
-from swin_jax.data.read.sources import open_source
 from swin_jax.mesh import axes, hardware, sharding
 from swin_jax.models import BACKBONES, layers
 from swin_jax.models.backbone import BackboneKind, Features, Level, Summary
@@ -31,6 +30,7 @@ from swin_jax.terminal import preemption, rules
 from swin_jax.terminal.errors import BadInput, Preempted
 from tests.support import killed, runs, tiny
 from tests.support.folders import command as weights
+from tests.support.opened import open_source
 
 pytestmark = pytest.mark.devices(8)  # the planned slice
 

@@ -19,7 +19,7 @@ import threading
 import grain
 
 from swin_jax.data.feed import exchange
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 from swin_jax.terminal.errors import Fault
 from swin_jax.terminal.progress import warn
 
@@ -46,6 +46,7 @@ def _begin(token: str, worker: int, workers: int) -> None:
   """
   del worker, workers
   exchange.name_shared_memory(token)
+  quiet.pillow()
 
   def wait():
     multiprocessing.parent_process().join()

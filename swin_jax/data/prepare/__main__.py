@@ -40,9 +40,10 @@ used are counted by ending.
 
 Label maps hold the numbers of classes from 0, and 255 for no class. In a set of two classes, maps of only 0
 and 255 are masks. --label_values=0,100,200 gives other values, in the order of the classes. Maps of colours
-need a class_dict.csv (name,r,g,b), colours behind the names in classes.txt, or --colours. Further values and
-colours that mean no class are given by --no_class='9;255,255,255'. What is understood is printed. Pixels that
-a map declares as no data, or as transparent, have no class or an unknown number.
+need a class_dict.csv (name,r,g,b), colours behind the names in classes.txt, or --colours. Further values
+that mean no class are given by --no_class='9;10', and colours by --no_class='255,255,255;224,224,192'. What
+is understood is printed. Pixels that a map declares as no data, or as transparent, have no class or an
+unknown number.
 
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
 stored as JPEG. EXIF orientation is applied, here and in training, and to maps that have the size of the image
@@ -82,10 +83,11 @@ import os
 import re
 import sys
 
-from swin_jax.terminal import preemption
+from swin_jax.terminal import preemption, quiet
 
 if __name__ == "__main__":
   preemption.listen()  # before the slow imports
+  quiet.libraries()
 
 from swin_jax.data.prepare import cut_flags, layout_flags, writing
 from swin_jax.data.read import limits, manifest

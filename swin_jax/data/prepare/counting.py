@@ -184,8 +184,8 @@ class Tally:
       {key: dict(counter) for key, counter in self._counters.items()}
       | dict(self._sums)
       | sizes
-      | ({"unreadable": left_out} if self._unreadable else {})
       | {
+        "unreadable": left_out,
         "hashes": sorted(self._hashes)[: facts.SKETCH],
         "widest": self._widest,
         "extremes": self._extremes,

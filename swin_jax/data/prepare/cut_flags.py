@@ -54,7 +54,8 @@ def add_to(parser: cli.Parser) -> None:
     type=_void,
     default=((), ()),
     metavar="V;V;...",
-    help="values and colours in label maps that mean no class, in addition to 255, like '9;255,255,255'",
+    help="values, or colours, in label maps that mean no class, in addition to 255, like '9;10' or"
+    " '255,255,255;224,224,192'",
   )
   add(
     "--keep_alpha",

@@ -103,6 +103,7 @@ def _images(splits: Sequence[Split]) -> list[Row]:
     row("tiles" if any(split.is_cut for split in splits) else "images", lambda x: f"{x.counts['images']:,}"),
     row("unreadable", lambda x: f"{x.unreadable:,}"),
     row("without data", lambda x: f"{x.empty:,}"),
+    row("left out", lambda x: f"{x.left_out:,}"),
     row("smallest, h × w", lambda x: " × ".join(map(str, x.counts.get("smallest", ())))),
     row("largest, h × w", lambda x: " × ".join(map(str, x.counts.get("largest", ())))),
     row("bands", lambda x: ", ".join(sorted(x.counts["bands"], key=int))),
@@ -112,6 +113,7 @@ def _images(splits: Sequence[Split]) -> list[Row]:
   shown = {
     "unreadable": any(split.unreadable for split in splits),
     "without data": any(split.empty for split in splits),
+    "left out": any(split.left_out for split in splits),
     "numbers": any(split.counts["extremes"] for split in splits),
   }
   return [each for each in rows if shown.get(each[0], True)]

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import pathlib
+from typing import Any
 
 from swin_jax.data.prepare import counting
 from swin_jax.data.read import facts, shards
@@ -42,7 +43,8 @@ def complete(
       before = facts.read_file(out)
   splits = {}
   for split in shards.splits(out):
-    names = shards.names(split, shards.read_header(out, split)["num_shards"])
+    header = shards.read_header(out, split)
+    names = shards.names(split, header["num_shards"])
     if not all(name in known for name in names):
       continue
     identity = facts.identity(known[name] for name in names)
@@ -52,7 +54,10 @@ def complete(
     counted = {name: of_shards[name] for name in names if name in of_shards}
     if uncounted := [name for name in names if name not in counted]:
       counted |= _recount(out, split, uncounted, num_threads)
-    splits[split] = facts.merge(counted.values()) | {"shards": identity}
+    merged = facts.merge(counted.values())
+    if "unreadable" not in merged:
+      merged |= _unreadable(merged, before["splits"].get(split, {}), header["made_from"].get("images"))
+    splits[split] = merged | {"shards": identity}
   text = facts.text(splits, origin or facts.Origin(**before["origin"]))
   try:
     files.write(pathlib.Path(facts.path_of(out)), text)
@@ -60,8 +65,23 @@ def complete(
     raise cannot_write(facts.path_of(out), error, "then run prepare again") from error
 
 
+def _unreadable(counted: facts.Counts, before: facts.Counts, planned: Any) -> facts.Counts:
+  """Returns what is known of the images of the source that are not stored because they cannot be read.
+
+  Args:
+    counted: facts of the stored examples.
+    before: earlier facts of the split; empty if there are none.
+    planned: number of examples of the source.
+  """
+  if "unreadable" in before:
+    return {"unreadable": before["unreadable"]}
+  return {"unreadable": {"images": 0, "first": []}} if planned == counted["images"] else {}
+
+
 def _recount(out: str, split: str, names: list[str], num_threads: int) -> dict[str, facts.Counts]:
-  """Returns the facts of shards by reading them; damaged records do not count."""
+  """Returns the facts of shards by reading them; damaged records do not count. What could not be read when
+  the shards were written is unknown.
+  """
   opened = {name: shards.open_shard(str(pathlib.Path(out, name))) for name in names}
   progress = Progress(f"contents of {split}", sum(map(len, opened.values())), "images")
   counted = {}
@@ -74,7 +94,7 @@ def _recount(out: str, split: str, names: list[str], num_threads: int) -> dict[s
           progress.step()
           if count:
             tally.add(count)
-      counted[name] = tally.facts()
+      counted[name] = {key: value for key, value in tally.facts().items() if key != "unreadable"}
   progress.finish()
   return counted
 

@@ -144,7 +144,7 @@ def _in_tree(tree: trees.Tree, split: str, cut: tiles.Cut, asked: roles.Asked) -
   layout = layouts.understand(tree, asked, raster_sources.raster_files(tree, cut))
   if not layout.of_rasters:
     raster_sources.check_no_cut(tree.name, cut)
-  mapped, by_split = labelled_files.find(tree, layout, cut.meaning), {}
+  mapped, by_split = labelled_files.find(tree, layout, cut.meaning, "give --no_class"), {}
   for name in [""] if "" in layout.splits else wanted_splits(tree.name, split, list(layout.splits)):
     part = layout.splits[name]
     if layout.of_rasters:

@@ -38,7 +38,8 @@ _ENDS = rules.Items(rules.Items(_NUMBER, range(2, 3)), range(3))  # up to two pa
 _EXTREMES = {"pixels": _COUNT, "low": _ENDS, "high": _ENDS}
 SCHEMA = {
   "images": _COUNT,  # readable records
-  "unreadable?": {"images": _COUNT, "first": [rules.Text()]},  # of the source, with what is wrong
+  # of the source, with what is wrong; missing where the stored examples alone were counted
+  "unreadable?": {"images": _COUNT, "first": [rules.Text()]},
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
@@ -89,6 +90,7 @@ class Split(NamedTuple):
     empty: number of tiles that are not stored because they hold no data.
     is_cut: whether the images are tiles of rasters.
     counts: see `SCHEMA`.
+    left_out: number of tiles that are not stored for one of these two reasons; it is not known for which.
   """
 
   name: str
@@ -99,6 +101,7 @@ class Split(NamedTuple):
   empty: int
   is_cut: bool
   counts: Counts
+  left_out: int = 0
 
 
 class Facts(NamedTuple):
@@ -143,6 +146,7 @@ def read(path: str) -> Facts | None:
     planned, is_cut = header["made_from"].get("images"), "bands" in header["made_from"]
     left_out = max(planned - counts["images"], 0) if isinstance(planned, int) else 0
     # tiles without data are common in satellite scenes; images always hold data
+    is_known = not is_cut or "unreadable" in counts
     named = counts.get("unreadable", {"images": 0, "first": []})
     unreadable = min(named["images"], left_out) if is_cut else left_out
     splits.append(
@@ -152,9 +156,10 @@ def read(path: str) -> Facts | None:
         Target(header.get("targets", "")),
         unreadable,
         named["first"],
-        left_out - unreadable,
+        left_out - unreadable if is_known else 0,
         is_cut,
         counts,
+        0 if is_known else left_out,
       )
     )
   return Facts(tuple(splits), Origin(**loaded["origin"]))
@@ -180,8 +185,16 @@ def text(splits: Mapping[str, Counts], origin: Origin) -> str:
 
 
 def merge(parts: Iterable[Counts]) -> Counts:
-  """Returns the facts of all shards of a split, whatever their order."""
-  return functools.reduce(lambda one, other: {key: _merge_key(key, one, other) for key in one | other}, parts)
+  """Returns the facts of all shards of a split, whatever their order; without "unreadable" if one of them
+  lacks it.
+  """
+  parts = list(parts)
+  merged = functools.reduce(
+    lambda one, other: {key: _merge_key(key, one, other) for key in one | other}, parts
+  )
+  if not all("unreadable" in part for part in parts):
+    merged = {key: value for key, value in merged.items() if key != "unreadable"}
+  return merged
 
 
 def _merge_key(key: str, one: Counts, other: Counts) -> Any:

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import io
-import logging
 from typing import IO
 
 from PIL import Image
@@ -38,7 +37,6 @@ def is_image(encoded: bytes) -> bool:
 @functools.cache
 def _allowed() -> tuple[str, ...]:
   Image.init()
-  logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it raises what it logs, such as too many bands
   if HAS_HEIF:
     import pillow_heif
 

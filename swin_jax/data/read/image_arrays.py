@@ -15,6 +15,8 @@ _BANDS |= {"P": 3, "PA": 3, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 3, "YCbCr": 
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 # Formats that change numbers. AVIF and HEIF do so even at their best quality: they convert colours.
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "lossy AVIF", "HEIF": "lossy HEIF"}
+_SCALES = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies greys of 2 and 4 bits, but not a declared one
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # Pillow's names of compressions
 
 
 def shape(file: str | bytes, keep_alpha: bool = False) -> tuple[int, int, int]:
@@ -67,10 +69,13 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
 def _declared_alpha(image: Image.Image) -> np.ndarray | None:
   """Returns the alpha, [height, width, 1], of an image without such a channel that declares a colour, or
   entries of its palette, as transparent; None if it declares none.
+
+  Colours of 16 bits are compared by their high bytes, which are all that Pillow reads of them.
   """
   declared = image.info.get("transparency")
   if declared is None or image.mode in _WITH_ALPHA:
     return None
+  stored = image.tile[0].args if image.tile else ""  # before the pixels are decoded
   numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
   if image.mode == "P":
     of_entry = np.full(256, 255, np.uint8)
@@ -79,7 +84,8 @@ def _declared_alpha(image: Image.Image) -> np.ndarray | None:
     else:
       of_entry[declared] = 0
     return of_entry[numbers][..., None]
-  transparent = (numbers.reshape(*numbers.shape[:2], -1) == np.asarray(declared)).all(-1, keepdims=True)
+  declared = np.asarray(declared) * _SCALES.get(stored, 1) // (256 if stored == "RGB;16B" else 1)
+  transparent = (numbers.reshape(*numbers.shape[:2], -1) == declared).all(-1, keepdims=True)
   opaque = 255 if numbers.dtype == np.uint8 else 65535
   return np.where(transparent, 0, opaque)
 
@@ -89,7 +95,21 @@ def _lossy(image: Image.Image) -> str:
   if image.format == "WEBP":
     image.fp.seek(0)
     return "lossy WebP" if _has_lossy_chunk(image.fp.read()) else ""
+  if image.format == "TIFF":
+    return "lossy TIFF" if image.info.get("compression") in _LOSSY_TIFF else ""
+  if image.format == "JPEG2000":
+    image.fp.seek(0)
+    return "lossy JPEG 2000" if _has_real_wavelet(image.fp.read()) else ""
   return _LOSSY.get(image.format, "")
+
+
+def _has_real_wavelet(encoded: bytes) -> bool:
+  """Returns whether a JPEG 2000 file uses the wavelet of real numbers, which is lossy: its marker COD, which
+  follows the sizes of the image, says so. Pillow does not tell.
+  """
+  sizes = encoded.find(b"\xff\x4f\xff\x51")
+  style = encoded.find(b"\xff\x52", sizes) + 13
+  return 0 <= sizes < style < len(encoded) and encoded[style] == 0
 
 
 def _has_lossy_chunk(encoded: bytes) -> bool:

@@ -91,13 +91,16 @@ class LabelledFiles:
     return names + self._split.reader.meaning
 
 
-def find(tree: trees.Tree, layout: parts.Layout, meaning: maps.Meaning = maps.UNSAID) -> dict[str, Split]:
+def find(
+  tree: trees.Tree, layout: parts.Layout, meaning: maps.Meaning = maps.UNSAID, void_by: str = ""
+) -> dict[str, Split]:
   """Returns the splits of a tree whose images have maps. Looks at some maps, and prints what is understood.
 
   Args:
     tree: folder or archive.
     layout: what it holds.
     meaning: what flags say about maps.
+    void_by: see `maps.Reader`.
 
   Raises:
     BadInput: there are label maps, but nothing names their classes; or a flag does not fit the maps.
@@ -116,5 +119,6 @@ def find(tree: trees.Tree, layout: parts.Layout, meaning: maps.Meaning = maps.UN
       " only the folder of the images"
     )
   paths = [path for part in layout.splits.values() for path in part.maps]
-  reader = map_sets.understand(tree, paths, None if layout.of_values else classes, meaning, tree.name)
+  classes = None if layout.of_values else classes
+  reader = map_sets.understand(tree, paths, classes, meaning, tree.name, void_by)
   return {name: Split(part.images, part.maps, reader) for name, part in layout.splits.items() if part.maps}

@@ -61,13 +61,16 @@ def renumbering(label_of: Sequence[int]) -> np.ndarray:
   return table
 
 
-def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None = None) -> np.ndarray:
+def from_values(
+  values: np.ndarray, classes: Classes, unknown: np.ndarray | None = None, void_by: str = ""
+) -> np.ndarray:
   """Returns the label map of the values in a file.
 
   Args:
     values: [height, width], real numbers of any type; NaN is no class.
     classes: meaning of the values.
     unknown: bool [height, width], pixels without class whatever their value; None for no such pixels.
+    void_by: see `maps.Reader`.
 
   Raises:
     ValueError: a value is not a label.
@@ -87,21 +90,24 @@ def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None
   if (wrong := labels < 0).any():
     held, counts = np.unique(values[wrong], return_counts=True)
     more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
+    mend = _mend(list(map(str, held.tolist())), void_by)
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
-      f" ({_range(classes)}); {_mend([str(value) for value in held.tolist()])}; if a class,"
-      f" add its name to classes.txt{'' if classes.are_numbered else ' and its value to --label_values'}"
+      f" ({_range(classes)}); {mend}if a class, add its name"
+      f" {'to classes.txt' if classes.are_numbered else 'and its value to the classes of the set'}"
     )
   return labels.astype(np.uint8)
 
 
-def from_colours(pixels: np.ndarray, classes: Classes, unknown: np.ndarray | None = None) -> np.ndarray:
+def from_colours(
+  pixels: np.ndarray, classes: Classes, unknown: np.ndarray | None = None, void_by: str = ""
+) -> np.ndarray:
   """Returns the label map of a picture whose colours stand for classes.
 
   Args:
     pixels: [height, width, 3], whole numbers.
     classes: with colours.
-    unknown: as in `from_values`.
+    unknown, void_by: as in `from_values`.
 
   Raises:
     ValueError: a colour is not in the table.
@@ -117,17 +123,20 @@ def from_colours(pixels: np.ndarray, classes: Classes, unknown: np.ndarray | Non
     more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
     raise ValueError(
       f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which no class has;"
-      f" {_mend([shown(colour) for colour in held.tolist()])}; if a class, add a"
+      f" {_mend([shown(colour) for colour in held.tolist()], void_by)}if a class, add a"
       f" line like 'NAME {shown(held[0])}' to classes.txt"
     )
   return labels.astype(np.uint8)
 
 
-def _mend(strays: Sequence[str]) -> str:
-  """Returns what makes values or colours mean no class."""
+def _mend(strays: Sequence[str], void_by: str) -> str:
+  """Returns how to make values or colours mean no class, before another clause; "" if no flag does."""
+  if not void_by:
+    return ""
+  if len(strays) > _LISTED:
+    return f"if they mean no class, {void_by}, with all of them; "
   what = "they mean" if len(strays) > 1 else "it means"
-  listed = ";".join(strays[:_LISTED]) + ";..." * (len(strays) > _LISTED)
-  return f"if {what} no class, give prepare --no_class='{listed}'"
+  return f"if {what} no class, {void_by}='{';'.join(strays)}'; "
 
 
 def _packed(colour):

@@ -80,7 +80,12 @@ class _Looks:
 
 
 def understand(
-  tree: trees.Tree, paths: Sequence[str], classes: Classes | None, meaning: maps.Meaning, where: str
+  tree: trees.Tree,
+  paths: Sequence[str],
+  classes: Classes | None,
+  meaning: maps.Meaning,
+  where: str,
+  void_by: str = "",
 ) -> maps.Reader:
   """Decides how the maps of a set are read, and prints it.
 
@@ -90,6 +95,7 @@ def understand(
     classes: that the set states; None if its maps hold numbers.
     meaning: what flags say.
     where: the set, for messages.
+    void_by: see `maps.Reader`.
 
   Raises:
     BadInput: a flag does not fit the set, or most maps cannot be read for a reason that a flag would mend.
@@ -107,11 +113,12 @@ def understand(
   reader = maps.Reader(classes, nodata=meaning.nodata)
   if classes:
     reader = _with_classes(looks, classes, bool(meaning.colours), where)
+    _check_void(reader, meaning, where)
   _report(looks, reader)
   warnings = tuple(_warnings(looks, reader))
   for line in warnings:
     warn(line)
-  return dataclasses.replace(reader, warnings=warnings)
+  return dataclasses.replace(reader, void_by=void_by, warnings=warnings)
 
 
 def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
@@ -211,6 +218,24 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       f" values are the {count} classes in their order, give --label_values={values}"
     )
   return maps.Reader(classes)
+
+
+def _check_void(reader: maps.Reader, meaning: maps.Meaning, where: str) -> None:
+  """Checks that what a flag calls no class can occur in the maps.
+
+  Raises:
+    BadInput: it gives colours of maps that are read by value, or values of maps that are read by colour.
+  """
+  if meaning.void_colours and not reader.by_colour:
+    raise BadInput(
+      f"--no_class gives the colour {labels.shown(meaning.void_colours[0])}, but the maps of {where} are read"
+      " by value; give the value"
+    )
+  if meaning.void_values and reader.by_colour:
+    raise BadInput(
+      f"--no_class gives the value {meaning.void_values[0]}, but the maps of {where} are read by colour; give"
+      " the colour, like 224,224,192"
+    )
 
 
 def _report(looks: _Looks, reader: maps.Reader) -> None:

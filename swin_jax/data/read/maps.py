@@ -52,12 +52,15 @@ class Reader:
     classes: meaning of values and colours; None if the maps hold numbers.
     by_colour: whether classes are known by their colours, in place of values and indices.
     nodata: see `Meaning`.
+    void_by: how the user says what means no class, like "give --no_class", for messages; "" if the command
+      that reads the maps has no such flag.
     warnings: what is strange about the maps of the set, a line each.
   """
 
   classes: labels.Classes | None
   by_colour: bool = False
   nodata: float | None = None
+  void_by: str = ""
   warnings: tuple[str, ...] = ()
 
   @property
@@ -94,7 +97,7 @@ class Reader:
       )
     if stored.numbers.shape[-1] not in (1, 3):
       raise ValueError(f"has {image_ops.count_bands(stored.numbers.shape[-1])}, not three of colours")
-    return labels.from_colours(stored.colours, self.classes, stored.unknown)
+    return labels.from_colours(stored.colours, self.classes, stored.unknown, self.void_by)
 
   def _by_value(self, stored: Stored) -> np.ndarray:
     values, is_mask = stored.numbers[..., 0], self.classes.of_value == MASK
@@ -104,7 +107,7 @@ class Reader:
       values = np.where(values >= (_MIDDLE if stored.lossy else 1), np.uint8(255), np.uint8(0))
     if stored.scales is not None:
       values = values * stored.scales[0][0] + stored.scales[1][0]
-    return labels.from_values(values, self.classes, stored.unknown)
+    return labels.from_values(values, self.classes, stored.unknown, self.void_by)
 
 
 def open_map(file: str | bytes, name: str, window: rasters.Window | None = None) -> Stored:

@@ -259,7 +259,8 @@ def _read_gdal(raster, window: Window | None, keep_alpha: bool) -> Stored:
 def _lossy(raster) -> str:
   """Returns what a raster is if its compression changes numbers; "" if it does not."""
   stored = raster.tags(ns="IMAGE_STRUCTURE")
-  if stored.get("COMPRESSION_REVERSIBILITY") == "LOSSY" or "JPEG" in stored.get("COMPRESSION", ""):
+  bounded = float(stored.get("MAX_Z_ERROR", 0)) > 0  # of LERC
+  if bounded or stored.get("COMPRESSION_REVERSIBILITY") == "LOSSY" or "JPEG" in stored.get("COMPRESSION", ""):
     return "lossy JPEG 2000" if raster.driver.startswith("JP2") else "lossy TIFF"
   return ""
 

@@ -22,11 +22,6 @@ _PATHS = {
 }
 
 
-def open_source(name: str, path: str, split: str, needs: Target = Target.NOTHING) -> Source:
-  """Opens one split, see `open_sources`."""
-  return open_sources(name, path, (split,), needs)[0]
-
-
 def open_sources(
   name: str, path: str, splits: Sequence[str], needs: Target = Target.NOTHING
 ) -> Sequence[Source]:
@@ -129,7 +124,8 @@ def _open_folder(path: str, names: Sequence[str], needs: Target) -> Sequence[Sou
     warn(line)
   if not needs.per_pixel:
     return [image_files.ImageFiles(tree, splits[name]) for name in names]
-  maps = labelled_files.find(tree, layout._replace(splits=splits))
+  layout = layout._replace(splits=splits)
+  maps = labelled_files.find(tree, layout, void_by="prepare the folder with --no_class")
   if maps[first].targets is not needs:
     raise BadInput(
       f"{path} holds {maps[first].targets} of pixels, and the task needs {needs}: there must be"
