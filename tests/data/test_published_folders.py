@@ -73,3 +73,58 @@ def test_a_split_inside_the_names_of_folders(tmp_path):
   flags = [f"--{flag}=ISIC2018_{end}" for flag, end in zip(("images", "labels"), patterns, strict=True)]
   assert main(source, tmp_path / "out", *flags) == 0
   assert len(read(tmp_path / "out", "Training")) == 3 and len(read(tmp_path / "out", "Validation")) == 2
+
+
+def tiny_imagenet(table: str, name="val_annotations.txt") -> dict[str, bytes | str]:
+  """As in Tiny ImageNet: class folders in train, and a table next to the images of val."""
+  contents = {f"val/{name}": table, "wnids.txt": "n01\nn02\n"}
+  for i in range(3):
+    contents |= {f"train/n0{label}/images/n0{label}_{i}.JPEG": jpeg(8, 8, 10 * label + i) for label in (1, 2)}
+    contents[f"val/images/val_{i}.JPEG"] = jpeg(8, 8, i)
+  return contents
+
+
+@pytest.mark.parametrize(
+  "name, table",
+  [
+    ("val_annotations.txt", "".join(f"val_{i}.JPEG\tn0{1 + i % 2}\t0\t0\t1\t1\n" for i in range(3))),
+    ("labels.csv", "file,class\n" + "".join(f"images/val_{i}.JPEG,n0{1 + i % 2}\n" for i in range(3))),
+    ("val.txt", "".join(f"val_{i} n0{1 + i % 2}\n" for i in range(3))),
+  ],
+)
+def test_a_table_gives_a_split_its_classes(name, table, tmp_path, capsys):
+  source = write(tmp_path / "in", tiny_imagenet(table, name))
+  assert main(source, tmp_path / "out", "--strict") == 0
+  assert f"classes of 3 images: those in val/{name}" in capsys.readouterr().out
+  val = read(tmp_path / "out", "val")
+  labels = {val[i].name: val.class_names[val[i].label] for i in range(3)}
+  assert labels == {f"val/images/val_{i}.JPEG": f"n0{1 + i % 2}" for i in range(3)}
+
+
+@pytest.mark.parametrize(
+  "table, count",
+  [
+    ("val_0.JPEG\tn01\nval_1.JPEG\tn02\n", 2),  # an image has no row
+    ("".join(f"val_{i}.JPEG\tn03\n" for i in range(3)), 3),  # no folder of train
+    ("".join(f"val_{i}.JPEG 1\n" for i in range(3)), 3),
+    ("".join(f"val_{i}.JPEG\tn0{j}\n" for i in range(3) for j in (1, 2)), 3),  # two classes
+    ("val_0.JPEG\n", 0),
+  ],
+)
+def test_a_split_without_classes_is_strange(table, count, tmp_path, capsys):
+  source = write(tmp_path / "in", tiny_imagenet(table))
+  assert main(source, tmp_path / "out") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert "STRANGE: val: none of its 3 images has a class, but 6 of 6 in train have; move them" in said
+  unread = f"STRANGE: val/val_annotations.txt names {count} images without a class, but is not read"
+  assert (unread in said) == bool(count)
+  assert main(source, tmp_path / "strict", "--strict") == 2
+
+
+def test_a_test_split_may_withhold_its_classes(tmp_path, capsys):
+  contents = {f"{split}/{c}/{i}.png": MASK for split in ("train", "val") for c in "ab" for i in range(2)}
+  for splits, strange in ((("train", "val"), False), (("train",), True)):
+    kept = {path: data for path, data in contents.items() if path.startswith(splits)}
+    source = write(tmp_path / f"in{len(splits)}", kept | {f"test/{i}.jpg": jpeg(8, 8, i) for i in range(3)})
+    assert main(source, tmp_path / f"out{len(splits)}") == 0
+    assert ("test: none of its 3 images has a class" in capsys.readouterr().out) == strange

@@ -108,6 +108,7 @@ def understand(
       tree_roles.lone_split,
       _class_file(tree, others) if asked.folders_are_classes is None else None,
       asked.folders_are_classes,
+      others,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
