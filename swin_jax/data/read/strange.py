@@ -34,7 +34,17 @@ BESIDE = (
 def find(counted: Facts) -> list[str]:
   """Returns what is strange in a set, each as a line without a full stop; the worst first."""
   checks = (
-    *(_without_classes, _without_examples, _single, _same_images, _numbers, _unlabelled, _types, _unread),
+    *(
+      _without_classes,
+      _without_examples,
+      _single,
+      _same_images,
+      _numbers,
+      _undeclared,
+      _unlabelled,
+      _types,
+      _unread,
+    ),
   )
   return list(itertools.chain.from_iterable(check(counted) for check in checks))
 
@@ -140,6 +150,17 @@ def _numbers(counted: Facts) -> Iterator[str]:
       yield (
         f"{where}: {number(value)} in {percent(share)} of the pixels, all others from {min(rest):.6g} to"
         f" {max(rest):.6g}; if it marks pixels without data, give --{flag}={number(value)}"
+      )
+
+
+def _undeclared(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    if count := split.counts.get("undeclared"):
+      share = percent(count / split.counts["of_arrays"])
+      yield (
+        f"{split.name}: {count:,} pixels ({share}) became no data although nothing declares them so: their"
+        " numbers are infinite or beyond float32; if they mean no data, declare that in the rasters or by"
+        " --nodata="
       )
 
 
