@@ -128,3 +128,42 @@ def test_a_test_split_may_withhold_its_classes(tmp_path, capsys):
     source = write(tmp_path / f"in{len(splits)}", kept | {f"test/{i}.jpg": jpeg(8, 8, i) for i in range(3)})
     assert main(source, tmp_path / f"out{len(splits)}") == 0
     assert ("test: none of its 3 images has a class" in capsys.readouterr().out) == strange
+
+
+@pytest.mark.parametrize(
+  "folders, are_groups",
+  [
+    (["patient00001", "patient00002", "patient00105"], True),  # as in CheXpert
+    (["subject_1", "subject_2", "subject_12"], True),
+    (["case-003", "case-004", "case-017"], True),
+    (["P0001", "P0002", "P0003"], True),
+    (["slide_17", "slide_18", "slide_19"], True),
+    (["Scene 4", "Scene 5", "Scene 6"], True),
+    (["video3", "video4", "video5"], True),
+    (["train_patient_1", "train_patient_2", "train_patient_3"], True),
+    (["patient1", "patient2"], False),
+    (["patient1", "patient2", "healthy"], False),
+    (["0", "1", "2", "9"], False),
+    (["0001", "0002", "0003"], False),
+    (["n01440764", "n01443537", "n01484850"], False),
+    (["class_0", "class_1", "class_2"], False),
+    (["class1", "class2", "class10"], False),
+    (["grade0", "grade1", "grade2", "grade3"], False),
+    (["level_1", "level_2", "level_3"], False),
+    (["c0", "c1", "c2"], False),
+    (["stage I", "stage II", "stage III"], False),
+    (["001.Albatross", "002.Auklet", "003.Bunting"], False),
+    (["boeing737", "boeing747", "boeing777"], False),
+    (["PT100", "A320", "DC10"], False),
+  ],
+)
+def test_numbered_groups_of_images_are_strange_classes(folders, are_groups, tmp_path, capsys):
+  contents = {f"{name}/{i}.jpg": jpeg(8, 8, 10 * n + i) for n, name in enumerate(folders) for i in range(2)}
+  source = write(tmp_path / "in", contents)
+  assert main(source, tmp_path / "out") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert (
+    "STRANGE: the classes are the folders" in said and "numbered groups of images" in said
+  ) == are_groups
+  assert len(read(tmp_path / "out").class_names) == len(folders)
+  assert main(source, tmp_path / "asked", "--classes=folders", "--strict") == 0

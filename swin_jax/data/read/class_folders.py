@@ -49,6 +49,7 @@ def find(
     used = (class_file[0],) if class_file else ()
     warnings = twin_folders.check(tree, by_class, class_file)
     warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
+    warnings += suspicions.find_groups(by_class)
     for images in by_split.values():
       suspicions.check_images(tree.name, images, class_file)
   tables = _tables(tree, by_split, of_image, folders, others)

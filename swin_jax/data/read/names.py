@@ -54,6 +54,14 @@ _BAND = re.compile(
 )
 _RESOLUTION = re.compile(r"r?\d{1,4}c?m", re.IGNORECASE)
 _FOLD = re.compile(r"(fold|cv|split|part|batch|chunk|shard)[ _-]?\d+", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*?[^\W\d_])[ _.-]*(\d+)")
+# What holds several images of the same thing, where folders are numbered.
+_GROUPS = _words(
+  "patient patients pat pt subject subjects subj sub participant volunteer donor person individual animal"
+  " mouse case cases study exam visit session series slide wsi biopsy specimen scan volume scene scenes video"
+  " videos vid clip clips movie seq sequence recording camera cam site plot station location roi"
+)
+_SHORT_CLASSES = _words("c k l id n")  # n01440764 is a class of ImageNet
 SEPARATORS = "_-. "
 
 
@@ -143,6 +151,20 @@ def hinted_split(name: str) -> str:
 def is_fold(name: str) -> bool:
   """Returns whether a folder is called like a part of a set that was divided: fold1, batch_2, …"""
   return bool(_FOLD.fullmatch(name))
+
+
+def are_groups(folders: Collection[str]) -> bool:
+  """Returns whether folders are called like numbered groups of images, not classes: patient1, patient2, …; or
+  by one or two letters that do not mean a class and a number with leading zeros: P0001, P0002, …
+  """
+  matches = [_NUMBERED.fullmatch(name) for name in folders]
+  if len(matches) < 3 or None in matches or len(prefixes := {match[1].lower() for match in matches}) > 1:
+    return False
+  (prefix,) = prefixes
+  numbers = [match[2] for match in matches]
+  is_padded = len({*map(len, numbers)}) == 1 and len(numbers[0]) > 2 and min(numbers)[0] == "0"
+  is_short = len(prefix) < 3 and prefix not in _SHORT_CLASSES
+  return words(prefix)[-1] in _GROUPS or (is_short and is_padded)
 
 
 def is_resolution(name: str) -> bool:

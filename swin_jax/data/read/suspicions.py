@@ -63,6 +63,19 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   ]
 
 
+def find_groups(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
+  """Returns a line if the class folders may be groups of images, such as patients."""
+  if not names.are_groups(by_class):
+    return []
+  first = printable(next(iter(by_class)))
+  return [
+    f"the classes are the folders {_some(list(by_class))}, which look like numbered groups of images, such as"
+    f" patients, not classes; if so, move them into a folder for each class, as in CLASS/{first}, so that"
+    " --hold_out with --by=folder divides no group, or give --classes=none; if they are the classes, give"
+    " --classes=folders"
+  ]
+
+
 def check_images(where: str, images: Sequence[Picture], class_file: tuple[str, str] | None) -> None:
   """Checks that no image looks like the map of another one in the same folder.
 
