@@ -167,3 +167,26 @@ def test_numbered_groups_of_images_are_strange_classes(folders, are_groups, tmp_
   ) == are_groups
   assert len(read(tmp_path / "out").class_names) == len(folders)
   assert main(source, tmp_path / "asked", "--classes=folders", "--strict") == 0
+
+
+@pytest.mark.parametrize(
+  "image, target, flag",
+  [
+    ("{}/{}_sat.png", "{}/{}_mask.png", "--splits=train:train"),  # as in DeepGlobe
+    ("images/{}/{}.png", "labels/{}/{}.png", "--splits=train:train"),
+    ("{} set/images/{}.png", "{} set/labels/{}.png", "--splits='train:train set'"),
+    ("{}/{}.png", "{}_labels/{}.png", ""),
+  ],
+)
+def test_maps_in_only_one_split(image, target, flag, tmp_path, capsys):
+  contents = {image.format(split, i): MASK for split in ("train", "valid") for i in range(2)}
+  contents |= {target.format("train", i): MASK for i in range(2)} | {"classes.txt": "a\nb\n"}
+  source = write(tmp_path / "in", contents)
+  error = refusal(capsys, source, tmp_path / "out")
+  assert "has no labels for the images of split val" in error
+  assert error.rstrip().endswith(
+    f"prepare only the splits with maps by {flag}" if flag else "remove the images"
+  )
+  if flag:
+    assert main(source, tmp_path / "out", flag.replace("'", "")) == 0
+    assert len(read(tmp_path / "out")) == 2

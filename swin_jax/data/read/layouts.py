@@ -99,7 +99,9 @@ def understand(
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
   if mapped:
-    finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
+    finding = map_folders.find(
+      tree, by_split, pairs, mapped.of_values, others, bool(lists), tree_roles.stated
+    )
   else:
     finding = class_folders.find(
       tree,
