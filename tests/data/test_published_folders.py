@@ -190,3 +190,24 @@ def test_maps_in_only_one_split(image, target, flag, tmp_path, capsys):
   if flag:
     assert main(source, tmp_path / "out", flag.replace("'", "")) == 0
     assert len(read(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("numbered", ["1 001.a\n2 002.b\n3 003.c\n", "001.a\n002.b\n"])
+def test_a_class_file_that_names_the_folders_of_the_images(numbered, tmp_path, capsys):
+  """As in CUB-200, whose masks tell birds from background."""
+  contents = {f"segmentations/{c}/{i}.png": MASK for c in ("001.a", "002.b") for i in range(2)}
+  contents |= {f"CUB/images/{c}/{i}.jpg": jpeg(8, 8, i) for c in ("001.a", "002.b") for i in range(2)}
+  source = write(tmp_path / "in", contents | {"CUB/classes.txt": numbered})
+  error = refusal(capsys, source, tmp_path / "out")
+  assert "names the folders of the images" in error and "put a classes.txt next to the maps" in error
+  values = ",".join(map(str, range(numbered.count("\n") - 1))) + ",255"
+  assert main(source, tmp_path / "confirmed", f"--label_values={values}") == 0
+  write(tmp_path / "in", {"segmentations/classes.txt": "background\nbird\n"})
+  assert main(source, tmp_path / "out") == 0
+  assert read(tmp_path / "out").class_names == ("background", "bird")
+
+
+def test_a_class_file_that_names_one_folder_of_the_images(tmp_path):
+  contents = {f"{kind}/road/{i}.png": MASK for kind in ("images", "labels") for i in range(2)}
+  source = write(tmp_path / "in", contents | {"classes.txt": "background\nroad\n"})
+  assert main(source, tmp_path / "out") == 0

@@ -211,7 +211,7 @@ def find(
       f"the map of {shown.images[0]} is {shown.maps[0]}, and so on for {count:,} images; --images= and"
       " --labels= override"
     )
-  classes, used = (None, ()) if of_values else _classes(tree, others)
+  classes, used = (None, ()) if of_values else _classes(tree, others, map_of)
   return parts.Finding(splits, classes, of_values, tuple(notes), used=used)
 
 
@@ -261,14 +261,22 @@ def of_classes(others: Sequence[str]) -> list[str]:
   return sorted(files, key=lambda path: (path.count("/"), known.index(path.rpartition("/")[2]), path))
 
 
-def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes | None, tuple[str, ...]]:
+def _classes(
+  tree: trees.Tree, others: Sequence[str], images: Collection[str]
+) -> tuple[labels.Classes | None, tuple[str, ...]]:
   """Returns the classes of label maps and the paths of the files that define them; None for no such file.
+
+  Files that name the folders of the images count only where there are no others.
 
   Raises:
     BadInput: a file is unusable.
   """
-  if not (paths := of_classes(others)):
-    return None, ()
-  folder = paths[0].rpartition("/")[0]
-  beside = tuple(path for path in paths if path.rpartition("/")[0] == folder)
-  return class_files.read(tree, folder and folder + "/"), beside
+  first = None, ()
+  paths = of_classes(others)
+  for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
+    classes = class_files.read(tree, folder and folder + "/")
+    beside = tuple(path for path in paths if path.rpartition("/")[0] == folder)
+    if classes and not class_files.name_folders(classes, images):
+      return classes, beside
+    first = first if first[0] else (classes, beside)
+  return first
