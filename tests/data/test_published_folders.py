@@ -211,3 +211,33 @@ def test_a_class_file_that_names_one_folder_of_the_images(tmp_path):
   contents = {f"{kind}/road/{i}.png": MASK for kind in ("images", "labels") for i in range(2)}
   source = write(tmp_path / "in", contents | {"classes.txt": "background\nroad\n"})
   assert main(source, tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize(
+  "stems, classes",
+  [
+    ([f"{c}.{i}" for c in ("cat", "dog") for i in range(4)], "cat, dog"),  # as in Dogs vs. Cats
+    (
+      [f"{c}_{i}" for c in ("Abyssinian", "great_pyrenees") for i in (1, 2, 100)],
+      "Abyssinian, great_pyrenees",
+    ),
+    ([f"{c} ({i})" for c in ("ant", "bee") for i in range(3)], "ant, bee"),
+    ([f"{c}{i}" for c in "abcdefg" for i in range(3)], "a, b, c, d, e and 2 more"),
+    ([f"cat.{i}" for i in range(8)], ""),
+    ([f"{c}_{i}" for c in ("IMG", "DSC") for i in range(4)], ""),
+    ([f"{c}_{i}" for c in ("patient_a", "patient_b") for i in range(4)], ""),
+    ([f"{c}_{i}" for c in ("train", "val") for i in range(4)], ""),
+    ([*(f"{c}.{i}" for c in ("cat", "dog") for i in range(4)), "x", "y"], ""),
+    ([f"{c}{i}" for c in "abcdefg" for i in range(2)], ""),
+    ([f"{i:05}" for i in range(8)], ""),
+  ],
+)
+def test_names_of_images_that_seem_to_hold_classes(stems, classes, tmp_path, capsys):
+  contents = {f"train/{stem}.jpg": jpeg(8, 8, i) for i, stem in enumerate(stems)}
+  source = write(tmp_path / "in", contents | {f"test/{i}.jpg": jpeg(8, 8, 90 + i) for i in range(2)})
+  assert main(source, tmp_path / "out", "--strict") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert (f"names of images seem to hold classes, such as {classes}: to train on them" in said) == bool(
+    classes
+  )
+  assert "seem to hold" not in said or f"folder for each class, as in {classes.split(',')[0]}/" in said

@@ -65,6 +65,8 @@ def find(
     if table.classes
   ]
   warnings = [*warnings, *(_unread(table, folders[0]) for table in tables if not table.classes)]
+  if are_classes is None and not folders:
+    notes += next(filter(None, map(suspicions.find_names, by_split.values())), [])
   used += tuple(table.path for table in tables if table.classes)
   return parts.Finding(splits, notes=tuple(notes), warnings=tuple(warnings), used=used)
 
