@@ -234,3 +234,17 @@ def test_merging_does_not_depend_on_the_order(tmp_path, monkeypatch):
   run(folder, tmp_path / "seven", num_shards=7)
   one, seven = (dict(counts(tmp_path / name), shards="") for name in ("one", "seven"))
   assert one == seven and len(one["hashes"]) == 5
+
+
+def test_pixels_without_data(tmp_path):
+  for i in range(3):
+    array = scene(i, 20, 30, 2).astype(np.float64)
+    array[:4, :5], array[10, 3:9, 1], array[12, 0, 0] = -7, np.nan, -np.inf
+    array[15, i:7], array[19, 29, 1] = -1.7e308, np.inf
+    write_tif(tmp_path / "in/train" / f"{i}.tif", array, nodata=-7)
+  for tile in (0, 8):
+    run(tmp_path / "in", tmp_path / f"{tile}", cut=tiles.Cut(tile=tile))
+    held = counts(tmp_path / f"{tile}")
+    undeclared = 3 * 2 + 7 + 6 + 5
+    assert (held["of_arrays"], held["undeclared"]) == (3 * 20 * 30, undeclared)
+    assert held["missing"] == undeclared + 3 * (20 + 6)

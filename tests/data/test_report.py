@@ -165,6 +165,22 @@ def test_a_number_that_marks_no_data(dtype, value, text, tmp_path):
   assert not found(tmp_path / "mended")
 
 
+@pytest.mark.parametrize("value", [-1.7e308, np.inf])
+def test_pixels_that_become_no_data_although_nothing_says_so(value, tmp_path, capsys):
+  for i, split in enumerate(("train", "train", "val")):
+    bands = scene(i, 20, 20).astype(np.float64)
+    bands[i, :10] = value if split == "train" else -1
+    write_tif(tmp_path / "in" / split / f"{i}.tif", bands, nodata=-1)
+  run(tmp_path / "in", tmp_path / "out")
+  (line,) = found(tmp_path / "out")
+  assert line.startswith("train: 20 pixels (2.5 %) became no data although nothing declares them so")
+  (row,) = (line.split() for line in table(capsys) if "no-data pixels" in line)
+  assert row == ["no-data", "pixels", "20", "2.5", "%", "10", "2.5", "%"]
+  if np.isfinite(value):
+    run(tmp_path / "in", tmp_path / "mended", cut=tiles.Cut(nodata=value))
+    assert not found(tmp_path / "mended")
+
+
 def test_a_number_that_marks_unknown_pixels(tmp_path):
   for i in range(3):
     heights = np.random.default_rng(i).uniform(0, 30, (20, 25, 1)).astype(np.float32)

@@ -1,6 +1,7 @@
 """Counts the facts of a prepared set, which `data.read.facts` reads, from its examples as they are stored."""
 
 from collections import Counter
+import functools
 from typing import Any, NamedTuple
 import zlib
 
@@ -24,6 +25,7 @@ class Look(NamedTuple):
     type: file format, or type of the array.
     widest: largest number in an image file of 16 bits; None for other files.
     extremes: of each band of an array; see `facts`.
+    missing: number of pixels of an array without data in one band or more.
   """
 
   size: tuple[int, int]
@@ -31,6 +33,7 @@ class Look(NamedTuple):
   type: str
   widest: int | None = None
   extremes: tuple = ()
+  missing: int = 0
 
 
 def look_at_file(image: Image.Image, size: tuple[int, int]) -> Look:
@@ -52,10 +55,11 @@ def look_at_file(image: Image.Image, size: tuple[int, int]) -> Look:
 
 def look_at_array(array: np.ndarray) -> Look:
   """Looks at an array [height, width, bands]."""
-  bands = array.shape[-1]
-  return Look(
-    array.shape[:2], bands, array.dtype.name, None, tuple(map(_extremes, np.moveaxis(array, -1, 0)))
-  )
+  bands = np.moveaxis(array, -1, 0)
+  extremes = tuple(map(_extremes, bands))
+  is_complete = all(each["pixels"] == bands[0].size for each in extremes)
+  missing = 0 if is_complete else np.count_nonzero(functools.reduce(np.logical_or, map(np.isnan, bands)))
+  return Look(array.shape[:2], len(bands), array.dtype.name, None, extremes, int(missing))
 
 
 def _extremes(band: np.ndarray) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class Count(NamedTuple):
     label: class of the whole image, -1 for none.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
+    undeclared: see `example.Example`.
   """
 
   look: Look
@@ -93,17 +98,19 @@ class Count(NamedTuple):
   label: int
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
+  undeclared: int = 0
 
 
-def see(example: Example, look: Look, target: np.ndarray | None) -> Count:
+def see(example: Example, look: Look, target: np.ndarray | None, undeclared: int = 0) -> Count:
   """Looks at an example.
 
   Args:
     example: with the encoded image.
     look: at the image.
     target: decoded map of the example.
+    undeclared: see `example.Example`; 0 where the source is not known.
   """
-  count = Count(look, _hash(example.image), example.label)
+  count = Count(look, _hash(example.image), example.label, undeclared=undeclared)
   if target is None:
     return count
   if target.dtype == np.uint8:
@@ -140,7 +147,9 @@ class Tally:
   def __init__(self):
     self._sizes, self._hashes = set(), []
     self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
-    self._sums = Counter(images=0, known=0, unknown=0, wide=0, channel_first=0)
+    self._sums = Counter(
+      images=0, known=0, unknown=0, wide=0, channel_first=0, of_arrays=0, missing=0, undeclared=0
+    )
     self._widest, self._extremes, self._values = 0, [], []
     self._unreadable: list[str] = []
 
@@ -161,6 +170,9 @@ class Tally:
       self._widest = max(self._widest, look.widest)
     if look.extremes:
       self._extremes = facts.merge_extremes(self._extremes, look.extremes)
+      sums["of_arrays"] += height * width
+      sums["missing"] += look.missing
+      sums["undeclared"] += count.undeclared
       sums["channel_first"] += height <= _FEW < width and bands >= _MANY
     if count.labels is None and count.values is None:
       counters["classes"][str(count.label)] += 1

@@ -27,8 +27,9 @@ def store(example: Example, short_side: int, quality: int) -> tuple[bytes, count
   else:
     target = _fit(example, short_side)  # first, because it fails quickly
     encoded, look = shrink(example.image, short_side, quality)
-  stored = example._replace(image=encoded, target=None if target is None else targets.encode(target))
-  return shards.pack(stored), counting.see(stored, look, target)
+  target_file = None if target is None else targets.encode(target)
+  stored = Example(encoded, example.label, example.name, target_file)
+  return shards.pack(stored), counting.see(stored, look, target, example.undeclared or 0)
 
 
 def _fit(example: Example, short_side: int) -> np.ndarray | None:

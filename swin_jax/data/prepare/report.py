@@ -99,6 +99,8 @@ def _images(splits: Sequence[Split]) -> list[Row]:
   def row(title: str, cell) -> Row:
     return title, [(cell(split), "") for split in splits]
 
+  missing = [split.counts.get("missing", 0) for split in splits]
+  of_arrays = [split.counts.get("of_arrays", 0) for split in splits]
   rows = [
     row("tiles" if any(split.is_cut for split in splits) else "images", lambda x: f"{x.counts['images']:,}"),
     row("unreadable", lambda x: f"{x.unreadable:,}"),
@@ -109,12 +111,14 @@ def _images(splits: Sequence[Split]) -> list[Row]:
     row("bands", lambda x: ", ".join(sorted(x.counts["bands"], key=int))),
     row("types", lambda x: ", ".join(sorted(x.counts["types"], key=x.counts["types"].get, reverse=True))),
     row("numbers", lambda x: _span(x.counts["extremes"]) + _bits(x)),
+    ("no-data pixels", [_shared(*counts) for counts in zip(missing, of_arrays, strict=True)]),
   ]
   shown = {
     "unreadable": any(split.unreadable for split in splits),
     "without data": any(split.empty for split in splits),
     "left out": any(split.left_out for split in splits),
     "numbers": any(split.counts["extremes"] for split in splits),
+    "no-data pixels": any(missing),
   }
   return [each for each in rows if shown.get(each[0], True)]
 

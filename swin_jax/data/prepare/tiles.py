@@ -15,7 +15,7 @@ import numpy as np
 from swin_jax.data.prepare.kept import Kept
 from swin_jax.data.read import gdal, image_ops, maps, rasters, trees
 from swin_jax.data.read.example import Example
-from swin_jax.data.read.stored import Stored
+from swin_jax.data.read.stored import Stored, convert
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say, warn
@@ -184,15 +184,15 @@ class Tiles:
       path + (f"[{raster}]" if self._sizes[file][0] > 1 else "") + (f" at {top},{left}" if window else "")
     )
     try:
-      image = rasters.read(
+      stored = rasters.stored(
         self._open(path),
         path,
         index=raster,
         window=window,
-        nodata=self._cut.nodata,
         array=self._cut.array,
         keep_alpha=self._keep_alpha,
       )
+      image, undeclared = convert(stored, self._cut.nodata)
     except (OSError, ValueError) as error:
       raise ValueError(f"{name}: {error}") from error
     image = rasters.with_bands(image, path, self.bands)
@@ -210,7 +210,7 @@ class Tiles:
       )
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from error
-    return Example(image, int(self.labels[index]), name, target)
+    return Example(image, int(self.labels[index]), name, target, undeclared)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
     """Returns the input for `rasters`: a path if windows of the file can be read, else its whole content."""

@@ -13,7 +13,7 @@ In all of them, 255 means no class unless it is the value of a class. If there a
 gives the names, and the next one with colours gives the colours, by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import os
 import re
 
@@ -169,6 +169,15 @@ def _parse_lines(lines: list[str], where: str) -> tuple[list[str], list[Colour]]
 def _colour_of(match: re.Match) -> Colour:
   parts = [match[i] for i in range(1, match.re.groups + 1) if i != match.re.groupindex.get("name")]
   return tuple(int(part, 16 if match.re is _LINES[2] else 10) for part in parts)
+
+
+def name_folders(classes: Classes, images: Iterable[str]) -> bool:
+  """Returns whether classes are those of folders of images, such as 001.Albatross of "1 001.Albatross"; then
+  they most likely say nothing about maps of pixels.
+  """
+  known = {form for name in classes.names for form in (name, name.partition(" ")[2]) if form}
+  used = [known.intersection(folder.split("/")) for folder in {path.rpartition("/")[0] for path in images}]
+  return all(used) and len(set().union(*used)) > 1 and not classes.colours
 
 
 def parse_colours(text: str) -> tuple[Colour, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 
-from swin_jax.data.read import names, parts, suspicions, trees, twin_folders
+from swin_jax.data.read import class_tables, names, parts, suspicions, trees, twin_folders
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
@@ -17,6 +17,7 @@ def find(
   lone_split: str,
   class_file: tuple[str, str] | None,
   are_classes: bool | None,
+  others: Sequence[str],
 ) -> parts.Finding:
   """Returns the splits of images and their classes, which are numbered together in all splits.
 
@@ -26,6 +27,7 @@ def find(
     base, lone_split: see `roles.Roles`.
     class_file: path and text of a file of class names.
     are_classes: see `roles.Asked.folders_are_classes`.
+    others: paths of the files that are not pictures; one may give the classes of a split without folders.
 
   Raises:
     BadInput: a split has class folders and images next to them, or the folders do not look like classes.
@@ -47,15 +49,53 @@ def find(
     used = (class_file[0],) if class_file else ()
     warnings = twin_folders.check(tree, by_class, class_file)
     warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
+    warnings += suspicions.find_groups(by_class)
     for images in by_split.values():
       suspicions.check_images(tree.name, images, class_file)
+  tables = _tables(tree, by_split, of_image, folders, others)
   number = {name: i for i, name in enumerate(folders)}
   splits = {}
   for split, images in by_split.items():
     labels = [number.get(of_image[image.path], -1) for image in images]
     names_of_split = tuple(map(printable, folders)) if max(labels) >= 0 else ()
     splits[split] = parts.Part(_root(images, base), [i.path for i in images], labels, names_of_split)
-  return parts.Finding(splits, warnings=tuple(warnings), used=used)
+  notes = [
+    f"classes of {table.count:,} images: those in {printable(table.path)}"
+    for table in tables
+    if table.classes
+  ]
+  warnings = [*warnings, *(_unread(table, folders[0]) for table in tables if not table.classes)]
+  if are_classes is None and not folders:
+    notes += next(filter(None, map(suspicions.find_names, by_split.values())), [])
+  used += tuple(table.path for table in tables if table.classes)
+  return parts.Finding(splits, notes=tuple(notes), warnings=tuple(warnings), used=used)
+
+
+def _tables(
+  tree: trees.Tree,
+  by_split: Mapping[str, Sequence[Picture]],
+  of_image: dict[str, str | None],
+  folders: Sequence[str],
+  others: Sequence[str],
+) -> list[class_tables.Table]:
+  """Returns the tables that name the images of splits without class folders; adds the classes that they give
+  to `of_image`.
+  """
+  tables = []
+  for images in by_split.values():
+    if folders and not any(of_image[image.path] for image in images):
+      paths = [image.path for image in images]
+      if table := class_tables.find(tree, others, paths, folders):
+        of_image.update(zip(paths, table.classes, strict=False))
+        tables.append(table)
+  return tables
+
+
+def _unread(table: class_tables.Table, name: str) -> str:
+  return (
+    f"{printable(table.path)} names {table.count:,} images without a class, but is not read: it must name"
+    f" each image of their split, with a class folder in its second column, such as {printable(name)}"
+  )
 
 
 def _folders(where: str, by_split: Mapping[str, Sequence[Picture]]) -> dict[str, str | None]:

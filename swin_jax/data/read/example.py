@@ -20,12 +20,14 @@ class Example(NamedTuple):
     name: identifies the example in messages.
     target: map of the class or number of each pixel, as the bytes of a file or an array [height, width]; None
       if there is no map.
+    undeclared: see `stored.Converted`; None for what is not cut from a raster. It is counted, not stored.
   """
 
   image: bytes | np.ndarray
   label: int
   name: str
   target: bytes | np.ndarray | None = None
+  undeclared: int | None = None
 
 
 class Source(Protocol):

@@ -52,6 +52,9 @@ SCHEMA = {
   "unknown": _COUNT,
   "extremes": [_EXTREMES],  # of the numbers of each band: the two lowest and highest with their pixels
   "value_extremes": [_EXTREMES],  # of maps of numbers
+  "of_arrays?": _COUNT,  # pixels of arrays
+  "missing?": _COUNT,  # those without data in one band or more
+  "undeclared?": _COUNT,  # those that became so although nothing declares it, see `stored.Converted`
   "wide": _COUNT,  # image files of 16 bits
   "widest": _COUNT,  # the largest number in them
   "channel_first": _COUNT,  # arrays that look like [bands, height, width]

@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swin_jax.data.read import image_files, labels, map_sets, maps, parts, rasters, targets, trees
+from swin_jax.data.read import (
+  class_files,
+  image_files,
+  labels,
+  map_sets,
+  maps,
+  parts,
+  rasters,
+  targets,
+  trees,
+)
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
@@ -117,6 +127,13 @@ def find(
       f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
       f" class name per line; for maps of numbers, name their folders {VALUES}; if they are not maps, prepare"
       " only the folder of the images"
+    )
+  images = [path for part in layout.splits.values() for path in part.images]
+  if classes and not (meaning.label_values or meaning.colours) and class_files.name_folders(classes, images):
+    raise BadInput(
+      f"{tree.name} holds label maps, but its class file names the folders of the images, such as"
+      f" {classes.names[0]}, not what maps hold: put a classes.txt next to the maps, with a name for each"
+      " value; if maps do hold these classes, give --label_values=0,1,…"
     )
   paths = [path for part in layout.splits.values() for path in part.maps]
   classes = None if layout.of_values else classes

@@ -35,10 +35,10 @@ from swin_jax.data.read import (
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 
 _PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
-_SHOWN = 5  # folders named in a note
 _ORDER = "train val test"
 
 
@@ -100,7 +100,9 @@ def understand(
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
   if mapped:
-    finding = map_folders.find(tree, by_split, pairs, mapped.of_values, others, bool(lists))
+    finding = map_folders.find(
+      tree, by_split, pairs, mapped.of_values, others, bool(lists), tree_roles.stated
+    )
   else:
     finding = class_folders.find(
       tree,
@@ -109,6 +111,7 @@ def understand(
       tree_roles.lone_split,
       _class_file(tree, others) if asked.folders_are_classes is None else None,
       asked.folders_are_classes,
+      others,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
@@ -195,8 +198,8 @@ def _split(
     return by_split, (), ()
   by_split = {split: [images[i] for i in numbers] for split, numbers in lists.splits.items()}
   if "train" not in by_split:
-    listed = {image.path for each in by_split.values() for image in each}
-    if rest := [image for image in images if image.path not in listed]:
+    in_lists = {image.path for each in by_split.values() for image in each}
+    if rest := [image for image in images if image.path not in in_lists]:
       by_split["train"] = rest
   notes = [f"splits: those listed in {', '.join(map(printable, lists.files))}"]
   if lists.twice:
@@ -289,10 +292,8 @@ def _hidden(tree: trees.Tree, listing: trees.Listing) -> list[str]:
 
 def _some(counts: Counter[str], counted: bool = True) -> str:
   """Returns the most frequent names with their counts."""
-  shown = [
-    printable(name) + (f" ({count:,})" if counted else "") for name, count in counts.most_common(_SHOWN)
-  ]
-  return ", ".join(shown) + (f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else "")
+  shown = [printable(name) + (f" ({count:,})" if counted else "") for name, count in counts.most_common()]
+  return listed(shown)
 
 
 def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:

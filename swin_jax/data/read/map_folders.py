@@ -158,6 +158,7 @@ def find(
   of_values: bool,
   others: Sequence[str],
   is_listed: bool,
+  stated: Mapping[str, Sequence[str]],
 ) -> parts.Finding:
   """Returns the splits of images that have maps.
 
@@ -168,6 +169,7 @@ def find(
     of_values: whether the maps hold numbers.
     others: paths of the files that are not pictures, one of which names the classes.
     is_listed: whether files list the splits.
+    stated: see `roles.Roles`.
 
   Raises:
     BadInput: an image has no map, or no file names the classes.
@@ -189,9 +191,10 @@ def find(
       continue
     if split not in with_maps and not is_listed:
       kind = Target.VALUES if of_values else Target.LABELS
+      flag = _flag_of({name: by_split[name] for name in with_maps}, map_of, stated)
       raise BadInput(
         f"{tree.name} has no {kind} for the images of split {split}, such as {images[0].path}; add them, as"
-        f" in {target}, or remove the images"
+        f" in {target}, or remove the images{flag and f', or prepare only the splits with maps by {flag}'}"
       )
     if lacking:
       more = f", and {len(lacking) - 1} others have none" if len(lacking) > 1 else ""
@@ -208,8 +211,21 @@ def find(
       f"the map of {shown.images[0]} is {shown.maps[0]}, and so on for {count:,} images; --images= and"
       " --labels= override"
     )
-  classes, used = (None, ()) if of_values else _classes(tree, others)
+  classes, used = (None, ()) if of_values else _classes(tree, others, map_of)
   return parts.Finding(splits, classes, of_values, tuple(notes), used=used)
+
+
+def _flag_of(
+  by_split: Mapping[str, Sequence[Picture]], map_of: Mapping[str, str], stated: Mapping[str, Sequence[str]]
+) -> str:
+  """Returns the flag that leaves out all other splits; "" where no folder holds both images and maps."""
+  folders = []
+  for split, images in by_split.items():
+    path = next(image.path for image in images if image.path in map_of)
+    around = [set(each.split("/")[:-1]) for each in (path, map_of[path])]
+    folders += [name for name in stated.get(split, ()) if all(name in names for names in around)][:1]
+  pairs = ",".join(map(":".join, zip(by_split, folders, strict=False)))
+  return f"--splits={quoted(pairs)}" if len(folders) == len(by_split) else ""
 
 
 def _check_left(where: str, pairs: pairing.Pairs) -> None:
@@ -245,14 +261,22 @@ def of_classes(others: Sequence[str]) -> list[str]:
   return sorted(files, key=lambda path: (path.count("/"), known.index(path.rpartition("/")[2]), path))
 
 
-def _classes(tree: trees.Tree, others: Sequence[str]) -> tuple[labels.Classes | None, tuple[str, ...]]:
+def _classes(
+  tree: trees.Tree, others: Sequence[str], images: Collection[str]
+) -> tuple[labels.Classes | None, tuple[str, ...]]:
   """Returns the classes of label maps and the paths of the files that define them; None for no such file.
+
+  Files that name the folders of the images count only where there are no others.
 
   Raises:
     BadInput: a file is unusable.
   """
-  if not (paths := of_classes(others)):
-    return None, ()
-  folder = paths[0].rpartition("/")[0]
-  beside = tuple(path for path in paths if path.rpartition("/")[0] == folder)
-  return class_files.read(tree, folder and folder + "/"), beside
+  first = None, ()
+  paths = of_classes(others)
+  for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
+    classes = class_files.read(tree, folder and folder + "/")
+    beside = tuple(path for path in paths if path.rpartition("/")[0] == folder)
+    if classes and not class_files.name_folders(classes, images):
+      return classes, beside
+    first = first if first[0] else (classes, beside)
+  return first

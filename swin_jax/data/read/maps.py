@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from swin_jax.data.read import image_arrays, image_ops, labels, rasters
-from swin_jax.data.read.stored import Stored
+from swin_jax.data.read.stored import Stored, convert
 
 MASK = {0: 0, 255: 1}  # value → class, in sets of two classes whose maps are black and white
 _MIDDLE = 128  # of black and white; lossy formats change both a little
@@ -87,7 +87,7 @@ class Reader:
       numbers = _one_band(stored)
       if numbers.numbers.dtype == bool:
         numbers = numbers._replace(numbers=numbers.numbers.astype(np.uint8))
-      return rasters.convert(numbers, self.nodata)[..., 0].astype(np.float32, copy=False)
+      return convert(numbers, self.nodata).pixels[..., 0].astype(np.float32, copy=False)
     return self._by_colour(stored) if self.by_colour else self._by_value(_one_band(stored))
 
   def _by_colour(self, stored: Stored) -> np.ndarray:

@@ -54,6 +54,16 @@ _BAND = re.compile(
 )
 _RESOLUTION = re.compile(r"r?\d{1,4}c?m", re.IGNORECASE)
 _FOLD = re.compile(r"(fold|cv|split|part|batch|chunk|shard)[ _-]?\d+", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*?[^\W\d_])[ _.-]*\(?(\d+)\)?")
+# What holds several images of the same thing, where folders are numbered.
+_GROUPS = _words(
+  "patient patients pat pt subject subjects subj sub participant volunteer donor person individual animal"
+  " mouse case cases study exam visit session series slide wsi biopsy specimen scan volume scene scenes video"
+  " videos vid clip clips movie seq sequence recording camera cam site plot station location roi"
+)
+# What a camera or a program calls all its files.
+_FILES = _words("img image dsc dscn dscf pxl photo pic frame tile patch crop file screenshot untitled copy")
+_SHORT_CLASSES = _words("c k l id n")  # n01440764 is a class of ImageNet
 SEPARATORS = "_-. "
 
 
@@ -143,6 +153,31 @@ def hinted_split(name: str) -> str:
 def is_fold(name: str) -> bool:
   """Returns whether a folder is called like a part of a set that was divided: fold1, batch_2, …"""
   return bool(_FOLD.fullmatch(name))
+
+
+def are_groups(folders: Collection[str]) -> bool:
+  """Returns whether folders are called like numbered groups of images, not classes: patient1, patient2, …; or
+  by one or two letters that do not mean a class and a number with leading zeros: P0001, P0002, …
+  """
+  matches = [_NUMBERED.fullmatch(name) for name in folders]
+  if len(matches) < 3 or None in matches or len(prefixes := {match[1].lower() for match in matches}) > 1:
+    return False
+  (prefix,) = prefixes
+  numbers = [match[2] for match in matches]
+  is_padded = len({*map(len, numbers)}) == 1 and len(numbers[0]) > 2 and min(numbers)[0] == "0"
+  is_short = len(prefix) < 3 and prefix not in _SHORT_CLASSES
+  return words(prefix)[-1] in _GROUPS or (is_short and is_padded)
+
+
+def class_in(stem: str) -> str:
+  """Returns the part of a file's name before its number, which may be its class: "cat" of cat.12; "" if it
+  names a split, a group or what all files of a camera are called, or if there is none.
+  """
+  match = _NUMBERED.fullmatch(stem)
+  says = match and read(match[1])
+  if not match or says.kind or says.split or not (_GROUPS | _FILES).isdisjoint(words(match[1])):
+    return ""
+  return match[1]
 
 
 def is_resolution(name: str) -> bool:

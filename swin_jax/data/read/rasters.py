@@ -13,14 +13,12 @@ import zipfile
 import numpy as np
 
 from swin_jax.data.read import array_files, gdal, image_arrays, limits
-from swin_jax.data.read.stored import Stored
+from swin_jax.data.read.stored import Stored, convert
 from swin_jax.terminal.printable import clean
 
 _GDAL = (".tif", ".tiff", ".jp2")
 _ARRAYS = (".npy", ".npz")
 EXTENSIONS = _GDAL + _ARRAYS
-# all other types become float32, the type that a model sees
-_KEPT = ("uint8", "uint16", "int16", "float16", "float32")
 _SAMPLED = 512  # largest side of a sample of an alpha channel, in pixels
 
 
@@ -103,7 +101,8 @@ def read(
   Raises:
     ValueError: the file cannot be read, or does not hold numbers.
   """
-  return convert(stored(file, name, index=index, window=window, array=array, keep_alpha=keep_alpha), nodata)
+  as_stored = stored(file, name, index=index, window=window, array=array, keep_alpha=keep_alpha)
+  return convert(as_stored, nodata).pixels
 
 
 def stored(
@@ -271,24 +270,3 @@ def _palette(raster) -> np.ndarray | None:
   except ValueError:  # it has none
     return None
   return np.array([colours[i][:3] for i in range(len(colours))], np.uint8)
-
-
-def convert(stored: Stored, nodata: float | None = None) -> np.ndarray:
-  """Converts stored numbers to the values that they mean; see `read`."""
-  pixels, declared = stored.numbers, stored.missing
-  if pixels.dtype.kind not in "uif":
-    raise ValueError(f"holds {pixels.dtype}, not real numbers")
-  if nodata is not None:
-    missing = pixels == nodata
-    declared = missing if declared is None else declared | missing
-  with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is no data
-    if stored.scales is not None:
-      # computed in float64 first: 16-bit values with an offset would lose precision in float32
-      pixels = pixels * stored.scales[0] + stored.scales[1]
-    if pixels.dtype.name not in _KEPT:
-      pixels = pixels.astype(np.float32)
-  if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
-    declared = infinite if declared is None else declared | infinite
-  if declared is not None:
-    pixels = np.where(declared, np.float32(np.nan), pixels.astype(np.float32, copy=False))
-  return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))

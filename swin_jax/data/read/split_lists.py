@@ -45,7 +45,7 @@ def find(
       (word,) = names.words(match[1].lower())
       by_folder.setdefault(folder, {})[word if word == "trainval" else names.SPLIT_OF[word]] = path
   best, score = None, (0.0, 0)
-  lookup = _Lookup(images) if by_folder else None
+  lookup = Lookup(images) if by_folder else None
   for paths in by_folder.values():
     if "train" in paths:  # it is part of the other list
       paths.pop("trainval", None)
@@ -62,7 +62,7 @@ def find(
   return best
 
 
-class _Lookup:
+class Lookup:
   """Finds images by the paths in a list, which may begin anywhere and lack endings."""
 
   def __init__(self, images: Sequence[str]):
@@ -83,7 +83,7 @@ class _Lookup:
     return None
 
 
-def _read(tree: trees.Tree, path: str, lookup: _Lookup) -> list[int]:
+def _read(tree: trees.Tree, path: str, lookup: Lookup) -> list[int]:
   """Returns the numbers of the images that a file lists; none if most of its lines are something else."""
   try:
     content = tree.read(path)

@@ -1,8 +1,11 @@
-"""Pixels as a file stores them, and what the file declares about them."""
+"""Pixels as a file stores them, what the file declares about them, and the values that they mean."""
 
 from typing import NamedTuple
 
 import numpy as np
+
+# all other types become float32, the type that a model sees
+_KEPT = ("uint8", "uint16", "int16", "float16", "float32")
 
 
 class Stored(NamedTuple):
@@ -50,3 +53,39 @@ class Stored(NamedTuple):
       return self.palette[np.minimum(self.numbers[..., 0], len(self.palette) - 1)]
     numbers = self.numbers.astype(np.uint8) * np.uint8(255) if self.numbers.dtype == bool else self.numbers
     return numbers.repeat(3, axis=-1) if numbers.shape[-1] == 1 else numbers
+
+
+class Converted(NamedTuple):
+  """The values that stored numbers mean.
+
+  Attributes:
+    pixels: see `rasters.read`.
+    undeclared: number of pixels that became no data although nothing declares them so: infinite numbers, and
+      those that float32 cannot hold.
+  """
+
+  pixels: np.ndarray
+  undeclared: int
+
+
+def convert(stored: Stored, nodata: float | None = None) -> Converted:
+  """Converts stored numbers to the values that they mean; `nodata` as in `rasters.read`."""
+  pixels, declared = stored.numbers, stored.missing
+  if pixels.dtype.kind not in "uif":
+    raise ValueError(f"holds {pixels.dtype}, not real numbers")
+  if nodata is not None:
+    missing = pixels == nodata
+    declared = missing if declared is None else declared | missing
+  with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is no data
+    if stored.scales is not None:
+      # computed in float64 first: 16-bit values with an offset would lose precision in float32
+      pixels = pixels * stored.scales[0] + stored.scales[1]
+    if pixels.dtype.name not in _KEPT:
+      pixels = pixels.astype(np.float32)
+  undeclared = 0
+  if pixels.dtype.kind == "f" and (infinite := np.isinf(pixels)).any():
+    undeclared = int((infinite if declared is None else infinite & ~declared).any(axis=-1).sum())
+    declared = infinite if declared is None else declared | infinite
+  if declared is not None:
+    pixels = np.where(declared, np.float32(np.nan), pixels.astype(np.float32, copy=False))
+  return Converted(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")), undeclared)

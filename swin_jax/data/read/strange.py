@@ -33,7 +33,19 @@ BESIDE = (
 
 def find(counted: Facts) -> list[str]:
   """Returns what is strange in a set, each as a line without a full stop; the worst first."""
-  checks = (_without_examples, _single, _same_images, _numbers, _unlabelled, _types, _unread)
+  checks = (
+    *(
+      _without_classes,
+      _without_examples,
+      _single,
+      _same_images,
+      _numbers,
+      _undeclared,
+      _unlabelled,
+      _types,
+      _unread,
+    ),
+  )
   return list(itertools.chain.from_iterable(check(counted) for check in checks))
 
 
@@ -65,6 +77,22 @@ def _labelled(counted: Facts) -> list[tuple[tuple[str, ...], list[Split]]]:
 def _name(names: Sequence[str]) -> str:
   """Returns "class a", "classes a, b", "classes a, b, c and 4 more"."""
   return ("class " if len(names) == 1 else "classes ") + listed(names, _NAMED)
+
+
+def _without_classes(counted: Facts) -> Iterator[str]:
+  """Finds splits of images without classes next to others with classes."""
+  splits = {split.name: sum(split.counts["classes"].values()) for split in counted.splits}
+  labelled = {split.name: splits[split.name] - unlabelled(split) for split in counted.splits}
+  with_classes = [name for name, count in labelled.items() if count]
+  for name, images in splits.items():
+    # test sets often withhold their classes, where another split serves for evaluation
+    is_withheld = name.lower().startswith("test") and len(with_classes) > 1
+    if images and with_classes and not labelled[name] and not is_withheld:
+      others = listed([f"{labelled[each]:,} of {splits[each]:,} in {each}" for each in with_classes])
+      yield (
+        f"{name}: none of its {images:,} images has a class, but {others} have; move them into a folder for"
+        " each class"
+      )
 
 
 def _without_examples(counted: Facts) -> Iterator[str]:
@@ -125,6 +153,17 @@ def _numbers(counted: Facts) -> Iterator[str]:
       )
 
 
+def _undeclared(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    if count := split.counts.get("undeclared"):
+      share = percent(count / split.counts["of_arrays"])
+      yield (
+        f"{split.name}: {count:,} pixels ({share}) became no data although nothing declares them so: their"
+        " numbers are infinite or beyond float32; if they mean no data, declare that in the rasters or by"
+        " --nodata="
+      )
+
+
 def is_outlier(column: dict, end: str) -> bool:
   """Returns whether the lowest or highest number of a band recurs far outside all others.
 
@@ -154,7 +193,7 @@ def _unlabelled(counted: Facts) -> Iterator[str]:
   for split in counted.splits:
     total, without = sum(per_class(split).values()), unlabelled(split)
     what = "pixels" if split.counts["pixels"] else "images"
-    # a split of images without any labels is a test split, or for pre-training
+    # of images without any labels, see `_without_classes`
     if split.class_names and without > _MOSTLY * total and (what == "pixels" or without < total):
       yield f"{split.name}: {percent(without / total)} of the {what} have no class"
     known, unknown = split.counts["known"], split.counts["unknown"]

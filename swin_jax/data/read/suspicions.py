@@ -2,6 +2,7 @@
 and their maps, splits, bands or resolutions, and those that a class file contradicts.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import os
 
@@ -9,12 +10,15 @@ from swin_jax.data.read import names
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable, quoted
 
 ASK = "if folders are classes of images, give prepare --classes=folders"
 # What a set with label maps needs too, if it has no class file yet.
 NAMES = " and put a classes.txt next to them, one class name per line"
 _SOME = 1000  # files that are compared
+_EACH = 3  # least number of images for each class that their names seem to hold
+_NEARLY_ALL = 0.95  # share of images whose names do
 
 
 def check_classes(
@@ -60,6 +64,35 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
     f"the classes are the folders {_some(list(by_class))}, and each holds the same folders,"
     f" {_some(sorted(name for (name,) in folders))}; if these are the classes, give"
     f" --splits={quoted(splits)}"
+  ]
+
+
+def find_groups(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
+  """Returns a line if the class folders may be groups of images, such as patients."""
+  if not names.are_groups(by_class):
+    return []
+  first = printable(next(iter(by_class)))
+  return [
+    f"the classes are the folders {_some(list(by_class))}, which look like numbered groups of images, such as"
+    f" patients, not classes; if so, move them into a folder for each class, as in CLASS/{first}, so that"
+    " --hold_out with --by=folder divides no group, or give --classes=none; if they are the classes, give"
+    " --classes=folders"
+  ]
+
+
+def find_names(images: Sequence[Picture]) -> list[str]:
+  """Returns a note if the names of images seem to hold classes, as in cat.0.jpg and dog.1.jpg."""
+  sample = images[:: max(1, len(images) // _SOME)]
+  counts = Counter(names.class_in(image.stem) for image in sample)
+  held = [name for name, count in counts.most_common() if name and count > 1]
+  are_few = 1 < len(held) <= len(sample) / _EACH
+  if not are_few or sum(counts[name] for name in held) < _NEARLY_ALL * len(sample):
+    return []
+  example = next(image.path for image in sample if names.class_in(image.stem) == held[0])
+  path = printable(f"{held[0]}/{example.rpartition('/')[2]}")
+  return [
+    f"names of images seem to hold classes, such as {listed(list(map(printable, held)))}: to train on them,"
+    f" move the images into a folder for each class, as in {path}"
   ]
 
 
