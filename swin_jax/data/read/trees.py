@@ -60,11 +60,15 @@ def open_tree(path: str) -> Tree:
   """Opens a folder, a zip or a tar file.
 
   Raises:
-    BadInput: it is none of these.
+    BadInput: it is none of these, or is damaged.
   """
   if os.path.isdir(path):
     return Disk(path)
-  return Tar(path) if path.lower().endswith(_TARS) else Zip(path)
+  if path.lower().endswith(_TARS):
+    return Tar(path)
+  if os.path.isfile(path) and not (path.lower().endswith(".zip") or zipfile.is_zipfile(path)):
+    raise BadInput(f"{path} is neither a folder, a zip or tar file, nor an image by its ending")
+  return Zip(path)
 
 
 def list_all(tree: Tree, folder: str = "") -> Listing:
