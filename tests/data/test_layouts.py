@@ -273,7 +273,7 @@ def test_names_with_one_suffix_are_not_classes():
   files = paths("Aufnahmen/p{i}.png", 12) + paths("Handzeichnung/p{i}_gt.png", 12)
   assert "--images=Aufnahmen --labels=Handzeichnung" in refusal(files)
   files = paths("Rotes Auto/p{i}.png", 12) + paths("grün/p{i}-mask.png", 12)
-  assert "--images='Rotes Auto' --labels=grün" in refusal(files)
+  assert "--images='Rotes Auto' --labels='grün'" in refusal(files)
   assert counts(understand(paths("a/{i}.png", 12) + paths("b/1{i}.png", 12)))  # a number is no suffix
 
 

@@ -89,7 +89,7 @@ def from_values(values: np.ndarray, classes: Classes, unknown: np.ndarray | None
     more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
-      f" ({_range(classes)}); {_mend([str(value) for value in held.tolist()])}; if a class,"
+      f" ({_range(classes)}); {_advice([str(value) for value in held.tolist()])}; if a class,"
       f" add its name to classes.txt{'' if classes.are_numbered else ' and its value to --label_values'}"
     )
   return labels.astype(np.uint8)
@@ -117,13 +117,13 @@ def from_colours(pixels: np.ndarray, classes: Classes, unknown: np.ndarray | Non
     more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
     raise ValueError(
       f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which no class has;"
-      f" {_mend([shown(colour) for colour in held.tolist()])}; if a class, add a"
+      f" {_advice([shown(colour) for colour in held.tolist()])}; if a class, add a"
       f" line like 'NAME {shown(held[0])}' to classes.txt"
     )
   return labels.astype(np.uint8)
 
 
-def _mend(strays: Sequence[str]) -> str:
+def _advice(strays: Sequence[str]) -> str:
   """Returns what makes values or colours mean no class."""
   what = "they mean" if len(strays) > 1 else "it means"
   listed = ";".join(strays[:_LISTED]) + ";..." * (len(strays) > _LISTED)

@@ -66,7 +66,7 @@ class Kind(enum.Enum):
   OTHER = enum.auto()
 
 
-MAPS = (Kind.LABEL, Kind.VALUE)
+MAP_KINDS = (Kind.LABEL, Kind.VALUE)
 
 
 class Name(NamedTuple):

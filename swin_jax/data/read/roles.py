@@ -148,7 +148,7 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   else:
     for level in levels.values():
       for name, split in level.splits.items():
-        if names.read(name).kind not in names.MAPS and name not in stated.setdefault(split, []):
+        if names.read(name).kind not in names.MAP_KINDS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
   return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
@@ -189,16 +189,16 @@ def _with_suffix(picture: Picture, suffix: str) -> Picture:
   """Returns the role of a picture where the names of label maps end in a suffix."""
   if picture.stem.endswith(suffix) and picture.stem != suffix:
     return picture._replace(kind=Kind.LABEL, key=picture.stem.removesuffix(suffix))
-  return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAPS else picture
+  return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAP_KINDS else picture
 
 
 def _unmatched(picture: Picture, asked: Asked) -> Picture:
   """Returns the role of a picture that no pattern matches."""
   if asked.label_suffix and not asked.labels:
     return _with_suffix(picture, asked.label_suffix)
-  if asked.images and not (picture.kind in names.MAPS and not asked.labels):
+  if asked.images and not (picture.kind in names.MAP_KINDS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
-  if asked.labels and picture.kind in names.MAPS:
+  if asked.labels and picture.kind in names.MAP_KINDS:
     return picture._replace(kind=Kind.OTHER)
   return picture
 
