@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from swin_jax.data.read import layouts, roles
+from swin_jax.data.read import layouts, left_out, roles, trees
 from tests.support.memory_layouts import CLASSES, MemoryTree, counts, paths, refusal, understand
 
 TWO = ("train", "val")
@@ -266,6 +266,35 @@ def test_hidden_folders_with_images_are_named():
   files = [*paths("train/{name}/{i}.jpg", name=["cat", "dog"]), *paths("train/.5 mm/{i}.jpg"), ".git/config"]
   (line,) = understand(files).warnings
   assert "with 4 images: train/.5 mm (4); rename those" in line
+
+
+def test_hidden_folders_are_looked_at_within_bounds(tmp_path, monkeypatch):
+  """One that cannot be listed is passed over; links are not followed; the rest is counted up to a bound."""
+  for name in (
+    *paths("{name}/{i}.jpg", name="ab"),
+    *paths(".venv/x{i}/y.jpg"),
+    "else/z.jpg",
+    ".bin/deep/z.jpg",
+  ):
+    (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "in" / name).touch()
+  (tmp_path / "in" / "else").rename(tmp_path / "else")
+  for link in (".snapshot", ".venv/link"):
+    (tmp_path / "in" / link).symlink_to(tmp_path / "else")
+  scan = os.scandir
+
+  def refuse(path):
+    if os.path.basename(os.path.normpath(path)) == "deep":
+      raise PermissionError(13, "Permission denied", path)
+    return scan(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  tree = trees.Disk(str(tmp_path / "in"))
+  (line,) = layouts.understand(tree).warnings
+  assert "with 4 images: .venv (4); rename" in line
+  monkeypatch.setattr(left_out, "_LOOKED_AT", 3)
+  (line,) = layouts.understand(tree).warnings
+  assert "with at least 3 images: .venv (3); rename" in line
 
 
 def test_names_with_one_suffix_are_not_classes():

@@ -15,13 +15,13 @@ the classes, see `class_files.py`. Maps in a folder called "values" hold numbers
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-import os
 from typing import NamedTuple
 
 from swin_jax.data.read import (
   class_folders,
   formats,
   image_files,
+  left_out,
   map_folders,
   names,
   pairing,
@@ -38,7 +38,6 @@ from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import printable
 
 _PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
-_SHOWN = 5  # folders named in a note
 _ORDER = "train val test"
 
 
@@ -95,7 +94,7 @@ def understand(
     maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
     scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.shape)
   if looks_decide and not mapped:
-    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_folders(tree.name, listing, left_out.folders_around(paths))
     map_folders.check_unpaired(tree.name, candidates, others)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
@@ -124,8 +123,8 @@ def understand(
     finding.classes,
     finding.of_values,
     of_rasters,
-    (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
-    (*finding.warnings, *_hidden(tree, listing)),
+    (*notes, *finding.notes, *left_out.notes(left, listing, used, tree_roles.base)),
+    (*finding.warnings, *left_out.hidden(tree, listing, _PICTURES)),
     _by_ending([path for path in unread if path not in excluded]),
     _by_ending(excluded),
   )
@@ -239,64 +238,8 @@ def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -
   return (f"splits: {shown}; --splits= overrides",)
 
 
-def _around(paths: Sequence[str]) -> set[str]:
-  """Returns all folders around files, with a trailing "/"."""
-  around: set[str] = set()
-  for folder in {path.rpartition("/")[0] for path in paths}:
-    while folder and folder + "/" not in around:
-      around.add(folder + "/")
-      folder = folder.rpartition("/")[0]
-  return around
-
-
-def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base: str) -> list[str]:
-  """Returns notes on what is passed over: pictures that are not used, folders without files, and junk."""
-  notes = []
-  if left:
-    folders = Counter(path.removeprefix(base).rpartition("/")[0] or "the top folder" for path in left)
-    notes.append(f"image files that are not used: {_some(folders)}")
-  around = _around(listing.files)
-  if empty := [folder for folder in listing.folders if folder not in around]:
-    notes.append(f"folders without files: {_some(Counter(each.rstrip('/') for each in empty), False)}")
-  with_pictures = _around([path for path in used])
-  siblings = {os.path.dirname(folder.rstrip("/")) for folder in with_pictures}
-  bare = [
-    folder.rstrip("/")
-    for folder in listing.folders
-    if folder in around and folder not in with_pictures and os.path.dirname(folder.rstrip("/")) in siblings
-  ]
-  if bare and not left:
-    notes.append(f"folders without images: {_some(Counter(bare), False)}")
-  if listing.junk:
-    shown = {"names that begin with a dot" if name == ".*" else name: n for name, n in listing.junk.items()}
-    notes.append(f"passed over: {_some(Counter(shown))}")
-  return notes
-
-
-def _hidden(tree: trees.Tree, listing: trees.Listing) -> list[str]:
-  """Returns a line on hidden folders that hold images, such as a class called ".5 mm"."""
-  counts = Counter()
-  for folder in listing.hidden:
-    images = sum(path.lower().endswith(_PICTURES) for path in trees.list_all(tree, folder).files)
-    counts.update({folder.rstrip("/"): images} if images else {})
-  if not counts:
-    return []
-  return [
-    f"folders whose names begin with a dot are passed over, with {sum(counts.values()):,} images:"
-    f" {_some(counts)}; rename those that belong to the set"
-  ]
-
-
-def _some(counts: Counter[str], counted: bool = True) -> str:
-  """Returns the most frequent names with their counts."""
-  shown = [
-    printable(name) + (f" ({count:,})" if counted else "") for name, count in counts.most_common(_SHOWN)
-  ]
-  return ", ".join(shown) + (f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else "")
-
-
 def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:
   """Returns the message for a tree without images."""
   counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
-  held = f"; it holds {_some(counts)}" if counts else ""
+  held = f"; it holds {left_out.some(counts)}" if counts else ""
   return f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){held}"
