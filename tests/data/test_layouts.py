@@ -1,6 +1,7 @@
 """Layouts of folders of images: splits, classes, and what is never taken for classes."""
 
 import os
+import re
 
 import pytest
 
@@ -44,6 +45,55 @@ def test_splits(folders, splits, note):
   assert note in layout.notes[0] if note else not layout.notes
 
 
+@pytest.mark.parametrize(
+  "folders, left, expected",
+  [
+    (("train", "val", "trainval"), "trainval", ["train", "val"]),
+    (("train", "trainval"), "trainval", ["train"]),
+    (("training", "val", "TRAINVAL_set"), "TRAINVAL_set", ["training", "val"]),
+    (("train", "val", "minival"), "minival", ["train", "val"]),
+    (("train2017", "val2017", "trainval2017", "trainval2012"), "trainval2017", [*"012"]),
+  ],
+)
+@pytest.mark.parametrize("form", ["{split}/{name}/{i}.jpg", "{name}/{split}/{i}.jpg"])
+def test_splits_that_repeat_others_are_left_out(form, folders, left, expected):
+  files = paths(form, split=folders, name="ab")
+  layout = understand(files)
+  assert len(layout.splits) == len(expected) and set(counts(layout).values()) == {8} and not layout.unread
+  assert expected[0] == "0" or list(layout.splits) == expected
+  assert any(f"splits left out: {left} (8), which repeats images of" in note for note in layout.notes)
+  assert not layout.warnings and layout.repeated == 8
+  layout = understand(files, flags=asked(splits={"train": left}))
+  assert counts(layout) == {"train": 8} and not layout.repeated
+
+
+def test_splits_that_repeat_others_are_left_out_with_their_maps_and_in_patterns():
+  files = paths("{kind}/{split}/{i}.png", kind=("images", "masks"), split=("train", "val", "trainval"))
+  assert counts(understand(files, CLASSES)) == {"train": 4, "val": 4}
+  files = paths("x_{split}_y/{kind}/{i}.png", split=("train", "val", "trainval"), kind=("rgb", "truth"))
+  layout = understand(files, CLASSES, asked(images="x_{split}_y/rgb", labels="x_{split}_y/truth"))
+  assert counts(layout) == {"train": 4, "val": 4} and layout.repeated == 8
+
+
+@pytest.mark.parametrize("form", ["{split}/{name}/{i}.jpg", "{name}/{split}/{i}.jpg"])
+def test_folders_with_different_words_for_one_split_are_strange(form):
+  files = paths(form, split=("train", "val", "holdout", "test"), name="ab")
+  layout = understand(files)
+  (line,) = layout.warnings
+  assert counts(layout) == {"train": 8, "val": 8, "test": 16}
+  assert "the folders holdout and test are taken for one split, test" in line
+  flag = "train:train,val:val,holdout:holdout,test:test"
+  given = dict(pair.split(":") for pair in re.search("--splits=(.*)", line)[1].split(","))
+  assert given == dict(pair.split(":") for pair in flag.split(","))
+  assert counts(understand(files, flags=asked(splits=given))) == dict.fromkeys(given, 8)
+  parts = paths("{split}/{name}/{i}.jpg", split=("train_1", "train_2", "val"), name="ab")
+  assert not understand(parts).warnings
+  pairs = paths("train/{i}.jpg") + paths("training_masks/{i}.png")
+  assert not understand(pairs, CLASSES).warnings
+  parts = paths("{name}/{i}.jpg", name=("a/train", "a/val", "b/training", "b/valid"))
+  assert not understand(parts).warnings
+
+
 def test_short_names_of_splits_are_classes_where_they_stand_alone():
   layout = understand(paths("{name}/{i}.jpg", name=("de", "te", "tr")))
   assert layout.splits[""].class_names == ("de", "te", "tr")
@@ -53,6 +103,19 @@ def test_short_names_of_splits_are_classes_where_they_stand_alone():
 def test_lists_of_what_is_held_out(name):
   texts = {"train.txt": "0\n1\n", "trainval.txt": "0\n1\n2\n", f"{name}.txt": "3\n"}
   assert counts(understand(paths("{i}.jpg"), texts)) == {"train": 2, "test": 1}
+
+
+def test_lists_of_one_split_are_joined():
+  texts = {
+    "train.txt": "0\n",
+    "test.txt": "1\n2\n",
+    "holdout.txt": "2\n3\n",
+    "val.lst": "4",
+    "minival.txt": "5",
+  }
+  layout = understand(paths("{i}.jpg", 6), texts)
+  assert counts(layout) == {"train": 1, "val": 1, "test": 3}
+  assert "splits: those listed in holdout.txt, test.txt, train.txt, val.lst" in layout.notes
 
 
 def test_splits_inside_class_folders():

@@ -14,7 +14,7 @@ the classes, see `class_files.py`. Maps in a folder called "values" hold numbers
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from swin_jax.data.read import (
@@ -35,7 +35,7 @@ from swin_jax.data.read import (
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.printable import printable
+from swin_jax.terminal.printable import printable, quoted
 
 _PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
 _ORDER = "train val test"
@@ -111,10 +111,10 @@ def understand(
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
-    notes = _of_splits(titles, tree_roles.stated)
+    notes = (*_of_splits(titles, tree_roles.stated), *_of_repeated(tree_roles))
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
-  left = [path for path in paths if path not in used]
-  used.update(finding.used, lists)
+  left = [path for path in paths if path not in used and path not in tree_roles.repeated]
+  used.update(finding.used, lists, tree_roles.repeated)
   unread = [path for path in listing.files if path not in used]
   pictures = [*tree_roles.pictures, *(mapped.others if mapped else ())]  # of one path, the last role counts
   excluded = roles.excluded(unread, pictures, asked)
@@ -124,9 +124,10 @@ def understand(
     finding.of_values,
     of_rasters,
     (*notes, *finding.notes, *left_out.notes(left, listing, used, tree_roles.base)),
-    (*finding.warnings, *left_out.hidden(tree, listing, _PICTURES)),
+    (*finding.warnings, *_of_joined(titles, tree_roles), *left_out.hidden(tree, listing, _PICTURES)),
     _by_ending([path for path in unread if path not in excluded]),
     _by_ending(excluded),
+    len(tree_roles.repeated),
   )
 
 
@@ -201,6 +202,30 @@ def _split(
   if lists.twice:
     notes.append(f"{lists.twice:,} images are in more than one of these lists")
   return by_split, tuple(lists.files), tuple(notes)
+
+
+def _of_repeated(tree_roles: roles.Roles) -> list[str]:
+  """Returns a note on splits that are left out because they repeat others."""
+  counts = Counter(tree_roles.repeated.values())
+  repeat = "repeats" if len(counts) == 1 else "repeat"
+  shown = f"splits left out: {left_out.some(counts)}, which {repeat} images of another split"
+  return [f"{shown}; --splits= overrides"] if counts else []
+
+
+def _of_joined(titles: Mapping[str, str], tree_roles: roles.Roles) -> Iterator[str]:
+  """Yields a line for folders that are taken for one split although they have different words for it."""
+  for folders in tree_roles.joined:
+    split = names.read(folders[0]).split
+    flag = ",".join(
+      f"{titles[split] if len(alike) == 1 else folder}:{folder}"
+      for split, alike in tree_roles.stated.items()
+      for folder in alike
+    )
+    if split in titles:
+      yield (
+        f"the folders {' and '.join(map(printable, folders))} are taken for one split, {titles[split]}; if"
+        f" they are different splits, give --splits={quoted(flag)}"
+      )
 
 
 def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | None:

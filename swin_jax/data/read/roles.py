@@ -81,12 +81,16 @@ class Roles(NamedTuple):
     stated: split → names of the folders that say it.
     lone_split: folder with the name of a split among folders that are not splits; "" if there is none.
     base: folder around all pictures, with a trailing "/" or "".
+    repeated: path of a picture that is left out → the folder of its split, which repeats another split.
+    joined: folders that are taken for one split although they have different words for it.
   """
 
   pictures: list[Picture]
   stated: dict[str, list[str]]
   lone_split: str
   base: str
+  repeated: dict[str, str]
+  joined: list[tuple[str, ...]]
 
 
 def find(paths: Sequence[str], asked: Asked) -> Roles:
@@ -98,11 +102,18 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   folders = list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
   inside = split_folders.children(folders)
   base, levels, lone = split_folders.find(inside, set(folders), bool(asked.splits))
+  levels, repeating = split_folders.without_repeats(levels)
   place = {folder: _place(folder, base, levels, asked) for folder in folders}
   chosen = _chosen(paths, asked)
+  by_pattern = set() if asked.splits else {match.split for _, match in chosen.values()}
+  repeated = {path: name for path in paths for folder, name in repeating.items() if path.startswith(folder)}
+  again = names.repeating(by_pattern)
+  repeated |= {path: match.split for path, (_, match) in chosen.items() if match.split in again}
   pictures, stated = [], {}
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
+    if path in repeated:
+      continue
     picture = place[path.rpartition("/")[0]]._replace(path=path)
     if path in chosen:
       kind, match = chosen[path]
@@ -132,7 +143,10 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
         if names.read(name).kind not in names.MAP_KINDS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
-  return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
+  stated = {split: stated[split] for split in stated if split in used}
+  together = [level.splits for level in levels.values()] + [by_pattern - again]
+  joined = list(dict.fromkeys(each for folders in together for each in names.joined(sorted(folders))))
+  return Roles(pictures, stated, lone, base, repeated, joined)
 
 
 def _chosen(paths: Sequence[str], asked: Asked) -> dict[str, tuple[Kind, patterns.Match]]:

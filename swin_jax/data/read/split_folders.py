@@ -18,6 +18,19 @@ class Level(NamedTuple):
   certain: bool
 
 
+def without_repeats(levels: Mapping[str, Level]) -> tuple[dict[str, Level], dict[str, str]]:
+  """Returns levels without the splits that repeat images of another, and the paths of these folders, with a
+  trailing "/" → their names.
+  """
+  kept, repeating = {}, {}
+  for folder, level in levels.items():
+    again = names.repeating(level.splits)
+    splits = {name: split for name, split in level.splits.items() if name not in again}
+    kept[folder] = Level(splits, level.certain or bool(again))
+    repeating |= {f"{folder}{name}/": name for name in again}
+  return kept, repeating
+
+
 def children(folders: Sequence[str]) -> dict[str, list[str]]:
   """Returns folder → names of the folders in it that hold pictures, at any depth."""
   inside: dict[str, list[str]] = {"": []}
