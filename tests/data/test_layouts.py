@@ -192,6 +192,18 @@ def test_lists_of_names_are_splits():
     (paths("Task_Training_Input/{i}.jpg") + paths("Task_GroundTruth/{i}_s.png"), "--labels=Task_GroundTruth"),
     (paths("{name}/{i}.jpg", name=("fold1", "fold2")), "--splits=train:fold1,val:fold2"),
     (paths("{name}/{i}.jpg", name=("a_train_x", "a_val_x")), "--splits=train:a_train_x,val:a_val_x"),
+    (
+      paths("{name}/{i}.jpg", name=("dev_a", "val_a", "train_b")),
+      "--splits=val:dev_a,train:train_b, which leaves out val_a",
+    ),
+    (
+      paths("{name}/{i}.jpg", name=("train_part1", "train_part2", "val_part1", "other")),
+      "--splits=train:train_part1,val:val_part1, which leaves out other, train_part2",
+    ),
+    (
+      paths("{name}/{i}.jpg", name=("fold1", "fold2", "fold3")),
+      "--splits=train:fold1,val:fold2, which leaves out fold3",
+    ),
     (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
     (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
     (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
@@ -319,7 +331,8 @@ def test_images_called_like_bands_are_images_if_they_have_several():
 def test_folders_that_hold_the_same_folders_may_be_splits():
   files = paths("{part}/{name}/{i}.jpg", part=["lernen", "pruefen"], name=["cat", "dog"])
   (line,) = understand(files).warnings
-  assert "each holds the same folders, cat, dog" in line and "--splits=train:lernen,val:pruefen" in line
+  assert "each holds the same folders, cat, dog; if cat, dog are the classes and lernen, pruefen" in line
+  assert "are splits, give --splits=train:lernen,val:pruefen" in line
   assert not understand(files, flags=asked(splits={"train": "lernen", "val": "pruefen"})).warnings
   assert not understand(paths("train/{name}/{site}/{i}.jpg", name="ab", site="xy")).warnings
   assert not understand([*files, "pruefen/cow/0.jpg"]).warnings
