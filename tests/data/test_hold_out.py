@@ -125,6 +125,15 @@ def test_no_group_is_in_both_parts(by, tmp_path, capsys):
   assert "by" in bad(tmp_path / "in", tmp_path / "out", hold_out=0.2)
 
 
+def test_groups_that_every_class_has_are_not_strange(tmp_path):
+  names = [f"{kind}/site{site}/{i}.png" for kind in "ab" for site in range(4) for i in range(3)]
+  source = write(tmp_path / "in", names)
+  run(source, tmp_path / "out", hold_out=0.25, by="folder")
+  assert not strange(tmp_path / "out")
+  run(source, tmp_path / "pattern", hold_out=0.25, by="(site[0-9])")
+  assert "each holds the same folders, site0" in strange(tmp_path / "pattern")[0]
+
+
 def test_folders_of_images_with_maps(tmp_path):
   (tmp_path / "in").mkdir()
   (tmp_path / "in" / "classes.txt").write_text("sky\nroad\n")

@@ -62,9 +62,9 @@ def test_splits_that_repeat_others_are_left_out(form, folders, left, expected):
   assert len(layout.splits) == len(expected) and set(counts(layout).values()) == {8} and not layout.unread
   assert expected[0] == "0" or list(layout.splits) == expected
   assert any(f"splits left out: {left} (8), which repeats images of" in note for note in layout.notes)
-  assert not layout.warnings and layout.repeated == 8
+  assert not layout.warnings and layout.passed_over == 8
   layout = understand(files, flags=asked(splits={"train": left}))
-  assert counts(layout) == {"train": 8} and not layout.repeated
+  assert counts(layout) == {"train": 8} and not layout.passed_over
 
 
 def test_splits_that_repeat_others_are_left_out_with_their_maps_and_in_patterns():
@@ -72,7 +72,7 @@ def test_splits_that_repeat_others_are_left_out_with_their_maps_and_in_patterns(
   assert counts(understand(files, CLASSES)) == {"train": 4, "val": 4}
   files = paths("x_{split}_y/{kind}/{i}.png", split=("train", "val", "trainval"), kind=("rgb", "truth"))
   layout = understand(files, CLASSES, asked(images="x_{split}_y/rgb", labels="x_{split}_y/truth"))
-  assert counts(layout) == {"train": 4, "val": 4} and layout.repeated == 8
+  assert counts(layout) == {"train": 4, "val": 4} and layout.passed_over == 8
 
 
 @pytest.mark.parametrize("form", ["{split}/{name}/{i}.jpg", "{name}/{split}/{i}.jpg"])
@@ -325,6 +325,16 @@ def test_images_called_like_bands_are_images_if_they_have_several():
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4
 
 
+def test_previews_of_rasters_are_noted():
+  files = [*paths("{name}/{i}.tif", name="ab"), *paths("{name}/{i}.jpg", name="ab")]
+  layout = understand(files, cut=True)
+  assert len(layout.splits[""].images) == 8 and not layout.unread
+  assert "JPEG files with the names of rasters next to them are not used: 8" in layout.notes
+  for more in ("a/9.jpg", "c/0.jpg"):
+    assert understand([*files, more], cut=True).unread == {".jpg": 9}
+  assert understand([*files, "a/0.png"], cut=True).unread == {".png": 1}  # may be a map
+
+
 # What is taken for classes, but named.
 
 
@@ -336,6 +346,7 @@ def test_folders_that_hold_the_same_folders_may_be_splits():
   assert not understand(files, flags=asked(splits={"train": "lernen", "val": "pruefen"})).warnings
   assert not understand(paths("train/{name}/{site}/{i}.jpg", name="ab", site="xy")).warnings
   assert not understand([*files, "pruefen/cow/0.jpg"]).warnings
+  assert not understand(files, flags=asked(folders_are_groups=True)).warnings
 
 
 def test_hidden_folders_with_images_are_named():

@@ -48,7 +48,7 @@ def paths(pattern: str, count: int = 4, **values: Iterable[str]) -> list[str]:
 
 
 def understand(files, texts=None, flags=roles.NOTHING, **rasters):
-  """Returns the layout; every file is used, counted by its ending or among the repeated ones, or junk of an
+  """Returns the layout; every file is used, counted by its ending or passed over for a reason, or junk of an
   operating system.
   """
   tree = MemoryTree(files, texts)
@@ -60,7 +60,7 @@ def understand(files, texts=None, flags=roles.NOTHING, **rasters):
   left = (
     len(trees.list_all(tree).files)
     - len(used)
-    - layout.repeated
+    - layout.passed_over
     - sum((*layout.unread.values(), *layout.excluded.values()))
   )
   assert 0 <= left <= len(texts or {})

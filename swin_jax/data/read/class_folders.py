@@ -17,6 +17,7 @@ def find(
   lone_split: str,
   class_file: tuple[str, str] | None,
   are_classes: bool | None,
+  hold_groups: bool,
 ) -> parts.Finding:
   """Returns the splits of images and their classes, which are numbered together in all splits.
 
@@ -26,6 +27,7 @@ def find(
     base, lone_split: see `roles.Roles`.
     class_file: path and text of a file of class names.
     are_classes: see `roles.Asked.folders_are_classes`.
+    hold_groups: see `roles.Asked.folders_are_groups`.
 
   Raises:
     BadInput: a split has class folders and images next to them, or the folders do not look like classes.
@@ -46,7 +48,7 @@ def find(
     suspicions.check_classes(tree.name, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()
     warnings = twin_folders.check(tree, by_class, class_file)
-    warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
+    warnings += suspicions.find_splits(by_class) if list(by_split) == [""] and not hold_groups else []
     for images in by_split.values():
       suspicions.check_images(tree.name, images, class_file)
   number = {name: i for i, name in enumerate(folders)}

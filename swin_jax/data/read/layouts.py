@@ -108,13 +108,17 @@ def understand(
       tree_roles.lone_split,
       _class_file(tree, others) if asked.folders_are_classes is None else None,
       asked.folders_are_classes,
+      asked.folders_are_groups,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
     notes = (*_of_splits(titles, tree_roles.stated), *_of_repeated(tree_roles))
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
-  left = [path for path in paths if path not in used and path not in tree_roles.repeated]
-  used.update(finding.used, lists, tree_roles.repeated)
+  previews = _previews(paths, used) if of_rasters else set()
+  passed_over = tree_roles.repeated.keys() | previews
+  used.update(passed_over)
+  left = [path for path in paths if path not in used]
+  used.update(finding.used, lists)
   unread = [path for path in listing.files if path not in used]
   pictures = [*tree_roles.pictures, *(mapped.others if mapped else ())]  # of one path, the last role counts
   excluded = roles.excluded(unread, pictures, asked)
@@ -123,11 +127,11 @@ def understand(
     finding.classes,
     finding.of_values,
     of_rasters,
-    (*notes, *finding.notes, *left_out.notes(left, listing, used, tree_roles.base)),
+    (*notes, *finding.notes, *_of_previews(previews), *left_out.notes(left, listing, used, tree_roles.base)),
     (*finding.warnings, *_of_joined(titles, tree_roles), *left_out.hidden(tree, listing, _PICTURES)),
     _by_ending([path for path in unread if path not in excluded]),
     _by_ending(excluded),
-    len(tree_roles.repeated),
+    len(passed_over),
   )
 
 
@@ -159,6 +163,19 @@ def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool
   # an array with the name of an image describes it
   own = [each for each in arrays if not any(head in stems for head in _heads(names.stem_of(each.path)))]
   return (True, may_be_rasters) if len(own) > len(may_be_images) else (False, may_be_images)
+
+
+def _previews(paths: Sequence[str], used: Collection[str]) -> set[str]:
+  """Returns the JPEG files that are not used, if each lies next to a raster of its name."""
+  jpegs = {path for path in paths if names.ending_of(path) in (".jpg", ".jpeg")}.difference(used)
+  stems = set(map(names.stem_of, used))
+  return jpegs if all(names.stem_of(path) in stems for path in jpegs) else set()
+
+
+def _of_previews(previews: Collection[str]) -> list[str]:
+  """Returns the note on previews; none if there are none."""
+  note = f"JPEG files with the names of rasters next to them are not used: {len(previews):,}"
+  return [note] if previews else []
 
 
 def _is_bare_image(tree: trees.Tree, path: str) -> bool:

@@ -56,7 +56,7 @@ class Layout(NamedTuple):
     warnings: what its owner most likely did not intend, a line each.
     unread: ending → number of files that are not used.
     excluded: ending → number of files that the user's flags leave out on purpose; `unread` has the others.
-    repeated: number of images and maps in splits that repeat others, which `notes` names.
+    passed_over: number of images and maps that are left out for a reason that `notes` gives.
   """
 
   splits: dict[str, Part]
@@ -67,7 +67,7 @@ class Layout(NamedTuple):
   warnings: tuple[str, ...]
   unread: dict[str, int]
   excluded: dict[str, int]
-  repeated: int
+  passed_over: int
 
   @property
   def has_maps(self) -> bool:

@@ -25,6 +25,8 @@ class Asked(NamedTuple):
     splits: names of splits → their folders.
     folders_are_classes: whether folders are classes of images, whatever they look like; None if their looks
       decide.
+    folders_are_groups: whether the folders inside those of the classes are groups of images, as --by=folder
+      says.
   """
 
   images: str = ""
@@ -32,6 +34,7 @@ class Asked(NamedTuple):
   label_suffix: str = ""
   splits: Mapping[str, str] = {}
   folders_are_classes: bool | None = None
+  folders_are_groups: bool = False
 
   @property
   def names_maps(self) -> bool:
