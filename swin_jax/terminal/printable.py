@@ -1,6 +1,7 @@
 """Text from strangers, such as names of files and classes, in a form that cannot act on a terminal or log."""
 
 import re
+import shlex
 
 # Control characters, marks that change the direction of text, line separators, and bytes of file names that
 # are not UTF-8, which Python holds as surrogates and cannot print.
@@ -16,8 +17,7 @@ def printable(text: object) -> str:
 
 def quoted(text: object) -> str:
   """Returns a text as one word of a shell, printable; in quotes where it needs them."""
-  text = printable(text)
-  return text if re.fullmatch(r"[\w./+:@=,-]+", text) else "'" + text.replace("'", "'\\''") + "'"
+  return shlex.quote(printable(text))
 
 
 def clean(text: str) -> str:

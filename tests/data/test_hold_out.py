@@ -125,6 +125,15 @@ def test_no_group_is_in_both_parts(by, tmp_path, capsys):
   assert "by" in bad(tmp_path / "in", tmp_path / "out", hold_out=0.2)
 
 
+def test_groups_that_every_class_has_are_not_strange(tmp_path):
+  names = [f"{kind}/site{site}/{i}.png" for kind in "ab" for site in range(4) for i in range(3)]
+  source = write(tmp_path / "in", names)
+  run(source, tmp_path / "out", hold_out=0.25, by="folder")
+  assert not strange(tmp_path / "out")
+  run(source, tmp_path / "pattern", hold_out=0.25, by="(site[0-9])")
+  assert "each holds the same folders, site0" in strange(tmp_path / "pattern")[0]
+
+
 def test_folders_of_images_with_maps(tmp_path):
   (tmp_path / "in").mkdir()
   (tmp_path / "in" / "classes.txt").write_text("sky\nroad\n")
@@ -258,7 +267,7 @@ def strange(out):
       [f"{kind}/site{site}/{i}.png" for kind in "ab" for site in range(2) for i in range(5)],
       0.2,
       "folder",
-      "--hold_out=0.2 asks for 4 of 20 images, but val has 10 (50 %): groups stay whole (the largest of 2",
+      "--hold_out=0.2 asks for 4 of 20 images, but val has 10 (50.0 %): groups stay whole (the largest of 2",
     ),
     (
       [
@@ -269,13 +278,13 @@ def strange(out):
       ],
       0.2,
       "folder",
-      "asks for 11 of 56 images, but val has 2 (4 %): groups stay whole (the largest of 2 has 54 images)",
+      "asks for 11 of 56 images, but val has 2 (3.6 %): groups stay whole (the largest of 2 has 54 images)",
     ),
     (
       [f"{kind}/{i}.png" for kind in "abcdefgh" for i in range(2)],
       0.1,
       "",
-      "asks for 2 of 16 images, but val has 8 (50 %): every class of two or more images is in both parts",
+      "asks for 2 of 16 images, but val has 8 (50.0 %): every class of two or more images is in both parts",
     ),
     (
       [f"{kind}/{kind}{i}/{j}.png" for kind in "ab" for i in range(10) for j in range(3)],

@@ -1,10 +1,11 @@
 """Layouts of folders of images: splits, classes, and what is never taken for classes."""
 
 import os
+import re
 
 import pytest
 
-from swin_jax.data.read import layouts, roles
+from swin_jax.data.read import layouts, left_out, roles, trees
 from tests.support.memory_layouts import CLASSES, MemoryTree, counts, paths, refusal, understand
 
 TWO = ("train", "val")
@@ -44,6 +45,55 @@ def test_splits(folders, splits, note):
   assert note in layout.notes[0] if note else not layout.notes
 
 
+@pytest.mark.parametrize(
+  "folders, left, expected",
+  [
+    (("train", "val", "trainval"), "trainval", ["train", "val"]),
+    (("train", "trainval"), "trainval", ["train"]),
+    (("training", "val", "TRAINVAL_set"), "TRAINVAL_set", ["training", "val"]),
+    (("train", "val", "minival"), "minival", ["train", "val"]),
+    (("train2017", "val2017", "trainval2017", "trainval2012"), "trainval2017", [*"012"]),
+  ],
+)
+@pytest.mark.parametrize("form", ["{split}/{name}/{i}.jpg", "{name}/{split}/{i}.jpg"])
+def test_splits_that_repeat_others_are_left_out(form, folders, left, expected):
+  files = paths(form, split=folders, name="ab")
+  layout = understand(files)
+  assert len(layout.splits) == len(expected) and set(counts(layout).values()) == {8} and not layout.unread
+  assert expected[0] == "0" or list(layout.splits) == expected
+  assert any(f"splits left out: {left} (8), which repeats images of" in note for note in layout.notes)
+  assert not layout.warnings and layout.passed_over == 8
+  layout = understand(files, flags=asked(splits={"train": left}))
+  assert counts(layout) == {"train": 8} and not layout.passed_over
+
+
+def test_splits_that_repeat_others_are_left_out_with_their_maps_and_in_patterns():
+  files = paths("{kind}/{split}/{i}.png", kind=("images", "masks"), split=("train", "val", "trainval"))
+  assert counts(understand(files, CLASSES)) == {"train": 4, "val": 4}
+  files = paths("x_{split}_y/{kind}/{i}.png", split=("train", "val", "trainval"), kind=("rgb", "truth"))
+  layout = understand(files, CLASSES, asked(images="x_{split}_y/rgb", labels="x_{split}_y/truth"))
+  assert counts(layout) == {"train": 4, "val": 4} and layout.passed_over == 8
+
+
+@pytest.mark.parametrize("form", ["{split}/{name}/{i}.jpg", "{name}/{split}/{i}.jpg"])
+def test_folders_with_different_words_for_one_split_are_strange(form):
+  files = paths(form, split=("train", "val", "holdout", "test"), name="ab")
+  layout = understand(files)
+  (line,) = layout.warnings
+  assert counts(layout) == {"train": 8, "val": 8, "test": 16}
+  assert "the folders holdout and test are taken for one split, test" in line
+  flag = "train:train,val:val,holdout:holdout,test:test"
+  given = dict(pair.split(":") for pair in re.search("--splits=(.*)", line)[1].split(","))
+  assert given == dict(pair.split(":") for pair in flag.split(","))
+  assert counts(understand(files, flags=asked(splits=given))) == dict.fromkeys(given, 8)
+  parts = paths("{split}/{name}/{i}.jpg", split=("train_1", "train_2", "val"), name="ab")
+  assert not understand(parts).warnings
+  pairs = paths("train/{i}.jpg") + paths("training_masks/{i}.png")
+  assert not understand(pairs, CLASSES).warnings
+  parts = paths("{name}/{i}.jpg", name=("a/train", "a/val", "b/training", "b/valid"))
+  assert not understand(parts).warnings
+
+
 def test_short_names_of_splits_are_classes_where_they_stand_alone():
   layout = understand(paths("{name}/{i}.jpg", name=("de", "te", "tr")))
   assert layout.splits[""].class_names == ("de", "te", "tr")
@@ -53,6 +103,19 @@ def test_short_names_of_splits_are_classes_where_they_stand_alone():
 def test_lists_of_what_is_held_out(name):
   texts = {"train.txt": "0\n1\n", "trainval.txt": "0\n1\n2\n", f"{name}.txt": "3\n"}
   assert counts(understand(paths("{i}.jpg"), texts)) == {"train": 2, "test": 1}
+
+
+def test_lists_of_one_split_are_joined():
+  texts = {
+    "train.txt": "0\n",
+    "test.txt": "1\n2\n",
+    "holdout.txt": "2\n3\n",
+    "val.lst": "4",
+    "minival.txt": "5",
+  }
+  layout = understand(paths("{i}.jpg", 6), texts)
+  assert counts(layout) == {"train": 1, "val": 1, "test": 3}
+  assert "splits: those listed in holdout.txt, test.txt, train.txt, val.lst" in layout.notes
 
 
 def test_splits_inside_class_folders():
@@ -129,6 +192,18 @@ def test_lists_of_names_are_splits():
     (paths("Task_Training_Input/{i}.jpg") + paths("Task_GroundTruth/{i}_s.png"), "--labels=Task_GroundTruth"),
     (paths("{name}/{i}.jpg", name=("fold1", "fold2")), "--splits=train:fold1,val:fold2"),
     (paths("{name}/{i}.jpg", name=("a_train_x", "a_val_x")), "--splits=train:a_train_x,val:a_val_x"),
+    (
+      paths("{name}/{i}.jpg", name=("dev_a", "val_a", "train_b")),
+      "--splits=val:dev_a,train:train_b, which leaves out val_a",
+    ),
+    (
+      paths("{name}/{i}.jpg", name=("train_part1", "train_part2", "val_part1", "other")),
+      "--splits=train:train_part1,val:val_part1, which leaves out other, train_part2",
+    ),
+    (
+      paths("{name}/{i}.jpg", name=("fold1", "fold2", "fold3")),
+      "--splits=train:fold1,val:fold2, which leaves out fold3",
+    ),
     (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
     (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
     (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
@@ -250,16 +325,28 @@ def test_images_called_like_bands_are_images_if_they_have_several():
   assert len(layouts.understand(tree, files=how).splits[""].images) == 4
 
 
+def test_previews_of_rasters_are_noted():
+  files = [*paths("{name}/{i}.tif", name="ab"), *paths("{name}/{i}.jpg", name="ab")]
+  layout = understand(files, cut=True)
+  assert len(layout.splits[""].images) == 8 and not layout.unread
+  assert "JPEG files with the names of rasters next to them are not used: 8" in layout.notes
+  for more in ("a/9.jpg", "c/0.jpg"):
+    assert understand([*files, more], cut=True).unread == {".jpg": 9}
+  assert understand([*files, "a/0.png"], cut=True).unread == {".png": 1}  # may be a map
+
+
 # What is taken for classes, but named.
 
 
 def test_folders_that_hold_the_same_folders_may_be_splits():
   files = paths("{part}/{name}/{i}.jpg", part=["lernen", "pruefen"], name=["cat", "dog"])
   (line,) = understand(files).warnings
-  assert "each holds the same folders, cat, dog" in line and "--splits=train:lernen,val:pruefen" in line
+  assert "each holds the same folders, cat, dog; if cat, dog are the classes and lernen, pruefen" in line
+  assert "are splits, give --splits=train:lernen,val:pruefen" in line
   assert not understand(files, flags=asked(splits={"train": "lernen", "val": "pruefen"})).warnings
   assert not understand(paths("train/{name}/{site}/{i}.jpg", name="ab", site="xy")).warnings
   assert not understand([*files, "pruefen/cow/0.jpg"]).warnings
+  assert not understand(files, flags=asked(folders_are_groups=True)).warnings
 
 
 def test_hidden_folders_with_images_are_named():
@@ -268,12 +355,41 @@ def test_hidden_folders_with_images_are_named():
   assert "with 4 images: train/.5 mm (4); rename those" in line
 
 
+def test_hidden_folders_are_looked_at_within_bounds(tmp_path, monkeypatch):
+  """One that cannot be listed is passed over; links are not followed; the rest is counted up to a bound."""
+  for name in (
+    *paths("{name}/{i}.jpg", name="ab"),
+    *paths(".venv/x{i}/y.jpg"),
+    "else/z.jpg",
+    ".bin/deep/z.jpg",
+  ):
+    (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "in" / name).touch()
+  (tmp_path / "in" / "else").rename(tmp_path / "else")
+  for link in (".snapshot", ".venv/link"):
+    (tmp_path / "in" / link).symlink_to(tmp_path / "else")
+  scan = os.scandir
+
+  def refuse(path):
+    if os.path.basename(os.path.normpath(path)) == "deep":
+      raise PermissionError(13, "Permission denied", path)
+    return scan(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  tree = trees.Disk(str(tmp_path / "in"))
+  (line,) = layouts.understand(tree).warnings
+  assert "with 4 images: .venv (4); rename" in line
+  monkeypatch.setattr(left_out, "_LOOKED_AT", 3)
+  (line,) = layouts.understand(tree).warnings
+  assert "with at least 3 images: .venv (3); rename" in line
+
+
 def test_names_with_one_suffix_are_not_classes():
   """As x.png and x_gt.png in folders of any names."""
   files = paths("Aufnahmen/p{i}.png", 12) + paths("Handzeichnung/p{i}_gt.png", 12)
   assert "--images=Aufnahmen --labels=Handzeichnung" in refusal(files)
   files = paths("Rotes Auto/p{i}.png", 12) + paths("grün/p{i}-mask.png", 12)
-  assert "--images='Rotes Auto' --labels=grün" in refusal(files)
+  assert "--images='Rotes Auto' --labels='grün'" in refusal(files)
   assert counts(understand(paths("a/{i}.png", 12) + paths("b/1{i}.png", 12)))  # a number is no suffix
 
 

@@ -115,6 +115,32 @@ def test_patterns_and_suffixes():
   assert counts(only) == {"train": 4, "val": 4} and only.excluded == {".png": 8} and not only.has_maps
 
 
+@pytest.mark.parametrize(
+  "flags, image, target",
+  [
+    (dict(images="images/*.png", labels="*_gt.png"), "images/{i}.png", "images/{i}_gt.png"),
+    (dict(images="images", labels="gt"), "images/{i}.png", "images/gt/{i}.png"),
+    (dict(images="images", labels="gt"), "gt/images/{i}.png", "gt/{i}.png"),
+    (dict(images="**/*.png", labels="gt/*.png"), "rgb/{i}.png", "gt/{i}.png"),
+    (dict(images="*.png", labels="gt"), "rgb/{i}.png", "gt/{i}.png"),
+    (dict(images="rgb/*.png", labels="*.png"), "rgb/{i}.png", "maps/{i}.png"),
+    (
+      dict(images="*_rgb.png", labels="name_of_a_folder"),
+      "{i}_rgb.png",
+      "name_of_a_folder/{i}.png",
+    ),
+  ],
+)
+def test_of_two_patterns_the_more_precise_one_decides(flags, image, target):
+  layout = understand(paths(image) + paths(target), CLASSES, asked(**flags))
+  assert pairs(layout) == dict(zip(paths(image), paths(target), strict=True))
+
+
+def test_a_pattern_whose_files_all_belong_to_the_other_is_refused():
+  said = refusal(paths("{i}.png"), CLASSES, asked(images="*.png", labels="*.png"))
+  assert "every file that --images=*.png matches goes to another flag" in said
+
+
 @pytest.mark.parametrize("labels", ["truth", "truth/*.png", "{split}/truth/**/*.png"])
 def test_a_pattern_and_a_suffix_of_maps(labels):
   files = paths("{split}/photos/c/x{i}.jpg", split=TWO)

@@ -42,7 +42,7 @@ REFUSED = [
   ([IMAGES], "--out is missing"),
   ([OUT], "--source is missing"),
   (["--source=/nonexistent", OUT], "does not exist"),
-  (["--source=/etc/passwd", OUT], "cannot be opened as a zip file"),
+  (["--source=/etc/passwd", OUT], "is neither a folder, a zip or tar file, nor an image"),
   (["--source=/dev/null", OUT], "is not a plain file"),
   ([IMAGES, "--out=imgs/out"], "is inside the source"),
   ([IMAGES, "--out=imgs"], "is the source"),

@@ -48,7 +48,9 @@ def paths(pattern: str, count: int = 4, **values: Iterable[str]) -> list[str]:
 
 
 def understand(files, texts=None, flags=roles.NOTHING, **rasters):
-  """Returns the layout; every file is used, counted by its ending, or junk of an operating system."""
+  """Returns the layout; every file is used, counted by its ending or passed over for a reason, or junk of an
+  operating system.
+  """
   tree = MemoryTree(files, texts)
   asked = rasters.get("cut", False)
   how = layouts.RasterFiles(asked, asked, lambda path: True, lambda path: (8, 8, 1)) if rasters else None
@@ -56,7 +58,10 @@ def understand(files, texts=None, flags=roles.NOTHING, **rasters):
   used = {path for part in layout.splits.values() for path in (*part.images, *part.maps)}
   assert used <= set(files)
   left = (
-    len(trees.list_all(tree).files) - len(used) - sum((*layout.unread.values(), *layout.excluded.values()))
+    len(trees.list_all(tree).files)
+    - len(used)
+    - layout.passed_over
+    - sum((*layout.unread.values(), *layout.excluded.values()))
   )
   assert 0 <= left <= len(texts or {})
   return layout

@@ -1,10 +1,12 @@
 """Text from strangers cannot act on a terminal."""
 
+import shlex
+
 import pytest
 
 from swin_jax.terminal import cli, progress
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.printable import clean, printable
+from swin_jax.terminal.printable import clean, printable, quoted
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,11 @@ from swin_jax.terminal.printable import clean, printable
 )
 def test_unprintable_characters(text, escaped, cleaned):
   assert printable(text) == escaped and clean(text) == cleaned
+
+
+@pytest.mark.parametrize("text", ["", "a b", "it's", "~/x", "$(rm)", "grün", "a/b:c,d=1.0", "x\x1by"])
+def test_quoted_text_is_one_word_of_a_shell(text):
+  assert shlex.split(quoted(text)) == [printable(text)]
 
 
 def test_every_way_to_the_terminal_escapes(capfd):

@@ -35,6 +35,9 @@ ImageSets) and ADE20K. For the rest, say where things are:
   --classes=folders                                    folders are classes, whatever they look like
   --classes=none                                       folders are not classes, and images have none
 
+A file that matches both --images and --labels goes to the pattern that spells out more characters of its name
+(without the ending), then to the one whose last folder lies deeper, then to --labels.
+
 What looks like maps, splits, bands or resolutions is never taken for classes without that. Files that are not
 used are counted by ending.
 

@@ -99,18 +99,18 @@ def _label_values(text: str) -> tuple[int, ...]:
 
 
 def _void(text: str) -> tuple[tuple[int, ...], tuple[labels.Colour, ...]]:
-  """Parses a flag: returns values and colours."""
+  """Parses a flag: returns values and colours, each once."""
   parts = [part.strip() for part in text.split(";")]
   values = [part for part in parts if "," not in part and not part.startswith("#")]
   try:
-    numbers = _label_values(",".join(values)) if values else ()
-    others = ";".join(part for part in parts if part not in values)
-    colours = class_files.parse_colours(others) if others else ()
+    numbers = dict.fromkeys(number for part in values for number in _label_values(part))
+    others = [part for part in parts if part not in values]
+    colours = dict.fromkeys(colour for part in others for colour in class_files.parse_colours(part))
   except (ValueError, argparse.ArgumentTypeError) as error:
     raise argparse.ArgumentTypeError(
       f"'{text}' must be values, or colours like 255,255,255, with ';' between them"
     ) from error
-  return numbers, colours
+  return tuple(numbers), tuple(colours)
 
 
 def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:

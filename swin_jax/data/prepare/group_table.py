@@ -69,20 +69,21 @@ def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str)
       return file, plain_files.read(file), "" if inside.startswith("..") else inside
     around = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     folders = [""] + [around[: match.end()] + "/" for match in re.finditer(r"[^/]+", around)]
-    tables = [
+    paths_of_tables = [
       folder + name
       for folder in folders
       for name, is_folder in tree.entries(folder)
       if not is_folder
       and (folder + name == file or not (file or trees.is_junk(name)) and name.lower().endswith(_ENDINGS))
     ]
-    if len(tables) != 1:
-      listed = f"{len(tables)} tables: {', '.join(map(printable, tables[:3]))}" if tables else "no table"
+    if len(paths_of_tables) != 1:
+      shown = ", ".join(map(printable, paths_of_tables[:3]))
+      listed = f"{len(paths_of_tables)} tables: {shown}" if shown else "no table"
       name = f"the table {file}" if file else "one .csv or .tsv file next to the images"
       raise BadInput(f"--by needs {name}, but {tree.name} holds {listed}; give --by=csv:FILE:{column}")
-    return os.path.join(tree.name, tables[0]), tree.read(tables[0]), tables[0]
+    return os.path.join(tree.name, paths_of_tables[0]), tree.read(paths_of_tables[0]), paths_of_tables[0]
   except (OSError, ValueError) as error:
-    raise BadInput(f"--by: the table {file or tables[0]} cannot be read: {error}") from error
+    raise BadInput(f"--by: the table {file or paths_of_tables[0]} cannot be read: {error}") from error
 
 
 def _parse(content: bytes, where: str) -> tuple[list[str], list[list[str]]]:

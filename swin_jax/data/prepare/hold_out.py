@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swin_jax.data.prepare import group_table
-from swin_jax.data.read import trees
+from swin_jax.data.read import strange, trees
 from swin_jax.data.read.example import Source
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.lines import listed
@@ -108,8 +108,8 @@ def divide(examples: Source, order: np.ndarray, share: float, by: str, tree: tre
       f" and {counts[1]:,} in training"
     )
     largest = np.bincount(groups.of).max()
-    reason = f"groups stay whole (the largest of {groups.count:,} has {largest:,} images), and every class"
-    reason += " that can be is in both parts"
+    reason = f"groups stay whole (the largest of {groups.count:,} has {largest:,} images), and each class"
+    reason += " that spans several groups is in both parts"
   elif has_labels and (np.bincount(labels) > 1).any():
     held = _of_classes(labels, order, share)
     reason = "every class of two or more images is in both parts, and those of one image are in training"
@@ -128,7 +128,7 @@ def _far(held: np.ndarray, share: float, reason: str) -> Iterator[str]:
   if abs(held.sum() - goal) > max(_FAR * min(goal, len(held) - goal), 1):
     yield (
       f"--hold_out={share:g} asks for {round(goal):,} of {len(held):,} images, but val has {held.sum():,}"
-      f" ({held.mean():.0%}): {reason}".replace("%)", " %)")
+      f" ({strange.percent(held.mean())}): {reason}"
     )
 
 

@@ -1,9 +1,9 @@
 """The commands that train on a prepared set."""
 
 from collections.abc import Mapping
-import shlex
 
 from swin_jax.data.read.targets import Target
+from swin_jax.terminal.printable import quoted
 
 _SMALL = 2000  # training images, up to which a run on a CPU takes minutes
 # Config and kind of run that starts from pre-trained weights → the one that needs none, and its workdir. The
@@ -34,7 +34,7 @@ def lines(
 
   def command(recipe: str, workdir: str, *more: str) -> str:
     words = [f"--config={recipe}", f"--workdir=runs/{folder}/{workdir}", *more, *flags]
-    return f"  python -m swin_jax.main {shlex.join(words)}"
+    return f"  python -m swin_jax.main {' '.join(map(quoted, words))}"
 
   learnt = targets.recipes(of_rasters) or {f"{config}:finetune": "finetune"}
   if not targets.has_numbers and num_classes < 2:  # nothing to learn

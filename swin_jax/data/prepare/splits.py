@@ -85,9 +85,11 @@ def make_plan(
     raise BadInput(
       f"--images, --labels, --label_suffix, --splits and --classes need a folder or an archive, not {source}"
     )
-  by_split, notes, warnings, unread = (
-    _in_tree(tree, split, cut, asked) if tree else _Sources(_find(source, split, cut))
-  )
+  if tree:
+    sources = _in_tree(tree, split, cut, asked._replace(folders_are_groups=by == "folder"))
+  else:
+    sources = _Sources(_find(source, split, cut))
+  by_split, notes, warnings, unread = sources
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}

@@ -78,7 +78,7 @@ class Tiles:
     """Reads the size of every raster; an unreadable one counts as one tile, which fails when it is read.
 
     Args:
-      tree: folder or zip that holds the rasters.
+      tree: folder or archive that holds the rasters.
       paths: paths of the rasters in `tree`.
       labels: class of each raster, -1 for none.
       class_names: names of the classes of rasters or of pixels.

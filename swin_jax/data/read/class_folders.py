@@ -18,6 +18,7 @@ def find(
   class_file: tuple[str, str] | None,
   are_classes: bool | None,
   others: Sequence[str],
+  hold_groups: bool,
 ) -> parts.Finding:
   """Returns the splits of images and their classes, which are numbered together in all splits.
 
@@ -28,6 +29,7 @@ def find(
     class_file: path and text of a file of class names.
     are_classes: see `roles.Asked.folders_are_classes`.
     others: paths of the files that are not pictures; one may give the classes of a split without folders.
+    hold_groups: see `roles.Asked.folders_are_groups`.
 
   Raises:
     BadInput: a split has class folders and images next to them, or the folders do not look like classes.
@@ -48,8 +50,9 @@ def find(
     suspicions.check_classes(tree.name, by_class, lone_split, class_file)
     used = (class_file[0],) if class_file else ()
     warnings = twin_folders.check(tree, by_class, class_file)
-    warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
-    warnings += suspicions.find_groups(by_class)
+    if not hold_groups:
+      warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
+      warnings += suspicions.find_groups(by_class)
     for images in by_split.values():
       suspicions.check_images(tree.name, images, class_file)
   tables = _tables(tree, by_split, of_image, folders, others)

@@ -27,12 +27,12 @@ from swin_jax.terminal.errors import BadInput
 IMAGES = "images"
 LABELS = (Target.LABELS.value, "annotations", "masks")
 VALUES = Target.VALUES.value
-MAPS = (*dict.fromkeys((".npy", ".jp2", *image_files.EXTENSIONS)),)  # endings of files that maps may have
+MAP_ENDINGS = (*dict.fromkeys((".npy", ".jp2", *image_files.EXTENSIONS)),)  # of files that may be maps
 
 
 def readable(paths: Sequence[str], of_values: bool) -> list[str]:
   """Returns the paths of what may be maps; arrays of labels count only where there are no image files."""
-  paths = [path for path in paths if path.lower().endswith(MAPS)]
+  paths = [path for path in paths if path.lower().endswith(MAP_ENDINGS)]
   in_images = [path for path in paths if path.lower().endswith(image_files.EXTENSIONS)]
   return paths if of_values else in_images or paths
 

@@ -90,10 +90,10 @@ def from_values(
   if (wrong := labels < 0).any():
     held, counts = np.unique(values[wrong], return_counts=True)
     more = f" and {len(held) - 1} other values" if len(held) > 1 else ""
-    mend = _mend(list(map(str, held.tolist())), void_by)
+    advice = _advice(list(map(str, held.tolist())), void_by)
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
-      f" ({_range(classes)}); {mend}if a class, add its name"
+      f" ({_range(classes)}); {advice}if a class, add its name"
       f" {'to classes.txt' if classes.are_numbered else 'and its value to the classes of the set'}"
     )
   return labels.astype(np.uint8)
@@ -123,13 +123,13 @@ def from_colours(
     more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
     raise ValueError(
       f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which no class has;"
-      f" {_mend([shown(colour) for colour in held.tolist()], void_by)}if a class, add a"
+      f" {_advice([shown(colour) for colour in held.tolist()], void_by)}if a class, add a"
       f" line like 'NAME {shown(held[0])}' to classes.txt"
     )
   return labels.astype(np.uint8)
 
 
-def _mend(strays: Sequence[str], void_by: str) -> str:
+def _advice(strays: Sequence[str], void_by: str) -> str:
   """Returns how to make values or colours mean no class, before another clause; "" if no flag does."""
   if not void_by:
     return ""

@@ -14,14 +14,14 @@ the classes, see `class_files.py`. Maps in a folder called "values" hold numbers
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from swin_jax.data.read import (
   class_folders,
   formats,
   image_files,
+  left_out,
   map_folders,
   names,
   pairing,
@@ -35,8 +35,7 @@ from swin_jax.data.read import (
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.terminal.errors import BadInput
-from swin_jax.terminal.lines import listed
-from swin_jax.terminal.printable import printable
+from swin_jax.terminal.printable import printable, quoted
 
 _PICTURES = tuple(dict.fromkeys((*image_files.EXTENSIONS, *rasters.EXTENSIONS)))
 _ORDER = "train val test"
@@ -95,7 +94,7 @@ def understand(
     maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
     scenes.check(tree, [each for each in images if each.kind is not Kind.LABEL], maps, files.shape)
   if looks_decide and not mapped:
-    map_folders.check_folders(tree.name, listing, _around(paths))
+    map_folders.check_folders(tree.name, listing, left_out.folders_around(paths))
     map_folders.check_unpaired(tree.name, candidates, others)
   pairs = pairing.pair(images, mapped.maps, tree.name) if mapped else None
   by_split, lists, notes = _split(tree, images, others, pairs)
@@ -112,11 +111,15 @@ def understand(
       _class_file(tree, others) if asked.folders_are_classes is None else None,
       asked.folders_are_classes,
       others,
+      asked.folders_are_groups,
     )
   titles = _titles(finding.parts, {} if lists else tree_roles.stated, asked)
   if not lists:
-    notes = _of_splits(titles, tree_roles.stated)
+    notes = (*_of_splits(titles, tree_roles.stated), *_of_repeated(tree_roles))
   used = {path for part in finding.parts.values() for path in (*part.images, *part.maps)}
+  previews = _previews(paths, used) if of_rasters else set()
+  passed_over = tree_roles.repeated.keys() | previews
+  used.update(passed_over)
   left = [path for path in paths if path not in used]
   used.update(finding.used, lists)
   unread = [path for path in listing.files if path not in used]
@@ -127,10 +130,11 @@ def understand(
     finding.classes,
     finding.of_values,
     of_rasters,
-    (*notes, *finding.notes, *_left_out(left, listing, used, tree_roles.base)),
-    (*finding.warnings, *_hidden(tree, listing)),
+    (*notes, *finding.notes, *_of_previews(previews), *left_out.notes(left, listing, used, tree_roles.base)),
+    (*finding.warnings, *_of_joined(titles, tree_roles), *left_out.hidden(tree, listing, _PICTURES)),
     _by_ending([path for path in unread if path not in excluded]),
     _by_ending(excluded),
+    len(passed_over),
   )
 
 
@@ -162,6 +166,19 @@ def _of_one_kind(images: list[Picture], files: RasterFiles | None) -> tuple[bool
   # an array with the name of an image describes it
   own = [each for each in arrays if not any(head in stems for head in _heads(names.stem_of(each.path)))]
   return (True, may_be_rasters) if len(own) > len(may_be_images) else (False, may_be_images)
+
+
+def _previews(paths: Sequence[str], used: Collection[str]) -> set[str]:
+  """Returns the JPEG files that are not used, if each lies next to a raster of its name."""
+  jpegs = {path for path in paths if names.ending_of(path) in (".jpg", ".jpeg")}.difference(used)
+  stems = set(map(names.stem_of, used))
+  return jpegs if all(names.stem_of(path) in stems for path in jpegs) else set()
+
+
+def _of_previews(previews: Collection[str]) -> list[str]:
+  """Returns the note on previews; none if there are none."""
+  note = f"JPEG files with the names of rasters next to them are not used: {len(previews):,}"
+  return [note] if previews else []
 
 
 def _is_bare_image(tree: trees.Tree, path: str) -> bool:
@@ -207,6 +224,30 @@ def _split(
   return by_split, tuple(lists.files), tuple(notes)
 
 
+def _of_repeated(tree_roles: roles.Roles) -> list[str]:
+  """Returns a note on splits that are left out because they repeat others."""
+  counts = Counter(tree_roles.repeated.values())
+  repeat = "repeats" if len(counts) == 1 else "repeat"
+  shown = f"splits left out: {left_out.some(counts)}, which {repeat} images of another split"
+  return [f"{shown}; --splits= overrides"] if counts else []
+
+
+def _of_joined(titles: Mapping[str, str], tree_roles: roles.Roles) -> Iterator[str]:
+  """Yields a line for folders that are taken for one split although they have different words for it."""
+  for folders in tree_roles.joined:
+    split = names.read(folders[0]).split
+    flag = ",".join(
+      f"{titles[split] if len(alike) == 1 else folder}:{folder}"
+      for split, alike in tree_roles.stated.items()
+      for folder in alike
+    )
+    if split in titles:
+      yield (
+        f"the folders {' and '.join(map(printable, folders))} are taken for one split, {titles[split]}; if"
+        f" they are different splits, give --splits={quoted(flag)}"
+      )
+
+
 def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | None:
   """Returns (path, text) of the file that names classes; None if there is none, or it cannot be read."""
   for path in map_folders.of_classes(others):
@@ -242,62 +283,8 @@ def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -
   return (f"splits: {shown}; --splits= overrides",)
 
 
-def _around(paths: Sequence[str]) -> set[str]:
-  """Returns all folders around files, with a trailing "/"."""
-  around: set[str] = set()
-  for folder in {path.rpartition("/")[0] for path in paths}:
-    while folder and folder + "/" not in around:
-      around.add(folder + "/")
-      folder = folder.rpartition("/")[0]
-  return around
-
-
-def _left_out(left: Sequence[str], listing: trees.Listing, used: set[str], base: str) -> list[str]:
-  """Returns notes on what is passed over: pictures that are not used, folders without files, and junk."""
-  notes = []
-  if left:
-    folders = Counter(path.removeprefix(base).rpartition("/")[0] or "the top folder" for path in left)
-    notes.append(f"image files that are not used: {_some(folders)}")
-  around = _around(listing.files)
-  if empty := [folder for folder in listing.folders if folder not in around]:
-    notes.append(f"folders without files: {_some(Counter(each.rstrip('/') for each in empty), False)}")
-  with_pictures = _around([path for path in used])
-  siblings = {os.path.dirname(folder.rstrip("/")) for folder in with_pictures}
-  bare = [
-    folder.rstrip("/")
-    for folder in listing.folders
-    if folder in around and folder not in with_pictures and os.path.dirname(folder.rstrip("/")) in siblings
-  ]
-  if bare and not left:
-    notes.append(f"folders without images: {_some(Counter(bare), False)}")
-  if listing.junk:
-    shown = {"names that begin with a dot" if name == ".*" else name: n for name, n in listing.junk.items()}
-    notes.append(f"passed over: {_some(Counter(shown))}")
-  return notes
-
-
-def _hidden(tree: trees.Tree, listing: trees.Listing) -> list[str]:
-  """Returns a line on hidden folders that hold images, such as a class called ".5 mm"."""
-  counts = Counter()
-  for folder in listing.hidden:
-    images = sum(path.lower().endswith(_PICTURES) for path in trees.list_all(tree, folder).files)
-    counts.update({folder.rstrip("/"): images} if images else {})
-  if not counts:
-    return []
-  return [
-    f"folders whose names begin with a dot are passed over, with {sum(counts.values()):,} images:"
-    f" {_some(counts)}; rename those that belong to the set"
-  ]
-
-
-def _some(counts: Counter[str], counted: bool = True) -> str:
-  """Returns the most frequent names with their counts."""
-  shown = [printable(name) + (f" ({count:,})" if counted else "") for name, count in counts.most_common()]
-  return listed(shown)
-
-
 def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:
   """Returns the message for a tree without images."""
   counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
-  held = f"; it holds {_some(counts)}" if counts else ""
+  held = f"; it holds {left_out.some(counts)}" if counts else ""
   return f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){held}"

@@ -65,7 +65,7 @@ def _mark(pictures: Sequence[Picture], asked: Asked, where: str) -> Sequence[Pic
   marked, count = pairing.beside(pictures)
   if not marked:
     return pictures
-  if 2 * len(marked) < count and not any(each.kind in names.MAPS for each in pictures):
+  if 2 * len(marked) < count and not any(each.kind in names.MAP_KINDS for each in pictures):
     raise BadInput(
       f"{where} holds {pictures[min(marked)].path}, which looks like the map of another image, but most"
       " images have none: give prepare --label_suffix= if these are maps, or --classes=folders if all are"

@@ -90,7 +90,7 @@ def understand(
   """Decides how the maps of a set are read, and prints it.
 
   Args:
-    tree: folder or zip that holds the maps.
+    tree: folder or archive that holds the maps.
     paths: of all maps of the set, in all splits.
     classes: that the set states; None if its maps hold numbers.
     meaning: what flags say.

@@ -24,6 +24,7 @@ _SPLITS = {
   "test": "test testing tst holdout",
 }
 SPLIT_OF = {word: base for base, words in _SPLITS.items() for word in words.split()}
+_REPEATING = {"trainval", "minival"}  # splits that repeat images of "train" and "val"
 # Splits only together with other words, as in imagesTr: alone they may be languages or countries.
 _SHORT_SPLITS = {"tr": "train", "va": "val", "ts": "test", "te": "test"}
 _STATED = re.compile(
@@ -76,7 +77,7 @@ class Kind(enum.Enum):
   OTHER = enum.auto()
 
 
-MAPS = (Kind.LABEL, Kind.VALUE)
+MAP_KINDS = (Kind.LABEL, Kind.VALUE)
 
 
 class Name(NamedTuple):
@@ -147,7 +148,36 @@ def hints_at(name: str, kind: Kind) -> bool:
 
 def hinted_split(name: str) -> str:
   """Returns the split that a word of a name names, whatever the others are; "" if there is none."""
-  return next((SPLIT_OF[word] for word in words(name) if word in SPLIT_OF), "")
+  return SPLIT_OF.get(_split_word(name), "")
+
+
+def _split_word(name: str) -> str:
+  """Returns the first word of a name that names a split; "" if there is none."""
+  return next((word for word in words(name) if word in SPLIT_OF), "")
+
+
+def repeating(folders: Collection[str]) -> set[str]:
+  """Returns the folders of splits that repeat images of another one: "trainval" next to "train"."""
+  return {
+    name
+    for alike in _of_one_split(folders)
+    for name in alike
+    if _split_word(name) in _REPEATING and not {*map(_split_word, alike)} <= _REPEATING
+  }
+
+
+def joined(folders: Collection[str]) -> list[tuple[str, ...]]:
+  """Returns the folders of one split that have different words for it, such as ("holdout", "test")."""
+  return [alike for alike in _of_one_split(folders) if len({*map(_split_word, alike)} - {""}) > 1]
+
+
+def _of_one_split(folders: Collection[str]) -> list[tuple[str, ...]]:
+  """Returns the folders that hold files of one kind in one split."""
+  groups: dict[tuple[str, Kind], list[str]] = {}
+  for name in folders:
+    if (says := read(name)).split:
+      groups.setdefault((says.split, says.kind or Kind.IMAGE), []).append(name)
+  return [*map(tuple, groups.values())]
 
 
 def is_fold(name: str) -> bool:

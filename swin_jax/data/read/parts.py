@@ -56,6 +56,7 @@ class Layout(NamedTuple):
     warnings: what its owner most likely did not intend, a line each.
     unread: ending → number of files that are not used.
     excluded: ending → number of files that the user's flags leave out on purpose; `unread` has the others.
+    passed_over: number of images and maps that are left out for a reason that `notes` gives.
   """
 
   splits: dict[str, Part]
@@ -66,6 +67,7 @@ class Layout(NamedTuple):
   warnings: tuple[str, ...]
   unread: dict[str, int]
   excluded: dict[str, int]
+  passed_over: int
 
   @property
   def has_maps(self) -> bool:

@@ -7,7 +7,7 @@ A picture is a file whose ending is that of an image, a raster or an array.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from swin_jax.data.read import names, patterns
+from swin_jax.data.read import names, patterns, split_folders
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
 
@@ -18,11 +18,15 @@ class Asked(NamedTuple):
   Attributes:
     images, labels: patterns of the paths of images and of label maps. `*` stands for any part of a name, `**`
       for any folders, `{split}` for the name of a split; a pattern without `*` is a folder, wherever it lies.
+      Where both match a file, the pattern decides that spells out more characters of its name, without the
+      ending; then the one whose last folder lies deeper; then `labels`.
     label_suffix: end of the names of label maps, after the name of their image; in addition to `labels`, of
       those that it matches.
     splits: names of splits → their folders.
     folders_are_classes: whether folders are classes of images, whatever they look like; None if their looks
       decide.
+    folders_are_groups: whether the folders inside those of the classes are groups of images, as --by=folder
+      says.
   """
 
   images: str = ""
@@ -30,6 +34,7 @@ class Asked(NamedTuple):
   label_suffix: str = ""
   splits: Mapping[str, str] = {}
   folders_are_classes: bool | None = None
+  folders_are_groups: bool = False
 
   @property
   def names_maps(self) -> bool:
@@ -79,24 +84,16 @@ class Roles(NamedTuple):
     stated: split → names of the folders that say it.
     lone_split: folder with the name of a split among folders that are not splits; "" if there is none.
     base: folder around all pictures, with a trailing "/" or "".
+    repeated: path of a picture that is left out → the folder of its split, which repeats another split.
+    joined: folders that are taken for one split although they have different words for it.
   """
 
   pictures: list[Picture]
   stated: dict[str, list[str]]
   lone_split: str
   base: str
-
-
-class _Level(NamedTuple):
-  """The splits among the folders in a folder.
-
-  Attributes:
-    splits: name of a folder → split.
-    certain: whether there are several splits.
-  """
-
-  splits: dict[str, str]
-  certain: bool
+  repeated: dict[str, str]
+  joined: list[tuple[str, ...]]
 
 
 def find(paths: Sequence[str], asked: Asked) -> Roles:
@@ -106,37 +103,35 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
     BadInput: a pattern or a split that the user gave is in no path.
   """
   folders = list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
-  inside = _children(folders)
-  base, levels, lone = _find_levels(inside, set(folders), asked)
+  inside = split_folders.children(folders)
+  base, levels, lone = split_folders.find(inside, set(folders), bool(asked.splits))
+  levels, repeating = split_folders.without_repeats(levels)
   place = {folder: _place(folder, base, levels, asked) for folder in folders}
-  # of two patterns that match, the longer decides: "*_mask.png" before "*.png"
-  by_length = sorted([(asked.images, Kind.IMAGE), (asked.labels, Kind.LABEL)], key=lambda each: -len(each[0]))
-  matchers = [(patterns.matcher(pattern), kind) for pattern, kind in by_length]
-  pictures, stated, matched = [], {}, set()
+  chosen = _chosen(paths, asked)
+  by_pattern = set() if asked.splits else {match.split for _, match in chosen.values()}
+  repeated = {path: name for path in paths for folder, name in repeating.items() if path.startswith(folder)}
+  again = names.repeating(by_pattern)
+  repeated |= {path: match.split for path, (_, match) in chosen.items() if match.split in again}
+  pictures, stated = [], {}
   by_folder = {folder: name for name, folder in asked.splits.items()}
   for path in paths:
+    if path in repeated:
+      continue
     picture = place[path.rpartition("/")[0]]._replace(path=path)
-    is_map = bool(asked.label_suffix) and picture.stem.endswith(asked.label_suffix)
-    for match, kind in matchers:
-      if match and not (is_map and kind is Kind.IMAGE) and (said := match(path)):
-        matched.add(kind)
-        split, key, literal = said
-        rest = tuple(name for name in picture.rest if name not in literal)
-        picture = picture._replace(kind=kind, key=key, rest=tuple(n for n in rest if n != split))
-        if split:
-          name = names.read(split).split
-          picture = _in_split(picture, split)._replace(split=by_folder.get(split) or name or split)
-          if split not in stated.setdefault(picture.split, []):
-            stated[picture.split].append(split)
-        if kind is Kind.LABEL and asked.label_suffix:
-          picture = _with_suffix(picture, asked.label_suffix)
-        break
+    if path in chosen:
+      kind, match = chosen[path]
+      rest = tuple(name for name in picture.rest if name not in match.folders | {match.split})
+      picture = picture._replace(kind=kind, key=match.key, rest=rest)
+      if split := match.split:
+        name = names.read(split).split
+        picture = _in_split(picture, split)._replace(split=by_folder.get(split) or name or split)
+        if split not in stated.setdefault(picture.split, []):
+          stated[picture.split].append(split)
+      if kind is Kind.LABEL and asked.label_suffix:
+        picture = _with_suffix(picture, asked.label_suffix)
     else:
       picture = _unmatched(picture, asked)
     pictures.append(picture)
-  for flag, pattern, kind in (("--images", asked.images, Kind.IMAGE), ("--labels", asked.labels, Kind.LABEL)):
-    if pattern and kind not in matched:
-      raise BadInput(f"{flag}={pattern} matches no file of the source, such as {paths[0]}")
   if asked.label_suffix and not any(picture.kind is Kind.LABEL for picture in pictures):
     raise BadInput(f"--label_suffix={asked.label_suffix} ends no file name in the source; see {paths[0]}")
   if asked.splits:
@@ -148,10 +143,42 @@ def find(paths: Sequence[str], asked: Asked) -> Roles:
   else:
     for level in levels.values():
       for name, split in level.splits.items():
-        if names.read(name).kind not in names.MAPS and name not in stated.setdefault(split, []):
+        if names.read(name).kind not in names.MAP_KINDS and name not in stated.setdefault(split, []):
           stated[split].append(name)
   used = {picture.split for picture in pictures}
-  return Roles(pictures, {split: stated[split] for split in stated if split in used}, lone, base)
+  stated = {split: stated[split] for split in stated if split in used}
+  together = [level.splits for level in levels.values()] + [by_pattern - again]
+  joined = list(dict.fromkeys(each for folders in together for each in names.joined(sorted(folders))))
+  return Roles(pictures, stated, lone, base, repeated, joined)
+
+
+def _chosen(paths: Sequence[str], asked: Asked) -> dict[str, tuple[Kind, patterns.Match]]:
+  """Returns path → (kind, match) of the pattern that decides it, see `Asked`; no entry if none matches.
+
+  Raises:
+    BadInput: a pattern decides no path.
+  """
+  chosen: dict[str, tuple[Kind, patterns.Match]] = {}
+  for flag, pattern, kind in (("--labels", asked.labels, Kind.LABEL), ("--images", asked.images, Kind.IMAGE)):
+    if not pattern:
+      continue
+    matching = patterns.matcher(pattern)
+    matches = {path: match for path in paths if (match := matching(path))}
+    if not matches:
+      raise BadInput(f"{flag}={pattern} matches no file of the source, such as {paths[0]}")
+    for path, match in matches.items():
+      is_map = asked.label_suffix and names.stem_of(path.rpartition("/")[2]).endswith(asked.label_suffix)
+      if kind is Kind.IMAGE and is_map:
+        continue
+      if path not in chosen or match.precision > chosen[path][1].precision:  # a tie goes to the labels
+        chosen[path] = kind, match
+  for flag, pattern, kind in (("--images", asked.images, Kind.IMAGE), ("--labels", asked.labels, Kind.LABEL)):
+    if pattern and all(kind is not each for each, _ in chosen.values()):
+      raise BadInput(
+        f"every file that {flag}={pattern} matches goes to another flag, which is more precise; give a"
+        " pattern with more of the file's name or with a deeper folder"
+      )
+  return chosen
 
 
 def _in_split(picture: Picture, folder: str) -> Picture:
@@ -189,75 +216,21 @@ def _with_suffix(picture: Picture, suffix: str) -> Picture:
   """Returns the role of a picture where the names of label maps end in a suffix."""
   if picture.stem.endswith(suffix) and picture.stem != suffix:
     return picture._replace(kind=Kind.LABEL, key=picture.stem.removesuffix(suffix))
-  return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAPS else picture
+  return picture._replace(kind=Kind.OTHER) if picture.kind in names.MAP_KINDS else picture
 
 
 def _unmatched(picture: Picture, asked: Asked) -> Picture:
   """Returns the role of a picture that no pattern matches."""
   if asked.label_suffix and not asked.labels:
     return _with_suffix(picture, asked.label_suffix)
-  if asked.images and not (picture.kind in names.MAPS and not asked.labels):
+  if asked.images and not (picture.kind in names.MAP_KINDS and not asked.labels):
     return picture._replace(kind=Kind.OTHER)
-  if asked.labels and picture.kind in names.MAPS:
+  if asked.labels and picture.kind in names.MAP_KINDS:
     return picture._replace(kind=Kind.OTHER)
   return picture
 
 
-def _children(folders: Sequence[str]) -> dict[str, list[str]]:
-  """Returns folder → names of the folders in it that hold pictures, at any depth."""
-  inside: dict[str, list[str]] = {"": []}
-  for folder in folders:
-    parent = ""
-    for name in folder.split("/") if folder else ():
-      if name not in (siblings := inside.setdefault(parent, [])):
-        siblings.append(name)
-      parent += name + "/"
-      inside.setdefault(parent, [])
-  return inside
-
-
-def _find_levels(
-  inside: Mapping[str, Sequence[str]], holding: set[str], asked: Asked
-) -> tuple[str, dict[str, _Level], str]:
-  """Returns (base, folder → the splits in it, `Roles.lone_split`)."""
-  base = ""
-  while len(inside[base]) == 1 and base.rstrip("/") not in holding:
-    (name,) = inside[base]
-    below = _level(inside[f"{base}{name}/"], False)
-    if names.read(name).split and not (below and below.certain):
-      break
-    base += name + "/"
-  levels, lone = {}, ""
-  if asked.splits:
-    return base, levels, lone
-  for folder, children in inside.items():
-    if not (folder.startswith(base) and (level := _level(children, folder == base))):
-      continue
-    parent = names.read(folder.rstrip("/").rpartition("/")[2])
-    if level.certain or folder != base:
-      # images/train says a split, cat/train does not
-      levels[folder] = level._replace(certain=level.certain or (folder != base and bool(parent.kind)))
-      continue
-    others = [name for name in children if name not in level.splits]
-    # images and maps of one split may lie next to the folder of another
-    if not others or all(names.read(name).kind for name in others):
-      levels[folder] = level
-    else:
-      lone = next(iter(level.splits))
-  return base, levels, lone
-
-
-def _level(children: Sequence[str], is_base: bool) -> _Level | None:
-  """Returns the splits among the folders in a folder; None if they are not splits."""
-  splits = {name: names.read(name).split for name in children if names.read(name).split}
-  several = len(set(splits.values())) > 1
-  if not splits or several or is_base:
-    return _Level(splits, several) if splits else None
-  # "train" next to "train_labels"; or "train" alone, which the caller takes only inside the same split
-  return _Level(splits, False) if len(splits) == len(children) else None
-
-
-def _place(folder: str, base: str, levels: Mapping[str, _Level], asked: Asked) -> Picture:
+def _place(folder: str, base: str, levels: Mapping[str, split_folders.Level], asked: Asked) -> Picture:
   """Returns the role of the pictures in a folder."""
   split, certain, at = "", False, None  # at: number of the folder that says the split
   path, parts = base, [name for name in folder.removeprefix(base.rstrip("/")).split("/") if name]

@@ -30,7 +30,8 @@ def find(
 ) -> Lists | None:
   """Returns the splits that text files list; None if there are no such files.
 
-  Where several folders hold lists, those count whose images have maps, then those of most images.
+  Lists of one split are joined, except those that repeat another, see `names.repeating`. Where several
+  folders hold lists, those count whose images have maps, then those of most images.
 
   Args:
     tree: the source.
@@ -41,22 +42,22 @@ def find(
   by_folder: dict[str, dict[str, str]] = {}
   for path in others:
     folder, _, name = path.rpartition("/")
-    if match := _LIST.fullmatch(name):
-      (word,) = names.words(match[1].lower())
-      by_folder.setdefault(folder, {})[word if word == "trainval" else names.SPLIT_OF[word]] = path
+    if _LIST.fullmatch(name):
+      by_folder.setdefault(folder, {})[path] = names.stem_of(name).lower()
   best, score = None, (0.0, 0)
   lookup = Lookup(images) if by_folder else None
   for paths in by_folder.values():
-    if "train" in paths:  # it is part of the other list
-      paths.pop("trainval", None)
-    splits = {split: numbers for split, path in paths.items() if (numbers := _read(tree, path, lookup))}
-    if "train" not in splits and "trainval" in splits:
-      splits["train"], paths["train"] = splits.pop("trainval"), paths["trainval"]
+    splits: dict[str, list[int]] = {}
+    files, again = [], names.repeating(paths.values())
+    for path, name in paths.items():
+      if name not in again and (numbers := _read(tree, path, lookup)):
+        split = names.read(name).split
+        splits[split] = sorted({*splits.get(split, ()), *numbers})
+        files.append(path)
     listed = [i for split, numbers in splits.items() if split != "test" for i in numbers]
     known = sum(i in mapped for i in listed) / len(listed) if mapped and listed else 1.0
     if splits and (known, len(listed)) > score:
       unique = len(set().union(*splits.values()))
-      files = [paths[split] for split in splits]
       best = Lists(splits, files, sum(map(len, splits.values())) - unique)
       score = known, len(listed)
   return best

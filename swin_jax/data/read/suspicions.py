@@ -60,10 +60,10 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   if len(by_class) < 2 or len(folders) < 2 or () in folders:
     return []
   splits = ",".join(map(":".join, zip(("train", "val", "test"), by_class, strict=False)))
+  outer, inner = _some(list(by_class)), _some(sorted(name for (name,) in folders))
   return [
-    f"the classes are the folders {_some(list(by_class))}, and each holds the same folders,"
-    f" {_some(sorted(name for (name,) in folders))}; if these are the classes, give"
-    f" --splits={quoted(splits)}"
+    f"the classes are the folders {outer}, and each holds the same folders, {inner};"
+    f" if {inner} are the classes and {outer} are splits, give --splits={quoted(splits)}"
   ]
 
 
@@ -165,21 +165,25 @@ def _check_bands(where: str, folders: Sequence[str], by_class: Mapping[str, Sequ
 
 
 def _check_splits(where: str, folders: Sequence[str]) -> None:
-  """Raises BadInput if folders look like splits or folds: all, or several that differ only in the split."""
+  """Raises BadInput if folders look like splits or folds: all, or some that differ only in the split."""
   by_rest: dict[tuple[str, ...], list[str]] = {}
   for name in filter(names.hinted_split, folders):
     rest = tuple(word for word in names.words(name) if word not in names.SPLIT_OF)
     by_rest.setdefault(rest, []).append(name)
-  alike = max(by_rest.values(), key=len, default=[])
-  folders = alike if len(alike) > 1 else folders
-  hinted = [names.hinted_split(name) for name in folders]
-  folds = all(map(names.is_fold, folders))
-  if folds or (all(hinted) and len(set(hinted)) > 1):
-    pairs = zip(["train", "val"], folders, strict=False) if folds else zip(hinted, folders, strict=True)
-    flag = quoted(",".join(f"{split}:{folder}" for split, folder in pairs))
+  for alike in (folders, *sorted(by_rest.values(), key=len, reverse=True)):
+    folds = all(map(names.is_fold, alike))
+    hinted = ["train", "val"] if folds else [names.hinted_split(name) for name in alike]
+    if not (all(hinted) and len(set(hinted)) > 1):
+      continue
+    proposed: dict[str, str] = {}
+    for split, folder in zip(hinted, alike, strict=not folds):
+      proposed.setdefault(split, folder)
+    flag = quoted(",".join(map(":".join, proposed.items())))
+    others = [name for name in folders if name not in proposed.values()]
+    without = f", which leaves out {_some(others)}" if others else ""
     raise BadInput(
-      f"the folders {_some(folders)} of {where} look like parts of a divided set, not classes; give prepare"
-      f" --splits={flag}; {ASK}"
+      f"the folders {_some(alike)} of {where} look like parts of a divided set, not classes; give prepare"
+      f" --splits={flag}{without}; {ASK}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
+import contextlib
+import itertools
 import os
 import re
 import tarfile
@@ -60,11 +62,15 @@ def open_tree(path: str) -> Tree:
   """Opens a folder, a zip or a tar file.
 
   Raises:
-    BadInput: it is none of these.
+    BadInput: it is none of these, or is damaged.
   """
   if os.path.isdir(path):
     return Disk(path)
-  return Tar(path) if path.lower().endswith(_TARS) else Zip(path)
+  if path.lower().endswith(_TARS):
+    return Tar(path)
+  if os.path.isfile(path) and not (path.lower().endswith(".zip") or zipfile.is_zipfile(path)):
+    raise BadInput(f"{path} is neither a folder, a zip or tar file, nor an image by its ending")
+  return Zip(path)
 
 
 def list_all(tree: Tree, folder: str = "") -> Listing:
@@ -74,20 +80,37 @@ def list_all(tree: Tree, folder: str = "") -> Listing:
   return listing
 
 
+def first_files(tree: Tree, folder: str, count: int) -> list[str]:
+  """Returns up to `count` files of a folder and those in it, without following links; stops at a folder that
+  cannot be listed.
+  """
+  paths: list[str] = []
+  if not _is_link(tree, folder):
+    with contextlib.suppress(BadInput):
+      for path in itertools.islice(_walk(tree, folder, Listing([], [], [], Counter()), False), count):
+        paths.append(path)
+  return paths
+
+
 def is_junk(name: str) -> bool:
   """Returns whether a name is passed over: a hidden one, or one of an operating system."""
   return name.startswith(".") or name.lower() in _JUNK
 
 
-def _walk(tree: Tree, folder: str, listing: Listing) -> Iterator[str]:
+def _is_link(tree: Tree, folder: str) -> bool:
+  return isinstance(tree, Disk) and os.path.islink(os.path.join(tree.name, folder.rstrip("/")))
+
+
+def _walk(tree: Tree, folder: str, listing: Listing, follows_links: bool = True) -> Iterator[str]:
   for name, is_folder in tree.entries(folder):
     if is_junk(name):
       listing.junk[".*" if name.startswith(".") else name] += 1
       if is_folder and name.startswith("."):
         listing.hidden.append(f"{folder}{name}/")
     elif is_folder:
-      listing.folders.append(f"{folder}{name}/")
-      yield from _walk(tree, listing.folders[-1], listing)
+      if follows_links or not _is_link(tree, folder + name):
+        listing.folders.append(f"{folder}{name}/")
+        yield from _walk(tree, listing.folders[-1], listing, follows_links)
     else:
       yield folder + name
 
