@@ -116,7 +116,7 @@ def test_a_split_without_classes_is_strange(table, count, tmp_path, capsys):
   assert main(source, tmp_path / "out") == 0
   said = " ".join(capsys.readouterr().out.split())
   assert "STRANGE: val: none of its 3 images has a class, but 6 of 6 in train have; move them" in said
-  unread = f"STRANGE: val/val_annotations.txt names {count} images without a class, but is not read"
+  unread = f"STRANGE: val/val_annotations.txt names {count} of the images without a class, but is not read"
   assert (unread in said) == bool(count)
   assert main(source, tmp_path / "strict", "--strict") == 2
 

@@ -12,6 +12,9 @@ SOURCE/train/images/x.jpg and SOURCE/train/labels/x.png, and a classes.txt with 
 each pixel has a number, as a raster or grey image, the folder is called "values" instead of "labels";
 --values_nodata=0 gives the number that marks unknown pixels.
 
+A split without class folders next to one with them may hold a table instead, such as val_annotations.txt: a
+row for each image, with its file name and then its class.
+
 Without splits, SOURCE/CLASS/x.jpg or SOURCE/x.jpg is one split, and --hold_out=0.1 makes a tenth of it val: a
 tenth of every class, and at least one image of each class that has two. With --by, no group is in both parts:
 

@@ -96,8 +96,8 @@ def _tables(
 
 def _unread(table: class_tables.Table, name: str) -> str:
   return (
-    f"{printable(table.path)} names {table.count:,} images without a class, but is not read: it must name"
-    f" each image of their split, with a class folder in its second column, such as {printable(name)}"
+    f"{printable(table.path)} names {table.count:,} of the images without a class, but is not read: it must"
+    f" name each image of their split, with a class folder in its second column, such as {printable(name)}"
   )
 
 

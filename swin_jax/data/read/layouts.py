@@ -2,7 +2,8 @@
 their pixels. All readers of folders use it.
 
   SPLIT/CLASS/**/x.jpg                                     images with classes, the sorted folders
-  SPLIT/**/x.jpg                                           images without labels
+  SPLIT/**/x.jpg                                           images without labels, or with those of a table
+                                                           next to them (class_tables.py)
   SPLIT/images/**/x.jpg  with  SPLIT/labels/**/x.png       images with maps
   images/SPLIT/**/x.jpg  with  labels/SPLIT/**/x.png       as in ADE20K and mmsegmentation (img_dir, ann_dir)
   SPLIT/x.jpg  with  SPLIT_masks/x.png  or  SPLIT/x_mask.png
