@@ -13,6 +13,8 @@ from swin_jax.weights.layouts import Layout
 _ATTENDING = ("hf", "torchvision", "openmmlab")
 # Programs in which a map with one side no larger than the window has square windows and no shift.
 _CLAMP_ALL = ("official", "hf", "openmmlab")
+# Programs whose windows are squares.
+_SQUARE = ("official", "hf", "openmmlab")
 # Settings of the backbones of all other programs' UPerNet, which is for images of any size.
 _OF_DENSE = {"clamp_windows": False, "padding": "attended"}
 
@@ -56,22 +58,50 @@ def imported(layout: Layout, description: dict[str, Any]) -> tuple[dict[str, Any
 
 def unlike(description: dict[str, Any], layout: str, dense: bool = False) -> dict[str, Any]:
   """Returns the settings of a model that make a difference on images of its own size, or of a dense model on
-  any, and that the program of a layout does not have.
+  any, and that the program of a layout does not have. For what images of that size prevent, see
+  `refused_size`.
   """
   model, settings = description["model"], {}
   if dense:
     return {key: model[key] for key, value in _OF_DENSE.items() if model[key] != value}
-  if pads_windows(description) and (model["padding"] == "masked" or layout not in _ATTENDING):
+  if pads_windows(description) and model["padding"] == "attended" and layout not in _ATTENDING:
     settings["padding"] = model["padding"]
+  key = _different(description, layout)
+  return settings | ({key: model[key]} if key in model else {})
+
+
+def refused_size(description: dict[str, Any], layout: str) -> str:
+  """Returns why the program of a layout computes something else on images of a model's own size, whatever the
+  other settings are, as the end of a sentence about these images; "" if it does not.
+  """
+  if description["model"]["padding"] == "masked" and pads_windows(description):
+    return "need padding, which this model masks; no other program does"
+  if _different(description, layout) == "image_size":
+    return f"have other windows or shifts in {layout}, whatever model.clamp_axes and model.clamp_windows are"
+  return ""
+
+
+def _different(description: dict[str, Any], layout: str) -> str:
+  """Returns the key of a config because of which windows or shifts are not those of the program of a layout;
+  "" if they are, or if no program has the patches or merging of the model.
+  """
+  model, ours = description["model"], windows_and_shifts(description)
+  if any(len(set(windows.pair(model[key]))) > 1 for key in ("patch_size", "merge_size")):
+    return ""
+  if layout in _SQUARE and any(
+    len(set(windows.pair(window))) > 1 and len(set(used)) > 1
+    for window, (used, _) in zip(model["window_sizes"], ours, strict=True)
+  ):
+    return "window_sizes"
   if not model["clamp_windows"] and layout == "openmmlab":  # its code can be told not to clamp
-    return settings
-  sides = (model["patch_size"], model["merge_size"], *model["window_sizes"])
-  if any(len(set(windows.pair(side))) > 1 for side in sides):
-    return settings  # no program has these, whatever it clamps
-  if windows_and_shifts(description) != _of_program(description, layout, clamp=True):
-    key = "clamp_axes" if model["clamp_windows"] else "clamp_windows"
-    settings[key] = model[key]
-  return settings
+    return ""
+  theirs = _of_program(description, layout, clamp=True)
+  if ours == theirs:
+    return ""
+  clamped = (model | {"clamp_windows": True, "clamp_axes": axes} for axes in ("each", "all"))
+  if all(windows_and_shifts(description | {"model": each}) != theirs for each in clamped):
+    return "image_size"
+  return "clamp_axes" if model["clamp_windows"] else "clamp_windows"
 
 
 def _of_program(description: dict[str, Any], layout: str, clamp: bool | None = None) -> tuple:

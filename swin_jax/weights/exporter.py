@@ -135,15 +135,17 @@ def _describe(saved: Saved, layout: str) -> dict[str, Any]:
     settings["patch_size"] = patch
   trait = " and ".join(f"model.{key} = {value!r}" for key, value in settings.items())
   trait = f"has {trait}" if trait else ""
-  if settings.get("padding") == "masked" and not dense:
-    size = " × ".join(map(str, description["data"]["image_size"]))
-    trait += f" and images of {size} px, whose maps need padding, to which no other program gives a mask"
   if len(description["data"]["image_size"]) != 2:
     trait = "is a model of clips"
   if trait:
     raise BadInput(
       f"{saved.source} {trait}, which --layout={layout} cannot represent; python -m swin_jax.export exports"
       " the whole model"
+    )
+  if not dense and (why := conventions.refused_size(description, layout)):
+    size = " × ".join(map(str, description["data"]["image_size"]))
+    raise BadInput(
+      f"{saved.source}: images of {size} px {why}; python -m swin_jax.export exports the whole model"
     )
   description["model"] |= {"patch_size": patch[0]}  # a number, even where the model has one for each axis
   return description

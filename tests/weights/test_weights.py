@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from swin_jax.saved import choices, folder, tensors
 from swin_jax.saved import description as descriptions
 from swin_jax.terminal.errors import BadInput
-from swin_jax.weights import importer, inference, layouts
+from swin_jax.weights import conventions, importer, inference, layouts
 from tests.support import official
 from tests.support import tiny as tiny_run
 from tests.support.folders import TINY, command, imported, refusal, save
@@ -717,7 +717,7 @@ def test_what_another_layout_cannot_hold(tmp_path, capsys):
   flat = imported(tmp_path, name="flat")
   assert command("adapt", flat, tmp_path / "wide", "--window=2,4") == 0
   assert "one square window" in refusal(
-    capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=hf"
+    capsys, "export", tmp_path / "wide", tmp_path / "x.safetensors", "--layout=timm"
   )
   for changes, lack in (
     (dict(bands=4), "has 4 bands, but torchvision's models have 3"),
@@ -759,6 +759,8 @@ CLIP = dict(
 )
 
 
+# Windows of half the last map, along one axis.
+RECTANGLES = dict(model__window_sizes=((2, 4), (2, 4)), model__padding="attended")
 PADDED, ALL = dict(data__image_size=(40, 40)), choices.LAYOUTS  # 40 px make maps of 10 tokens, windows have 4
 
 
@@ -774,10 +776,30 @@ PADDED, ALL = dict(data__image_size=(40, 40)), choices.LAYOUTS  # 40 px make map
       r"has model.merge_size = \(2, 1\) and model.padding = 'attended', which",
       ALL[:2],
     ),
+    (
+      RECTANGLES | dict(model__clamp_windows=False),
+      "has model.clamp_windows = False, which",
+      ["torchvision"],
+    ),
+    (
+      RECTANGLES | dict(model__clamp_windows=False),
+      r"has model.window_sizes = \[\[2, 4\], \[2, 4\]\], which",
+      ["openmmlab", "official", "hf"],
+    ),
     (CLIP | dict(model__version=1, model__bias_rows="first"), "is a model of clips, which", ALL),
     (CLIP, "is a model of clips, which", ALL),
   ],
-  ids=["padding", "windows", "merging", "patches", "two keys", "clips, first rows", "clips"],
+  ids=[
+    "padding",
+    "windows",
+    "merging",
+    "patches",
+    "two keys",
+    "rectangles",
+    "squares",
+    "clips, first rows",
+    "clips",
+  ],
 )
 def test_what_only_our_own_models_have_is_not_exported(changes, message, refused_by, tmp_path, capsys):
   write_zeros(tmp_path / "ours", **changes)
@@ -785,6 +807,34 @@ def test_what_only_our_own_models_have_is_not_exported(changes, message, refused
     words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", f"--layout={layout}")
     assert re.search(f"{message} --layout={layout} cannot represent", refusal(capsys, *words))
   assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("axes", ["each", "all"])
+def test_a_size_whose_windows_no_setting_gives_is_named(axes, tmp_path, capsys):
+  """transformers computes the windows of V2 for images that are not padded to whole patches."""
+  odd = dict(data__image_size=(30, 30), model__padding="attended")
+  write_zeros(tmp_path / "ours", **odd, model__clamp_axes=axes)
+  words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", "--layout=hf")
+  said = refusal(capsys, *words)
+  assert ": images of 30 × 30 px have other windows or shifts in hf, whatever model.clamp_axes and" in said
+  assert "has model" not in said
+
+
+def test_a_setting_and_masked_padding_are_not_one_sentence(tmp_path, capsys):
+  write_zeros(tmp_path / "ours", data__image_size=(24, 24), model__clamp_windows=False)
+  words = ("export", tmp_path / "ours", tmp_path / "x.safetensors", "--layout=official")
+  assert " has model.clamp_windows = False, which --layout=official cannot represent; python" in refusal(
+    capsys, *words
+  )
+
+
+def test_windows_of_torchvision_may_be_rectangles_but_are_clamped():
+  changes = dict(data__image_size=(56, 56), model__version=1, model__padding="attended")
+  changes |= dict(model__window_sizes=((7, 14), (7, 14)), model__clamp_windows=False)
+  description = descriptions.describe(tiny_run.config("finetune", **changes).to_dict(), "a config")
+  assert conventions.unlike(description, "torchvision") == {"clamp_windows": False}
+  clamped = description | {"model": description["model"] | {"clamp_windows": True}}
+  assert conventions.unlike(clamped, "torchvision") == {}
 
 
 def test_settings_that_make_no_difference_do_not_prevent_an_export(tmp_path, capsys):
@@ -807,7 +857,7 @@ def test_masked_padding_is_not_exported(layout, tmp_path, capsys):
     if goes:
       assert command(*words) == 0
       continue
-    said = refusal(capsys, *words)
-    assert f"has model.padding = '{padding}'" in said
-    assert ("images of 40 × 40 px, whose maps need padding" in said) == (padding == "masked")
+    masked = ": images of 40 × 40 px need padding, which this model masks; no other program does; python"
+    attended = f"has model.padding = 'attended', which --layout={layout} cannot represent"
+    assert (masked if padding == "masked" else attended) in refusal(capsys, *words)
     assert not words[2].exists()
