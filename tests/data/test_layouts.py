@@ -156,7 +156,10 @@ def test_what_flags_leave_out_is_told_from_what_nobody_asked_to_leave_out():
 def test_classes_called_like_splits():
   files = paths("{name}/{i}.jpg", name=("bus", "car", "train"))
   message = refusal(files)
-  assert "has a folder train next to bus, car" in message and "--splits=train:train" in message
+  assert (
+    "has a folder train next to bus, car" in message
+    and "--splits=train:train,val:… with a folder in" in message
+  )
   layout = understand(files, flags=asked(folders_are_classes=True))
   assert layout.splits[""].class_names == ("bus", "car", "train")
   layout = understand(paths("{split}/{name}/{i}.jpg", split=TWO, name=("bus", "car", "train")))
@@ -194,7 +197,7 @@ def test_lists_of_names_are_splits():
     (paths("{name}/{i}.jpg", name=("a_train_x", "a_val_x")), "--splits=train:a_train_x,val:a_val_x"),
     (
       paths("{name}/{i}.jpg", name=("dev_a", "val_a", "train_b")),
-      "--splits=val:dev_a,train:train_b, which leaves out val_a",
+      "--splits=train:train_b,val:dev_a, which leaves out val_a",
     ),
     (
       paths("{name}/{i}.jpg", name=("train_part1", "train_part2", "val_part1", "other")),
@@ -204,6 +207,20 @@ def test_lists_of_names_are_splits():
       paths("{name}/{i}.jpg", name=("fold1", "fold2", "fold3")),
       "--splits=train:fold1,val:fold2, which leaves out fold3",
     ),
+    (
+      paths("{s}/{c}/{i}.jpg", s=("Testdaten", "Trainingsdaten", "Validierungsdaten"), c="ab"),
+      "--splits=train:Trainingsdaten,val:Validierungsdaten,test:Testdaten; if",
+    ),
+    (
+      paths("{s}/{c}/{i}.jpg", s=("entra\u00eenement", "essai", "validation"), c="ab"),
+      "--splits='train:entra\u00eenement,val:validation,test:essai'; if",
+    ),
+    (
+      paths("{s}/{c}/{i}.jpg", s=("Pru\u0308fung", "Training"), c="ab"),
+      "--splits='train:Training,test:Pru\u0308fung'; if",
+    ),
+    (paths("{s}/{i}.jpg", s=("apprentissage", "essai")), "--splits=train:apprentissage,test:essai; if"),
+    (paths("{s}/{c}/{i}.jpg", s=("val", "x", "y"), c="ab"), "--splits=train:…,val:val with a folder in"),
     (paths("{name}/{i}.jpg", name=("B02", "B03", "B04")), "look like bands"),
     (paths("{name}/x{i}.png", name=("10m", "20m")), "look like resolutions"),
     (paths("x{i}.jpg") + paths("x{i}_1stHO.png"), "--label_suffix=_1stHO"),
@@ -339,14 +356,20 @@ def test_previews_of_rasters_are_noted():
 
 
 def test_folders_that_hold_the_same_folders_may_be_splits():
-  files = paths("{part}/{name}/{i}.jpg", part=["lernen", "pruefen"], name=["cat", "dog"])
+  files = paths("{part}/{name}/{i}.jpg", part=["lernen", "rest"], name=["cat", "dog"])
   (line,) = understand(files).warnings
-  assert "each holds the same folders, cat, dog; if cat, dog are the classes and lernen, pruefen" in line
-  assert "are splits, give --splits=train:lernen,val:pruefen" in line
-  assert not understand(files, flags=asked(splits={"train": "lernen", "val": "pruefen"})).warnings
+  assert "each holds the same folders, cat, dog; if cat, dog are the classes and lernen, rest are" in line
+  assert line.endswith("are splits, give --splits=train:lernen,val:… with a folder in place of each …")
+  assert not understand(files, flags=asked(splits={"train": "lernen", "val": "rest"})).warnings
   assert not understand(paths("train/{name}/{site}/{i}.jpg", name="ab", site="xy")).warnings
-  assert not understand([*files, "pruefen/cow/0.jpg"]).warnings
+  assert not understand([*files, "rest/cow/0.jpg"]).warnings
   assert not understand(files, flags=asked(folders_are_groups=True)).warnings
+
+
+def test_folders_that_no_word_for_a_split_begins_are_not_given_to_any():
+  (line,) = understand(paths("{i}/{side}/{i}.jpg", side=["left", "right"])).warnings
+  assert "give --splits=train:…,val:… with a folder in place of each …; if they are groups" in line
+  assert "as in left/0" in line
 
 
 def test_hidden_folders_with_images_are_named():

@@ -32,7 +32,7 @@ def test_folders_that_differ_in_their_split_are_no_classes_next_to_another(tmp_p
   source = write(tmp_path / "in", {f"{name}/{i}.jpg": jpeg(8, 8, i) for name in folders for i in range(3)})
   error = refusal(capsys, source, tmp_path / "out")
   assert "look like parts of a divided set, not classes" in error
-  flag = "--splits=test:bounding_box_test,train:bounding_box_train"
+  flag = "--splits=train:bounding_box_train,test:bounding_box_test"
   assert f"{flag}, which leaves out query" in error and main(source, tmp_path / "out", flag) == 0
   assert len(read(tmp_path / "out")) == len(read(tmp_path / "out", "test")) == 3
   assert main(source, tmp_path / "classes", "--classes=folders") == 0

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 import os
 
-from swin_jax.data.read import names
+from swin_jax.data.read import names, split_proposals
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
@@ -39,8 +39,8 @@ def check_classes(
   if lone_split:
     others = _some([name for name in folders if name != lone_split])
     raise BadInput(
-      f"{where} has a folder {lone_split} next to {others}: if these are splits, give prepare"
-      f" --splits={quoted(f'train:{lone_split}')},…; {ASK}"
+      f"{where} has a folder {printable(lone_split)} next to {others}: if these are splits, give prepare"
+      f" {split_proposals.flag(folders, folders)}; {ASK}"
     )
   if len(folders) > 1:
     _check_kinds(where, folders, class_file)
@@ -59,11 +59,16 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   (folders,) = inside if len(inside) == 1 else (frozenset(),)
   if len(by_class) < 2 or len(folders) < 2 or () in folders:
     return []
-  splits = ",".join(map(":".join, zip(("train", "val", "test"), by_class, strict=False)))
-  outer, inner = _some(list(by_class)), _some(sorted(name for (name,) in folders))
+  outer, inner = list(by_class), sorted(name for (name,) in folders)
+  if any(map(split_proposals.split_of, outer)):
+    groups = ""
+  else:
+    path = printable(f"{inner[0]}/{outer[0]}")
+    groups = f"; if they are groups, such as patients, move them into a folder for each class, as in {path}"
   return [
-    f"the classes are the folders {outer}, and each holds the same folders, {inner};"
-    f" if {inner} are the classes and {outer} are splits, give --splits={quoted(splits)}"
+    f"the classes are the folders {_some(outer)}, and each holds the same folders, {_some(inner)};"
+    f" if {_some(inner)} are the classes and {_some(outer)} are splits, give"
+    f" {split_proposals.flag(outer, outer)}{groups}"
   ]
 
 
@@ -172,18 +177,16 @@ def _check_splits(where: str, folders: Sequence[str]) -> None:
     by_rest.setdefault(rest, []).append(name)
   for alike in (folders, *sorted(by_rest.values(), key=len, reverse=True)):
     folds = all(map(names.is_fold, alike))
-    hinted = ["train", "val"] if folds else [names.hinted_split(name) for name in alike]
-    if not (all(hinted) and len(set(hinted)) > 1):
+    splits = {*map(split_proposals.split_of, alike)}
+    if folds and len(alike) > 1:
+      flag = split_proposals.written({"train": alike[0], "val": alike[1]}, folders)
+    elif "" not in splits and len(splits) > 1:
+      flag = split_proposals.flag(alike, folders)
+    else:
       continue
-    proposed: dict[str, str] = {}
-    for split, folder in zip(hinted, alike, strict=not folds):
-      proposed.setdefault(split, folder)
-    flag = quoted(",".join(map(":".join, proposed.items())))
-    others = [name for name in folders if name not in proposed.values()]
-    without = f", which leaves out {_some(others)}" if others else ""
     raise BadInput(
       f"the folders {_some(alike)} of {where} look like parts of a divided set, not classes; give prepare"
-      f" --splits={flag}{without}; {ASK}"
+      f" {flag}; {ASK}"
     )
 
 
