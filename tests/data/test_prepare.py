@@ -257,7 +257,7 @@ def test_bad_images_are_named_left_out_and_counted(tmp_path, capsys):
 def test_too_many_bad_images_leave_nothing_that_looks_whole(tmp_path):
   folder = images.make_folder(tmp_path / "in", {"train": 40})
   paths = spoil(folder)
-  message = "2 images of split 'train' cannot be read (named above), more than --max_bad_fraction=0.04 of 44"
+  message = "4 images of split 'train' cannot be read (named above), more than --max_bad_fraction=0.04 of 44"
   assert message in bad(folder, tmp_path / "out", num_shards=44, max_bad_fraction=0.04)
   kept = {path.name for path in (tmp_path / "out").glob("*.array_record")}
   assert kept and all(shards.count_records(str(tmp_path / "out" / name)) == 1 for name in kept)
@@ -283,7 +283,7 @@ def test_bad_sources(folder, tmp_path):
   (tmp_path / "empty").mkdir()
   assert "holds no image" in bad(tmp_path / "empty", out)
   (tmp_path / "text.txt").write_text("text")
-  assert "cannot be opened as a zip file" in bad(tmp_path / "text.txt", out)
+  assert "is neither a folder, a zip or tar file, nor an image" in bad(tmp_path / "text.txt", out)
   assert "no file matches" in bad(tmp_path / "{split}.npz", out)
   assert "tfds" in bad("tfds:nosuchset", out)
   assert "is inside the source" in bad(folder, folder / "train" / "prepared")

@@ -4,17 +4,28 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 import glob
+import itertools
 import os
 import pathlib
 from typing import Any
 
-from swin_jax.data.prepare import counting, encoding, measuring, next_commands, report, sealing, splits, tiles
+from swin_jax.data.prepare import (
+  counting,
+  encoding,
+  faults,
+  measuring,
+  next_commands,
+  report,
+  sealing,
+  splits,
+  tiles,
+)
 from swin_jax.data.read import facts, roles, shards, statistics
 from swin_jax.data.read.example import Source
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal import digests, files
 from swin_jax.terminal.errors import BadInput, Fault, cannot_write
-from swin_jax.terminal.progress import Progress, say, warn
+from swin_jax.terminal.progress import Progress, say
 
 _IMAGES_PER_SHARD = 4096  # about 450 MB of ImageNet
 
@@ -157,35 +168,26 @@ def write_split(
     empty, left_out = sum(left_out.values()), {}
   todo = [shard for shard in mine if records[shard] < 0]
   total = sum(map(len, index.values()))
-  progress = Progress(split, total, "images", total - sum(len(index[shard]) for shard in todo))
-
-  def leave_out(shard: int, what: str) -> None:
-    warn(f"left out {what}")
-    left_out[shard] = left_out.get(shard, 0) + 1
-    bad = sum(left_out.values())
-    if bad > max_bad_fraction * total:
-      for each in left_out:
-        if left_out[each] and os.path.exists(path[each]):
-          os.remove(path[each])
-      raise BadInput(
-        f"{bad} image{'s' * (bad > 1)} of split '{split}' cannot be read (named above), more than"
-        f" --max_bad_fraction={max_bad_fraction} of {total}, such as {what}; repair or remove what cannot be"
-        f" read, or leave it out by --max_bad_fraction={_enough(bad / total)}"
-      )
+  existing = total - sum(len(index[shard]) for shard in todo)
+  progress = Progress(split, total, "images", existing)
+  bad = faults.Faults(split, total, max_bad_fraction, existing, sum(left_out.values()))
 
   with futures.ThreadPoolExecutor(num_threads) as pool:
-    for shard in todo:
+    read = lambda shard: _records(pool, examples, index[shard], short_side, quality, 4 * num_threads)
+    for i, shard in enumerate(todo):
       with files.replacing(pathlib.Path(path[shard])) as partial:
         writer, tally = shards.open_writer(str(partial)), counting.Tally()
         try:
-          for stored, name, error in _records(
-            pool, examples, index[shard], short_side, quality, 4 * num_threads
-          ):
-            if isinstance(error, tiles.NoData):
+          for stored, name, error in (records := read(shard)):
+            if what := bad.count(name, error):
+              tally.leave_out(what)
+              left_out[shard] = left_out.get(shard, 0) + 1
+              if bad.too_many:
+                _remove([path[each] for each in left_out if left_out[each]])
+                rest = itertools.chain(records, *map(read, todo[i + 1 :]))
+                raise bad.refusal(each[1:] for each in rest)
+            elif isinstance(error, tiles.NoData):
               empty += 1
-            elif error:
-              tally.leave_out(what := f"{name}: {error}")
-              leave_out(shard, what)
             else:
               record, count = stored
               writer.write(record)
@@ -199,9 +201,9 @@ def write_split(
   progress.finish(_left_out(sum(left_out.values()), empty))
 
 
-def _enough(share: float) -> float:
-  """Returns a value of --max_bad_fraction at which a run goes on after this share of unreadable images."""
-  return next((value for value in (0.02, 0.05, 0.1, 0.2, 0.5) if value >= 2 * share), 1.0)
+def _remove(paths: Sequence[str]) -> None:
+  for path in paths:
+    pathlib.Path(path).unlink(missing_ok=True)
 
 
 def _left_out(unreadable: int, empty: int) -> str:
