@@ -11,6 +11,7 @@ import pytest
 from swin_jax.data.prepare import group_table, hold_out, tiles
 from swin_jax.data.read import facts, shards, trees
 from swin_jax.data.read import strange as strange_lines
+from swin_jax.terminal.errors import BadInput
 from tests.support import images, label_sets, rasters
 from tests.support.prepared import bad, files, main, read, run
 
@@ -166,6 +167,9 @@ def test_tables_name_files_in_several_ways(tmp_path):
     "name": lambda path: os.path.basename(path),
     "stem": lambda path: os.path.splitext(os.path.basename(path))[0],
     "dotted": lambda path: "./" + path.removeprefix("set/"),
+    "windows": lambda path: "C:\\data\\" + os.path.basename(path),
+    "relative": lambda path: path.replace("/", "\\"),
+    "moved": lambda path: "/home/of/another/" + path,
   }
   for form, of in forms.items():
     for delimiter, ending in ((",", "csv"), (";", "csv"), ("\t", "tsv")):
@@ -175,6 +179,19 @@ def test_tables_name_files_in_several_ways(tmp_path):
       rows += [["99", "another", "that_is_absent.jpg"]]
       file.write_text("\ufeff" + "\r\n".join(map(delimiter.join, rows)))
       assert group_table.read(trees.Disk(str(tmp_path)), paths, f"csv:{file}:group").values == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_of_tables(encoding, tmp_path):
+  paths = [f"h\u00fc{i}.png" for i in range(4)]
+  rows = ["name;gr\u00f6\u00dfe", *(f"{path};{i // 2}" for i, path in enumerate(paths))]
+  (tmp_path / "t.csv").write_bytes("\n".join(rows).encode(encoding))
+  read = lambda: group_table.read(trees.Disk(str(tmp_path)), paths, "csv:gr\u00f6\u00dfe").values
+  if encoding != "latin-1":
+    assert read() == ["0", "0", "1", "1"]
+    return
+  with pytest.raises(BadInput, match="is not text in UTF-8; save it as UTF-8"):
+    read()
 
 
 def test_a_table_in_a_zip(tmp_path):
@@ -207,8 +224,8 @@ def test_tiles_of_a_raster_stay_together(tmp_path):
     ("[0-9]", "has 0 groups in parentheses, but needs one"),
     ("(", "is not a regular expression"),
     ("csv:patient", "names the images"),
-    ("csv:person", "has 0 columns 'person'; its columns are file, patient, place"),
-    ("csv:place", "gives a/0.png both north and south"),
+    ("csv:person", "has no column 'person'; its columns are file, patient, place"),
+    ("csv:place", "gives a/0.png both north and south; remove"),
     ("csv:other.csv:patient", "holds no table"),
     ("csv:", "is not csv:COLUMN"),
   ],
@@ -227,7 +244,10 @@ def test_files_without_a_row_are_named(tmp_path):
     tmp_path / "in", names, [("file", "patient"), *((name, "p" + name[-5]) for name in names[1:])]
   )
   message = bad(source, tmp_path / "out", hold_out=0.5, by="csv:patient")
-  assert "1 of 6 files have no row, or no value in their row" in message and "such as a/0.png" in message
+  assert (
+    "1 of 6 files have no row, or no value in their row" in message
+    and "such as a/0.png; complete the table" in message
+  )
 
 
 def test_names_that_two_files_have_choose_no_row(tmp_path):

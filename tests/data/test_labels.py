@@ -29,6 +29,15 @@ def read(encoded, classes, name="x.png"):
   return maps.Reader(classes).read(encoded, name)
 
 
+def test_class_files_in_other_encodings(tmp_path):
+  text = "B\u00e4ume 0,128,0\nH\u00e4user 128,0,0\n"
+  (tmp_path / "classes.txt").write_text(text, encoding="utf-16")
+  assert class_files.read(trees.Disk(str(tmp_path)), "").names == ("B\u00e4ume", "H\u00e4user")
+  (tmp_path / "classes.txt").write_text(text, encoding="latin-1")
+  with pytest.raises(BadInput, match="classes.txt cannot be read: it is not text in UTF-8; save it as UTF-8"):
+    class_files.read(trees.Disk(str(tmp_path)), "")
+
+
 def test_what_values_mean():
   plain = class_files.parse("classes.txt", CLASSES, "x")
   assert plain.names == ("sky", "road", "car")

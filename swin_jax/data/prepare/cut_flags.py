@@ -5,7 +5,7 @@ import math
 import os
 
 from swin_jax.data.prepare import tiles
-from swin_jax.data.read import class_files, labels, maps, plain_files
+from swin_jax.data.read import class_files, labels, maps, plain_files, tables
 from swin_jax.terminal import cli, rules
 from swin_jax.terminal.errors import BadInput
 
@@ -118,7 +118,7 @@ def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
   try:
     if not os.path.isfile(text):
       return (), class_files.parse_colours(text)
-    parsed = class_files.parse(os.path.basename(text), plain_files.read(text).decode("utf-8-sig"), text)
+    parsed = class_files.parse(os.path.basename(text), tables.text_of(plain_files.read(text)), text)
   except BadInput as error:
     raise argparse.ArgumentTypeError(str(error)) from error
   except (OSError, ValueError) as error:

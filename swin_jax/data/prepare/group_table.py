@@ -1,7 +1,8 @@
-"""Reads the groups of files from a column of a table: a .csv or .tsv file with a row for each file.
+r"""Reads the groups of files from a column of a table: a .csv or .tsv file with a row for each file.
 
 One of the other columns names the files: by path, by the end of their path, or by name, with or without the
-ending. It is the column that names most of them.
+ending. It is the column that names most of them. If none does, the ends of the paths in it may, such as a.png
+of C:\data\a.png.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,9 +46,11 @@ def read(tree: trees.Tree, paths: Sequence[str], by: str) -> Column:
     raise BadInput(f"--by={by} is not csv:COLUMN or csv:FILE:COLUMN")
   where, content, table = _open(tree, paths, *named.groups())
   header, rows = _parse(content, where)
-  if header.count(named[2]) != 1:
+  if (count := header.count(named[2])) != 1:
+    has = "has no column" if count == 0 else f"has {count} columns"
+    mend = "" if count == 0 else ": give each its own name"
     raise BadInput(
-      f"--by={by}: {where} has {header.count(named[2])} columns '{named[2]}'; its columns are"
+      f"--by={by}: {where} {has} {printable(named[2])!r}{mend}; its columns are"
       f" {', '.join(map(printable, header))}"
     )
   column = header.index(named[2])
@@ -56,17 +59,17 @@ def read(tree: trees.Tree, paths: Sequence[str], by: str) -> Column:
   if without := [path for path, group in zip(paths, groups, strict=True) if not group]:
     raise BadInput(
       f"--by={by}: {len(without):,} of {len(paths):,} files have no row, or no value in their row, in {where}"
-      f", such as {printable(without[0])}"
+      f", such as {printable(without[0])}; complete the table, or move these files elsewhere"
     )
   return Column(groups, table)
 
 
-def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str) -> tuple[str, bytes, str]:
+def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str) -> tuple[str, str, str]:
   """Returns (path for messages, content, `Column.table`) of the table."""
   try:
     if file and os.path.lexists(file):
       inside = os.path.relpath(os.path.realpath(file), os.path.realpath(tree.name))
-      return file, plain_files.read(file), "" if inside.startswith("..") else inside
+      return file, tables.text_of(plain_files.read(file)), "" if inside.startswith("..") else inside
     around = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     folders = [""] + [around[: match.end()] + "/" for match in re.finditer(r"[^/]+", around)]
     paths_of_tables = [
@@ -81,19 +84,20 @@ def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str)
       listed = f"{len(paths_of_tables)} tables: {shown}" if shown else "no table"
       name = f"the table {file}" if file else "one .csv or .tsv file next to the images"
       raise BadInput(f"--by needs {name}, but {tree.name} holds {listed}; give --by=csv:FILE:{column}")
-    return os.path.join(tree.name, paths_of_tables[0]), tree.read(paths_of_tables[0]), paths_of_tables[0]
+    content = tables.text_of(tree.read(paths_of_tables[0]))
+    return os.path.join(tree.name, paths_of_tables[0]), content, paths_of_tables[0]
   except (OSError, ValueError) as error:
     raise BadInput(f"--by: the table {file or paths_of_tables[0]} cannot be read: {error}") from error
 
 
-def _parse(content: bytes, where: str) -> tuple[list[str], list[list[str]]]:
+def _parse(content: str, where: str) -> tuple[list[str], list[list[str]]]:
   """Returns (names of the columns, rows) of a table.
 
   Raises:
     BadInput: it is empty or malformed.
   """
   try:
-    rows = tables.rows(content.decode("utf-8-sig", "replace"))
+    rows = tables.rows(content)
   except ValueError as error:
     raise BadInput(f"--by: {where} {error}") from error
   if len(rows) < 2 or len(rows[0]) < 2:
@@ -111,32 +115,57 @@ def _rows_by_file(
   Raises:
     BadInput: no column names files, or two rows give one file different values.
   """
-  sample = paths[:: max(1, len(paths) // _SAMPLE)]
-  best, chosen = 0, None
-  for i in range(len(header)):
-    if i == column:
-      continue
-    cells = {row[i].removeprefix("./") for row in rows if len(row) > i and row[i]}
-    for depth, ending in _forms(paths):
-      names = [_form(path, depth, ending) for path in sample]
-      if (count := sum(name in cells for name in names)) > best:
-        forms = [_form(path, depth, ending) for path in paths]
-        if len(set(forms)) == len(forms):  # otherwise nobody knows which of two files a row is about
-          best, chosen = count, (i, forms)
+  chosen = _choose(header, rows, column, paths, tails=False) or _choose(
+    header, rows, column, paths, tails=True
+  )
   if not chosen:
     raise BadInput(
       f"--by: no column of {where} names the images, such as {printable(paths[0])}, by path or by a name that"
       " no other image has"
     )
-  key, forms = chosen
+  key, depth, forms = chosen
   group_of: dict[str, str] = {}
   for row in rows:
     if len(row) <= max(key, column):
       continue
-    name, group = row[key].removeprefix("./"), row[column]
+    name, group = _named(row[key], depth), row[column]
     if (other := group_of.setdefault(name, group)) != group:
-      raise BadInput(f"--by: {where} gives {printable(name)} both {printable(other)} and {printable(group)}")
+      raise BadInput(
+        f"--by: {where} gives {printable(name)} both {printable(other)} and {printable(group)}; remove the"
+        " wrong row"
+      )
   return group_of, forms
+
+
+def _choose(
+  header: Sequence[str], rows: Sequence[Sequence[str]], column: int, paths: Sequence[str], *, tails: bool
+) -> tuple[int, int | None, list[str]] | None:
+  """Returns (number of the column that names most files, parts of its names that count or None for all, name
+  of each file in it); None if no column names a file.
+
+  Args:
+    tails: whether the names in the table are paths from another place, of which only the end fits.
+  """
+  sample = paths[:: max(1, len(paths) // _SAMPLE)]
+  best, chosen = 0, None
+  for i in range(len(header)):
+    if i == column:
+      continue
+    for depth, ending in _forms(paths):
+      kept = depth if tails else None
+      cells = {_named(row[i], kept) for row in rows if len(row) > i and row[i]}
+      names = [_form(path, depth, ending) for path in sample]
+      if (count := sum(name in cells for name in names)) > best:
+        forms = [_form(path, depth, ending) for path in paths]
+        if len(set(forms)) == len(forms):  # otherwise nobody knows which of two files a row is about
+          best, chosen = count, (i, kept, forms)
+  return chosen
+
+
+def _named(cell: str, depth: int | None) -> str:
+  """Returns the path in a cell, which Windows may have written, or its last `depth` parts."""
+  path = cell.replace("\\", "/").removeprefix("./")
+  return path if depth is None else "/".join(path.split("/")[-depth:])
 
 
 def _forms(paths: Sequence[str]) -> Iterator[tuple[int, bool]]:

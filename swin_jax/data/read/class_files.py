@@ -49,7 +49,7 @@ def read(tree: trees.Tree, folder: str) -> Classes | None:
   for name in names_in(tree, folder):
     path = os.path.join(tree.name, folder, name)
     try:
-      text = tree.read(folder + name).decode("utf-8-sig", "replace")
+      text = tables.text_of(tree.read(folder + name))
     except (OSError, ValueError) as error:
       raise BadInput(f"{path} cannot be read: {error}") from error
     parsed = parse(name, text, path)

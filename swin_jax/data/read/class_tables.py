@@ -64,7 +64,7 @@ def _around(images: Sequence[str]) -> set[str]:
 def _rows(tree: trees.Tree, path: str) -> Iterator[tuple[str, str]]:
   """Yields the first two cells of each row that has two; spaces may divide them too."""
   try:
-    rows = tables.rows(tree.read(path).decode("utf-8-sig", "replace"))
+    rows = tables.rows(tables.text_of(tree.read(path), "replace"))
   except (OSError, ValueError):
     return
   for row in rows:

@@ -31,6 +31,7 @@ from swin_jax.data.read import (
   roles,
   scenes,
   split_lists,
+  tables,
   trees,
 )
 from swin_jax.data.read.names import Kind
@@ -253,7 +254,7 @@ def _class_file(tree: trees.Tree, others: Sequence[str]) -> tuple[str, str] | No
   """Returns (path, text) of the file that names classes; None if there is none, or it cannot be read."""
   for path in map_folders.of_classes(others):
     try:
-      return path, tree.read(path).decode("utf-8-sig", "replace")
+      return path, tables.text_of(tree.read(path), "replace")
     except (OSError, ValueError):
       return None
   return None

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 import re
 from typing import NamedTuple
 
-from swin_jax.data.read import names, trees
+from swin_jax.data.read import names, tables, trees
 
 _LIST = re.compile(rf"({'|'.join(names.SPLIT_OF)}|hold[_-]out|held[_-]?out)\.(txt|lst)", re.IGNORECASE)
 _LONGEST = 2**26  # bytes of a list
@@ -90,7 +90,7 @@ def _read(tree: trees.Tree, path: str, lookup: Lookup) -> list[int]:
     content = tree.read(path)
   except (OSError, ValueError):
     return []
-  lines = content[:_LONGEST].decode("utf-8-sig", "replace").splitlines()
+  lines = tables.text_of(content[:_LONGEST], "replace").splitlines()
   entries = [line.strip() for line in lines if line.strip()]
   numbers = [lookup(entry) for entry in entries]
   if None in numbers:  # more may follow the name
