@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from swin_jax.data.read import layouts, left_out, roles, trees
+from swin_jax.data.read import formats, layouts, left_out, roles, trees
 from tests.support.memory_layouts import CLASSES, MemoryTree, counts, paths, refusal, understand
 
 TWO = ("train", "val")
@@ -269,6 +269,26 @@ def test_junk_and_empty_folders_are_no_classes():
 def test_a_tree_without_images_says_what_it_holds():
   message = refusal(["a/x.heic", "a/y.HEIC", "b/noext", "b/notes.txt"])
   assert "holds no image (.jpg" in message and ".heic (2)" in message and "no ending (1)" in message
+
+
+@pytest.mark.parametrize(
+  "files, mend",
+  [
+    (["a/x.heic", "a/notes.txt"], "; to read .heic files, pip install pillow-heif"),
+    (["a/x.dcm", "a/notes.txt"], "; convert images of other formats to PNG or TIFF"),
+    (["a/notes.txt"], "; it holds .txt (1)"),
+    ([], ")"),
+  ],
+)
+def test_a_tree_without_images_says_how_they_become_readable(files, mend, monkeypatch):
+  monkeypatch.setattr(formats, "HAS_HEIF", False)
+  assert refusal(files).endswith(mend)
+
+
+def test_images_without_maps_are_named_and_counted():
+  files = paths("images/{i}.jpg", 9) + paths("labels/{i}.png", 4)
+  said = "images/4.jpg, images/5.jpg, images/6.jpg and 2 more have no map of the same name in labels; add"
+  assert said in refusal(files, CLASSES)
 
 
 def test_rasters_and_what_lies_next_to_them():

@@ -279,11 +279,16 @@ def test_bad_sources(folder, tmp_path):
   assert "has no 'none'" in bad(tmp_path / "none", out)
   assert "has no split 'test'; it has train, val" in bad(folder, out, split="test")
   assert "leave out --hold_out, or choose one split by --split" in bad(folder, out, hold_out=0.1)
+  assert "--split=val is the split that --hold_out makes; leave out" in bad(
+    folder / "train", out, hold_out=0.1, split="val"
+  )
   assert "--hold_out=0.01 of 40 images is 0" in bad(folder / "train", out, hold_out=0.01)
   (tmp_path / "empty").mkdir()
   assert "holds no image" in bad(tmp_path / "empty", out)
   (tmp_path / "text.txt").write_text("text")
-  assert "is neither a folder, a zip or tar file, nor an image" in bad(tmp_path / "text.txt", out)
+  assert "is neither a folder, a zip or tar file, nor an image by its ending; give the folder" in bad(
+    tmp_path / "text.txt", out
+  )
   assert "no file matches" in bad(tmp_path / "{split}.npz", out)
   assert "tfds" in bad("tfds:nosuchset", out)
   assert "is inside the source" in bad(folder, folder / "train" / "prepared")

@@ -130,6 +130,17 @@ def test_a_test_split_may_withhold_its_classes(tmp_path, capsys):
     assert ("test: none of its 3 images has a class" in capsys.readouterr().out) == strange
 
 
+@pytest.mark.parametrize("rows, is_named", [(3, True), (2, False)])
+def test_a_table_of_numbered_groups_is_named(rows, is_named, tmp_path, capsys):
+  contents = {f"P00{i}/x.jpg": jpeg(8, 8, i) for i in range(3)}
+  table = "".join(f"P00{i}/x.jpg,patient{i},benign\n" for i in range(rows))
+  source = write(tmp_path / "in", contents | {"table.csv": "file,patient,diagnosis\n" + table})
+  assert main(source, tmp_path / "out") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  named = "table.csv lists the images, but classes are given by class folders only" in said
+  assert named == is_named == ("--by=csv:COLUMN" in said) and "numbered groups of images" in said
+
+
 @pytest.mark.parametrize(
   "folders, are_groups",
   [

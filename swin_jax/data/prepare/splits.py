@@ -102,6 +102,8 @@ def make_plan(
   if not share:
     splits = {name: (examples, _order(examples)) for name, examples in by_split.items()}
     return Plan(splits, notes, warnings, unread)
+  if split == "val":
+    raise BadInput("--split=val is the split that --hold_out makes; leave out --split=val, or give another")
   if len(by_split) > 1 or "val" in by_split:
     raise BadInput(
       f"--hold_out makes a split val of a source with one split, but {source} has {', '.join(by_split)}:"

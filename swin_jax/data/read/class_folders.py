@@ -52,7 +52,7 @@ def find(
     warnings = twin_folders.check(tree, by_class, class_file)
     if not hold_groups:
       warnings += suspicions.find_splits(by_class) if list(by_split) == [""] else []
-      warnings += suspicions.find_groups(by_class)
+      warnings += suspicions.find_groups(tree, by_class, others)
     for images in by_split.values():
       suspicions.check_images(tree.name, images, class_file)
   tables = _tables(tree, by_split, of_image, folders, others)

@@ -79,7 +79,7 @@ def understand(
     for kind in (True, False)
   )
   if not paths:
-    raise BadInput(_no_image(tree, listing))
+    raise BadInput(left_out.no_image(tree, listing))
   tree_roles = roles.find(paths, asked)
   mapped = None
   if not asked.folders_are_classes:
@@ -90,7 +90,7 @@ def understand(
   candidates = images
   of_rasters, images = _of_one_kind(images, files)
   if not images:
-    raise BadInput(_no_image(tree, listing))
+    raise BadInput(left_out.no_image(tree, listing))
   looks_decide = not (asked.folders_are_classes or asked.images)
   if of_rasters and looks_decide:
     maps = mapped.maps if mapped else [each for each in candidates if each.kind is Kind.LABEL]
@@ -283,10 +283,3 @@ def _of_splits(titles: Mapping[str, str], stated: Mapping[str, Sequence[str]]) -
     return ()
   shown = ", ".join(f"{' and '.join(map(printable, folders))} → {title}" for folders, title in pairs)
   return (f"splits: {shown}; --splits= overrides",)
-
-
-def _no_image(tree: trees.Tree, listing: trees.Listing) -> str:
-  """Returns the message for a tree without images."""
-  counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
-  held = f"; it holds {left_out.some(counts)}" if counts else ""
-  return f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)}){held}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 import os
 
-from swin_jax.data.read import trees
+from swin_jax.data.read import formats, image_files, names, strange, trees
 from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import printable
 
@@ -65,6 +65,20 @@ def hidden(tree: trees.Tree, listing: trees.Listing, endings: tuple[str, ...]) -
     f"folders whose names begin with a dot are passed over, with {at_least}{sum(counts.values()):,} images:"
     f" {some(counts)}; rename those that belong to the set"
   ]
+
+
+def no_image(tree: trees.Tree, listing: trees.Listing) -> str:
+  """Returns the message for a tree without images."""
+  counts = Counter(names.ending_of(path) or "no ending" for path in listing.files)
+  lines = [f"{tree.name} holds no image ({' '.join(image_files.EXTENSIONS)})"]
+  if counts:
+    lines.append(f"it holds {some(counts)}")
+  heif = counts.keys() & {".heic", ".heif"}
+  if heif and not formats.HAS_HEIF:
+    lines.append(f"to read {' and '.join(sorted(heif))} files, pip install pillow-heif")
+  if counts.keys() - heif - {"no ending", *strange.BESIDE}:
+    lines.append("convert images of other formats to PNG or TIFF")
+  return "; ".join(lines)
 
 
 def some(counts: Counter[str], counted: bool = True) -> str:

@@ -9,6 +9,7 @@ from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Asked, Picture
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.printable import quoted
 
 
@@ -197,10 +198,10 @@ def find(
         f" in {target}, or remove the images{flag and f', or prepare only the splits with maps by {flag}'}"
       )
     if lacking:
-      more = f", and {len(lacking) - 1} others have none" if len(lacking) > 1 else ""
+      have = "have" if len(lacking) > 1 else "has"
       raise BadInput(
-        f"{os.path.join(tree.name, lacking[0].path)} has no map of the same name in"
-        f" {os.path.join(tree.name, target.rpartition('/')[0])}{more}; add or remove them"
+        f"{tree.name}: {listed([image.path for image in lacking], 3)} {have} no map of the same name in"
+        f" {target.rpartition('/')[0]}; add the maps, or remove the images"
       )
     paths = sorted((image.path for image in images), key=names.stem_of)
     splits[split] = parts.Part("", paths, [-1] * len(paths), maps=[map_of[path] for path in paths])

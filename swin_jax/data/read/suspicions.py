@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 import os
 
-from swin_jax.data.read import names, split_proposals
+from swin_jax.data.read import class_tables, names, split_proposals, trees
 from swin_jax.data.read.names import Kind
 from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
@@ -72,16 +72,33 @@ def find_splits(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
   ]
 
 
-def find_groups(by_class: Mapping[str, Sequence[Picture]]) -> list[str]:
-  """Returns a line if the class folders may be groups of images, such as patients."""
+def find_groups(
+  tree: trees.Tree, by_class: Mapping[str, Sequence[Picture]], others: Sequence[str]
+) -> list[str]:
+  """Returns a line if the class folders may be groups of images, such as patients.
+
+  Args:
+    tree: the source.
+    by_class: name of a folder → its images.
+    others: paths of the files that are not pictures; a table of all images is named.
+  """
   if not names.are_groups(by_class):
     return []
   first = printable(next(iter(by_class)))
+  paths = [image.path for images in by_class.values() for image in images]
+  table = class_tables.find(tree, others, paths, ())
+  if table and table.count == len(paths):
+    listing = (
+      f"; {printable(table.path)} lists the images, but classes are given by class folders only: move the"
+      " images by it, and --hold_out with --by=csv:COLUMN divides none of its groups"
+    )
+  else:
+    listing = ""
   return [
     f"the classes are the folders {_some(list(by_class))}, which look like numbered groups of images, such as"
     f" patients, not classes; if so, move them into a folder for each class, as in CLASS/{first}, so that"
-    " --hold_out with --by=folder divides no group, or give --classes=none; if they are the classes, give"
-    " --classes=folders"
+    f" --hold_out with --by=folder divides no group, or give --classes=none{listing}; if they are the"
+    " classes, give --classes=folders"
   ]
 
 

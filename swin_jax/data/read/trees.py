@@ -69,7 +69,10 @@ def open_tree(path: str) -> Tree:
   if path.lower().endswith(_TARS):
     return Tar(path)
   if os.path.isfile(path) and not (path.lower().endswith(".zip") or zipfile.is_zipfile(path)):
-    raise BadInput(f"{path} is neither a folder, a zip or tar file, nor an image by its ending")
+    raise BadInput(
+      f"{path} is neither a folder, a zip or tar file, nor an image by its ending; give the folder of the"
+      " images"
+    )
   return Zip(path)
 
 
