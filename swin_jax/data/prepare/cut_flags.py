@@ -44,7 +44,7 @@ def add_to(parser: cli.Parser) -> None:
   add(
     "--colours",
     type=_colours,
-    default=((), ()),
+    default=((), (), ""),
     metavar="COLOURS",
     help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
     " '0,0,0;128,64,128;...'",
@@ -66,9 +66,9 @@ def add_to(parser: cli.Parser) -> None:
 
 def cut(arguments: argparse.Namespace) -> tiles.Cut:
   """Returns what the flags say about rasters and maps."""
-  names, colours = arguments.colours
+  names, colours, file = arguments.colours
   nodata, void = arguments.values_nodata, arguments.no_class
-  meaning = maps.Meaning(colours, arguments.label_values, nodata, names, *void)
+  meaning = maps.Meaning(colours, arguments.label_values, nodata, names, *void, file)
   return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
 
 
@@ -113,11 +113,11 @@ def _void(text: str) -> tuple[tuple[int, ...], tuple[labels.Colour, ...]]:
   return tuple(numbers), tuple(colours)
 
 
-def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
-  """Parses a flag: returns names, if a file gives them, and colours."""
+def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...], str]:
+  """Parses a flag: returns names, if a file gives them, colours, and the path of the file or ""."""
   try:
     if not os.path.isfile(text):
-      return (), class_files.parse_colours(text)
+      return (), class_files.parse_colours(text), ""
     parsed = class_files.parse(os.path.basename(text), tables.text_of(plain_files.read(text)), text)
   except BadInput as error:
     raise argparse.ArgumentTypeError(str(error)) from error
@@ -127,4 +127,4 @@ def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
     ) from error
   if not parsed.colours:
     raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
-  return parsed.names, parsed.colours
+  return parsed.names, parsed.colours, text

@@ -68,8 +68,7 @@ def _open(tree: trees.Tree, paths: Sequence[str], file: str | None, column: str)
   """Returns (path for messages, content, `Column.table`) of the table."""
   try:
     if file and os.path.lexists(file):
-      inside = os.path.relpath(os.path.realpath(file), os.path.realpath(tree.name))
-      return file, tables.text_of(plain_files.read(file)), "" if inside.startswith("..") else inside
+      return file, tables.text_of(plain_files.read(file)), trees.inside(tree, file)
     around = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     folders = [""] + [around[: match.end()] + "/" for match in re.finditer(r"[^/]+", around)]
     paths_of_tables = [

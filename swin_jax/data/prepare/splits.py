@@ -86,7 +86,12 @@ def make_plan(
       f"--images, --labels, --label_suffix, --splits and --classes need a folder or an archive, not {source}"
     )
   if tree:
-    sources = _in_tree(tree, split, cut, asked._replace(folders_are_groups=by == "folder"))
+    sources = _in_tree(
+      tree,
+      split,
+      cut,
+      asked._replace(folders_are_groups=by == "folder", class_file=trees.inside(tree, cut.meaning.file)),
+    )
   else:
     sources = _Sources(_find(source, split, cut))
   by_split, notes, warnings, unread = sources

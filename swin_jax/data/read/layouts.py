@@ -123,7 +123,7 @@ def understand(
   passed_over = tree_roles.repeated.keys() | previews
   used.update(passed_over)
   left = [path for path in paths if path not in used]
-  used.update(finding.used, lists)
+  used.update(finding.used, lists, (asked.class_file,))
   unread = [path for path in listing.files if path not in used]
   pictures = [*tree_roles.pictures, *(mapped.others if mapped else ())]  # of one path, the last role counts
   excluded = roles.excluded(unread, pictures, asked)

@@ -25,6 +25,7 @@ class Meaning:
     nodata: number that marks unknown pixels in maps of numbers, in addition to the value that they declare.
     void_values, void_colours: of no class, in addition to what the set states.
     names: of the colours, if a file gives them; else the colours are in the order of the classes.
+    file: that file; "" for none.
   """
 
   colours: tuple[labels.Colour, ...] = ()
@@ -33,6 +34,7 @@ class Meaning:
   names: tuple[str, ...] = ()
   void_values: tuple[int, ...] = ()
   void_colours: tuple[labels.Colour, ...] = ()
+  file: str = ""
 
   @property
   def of_classes(self) -> bool:

@@ -7,7 +7,7 @@ A picture is a file whose ending is that of an image, a raster or an array.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from swin_jax.data.read import names, patterns, split_folders
+from swin_jax.data.read import names, patterns, split_folders, strange
 from swin_jax.data.read.names import Kind
 from swin_jax.terminal.errors import BadInput
 
@@ -27,6 +27,7 @@ class Asked(NamedTuple):
       decide.
     folders_are_groups: whether the folders inside those of the classes are groups of images, as --by=folder
       says.
+    class_file: path in the tree of a file of classes that a flag gives; "" for none.
   """
 
   images: str = ""
@@ -35,6 +36,7 @@ class Asked(NamedTuple):
   splits: Mapping[str, str] = {}
   folders_are_classes: bool | None = None
   folders_are_groups: bool = False
+  class_file: str = ""
 
   @property
   def names_maps(self) -> bool:
@@ -207,7 +209,9 @@ def excluded(paths: Sequence[str], pictures: Sequence[Picture], asked: Asked) ->
       return (names_files and picture.kind is Kind.OTHER) or bool(asked.splits and not picture.split)
     if asked.splits and not patterns.split_of(path.split("/")[:-1], asked.splits)[0]:
       return True
-    return bool(asked.images) and not any(match(path) for match in matchers)
+    # text was never an image or a map that a pattern could choose
+    is_candidate = bool(asked.images) and not path.lower().endswith(strange.BESIDE)
+    return is_candidate and not any(match(path) for match in matchers)
 
   return set(filter(is_excluded, paths))
 

@@ -76,6 +76,12 @@ def open_tree(path: str) -> Tree:
   return Zip(path)
 
 
+def inside(tree: Tree, file: str) -> str:
+  """Returns the path in a tree of a file on disk; "" if it lies elsewhere."""
+  path = os.path.relpath(os.path.realpath(file), os.path.realpath(tree.name)) if file else ".."
+  return "" if path.startswith("..") else path
+
+
 def list_all(tree: Tree, folder: str = "") -> Listing:
   """Lists a tree, or one of its folders (with a trailing "/"), reading each folder once."""
   listing = Listing([], [], [], Counter())
