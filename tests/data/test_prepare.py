@@ -283,7 +283,7 @@ def test_bad_sources(folder, tmp_path):
   (tmp_path / "empty").mkdir()
   assert "holds no image" in bad(tmp_path / "empty", out)
   (tmp_path / "text.txt").write_text("text")
-  assert "cannot be opened as a zip file" in bad(tmp_path / "text.txt", out)
+  assert "is neither a folder, a zip or tar file, nor an image" in bad(tmp_path / "text.txt", out)
   assert "no file matches" in bad(tmp_path / "{split}.npz", out)
   assert "tfds" in bad("tfds:nosuchset", out)
   assert "is inside the source" in bad(folder, folder / "train" / "prepared")
