@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from swin_jax.data.feed import pipeline
 from swin_jax.data.read import manifest
-from swin_jax.data.read.example import Source
+from swin_jax.data.read.example import Example, Source
 from swin_jax.mesh import distributed
 from swin_jax.terminal import digests
 from swin_jax.terminal.errors import BadInput
@@ -136,10 +136,10 @@ def _digest_of_examples(source: Source) -> str:
   digest = hashlib.sha256(source.listing)
   for index in sorted({0, len(source) // 2, len(source) - 1}):
     try:
-      image, label, _, target = source[index]
+      example = source[index]
     except (ValueError, RuntimeError, OSError):  # the pipeline reports damage
-      image, label, target = b"damaged", -1, None
-    for value in (image, target):
+      example = Example(b"damaged", -1, "")
+    for value in (example.image, example.target):
       digest.update(value if isinstance(value, bytes) else value.tobytes() if value is not None else b"")
-    digest.update(f"\0{label}\0".encode())
+    digest.update(f"\0{example.label}\0".encode())
   return digest.hexdigest()[:12]
