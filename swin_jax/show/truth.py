@@ -77,7 +77,7 @@ class Truth:
       raise BadInput(f"{self._tree.name} holds no map called {image.name}")
     try:
       values = self._split.read_map(self._tree, self._maps[image.name])
-      values = targets.turned_like(values, image.orientation, image.size)
+      values = targets.turned_like(values, image.orientation, image.size).map
       values = values if self._label_of is None else self._label_of[values]
       targets.check_size(values.shape, image.size)
       if image.place and rasters.one_to_a_file(self._maps[image.name]):

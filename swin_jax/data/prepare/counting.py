@@ -10,6 +10,7 @@ from PIL import Image
 
 from swin_jax.data.read import array_files, facts, formats, orientation, shards, targets
 from swin_jax.data.read.example import Example
+from swin_jax.data.read.targets import Turn
 from swin_jax.terminal.printable import printable
 
 _LONGEST = 200  # characters that say why an image cannot be read
@@ -90,7 +91,7 @@ class Count(NamedTuple):
     label: class of the whole image, -1 for none.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
-    undeclared: see `example.Example`.
+    undeclared, turn: see `example.Example`.
   """
 
   look: Look
@@ -99,18 +100,21 @@ class Count(NamedTuple):
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
   undeclared: int = 0
+  turn: Turn | None = None
 
 
-def see(example: Example, look: Look, target: np.ndarray | None, undeclared: int = 0) -> Count:
+def see(
+  example: Example, look: Look, target: np.ndarray | None, undeclared: int = 0, turn: Turn | None = None
+) -> Count:
   """Looks at an example.
 
   Args:
     example: with the encoded image.
     look: at the image.
     target: decoded map of the example.
-    undeclared: see `example.Example`; 0 where the source is not known.
+    undeclared, turn: see `example.Example`; 0 and None where the source is not known.
   """
-  count = Count(look, _hash(example.image), example.label, undeclared=undeclared)
+  count = Count(look, _hash(example.image), example.label, undeclared=undeclared, turn=turn)
   if target is None:
     return count
   if target.dtype == np.uint8:
@@ -147,9 +151,8 @@ class Tally:
   def __init__(self):
     self._sizes, self._hashes = set(), []
     self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
-    self._sums = Counter(
-      images=0, known=0, unknown=0, wide=0, channel_first=0, of_arrays=0, missing=0, undeclared=0
-    )
+    keys = "images known unknown wide channel_first of_arrays missing undeclared turned assumed"
+    self._sums = Counter(dict.fromkeys(keys.split(), 0))
     self._widest, self._extremes, self._values = 0, [], []
     self._unreadable: list[str] = []
 
@@ -161,6 +164,8 @@ class Tally:
     look, counters, sums = count.look, self._counters, self._sums
     (height, width), bands = look.size, look.bands
     sums["images"] += 1
+    sums["turned"] += count.turn is Turn.TURNED
+    sums["assumed"] += count.turn is Turn.ASSUMED
     self._sizes.add((height * width, height, width))
     self._hashes.append(count.hash)
     counters["bands"][str(bands)] += 1

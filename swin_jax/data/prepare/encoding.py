@@ -29,7 +29,7 @@ def store(example: Example, short_side: int, quality: int) -> tuple[bytes, count
     encoded, look = shrink(example.image, short_side, quality)
   target_file = None if target is None else targets.encode(target)
   stored = Example(encoded, example.label, example.name, target_file)
-  return shards.pack(stored), counting.see(stored, look, target, example.undeclared or 0)
+  return shards.pack(stored), counting.see(stored, look, target, example.undeclared or 0, example.turn)
 
 
 def _fit(example: Example, short_side: int) -> np.ndarray | None:

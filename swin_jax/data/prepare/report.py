@@ -145,6 +145,12 @@ def _below(counted: Facts) -> list[str]:
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
     line = f"files next to the images, not read: {strange.endings(beside)}"
     below += wrapped(line)
+  for split in counted.splits:
+    if count := split.counts.get("turned"):
+      what = "tiles" if split.is_cut else "images"
+      below += wrapped(
+        f"{split.name}: EXIF orientation turned the maps of {count:,} {what} like their images"
+      )
   return below + (strange.shown(counted) or ["nothing looks strange"])
 
 

@@ -66,6 +66,7 @@ def prepare(
       settings |= dict(keep_alpha=True) if cut.keep_alpha else {}
     settings |= dict(by=by) if by else {}
     settings |= dict(values_nodata=cut.meaning.nodata) if cut.meaning.nodata is not None else {}
+    settings |= dict(maps_as_stored=True) if cut.meaning.as_stored else {}
     headers[name] = dict(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )

@@ -55,6 +55,8 @@ SCHEMA = {
   "of_arrays?": _COUNT,  # pixels of arrays
   "missing?": _COUNT,  # those without data in one band or more
   "undeclared?": _COUNT,  # those that became so although nothing declares it, see `stored.Converted`
+  "turned?": _COUNT,  # images, or tiles, whose map EXIF orientation turned
+  "assumed?": _COUNT,  # those whose map may have to be turned too, but is taken as upright
   "wide": _COUNT,  # image files of 16 bits
   "widest": _COUNT,  # the largest number in them
   "channel_first": _COUNT,  # arrays that look like [bands, height, width]

@@ -118,7 +118,7 @@ def understand(
   warnings = tuple(_warnings(looks, reader))
   for line in warnings:
     warn(line)
-  return dataclasses.replace(reader, void_by=void_by, warnings=warnings)
+  return dataclasses.replace(reader, void_by=void_by, warnings=warnings, as_stored=meaning.as_stored)
 
 
 def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:

@@ -25,6 +25,7 @@ class Meaning:
     nodata: number that marks unknown pixels in maps of numbers, in addition to the value that they declare.
     void_values, void_colours: of no class, in addition to what the set states.
     names: of the colours, if a file gives them; else the colours are in the order of the classes.
+    as_stored: see `targets.upright`.
   """
 
   colours: tuple[labels.Colour, ...] = ()
@@ -33,6 +34,7 @@ class Meaning:
   names: tuple[str, ...] = ()
   void_values: tuple[int, ...] = ()
   void_colours: tuple[labels.Colour, ...] = ()
+  as_stored: bool = False
 
   @property
   def of_classes(self) -> bool:
@@ -55,6 +57,7 @@ class Reader:
     void_by: how the user says what means no class, like "give --no_class", for messages; "" if the command
       that reads the maps has no such flag.
     warnings: what is strange about the maps of the set, a line each.
+    as_stored: see `targets.upright`.
   """
 
   classes: labels.Classes | None
@@ -62,6 +65,7 @@ class Reader:
   nodata: float | None = None
   void_by: str = ""
   warnings: tuple[str, ...] = ()
+  as_stored: bool = False
 
   @property
   def meaning(self) -> bytes:

@@ -41,6 +41,7 @@ def find(counted: Facts) -> list[str]:
       _same_images,
       _numbers,
       _undeclared,
+      _assumed_upright,
       _unlabelled,
       _types,
       _unread,
@@ -161,6 +162,17 @@ def _undeclared(counted: Facts) -> Iterator[str]:
         f"{split.name}: {count:,} pixels ({share}) became no data although nothing declares them so: their"
         " numbers are infinite or beyond float32; if they mean no data, declare that in the rasters or by"
         " --nodata="
+      )
+
+
+def _assumed_upright(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    if count := split.counts.get("assumed"):
+      what = "tiles" if split.is_cut else "images"
+      yield (
+        f"{split.name}: EXIF orientation turns {count:,} of {split.counts['images']:,} {what}, and the size"
+        " of their maps does not tell whether it turns these too: they are taken as upright, like the image"
+        " on a screen; if they lie like the stored pixels, give --maps_as_stored"
       )
 
 
