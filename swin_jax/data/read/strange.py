@@ -12,6 +12,8 @@ from swin_jax.terminal.lines import listed, wrapped
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
 _RECURS = 2  # pixels in which a number recurs
+_LONE = 0.02  # distance of a lone 0 from all other numbers, as a share of their range
+_OFTEN = 0.01  # share of the pixels in which a lone 0 occurs
 TWELVE_BITS = 4095  # the largest number
 _NAMED = 3  # classes that a line names
 # Files that lie next to images without being any: nothing is strange about not reading them.
@@ -144,6 +146,8 @@ def _numbers(counted: Facts) -> Iterator[str]:
       for end in ("low", "high"):
         if is_outlier(column, end):
           outliers.setdefault((column[end][0][0], end), []).append(band)
+    if columns and all(map(has_lone_zero, columns)):
+      outliers[0, "low"] = [*range(len(columns))]
     for (value, end), bands in outliers.items():
       share = max(columns[band][end][0][1] / max(columns[band]["pixels"], 1) for band in bands)
       rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
@@ -190,6 +194,21 @@ def is_outlier(column: dict, end: str) -> bool:
   is_only_negative = value < 0 <= nearest and (count > count_of_nearest or count >= column["pixels"] / 100)
   is_nines = re.fullmatch("-?99+", number(value)) and distance >= spread / 10
   return count >= _RECURS and (distance >= spread or is_only_negative or bool(is_nines))
+
+
+def has_lone_zero(column: dict) -> bool:
+  """Returns whether 0 is the lowest number of a band, frequent, and apart from all others.
+
+  Apart: by a share of their range, and by more than the highest number from the second highest, which numbers
+  in steps are not. Numbers of 8 bits are never apart: 0 is black.
+  """
+  if len(column["low"]) < 2 or len(column["high"]) < 2:
+    return False
+  ((zero, count), (nearest, count_of_nearest)), ((highest, _), (second, _)) = column["low"], column["high"]
+  is_frequent = count > count_of_nearest and count >= _OFTEN * column["pixels"]
+  is_apart = nearest >= _LONE * (highest - nearest) and highest - second < nearest < second
+  are_bytes = highest <= 255 and all(value == int(value) for value in (nearest, second, highest))
+  return zero == 0 and is_frequent and is_apart and not are_bytes
 
 
 def _ranges(numbers: Sequence[int]) -> str:
