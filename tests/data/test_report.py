@@ -266,6 +266,48 @@ def test_a_zero_that_marks_unknown_pixels(tmp_path):
   assert not found(tmp_path / "mended")
 
 
+def see_through(kind: str, least: int) -> Image.Image:
+  """Returns an image of a mode whose left part has the least alpha."""
+  image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 4)).astype(np.uint8))
+  alpha = np.full((20, 24), 255, np.uint8)
+  alpha[:, :5] = least
+  image.putalpha(Image.fromarray(alpha))
+  if kind == "P":
+    return image.convert("RGB").quantize(8)
+  return image.convert(kind)
+
+
+@pytest.mark.parametrize("short_side", [0, 8])
+@pytest.mark.parametrize(
+  "kind,bands", [("RGBA", "4 (RGB and alpha)"), ("LA", "2 (grey and alpha)"), ("P", "3")]
+)
+def test_images_with_transparent_pixels(kind, bands, short_side, tmp_path, capsys):
+  for i in range(4):
+    path = tmp_path / "in" / "ab"[i % 2] / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    see_through(kind, 0 if i else 255).save(path, **({"transparency": 3} if kind == "P" and i else {}))
+  run(tmp_path / "in", tmp_path / "out", short_side=short_side)
+  lines = table(capsys)
+  if not short_side:
+    assert any(line.split("  ")[-1].strip() == bands and "bands" in line for line in lines)
+  count = 3 if kind == "P" else 4
+  assert f"train: {count} images have an alpha channel or transparent colours" in " ".join(lines)
+  assert any(
+    line.startswith("train: 3 of 4 images have transparent pixels") for line in found(tmp_path / "out")
+  )
+
+
+def test_opaque_alpha_is_dropped_without_alarm(tmp_path, capsys):
+  for i in range(2):
+    path = tmp_path / "in" / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    see_through("RGBA", 255).save(path)
+  Image.new("CMYK", (9, 9)).save(tmp_path / "in" / "2.jpg")
+  run(tmp_path / "in", tmp_path / "out")
+  assert "train: 2 images have an alpha channel" in " ".join(table(capsys))
+  assert not any("transparent" in line for line in found(tmp_path / "out"))
+
+
 def test_sixteen_bits_of_which_twelve_are_used(tmp_path, capsys):
   for i, largest in enumerate((4096, 3000)):
     folder = tmp_path / f"in{i}" / "train"

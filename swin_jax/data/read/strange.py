@@ -12,6 +12,7 @@ from swin_jax.terminal.lines import listed, wrapped
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
 _RECURS = 2  # pixels in which a number recurs
+_SEE_THROUGH = 0.01  # share of the images from which many have transparent pixels
 _LONE = 0.02  # distance of a lone 0 from all other numbers, as a share of their range
 _OFTEN = 0.01  # share of the pixels in which a lone 0 occurs
 TWELVE_BITS = 4095  # the largest number
@@ -44,6 +45,7 @@ def find(counted: Facts) -> list[str]:
       _numbers,
       _undeclared,
       _assumed_upright,
+      _transparent,
       _unlabelled,
       _types,
       _unread,
@@ -177,6 +179,17 @@ def _assumed_upright(counted: Facts) -> Iterator[str]:
         f"{split.name}: EXIF orientation turns {count:,} of {split.counts['images']:,} {what}, and the size"
         " of their maps does not tell whether it turns these too: they are taken as upright, like the image"
         " on a screen; if they lie like the stored pixels, give --maps_as_stored"
+      )
+
+
+def _transparent(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    count, images = split.counts.get("transparent", 0), split.counts["images"]
+    if count > _SEE_THROUGH * images:
+      yield (
+        f"{split.name}: {count:,} of {images:,} images have transparent pixels, but alpha channels are"
+        " dropped, so that a run sees the colours stored there; flatten the images onto one colour, or give"
+        " --tile= so that transparent pixels hold no data"
       )
 
 
