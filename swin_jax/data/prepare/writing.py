@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+import functools
 import glob
 import os
 import pathlib
@@ -217,8 +218,10 @@ def _records(
   holds at most `ahead` of them in memory.
   """
 
+  paths = functools.cache(lambda: examples.files)  # slow to get, and needed only after errors
+
   def load(i: int) -> tuple:
-    name = f"image {i}"
+    name = ""
     try:
       example = examples[i]
       name = example.name
@@ -228,7 +231,13 @@ def _records(
     except tiles.NoData as error:
       return None, name, error
     except Exception as error:  # Pillow raises whatever a format's parser raises
-      return None, name, " ".join(str(error).split())
+      reason = " ".join(str(error).split())
+      if not name:
+        name = paths()[i] if len(paths()) else f"image {i}"
+        if reason.startswith(name):  # readers of files may say the file, and where in it
+          where, _, reason = reason.removeprefix(name).partition(": ")
+          name += where
+      return None, name, reason
 
   waiting: deque[futures.Future] = deque()
   try:
