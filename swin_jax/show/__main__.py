@@ -213,7 +213,9 @@ def _run(arguments: argparse.Namespace) -> None:
     panels.check_bands(arguments.bands, len(model.mean))
   if task and arguments.truth:
     names = model.description["data"]["class_names"]
-    truth = truth_maps.Truth(f"--{model.kind.needs}", arguments.truth, len(model.class_names), names)
+    truth = truth_maps.Truth(
+      f"--{model.kind.needs}", arguments.truth, len(model.class_names), names, image_files
+    )
   progress = Progress("reading", len(image_files), "files")
   refused, drawn = [], 0
 

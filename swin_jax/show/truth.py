@@ -13,8 +13,12 @@ from swin_jax.data.read import (
   labels,
   map_sets,
   maps,
+  model_images,
+  names,
+  pairing,
   places,
   rasters,
+  roles,
   targets,
   trees,
 )
@@ -27,7 +31,14 @@ from swin_jax.terminal.progress import say
 class Truth:
   """The ground-truth maps in a folder, of classes or of values, by the name of their image."""
 
-  def __init__(self, flag: str, folder: str, num_classes: int, names: Sequence[str] = ()):
+  def __init__(
+    self,
+    flag: str,
+    folder: str,
+    num_classes: int,
+    names: Sequence[str] = (),
+    images: Sequence[pathlib.Path] = (),
+  ):
     """Finds the maps and, for classes, the file that explains their values.
 
     That file is in the folder or up to two levels above it; without it, the values are the classes. Classes
@@ -38,6 +49,8 @@ class Truth:
       folder: of the maps.
       num_classes: of the model; 0 for values.
       names: of its classes, by label; () if it has none.
+      images: files whose maps may be asked for. Where a map has another name than its image, they are paired
+        as in `prepare`, by the names of all files next to these.
 
     Raises:
       BadInput: there is no such folder, the classes are not those of the model, or two maps have the same
@@ -66,6 +79,7 @@ class Truth:
           f"{flag}={folder} holds {other} and {path}, which is ambiguous; give a folder that holds one of "
           "them"
         )
+    self._paired = _pair([image for image in images if image.stem not in self._maps], paths)
 
   def of(self, image: Whole) -> np.ndarray:
     """Returns the map of an image, resized like the image, and unknown where the image holds no data.
@@ -73,18 +87,39 @@ class Truth:
     Raises:
       BadInput: there is no map for the image, or it cannot be read.
     """
-    if image.name not in self._maps:
-      raise BadInput(f"{self._tree.name} holds no map called {image.name}")
+    path = self._maps.get(image.name) or self._paired.get(image.name)
+    if not path:
+      raise BadInput(
+        f"{self._tree.name} holds no map called {image.name}, nor one whose name differs only by its end, as"
+        " prepare pairs them; rename the map"
+      )
     try:
-      values = self._split.read_map(self._tree, self._maps[image.name])
-      values = targets.turned_like(values, image.orientation, image.size)
+      values = self._split.read_map(self._tree, path)
+      values = targets.turned_like(values, image.orientation, image.size).map
       values = values if self._label_of is None else self._label_of[values]
       targets.check_size(values.shape, image.size)
-      if image.place and rasters.one_to_a_file(self._maps[image.name]):
-        places.check(places.of(os.path.join(self._tree.name, self._maps[image.name])), image.place)
+      if image.place and rasters.one_to_a_file(path):
+        places.check(places.of(os.path.join(self._tree.name, path)), image.place)
     except ValueError as error:
       raise BadInput(f"{image.name}: {self._tree.name}: {error}") from error
     return targets.where_valid(targets.resize(values, image.pixels.shape[:2]), image.valid)
+
+
+def _pair(images: Sequence[pathlib.Path], maps: Sequence[str]) -> dict[str, str]:
+  """Returns name of an image → path of its map, as `prepare` pairs all images in the folders of some; empty
+  if these are ambiguous.
+  """
+  beside = [file for folder in {image.parent for image in images} for file in folder.iterdir()]
+  known = [file for file in beside if file.suffix.lower() in model_images.EXTENSIONS]
+  if not known or not maps:
+    return {}
+  pictures = [roles.Picture(str(file), "", names.Kind.IMAGE, (), (), ()) for file in known]
+  of_maps = [roles.Picture(path, "", names.Kind.LABEL, (), (), ()) for path in maps]
+  try:
+    pairs = pairing.pair(pictures, of_maps, "").pairs
+  except BadInput:
+    return {}
+  return {pair.image.stem: pair.map.path for pair in pairs}
 
 
 def _labels_of_model(classes: Sequence[str], names: Sequence[str], flag: str, folder: str) -> np.ndarray:

@@ -159,7 +159,8 @@ def test_bad_maps_are_named_counted_and_end_it(tmp_path, capsys):
   folder = write(tmp_path / "set", contents)
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.2") == 0
   said = capsys.readouterr()
-  assert "train/labels/3.png has label 9 in 600 pixels; there are only 3 classes (0–2)" in said.err
+  named = "left out train/images/3.jpg: train/labels/3.png has label 9 in 600 pixels"
+  assert f"{named}; there are only 3 classes (0–2)" in said.err
   assert "left out train/images/5.jpg: its map has 10 × 30 pixels, but the image has 20 × 30" in said.err
   assert "8 images" in said.out or "2 unreadable and left out" in said.out
   assert run(f"--source={folder}", f"--out={tmp_path / 'other'}", "--max_bad_fraction=0.1") == 2

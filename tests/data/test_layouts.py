@@ -339,15 +339,34 @@ def test_one_file_per_band_is_refused_with_the_command_that_stacks_them(files, s
   assert understand(files, flags=asked(folders_are_classes=True), rasters=True).of_rasters
 
 
-def test_scenes_of_bands_are_listed_and_label_maps_named():
-  files = [f"{name}/T{i}_B0{band}.tif" for name in ("a b", "town") for i in range(2) for band in (2, 3)]
+@pytest.mark.parametrize("inner", ["", "wood/"])
+@pytest.mark.parametrize("stem, stacked", [("T32_", "S2A_{i}_T32"), ("S2A_{i}_", "S2A_{i}"), ("", "S2A_{i}")])
+def test_a_folder_of_one_scene_is_no_class(inner, stem, stacked):
+  files = [f"{inner}S2A_{i}/{stem.format(i=i)}B0{band}.tif" for i in range(4) for band in (2, 3)]
+  said = refusal(files, rasters=True)
+  assert said.count("rio stack") == 4 and f"`mkdir -p {f'stacked/{inner}'.rstrip('/')} && " in said
+  assert all(f"-o stacked/{inner}{stacked.format(i=i)}.tif" in said for i in range(4))
+
+
+def test_a_folder_of_one_scene_may_be_a_split():
+  said = refusal([f"{split}/T1_B0{band}.tif" for split in ("train", "val") for band in (2, 3)], rasters=True)
+  assert "-o stacked/train/T1.tif" in said and "-o stacked/val/T1.tif" in said
+
+
+@pytest.mark.parametrize("count, more", [(2, ""), (5, ""), (6, ", and the same for 2 more scenes")])
+def test_scenes_of_bands_are_listed(count, more):
+  files = [f"{name}/T{i}_B0{band}.tif" for name in ("a b", "town") for i in range(count) for band in (2, 3)]
   said = refusal(files, rasters=True)
   commands = [
     f"rio stack {quote}set/{name}/T{i}_B02.tif{quote} {quote}set/{name}/T{i}_B03.tif{quote} -o"
     f" {quote}stacked/{name}/T{i}.tif{quote}"
-    for name, i, quote in (("a b", 0, "'"), ("a b", 1, "'"), ("town", 0, ""))
+    for name, quote in (("a b", "'"), ("town", ""))
+    for i in range(count)
   ]
-  assert f"`mkdir -p 'stacked/a b' stacked/town && {' && '.join(commands)}`, and 1 more scenes" in said
+  assert f"`mkdir -p 'stacked/a b' stacked/town && {' && '.join(commands[:10])}`{more}, and prepare" in said
+
+
+def test_label_maps_of_scenes_of_bands_are_copied():
   bands = [f"images/T{i}_B0{band}.tif" for i in range(2) for band in (2, 3)]
   for maps in (paths("labels/T{i}.png", 2), paths("labels/T{i}.tif", 2)):
     said = refusal([*bands, *maps], CLASSES, rasters=True)

@@ -513,6 +513,23 @@ def test_transparent_pixels_of_a_map_have_no_class(tmp_path, capsys):
   assert "declare pixels as no data or transparent" in capsys.readouterr().out
 
 
+def test_transparent_pixels_between_colours_take_no_class_away(tmp_path, capsys):
+  painted = np.dstack([PAINTED, np.full(PAINTED.shape[:2], 255, np.uint8)])
+  painted[:3] = 0
+  contents = a_set({"0.png": saved(painted, "PNG")}) | {"class_dict.csv": TABLE}
+  (target,) = read_all(tmp_path, contents)
+  assert (target[:3] == labels.NONE).all()
+  assert "so the class does not occur" not in "".join(capsys.readouterr())
+
+
+def test_a_class_that_is_wholly_transparent_is_reported_with_its_mend(tmp_path, capsys):
+  alpha = np.where(DRAWN == 1, 0, 255).astype(np.uint8)
+  read_all(tmp_path, a_set({"0.png": saved(np.dstack([DRAWN, alpha]), "PNG", "LA")}))
+  said = " ".join("".join(capsys.readouterr()).split())
+  assert "all pixels of the value of class road are declared as no data" in said
+  assert "if that is a mistake, save the maps without transparency" in said
+
+
 @pytest.mark.parametrize("declared", [0, b"\0\xff\xff", 1])
 def test_a_transparent_index_of_a_palette_is_a_class(declared, tmp_path, capsys):
   image = Image.fromarray(DRAWN).convert("P")

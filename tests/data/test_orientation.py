@@ -109,7 +109,7 @@ def test_maps_of_another_size_are_refused():
 
 
 def test_half_a_turn_leaves_maps_alone():
-  np.testing.assert_array_equal(targets.upright(maps(), photograph(3)), maps())
+  np.testing.assert_array_equal(targets.upright(maps(), photograph(3)).map, maps())
 
 
 def test_the_table_shows_upright_sizes(tmp_path):
@@ -118,3 +118,61 @@ def test_the_table_shows_upright_sizes(tmp_path):
   prepared.run(tmp_path / "in", tmp_path / "out")
   (split,) = facts.read(str(tmp_path / "out")).splits
   assert split.counts["largest"] == [30, 20]
+
+
+# Maps whose size does not tell how they lie.
+
+
+def square(folder, declared, size=(32, 32), kind="labels") -> str:
+  contents = {"classes.txt": label_sets.CLASSES}
+  for i in range(3):
+    contents[f"train/images/{i}.jpg"] = photograph(declared, size)
+    contents[f"train/{kind}/{i}.png"] = label_sets.png(maps(size))
+  return label_sets.write(folder, contents)
+
+
+def read_maps(out) -> list[np.ndarray]:
+  source = open_source("array_record", str(out), "train", Target.LABELS)
+  return [targets.decode(source[i].target) for i in range(len(source))]
+
+
+@pytest.mark.parametrize("tile", ["--tile=0", "--tile=16"])
+@pytest.mark.parametrize("declared, size", [(6, (32, 32)), (5, (32, 32)), (3, (32, 48)), (2, (32, 48))])
+def test_maps_that_may_lie_either_way_are_reported_and_turned_on_request(
+  tmp_path, capsys, declared, size, tile
+):
+  folder = square(tmp_path / "in", declared, size)
+  assert prepared.main(folder, tmp_path / "a", tile) == 0
+  said = " ".join(capsys.readouterr().out.split())
+  count = 3 if tile == "--tile=0" else 3 * (size[0] // 16) * (size[1] // 16)
+  what = "images" if tile == "--tile=0" else "tiles"
+  assert f"STRANGE: train: EXIF orientation turns {count} of {count} {what}, and the size of their" in said
+  assert "if they lie like the stored pixels, give --maps_as_stored" in said
+  assert prepared.main(folder, tmp_path / "b", tile, "--maps_as_stored") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert f"train: EXIF orientation turned the maps of {count} {what} like their images" in said
+  assert "--maps_as_stored" not in said
+  sums = [
+    [sum((each == label).sum() for each in read_maps(out)) for label in range(3)]
+    for out in (tmp_path / "a", tmp_path / "b")
+  ]
+  assert sums[0] == sums[1]
+  if tile == "--tile=0":
+    for out, expected in (("a", maps(size)), ("b", orientation.turn(maps(size), declared))):
+      assert all(np.array_equal(each, expected) for each in read_maps(tmp_path / out))
+      decoded = decoding.DecodeMapped(3)(
+        open_source("array_record", str(tmp_path / out), "train", Target.LABELS)[0]
+      )
+      np.testing.assert_array_equal(decoded.target, expected)
+
+
+def test_a_set_of_other_turns_is_another_set(tmp_path):
+  folder = square(tmp_path / "in", 6)
+  assert prepared.main(folder, tmp_path / "out") == 0
+  assert prepared.main(folder, tmp_path / "out", "--maps_as_stored") == 2
+
+
+def test_maps_that_are_turned_are_counted(tmp_path, capsys):
+  folder = label_sets.write(tmp_path / "in", files(6))
+  assert prepared.main(folder, tmp_path / "out", "--strict") == 0
+  assert "train: EXIF orientation turned the maps of 1 images like their images" in capsys.readouterr().out

@@ -249,10 +249,10 @@ def test_bad_rasters_are_named_left_out_and_counted(tmp_path, capsys):
     printed = capsys.readouterr()
     for name in (
       "03.tif: cannot be read as a raster",
-      "04.tif.*: has 6 bands, but the first raster has 5",
-      "05.tif.*: cannot be read as a raster",
+      "04.tif[^:]*: has 6 bands, but the first raster has 5",
+      "05.tif[^:]*: cannot be read as a raster",
     ):
-      assert re.search(f"^swin_jax: left out .*{name}", printed.err, re.MULTILINE), printed.err
+      assert re.search(f"^swin_jax: left out {name}", printed.err, re.MULTILINE), printed.err
     assert "unreadable and left out" in printed.out
   assert len(contents(tmp_path / "out0")) == 17
   assert "1 image of split 'train' cannot be read (named above)" in bad(tmp_path / "in", tmp_path / "strict")

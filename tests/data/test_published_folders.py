@@ -23,7 +23,7 @@ def test_bands_of_several_sizes_are_not_stacked(tmp_path, capsys):
     write_tif(tmp_path / "in" / "S2A_0" / f"S2A_0_{band}.tif", scene(0, side, side, 1))
   error = refusal(capsys, tmp_path / "in", tmp_path / "out")
   paths = " ".join(str(tmp_path / "in" / "S2A_0" / f"S2A_0_B0{band}.tif") for band in (2, 3))
-  assert f"(those of one resolution): `mkdir -p stacked/S2A_0 && rio stack {paths} -o" in error
+  assert f"(those of one resolution): `mkdir -p stacked && rio stack {paths} -o stacked/S2A_0.tif`" in error
 
 
 def test_folders_that_differ_in_their_split_are_no_classes_next_to_another(tmp_path, capsys):

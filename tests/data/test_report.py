@@ -218,6 +218,96 @@ def test_outliers(low, high, expected):
   assert strange.is_outlier(flipped, "high") is (expected and not only_negative)
 
 
+@pytest.mark.parametrize(
+  "low,high,expected",
+  [
+    ([[0, 69], [500, 1]], [[3999, 1], [3998, 2]], True),  # depth in millimetres
+    ([[0, 250], [200, 1]], [[3999, 1], [3990, 1]], True),
+    ([[0, 99], [0.4, 1]], [[9.8, 1], [9.7, 1]], True),  # in metres
+    ([[0, 9], [500, 1]], [[3999, 1], [3998, 2]], False),  # rare
+    ([[0, 69], [500, 70]], [[3999, 1], [3998, 2]], False),
+    ([[0, 250], [3, 1]], [[3999, 1], [3998, 1]], False),
+    ([[0, 250], [10, 90]], [[90, 50], [80, 50]], False),  # in steps
+    ([[0, 250], [0.1, 1]], [[300, 1], [290, 1]], False),  # rain
+    ([[0, 250], [20, 1]], [[255, 9], [254, 9]], False),  # 8 bits
+    ([[1, 250], [200, 1]], [[3999, 1], [3990, 1]], False),
+    ([[0, 9]], [[0, 9]], False),
+  ],
+)
+def test_a_zero_apart_from_all_other_numbers(low, high, expected):
+  assert strange.has_lone_zero({"pixels": 1000, "low": low, "high": high}) is expected
+
+
+@pytest.mark.parametrize("in_all_bands", [True, False])
+def test_a_zero_that_marks_no_data(in_all_bands, tmp_path):
+  for i in range(3):
+    bands = np.random.default_rng(i).integers(200, 4000, (40, 30, 3)).astype(np.uint16)
+    bands[:10, :, slice(None) if in_all_bands else 1] = 0
+    write_tif(tmp_path / "in" / "train" / f"{i}.tif", bands)
+  run(tmp_path / "in", tmp_path / "out")
+  expected = "bands 0–2: 0 in 25.0 % of the pixels, all others from 200 to 3999; if it marks pixels without"
+  assert [line.startswith(expected) for line in found(tmp_path / "out")] == [True] * in_all_bands
+  run(tmp_path / "in", tmp_path / "mended", cut=tiles.Cut(nodata=0))
+  assert not found(tmp_path / "mended")
+
+
+def test_a_zero_that_marks_unknown_pixels(tmp_path):
+  for i in range(3):
+    depth = np.random.default_rng(i).integers(500, 4000, (20, 25)).astype(np.uint16)
+    depth[:5] = 0
+    (tmp_path / "in/train/values").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(depth).save(tmp_path / "in/train/values" / f"{i}.png")
+    (tmp_path / "in/train/images").mkdir(exist_ok=True)
+    (tmp_path / "in/train/images" / f"{i}.png").write_bytes(images.encode(i, (25, 20)))
+  run(tmp_path / "in", tmp_path / "out")
+  (line,) = found(tmp_path / "out")
+  assert line.startswith("maps of numbers: 0 in 25.0 %") and line.endswith("give --values_nodata=0")
+  run(tmp_path / "in", tmp_path / "mended", cut=tiles.Cut(meaning=maps.Meaning(nodata=0)))
+  assert not found(tmp_path / "mended")
+
+
+def see_through(kind: str, least: int) -> Image.Image:
+  """Returns an image of a mode whose left part has the least alpha."""
+  image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 4)).astype(np.uint8))
+  alpha = np.full((20, 24), 255, np.uint8)
+  alpha[:, :5] = least
+  image.putalpha(Image.fromarray(alpha))
+  if kind == "P":
+    return image.convert("RGB").quantize(8)
+  return image.convert(kind)
+
+
+@pytest.mark.parametrize("short_side", [0, 8])
+@pytest.mark.parametrize(
+  "kind,bands", [("RGBA", "4 (RGB and alpha)"), ("LA", "2 (grey and alpha)"), ("P", "3")]
+)
+def test_images_with_transparent_pixels(kind, bands, short_side, tmp_path, capsys):
+  for i in range(4):
+    path = tmp_path / "in" / "ab"[i % 2] / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    see_through(kind, 0 if i else 255).save(path, **({"transparency": 3} if kind == "P" and i else {}))
+  run(tmp_path / "in", tmp_path / "out", short_side=short_side)
+  lines = table(capsys)
+  if not short_side:
+    assert any(line.split("  ")[-1].strip() == bands and "bands" in line for line in lines)
+  count = 3 if kind == "P" else 4
+  assert f"train: {count} images have an alpha channel or transparent colours" in " ".join(lines)
+  assert any(
+    line.startswith("train: 3 of 4 images have transparent pixels") for line in found(tmp_path / "out")
+  )
+
+
+def test_opaque_alpha_is_dropped_without_alarm(tmp_path, capsys):
+  for i in range(2):
+    path = tmp_path / "in" / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    see_through("RGBA", 255).save(path)
+  Image.new("CMYK", (9, 9)).save(tmp_path / "in" / "2.jpg")
+  run(tmp_path / "in", tmp_path / "out")
+  assert "train: 2 images have an alpha channel" in " ".join(table(capsys))
+  assert not any("transparent" in line for line in found(tmp_path / "out"))
+
+
 def test_sixteen_bits_of_which_twelve_are_used(tmp_path, capsys):
   for i, largest in enumerate((4096, 3000)):
     folder = tmp_path / f"in{i}" / "train"

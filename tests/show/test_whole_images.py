@@ -171,6 +171,33 @@ def test_a_map_that_lies_like_the_stored_pixels_is_turned(tmp_path):
   np.testing.assert_array_equal(truth.of(image._replace(pixels=np.zeros((30, 20, 1)))), np.rot90(stored, -1))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_maps_are_paired_as_in_prepare(count, tmp_path):
+  folders = tmp_path / "raw", tmp_path / "truth"
+  for folder in folders:
+    folder.mkdir()
+  for i in range(3):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folders[0] / f"cell {i}_ch00.jpg")
+    Image.fromarray(np.full((4, 4), i, np.uint8)).save(folders[1] / f"cell {i}_seg.png")
+  files = [folders[0] / f"cell {i}_ch00.jpg" for i in range(count)]
+  truth = truth_maps.Truth("--labels", str(folders[1]), 3, (), files)
+  for i, file in enumerate(files):
+    image = whole_images.Whole(file.stem, np.zeros((4, 4, 2), np.float32), None, (4, 4))
+    assert (truth.of(image) == i).all()
+  with pytest.raises(BadInput, match="holds no map called cell_ch00, nor one whose name differs only by"):
+    truth.of(image._replace(name="cell_ch00"))
+
+
+def test_maps_that_may_belong_to_several_images_are_not_paired(tmp_path):
+  for name in ("x_flip.jpg", "x_turn.jpg"):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
+  (tmp_path / "labels").mkdir()
+  Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "labels/x_mask.png")
+  truth = truth_maps.Truth("--labels", str(tmp_path / "labels"), 3, (), [tmp_path / "x_flip.jpg"])
+  with pytest.raises(BadInput, match="holds no map called x_flip"):
+    truth.of(whole_images.Whole("x_flip", np.zeros((4, 4, 2), np.float32), None, (4, 4)))
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_bands_keep_their_names_where_alpha_has_none(tmp_path):
   path = with_alpha(tmp_path / "x.tif", np.ones((31, 31, 2), np.float32), np.full((31, 31), 255))

@@ -53,7 +53,8 @@ unknown number.
 
 Images keep their bytes. With --short_side=N, images with a longer short side are shrunk to N pixels and
 stored as JPEG. EXIF orientation is applied, here and in training, and to maps that have the size of the image
-as it is stored.
+as it is stored. Where the size does not tell, as for square images, maps are taken as upright, like the image
+on a screen; --maps_as_stored turns them like their images.
 
 Files are read as if their authors meant harm, see SECURITY.md. An image or raster with more pixels than
 --max_pixels is left out like an unreadable one.

@@ -8,11 +8,13 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import array_files, facts, formats, orientation, shards, targets
+from swin_jax.data.read import array_files, facts, formats, image_arrays, orientation, shards, targets
 from swin_jax.data.read.example import Example
+from swin_jax.data.read.targets import Turn
 from swin_jax.terminal.printable import printable
 
 _LONGEST = 200  # characters that say why an image cannot be read
+_OPAQUE = 255
 _FEW, _MANY = 16, 32  # an array with fewer rows than _FEW and more bands than _MANY looks channel-first
 
 
@@ -26,6 +28,7 @@ class Look(NamedTuple):
     widest: largest number in an image file of 16 bits; None for other files.
     extremes: of each band of an array; see `facts`.
     missing: number of pixels of an array without data in one band or more.
+    opacity: see `image_arrays.opacity`; None for arrays.
   """
 
   size: tuple[int, int]
@@ -34,10 +37,11 @@ class Look(NamedTuple):
   widest: int | None = None
   extremes: tuple = ()
   missing: int = 0
+  opacity: int | None = None
 
 
 def look_at_file(image: Image.Image, size: tuple[int, int]) -> Look:
-  """Looks at an opened image file; decodes it only if it has 16 bits.
+  """Looks at an opened image file; decodes it only if it has 16 bits or an alpha channel.
 
   Args:
     image: as Pillow opens it.
@@ -50,6 +54,7 @@ def look_at_file(image: Image.Image, size: tuple[int, int]) -> Look:
     bands,
     f"16-bit {image.format}" if is_wide else image.format,
     int(image.getextrema()[1]) if is_wide else None,
+    opacity=image_arrays.opacity(image),
   )
 
 
@@ -90,7 +95,7 @@ class Count(NamedTuple):
     label: class of the whole image, -1 for none.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
-    undeclared: see `example.Example`.
+    undeclared, turn: see `example.Example`.
   """
 
   look: Look
@@ -99,18 +104,21 @@ class Count(NamedTuple):
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
   undeclared: int = 0
+  turn: Turn | None = None
 
 
-def see(example: Example, look: Look, target: np.ndarray | None, undeclared: int = 0) -> Count:
+def see(
+  example: Example, look: Look, target: np.ndarray | None, undeclared: int = 0, turn: Turn | None = None
+) -> Count:
   """Looks at an example.
 
   Args:
     example: with the encoded image.
     look: at the image.
     target: decoded map of the example.
-    undeclared: see `example.Example`; 0 where the source is not known.
+    undeclared, turn: see `example.Example`; 0 and None where the source is not known.
   """
-  count = Count(look, _hash(example.image), example.label, undeclared=undeclared)
+  count = Count(look, _hash(example.image), example.label, undeclared=undeclared, turn=turn)
   if target is None:
     return count
   if target.dtype == np.uint8:
@@ -146,10 +154,11 @@ class Tally:
 
   def __init__(self):
     self._sizes, self._hashes = set(), []
-    self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
-    self._sums = Counter(
-      images=0, known=0, unknown=0, wide=0, channel_first=0, of_arrays=0, missing=0, undeclared=0
-    )
+    self._counters = {
+      key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with", "with_alpha")
+    }
+    keys = "images known unknown wide channel_first of_arrays missing undeclared turned assumed transparent"
+    self._sums = Counter(dict.fromkeys(keys.split(), 0))
     self._widest, self._extremes, self._values = 0, [], []
     self._unreadable: list[str] = []
 
@@ -161,10 +170,15 @@ class Tally:
     look, counters, sums = count.look, self._counters, self._sums
     (height, width), bands = look.size, look.bands
     sums["images"] += 1
+    sums["turned"] += count.turn is Turn.TURNED
+    sums["assumed"] += count.turn is Turn.ASSUMED
     self._sizes.add((height * width, height, width))
     self._hashes.append(count.hash)
     counters["bands"][str(bands)] += 1
     counters["types"][look.type] += 1
+    if look.opacity is not None:
+      counters["with_alpha"][str(bands)] += 1
+      sums["transparent"] += look.opacity < _OPAQUE
     if look.widest is not None:
       sums["wide"] += 1
       self._widest = max(self._widest, look.widest)

@@ -58,6 +58,12 @@ def add_to(parser: cli.Parser) -> None:
     " '255,255,255;224,224,192'",
   )
   add(
+    "--maps_as_stored",
+    action="store_true",
+    help="turn maps by the EXIF orientation of their images also where their size does not prove that they"
+    " lie like the stored pixels, as for square images; else these maps are taken as upright",
+  )
+  add(
     "--keep_alpha",
     action="store_true",
     help="treat an alpha channel as a band; else its transparent pixels hold no data",
@@ -68,7 +74,9 @@ def cut(arguments: argparse.Namespace) -> tiles.Cut:
   """Returns what the flags say about rasters and maps."""
   names, colours, file = arguments.colours
   nodata, void = arguments.values_nodata, arguments.no_class
-  meaning = maps.Meaning(colours, arguments.label_values, nodata, names, *void, file)
+  meaning = maps.Meaning(
+    colours, arguments.label_values, nodata, names, *void, file, arguments.maps_as_stored
+  )
   return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
 
 

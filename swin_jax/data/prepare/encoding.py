@@ -7,7 +7,16 @@ import numpy as np
 from PIL import Image
 
 from swin_jax.data.prepare import counting
-from swin_jax.data.read import array_files, formats, image_ops, limits, orientation, shards, targets
+from swin_jax.data.read import (
+  array_files,
+  formats,
+  image_arrays,
+  image_ops,
+  limits,
+  orientation,
+  shards,
+  targets,
+)
 from swin_jax.data.read.example import Example
 
 
@@ -29,7 +38,7 @@ def store(example: Example, short_side: int, quality: int) -> tuple[bytes, count
     encoded, look = shrink(example.image, short_side, quality)
   target_file = None if target is None else targets.encode(target)
   stored = Example(encoded, example.label, example.name, target_file)
-  return shards.pack(stored), counting.see(stored, look, target, example.undeclared or 0)
+  return shards.pack(stored), counting.see(stored, look, target, example.undeclared or 0, example.turn)
 
 
 def _fit(example: Example, short_side: int) -> np.ndarray | None:
@@ -80,10 +89,12 @@ def shrink(encoded: bytes, short_side: int, quality: int) -> tuple[bytes, counti
       raise ValueError(
         f"pixels of mode {image.mode} cannot be stored as JPEG; prepare this set without --short_side"
       )
+    opacity = image_arrays.opacity(image)
     small = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB").resize(
       size, Image.Resampling.LANCZOS
     )
   out = io.BytesIO()
   upright = Image.fromarray(orientation.turn(np.asarray(small), orientation.of(encoded)))
   upright.save(out, "JPEG", quality=quality)
-  return out.getvalue(), counting.Look((upright.height, upright.width), len(upright.getbands()), "JPEG")
+  size, bands = (upright.height, upright.width), len(upright.getbands())
+  return out.getvalue(), counting.Look(size, bands, "JPEG", opacity=opacity)

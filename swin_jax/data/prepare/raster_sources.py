@@ -9,8 +9,6 @@ import io
 import os
 import zipfile
 
-import numpy as np
-
 from swin_jax.data.prepare.kept import Kept
 from swin_jax.data.prepare.tiles import Cut, Tiles
 from swin_jax.data.read import (
@@ -105,9 +103,11 @@ def open_part(tree: trees.Tree, part: parts.Part, mapped: labelled_files.Split |
 def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
   paths, maps = split.images, split.maps
 
-  def read_whole(file: int) -> np.ndarray:
+  def read_whole(file: int) -> targets.Upright:
     full_map = split.read_map(tree, maps[file])
-    return targets.upright(full_map, tree.read(paths[file])) if rasters.is_image(paths[file]) else full_map
+    if not rasters.is_image(paths[file]):
+      return targets.Upright(full_map)
+    return targets.upright(full_map, tree.read(paths[file]), split.reader.as_stored)
 
   whole = Kept(read_whole)
 
@@ -116,7 +116,7 @@ def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
     if isinstance(tree, trees.Disk) and all(rasters.one_to_a_file(path[file]) for path in (paths, maps)):
       places.check(*(places.of(os.path.join(tree.name, path[file])) for path in (maps, paths)))
 
-  def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> np.ndarray:
+  def read_map(file: int, window: rasters.Window | None, size: tuple[int, int]) -> targets.Upright:
     try:
       check_place(file)
     except ValueError as error:
@@ -124,10 +124,10 @@ def _labelled(tree: trees.Tree, split: labelled_files.Split, cut: Cut) -> Tiles:
     if window and isinstance(tree, trees.Disk) and not rasters.opens_whole(maps[file]):
       map_size = rasters.shape(os.path.join(tree.name, maps[file]), maps[file])[1:3]
       targets.check_size(map_size, size)
-      return split.read_map(tree, maps[file], window)
+      return targets.Upright(split.read_map(tree, maps[file], window))
     full_map = whole(file)
-    targets.check_size(full_map.shape, size)
-    return full_map[window.slices] if window else full_map
+    targets.check_size(full_map.map.shape, size)
+    return full_map._replace(map=full_map.map[window.slices]) if window else full_map
 
   return Tiles(tree, paths, [-1] * len(paths), split.class_names, cut, split.targets, read_map)
 

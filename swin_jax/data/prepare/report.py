@@ -1,6 +1,7 @@
 """Prints what a prepared set holds: a table of its splits and classes, and below it what is strange."""
 
 from collections.abc import Sequence
+from functools import partial
 import unicodedata
 
 from swin_jax.data.read import facts, strange
@@ -12,6 +13,8 @@ from swin_jax.terminal.progress import say
 _MOST_CLASSES, _AT_EACH_END = 40, 12  # classes shown; of more, the most and the least frequent
 _LONGEST_NAME, _COUNT, _SHARE = 24, 17, 9  # characters
 _PER_TABLE = 3  # splits next to each other
+
+_WITH_ALPHA = {"2": "grey and alpha", "4": "RGB and alpha"}  # number of bands → what they are
 
 Row = tuple[str, list[tuple[str, str]]]  # title, and (count, share) or (text, "") of each split
 
@@ -108,7 +111,7 @@ def _images(splits: Sequence[Split]) -> list[Row]:
     row("left out", lambda x: f"{x.left_out:,}"),
     row("smallest, h × w", lambda x: " × ".join(map(str, x.counts.get("smallest", ())))),
     row("largest, h × w", lambda x: " × ".join(map(str, x.counts.get("largest", ())))),
-    row("bands", lambda x: ", ".join(sorted(x.counts["bands"], key=int))),
+    row("bands", lambda x: ", ".join(map(partial(_band_count, x), sorted(x.counts["bands"], key=int)))),
     row("types", lambda x: ", ".join(sorted(x.counts["types"], key=x.counts["types"].get, reverse=True))),
     row("numbers", lambda x: _span(x.counts["extremes"]) + _bits(x)),
     ("no-data pixels", [_shared(*counts) for counts in zip(missing, of_arrays, strict=True)]),
@@ -121,6 +124,12 @@ def _images(splits: Sequence[Split]) -> list[Row]:
     "no-data pixels": any(missing),
   }
   return [each for each in rows if shown.get(each[0], True)]
+
+
+def _band_count(split: Split, bands: str) -> str:
+  """Returns "3", or "4 (RGB and alpha)"."""
+  has_alpha = bands in _WITH_ALPHA and split.counts.get("with_alpha", {}).get(bands)
+  return f"{bands} ({_WITH_ALPHA[bands]})" if has_alpha else bands
 
 
 def _span(columns: list[dict]) -> str:
@@ -145,6 +154,17 @@ def _below(counted: Facts) -> list[str]:
   if beside := {end: count for end, count in unread.items() if end.lower() in strange.BESIDE}:
     line = f"files next to the images, not read: {strange.endings(beside)}"
     below += wrapped(line)
+  for split in counted.splits:
+    if count := sum(split.counts.get("with_alpha", {}).values()):
+      below += wrapped(
+        f"{split.name}: {count:,} images have an alpha channel or transparent colours, dropped where"
+        " data.mean has one or three numbers"
+      )
+    if count := split.counts.get("turned"):
+      what = "tiles" if split.is_cut else "images"
+      below += wrapped(
+        f"{split.name}: EXIF orientation turned the maps of {count:,} {what} like their images"
+      )
   return below + (strange.shown(counted) or ["nothing looks strange"])
 
 

@@ -100,6 +100,8 @@ def make_plan(
   carried = {examples.targets for examples in by_split.values()}
   if cut.meaning.nodata is not None and not all(target.has_numbers for target in carried):
     raise BadInput(f"--values_nodata applies to maps of numbers; {source} has none")
+  if cut.meaning.as_stored and not any(target.per_pixel for target in carried):
+    raise BadInput(f"--maps_as_stored applies to maps of classes or numbers; {source} has none")
   if cut.meaning != maps.UNSAID and not any(target.per_pixel for target in carried):
     raise BadInput(f"{maps.OF_CLASSES}; {source} has none")
   if by and not share:

@@ -16,7 +16,7 @@ from swin_jax.data.prepare.kept import Kept
 from swin_jax.data.read import gdal, image_ops, maps, rasters, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.stored import Stored, convert
-from swin_jax.data.read.targets import Target
+from swin_jax.data.read.targets import Target, Upright
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say, warn
 
@@ -73,7 +73,7 @@ class Tiles:
     class_names: Sequence[str],
     cut: Cut,
     kind: Target = Target.NOTHING,
-    read_map: Callable[[int, rasters.Window | None, tuple[int, int]], np.ndarray] | None = None,
+    read_map: Callable[[int, rasters.Window | None, tuple[int, int]], Upright] | None = None,
   ):
     """Reads the size of every raster; an unreadable one counts as one tile, which fails when it is read.
 
@@ -203,14 +203,14 @@ class Tiles:
     if image.dtype.kind == "f" and np.isnan(image).all():
       raise NoData(f"{name}: holds no data")
     try:
-      target = (
+      target, turn = (
         self._read_map(file, window, (height, width) if height else image.shape[:2])
         if self._read_map
-        else None
+        else (None, None)
       )
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from error
-    return Example(image, int(self.labels[index]), name, target, undeclared)
+    return Example(image, int(self.labels[index]), name, target, undeclared, turn)
 
   def _open(self, path: str) -> str | bytes | np.ndarray:
     """Returns the input for `rasters`: a path if windows of the file can be read, else its whole content."""

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+import functools
 import glob
 import itertools
 import os
@@ -77,6 +78,7 @@ def prepare(
       settings |= dict(keep_alpha=True) if cut.keep_alpha else {}
     settings |= dict(by=by) if by else {}
     settings |= dict(values_nodata=cut.meaning.nodata) if cut.meaning.nodata is not None else {}
+    settings |= dict(maps_as_stored=True) if cut.meaning.as_stored else {}
     headers[name] = dict(
       version=shards.VERSION, num_shards=count, class_names=examples.class_names, made_from=settings
     )
@@ -218,8 +220,10 @@ def _records(
   holds at most `ahead` of them in memory.
   """
 
+  paths = functools.cache(lambda: examples.files)  # slow to get, and needed only after errors
+
   def load(i: int) -> tuple:
-    name = f"image {i}"
+    name = ""
     try:
       example = examples[i]
       name = example.name
@@ -229,7 +233,13 @@ def _records(
     except tiles.NoData as error:
       return None, name, error
     except Exception as error:  # Pillow raises whatever a format's parser raises
-      return None, name, " ".join(str(error).split())
+      reason = " ".join(str(error).split())
+      if not name:
+        name = paths()[i] if len(paths()) else f"image {i}"
+        if reason.startswith(name):  # readers of files may say the file, and where in it
+          where, _, reason = reason.removeprefix(name).partition(": ")
+          name += where
+      return None, name, reason
 
   waiting: deque[futures.Future] = deque()
   try:

@@ -53,6 +53,8 @@ class DecodeMapped(DecodeImage):
 
   def __call__(self, example: Example) -> Decoded:
     image, target = self._image(example), targets.decode(example.target)
-    target = targets.upright(target, example.image)  # sets that older versions prepared hold maps as stored
+    target = targets.upright(
+      target, example.image
+    ).map  # sets that older versions prepared hold maps as stored
     targets.check_size(target.shape, image.shape[:2])
     return Decoded(image, targets.where_valid(target, image_ops.valid_pixels(image)), example.label)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from swin_jax.data.read.targets import Target
+from swin_jax.data.read.targets import Target, Turn
 from swin_jax.terminal.errors import BadInput
 
 
@@ -21,6 +21,7 @@ class Example(NamedTuple):
     target: map of the class or number of each pixel, as the bytes of a file or an array [height, width]; None
       if there is no map.
     undeclared: see `stored.Converted`; None for what is not cut from a raster. It is counted, not stored.
+    turn: what EXIF orientation did to the map; None for no map. It is counted, not stored.
   """
 
   image: bytes | np.ndarray
@@ -28,6 +29,7 @@ class Example(NamedTuple):
   name: str
   target: bytes | np.ndarray | None = None
   undeclared: int | None = None
+  turn: Turn | None = None
 
 
 class Source(Protocol):

@@ -44,6 +44,8 @@ SCHEMA = {
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
   "bands": _COUNTER,  # number of bands → images
+  "with_alpha?": _COUNTER,  # number of bands → image files that declare transparency
+  "transparent?": _COUNT,  # those of them with pixels that are not opaque
   "types": _COUNTER,  # file format or array type → images
   "classes": _COUNTER,  # label of an image, -1 for none → images
   "pixels": _COUNTER,  # label of a pixel, 255 for none → pixels
@@ -55,6 +57,8 @@ SCHEMA = {
   "of_arrays?": _COUNT,  # pixels of arrays
   "missing?": _COUNT,  # those without data in one band or more
   "undeclared?": _COUNT,  # those that became so although nothing declares it, see `stored.Converted`
+  "turned?": _COUNT,  # images, or tiles, whose map EXIF orientation turned
+  "assumed?": _COUNT,  # those whose map may have to be turned too, but is taken as upright
   "wide": _COUNT,  # image files of 16 bits
   "widest": _COUNT,  # the largest number in them
   "channel_first": _COUNT,  # arrays that look like [bands, height, width]
@@ -63,7 +67,7 @@ _FILE = {
   "splits": {"*": SCHEMA | {"shards": str}},
   "origin": {"unread": _COUNTER, "notes": [rules.Text()], "warnings": [rules.Text()]},
 }
-_OF_LABELS = ("bands", "classes", "pixels", "images_with")  # counters of whole numbers
+_OF_LABELS = ("bands", "with_alpha", "classes", "pixels", "images_with")  # counters of whole numbers
 _FIRST = ("train", "val", "test")  # prefixes of splits in the order in which they are shown
 
 
@@ -128,7 +132,7 @@ def read_file(path: str) -> dict[str, Any]:
   advice = "delete it and run the same prepare command again"
   loaded = json_files.read(path_of(path), _FILE, advice)
   for name, counts in loaded["splits"].items():
-    keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts[counter]]
+    keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts.get(counter, ())]
     if wrong := [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]:
       raise BadInput(f"{path_of(path)} is damaged: splits.{name}.{wrong[0]} is not a number; {advice}")
   return loaded

@@ -66,6 +66,16 @@ def read(file: str | bytes, as_colours: bool = True, keep_alpha: bool = False) -
   return Stored(orientation.turn(numbers, turned), missing, None, palette, lossy, is_ignored)
 
 
+def opacity(image: Image.Image) -> int | None:
+  """Returns the lowest alpha of the pixels of an opened image file that is not decoded yet; None if it
+  declares no transparency.
+  """
+  if image.mode in _WITH_ALPHA:
+    return int(image.getchannel(len(image.getbands()) - 1).getextrema()[0])
+  alpha = _declared_alpha(image)
+  return None if alpha is None else int(alpha.min())
+
+
 def _declared_alpha(image: Image.Image) -> np.ndarray | None:
   """Returns the alpha, [height, width, 1], of an image without such a channel that declares a colour, or
   entries of its palette, as transparent; None if it declares none.

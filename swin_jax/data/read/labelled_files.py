@@ -88,7 +88,8 @@ class LabelledFiles:
     path = self._split.images[index]
     image = trees.read_named(self._tree, path)
     target = self._split.read_map(self._tree, self._split.maps[index])
-    return Example(image, -1, path, targets.upright(target, image))
+    target, turn = targets.upright(target, image, self._split.reader.as_stored)
+    return Example(image, -1, path, target, turn=turn)
 
   @property
   def files(self) -> list[str]:

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from swin_jax.data.read import class_files, labels, maps, samples, trees
+from swin_jax.data.read import class_files, labels, maps, rasters, samples, trees
 from swin_jax.data.read.labels import NONE, Classes
 from swin_jax.data.read.stored import Stored
 from swin_jax.terminal.errors import BadInput
@@ -115,10 +115,10 @@ def understand(
     reader = _with_classes(looks, classes, bool(meaning.colours), where)
     _check_void(reader, meaning, where)
   _report(looks, reader)
-  warnings = tuple(_warnings(looks, reader))
+  warnings = tuple(_warnings(looks, reader, paths[0] if paths else ""))
   for line in warnings:
     warn(line)
-  return dataclasses.replace(reader, void_by=void_by, warnings=warnings)
+  return dataclasses.replace(reader, void_by=void_by, warnings=warnings, as_stored=meaning.as_stored)
 
 
 def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
@@ -269,14 +269,18 @@ def _either(names: set[str]) -> str:
   return " or ".join(sorted(names))
 
 
-def _warnings(looks: _Looks, reader: maps.Reader) -> Iterator[str]:
+def _warnings(looks: _Looks, reader: maps.Reader, path: str) -> Iterator[str]:
   kinds, of, classes = looks.kinds, f"of {looks.count:,} looked at", reader.classes
-  lost = {classes.of_value.get(value, NONE) for value in looks.unknown - looks.values} if classes else set()
+  # where colours are classes, the value of a pixel without data says nothing
+  by_value = classes and not reader.by_colour
+  lost = {classes.of_value.get(value, NONE) for value in looks.unknown - looks.values} if by_value else set()
   if lost := sorted(lost - {NONE}):
     names = ", ".join(classes.names[label] for label in lost[:5])
+    by_gdal = "remove the declaration: gdal_edit.py -unsetnodata FILE"
+    mend = "save the maps without transparency" if rasters.is_image(path) else by_gdal
     yield (
       f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
-      " if that is a mistake, remove the declaration: gdal_edit.py -unsetnodata FILE"
+      f" if that is a mistake, {mend}"
     )
   if kinds["lossy"]:
     yield (f"maps: {kinds['lossy']:,} {of} are {_either(looks.lossy)}, which changes their values a little")

@@ -26,6 +26,7 @@ class Meaning:
     void_values, void_colours: of no class, in addition to what the set states.
     names: of the colours, if a file gives them; else the colours are in the order of the classes.
     file: that file; "" for none.
+    as_stored: see `targets.upright`.
   """
 
   colours: tuple[labels.Colour, ...] = ()
@@ -35,6 +36,7 @@ class Meaning:
   void_values: tuple[int, ...] = ()
   void_colours: tuple[labels.Colour, ...] = ()
   file: str = ""
+  as_stored: bool = False
 
   @property
   def of_classes(self) -> bool:
@@ -57,6 +59,7 @@ class Reader:
     void_by: how the user says what means no class, like "give --no_class", for messages; "" if the command
       that reads the maps has no such flag.
     warnings: what is strange about the maps of the set, a line each.
+    as_stored: see `targets.upright`.
   """
 
   classes: labels.Classes | None
@@ -64,6 +67,7 @@ class Reader:
   nodata: float | None = None
   void_by: str = ""
   warnings: tuple[str, ...] = ()
+  as_stored: bool = False
 
   @property
   def meaning(self) -> bytes:

@@ -53,6 +53,11 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
   return np.ascontiguousarray(_TURNS[orientation](pixels)) if orientation in _TURNS else pixels
 
 
+def swaps_sides(orientation: int) -> bool:
+  """Returns whether the upright height is the stored width."""
+  return orientation > 4
+
+
 def upright_size(encoded: bytes, opened: Image.Image | None = None) -> tuple[int, int]:
   """Returns the (height, width) of an image file when it is upright.
 
@@ -65,4 +70,4 @@ def upright_size(encoded: bytes, opened: Image.Image | None = None) -> tuple[int
   """
   with contextlib.nullcontext(opened) if opened else formats.open_image(encoded) as file:
     width, height = file.size
-  return (width, height) if of(encoded) > 4 else (height, width)
+  return (width, height) if swaps_sides(of(encoded)) else (height, width)

@@ -8,7 +8,8 @@ from swin_jax.data.read.roles import Picture
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.printable import quoted
 
-_SHOWN = 3  # scenes whose command a message has
+_SHOWN = 10  # scenes whose command a message has
+_Scene = tuple[tuple[str, ...], str]  # folders around its bands, and what their names share
 _STACKED = "stacked"  # folder of the rasters that the commands make
 
 
@@ -29,7 +30,7 @@ def check(
   Raises:
     BadInput: they are; the message has the commands that make one raster of each scene.
   """
-  scenes: dict[tuple, dict[tuple[str, str], str]] = {}
+  scenes: dict[_Scene, dict[tuple[str, str], str]] = {}
   for raster in rasters:
     folder, _, name = raster.path.rpartition("/")
     stem, band, resolution = names.without_band(names.stem_of(name))
@@ -60,13 +61,15 @@ def check(
     return
   unpack, root = ("unpack it; ", "") if os.path.isfile(tree.name) else ("", tree.name)
   commands, folders = [], {}
-  for (around, stem), files in shown:
-    *inner, name = filter(None, (*around, stem.strip("_-. ") or (None if any(around) else "scene")))
+  names_of = _names(list(several))
+  for scene, files in shown:
+    *inner, name = names_of[scene]
     folder = "/".join((_STACKED, *inner))
     paths = " ".join(quoted(os.path.join(root, path)) for path in _of_one_resolution(files, shapes))
     commands.append(f"rio stack {paths} -o {quoted(f'{folder}/{name}.tif')}")
     folders[quoted(folder)] = None
-  more = f", and {len(several) - _SHOWN:,} more scenes likewise" if len(several) > _SHOWN else ""
+  left = len(several) - len(shown)
+  more = f", and the same for {left:,} more scene{'s' * (left > 1)}" if left else ""
   resolutions = {(resolution, shapes[path]) for _, files in shown for (resolution, _), path in files.items()}
   others = "" if len(resolutions) == 1 else " (those of one resolution)"
   command = " && ".join((f"mkdir -p {' '.join(folders)}", *commands))
@@ -74,6 +77,27 @@ def check(
     f"{tree.name} holds one file per band, such as {next(iter(shapes))}: {unpack}make one raster of the bands"
     f" of each scene{others}: `{command}`{more}{_with_maps(maps, root)}, and prepare {_STACKED}"
   )
+
+
+def _names(scenes: Sequence[_Scene]) -> dict[_Scene, tuple[str, ...]]:
+  """Returns the folders and the name of the raster of each scene.
+
+  Where each folder holds one scene, it becomes a part of the name: else it would be taken for a class.
+  """
+  parts = {
+    (around, stem): (*filter(None, around), *filter(None, [stem.strip("_-. ")])) or ("scene",)
+    for around, stem in scenes
+  }
+  if any(len(path) < 2 for path in parts.values()):
+    return parts
+  folders = [path[:-1] for path in parts.values()]
+  says = [names.read(folder[-1]) for folder in folders]
+  if len({*folders}) < len(folders) or any(each.split or each.kind for each in says):
+    return parts
+  return {
+    scene: (*outer, name if name.startswith(folder) else f"{folder}_{name}")
+    for scene, (*outer, folder, name) in parts.items()
+  }
 
 
 def _of_one_resolution(files: Mapping[tuple[str, str], str], shapes: Mapping[str, tuple]) -> list[str]:

@@ -12,6 +12,9 @@ from swin_jax.terminal.lines import listed, wrapped
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
 _RECURS = 2  # pixels in which a number recurs
+_SEE_THROUGH = 0.01  # share of the images from which many have transparent pixels
+_LONE = 0.02  # distance of a lone 0 from all other numbers, as a share of their range
+_OFTEN = 0.01  # share of the pixels in which a lone 0 occurs
 TWELVE_BITS = 4095  # the largest number
 _NAMED = 3  # classes that a line names
 # Files that lie next to images without being any: nothing is strange about not reading them.
@@ -41,6 +44,8 @@ def find(counted: Facts) -> list[str]:
       _same_images,
       _numbers,
       _undeclared,
+      _assumed_upright,
+      _transparent,
       _unlabelled,
       _types,
       _unread,
@@ -143,6 +148,8 @@ def _numbers(counted: Facts) -> Iterator[str]:
       for end in ("low", "high"):
         if is_outlier(column, end):
           outliers.setdefault((column[end][0][0], end), []).append(band)
+    if columns and all(map(has_lone_zero, columns)):
+      outliers[0, "low"] = [*range(len(columns))]
     for (value, end), bands in outliers.items():
       share = max(columns[band][end][0][1] / max(columns[band]["pixels"], 1) for band in bands)
       rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
@@ -164,6 +171,28 @@ def _undeclared(counted: Facts) -> Iterator[str]:
       )
 
 
+def _assumed_upright(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    if count := split.counts.get("assumed"):
+      what = "tiles" if split.is_cut else "images"
+      yield (
+        f"{split.name}: EXIF orientation turns {count:,} of {split.counts['images']:,} {what}, and the size"
+        " of their maps does not tell whether it turns these too: they are taken as upright, like the image"
+        " on a screen; if they lie like the stored pixels, give --maps_as_stored"
+      )
+
+
+def _transparent(counted: Facts) -> Iterator[str]:
+  for split in counted.splits:
+    count, images = split.counts.get("transparent", 0), split.counts["images"]
+    if count > _SEE_THROUGH * images:
+      yield (
+        f"{split.name}: {count:,} of {images:,} images have transparent pixels, but alpha channels are"
+        " dropped, so that a run sees the colours stored there; flatten the images onto one colour, or give"
+        " --tile= so that transparent pixels hold no data"
+      )
+
+
 def is_outlier(column: dict, end: str) -> bool:
   """Returns whether the lowest or highest number of a band recurs far outside all others.
 
@@ -178,6 +207,21 @@ def is_outlier(column: dict, end: str) -> bool:
   is_only_negative = value < 0 <= nearest and (count > count_of_nearest or count >= column["pixels"] / 100)
   is_nines = re.fullmatch("-?99+", number(value)) and distance >= spread / 10
   return count >= _RECURS and (distance >= spread or is_only_negative or bool(is_nines))
+
+
+def has_lone_zero(column: dict) -> bool:
+  """Returns whether 0 is the lowest number of a band, frequent, and apart from all others.
+
+  Apart: by a share of their range, and by more than the highest number from the second highest, which numbers
+  in steps are not. Numbers of 8 bits are never apart: 0 is black.
+  """
+  if len(column["low"]) < 2 or len(column["high"]) < 2:
+    return False
+  ((zero, count), (nearest, count_of_nearest)), ((highest, _), (second, _)) = column["low"], column["high"]
+  is_frequent = count > count_of_nearest and count >= _OFTEN * column["pixels"]
+  is_apart = nearest >= _LONE * (highest - nearest) and highest - second < nearest < second
+  are_bytes = highest <= 255 and all(value == int(value) for value in (nearest, second, highest))
+  return zero == 0 and is_frequent and is_apart and not are_bytes
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ A map holds a class for each pixel, uint8 (`labels.py`), or a number, float32, N
 """
 
 import enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,20 +81,41 @@ def decode(target: bytes | np.ndarray) -> np.ndarray:
   return array_files.unpack(target) if array_files.is_packed(target) else labels.decode(target)
 
 
-def upright(target: np.ndarray, image: bytes | np.ndarray) -> np.ndarray:
+class Turn(enum.Enum):
+  """What EXIF orientation does to a map."""
+
+  NONE = enum.auto()  # the image is stored upright, or the size of the map proves that the map is upright
+  TURNED = enum.auto()  # the map is turned like its image
+  ASSUMED = enum.auto()  # the map is taken as upright, although its size fits the stored pixels as well
+
+
+class Upright(NamedTuple):
+  """A map that lies like its upright image, and what was done to it."""
+
+  map: np.ndarray
+  turn: Turn = Turn.NONE
+
+
+def upright(target: np.ndarray, image: bytes | np.ndarray, as_stored: bool = False) -> Upright:
   """Returns a map that lies like its upright image.
 
   Maps are drawn on the upright image, or computed from pixels as they are stored. EXIF orientation is applied
-  to a map where its size proves the latter.
+  to a map where its size proves the latter. Where the size fits both, as for square images, `as_stored`
+  decides.
   """
   if not isinstance(image, bytes) or (declared := orientation.of(image)) == orientation.UPRIGHT:
-    return target
-  return turned_like(target, declared, orientation.upright_size(image))
+    return Upright(target)
+  return turned_like(target, declared, orientation.upright_size(image), as_stored)
 
 
-def turned_like(target: np.ndarray, declared: int, size: tuple[int, int]) -> np.ndarray:
+def turned_like(target: np.ndarray, declared: int, size: tuple[int, int], as_stored: bool = False) -> Upright:
   """Does the same as `upright`, for the declared orientation and the upright (height, width) of an image."""
-  return orientation.turn(target, declared) if target.shape == size[::-1] != size else target
+  size_when_stored = size[::-1] if orientation.swaps_sides(declared) else size
+  if declared == orientation.UPRIGHT or target.shape != size_when_stored:
+    return Upright(target)
+  if as_stored or size != size_when_stored:
+    return Upright(orientation.turn(target, declared), Turn.TURNED)
+  return Upright(target, Turn.ASSUMED)
 
 
 def check_size(map_size: tuple[int, int], size: tuple[int, int]) -> None:
