@@ -1,0 +1,56 @@
+"""The README and the pages of docs/: their sections, and the commands, lines of Python and output in them."""
+
+import dataclasses
+import functools
+import re
+import shlex
+
+from tests.support.paths import ROOT
+
+PAGES = ("README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")))
+# What a test cannot have; <!-- needs: WORD --> before a block says that its commands are only parsed.
+NEEDS = ("hub", "installation", "TPU compiler")
+_BLOCK = re.compile(r"^(?:<!-- needs: ([^>]*) -->\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """A fenced block: of commands (language "" or "sh"), of Python, or of output (text)."""
+
+  page: str
+  heading: str
+  language: str
+  lines: tuple[str, ...]
+  needs: str | None
+
+  @property
+  def commands(self) -> list[list[str]]:
+    """The words of each command; a line may join several by &&."""
+    words = [shlex.split(part) for line in self.lines for part in line.split(" && ")]
+    return words if self.language in ("", "sh") else []
+
+
+@functools.cache
+def text(page: str) -> str:
+  return (ROOT / page).read_text()
+
+
+@functools.cache
+def blocks() -> tuple[Block, ...]:
+  """Returns the blocks of all pages, in order."""
+  result = []
+  for page in PAGES:
+    for heading, body in re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", text(page), re.M | re.S):
+      for needs, language, lines in _BLOCK.findall(body):
+        result.append(Block(page, heading, language, tuple(lines.strip("\n").splitlines()), needs or None))
+  return tuple(result)
+
+
+def block(page: str, heading: str, language: str = "") -> Block:
+  """Returns the only block of a section in this language that needs nothing special."""
+  (only,) = (
+    block
+    for block in blocks()
+    if (block.page, block.heading, block.language, block.needs) == (page, heading, language, None)
+  )
+  return only
