@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 
 PAGES = ("README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")))
 # What a test cannot have; <!-- needs: WORD --> before a block says that its commands are only parsed.
-NEEDS = ("hub", "installation", "TPU compiler")
+NEEDS = ("hub", "TPU compiler")
 _BLOCK = re.compile(r"^(?:<!-- needs: ([^>]*) -->\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
