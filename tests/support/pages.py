@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import importlib
 import re
 import shlex
 
+from swin_jax.__main__ import COMMANDS
 from tests.support.paths import ROOT
 
 PAGES = ("README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")))
@@ -54,3 +56,9 @@ def block(page: str, heading: str, language: str = "") -> Block:
     if (block.page, block.heading, block.language, block.needs) == (page, heading, language, None)
   )
   return only
+
+
+def module_of(command: str):
+  """Returns the module that runs a command, which has `main` and `_parser`."""
+  module = importlib.import_module(COMMANDS[command])
+  return module if hasattr(module, "main") else importlib.import_module(f"{module.__name__}.__main__")
