@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -15,14 +14,12 @@ from swin_jax.data.read import image_ops
 from swin_jax.data.view import crops
 from swin_jax.run import bench
 from swin_jax.terminal.errors import BadInput
-from tests.support import tiny
+from tests.support import pages, tiny
 from tests.support.batches import make_input
 from tests.support.opened import open_source
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.devices(8)
-
-README = (ROOT / "README.md").read_text()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +148,8 @@ def command(*words):
 
 
 @pytest.mark.slow
-def test_the_command_of_the_readme():
-  words = shlex.split(re.search(r"^python -m swin_jax.run.bench (.*)$", README, re.M)[1])
+def test_the_command_of_the_page():
+  ((_, _, *words),) = pages.block("docs/scale.md", "Is the input fast enough?").commands
   done = command(*words[:1], "--seconds=1", "--config.data.num_workers=1")
   assert done.returncode == 0, done.stderr
   start, first, *stages, bound, device = done.stdout.splitlines()

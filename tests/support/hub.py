@@ -7,11 +7,11 @@ import threading
 
 
 class Hub:
-  """A local server with the part of the Hugging Face hub that its library requests: the model owner/name,
-  whose files are those in a folder.
+  """A local server with the part of the Hugging Face hub that its library requests: one model, whose files
+  are those in a folder.
   """
 
-  def __init__(self, root):
+  def __init__(self, root, model="owner/name"):
     class Handler(http.server.BaseHTTPRequestHandler):
       def do_HEAD(self):
         self.answer(body=False)
@@ -32,7 +32,7 @@ class Hub:
           data = (root / "/".join(parts[4:])).read_bytes()
         self.send_response(200 if data is not None else 404)
         if data is None:
-          known = parts[:2] in (["owner", "name"], ["api", "models"])
+          known = parts[:2] in (model.split("/"), ["api", "models"])
           self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
         self.send_header("X-Repo-Commit", "0" * 40)
         self.send_header("ETag", f'"{hashlib.sha256(data or b"").hexdigest()}"')
