@@ -121,7 +121,7 @@ def find(
     raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
   classes = layout.classes
   if classes is None and meaning.names:
-    classes = labels.numbered(meaning.names)
+    classes = labels.numbered(meaning.names)._replace(names_in="the file of --colours")
   if classes is None and not layout.of_values:
     raise BadInput(
       f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"

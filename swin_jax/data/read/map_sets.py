@@ -132,7 +132,7 @@ def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
         f" {', '.join(classes.names[:20])}, in this order"
       )
   if meaning.colours:
-    classes = classes._replace(colours=meaning.colours)
+    classes = classes._replace(colours=meaning.colours, colours_in="--colours")
   if meaning.label_values:
     of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
     classes = classes._replace(of_value=of_value, are_numbered=False)
