@@ -12,7 +12,7 @@ from swin_jax.data.read import array_files, facts, formats, orientation, shards,
 from swin_jax.data.read.example import Example
 from swin_jax.terminal.printable import printable
 
-_LONGEST = 200  # characters that say why an image cannot be read
+_LONGEST = 200  # characters of a name, and of what says why an image cannot be read
 _FEW, _MANY = 16, 32  # an array with fewer rows than _FEW and more bands than _MANY looks channel-first
 
 
@@ -88,6 +88,7 @@ class Count(NamedTuple):
     look: of its image.
     hash: of its image as it is stored, 64 bits.
     label: class of the whole image, -1 for none.
+    name: of the example.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
     undeclared: see `example.Example`.
@@ -96,6 +97,7 @@ class Count(NamedTuple):
   look: Look
   hash: int
   label: int
+  name: str = ""
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
   undeclared: int = 0
@@ -110,7 +112,8 @@ def see(example: Example, look: Look, target: np.ndarray | None, undeclared: int
     target: decoded map of the example.
     undeclared: see `example.Example`; 0 where the source is not known.
   """
-  count = Count(look, _hash(example.image), example.label, undeclared=undeclared)
+  name = printable(example.name)[:_LONGEST]
+  count = Count(look, _hash(example.image), example.label, name, undeclared=undeclared)
   if target is None:
     return count
   if target.dtype == np.uint8:
@@ -145,7 +148,7 @@ class Tally:
   """Adds up what was seen of the examples of one shard."""
 
   def __init__(self):
-    self._sizes, self._hashes = set(), []
+    self._sizes, self._hashes, self._labelled = set(), [], {}
     self._counters = {key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with")}
     self._sums = Counter(
       images=0, known=0, unknown=0, wide=0, channel_first=0, of_arrays=0, missing=0, undeclared=0
@@ -163,6 +166,9 @@ class Tally:
     sums["images"] += 1
     self._sizes.add((height * width, height, width))
     self._hashes.append(count.hash)
+    if count.label >= 0:
+      names = self._labelled.setdefault(str(count.hash), {})
+      names[str(count.label)] = min(count.name, names.get(str(count.label), count.name))
     counters["bands"][str(bands)] += 1
     counters["types"][look.type] += 1
     if look.widest is not None:
@@ -199,6 +205,7 @@ class Tally:
       | {
         "unreadable": left_out,
         "hashes": sorted(self._hashes)[: facts.SKETCH],
+        "labelled": facts.merge_labelled([self._labelled]),
         "widest": self._widest,
         "extremes": self._extremes,
         "value_extremes": self._values,

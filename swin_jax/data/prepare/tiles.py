@@ -133,18 +133,18 @@ class Tiles:
   def _arrays_not_read(self) -> Iterator[str]:
     """Yields a line if .npz files hold further arrays, such as classes or maps."""
     paths = [path for path in self._files if path.lower().endswith(".npz")]
-    looked_at, found = 0, {}
+    looked_at, holding = 0, {}
     for i in np.unique(np.linspace(0, max(len(paths) - 1, 0), _LOOKED_AT).astype(int)) if paths else ():
       try:
         others = array_choice.not_read(self._content(paths[i]), self._cut.array)
       except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # named when it is read
         continue
       looked_at += 1
-      found |= {paths[i]: others} if others else {}
-    for path, others in itertools.islice(found.items(), 1):
+      holding |= {paths[i]: others} if others else {}
+    for path, others in itertools.islice(holding.items(), 1):
       yield (
         f"{path} holds arrays that are not read: {listed(others)}"
-        + (f" ({len(found)} of {looked_at} files looked at hold some)" if looked_at > 1 else "")
+        + (f" ({len(holding)} of {looked_at} files looked at hold some)" if looked_at > 1 else "")
         + "; prepare reads one array of a file: maps are files in a folder labels or values, classes of"
         " images are folders"
       )
