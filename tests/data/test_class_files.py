@@ -99,3 +99,36 @@ def test_two_tables_of_colours_that_differ_are_noted(green, is_said, tmp_path, c
 def test_names_of_classes_have_a_column_of_any_name(head):
   classes = class_files.parse("legend.csv", f"{head}\nBaum;0;128;0\nHaus;128;0;0\n", "x")
   assert classes.names == ("Baum", "Haus") and classes.colours == ((0, 128, 0), (128, 0, 0))
+
+
+def test_a_file_of_colours_is_searched_in_the_source_too(tmp_path, capsys):
+  table = "Klasse,R,G,B\nbg,0,0,0\nx,0,128,0\ny,128,0,0\n"
+  contents = a_set(rgb(PAINTED)) | {"legend.csv": table}
+  said = prepare(tmp_path, capsys, contents, "--colours=legend.csv")
+  assert "is complete: train 4 images, 3 classes" in said
+  said = prepare(tmp_path, capsys, contents, "--colours=absent.csv", code=2)
+  assert f"there is no file absent.csv or {tmp_path / 'in' / 'absent.csv'}" in said
+
+
+@pytest.mark.parametrize("is_coloured", [False, True])
+def test_maps_without_a_class_file(is_coloured, tmp_path, capsys):
+  contents = a_set(rgb(PAINTED) if is_coloured else png(BANDS), legend__csv="a;b\n", README__txt="hello\n")
+  contents |= {"train/labels/Klassen.txt": "a\nb\n", "train/images/other.json": "{}"}
+  said, root = prepare(tmp_path, capsys, contents, code=2), tmp_path / "in"
+  assert f"{root / 'train/labels'} holds label maps, such as train/labels/0.png, and no file names" in said
+  assert (f"write {root / 'classes.txt'}, with one class per line; prepare" in said) is not is_coloured
+  colours = "one class and its colour per line, like 'sky 128,128,128', as the maps are coloured; prepare"
+  assert (colours in said) is is_coloured
+  assert "prepare does not read legend.csv, train/labels/Klassen.txt for that; for maps of numbers" in said
+
+
+def test_black_and_white_maps_of_three_classes(tmp_path, capsys):
+  contents = a_set(png((BANDS > 0) * 255), classes__txt="bg\nobject\nother\n")
+  said = prepare(tmp_path, capsys, contents)
+  assert (
+    "STRANGE: maps: the 4 looked at hold only 0, which is class bg, and 255, which means no class" in said
+  )
+  assert "if 255 is class object, name only these two classes, or give --label_values=0,255,2" in said
+  (tmp_path / "out").rename(tmp_path / "before")
+  said = prepare(tmp_path, capsys, contents, "--label_values=0,255,2")
+  assert "object 576 66.7 %" in said and "which means no class" not in said

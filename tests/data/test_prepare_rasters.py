@@ -331,6 +331,18 @@ def test_arrays_that_are_not_read_are_strange(tmp_path, capsys):
   assert "STRANGE: x.npz holds arrays that are not read: labels [4]; prepare reads one array" in said
 
 
+@pytest.mark.parametrize("bands, between", [(8, 0), (9, 1), (32, 24)])
+def test_of_many_bands_the_first_and_the_last_are_shown(bands, between, tmp_path):
+  (tmp_path / "in").mkdir()
+  np.save(tmp_path / "in" / "x.npy", np.arange(bands, dtype=np.uint8) * np.ones((9, 9, 1), np.uint8))
+  run(tmp_path / "in", tmp_path / "out")
+  lines = statistics.describe(str(tmp_path / "out"))[2:]
+  more = [f"    … and {between} more band{'s' * (between > 1)}, in statistics.json"] * bool(between)
+  assert [line for line in lines if "more" in line] == more == lines[4 : 4 + len(more)]
+  shown = [int(line.split()[0]) for line in lines if line not in more]
+  assert shown == [*range(4), *range(bands - 4, bands)]
+
+
 # How a run uses prepared rasters.
 
 

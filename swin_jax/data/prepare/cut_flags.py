@@ -43,11 +43,10 @@ def add_to(parser: cli.Parser) -> None:
   )
   add(
     "--colours",
-    type=_colours,
-    default=((), ()),
+    default="",
     metavar="COLOURS",
-    help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
-    " '0,0,0;128,64,128;...'",
+    help="colour of each class in label maps: a file like class_dict.csv, also one in the source, or, in the"
+    " order of the classes, '0,0,0;128,64,128;...'",
   )
   add(
     "--no_class",
@@ -65,8 +64,12 @@ def add_to(parser: cli.Parser) -> None:
 
 
 def cut(arguments: argparse.Namespace) -> tiles.Cut:
-  """Returns what the flags say about rasters and maps."""
-  names, colours = arguments.colours
+  """Returns what the flags say about rasters and maps.
+
+  Raises:
+    BadInput: --colours is neither a file of colours nor a list of them.
+  """
+  names, colours = _colours(arguments.colours, arguments.source) if arguments.colours else ((), ())
   nodata, void = arguments.values_nodata, arguments.no_class
   meaning = maps.Meaning(colours, arguments.label_values, nodata, names, *void)
   return tiles.Cut(arguments.tile, arguments.nodata, arguments.array, arguments.keep_alpha, meaning)
@@ -113,18 +116,28 @@ def _void(text: str) -> tuple[tuple[int, ...], tuple[labels.Colour, ...]]:
   return tuple(numbers), tuple(colours)
 
 
-def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
-  """Parses a flag: returns names, if a file gives them, and colours."""
+def _colours(text: str, source: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...]]:
+  """Parses a flag: returns names, if a file gives them, and colours.
+
+  Args:
+    text: colours, or the path of a file from here or from the source.
+    source: folder or archive.
+
+  Raises:
+    BadInput: it is neither, or the file is malformed.
+  """
+  places = (text, os.path.join(source if os.path.isdir(source) else os.path.dirname(source), text))
+  path = next(filter(os.path.isfile, places), None)
   try:
-    if not os.path.isfile(text):
+    if path is None:
       return (), class_files.parse_colours(text)
-    parsed = class_files.parse(os.path.basename(text), plain_files.read(text).decode("utf-8-sig"), text)
-  except BadInput as error:
-    raise argparse.ArgumentTypeError(str(error)) from error
+    parsed = class_files.parse(os.path.basename(path), plain_files.read(path).decode("utf-8-sig"), path)
   except (OSError, ValueError) as error:
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+    absent = f"; there is no file {' or '.join(dict.fromkeys(places))}" if path is None else ""
+    raise BadInput(
+      f"--colours={text} must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+      f"{absent}"
     ) from error
   if not parsed.colours:
-    raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
+    raise BadInput(f"--colours={text}: {path} gives no colours; it must be like class_dict.csv")
   return parsed.names, parsed.colours
