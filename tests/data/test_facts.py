@@ -233,7 +233,7 @@ def test_merging_does_not_depend_on_the_order(tmp_path, monkeypatch):
   run(folder, tmp_path / "one", num_shards=1)
   run(folder, tmp_path / "seven", num_shards=7)
   one, seven = (dict(counts(tmp_path / name), shards="") for name in ("one", "seven"))
-  assert one == seven and len(one["hashes"]) == 5
+  assert one == seven and len(one["hashes"]) == len(one["labelled"]) == 5
 
 
 def test_pixels_without_data(tmp_path):

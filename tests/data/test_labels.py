@@ -188,7 +188,7 @@ def test_shrunk_maps_fit_their_images(tmp_path):
 def test_what_a_set_lacks_is_one_line(tmp_path, capsys):
   folder = write(tmp_path / "a", files(splits=("train",)))
   assert run(f"--source={folder}", f"--out={tmp_path / 'out'}") == 2
-  assert "put a classes.txt next to them" in capsys.readouterr().err
+  assert f"write {folder}/classes.txt, with one class per line" in capsys.readouterr().err
   contents = files(splits=("train",)) | {"classes.txt": CLASSES}
   del contents["train/labels/2.png"]
   assert run(f"--source={write(tmp_path / 'b', contents)}", f"--out={tmp_path / 'out'}") == 2

@@ -323,7 +323,8 @@ def test_a_colour_that_is_not_in_the_table_is_named(tmp_path, capsys):
   assert prepared.main(f"--source={folder}", f"--out={tmp_path / 'out'}", "--max_bad_fraction=0.5") == 0
   said = capsys.readouterr().err
   assert "3.png has the colour 1,2,3 in 120 pixels, which no class has; if it means no class, give" in said
-  assert "give --no_class='1,2,3'; if a class, add a line like 'NAME 1,2,3' to classes.txt" in said
+  mend = "if a class, add its name to classes.txt and this colour to class_dict.csv"
+  assert f"give --no_class='1,2,3'; {mend}" in said
 
 
 def test_numbers_next_to_a_table_of_colours_stay_numbers(tmp_path):

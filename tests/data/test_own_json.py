@@ -22,6 +22,7 @@ COUNTS = dict.fromkeys(("images", "known", "unknown", "wide", "widest", "channel
 COUNTS |= dict.fromkeys(("bands", "types", "classes", "pixels", "images_with"), {"1": 3})
 COUNTS |= {"smallest": [2, 3], "largest": [4, 4], "hashes": [7, 8, 9], "shards": "a" * 64}
 ENDS = [{"pixels": 9, "low": [[-9999, 3], [0.5, 1]], "high": [[2, 1], [1, 1]]}]
+COUNTS |= {"labelled": {"7": {"0": "a.png", "1": "b.png"}, "8": {"1": "c.png"}}}
 COUNTS |= {"extremes": ENDS, "value_extremes": ENDS}
 ORIGIN = {"unread": {".gif": 3}, "notes": ["a note"], "warnings": ["a warning"]}
 FACTS = {"splits": {"train": COUNTS}, "origin": ORIGIN}

@@ -289,6 +289,60 @@ def test_a_source_without_rasters_or_with_none_that_can_be_read(tmp_path):
   assert "choose one with --array=NAME" in bad(tmp_path / "x.npz", tmp_path / "out")
 
 
+@pytest.mark.parametrize("classes", [np.zeros(40), np.zeros((40, 1))])
+def test_images_with_their_classes_in_one_file_are_not_one_image(tmp_path, classes):
+  np.savez(tmp_path / "x.npz", X=np.zeros((40, 32, 20), np.uint8), y=classes)
+  error = bad(tmp_path / "x.npz", tmp_path / "out")
+  assert "X may be 40 images with a class each; save them as an array [40, 32, 20, 1]" in error
+  assert "save the images of each class in a folder; if it is one image of 20 bands, give --array=X" in error
+  run(tmp_path / "x.npz", tmp_path / "named", cut=cut(array="X"))
+  assert [tile.shape for tile in contents(tmp_path / "named").values()] == [(40, 32, 20)]
+  np.savez(tmp_path / "few.npz", image=np.zeros((40, 32, 16), np.uint8), times=classes)
+  np.savez(tmp_path / "many.npz", image=np.zeros((40, 32, 20), np.uint8), wavelengths=np.zeros(20))
+  for name in ("few", "many"):
+    run(tmp_path / f"{name}.npz", tmp_path / name)
+    assert len(read(tmp_path / name)) == 1
+
+
+def test_several_arrays_with_classes_say_where_classes_belong(tmp_path):
+  arrays = {f"{split}_images": np.zeros((4, 9, 9, 3), np.uint8) for split in ("train", "val")}
+  np.savez(tmp_path / "single.npz", **arrays, epoch=3)
+  error = bad(tmp_path / "single.npz", tmp_path / "single", cut=cut(array="epoch"))
+  assert "is an array [], not [height, width, bands]" in error
+  np.savez(tmp_path / "x.npz", **arrays, train_labels=np.zeros((4, 1)))
+  assert "choose one with --array=NAME; classes are not read from arrays, so" in bad(
+    tmp_path / "x.npz", tmp_path / "out"
+  )
+
+
+def test_arrays_that_are_not_read_are_strange(tmp_path, capsys):
+  (tmp_path / "in").mkdir()
+  for i in range(3):
+    others = {"mask": np.zeros((9, 9))} if i else {}
+    np.savez(tmp_path / "in" / f"{i}.npz", image=np.full((9, 9, 2), i, np.float32), **others)
+  assert main(f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'out'}") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert (
+    "STRANGE: 1.npz holds arrays that are not read: mask [9, 9] (2 of 3 files looked at hold some)" in said
+  )
+  np.savez(tmp_path / "x.npz", images=np.zeros((4, 9, 9, 3), np.uint8), labels=np.zeros(4))
+  assert main(f"--source={tmp_path / 'x.npz'}", f"--out={tmp_path / 'one'}") == 0
+  said = " ".join(capsys.readouterr().out.split())
+  assert "STRANGE: x.npz holds arrays that are not read: labels [4]; prepare reads one array" in said
+
+
+@pytest.mark.parametrize("bands, between", [(8, 0), (9, 1), (32, 24)])
+def test_of_many_bands_the_first_and_the_last_are_shown(bands, between, tmp_path):
+  (tmp_path / "in").mkdir()
+  np.save(tmp_path / "in" / "x.npy", np.arange(bands, dtype=np.uint8) * np.ones((9, 9, 1), np.uint8))
+  run(tmp_path / "in", tmp_path / "out")
+  lines = statistics.describe(str(tmp_path / "out"))[2:]
+  more = [f"    … and {between} more band{'s' * (between > 1)}, in statistics.json"] * bool(between)
+  assert [line for line in lines if "more" in line] == more == lines[4 : 4 + len(more)]
+  shown = [int(line.split()[0]) for line in lines if line not in more]
+  assert shown == [*range(4), *range(bands - 4, bands)]
+
+
 # How a run uses prepared rasters.
 
 

@@ -465,6 +465,22 @@ def test_empty_files_are_called_so(kind, tmp_path, capsys):
   assert line in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sketch, count", [(2048, "3"), (9, "at least [23]")])
+def test_the_same_image_in_two_classes(sketch, count, tmp_path, monkeypatch):
+  """Within a split and between splits, whatever the shards; few hashes tell of few."""
+  monkeypatch.setattr(facts, "SKETCH", sketch)
+  images_of = {"train/bad": range(5), "train/good": range(3, 8), "val/bad": (7, 9), "val/good": (8,)}
+  for folder, numbers in images_of.items():
+    copies(tmp_path / "some", [f"{folder}/{i}.png" for i in range(10)])
+    for i in numbers:
+      (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+      os.replace(tmp_path / "some" / folder / f"{i}.png", tmp_path / "in" / folder / f"{i}.png")
+  run(tmp_path / "in", tmp_path / "out", num_shards=3)
+  (line,) = (line for line in found(tmp_path / "out") if "more than one class" in line)
+  assert re.match(f"images that occur in more than one class: {count}, such as ", line)
+  assert re.search(r"as (train|val)/bad/(\d).png \(bad\) and train/good/\2.png \(good\); keep each", line)
+
+
 def test_of_many_unreadable_images_the_first_are_named(tmp_path):
   folder = images.make_folder(tmp_path / "in", {"train": 24})
   for path in sorted(folder.rglob("*.png"))[::2]:

@@ -13,7 +13,7 @@ from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Turn
 from swin_jax.terminal.printable import printable
 
-_LONGEST = 200  # characters that say why an image cannot be read
+_LONGEST = 200  # characters of a name, and of what says why an image cannot be read
 _OPAQUE = 255
 _FEW, _MANY = 16, 32  # an array with fewer rows than _FEW and more bands than _MANY looks channel-first
 
@@ -93,6 +93,7 @@ class Count(NamedTuple):
     look: of its image.
     hash: of its image as it is stored, 64 bits.
     label: class of the whole image, -1 for none.
+    name: of the example.
     labels: pixels by label, [256]; None without a label map.
     values: extremes of its map of numbers, and the pixels of the map; None without one.
     undeclared, turn: see `example.Example`.
@@ -101,6 +102,7 @@ class Count(NamedTuple):
   look: Look
   hash: int
   label: int
+  name: str = ""
   labels: list[int] | None = None
   values: tuple[dict, int] | None = None
   undeclared: int = 0
@@ -118,7 +120,8 @@ def see(
     target: decoded map of the example.
     undeclared, turn: see `example.Example`; 0 and None where the source is not known.
   """
-  count = Count(look, _hash(example.image), example.label, undeclared=undeclared, turn=turn)
+  name = printable(example.name)[:_LONGEST]
+  count = Count(look, _hash(example.image), example.label, name, undeclared=undeclared, turn=turn)
   if target is None:
     return count
   if target.dtype == np.uint8:
@@ -153,7 +156,7 @@ class Tally:
   """Adds up what was seen of the examples of one shard."""
 
   def __init__(self):
-    self._sizes, self._hashes = set(), []
+    self._sizes, self._hashes, self._labelled = set(), [], {}
     self._counters = {
       key: Counter() for key in ("bands", "types", "classes", "pixels", "images_with", "with_alpha")
     }
@@ -174,6 +177,9 @@ class Tally:
     sums["assumed"] += count.turn is Turn.ASSUMED
     self._sizes.add((height * width, height, width))
     self._hashes.append(count.hash)
+    if count.label >= 0:
+      names = self._labelled.setdefault(str(count.hash), {})
+      names[str(count.label)] = min(count.name, names.get(str(count.label), count.name))
     counters["bands"][str(bands)] += 1
     counters["types"][look.type] += 1
     if look.opacity is not None:
@@ -213,6 +219,7 @@ class Tally:
       | {
         "unreadable": left_out,
         "hashes": sorted(self._hashes)[: facts.SKETCH],
+        "labelled": facts.merge_labelled([self._labelled]),
         "widest": self._widest,
         "extremes": self._extremes,
         "value_extremes": self._values,

@@ -43,11 +43,10 @@ def add_to(parser: cli.Parser) -> None:
   )
   add(
     "--colours",
-    type=_colours,
-    default=((), (), ""),
+    default="",
     metavar="COLOURS",
-    help="colour of each class in label maps: a file like class_dict.csv, or, in the order of the classes,"
-    " '0,0,0;128,64,128;...'",
+    help="colour of each class in label maps: a file like class_dict.csv, also one in the source, or, in the"
+    " order of the classes, '0,0,0;128,64,128;...'",
   )
   add(
     "--no_class",
@@ -71,8 +70,12 @@ def add_to(parser: cli.Parser) -> None:
 
 
 def cut(arguments: argparse.Namespace) -> tiles.Cut:
-  """Returns what the flags say about rasters and maps."""
-  names, colours, file = arguments.colours
+  """Returns what the flags say about rasters and maps.
+
+  Raises:
+    BadInput: --colours is neither a file of colours nor a list of them.
+  """
+  names, colours, file = _colours(arguments.colours, arguments.source) if arguments.colours else ((), (), "")
   nodata, void = arguments.values_nodata, arguments.no_class
   meaning = maps.Meaning(
     colours, arguments.label_values, nodata, names, *void, file, arguments.maps_as_stored
@@ -121,18 +124,30 @@ def _void(text: str) -> tuple[tuple[int, ...], tuple[labels.Colour, ...]]:
   return tuple(numbers), tuple(colours)
 
 
-def _colours(text: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...], str]:
-  """Parses a flag: returns names, if a file gives them, colours, and the path of the file or ""."""
+def _colours(text: str, source: str) -> tuple[tuple[str, ...], tuple[labels.Colour, ...], str]:
+  """Parses a flag: returns names, if a file gives them, colours, and the path of the file or "".
+
+  Args:
+    text: colours, or the path of a file from here or from the source.
+    source: folder or archive.
+
+  Raises:
+    BadInput: it is neither, or the file is malformed.
+  """
+  places = (text, os.path.join(source if os.path.isdir(source) else os.path.dirname(source), text))
+  path = next(filter(os.path.isfile, places), None)
   try:
-    if not os.path.isfile(text):
+    if path is None:
       return (), class_files.parse_colours(text), ""
-    parsed = class_files.parse(os.path.basename(text), tables.text_of(plain_files.read(text)), text)
+    parsed = class_files.parse(os.path.basename(path), tables.text_of(plain_files.read(path)), path)
   except BadInput as error:
-    raise argparse.ArgumentTypeError(str(error)) from error
+    raise BadInput(f"--colours={text}: {error}") from error
   except (OSError, ValueError) as error:
-    raise argparse.ArgumentTypeError(
-      f"'{text}' must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+    absent = f"; there is no file {' or '.join(dict.fromkeys(places))}" if path is None else ""
+    raise BadInput(
+      f"--colours={text} must be a file like class_dict.csv, or colours like 0,0,0;128,64,128 ({error})"
+      f"{absent}"
     ) from error
   if not parsed.colours:
-    raise argparse.ArgumentTypeError(f"{text} gives no colours; it must be like class_dict.csv")
-  return parsed.names, parsed.colours, text
+    raise BadInput(f"--colours={text}: {path} gives no colours; it must be like class_dict.csv")
+  return parsed.names, parsed.colours, path

@@ -95,6 +95,8 @@ def make_plan(
   else:
     sources = _Sources(_find(source, split, cut))
   by_split, notes, warnings, unread = sources
+  for examples in by_split.values():
+    warnings += examples.warnings if isinstance(examples, tiles.Tiles) else ()
   for name in by_split:
     _check_split(name)
   carried = {examples.targets for examples in by_split.values()}

@@ -5,23 +5,26 @@ side is divided into as many equal parts as possible of at least `Cut.tile` pixe
 shorter side is not divided.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+import itertools
 import os
 from typing import NamedTuple
+import zipfile
 
 import numpy as np
 
 from swin_jax.data.prepare.kept import Kept
-from swin_jax.data.read import gdal, image_ops, maps, rasters, trees
+from swin_jax.data.read import array_choice, gdal, image_ops, maps, rasters, trees
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.stored import Stored, convert
 from swin_jax.data.read.targets import Target, Upright
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
 from swin_jax.terminal.progress import say, warn
 
 _THREADS = 16  # threads that read headers
-_LOOKED_AT = 8  # rasters whose alpha channels are looked at
+_LOOKED_AT = 8  # rasters whose alpha channels or further arrays are looked at
 _OPAQUE_OR_NOT = 0.5  # least share of pixels of an alpha channel that are wholly opaque or transparent
 
 
@@ -63,6 +66,7 @@ class Tiles:
       the largest number among them: grey ones next to colour ones become colour.
     band_names: of the first readable raster; empty if it has none.
     listing: file names and raster sizes, to tell one set from another.
+    warnings: what the owner of the rasters most likely did not intend, a line each.
   """
 
   def __init__(
@@ -98,6 +102,7 @@ class Tiles:
     self._whole = Kept(self._read_whole)
     self._read_map = read_map
     self._say_not_read()
+    self.warnings = tuple(self._arrays_not_read())
     self._keep_alpha = cut.keep_alpha or self._alpha_is_data()
     if len(self._files) > 1000 and cut.tile:
       say(f"reading the sizes of {len(self._files):,} rasters")
@@ -123,6 +128,25 @@ class Tiles:
       warn(
         f"{len(unread):,} files next to rasters are not read, such as {unread[0]}: pixels without data are"
         " those that the raster itself declares, or --nodata"
+      )
+
+  def _arrays_not_read(self) -> Iterator[str]:
+    """Yields a line if .npz files hold further arrays, such as classes or maps."""
+    paths = [path for path in self._files if path.lower().endswith(".npz")]
+    looked_at, holding = 0, {}
+    for i in np.unique(np.linspace(0, max(len(paths) - 1, 0), _LOOKED_AT).astype(int)) if paths else ():
+      try:
+        others = array_choice.not_read(self._content(paths[i]), self._cut.array)
+      except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # named when it is read
+        continue
+      looked_at += 1
+      holding |= {paths[i]: others} if others else {}
+    for path, others in itertools.islice(holding.items(), 1):
+      yield (
+        f"{path} holds arrays that are not read: {listed(others)}"
+        + (f" ({len(holding)} of {looked_at} files looked at hold some)" if looked_at > 1 else "")
+        + "; prepare reads one array of a file: maps are files in a folder labels or values, classes of"
+        " images are folders"
       )
 
   def order(self) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The files that define the classes of a set, in the folder of the set:
 
   classes.txt        one name per line; a label is the number of its line, from 0. Each line may end with a
-                     colour: "sky 128,128,128" or "sky #808080"
+                     colour: "sky 128,128,128" or "sky #808080". If each begins with a different number, as
+                     in "2 road" or "2: road", these are the values in maps, and no part of the names
   classes.json       {"classes": [names by label]} and, optional, "ignore_index": a label that is not a class,
                      "label_values": [value of each class], "colours": [[red, green, blue] of each class]
   class_dict.csv     a row for each class, with the columns name, r, g, b; divided by , or ; or tabs
@@ -10,7 +11,7 @@
   objectInfo150.txt  of ADE20K: 0 means no class, 1 the first class of the table
 
 In all of them, 255 means no class unless it is the value of a class. If there are several files, the first
-gives the names, and the next one with colours gives the colours, by name.
+gives the names, and the first with colours gives the colours, by name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,9 @@ def read(tree: trees.Tree, folder: str) -> Classes | None:
       classes = parsed
     elif parsed.colours and not classes.colours:
       classes = with_colours(classes, (parsed.names, parsed.colours), path)
+    elif parsed.colours and _by_name(parsed) != _by_name(classes):
+      note = f"colours of the classes: those in {classes.colours_in}; those in {name} differ and are not used"
+      classes = classes._replace(notes=(*classes.notes, note))
   return classes
 
 
@@ -71,7 +75,7 @@ def parse(name: str, text: str, where: str) -> Classes:
   Raises:
     BadInput: the file is malformed or unusable.
   """
-  first, ignored, values, colours = 0, None, None, ()
+  first, ignored, values, colours, notes = 0, None, None, (), ()
   if name == "classes.json":
     names, ignored, values, colours = _parse_json(text, where)
   elif name == "objectInfo150.txt":
@@ -84,6 +88,10 @@ def parse(name: str, text: str, where: str) -> Classes:
     while lines and not lines[-1]:
       lines.pop()
     names, colours = _parse_lines([line for line in lines if not line.startswith("# label:")], where)
+    if name == "classes.txt" and (numbers := _numbers_of(names)):
+      values, names = numbers
+      values = None if values == list(range(len(names))) else values
+      notes = (_OF_NUMBERS,)
   names = [clean(" ".join(str(name).split())) for name in names]
   if "" in names:
     raise BadInput(f"{where} lacks a name for label {names.index('') + first}")
@@ -103,7 +111,28 @@ def parse(name: str, text: str, where: str) -> Classes:
     tuple(colours[label] for label in kept) if colours else (),
     ignored is None and values is None and not first,
     tuple(colours[label] for label in range(len(names)) if label not in kept) if colours else (),
+    name,
+    name if colours else "",
+    notes,
   )
+
+
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:,]\s*|\s+)(\S.*)")
+_OF_NUMBERS = (
+  "classes.txt: the number that begins each line is the value of the class in maps, and no part of its name;"
+  " --label_values= gives other values"
+)
+
+
+def _numbers_of(names: Sequence[str]) -> tuple[list[int], list[str]] | None:
+  """Returns the numbers that begin the names and the rest of the names; None if some name has none, or if
+  two names have the same.
+  """
+  matches = list(map(_NUMBERED.fullmatch, names))
+  if not matches or None in matches:
+    return None
+  numbers = [int(match[1]) for match in matches]
+  return (numbers, [match[2] for match in matches]) if len(set(numbers)) == len(numbers) else None
 
 
 def _parse_json(text: str, where: str) -> tuple[list[str], int | None, list[int] | None, list[Colour]]:
@@ -132,6 +161,8 @@ def _parse_csv(text: str, where: str) -> tuple[list[str], list[Colour]]:
     next((i for i, cell in enumerate(head) if re.fullmatch(form, cell)), None)
     for form in (r"names?|class(_name)?|label", "r|red", "g|green", "b|blue")
   ]
+  if columns[0] is None and columns[1:] == [1, 2, 3]:
+    columns[0] = 0  # whatever the names of classes are called, as in other languages
   if None in columns:
     raise BadInput(f"{where} must begin with the line name,r,g,b; it has {','.join(head) or 'no line'}")
   try:
@@ -217,7 +248,12 @@ def with_colours(classes: Classes, table: tuple[Sequence[str], Sequence[Colour]]
   of_name = {_plain(name): colour for name, colour in zip(*table, strict=True)}
   if missing := [name for name in classes.names if _plain(name) not in of_name]:
     raise BadInput(f"{where} has no colour for the class {missing[0]}; use the same names in both files")
-  return classes._replace(colours=tuple(of_name[_plain(name)] for name in classes.names))
+  colours = tuple(of_name[_plain(name)] for name in classes.names)
+  return classes._replace(colours=colours, colours_in=os.path.basename(where))
+
+
+def _by_name(classes: Classes) -> dict[str, Colour]:
+  return {_plain(name): colour for name, colour in zip(classes.names, classes.colours, strict=True)}
 
 
 def _plain(name: str) -> str:

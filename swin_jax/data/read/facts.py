@@ -41,6 +41,8 @@ SCHEMA = {
   # of the source, with what is wrong; missing where the stored examples alone were counted
   "unreadable?": {"images": _COUNT, "first": [rules.Text()]},
   "hashes": [int],  # the SKETCH smallest hashes of stored images
+  # of images with a class: hash, of the SKETCH smallest ones → label → the first name; missing in older sets
+  "labelled?": {"*": {"*": rules.Text()}},
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
   "bands": _COUNTER,  # number of bands → images
@@ -133,7 +135,11 @@ def read_file(path: str) -> dict[str, Any]:
   loaded = json_files.read(path_of(path), _FILE, advice)
   for name, counts in loaded["splits"].items():
     keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts.get(counter, ())]
-    if wrong := [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]:
+    wrong = [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]
+    for key, of_label in counts.get("labelled", {}).items():
+      if not (re.fullmatch(r"\d{1,20}", key) and all(re.fullmatch(r"\d{1,7}", label) for label in of_label)):
+        wrong.append(f"labelled.{key}")
+    if wrong:
       raise BadInput(f"{path_of(path)} is damaged: splits.{name}.{wrong[0]} is not a number; {advice}")
   return loaded
 
@@ -210,6 +216,8 @@ def _merge_key(key: str, one: Counts, other: Counts) -> Any:
   a, b = one[key], other[key]
   if key == "hashes":
     return sorted([*a, *b])[:SKETCH]
+  if key == "labelled":
+    return merge_labelled([a, b])
   if key == "unreadable":
     return {"images": a["images"] + b["images"], "first": [*a["first"], *b["first"]][:FIRST_UNREADABLE]}
   if key in ("smallest", "largest"):
@@ -219,6 +227,17 @@ def _merge_key(key: str, one: Counts, other: Counts) -> Any:
   if key == "widest":
     return max(a, b)
   return add(a, b) if isinstance(a, dict) else a + b
+
+
+def merge_labelled(parts: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+  """Returns the labels and names of the images with the smallest hashes of all parts."""
+  merged: dict[str, dict[str, str]] = {}
+  for part in parts:
+    for key, names in part.items():
+      held = merged.setdefault(key, {})
+      for label, name in names.items():
+        held[label] = min(name, held.get(label, name))
+  return {key: merged[key] for key in sorted(merged, key=int)[:SKETCH]}
 
 
 def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -15,18 +15,24 @@ from swin_jax.data.read import (
   labels,
   map_sets,
   maps,
+  names,
   parts,
   rasters,
+  samples,
   targets,
   trees,
 )
 from swin_jax.data.read.example import Example
 from swin_jax.data.read.targets import Target
 from swin_jax.terminal.errors import BadInput
+from swin_jax.terminal.lines import listed
+from swin_jax.terminal.printable import clean
 
 IMAGES = "images"
 LABELS = (Target.LABELS.value, "annotations", "masks")
 VALUES = Target.VALUES.value
+_TABLES = (".csv", ".tsv", ".json", ".txt", ".yaml", ".yml", ".xml")  # endings of what may name classes
+_LOOKED_AT = 4  # maps, to find out whether they are coloured
 MAP_ENDINGS = (*dict.fromkeys((".npy", ".jp2", *image_files.EXTENSIONS)),)  # of files that may be maps
 
 
@@ -102,6 +108,30 @@ class LabelledFiles:
     return names + self._split.reader.meaning
 
 
+def _without_classes(tree: trees.Tree, layout: parts.Layout) -> str:
+  """Returns the message for label maps whose classes no file names."""
+  paths = [path for part in layout.splits.values() for path in part.maps]
+  folder = paths[0].rpartition("/")[0]
+  looks = [stored for stored in (samples.read(tree, path) for path in paths[:_LOOKED_AT]) if stored]
+  coloured = [stored for stored in looks if not stored.is_grey]
+  line = "with one class per line"
+  if 2 * len(coloured) > len(looks):
+    line = "with one class and its colour per line, like 'sky 128,128,128', as the maps are coloured"
+  around = ["", *(f"{folder[:at]}/" for at, letter in enumerate(f"{folder}/") if letter == "/" and at)]
+  tables = sorted(
+    clean(f"{at}{name}")
+    for at in around
+    for name, is_folder in tree.entries(at)
+    if not is_folder and names.ending_of(name) in _TABLES and not name.lower().startswith("readme")
+  )
+  only = f"; prepare does not read {listed(tables, 3)} for that" if tables else ""
+  return (
+    f"{os.path.join(tree.name, folder)} holds label maps, such as {clean(paths[0])}, and no file names their"
+    f" classes: write {os.path.join(tree.name, 'classes.txt')}, {line}{only}; for maps of numbers, name their"
+    f" folders {VALUES}; if they are not maps, prepare only the folder of the images"
+  )
+
+
 def find(
   tree: trees.Tree, layout: parts.Layout, meaning: maps.Meaning = maps.UNSAID, void_by: str = ""
 ) -> dict[str, Split]:
@@ -122,13 +152,9 @@ def find(
     raise BadInput(f"--values_nodata applies to maps of numbers; {tree.name} holds labels")
   classes = layout.classes
   if classes is None and meaning.names:
-    classes = labels.numbered(meaning.names)
+    classes = labels.numbered(meaning.names)._replace(names_in="the file of --colours")
   if classes is None and not layout.of_values:
-    raise BadInput(
-      f"{tree.name} holds label maps, but does not say what they mean: put a classes.txt next to them, one"
-      f" class name per line; for maps of numbers, name their folders {VALUES}; if they are not maps, prepare"
-      " only the folder of the images"
-    )
+    raise BadInput(_without_classes(tree, layout))
   images = [path for part in layout.splits.values() for path in part.images]
   if classes and not (meaning.label_values or meaning.colours) and class_files.name_folders(classes, images):
     raise BadInput(

@@ -26,6 +26,8 @@ class Classes(NamedTuple):
     colours: by class; empty if the set does not state them.
     are_numbered: whether values are the numbers of the classes because nothing states other values.
     void: colours of no class.
+    names_in, colours_in: the files that give names and colours, for messages.
+    notes: how these files were understood, a line each.
   """
 
   names: tuple[str, ...]
@@ -33,6 +35,9 @@ class Classes(NamedTuple):
   colours: tuple[Colour, ...] = ()
   are_numbered: bool = True
   void: tuple[Colour, ...] = ()
+  names_in: str = "classes.txt"
+  colours_in: str = ""
+  notes: tuple[str, ...] = ()
 
   @property
   def meaning(self) -> bytes:
@@ -94,7 +99,7 @@ def from_values(
     raise ValueError(
       f"has label {held[0]:g} in {counts[0]} pixels{more}; there are only {len(classes.names)} classes"
       f" ({_range(classes)}); {advice}if a class, add its name"
-      f" {'to classes.txt' if classes.are_numbered else 'and its value to the classes of the set'}"
+      f" {f'to {classes.names_in}' if classes.are_numbered else 'and its value to the classes of the set'}"
     )
   return labels.astype(np.uint8)
 
@@ -121,10 +126,13 @@ def from_colours(
   if (wrong := labels < 0).any():
     held, counts = np.unique(pixels[wrong], axis=0, return_counts=True)
     more = f" and {len(held) - 1} other colours" if len(held) > 1 else ""
+    adding = f"it with this colour to {classes.names_in}"
+    if classes.colours_in not in ("", classes.names_in):
+      adding = f"its name to {classes.names_in} and this colour to {classes.colours_in}"
     raise ValueError(
       f"has the colour {shown(held[0])} in {counts[0]} pixels{more}, which no class has;"
-      f" {_advice([shown(colour) for colour in held.tolist()], void_by)}if a class, add a"
-      f" line like 'NAME {shown(held[0])}' to classes.txt"
+      f" {_advice([shown(colour) for colour in held.tolist()], void_by)}if a class,"
+      f" add {adding}"
     )
   return labels.astype(np.uint8)
 

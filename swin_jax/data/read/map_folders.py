@@ -213,6 +213,7 @@ def find(
       " --labels= override"
     )
   classes, used = (None, ()) if of_values else _classes(tree, others, map_of)
+  notes += classes.notes if classes else ()
   return parts.Finding(splits, classes, of_values, tuple(notes), used=used)
 
 

@@ -132,7 +132,7 @@ def _with_flags(classes: Classes, meaning: maps.Meaning, where: str) -> Classes:
         f" {', '.join(classes.names[:20])}, in this order"
       )
   if meaning.colours:
-    classes = classes._replace(colours=meaning.colours)
+    classes = classes._replace(colours=meaning.colours, colours_in="--colours")
   if meaning.label_values:
     of_value = {NONE: NONE} | {value: i for i, value in enumerate(meaning.label_values)}
     classes = classes._replace(of_value=of_value, are_numbered=False)
@@ -192,7 +192,7 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
   )
   if by_colour:
     return maps.Reader(classes, by_colour=True)
-  black_and_white = NONE in looks.values and looks.values <= set(maps.MASK)
+  black_and_white = _black_and_white(looks)
   if classes.are_numbered and count == 1 and black_and_white:
     raise BadInput(
       f"{where}: the maps hold 0 and 255, but there is only the class {classes.names[0]}: name both values,"
@@ -218,6 +218,10 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
       f" values are the {count} classes in their order, give --label_values={values}"
     )
   return maps.Reader(classes)
+
+
+def _black_and_white(looks: _Looks) -> bool:
+  return NONE in looks.values and looks.values <= set(maps.MASK)
 
 
 def _check_void(reader: maps.Reader, meaning: maps.Meaning, where: str) -> None:
@@ -281,6 +285,14 @@ def _warnings(looks: _Looks, reader: maps.Reader, path: str) -> Iterator[str]:
     yield (
       f"maps: all pixels of the value of class {names} are declared as no data, so the class does not occur;"
       f" if that is a mistake, {mend}"
+    )
+  is_by_number = classes and classes.are_numbered and not reader.by_colour
+  if is_by_number and len(classes.names) > 2 and _black_and_white(looks):
+    values = ",".join(map(str, (0, NONE, *range(2, len(classes.names)))))
+    yield (
+      f"maps: the {looks.count:,} looked at hold only 0, which is class {classes.names[0]}, and {NONE}, which"
+      f" means no class; if {NONE} is class {classes.names[1]}, name only these two classes, or give"
+      f" --label_values={values}"
     )
   if kinds["lossy"]:
     yield (f"maps: {kinds['lossy']:,} {of} are {_either(looks.lossy)}, which changes their values a little")

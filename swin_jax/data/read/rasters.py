@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 
-from swin_jax.data.read import array_files, gdal, image_arrays, limits
+from swin_jax.data.read import array_choice, array_files, gdal, image_arrays, limits
 from swin_jax.data.read.stored import Stored, convert
 from swin_jax.terminal.printable import clean
 
@@ -185,9 +185,9 @@ def load(
     loaded, size = file, getattr(file, "shape", None)
     if size is None:
       with file as arrays:
-        chosen, size = _choose(arrays, array)
+        chosen, size = array_choice.choose(arrays, array)
         loaded = None if header else array_files.member(arrays, chosen)
-  except _Unclear:
+  except array_choice.Unclear:
     raise
   except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"cannot be read as an array: {' '.join(str(error).split())}") from error
@@ -199,26 +199,6 @@ def load(
   limits.check_pixels(*size[-3:-1])
   limits.check_bands(size[-1])
   return size if header else loaded.reshape(size)
-
-
-class _Unclear(ValueError):
-  """It is ambiguous which array of an .npz to read, or the named one does not exist."""
-
-
-def _choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
-  """Returns the name and shape of the array to read from an .npz; reads only headers."""
-  shapes = {name: array_files.shape_of_member(arrays, name) for name in arrays.files}
-  fitting = (
-    [requested]
-    if requested in shapes
-    else [name for name, size in shapes.items() if not requested and len(size) in (3, 4)]
-  )
-  if len(fitting) == 1:
-    return fitting[0], shapes[fitting[0]]
-  held = ", ".join(f"{name} {list(size)}" for name, size in shapes.items()) or "nothing"
-  raise _Unclear(
-    f"holds {held}; " + (f"there is no array '{requested}'" if requested else "choose one with --array=NAME")
-  )
 
 
 def _bands(raster, keep_alpha: bool) -> list[int]:

@@ -8,7 +8,6 @@
     values: the same for the number of each pixel, if the set has such maps
 """
 
-import itertools
 import os
 import sys
 from typing import Any
@@ -24,6 +23,7 @@ _COLUMNS |= {"std": rules.Items(rules.Real(0, sys.float_info.max), range(1, 4097
 _SCHEMA = {**_COLUMNS, "images": int, "dtype": str, "split": str, f"{Target.VALUES.value}?": _COLUMNS}
 _SCHEMA |= {"band_names?": [str]}
 _WIDTH = 16  # of the names of bands in the table
+_AT_EACH_END = 4  # bands in the table, the first and the last
 
 
 def path_of(path: str) -> str:
@@ -62,7 +62,7 @@ def check_type(path: str, measured: dict[str, Any], dtype: str) -> None:
 
 
 def describe(path: str) -> list[str]:
-  """Returns the lines of a table of the statistics, one per band."""
+  """Returns the lines of a table of the statistics, one per band; of many bands, the first and the last."""
   measured = read(path)
   columns = ("mean", "std", "min", "p1", "p50", "p99", "max")
   lines = [
@@ -72,7 +72,9 @@ def describe(path: str) -> list[str]:
   width = max(map(len, names), default=-1) + 1
   lines.append(" band" + " " * width + "".join(f"{name:>12}" for name in columns) + "  valid pixels")
   rows = []
-  for band in itertools.islice(range(len(measured["mean"])), 64):
+  bands = range(len(measured["mean"]))
+  between = bands[_AT_EACH_END:-_AT_EACH_END]
+  for band in (band for band in bands if band not in between):
     rows.append((f"{band:>5}" + (f" {names[band]}" if names else ""), measured, band))
   rows += [("value", measured[Target.VALUES], 0)] if Target.VALUES in measured else []
   for name, numbers, i in rows:
@@ -80,5 +82,10 @@ def describe(path: str) -> list[str]:
       f"{name:<{5 + width}}"
       + "".join(f"{numbers[column][i]:12.5g}" for column in columns)
       + f"{numbers['valid'][i]:14,}"
+    )
+  if between:
+    # below the heads of the table and of its columns, and the first bands
+    lines.insert(
+      2 + _AT_EACH_END, f"{'…':>5} and {len(between):,} more band{'s' * (len(between) > 1)}, in {NAME}"
     )
   return lines

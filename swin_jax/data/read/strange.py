@@ -42,6 +42,7 @@ def find(counted: Facts) -> list[str]:
       _without_examples,
       _single,
       _same_images,
+      _contradictory,
       _numbers,
       _undeclared,
       _assumed_upright,
@@ -128,6 +129,18 @@ def _same_images(counted: Facts) -> Iterator[str]:
       yield f"all images of {few.name} are also in {many.name}"
     elif share >= _SHARED:
       yield f"{share:.1%} of the images of {few.name} are also in {many.name}".replace("%", " %")
+
+
+def _contradictory(counted: Facts) -> Iterator[str]:
+  """Finds images that are stored with two classes, in one split or in two; see `facts.SKETCH`."""
+  for names, splits in _labelled(counted):
+    merged = facts.merge_labelled(split.counts.get("labelled", {}) for split in splits)
+    known = [{int(label): name for label, name in each.items()} for each in merged.values()]
+    known = [{label: each[label] for label in sorted(each) if label < len(names)} for each in known]
+    if several := [each for each in known if len(each) > 1]:
+      count = f"at least {len(several):,}" if len(merged) == facts.SKETCH else f"{len(several):,}"
+      shown = " and ".join(f"{name} ({names[label]})" for label, name in list(several[0].items())[:2])
+      yield f"images that occur in more than one class: {count}, such as {shown}; keep each in its class only"
 
 
 def _share_in(few: list[int], many: list[int]) -> float:
