@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from swin_jax.data.prepare import report, tiles
-from swin_jax.data.read import facts, maps, shards, strange
+from swin_jax.data.read import facts, maps, outliers, shards, strange
 from swin_jax.data.read.targets import Target
 from tests.support import images, label_sets, seals
 from tests.support.prepared import files, main, run
@@ -212,10 +212,10 @@ def test_a_number_that_marks_unknown_pixels(tmp_path):
   ],
 )
 def test_outliers(low, high, expected):
-  assert strange.is_outlier({"pixels": 1000, "low": low, "high": high}, "low") is expected
+  assert outliers.is_outlier({"pixels": 1000, "low": low, "high": high}, "low") is expected
   flipped = {"pixels": 1000, "low": [[-v, n] for v, n in high], "high": [[-v, n] for v, n in low]}
   only_negative = low and low[0][0] == -1
-  assert strange.is_outlier(flipped, "high") is (expected and not only_negative)
+  assert outliers.is_outlier(flipped, "high") is (expected and not only_negative)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_outliers(low, high, expected):
   ],
 )
 def test_a_zero_apart_from_all_other_numbers(low, high, expected):
-  assert strange.has_lone_zero({"pixels": 1000, "low": low, "high": high}) is expected
+  assert outliers.has_lone_zero({"pixels": 1000, "low": low, "high": high}) is expected
 
 
 @pytest.mark.parametrize("in_all_bands", [True, False])

@@ -4,7 +4,6 @@ One map alone cannot tell, for example, whether 255 marks pixels without class o
 What is understood is printed, with counts.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 import dataclasses
 
@@ -12,71 +11,13 @@ import numpy as np
 
 from swin_jax.data.read import class_files, labels, maps, rasters, samples, trees
 from swin_jax.data.read.labels import NONE, Classes
+from swin_jax.data.read.map_looks import Looks
 from swin_jax.data.read.stored import Stored
 from swin_jax.terminal.errors import BadInput
 from swin_jax.terminal.progress import say, warn
 
 MOST = 64  # maps that are looked at, unless all of these leave open what 255 means
 _PIXELS = 2**26  # in all of them
-_FEW = 300  # different values that are kept
-_NEAR = 64  # from black or white, in a lossy map of both
-_BLURRED = 0.05  # largest share of pixels of such a map that are grey
-
-
-class _Looks:
-  """What the maps that were looked at have in common.
-
-  Attributes:
-    count: of the maps.
-    kinds: number of maps by what is remarkable about them.
-    values: numbers of maps of one band, of at most about `_FEW` kinds.
-    unknown: numbers of pixels that their files declare as no data.
-    colours: colours of maps that are no plain numbers: of three bands, or a palette.
-    palette: colour of each index, in the first map that has it.
-    of_maps: values of each map of one band.
-    lossy: formats of maps that change numbers.
-    between: whether such a map holds more than black and white.
-  """
-
-  def __init__(self):
-    self.count, self.kinds, self.between = 0, Counter(), False
-    self.values: set[float] = set()
-    self.unknown: set[float] = set()
-    self.colours: set[labels.Colour] = set()
-    self.palette: dict[int, labels.Colour] = {}
-    self.of_maps: list[set[float]] = []
-    self.lossy: set[str] = set()
-
-  def add(self, stored: Stored) -> None:
-    """Adds a map."""
-    self.count += 1
-    self.kinds["lossy"] += bool(stored.lossy)
-    self.lossy |= {stored.lossy} - {""}
-    self.kinds["alpha ignored"] += stored.ignores_alpha
-    if stored.unknown is not None and stored.unknown.any():
-      self.kinds["unknown"] += 1
-      self.unknown |= set(np.unique(stored.numbers[stored.unknown])[:_FEW].tolist())
-    if stored.palette is not None:
-      indices = np.unique(stored.numbers).tolist()
-      pairs = {i: tuple(map(int, stored.palette[i])) for i in indices if i < len(stored.palette)}
-      self.colours |= set(pairs.values())
-      self.kinds["palette"] += 1
-      self.kinds["other palette"] += any(self.palette.setdefault(i, pairs[i]) != pairs[i] for i in pairs)
-    if not stored.is_grey:
-      self.kinds["colours"] += 1
-      flat = stored.numbers.reshape(-1, stored.numbers.shape[-1])[:, :3]
-      self.colours |= set(map(tuple, np.unique(flat, axis=0)[:_FEW].tolist()))
-      return
-    self.kinds["three equal channels"] += stored.numbers.shape[-1] == 3
-    values = stored.numbers[..., 0]
-    values = np.unique(values if stored.unknown is None else values[~stored.unknown])
-    if stored.lossy:
-      grey = (stored.numbers >= _NEAR) & (stored.numbers <= 255 - _NEAR)
-      self.between |= bool(grey.mean() > _BLURRED)
-    elif values.dtype != bool:
-      held = set(values[:_FEW].tolist())
-      self.of_maps.append(held)
-      self.values |= held if len(self.values) < _FEW else set()
 
 
 def understand(
@@ -103,7 +44,7 @@ def understand(
   if classes is None and meaning.of_classes:
     raise BadInput(f"{maps.OF_CLASSES}; {where} holds maps of numbers")
   classes = classes and _with_flags(classes, meaning, where)
-  looks, is_open = _Looks(), classes and classes.are_numbered and len(classes.names) == 2
+  looks, is_open = Looks(), classes and classes.are_numbered and len(classes.names) == 2
   pixels = 0
   for stored in _look(tree, paths):
     looks.add(stored)
@@ -169,7 +110,7 @@ def _look(tree: trees.Tree, paths: Sequence[str]) -> Iterator[Stored]:
       yield stored
 
 
-def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
+def _with_classes(looks: Looks, classes: Classes, asked: bool, where: str) -> maps.Reader:
   """Decides between values and colours, and what 0 and 255 mean in a set of two classes."""
   coloured, of, count = looks.kinds["colours"], f"of {looks.count} maps looked at", len(classes.names)
   if 2 * coloured >= max(looks.count, 1) and not classes.colours:
@@ -220,7 +161,7 @@ def _with_classes(looks: _Looks, classes: Classes, asked: bool, where: str) -> m
   return maps.Reader(classes)
 
 
-def _black_and_white(looks: _Looks) -> bool:
+def _black_and_white(looks: Looks) -> bool:
   return NONE in looks.values and looks.values <= set(maps.MASK)
 
 
@@ -242,7 +183,7 @@ def _check_void(reader: maps.Reader, meaning: maps.Meaning, where: str) -> None:
     )
 
 
-def _report(looks: _Looks, reader: maps.Reader) -> None:
+def _report(looks: Looks, reader: maps.Reader) -> None:
   kinds, of, classes = looks.kinds, f"of {looks.count:,} looked at", reader.classes
   unknown = "no class" if classes else "unknown"
   if reader.by_colour:
@@ -273,7 +214,7 @@ def _either(names: set[str]) -> str:
   return " or ".join(sorted(names))
 
 
-def _warnings(looks: _Looks, reader: maps.Reader, path: str) -> Iterator[str]:
+def _warnings(looks: Looks, reader: maps.Reader, path: str) -> Iterator[str]:
   kinds, of, classes = looks.kinds, f"of {looks.count:,} looked at", reader.classes
   # where colours are classes, the value of a pixel without data says nothing
   by_value = classes and not reader.by_colour

@@ -3,18 +3,14 @@
 from collections.abc import Iterator, Sequence
 import itertools
 import math
-import re
 
-from swin_jax.data.read import facts, labels
+from swin_jax.data.read import facts, labels, outliers
 from swin_jax.data.read.facts import Facts, Split
 from swin_jax.terminal.lines import listed, wrapped
 
 _MOSTLY = 0.5  # share from which labels are mostly "no class"
 _SHARED = 0.01  # share of a split's images from which another split holds the same images
-_RECURS = 2  # pixels in which a number recurs
 _SEE_THROUGH = 0.01  # share of the images from which many have transparent pixels
-_LONE = 0.02  # distance of a lone 0 from all other numbers, as a share of their range
-_OFTEN = 0.01  # share of the pixels in which a lone 0 occurs
 TWELVE_BITS = 4095  # the largest number
 _NAMED = 3  # classes that a line names
 # Files that lie next to images without being any: nothing is strange about not reading them.
@@ -156,20 +152,21 @@ def _numbers(counted: Facts) -> Iterator[str]:
     columns: list[dict] = []
     for split in counted.splits:
       columns = facts.merge_extremes(columns, split.counts[key])
-    outliers: dict[tuple[float, str], list[int]] = {}
+    marks: dict[tuple[float, str], list[int]] = {}
     for band, column in enumerate(columns):
       for end in ("low", "high"):
-        if is_outlier(column, end):
-          outliers.setdefault((column[end][0][0], end), []).append(band)
-    if columns and all(map(has_lone_zero, columns)):
-      outliers[0, "low"] = [*range(len(columns))]
-    for (value, end), bands in outliers.items():
+        if outliers.is_outlier(column, end):
+          marks.setdefault((column[end][0][0], end), []).append(band)
+    if columns and all(map(outliers.has_lone_zero, columns)):
+      marks[0, "low"] = [*range(len(columns))]
+    for (value, end), bands in marks.items():
       share = max(columns[band][end][0][1] / max(columns[band]["pixels"], 1) for band in bands)
       rest = [columns[band][side][int(side == end)][0] for band in bands for side in ("low", "high")]
       where = f"{what}{'s' * (len(bands) > 1)} {_ranges(bands)}" if what == "band" else "maps of numbers"
       yield (
-        f"{where}: {number(value)} in {percent(share)} of the pixels, all others from {min(rest):.6g} to"
-        f" {max(rest):.6g}; if it marks pixels without data, give --{flag}={number(value)}"
+        f"{where}: {outliers.number(value)} in {percent(share)} of the pixels, all others from"
+        f" {min(rest):.6g} to {max(rest):.6g}; if it marks pixels without data, give"
+        f" --{flag}={outliers.number(value)}"
       )
 
 
@@ -204,37 +201,6 @@ def _transparent(counted: Facts) -> Iterator[str]:
         " dropped, so that a run sees the colours stored there; flatten the images onto one colour, or give"
         " --tile= so that transparent pixels hold no data"
       )
-
-
-def is_outlier(column: dict, end: str) -> bool:
-  """Returns whether the lowest or highest number of a band recurs far outside all others.
-
-  Far outside: as far from the others as these are from each other; or of digits 9 and a tenth as far; or the
-  only negative number, if more than noise around 0. Bands of three numbers and fewer are masks or codes.
-  """
-  if len(column["low"]) < 2 or len(column["high"]) < 2 or column["high"][1][0] <= column["low"][1][0]:
-    return False
-  (value, count), (nearest, count_of_nearest) = column[end]
-  farthest = column["high" if end == "low" else "low"][0][0]
-  distance, spread = abs(nearest - value), abs(farthest - nearest)
-  is_only_negative = value < 0 <= nearest and (count > count_of_nearest or count >= column["pixels"] / 100)
-  is_nines = re.fullmatch("-?99+", number(value)) and distance >= spread / 10
-  return count >= _RECURS and (distance >= spread or is_only_negative or bool(is_nines))
-
-
-def has_lone_zero(column: dict) -> bool:
-  """Returns whether 0 is the lowest number of a band, frequent, and apart from all others.
-
-  Apart: by a share of their range, and by more than the highest number from the second highest, which numbers
-  in steps are not. Numbers of 8 bits are never apart: 0 is black.
-  """
-  if len(column["low"]) < 2 or len(column["high"]) < 2:
-    return False
-  ((zero, count), (nearest, count_of_nearest)), ((highest, _), (second, _)) = column["low"], column["high"]
-  is_frequent = count > count_of_nearest and count >= _OFTEN * column["pixels"]
-  is_apart = nearest >= _LONE * (highest - nearest) and highest - second < nearest < second
-  are_bytes = highest <= 255 and all(value == int(value) for value in (nearest, second, highest))
-  return zero == 0 and is_frequent and is_apart and not are_bytes
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -289,11 +255,6 @@ def endings(unread: dict[str, int]) -> str:
   pairs = sorted(unread.items(), key=lambda pair: (-pair[1], pair[0]))
   more = f" and {sum(count for _, count in pairs[8:]):,} others" if len(pairs) > 8 else ""
   return ", ".join(f"{count:,} {end}" for end, count in pairs[:8]) + more
-
-
-def number(value: float) -> str:
-  """Formats a number as a flag would be given it, as short as it is exact."""
-  return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.9g}"
 
 
 def percent(share: float) -> str:
