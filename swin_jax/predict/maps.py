@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from swin_jax.data.read import places, targets
+from swin_jax.data.read import class_files, places, targets
 from swin_jax.drawing import legend
 from swin_jax.predict.whole_images import Whole
 from swin_jax.terminal import files
@@ -31,7 +31,7 @@ class Maps:
     """
     self._folder, self._colours = folder, legend.palette(len(class_names))
     self._class_names = tuple(class_names)
-    names, path = "".join(name + "\n" for name in class_names), folder / "classes.txt"
+    names, path = class_files.text_of(class_names), folder / "classes.txt"
     if names and path.exists() and path.read_text(encoding="utf-8") != names:
       raise BadInput(f"{path} has class names that differ from the model's; give another --maps")
     if names:

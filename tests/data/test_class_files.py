@@ -52,6 +52,14 @@ def test_other_numbers_are_parts_of_names(text):
   assert classes.names == tuple(text.split("\n")[:-1]) and classes.are_numbered and not classes.notes
 
 
+@pytest.mark.parametrize("names", [("sky", "road"), ("2 wheels", "4 wheels"), ("1 a", "b"), ()])
+def test_written_names_are_read_again(names):
+  text = class_files.text_of(names)
+  assert text == "".join(f"{name}\n" for name in names) or names[0] == "2 wheels"
+  assert not names or class_files.parse("classes.txt", text, "x").names == names
+  assert not names or class_files.parse("classes.txt", text, "x").are_numbered
+
+
 def test_values_in_a_class_file_reach_the_table(tmp_path, capsys):
   pixels = np.where(BANDS == 2, 0, BANDS).astype(np.uint8)  # 0 is two thirds
   said = prepare(tmp_path, capsys, a_set(png(pixels), classes__txt="2 road\n0 bg\n1 car\n"))

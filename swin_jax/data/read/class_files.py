@@ -135,6 +135,12 @@ def _numbers_of(names: Sequence[str]) -> tuple[list[int], list[str]] | None:
   return (numbers, [match[2] for match in matches]) if len(set(numbers)) == len(numbers) else None
 
 
+def text_of(names: Sequence[str]) -> str:
+  """Returns the text of a classes.txt that gives these names; with numbers if the names begin with some."""
+  lines = [f"{label} {name}" for label, name in enumerate(names)] if _numbers_of(names) else names
+  return "".join(f"{line}\n" for line in lines)
+
+
 def _parse_json(text: str, where: str) -> tuple[list[str], int | None, list[int] | None, list[Colour]]:
   example = 'it must be like {"classes": ["sky", "road"], "ignore_index": 255}'
   content = json_files.parse(
