@@ -175,17 +175,17 @@ def main(argv: list[str]) -> int:
   def body():
     arguments = _parser().parse_args(argv[1:])
     if arguments.command == "curves":
-      _save(curves.picture(arguments.runs), "curves", arguments)
+      _save(curves.picture(arguments.runs), "curves", ".png", arguments)
     else:
       _run(arguments)
 
   return cli.exit_code(body)
 
 
-def _save(picture: Any, name: str, arguments: argparse.Namespace) -> None:
-  """Writes a picture to the folder of the pictures."""
+def _save(picture: Any, name: str, ending: str, arguments: argparse.Namespace) -> None:
+  """Writes a picture to the folder of the pictures, see `output.new_file`."""
   folder = output.folder("--out", arguments.out)  # late, so that refused input leaves nothing behind
-  path = output.new_file(folder, name, ".png")
+  path = output.new_file(folder, name, ending)
   with files.replacing(path) as partial:
     picture.save(partial, "PNG")
   say(f"wrote {path}")
@@ -232,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> None:
       progress.step()
 
   for name, picture in _pictures(model, params, read(), arguments):
-    _save(picture, f"{name}-{arguments.command}", arguments)
+    _save(picture, name, f"-{arguments.command}.png", arguments)
     drawn += 1
   if refused:
     others, more = len(refused) - 1, ""

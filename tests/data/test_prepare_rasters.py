@@ -255,7 +255,7 @@ def test_bad_rasters_are_named_left_out_and_counted(tmp_path, capsys):
       assert re.search(f"^swin_jax: left out {name}", printed.err, re.MULTILINE), printed.err
     assert "unreadable and left out" in printed.out
   assert len(contents(tmp_path / "out0")) == 17
-  assert "1 image of split 'train' cannot be read (named above)" in bad(tmp_path / "in", tmp_path / "strict")
+  assert "3 images of split 'train' cannot be read (named above)" in bad(tmp_path / "in", tmp_path / "strict")
   assert not list((tmp_path / "strict").glob("*.array_record"))
 
 

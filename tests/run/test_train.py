@@ -157,7 +157,7 @@ def test_impossible_numbers_are_named(tmp_path, change, message):
     ),
     (
       ["--config=configs/quickstart.py", "--workdir=W", "--config.optim.lr=fast"],
-      "could not convert string to float: 'fast'",
+      "must be a number, as in --config.optim.lr=0.008",
     ),
     (["--config=configs/quickstart.py", "--workdir=W", "stray"], "'stray' is not a flag"),
     (["--config=configs/quickstart.py", "--workdirr=W"], "did you mean --workdir"),

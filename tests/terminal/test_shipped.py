@@ -90,7 +90,7 @@ def test_help_lists_every_config_with_its_kinds(capsys):
   assert not ended.value.code
   listed = capsys.readouterr().out.splitlines()
   assert "  quickstart :pretrain :finetune" in listed
-  assert "  own_rasters :pretrain :finetune :segment :regress; also with ,cpu" in listed
+  assert "  own_rasters :pretrain :finetune :segment :regress :from_public; also with ,cpu" in listed
   assert [line.split()[0] for line in listed if line.startswith("  ") and line[2:3].strip("- ")][
     -len(shipped.names()) :
   ] == shipped.names()
