@@ -5,11 +5,13 @@ compared and applied to configs, flags and JSON files alike.
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import functools
+import re
 from typing import Any, ClassVar, Protocol
 
 from swin_jax.terminal.errors import BadInput
 
 _SHOWN = 120  # characters of a value in a message
+_CONTROL = re.compile("[\0-\x1f]")
 
 
 class Rule(Protocol):
@@ -84,7 +86,7 @@ class Text:
   def problem(self, value: Any) -> str | None:
     if not isinstance(value, str):
       return "must be text"
-    if len(value) > self.longest or any(ord(character) < 32 for character in value):
+    if len(value) > self.longest or _CONTROL.search(value):
       return f"must be one line of at most {self.longest} characters"
     return None
 

@@ -30,6 +30,23 @@ SKETCH = 2048
 
 Counts = dict[str, Any]  # facts of one shard or of one split
 
+_HASH, _LABEL, _NAME_OF_IMAGE = re.compile(r"\d{1,20}"), re.compile(r"\d{1,7}"), rules.Text()
+
+
+class _Labelled:
+  """Rule of hash → label → name of an image; the table is large, and every run reads it."""
+
+  def problem(self, value: Any) -> str | None:
+    if not isinstance(value, dict) or not all(isinstance(of_label, dict) for of_label in value.values()):
+      return "must be an object of objects"
+    for key, of_label in value.items():
+      if not _HASH.fullmatch(key) or not all(map(_LABEL.fullmatch, of_label)):
+        return f"{rules.shown(key)} or one of its labels is not a number"
+      if wrong := next(filter(None, map(_NAME_OF_IMAGE.problem, of_label.values())), None):
+        return wrong
+    return None
+
+
 _COUNT = rules.Whole(0, 2**63)
 _COUNTER = {"*": _COUNT}
 _NUMBER = rules.Real(-sys.float_info.max, sys.float_info.max)
@@ -42,7 +59,7 @@ SCHEMA = {
   "unreadable?": {"images": _COUNT, "first": [rules.Text()]},
   "hashes": [int],  # the SKETCH smallest hashes of stored images
   # of images with a class: hash, of the SKETCH smallest ones → label → the first name; missing in older sets
-  "labelled?": {"*": {"*": rules.Text()}},
+  "labelled?": _Labelled(),
   "smallest?": _SIDES,  # height and width of the image with the fewest pixels
   "largest?": _SIDES,
   "bands": _COUNTER,  # number of bands → images
@@ -135,11 +152,7 @@ def read_file(path: str) -> dict[str, Any]:
   loaded = json_files.read(path_of(path), _FILE, advice)
   for name, counts in loaded["splits"].items():
     keys = [f"{counter}.{key}" for counter in _OF_LABELS for key in counts.get(counter, ())]
-    wrong = [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]
-    for key, of_label in counts.get("labelled", {}).items():
-      if not (re.fullmatch(r"\d{1,20}", key) and all(re.fullmatch(r"\d{1,7}", label) for label in of_label)):
-        wrong.append(f"labelled.{key}")
-    if wrong:
+    if wrong := [key for key in keys if not re.fullmatch(r"\w+\.-?\d{1,7}", key)]:
       raise BadInput(f"{path_of(path)} is damaged: splits.{name}.{wrong[0]} is not a number; {advice}")
   return loaded
 
