@@ -25,15 +25,16 @@ _JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*")  # Pillow turns their pixels itself
 _HEAD = 2**16  # bytes in which the EXIF segment of a JPEG begins
 # Parts of a file that may hold an orientation; most files have none, which is faster than parsing them.
-_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF", b"tiff:Orientation", b"Raw profile type", b"irot", b"imir")
+_MARKS_OF_JPEG = (b"Exif\0\0", b"tiff:Orientation")
+_MARKS = (*_MARKS_OF_JPEG, b"eXIf", b"EXIF", b"Raw profile type", b"irot", b"imir")
 
 
 def of(encoded: bytes) -> int:
   """Returns the orientation of the pixels that Pillow decodes from an image file; 1 if the file declares
   none, or none that can be read.
   """
-  start = encoded[:_HEAD] if encoded.startswith(_JPEG) else encoded
-  if encoded.startswith(_TIFF) or not any(mark in start for mark in _MARKS):
+  start, marks = (encoded[:_HEAD], _MARKS_OF_JPEG) if encoded.startswith(_JPEG) else (encoded, _MARKS)
+  if encoded.startswith(_TIFF) or not any(mark in start for mark in marks):
     return UPRIGHT
   try:
     with formats.open_image(encoded) as file:
