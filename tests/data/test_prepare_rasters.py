@@ -299,7 +299,11 @@ def test_images_with_their_classes_in_one_file_are_not_one_image(tmp_path, class
   assert [tile.shape for tile in contents(tmp_path / "named").values()] == [(40, 32, 20)]
   np.savez(tmp_path / "few.npz", image=np.zeros((40, 32, 16), np.uint8), times=classes)
   np.savez(tmp_path / "many.npz", image=np.zeros((40, 32, 20), np.uint8), wavelengths=np.zeros(20))
-  for name in ("few", "many"):
+  cube = dict(lat=np.zeros(40), lon=np.zeros(32), image=np.zeros((40, 32, 20), np.uint8))
+  np.savez(tmp_path / "cube.npz", **cube)
+  with open(tmp_path / "bare.npz", "wb") as file:  # one array under the name of an archive
+    np.save(file, np.zeros((40, 32, 20), np.uint8))
+  for name in ("few", "many", "cube", "bare"):
     run(tmp_path / f"{name}.npz", tmp_path / name)
     assert len(read(tmp_path / name)) == 1
 

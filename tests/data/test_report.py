@@ -481,6 +481,24 @@ def test_the_same_image_in_two_classes(sketch, count, tmp_path, monkeypatch):
   assert re.search(r"as (train|val)/bad/(\d).png \(bad\) and train/good/\2.png \(good\); keep each", line)
 
 
+def test_blank_tiles_do_not_contradict_each_other(tmp_path):
+  for name in ("ant", "bee"):
+    bands = scene(len(name) + ord(name[0]), 24, 24)
+    bands[:12] = 255
+    write_tif(tmp_path / "in" / "train" / name / "0.tif", bands)
+  run(tmp_path / "in", tmp_path / "out", cut=tiles.Cut(tile=12))
+  assert not [line for line in found(tmp_path / "out") if "more than one class" in line]
+
+
+@pytest.mark.parametrize("classes", [("trainers", "valves"), ("Testudo", "Valeriana"), ("values", "tests")])
+def test_classes_whose_names_begin_like_splits(classes, tmp_path):
+  run(
+    copies(tmp_path / "in", [f"{name}/{name}{i}.png" for name in classes for i in range(3)]), tmp_path / "out"
+  )
+  (split,) = facts.read(str(tmp_path / "out")).splits
+  assert split.class_names == tuple(sorted(classes))
+
+
 def test_of_many_unreadable_images_the_first_are_named(tmp_path):
   folder = images.make_folder(tmp_path / "in", {"train": 24})
   for path in sorted(folder.rglob("*.png"))[::2]:

@@ -177,7 +177,8 @@ class Tally:
     sums["assumed"] += count.turn is Turn.ASSUMED
     self._sizes.add((height * width, height, width))
     self._hashes.append(count.hash)
-    if count.label >= 0:
+    is_blank = look.extremes and all(len(band["low"]) < 2 for band in look.extremes)  # as in margins of scans
+    if count.label >= 0 and not is_blank:
       names = self._labelled.setdefault(str(count.hash), {})
       names[str(count.label)] = min(count.name, names.get(str(count.label), count.name))
     counters["bands"][str(bands)] += 1

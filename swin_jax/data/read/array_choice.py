@@ -2,6 +2,8 @@
 
 import io
 
+import numpy as np
+
 from swin_jax.data.read import array_files
 from swin_jax.terminal.printable import clean
 
@@ -29,7 +31,8 @@ def choose(arrays, requested: str) -> tuple[str, tuple[int, ...]]:
   held = ", ".join(_shown(shapes)) or "nothing"
   if len(fitting) == 1:
     chosen, size = fitting[0], shapes[fitting[0]]
-    if not requested and of_classes and len(size) == 3 and size[-1] > _MOST_BANDS:
+    has_coordinates = any(shapes[name] == size[1:2] for name in shapes)
+    if not requested and of_classes and not has_coordinates and len(size) == 3 and size[-1] > _MOST_BANDS:
       raise Unclear(
         f"holds {held}: {chosen} may be {size[0]} images with a class each; save them as an array [{size[0]},"
         f" {size[1]}, {size[2]}, 1]{folders}; if it is one image of {size[2]} bands, give --array={chosen}"
@@ -51,7 +54,10 @@ def not_read(file: str | bytes, array: str = "") -> list[str]:
   Raises:
     OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile: the file cannot be read.
   """
-  with array_files.load(io.BytesIO(file) if isinstance(file, bytes) else file) as arrays:
+  arrays = array_files.load(io.BytesIO(file) if isinstance(file, bytes) else file)
+  if isinstance(arrays, np.ndarray):  # a file of one array under the name of an archive
+    return []
+  with arrays:
     chosen, _ = choose(arrays, array)
     others = {name: array_files.shape_of_member(arrays, name) for name in arrays.files if name != chosen}
   return _shown(others)

@@ -1,6 +1,6 @@
 """What --splits could be for folders whose names begin with a word for a split, such as Trainingsdaten.
 
-These words only make proposals: the user decides whether the folders are splits.
+They are long enough not to begin common names of classes, such as valves and tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from swin_jax.terminal.printable import printable, quoted
 # Beginnings of words in common European languages, without accents.
 _BEGINNINGS = {
   "train": "train entrain entren trein addestr allena appren aprend lern ubung uebung",
-  "val": "val eval convalid",
+  "val": "valid convalid",
   "test": "test pruf pruef essai ensayo prueba prova proef",
 }
 _SHOWN = 4  # folders that are left out
